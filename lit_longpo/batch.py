@@ -1,0 +1,259 @@
+"""What flows between data, engine and objectives.
+
+Shape legend, used in every docstring of the project:
+    B  examples in a batch           M  rejected responses of one example
+    T  tokens in the packed row      N  scored tokens in the row
+    S  slots: (example, context, role, index) whose log-probability is wanted
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Context = Literal["short", "long"]
+Role = Literal["chosen", "rejected"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One (context, response) pair that an objective wants scored."""
+
+    context: Context
+    role: Role
+
+    def __str__(self) -> str:
+        return f"{self.context}.{self.role}"
+
+
+@dataclass(frozen=True)
+class Views:
+    """Everything an objective wants scored, by the policy and by the reference.
+
+    Args:
+        policy: views scored with gradients.
+        reference: views scored once by the frozen reference; empty for reference-free objectives.
+        num_rejected: how many rejected responses of each example are used (M).
+    """
+
+    policy: tuple[View, ...]
+    reference: tuple[View, ...] = ()
+    num_rejected: int = 1
+
+
+@dataclass(frozen=True)
+class Response:
+    """Tokens that follow a prompt, and which of them are scored.
+
+    Args:
+        role: chosen or rejected.
+        token_ids: the response's tokens, end-of-turn token included.
+        mask: True where the token belongs to an answer and is scored; questions between the
+            answers of a multi-turn response are False. Same length as `token_ids`.
+        index: which rejected response this is, `0 <= index < M`; 0 for chosen.
+    """
+
+    role: Role
+    token_ids: tuple[int, ...]
+    mask: tuple[bool, ...]
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prompt and the responses that continue it; the prompt is computed once.
+
+    Args:
+        example: identifier of the example, unique inside a batch.
+        context: which context the prompt holds.
+        prompt_ids: the prompt's tokens, at least one.
+        responses: at least one response; the first shares the prompt's own attention call.
+        position_ids: strictly increasing positions of the prompt's tokens; `None` means 0, 1, 2 ...
+            Responses continue from the last position.
+        turn: distinguishes several groups of one example and context (multi-turn references);
+            their log-probabilities are added.
+    """
+
+    example: str
+    context: Context
+    prompt_ids: tuple[int, ...]
+    responses: tuple[Response, ...]
+    position_ids: tuple[int, ...] | None = None
+    turn: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens this group occupies in a row."""
+        return len(self.prompt_ids) + sum(len(response.token_ids) for response in self.responses)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of queries and the pieces of the row it attends to, its own piece(s) last.
+
+    Args:
+        query_length: number of query tokens; segments cover the row in order.
+        key_pieces: indices into `SegmentTable.pieces`, in sequence order.
+    """
+
+    query_length: int
+    key_pieces: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """The only source of boundaries inside a packed row; host integers, no device sync.
+
+    Args:
+        pieces: lengths of the contiguous pieces of the row; they sum to T.
+        segments: who attends to what, in row order; their query lengths sum to T.
+    """
+
+    pieces: tuple[int, ...]
+    segments: tuple[Segment, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the length of the row."""
+        return sum(self.pieces)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Names one summed log-probability of a batch."""
+
+    example: int
+    context: Context
+    role: Role
+    index: int
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """All groups of a batch in one row.
+
+    Args:
+        input_ids: Shape: (1, T).
+        position_ids: Shape: (1, T).
+        table: which tokens attend to which.
+        score_index: row position whose hidden state predicts each scored token. Shape: (N,).
+        score_targets: the scored tokens. Shape: (N,).
+        score_owners: slot that owns each scored token. Shape: (N,).
+        slots: what the S sums mean.
+        fingerprints: content hash of each slot (prompt, positions, response, mask).
+        examples: identifiers of the B examples, in order of first appearance.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    table: SegmentTable
+    score_index: Tensor
+    score_targets: Tensor
+    score_owners: Tensor
+    slots: tuple[Slot, ...]
+    fingerprints: tuple[str, ...]
+    examples: tuple[str, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the length of the row."""
+        return self.input_ids.shape[1]
+
+    def _apply(self, move: Callable[[Tensor], Tensor]) -> "PackedBatch":
+        names = ("input_ids", "position_ids", "score_index", "score_targets", "score_owners")
+        return replace(self, **{name: move(getattr(self, name)) for name in names})
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedBatch":
+        """Copy with every tensor on `device`; Lightning calls this."""
+        return self._apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "PackedBatch":
+        """Copy with every tensor in pinned host memory; the data loader calls this."""
+        return self._apply(Tensor.pin_memory)
+
+
+@dataclass(frozen=True)
+class PreferenceBatch:
+    """What a data module hands to an objective.
+
+    Args:
+        policy: the row that the policy scores with gradients.
+        reference: the row whose reference log-probabilities the objective needs; the very same
+            object as `policy` when both ask for the same views; `None` for reference-free ones.
+    """
+
+    policy: PackedBatch
+    reference: PackedBatch | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PreferenceBatch":
+        """Copy with every tensor on `device`; Lightning calls this."""
+        policy = self.policy.to(device, non_blocking)
+        if self.reference is self.policy:
+            return PreferenceBatch(policy, policy)
+        reference = None if self.reference is None else self.reference.to(device, non_blocking)
+        return PreferenceBatch(policy, reference)
+
+    def pin_memory(self) -> "PreferenceBatch":
+        """Copy with every tensor in pinned host memory; the data loader calls this."""
+        policy = self.policy.pin_memory()
+        if self.reference is self.policy:
+            return PreferenceBatch(policy, policy)
+        return PreferenceBatch(policy, self.reference and self.reference.pin_memory())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Summed response log-probabilities of one batch, by view.
+
+    Args:
+        sums: fp32 sum over each slot's scored tokens. Shape: (S,).
+        counts: scored tokens of each slot. Shape: (S,).
+        slots: what the S entries mean.
+    """
+
+    sums: Tensor
+    counts: Tensor
+    slots: tuple[Slot, ...]
+    _positions: dict[Slot, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_positions", {slot: i for i, slot in enumerate(self.slots)})
+
+    def log_probs(self, context: Context, role: Role) -> Tensor:
+        """Summed log-probabilities. Shape: (B,) for chosen, (B, M) for rejected.
+
+        Raises:
+            KeyError: the view was not scored.
+        """
+        return self._select(self.sums, context, role)
+
+    def num_tokens(self, context: Context, role: Role) -> Tensor:
+        """Scored tokens behind each entry of `log_probs`, same shape.
+
+        Raises:
+            KeyError: the view was not scored.
+        """
+        return self._select(self.counts, context, role)
+
+    def _select(self, values: Tensor, context: Context, role: Role) -> Tensor:
+        wanted = [slot for slot in self.slots if slot.context == context and slot.role == role]
+        if not wanted:
+            scored = sorted({f"{slot.context}.{slot.role}" for slot in self.slots})
+            raise KeyError(
+                f"view {context}.{role} was not scored, this batch holds {scored}; "
+                "add it to the objective's `views`"
+            )
+        wanted.sort(key=lambda slot: (slot.example, slot.index))
+        index = torch.tensor([self._positions[slot] for slot in wanted], device=values.device)
+        selected = values[index]
+        if role == "chosen":
+            return selected
+        num_rejected = 1 + max(slot.index for slot in wanted)
+        if len(wanted) % num_rejected:
+            raise ValueError(
+                f"expected {num_rejected} rejected responses for every example of the batch, got "
+                f"{len(wanted)} in all; give every record the same number (`num_rejected`)"
+            )
+        return selected.view(-1, num_rejected)

@@ -1,0 +1,137 @@
+"""Hidden states -> token log-probabilities, in tiles, with a backward of its own.
+
+The logits of all scored tokens never exist at once: each tile is projected, reduced to its
+log-sum-exp and the target's logit, and thrown away; backward projects it again. The weight's gradient
+is summed in one fp32 buffer, because rounding every tile's share to bf16 biases training.
+
+Shape legend: N scored tokens, C hidden size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True)
+class LogitTransform:
+    """What a model does to `hidden @ weight.T + bias` before the softmax.
+
+    Args:
+        scale: factor on the raw logits.
+        softcap: logits become `softcap * tanh(logits / softcap)`; `None` leaves them.
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Transformed logits, same shape."""
+        logits = logits if self.scale == 1.0 else logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def backward(self, grad: Tensor, logits: Tensor) -> Tensor:
+        """Gradient by the raw logits, from the gradient by and the value of the transformed ones."""
+        if self.softcap is not None:
+            grad = grad * (1.0 - (logits / self.softcap).square())
+        return grad if self.scale == 1.0 else grad * self.scale
+
+
+def token_log_probs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    transform: LogitTransform | None = None,
+    tile_bytes: int = 64 * 2**20,
+) -> Tensor:
+    """Log-probability of each target.
+
+    Args:
+        hidden: last hidden states of the predicting positions. Shape: (N, C).
+        weight: head weight. Shape: (V, C).
+        targets: token ids. Shape: (N,).
+        bias: head bias. Shape: (V,).
+        transform: logit scale and soft-cap.
+        tile_bytes: memory of one fp32 tile of logits; tiles hold at least one token.
+
+    Returns:
+        Natural-log probabilities in fp32 (fp64 for fp64 inputs). Shape: (N,).
+    """
+    rows = max(1, tile_bytes // (4 * weight.shape[0]))
+    result: Tensor = _TokenLogProbs.apply(hidden, weight, bias, targets, transform or LogitTransform(), rows)
+    return result
+
+
+def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _tile_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
+    """Transformed logits of one tile in fp32. Shape: (rows, V)."""
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    return transform(logits.to(_accumulation_dtype(logits.dtype)))
+
+
+class _TokenLogProbs(torch.autograd.Function):
+    """One autograd node around all tiles."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        transform: LogitTransform,
+        rows: int,
+    ) -> Tensor:
+        log_sums, picked = [], []
+        for tile, target in zip(hidden.split(rows), targets.split(rows), strict=True):
+            logits = _tile_logits(tile, weight, bias, transform)
+            log_sums.append(logits.logsumexp(dim=-1))
+            picked.append(logits.gather(1, target.unsqueeze(1)).squeeze(1))
+        log_sum = torch.cat(log_sums)
+        ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
+        ctx.transform, ctx.rows = transform, rows
+        return torch.cat(picked) - log_sum
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, log_sum = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        buffer = _accumulation_dtype(weight.dtype)
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=buffer) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None
+        for start in range(0, hidden.shape[0], ctx.rows):
+            part = slice(start, start + ctx.rows)
+            grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part])
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+            if grad_hidden is not None:
+                grad_hidden[part] = grad.to(weight.dtype) @ weight
+            if grad_weight is not None:
+                grad_weight.addmm_(grad.T, hidden[part].to(buffer))
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(bias.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _grad_logits(
+    ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, log_sum: Tensor, grad: Tensor
+) -> Tensor:
+    """Gradient by one tile's raw logits: g * (onehot(target) - softmax). Shape: (rows, V)."""
+    logits = _tile_logits(hidden, weight, bias, ctx.transform)
+    result = (logits - log_sum.unsqueeze(1)).exp_().mul_(-grad.unsqueeze(1))
+    result.scatter_add_(1, targets.unsqueeze(1), grad.unsqueeze(1))
+    return ctx.transform.backward(result, logits)

@@ -1,0 +1,103 @@
+"""Model + packed row -> scores. The only user of packing tables, attention and log-probs together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from lit_longpo.batch import PackedBatch, Scores
+from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention
+from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
+
+
+def score(model: nn.Module, batch: PackedBatch) -> Scores:
+    """Summed log-probabilities of every response in the row.
+
+    Args:
+        model: a causal language model (perhaps PEFT-wrapped) loaded with the prefix-shared attention.
+        batch: the packed row, on the model's device.
+
+    Returns:
+        Scores with gradients, if gradients are on.
+
+    Raises:
+        UnsupportedModelError: the model does not use the prefix-shared attention, or asks for
+            something that a packed row cannot honour.
+    """
+    per_token = row_log_probs(model, batch)
+    sums = per_token.new_zeros(len(batch.slots)).index_add(0, batch.score_owners, per_token)
+    counts = torch.bincount(batch.score_owners, minlength=len(batch.slots)).to(sums.dtype)
+    return Scores(sums=sums, counts=counts, slots=batch.slots)
+
+
+def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """Log-probability of every scored token, fp32. Shape: (N,)."""
+    base = base_model(model)
+    if base.config._attn_implementation != PREFIX_SHARED:
+        raise UnsupportedModelError(
+            f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
+            f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
+        )
+    hidden = base.get_decoder()(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        attention_mask=None,
+        use_cache=False,
+        segment_table=batch.table,
+    ).last_hidden_state
+    head = output_head(base)
+    return token_log_probs(
+        hidden[0].index_select(0, batch.score_index),
+        head.weight,
+        batch.score_targets,
+        bias=head.bias,
+        transform=logit_transform(base.config.get_text_config()),
+    )
+
+
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside an optional PEFT wrapper."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not isinstance(base, PreTrainedModel):
+        raise TypeError(f"expected a transformers causal language model, got {type(model).__name__}")
+    return base
+
+
+def output_head(model: PreTrainedModel) -> nn.Linear:
+    """The model's plain linear head.
+
+    Raises:
+        UnsupportedModelError: there is none, or an adapter sits on it (its share would be lost).
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: expected a plain linear head, got {type(head).__name__}; remove `lm_head` from "
+            "the LoRA target modules (tiled log-probs read the head's weight directly)"
+        )
+    return head
+
+
+def logit_transform(config: PretrainedConfig) -> LogitTransform:
+    """Scale and soft-cap that the model's own head applies, from its configuration."""
+    scale = getattr(config, "logit_scale", None) or 1.0
+    scale /= getattr(config, "logits_scaling", None) or 1.0
+    return LogitTransform(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
+
+
+@contextmanager
+def generation_mode(model: nn.Module) -> Iterator[None]:
+    """Ordinary attention, eval mode and no gradients inside the block; everything restored after.
+
+    Args:
+        model: a model loaded with the prefix-shared attention, perhaps PEFT-wrapped.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), ordinary_attention(base_model(model)):
+            yield
+    finally:
+        model.train(training)
