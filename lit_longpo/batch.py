@@ -38,7 +38,7 @@ class Views:
         num_rejected: how many rejected responses of each example are used (M).
     """
 
-    policy: tuple[View, ...]
+    policy: tuple[View, ...] = ()
     reference: tuple[View, ...] = ()
     num_rejected: int = 1
 

@@ -1,0 +1,7 @@
+"""The language model that is trained, its reference and its prompts."""
+
+from lit_longpo.policy.loading import LoRA, PolicyConfig
+from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.reference import ReferenceConfig
+
+__all__ = ["LoRA", "PolicyConfig", "PromptFormat", "PromptTemplate", "ReferenceConfig"]

@@ -1,0 +1,75 @@
+"""The command line: LightningCLI with our links, defaults and error messages."""
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lit_longpo.objectives import PreferenceModule
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.suggestions import with_suggestion
+
+_DEFAULTS: dict[str, Any] = {
+    # Samplers are ours: Lightning's automatic one always shuffles and does not know token budgets.
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+    "default_root_dir": "runs",
+    "log_every_n_steps": 10,
+}
+
+
+class Parser(LightningArgumentParser):
+    """Argument parser whose errors end with what to type instead."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
+        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo fit --help\n")
+
+
+class LongPOCLI(LightningCLI):
+    """`fit`, `validate` and `test` from YAML.
+
+    Top-level keys: `policy` (which model), `model` (which objective), `data`, `optimization`,
+    `reference`, `trainer`. The policy is handed to the objective, its tokenizer and the views that
+    the objective wants to the data module, so that any of them can be swapped alone.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            model_class=PreferenceModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=Trainer,
+            trainer_defaults=_DEFAULTS,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            # Hyper-parameters in a checkpoint would override the YAML on resume; config.yaml is beside the run.
+            load_from_checkpoint_support=False,
+            save_config_kwargs={"overwrite": True},
+            parser_class=Parser,
+            **kwargs,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Top-level sections, and how they reach objective and data."""
+        parser.add_class_arguments(PolicyConfig, "policy")
+        parser.add_class_arguments(Optimization, "optimization")
+        parser.add_class_arguments(ReferenceConfig, "reference")
+        for section in ("policy", "optimization", "reference"):
+            parser.link_arguments(section, f"model.init_args.{section}", apply_on="instantiate")
+        parser.link_arguments(
+            "policy", "data.init_args.prompt_format", compute_fn=PolicyConfig.prompt_format, apply_on="instantiate"
+        )
+        parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands that make sense here."""
+        commands = LightningCLI.subcommands()
+        return {name: commands[name] for name in ("fit", "validate", "test")}
+
+
+def _views(model: PreferenceModule) -> Any:
+    return model.views

@@ -1,0 +1,198 @@
+"""The LightningModule under every objective: builds the policy, scores views, logs. No formulas."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
+from lit_longpo.engine import check_model, score
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.prompting import PromptFormat
+from lit_longpo.policy.reference import ReferenceCache, ReferenceConfig, fill, reference_mode
+
+log = logging.getLogger(__name__)
+
+Metrics = dict[str, Tensor]
+
+
+class PreferenceModule(LightningModule, ABC):
+    """Trains a policy with one objective over the packed-row engine.
+
+    Subclasses say which views they want (`views`) and how scores become losses (`loss`).
+
+    Args:
+        policy: which model is trained; the command line fills it from the top-level key `policy`.
+        optimization: optimizer and schedule; from the top-level key `optimization`.
+        reference: source of reference log-probabilities; from the top-level key `reference`.
+    """
+
+    model: nn.Module
+
+    def __init__(
+        self,
+        policy: PolicyConfig | None = None,
+        optimization: Optimization | None = None,
+        reference: ReferenceConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.policy = policy or PolicyConfig()
+        self.optimization = optimization or Optimization()
+        self.reference = reference or ReferenceConfig()
+        self.prompt_format: PromptFormat | None = None
+        self.initial_fingerprint: str | None = None
+        self._cache: ReferenceCache | None = None
+        self._frozen: list[nn.Module] = []  # in a list, so that it is neither moved, saved nor optimized
+
+    @property
+    @abstractmethod
+    def views(self) -> Views:
+        """What has to be scored; the data module tokenises and packs nothing else."""
+
+    @abstractmethod
+    def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
+        """Per-example losses and detached per-example metrics. Shape of each: (B,)."""
+
+    # Lightning's hooks, in the order they are called.
+
+    def configure_model(self) -> None:
+        """Build the policy once; Lightning calls this before it restores a checkpoint."""
+        if self.prompt_format is not None:
+            return
+        self.prompt_format = self.policy.prompt_format()
+        self.model = self.policy.load()
+        self.initial_fingerprint = model_fingerprint(self.model)
+        self.strict_loading = self.policy.lora is None
+        _log_size(self.model)
+
+    def on_fit_start(self) -> None:
+        """Refuse unsuitable models, then make sure that every reference value is there."""
+        error = check_model(self.model)
+        log.info("packed rows agree with separate rows (relative error %.1e)", error)
+        self._prepare_reference()
+
+    def on_validation_start(self) -> None:
+        """A stand-alone `validate` needs reference values too."""
+        self._prepare_reference()
+
+    def on_test_start(self) -> None:
+        """A stand-alone `test` needs reference values too."""
+        self._prepare_reference()
+
+    def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
+        """Mean loss over the examples of the row."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
+        """The same on validation rows, logged under `val/`."""
+        return self._step(batch, "val")
+
+    def test_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
+        """The same on test rows, logged under `test/`."""
+        return self._step(batch, "test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimizer over the trainable parameters; the schedule moves every optimizer step."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = self.optimization.build(parameters, num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With adapters, save what is trained and leave the frozen weights out."""
+        if self.policy.lora is not None:
+            trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adapters are loaded non-strictly, so check here that none is missing."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        missing = sorted(trained - set(checkpoint["state_dict"]))
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} trained tensors of this policy, for example {missing[0]!r}; "
+                "resume with the `policy` section that the checkpoint was trained with (config.yaml beside it)"
+            )
+
+    # Scoring.
+
+    def _step(self, batch: PreferenceBatch, stage: str) -> Tensor:
+        policy = score(self.model, batch.policy)
+        reference = None if batch.reference is None else self._reference_scores(batch.reference)
+        losses, metrics = self.loss(policy, reference)
+        loss = losses.mean()
+        values = {f"{stage}/{name}": value.mean() for name, value in metrics.items()}
+        self.log_dict(values, batch_size=len(losses), sync_dist=stage != "train")
+        self.log(f"{stage}/loss", loss.detach(), prog_bar=True, batch_size=len(losses), sync_dist=stage != "train")
+        return loss
+
+    def _reference_scores(self, batch: PackedBatch) -> Scores:
+        if self._cache is not None:
+            return self._cache.scores(batch)
+        model = self._frozen[0] if self._frozen else self.model
+        with reference_mode(model):
+            return score(model, batch)
+
+    def _prepare_reference(self) -> None:
+        if not self.views.reference or self._cache is not None or self._frozen:
+            return
+        if self.reference.mode == "cached":
+            self._fill_cache()
+        elif self.policy.lora is None or self.reference.policy is not None:
+            self._frozen.append(self._load_reference().to(self.device).requires_grad_(False))
+
+    def _fill_cache(self) -> None:
+        fingerprint = self.initial_fingerprint
+        if self.reference.policy is not None:
+            fingerprint = model_fingerprint(self._load_reference())
+        root = self.reference.cache_dir or Path(self.trainer.default_root_dir) / "reference_cache"
+        cache = ReferenceCache(Path(root) / str(fingerprint))
+        cache.load()
+        scored = fill(cache, self._load_reference, self._reference_rows(), self.device)
+        self.trainer.strategy.barrier("reference")
+        cache.load()
+        log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
+        self._cache = cache
+
+    def _load_reference(self) -> nn.Module:
+        """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""
+        if self.reference.policy is not None:
+            return self.reference.policy.load()
+        if model_fingerprint(self.model) == self.initial_fingerprint:
+            return self.model
+        return self.policy.load_base()
+
+    def _reference_rows(self) -> Iterator[PackedBatch]:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None or not hasattr(datamodule, "reference_dataloader"):
+            raise ValueError(
+                "cached reference log-probabilities need a data module with `reference_dataloader`; pass one of "
+                "ours, or set `reference.mode: online`"
+            )
+        return iter(datamodule.reference_dataloader())
+
+
+def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:
+    """Reward metrics under TRL's names. Shapes: (B,) each."""
+    margins = (chosen_rewards - rejected_rewards).detach()
+    return {
+        "rewards/chosen": chosen_rewards.detach(),
+        "rewards/rejected": rejected_rewards.detach(),
+        "rewards/margins": margins,
+        "rewards/accuracies": (margins > 0).to(margins.dtype),
+    }
+
+
+def _log_size(model: nn.Module) -> None:
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()})
+    log.info("policy: %s parameters, %s trained (%s)", f"{total:,}", f"{trained:,}", ", ".join(dtypes))

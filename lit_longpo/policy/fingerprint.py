@@ -1,0 +1,41 @@
+"""What a model's log-probabilities depend on, as a short hash."""
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor, nn
+
+from lit_longpo.engine.scoring import base_model
+
+_SAMPLES = 4096
+# Configuration entries that change how weights are run, not what they are.
+_IGNORED = ("_name_or_path", "transformers_version", "_attn_implementation", "use_cache", "architectures")
+
+
+@torch.no_grad()
+def model_fingerprint(model: nn.Module) -> str:
+    """Hash of configuration (RoPE included), dtype and weights without adapters (32 hex digits).
+
+    Weights enter by up to 4,096 evenly spaced elements of each tensor, so that billions of
+    parameters take seconds; an optimizer step changes nearly every element and thus the hash.
+    """
+    base = base_model(model)
+    config = {name: value for name, value in base.config.to_dict().items() if name not in _IGNORED}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, parameter in sorted(_base_parameters(base)):
+        digest.update(f"{name}:{tuple(parameter.shape)}:{parameter.dtype}".encode())
+        digest.update(_sample(parameter).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _base_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters under the names they have without adapters."""
+    named = [(name.replace(".base_layer", ""), parameter) for name, parameter in model.named_parameters()]
+    return [(name, parameter) for name, parameter in named if "lora_" not in name]
+
+
+def _sample(parameter: Tensor) -> Tensor:
+    flat = parameter.detach().reshape(-1)
+    step = max(1, flat.numel() // _SAMPLES)
+    return flat[::step].float().cpu()

