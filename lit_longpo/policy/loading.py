@@ -69,7 +69,7 @@ class PolicyConfig:
         """The model in train mode, with prefix-shared attention and adapters if asked for."""
         model = self.load_base()
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            enable_checkpointing(model)
         wrapped = model if self.lora is None else _add_adapters(model, self.lora)
         return wrapped.train()
 
@@ -117,6 +117,13 @@ class PolicyConfig:
         if looks_like_path and not folder.is_dir():
             raise FileNotFoundError(f"expected a model folder at {folder}, found none; set `policy.source`")
         return str(folder) if folder.is_dir() else self.source
+
+
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Recompute each layer in backward, non-reentrant (the reentrant kind drops the segment table)."""
+    # transformers renamed this in 5.2x and will remove the old name in 6.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _package_folder(name: str) -> str:

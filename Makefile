@@ -1,0 +1,33 @@
+# Every target sets itself up: a .venv pinned by constraints.txt, made anew when the pins change.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench setup clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer; type: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt torch
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	HF_HUB_OFFLINE=1 $(RUN) -m lit_longpo fit --config configs/solopo.yaml
+
+test: $(STAMP)
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+
+check: $(STAMP)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(STAMP)
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest tests/benchmarks -m slow -s
+
+clean:
+	rm -rf $(VENV) build *.egg-info

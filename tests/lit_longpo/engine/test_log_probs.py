@@ -1,0 +1,77 @@
+import pytest
+import torch
+from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
+
+TRANSFORMS = [LogitTransform(), LogitTransform(scale=0.5), LogitTransform(softcap=2.0), LogitTransform(3.0, 1.5)]
+
+
+def whole_logits(hidden, weight, targets, bias, transform):
+    logits = hidden @ weight.T
+    logits = (logits if bias is None else logits + bias) * transform.scale
+    if transform.softcap is not None:
+        logits = transform.softcap * torch.tanh(logits / transform.softcap)
+    return logits.log_softmax(-1)[torch.arange(len(targets)), targets]
+
+
+def inputs(bias=True, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight, offset = (
+        torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in [(7, 5), (11, 5), (11,)]
+    )
+    return hidden, weight, torch.randint(11, (7,), generator=generator), offset if bias else None
+
+
+def test_hand_derived_value():
+    """One token, two words, logits (0, log 3): p = (1/4, 3/4)."""
+    weight = torch.tensor([[0.0], [3.0]]).log().clamp(min=0.0)
+    value = token_log_probs(torch.ones(1, 1), weight, torch.tensor([1]))
+    assert value.item() == pytest.approx(-0.2876820724517809)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("tile_bytes", [1, 3 * 4 * 11, 10**6])
+def test_values_and_gradients_equal_whole_logits(transform, bias, tile_bytes):
+    hidden, weight, targets, offset = inputs(bias)
+    leaves = [leaf for leaf in (hidden, weight, offset) if leaf is not None]
+    seeds = torch.arange(1.0, 8.0, dtype=torch.float64)
+    tiled = token_log_probs(hidden, weight, targets, bias=offset, transform=transform, tile_bytes=tile_bytes)
+    expected = whole_logits(hidden, weight, targets, offset, transform)
+    torch.testing.assert_close(tiled, expected)
+    ours = torch.autograd.grad((tiled * seeds).sum(), leaves)
+    theirs = torch.autograd.grad((expected * seeds).sum(), leaves)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_gradcheck(transform):
+    hidden, weight, targets, bias = inputs()
+
+    def function(*leaves):
+        return token_log_probs(leaves[0], leaves[1], targets, bias=leaves[2], transform=transform, tile_bytes=100)
+
+    assert torch.autograd.gradcheck(function, (hidden, weight, bias))
+
+
+def test_a_frozen_head_gets_no_gradient_buffer(monkeypatch):
+    hidden, weight, targets, _ = inputs(dtype=torch.float32)
+    weight = weight.detach()
+    made = []
+    original = torch.zeros_like
+    monkeypatch.setattr(torch, "zeros_like", lambda *args, **kwargs: made.append(args) or original(*args, **kwargs))
+    token_log_probs(hidden, weight, targets).sum().backward()
+    assert hidden.grad is not None
+    assert not any(args[0].shape == weight.shape for args in made)
+
+
+def test_half_precision_gives_fp32_values_and_sums_the_weight_gradient_in_fp32():
+    hidden, weight, targets, _ = inputs(dtype=torch.float32)
+    low = [leaf.detach().bfloat16().requires_grad_() for leaf in (hidden, weight)]
+    value = token_log_probs(*low, targets, tile_bytes=1)
+    assert value.dtype == torch.float32
+    value.sum().backward()
+    assert low[1].grad.dtype == torch.bfloat16
+    exact = [leaf.detach().float().requires_grad_() for leaf in low]
+    whole_logits(*exact, targets, None, LogitTransform()).sum().backward()
+    # One token per tile: rounding each tile's share to bf16 would cost several times this tolerance.
+    torch.testing.assert_close(low[1].grad.float(), exact[1].grad, rtol=2e-2, atol=1e-2)

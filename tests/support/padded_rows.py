@@ -1,0 +1,40 @@
+"""The reference implementation: every (prompt, response) a right-padded row, whole logits."""
+
+from collections.abc import Sequence
+
+import torch
+from lit_longpo.batch import Group, Response
+from lit_longpo.engine.attention import ordinary_attention
+from lit_longpo.engine.scoring import base_model
+from torch import Tensor, nn
+
+
+def rows_of(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
+    return [(group, response) for group in groups for response in group.responses]
+
+
+def padded_log_probs(model: nn.Module, groups: Sequence[Group], implementation: str = "sdpa") -> list[Tensor]:
+    """Log-probabilities of the scored tokens of every row, in row order."""
+    rows = rows_of(groups)
+    ids = [group.prompt_ids + response.token_ids for group, response in rows]
+    length = max(map(len, ids))
+    input_ids = torch.tensor([row + (0,) * (length - len(row)) for row in ids])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids])
+    positions = torch.tensor([_positions(group, response, length) for group, response in rows])
+    with ordinary_attention(base_model(model), implementation):
+        logits = model(input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    log_probs = logits.float().log_softmax(-1)
+    return [_scored(log_probs[number], group, response) for number, (group, response) in enumerate(rows)]
+
+
+def _positions(group: Group, response: Response, length: int) -> list[int]:
+    prompt = list(group.position_ids or range(len(group.prompt_ids)))
+    answer = list(range(prompt[-1] + 1, prompt[-1] + 1 + len(response.token_ids)))
+    padding = length - len(prompt) - len(answer)
+    return prompt + answer + [answer[-1]] * padding
+
+
+def _scored(log_probs: Tensor, group: Group, response: Response) -> Tensor:
+    start = len(group.prompt_ids)
+    wanted = [offset for offset, scored in enumerate(response.mask) if scored]
+    return torch.stack([log_probs[start + offset - 1, response.token_ids[offset]] for offset in wanted])

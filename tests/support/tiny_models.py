@@ -1,0 +1,53 @@
+"""Tiny random models of every architecture class that the engine promises to serve."""
+
+import torch
+import transformers
+from torch import nn
+
+_SHAPE = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+ARCHITECTURES = {
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 8},
+    "Llama": {},
+    "Mistral": {"sliding_window": 8},
+    "Gemma3Text": {"head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 5.0},
+    "SmolLM3": {},
+    "Granite": {"logits_scaling": 4.0, "embedding_multiplier": 2.0},
+    "Cohere": {"logit_scale": 0.5},
+}
+
+REFUSED = {
+    "Qwen3Next": {"layer_types": ["linear_attention", "full_attention"]},
+    "FalconH1": {},
+    "Mamba": {},
+    "Gemma2": {"head_dim": 8},
+    "GptOss": {"head_dim": 8, "num_local_experts": 2, "rope_scaling": None},
+}
+
+
+def tiny_config(name: str, **overrides: object) -> transformers.PretrainedConfig:
+    options = {**_SHAPE, **ARCHITECTURES.get(name, REFUSED.get(name, {})), **overrides}
+    return getattr(transformers, f"{name}Config")(**options)
+
+
+def tiny_model(name: str = "Llama", *, seed: int = 0, **overrides: object) -> nn.Module:
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(
+        tiny_config(name, **overrides), attn_implementation="prefix_shared"
+    )
+    for parameter in model.parameters():
+        # Larger than the usual 0.02, so that attention matters and errors cannot hide.
+        nn.init.normal_(parameter, std=0.25) if parameter.dim() > 1 else None
+    return model.train()
