@@ -1,0 +1,124 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lit_longpo.batch import Scores, Slot, View
+from lit_longpo.objectives import DPO, ORPO, SimPO, SoLoPO
+from lit_longpo.objectives.solopo import PAPER_ALPHA, solo_ra_penalty, solopo_loss
+
+BASES = {"dpo": DPO, "simpo": SimPO, "orpo": ORPO}
+PENALTIES = ["l1", "softplus", "squared"]
+rewards = st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20)), min_size=1, max_size=5)
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def naive_penalty(short, long, penalty):
+    z = abs(short - long)
+    return {"l1": z, "softplus": math.log(1 + math.exp(z)), "squared": z * z}[penalty]
+
+
+def test_hand_values():
+    """|r_short - r_long| = |1 - 3| = 2: l1 2, softplus log(1 + e^2) = 2.1269, squared 4."""
+    values = [solo_ra_penalty(tensor(1), tensor(3), penalty=penalty).item() for penalty in PENALTIES]
+    assert values == pytest.approx([2.0, 2.12692801104, 4.0])
+    """Base .5 + alpha 3 * 2."""
+    assert solopo_loss(tensor(0.5), tensor(1), tensor(3), alpha=3.0).tolist() == pytest.approx([6.5])
+
+
+@given(rewards, st.sampled_from(PENALTIES), st.floats(0, 5))
+def test_equals_the_naive_loop(rows, penalty, alpha):
+    short, long = (tensor(*column) for column in zip(*rows, strict=True))
+    base = torch.linspace(0.0, 1.0, len(rows), dtype=torch.float64)
+    expected = [b + alpha * naive_penalty(*row, penalty) for b, row in zip(base.tolist(), rows, strict=True)]
+    actual = solopo_loss(base, short, long, alpha=alpha, penalty=penalty)
+    assert actual.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_gradcheck(penalty):
+    short, long = tensor(0.3, -2.0).requires_grad_(), tensor(1.0, 4.0).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s, r: solo_ra_penalty(s, r, penalty=penalty), (short, long))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("detach", [True, False])
+def test_detach_short_stops_the_short_gradient_only(penalty, detach):
+    short, long = tensor(0.3).requires_grad_(), tensor(1.0).requires_grad_()
+    solo_ra_penalty(short, long, penalty=penalty, detach_short=detach).backward()
+    assert (short.grad is None) == detach
+    assert long.grad.abs() > 0
+
+
+def test_an_unknown_penalty_is_refused():
+    with pytest.raises(ValueError, match="'l1', 'softplus', 'squared'"):
+        solo_ra_penalty(tensor(1), tensor(1), penalty="l2")  # type: ignore[arg-type]
+
+
+def scores(numbers):
+    """{(context, role): [summed log-probs of the examples]}, two tokens each."""
+    slots = [Slot(n, *where, 0) for where, values in numbers.items() for n in range(len(values))]
+    sums = [value for values in numbers.values() for value in values]
+    return Scores(tensor(*sums), tensor(*[2.0] * len(sums)), tuple(slots))
+
+
+POLICY = {
+    ("short", "chosen"): [-2.0, -3.0],
+    ("short", "rejected"): [-4.0, -2.5],
+    ("long", "chosen"): [-5.0, -3.5],
+    ("long", "rejected"): [-4.5, -6.0],
+}
+REFERENCE = {where: [value - 0.5 * n for n, value in enumerate(values)] for where, values in POLICY.items()}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("align", ["chosen", "both"])
+def test_alpha_zero_is_the_base_loss_on_the_short_context(base, align):
+    module = SoLoPO(base=base, alpha=0.0, align=align)
+    losses, _ = module.loss(scores(POLICY), scores(REFERENCE))
+    plain, _ = BASES[base](context="short").loss(scores(POLICY), scores(REFERENCE))
+    torch.testing.assert_close(losses, plain)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("penalty", ["l1", "squared"])
+def test_equal_contexts_give_no_penalty(base, penalty):
+    policy = {(context, role): POLICY["short", role] for context, role in POLICY}
+    reference = {(context, role): REFERENCE["short", role] for context, role in POLICY}
+    _, metrics = SoLoPO(base=base, align="both", penalty=penalty).loss(scores(policy), scores(reference))
+    assert metrics["solo_ra"].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_both_adds_the_rejected_alignment(base):
+    losses = {}
+    for align in ("chosen", "both"):
+        losses[align], _ = SoLoPO(base=base, align=align).loss(scores(POLICY), scores(REFERENCE))
+    algorithm = SoLoPO(base=base).algorithm
+    from lit_longpo.objectives.pairwise import Scored
+
+    reward = {
+        context: algorithm.reward(Scored.of(View(context, "rejected"), scores(POLICY), scores(REFERENCE)))
+        for context in ("short", "long")
+    }
+    expected = PAPER_ALPHA[base] * (reward["short"] - reward["long"]).abs()
+    torch.testing.assert_close(losses["both"] - losses["chosen"], expected)
+
+
+def test_the_long_rejected_response_is_never_asked_for_when_aligning_chosen():
+    assert View("long", "rejected") not in SoLoPO(base="dpo").views.policy
+    assert View("long", "rejected") in SoLoPO(base="dpo", align="both").views.policy
+
+
+def test_only_dpo_needs_a_reference_and_it_sees_the_same_contexts():
+    assert SoLoPO(base="dpo").views.reference == SoLoPO(base="dpo").views.policy
+    assert not SoLoPO(base="simpo").views.reference
+    assert not SoLoPO(base="orpo").views.reference
+
+
+def test_paper_alphas_are_the_defaults():
+    assert {base: SoLoPO(base=base).alpha for base in BASES} == {"dpo": 3.0, "simpo": 1.0, "orpo": 1.0}
