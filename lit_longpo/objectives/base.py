@@ -1,13 +1,15 @@
 """The LightningModule under every objective: builds the policy, scores views, logs. No formulas."""
 
+import copy
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -102,8 +104,7 @@ class PreferenceModule(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer over the trainable parameters; the schedule moves every optimizer step."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = self.optimization.build(parameters, num_steps)
+        optimizer, schedule = self.optimization.build(parameters, num_optimizer_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -147,7 +148,9 @@ class PreferenceModule(LightningModule, ABC):
         if self.reference.mode == "cached":
             self._fill_cache()
         elif self.policy.lora is None or self.reference.policy is not None:
-            self._frozen.append(self._load_reference().to(self.device).requires_grad_(False))
+            frozen = self._load_reference()
+            frozen = copy.deepcopy(frozen) if frozen is self.model else frozen
+            self._frozen.append(frozen.to(self.device).requires_grad_(False))
 
     def _fill_cache(self) -> None:
         fingerprint = self.initial_fingerprint
@@ -168,6 +171,11 @@ class PreferenceModule(LightningModule, ABC):
             return self.reference.policy.load()
         if model_fingerprint(self.model) == self.initial_fingerprint:
             return self.model
+        if self.policy.weights == "random":
+            raise ValueError(
+                "the reference is the policy before step 1, whose random weights are gone after a resume; keep "
+                "`reference.mode: cached` and the folder `reference_cache` of the first run"
+            )
         return self.policy.load_base()
 
     def _reference_rows(self) -> Iterator[PackedBatch]:
@@ -189,6 +197,21 @@ def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metr
         "rewards/margins": margins,
         "rewards/accuracies": (margins > 0).to(margins.dtype),
     }
+
+
+def num_optimizer_steps(trainer: Trainer) -> int:
+    """Optimizer steps of the whole fit, known before the loop starts.
+
+    Unlike `Trainer.estimated_stepping_batches` this leaves the loop's own loader alone: Lightning
+    2.6 drops a resumed loader's state if that loader exists before the state is restored.
+    """
+    if trainer.max_epochs in (None, -1):
+        return trainer.max_steps
+    loader = trainer.fit_loop._data_source.dataloader()
+    limit = trainer.limit_train_batches
+    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * int(trainer.max_epochs or 1)
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def _log_size(model: nn.Module) -> None:

