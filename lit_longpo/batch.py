@@ -15,6 +15,8 @@ from torch import Tensor
 
 Context = Literal["short", "long"]
 Role = Literal["chosen", "rejected"]
+# What a sum stands for: a response, or the rest of a chosen sequence (prompt and unmasked tokens).
+Scope = Literal["chosen", "rejected", "rest"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Views:
         policy: views scored with gradients.
         reference: views scored once by the frozen reference; empty for reference-free objectives.
         num_rejected: how many rejected responses of each example are used (M).
+        sequence: contexts whose whole chosen sequence, prompt included, the policy scores too.
     """
 
     policy: tuple[View, ...] = ()
     reference: tuple[View, ...] = ()
     num_rejected: int = 1
+    sequence: tuple[Context, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Group:
             Responses continue from the last position.
         turn: distinguishes several groups of one example and context (multi-turn references);
             their log-probabilities are added.
+        score_sequence: also score the prompt and the unmasked tokens of the first response, which
+            must be the chosen one (`Scores.sequence_nll`).
     """
 
     example: str
@@ -82,6 +88,7 @@ class Group:
     responses: tuple[Response, ...]
     position_ids: tuple[int, ...] | None = None
     turn: int = 0
+    score_sequence: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -126,7 +133,7 @@ class Slot:
 
     example: int
     context: Context
-    role: Role
+    role: Scope
     index: int
 
 
@@ -237,7 +244,17 @@ class Scores:
         """
         return self._select(self.counts, context, role)
 
-    def _select(self, values: Tensor, context: Context, role: Role) -> Tensor:
+    def sequence_nll(self, context: Context) -> Tensor:
+        """Mean negative log-probability over every token of prompt + chosen but the first. Shape: (B,).
+
+        Raises:
+            KeyError: the sequence was not scored.
+        """
+        sums = self._select(self.sums, context, "chosen") + self._select(self.sums, context, "rest")
+        counts = self._select(self.counts, context, "chosen") + self._select(self.counts, context, "rest")
+        return -sums / counts
+
+    def _select(self, values: Tensor, context: Context, role: Scope) -> Tensor:
         wanted = [slot for slot in self.slots if slot.context == context and slot.role == role]
         if not wanted:
             scored = sorted({f"{slot.context}.{slot.role}" for slot in self.slots})
@@ -248,7 +265,7 @@ class Scores:
         wanted.sort(key=lambda slot: (slot.example, slot.index))
         index = torch.tensor([self._positions[slot] for slot in wanted], device=values.device)
         selected = values[index]
-        if role == "chosen":
+        if role != "rejected":
             return selected
         num_rejected = 1 + max(slot.index for slot in wanted)
         if len(wanted) % num_rejected:

@@ -36,13 +36,56 @@ class _Row:
         self.pieces.append(len(token_ids))
         return len(self.pieces) - 1
 
-    def score(self, response: Response, prompt_end: int, start: int, owner: int) -> None:
-        """Every masked-in token is predicted by the token before it; the first one by the prompt's last."""
+    def score(self, response: Response, span: "_Span", owner: int, *, wanted: bool = True) -> None:
+        """Tokens whose mask is `wanted`: each is predicted by the one before, the first by the prompt's last."""
         for offset, (token, scored) in enumerate(zip(response.token_ids, response.mask, strict=True)):
-            if scored:
-                self.score_index.append(start + offset - 1 if offset else prompt_end)
-                self.score_targets.append(token)
-                self.score_owners.append(owner)
+            if scored == wanted:
+                self._score(span.start + offset - 1 if offset else span.prompt_end, token, owner)
+
+    def score_prompt(self, group: Group, span: "_Span", owner: int) -> None:
+        """Every prompt token but the first, which nothing predicts."""
+        first = span.prompt_end - len(group.prompt_ids) + 1
+        for offset, token in enumerate(group.prompt_ids[1:]):
+            self._score(first + offset, token, owner)
+
+    def _score(self, index: int, target: int, owner: int) -> None:
+        self.score_index.append(index)
+        self.score_targets.append(target)
+        self.score_owners.append(owner)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a response starts in the row, and where its prompt ends."""
+
+    start: int
+    prompt_end: int
+
+
+@dataclass
+class _Slots:
+    """Sums wanted so far, and what each depends on."""
+
+    numbers: dict[Slot, int] = field(default_factory=dict)
+    digests: list[list[str]] = field(default_factory=list)
+    _seen: set[tuple[Slot, int]] = field(default_factory=set)
+
+    def add(self, slot: Slot, group: Group, digest: str) -> int:
+        """The slot's number; every (slot, turn) may come once."""
+        if (slot, group.turn) in self._seen:
+            raise ValueError(
+                f"expected one {slot.context}.{slot.role}[{slot.index}] response per turn of record "
+                f"{group.example!r}, got two; give the responses different `index` or `turn` values"
+            )
+        self._seen.add((slot, group.turn))
+        number = self.numbers.setdefault(slot, len(self.numbers))
+        if number == len(self.digests):
+            self.digests.append([])
+        self.digests[number].append(digest)
+        return number
+
+    def fingerprints(self) -> tuple[str, ...]:
+        return tuple(hashlib.sha256("".join(parts).encode()).hexdigest()[:32] for parts in self.digests)
 
 
 def pack(groups: Sequence[Group]) -> PackedBatch:
@@ -59,26 +102,29 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
     """
     if not groups:
         raise ValueError("expected at least one group to pack, got none; check the batch sampler's budget")
-    row = _Row()
+    row, slots = _Row(), _Slots()
     examples = {name: number for number, name in enumerate(dict.fromkeys(group.example for group in groups))}
-    slots: dict[Slot, int] = {}
-    digests: list[list[str]] = []
-    seen: set[tuple[Slot, int]] = set()
     for group in groups:
         _check(group)
-        for slot, response, start, prompt_end in _lay_out(row, group, examples[group.example]):
-            if (slot, group.turn) in seen:
-                raise ValueError(
-                    f"expected one {slot.context}.{slot.role}[{slot.index}] response per turn of record "
-                    f"{group.example!r}, got two; give the responses different `index` or `turn` values"
-                )
-            seen.add((slot, group.turn))
-            owner = slots.setdefault(slot, len(slots))
-            if owner == len(digests):
-                digests.append([])
-            digests[owner].append(fingerprint(group, response))
-            row.score(response, prompt_end, start, owner)
-    return _finish(row, tuple(slots), digests, tuple(examples))
+        example = examples[group.example]
+        for response, span in _lay_out(row, group):
+            slot = Slot(example, group.context, response.role, response.index)
+            row.score(response, span, slots.add(slot, group, fingerprint(group, response)))
+            if group.score_sequence and response is group.responses[0]:
+                rest = slots.add(Slot(example, group.context, "rest", 0), group, "rest" + fingerprint(group, response))
+                row.score_prompt(group, span, rest)
+                row.score(response, span, rest, wanted=False)
+    return PackedBatch(
+        input_ids=torch.tensor([row.input_ids]),
+        position_ids=torch.tensor([row.position_ids]),
+        table=SegmentTable(tuple(row.pieces), tuple(row.segments)),
+        score_index=torch.tensor(row.score_index),
+        score_targets=torch.tensor(row.score_targets),
+        score_owners=torch.tensor(row.score_owners),
+        slots=tuple(slots.numbers),
+        fingerprints=slots.fingerprints(),
+        examples=tuple(examples),
+    )
 
 
 def fingerprint(group: Group, response: Response) -> str:
@@ -90,33 +136,18 @@ def fingerprint(group: Group, response: Response) -> str:
     return digest.hexdigest()[:32]
 
 
-def _lay_out(row: _Row, group: Group, example: int) -> Iterator[tuple[Slot, Response, int, int]]:
-    """Append the group's pieces and segments; yield where each response starts in the row."""
+def _lay_out(row: _Row, group: Group) -> Iterator[tuple[Response, _Span]]:
+    """Append the group's pieces and segments; yield where each response lies in the row."""
     positions = group.position_ids or tuple(range(len(group.prompt_ids)))
-    prompt_start = len(row.input_ids)
-    prompt_end = prompt_start + len(group.prompt_ids) - 1
+    prompt_end = len(row.input_ids) + len(group.prompt_ids) - 1
     prompt_piece = row.append(group.prompt_ids, positions)
+    first = positions[-1] + 1
     for number, response in enumerate(group.responses):
         start = len(row.input_ids)
-        first = positions[-1] + 1
         piece = row.append(response.token_ids, range(first, first + len(response.token_ids)))
         queries = row.pieces[piece] + (0 if number else row.pieces[prompt_piece])
         row.segments.append(Segment(queries, (prompt_piece, piece)))
-        yield Slot(example, group.context, response.role, response.index), response, start, prompt_end
-
-
-def _finish(row: _Row, slots: tuple[Slot, ...], digests: list[list[str]], examples: tuple[str, ...]) -> PackedBatch:
-    return PackedBatch(
-        input_ids=torch.tensor([row.input_ids]),
-        position_ids=torch.tensor([row.position_ids]),
-        table=SegmentTable(tuple(row.pieces), tuple(row.segments)),
-        score_index=torch.tensor(row.score_index),
-        score_targets=torch.tensor(row.score_targets),
-        score_owners=torch.tensor(row.score_owners),
-        slots=slots,
-        fingerprints=tuple(hashlib.sha256("".join(parts).encode()).hexdigest()[:32] for parts in digests),
-        examples=examples,
-    )
+        yield response, _Span(start, prompt_end)
 
 
 def _check(group: Group) -> None:
@@ -133,6 +164,8 @@ def _check(group: Group) -> None:
             )
         if any(after <= before for before, after in zip(positions, positions[1:], strict=False)):
             raise ValueError(f"{name}: expected strictly increasing position ids")
+    if group.score_sequence and group.responses[0].role != "chosen":
+        raise ValueError(f"{name}: expected the chosen response first to score the sequence, got a rejected one")
     for response in group.responses:
         _check_response(response, f"{name}, {response.role}[{response.index}]")
 

@@ -273,6 +273,7 @@ class SFT(PreferenceModule):
 
     Args:
         context: which context the response is scored in.
+        sequence_weight: weight of the NLL over the whole sequence, prompt included; 0 leaves it out.
         policy: which model is trained; filled from the top-level key `policy`.
         optimization: filled from the top-level key `optimization`.
         reference: filled from the top-level key `reference`; unused.
@@ -281,23 +282,31 @@ class SFT(PreferenceModule):
     def __init__(
         self,
         context: Context = "long",
+        sequence_weight: float = 0.0,
         policy: PolicyConfig | None = None,
         optimization: Optimization | None = None,
         reference: ReferenceConfig | None = None,
     ) -> None:
         super().__init__(policy, optimization, reference)
         self.context: Context = context
+        self.sequence_weight = sequence_weight
 
     @property
     def views(self) -> Views:
-        """Chosen in one context."""
-        return Views(policy=(View(self.context, "chosen"),))
+        """Chosen in one context, and its whole sequence if that has a weight."""
+        return Views(
+            policy=(View(self.context, "chosen"),), sequence=(self.context,) if self.sequence_weight else ()
+        )
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example NLL. Shape: (B,)."""
         chosen = Scored.of(View(self.context, "chosen"), policy, reference)
         nll = -chosen.log_probs / chosen.tokens
-        return nll, {"nll": nll.detach(), "logps/chosen": chosen.log_probs.detach()}
+        metrics = {"nll": nll.detach(), "logps/chosen": chosen.log_probs.detach()}
+        if not self.sequence_weight:
+            return nll, metrics
+        sequence = policy.sequence_nll(self.context)
+        return nll + self.sequence_weight * sequence, {**metrics, "sequence_nll": sequence.detach()}
 
 
 def pair_metrics(algorithm: Pairwise, chosen: Scored, rejected: Scored) -> Metrics:

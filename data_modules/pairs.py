@@ -1,0 +1,171 @@
+"""What every data module shares: pairs -> tokens -> packed batches, resumable and distributed-aware."""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from data_modules.encoding import EncodedPair, PairEncoder
+from data_modules.records import PreferencePair
+from data_modules.sampling import TokenBudgetBatchSampler
+from data_modules.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation, TruncationReport
+from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
+from lit_longpo.engine import pack
+from lit_longpo.policy import PromptFormat
+
+log = logging.getLogger(__name__)
+
+_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+
+
+class PairDataModule(LightningDataModule, ABC):
+    """Turns the pairs of a subclass into packed batches for the views of an objective.
+
+    Args:
+        max_tokens: budget of one packed row; the batch size in tokens.
+        max_examples: at most this many examples in a row; `None` means as many as fit.
+        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
+        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
+        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
+        prefix_sharing: responses of one prompt share it; False gives each its own copy.
+        seed: of the order of training examples.
+        num_workers: processes that pack batches.
+        views: what the objective asks; the command line fills it in.
+        prompt_format: tokenizer and template; the command line fills it in.
+    """
+
+    def __init__(
+        self,
+        max_tokens: int = 8192,
+        max_examples: int | None = None,
+        max_length: int | None = None,
+        on_overlength: OnOverlength = "error",
+        truncation: Truncation = "middle",
+        prefix_sharing: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+        views: Views | None = None,
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
+        super().__init__()
+        self.max_tokens, self.max_examples = max_tokens, max_examples
+        self.lengths = LengthPolicy(max_length, on_overlength, truncation)
+        self.prefix_sharing = prefix_sharing
+        self.seed, self.num_workers = seed, num_workers
+        self.views, self.prompt_format = views, prompt_format
+        self.report = TruncationReport()
+        self._encoded: dict[str, list[EncodedPair]] = {}
+
+    @abstractmethod
+    def pairs(self, split: str) -> Sequence[PreferencePair]:
+        """Pairs of "train", "val" or "test"; an empty sequence if there is no such split."""
+
+    def setup(self, stage: str) -> None:
+        """Tokenise once what the stage needs."""
+        for split in _SPLITS.get(stage, ()):
+            if split not in self._encoded:
+                self._encoded[split] = self._encode(split)
+        self._write_report()
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        """Training rows, shuffled every epoch."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> StatefulDataLoader | list[PreferenceBatch]:
+        """Validation rows in file order; nothing if there is no validation split."""
+        return self._loader("val", shuffle=False) if self._encoded["val"] else []
+
+    def test_dataloader(self) -> StatefulDataLoader:
+        """Test rows in file order."""
+        return self._loader("test", shuffle=False)
+
+    def reference_dataloader(self) -> Iterator[PackedBatch]:
+        """Every row that the reference has to score, once; each rank gets its share."""
+        if self._views.reference:
+            for split in self._encoded.values():
+                for batch in self._sampler(split, shuffle=False):
+                    yield pack([group for index in batch for group in split[index].reference])
+
+    def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
+        encoded = self._encoded[split]
+        if not encoded:
+            raise ValueError(
+                f"expected examples in the {split} split, got none; see the counts in the log above, and the data "
+                "module's arguments"
+            )
+        return StatefulDataLoader(
+            encoded,
+            batch_sampler=self._sampler(encoded, shuffle=shuffle),
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def _sampler(self, encoded: Sequence[EncodedPair], *, shuffle: bool) -> TokenBudgetBatchSampler:
+        trainer = self.trainer
+        return TokenBudgetBatchSampler(
+            [pair.num_tokens for pair in encoded],
+            self.max_tokens,
+            self.max_examples,
+            shuffle=shuffle,
+            seed=self.seed,
+            num_replicas=1 if trainer is None else trainer.world_size,
+            rank=0 if trainer is None else trainer.global_rank,
+        )
+
+    @property
+    def _views(self) -> Views:
+        if self.views is None or self.prompt_format is None:
+            raise ValueError(
+                f"{type(self).__name__} needs `views` (objective.views) and `prompt_format` "
+                "(policy.prompt_format()); the command line fills them in, from Python pass them"
+            )
+        return self.views
+
+    def _encode(self, split: str) -> list[EncodedPair]:
+        views = self._views
+        assert self.prompt_format is not None
+        encoder = PairEncoder(self.prompt_format, views, self.lengths, prefix_sharing=self.prefix_sharing)
+        counts = self.report.splits[split] = SplitLengths()
+        encoded = [made for pair in self.pairs(split) if (made := encoder.encode(pair, counts)) is not None]
+        if encoded:
+            log.info("%s: %s", split, _length_summary([pair.num_tokens for pair in encoded]))
+        return encoded
+
+    def _write_report(self) -> None:
+        """Log what the length policy did; write it into the run's folder when it did anything."""
+        touched = [counts for counts in self.report.splits.values() if counts.cut or counts.skipped]
+        if not touched:
+            return
+        for line in self.report.lines():
+            log.warning(line)
+        if self.trainer is not None and self.trainer.is_global_zero:
+            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({name: asdict(counts) for name, counts in self.report.splits.items()}, indent=2)
+            (folder / "truncation.json").write_text(text + "\n")
+
+
+def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:
+    """Pack examples into one row, and what the reference needs into another (often the same) one."""
+    examples = list(examples)
+    policy = pack([group for example in examples for group in example.policy])
+    if all(example.reference is example.policy for example in examples):
+        return PreferenceBatch(policy, policy)
+    groups = [group for example in examples for group in example.reference]
+    return PreferenceBatch(policy, pack(groups) if groups else None)
+
+
+def _length_summary(lengths: Sequence[int]) -> str:
+    """Deciles of the tokens per example, in words."""
+    ordered = sorted(lengths)
+    marks = [ordered[round(share * (len(ordered) - 1))] for share in (0.0, 0.5, 0.9, 1.0)]
+    return (
+        f"{len(ordered):,} examples, {sum(ordered):,} tokens; tokens per example: "
+        f"shortest {marks[0]:,}, median {marks[1]:,}, nine tenths below {marks[2]:,}, longest {marks[3]:,}"
+    )

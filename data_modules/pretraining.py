@@ -1,0 +1,109 @@
+"""Data that the embedded model was made with: short worlds with several questions each."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import Dataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from data_modules.encoding import EncodedPair
+from data_modules.pairs import collate
+from data_modules.sampling import TokenBudgetBatchSampler
+from data_modules.world import Split, World, num_words_of
+from lit_longpo.batch import Group, Response, Views
+from lit_longpo.policy import PromptFormat
+
+
+class WorldTexts(Dataset[EncodedPair]):
+    """Worlds followed by 1 to `max_questions` questions with their answers, made when asked for.
+
+    Args:
+        split: whose worlds.
+        size: number of examples.
+        max_words: words of the context; a shorter length is drawn for each example.
+        max_questions: questions about one context.
+        seed: of the worlds.
+        prompt_format: tokenizer and template.
+    """
+
+    def __init__(
+        self, split: Split, size: int, max_words: int, max_questions: int, seed: int, prompt_format: PromptFormat
+    ) -> None:
+        self.split, self.size, self.max_words, self.max_questions = split, size, max_words, max_questions
+        self.seed, self.prompt_format = seed, prompt_format
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> EncodedPair:
+        world = World(self.split, self.seed * 1_000_003 + index)
+        questions = [world.question() for _ in range(world.random.randint(1, self.max_questions))]
+        supporting = [fact for question in questions for fact in question.supporting]
+        needed = sum(num_words_of(fact.sentence) for fact in supporting)
+        distractors = world.distractors(world.random.randint(0, max(0, self.max_words - needed)))
+        context = world.arrange(supporting, distractors)
+        prompt = self.prompt_format.encode_prompt(context, questions[0].text)
+        ids, mask = list(self.prompt_format.encode_response(questions[0].answer)), [True, True]
+        for question in questions[1:]:
+            tail = self.prompt_format.encode_prompt("", question.text).tail
+            answer = self.prompt_format.encode_response(question.answer)
+            ids += [*tail, *answer]
+            mask += [False] * len(tail) + [True] * len(answer)
+        response = Response("chosen", tuple(ids), tuple(mask))
+        group = Group(f"{self.split}-{index}", "short", prompt.ids, (response,), score_sequence=True)
+        return EncodedPair((group,), ())
+
+
+class WorldTextDataModule(LightningDataModule):
+    """Short worlds for `configs/pretrain_tiny.yaml`, with the SFT objective and its sequence term.
+
+    Args:
+        num_train: training examples; every one is new.
+        num_val: validation examples.
+        max_words: words of the context at most.
+        max_questions: questions about one context at most.
+        batch_size: examples in a row.
+        seed: of the worlds.
+        num_workers: processes that make and pack examples.
+        views: what the objective asks; the command line fills it in.
+        prompt_format: tokenizer and template; the command line fills it in.
+    """
+
+    def __init__(
+        self,
+        num_train: int = 96_000,
+        num_val: int = 256,
+        max_words: int = 96,
+        max_questions: int = 8,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+        views: Views | None = None,
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
+        super().__init__()
+        self.sizes: dict[Split, int] = {"train": num_train, "val": num_val}
+        self.max_words, self.max_questions, self.batch_size = max_words, max_questions, batch_size
+        self.seed, self.num_workers = seed, num_workers
+        if views is not None and [str(view) for view in views.policy] != ["short.chosen"]:
+            raise ValueError(
+                f"expected an objective that asks for short.chosen only, got {[str(v) for v in views.policy]}; "
+                "use SFT with `context: short`"
+            )
+        self.prompt_format = prompt_format
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        """New worlds in a fixed order."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> StatefulDataLoader:
+        """Worlds that training does not see."""
+        return self._loader("val")
+
+    def _loader(self, split: Split) -> StatefulDataLoader:
+        assert self.prompt_format is not None
+        size = self.sizes[split]
+        texts = WorldTexts(split, size, self.max_words, self.max_questions, self.seed, self.prompt_format)
+        lengths: Sequence[int] = [1] * size  # rows hold a fixed number of examples, so length does not matter
+        sampler = TokenBudgetBatchSampler(lengths, self.batch_size)
+        return StatefulDataLoader(texts, batch_sampler=sampler, collate_fn=collate, num_workers=self.num_workers)

@@ -1,0 +1,236 @@
+"""Records that data is stored in, before any token exists, and the strict JSONL files of pairs."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A titled piece of text; `supporting` if the answer depends on it."""
+
+    title: str
+    text: str
+    supporting: bool = False
+
+
+@dataclass(frozen=True)
+class QARecord:
+    """A question with the passages that answer it and passages that do not.
+
+    `answers` starts with the gold answer, aliases follow; empty if the passages do not answer it.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """One training example.
+
+    Args:
+        id: unique in its file.
+        question: asked about either context.
+        short_context: compressed context.
+        long_context: the same facts among distractors.
+        chosen: preferred answer.
+        rejected: one or more dispreferred answers.
+        answers: accepted gold answers, for evaluation.
+        supporting: character spans (start, end) of the supporting passages in `long_context`.
+    """
+
+    id: str
+    question: str
+    short_context: str
+    long_context: str
+    chosen: str
+    rejected: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    supporting: tuple[tuple[int, int], ...] = field(default=())
+
+
+_NAMES = tuple(item.name for item in fields(PreferencePair))
+_OPTIONAL = tuple(item.name for item in fields(PreferencePair) if item.default is not MISSING)
+
+
+class RecordError(ValueError):
+    """A stored record is not what it must be; the message names file, line, field, expected and got."""
+
+    @classmethod
+    def at(cls, where: str, name: str, expected: str, got: object) -> "RecordError":
+        """Error for one field.
+
+        Args:
+            where: file and line, e.g. `pairs.jsonl:12`.
+            name: the field, or `record` when the whole line is meant.
+            expected: in words.
+            got: the offending value; shortened in the message.
+        """
+        shown = repr(got)
+        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
+        return cls(f"{where}: {name}: expected {expected}, got {shown}; correct the file, nothing is skipped")
+
+
+def decode_json(raw: bytes | str, where: str) -> object:
+    """Value of one JSON text.
+
+    Raises:
+        RecordError: not UTF-8, not JSON, or a key given twice.
+    """
+
+    def unique(items: list[tuple[str, object]]) -> dict[str, object]:
+        if len(dict(items)) < len(items):
+            raise RecordError.at(where, "record", "each field once", [key for key, _ in items])
+        return dict(items)
+
+    try:
+        return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw, object_pairs_hook=unique)
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
+
+
+def check_text(value: object, name: str, where: str, *, blank: bool = False) -> str:
+    """The value, if it is text that can be encoded and, unless `blank` is allowed, says something.
+
+    Raises:
+        RecordError: it is not.
+    """
+    if not isinstance(value, str) or not (blank or value.strip()):
+        raise RecordError.at(where, f"field {name!r}", "text" if blank else "text that is not empty", value)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # a lone surrogate; the tokenizer would fail on it much later
+        raise RecordError.at(where, f"field {name!r}", "valid Unicode text", value) from error
+    return value
+
+
+def check_texts(value: object, name: str, where: str, *, blank: bool = False) -> tuple[str, ...]:
+    """The values, if they are a list of texts that pass `check_text`.
+
+    Raises:
+        RecordError: they are not.
+    """
+    if not isinstance(value, list | tuple):
+        raise RecordError.at(where, f"field {name!r}", "a list of texts", value)
+    return tuple(check_text(item, f"{name}[{i}]", where, blank=blank) for i, item in enumerate(value))
+
+
+def parse_pair(value: object, where: str) -> PreferencePair:
+    """Validated pair from decoded JSON or a table row.
+
+    Args:
+        value: a dictionary with the fields of `PreferencePair`; lists where it has tuples.
+        where: file and line, for the error.
+
+    Raises:
+        RecordError: a field is missing, unknown, ill-typed, empty or contradicts another one.
+    """
+    if not isinstance(value, dict):
+        raise RecordError.at(where, "record", "a JSON object", value)
+    _check_names(value, where)
+    texts = {name: check_text(value[name], name, where) for name in _NAMES[:5]}
+    rejected = check_texts(value["rejected"], "rejected", where)
+    if not rejected:
+        raise RecordError.at(where, "field 'rejected'", "at least one rejected answer", [])
+    if texts["chosen"].strip() in (text.strip() for text in rejected):
+        raise RecordError.at(
+            where, "field 'chosen'", "an answer that is not among `rejected`", texts["chosen"]
+        )
+    answers = check_texts(value.get("answers", []), "answers", where)
+    spans = _spans(value.get("supporting", []), len(texts["long_context"]), where)
+    return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans)
+
+
+def read_pairs(path: str | Path) -> list[PreferencePair]:
+    """All pairs of a JSONL file, one object a line.
+
+    Raises:
+        RecordError: any line is malformed, an id comes twice, or the file holds no record.
+    """
+    with open(path, "rb") as lines:
+        pairs = collect_pairs(
+            (f"{path}:{n}", decode_json(line, f"{path}:{n}")) for n, line in enumerate(lines, 1)
+        )
+    if not pairs:
+        raise RecordError.at(str(path), "file", "at least one record", b"")
+    return pairs
+
+
+def collect_pairs(rows: Iterable[tuple[str, object]]) -> list[PreferencePair]:
+    """Validated pairs from (where, value) rows, ids checked for uniqueness.
+
+    Raises:
+        RecordError: a row is malformed or its id was seen before.
+    """
+    pairs, first = [], dict[str, str]()
+    for where, value in rows:
+        pair = parse_pair(value, where)
+        if pair.id in first:
+            raise RecordError.at(
+                where, "field 'id'", f"an id not used before (see {first[pair.id]})", pair.id
+            )
+        first[pair.id] = where
+        pairs.append(pair)
+    return pairs
+
+
+def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
+    """Write pairs as JSONL, checked by the rules of the reader; an error leaves no file behind.
+
+    Raises:
+        RecordError: a pair would not be read back; `path` is untouched.
+    """
+    draft = Path(f"{path}.partial")
+    try:
+        with open(draft, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(_lines(pairs, str(path)))
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
+    seen = set[str]()
+    for number, pair in enumerate(pairs, 1):
+        line = json.dumps(asdict(pair), ensure_ascii=False)
+        where = f"{path}:{number}"
+        parse_pair(decode_json(line, where), where)
+        if pair.id in seen:
+            raise RecordError.at(where, "field 'id'", "an id not used before", pair.id)
+        seen.add(pair.id)
+        yield line + "\n"
+
+
+def _check_names(value: dict[object, object], where: str) -> None:
+    for name in value:
+        if name not in _NAMES:
+            close = difflib.get_close_matches(str(name), _NAMES, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(_NAMES)}{hint}", name)
+    for name in _NAMES:
+        if name not in value and name not in _OPTIONAL:
+            raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
+
+
+def _spans(value: object, length: int, where: str) -> tuple[tuple[int, int], ...]:
+    expected = f"ascending [start, end] pairs inside the {length} characters of `long_context`"
+    if not isinstance(value, list | tuple):
+        raise RecordError.at(where, "field 'supporting'", expected, value)
+    spans, last = list[tuple[int, int]](), 0
+    for item in value:
+        if not isinstance(item, list | tuple) or len(item) != 2 or any(type(end) is not int for end in item):
+            raise RecordError.at(where, "field 'supporting'", expected, item)
+        start, end = item
+        if not last <= start < end <= length:
+            raise RecordError.at(where, "field 'supporting'", expected, item)
+        spans.append((start, end))
+        last = end
+    return tuple(spans)

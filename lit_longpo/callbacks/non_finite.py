@@ -1,0 +1,54 @@
+"""Stop at the first loss or gradient that is not a number, and say which records caused it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradients became NaN or infinite."""
+
+
+class NonFiniteGuard(Callback):
+    """Checks every loss and every gradient before it can spoil the weights.
+
+    On the first bad value it writes `non_finite.json` (step, records, values) into the run's folder
+    and raises; the last checkpoint is intact.
+    """
+
+    def __init__(self) -> None:
+        self._records: list[str] = []
+        self._loss: torch.Tensor | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Remember which records are on their way."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._records = []
+        self._records.extend(batch.policy.examples)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """Remember the loss; it is looked at together with the gradients, in one synchronisation."""
+        self._loss = loss.detach()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Check before the step."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        loss = norm.new_zeros(()) if self._loss is None else self._loss
+        if not torch.isfinite(norm + loss):
+            self._stop(trainer, float(loss), float(norm))
+
+    def _stop(self, trainer: Trainer, loss: float, norm: float) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = {"step": trainer.global_step, "loss": loss, "gradient_norm": norm, "records": self._records}
+        (folder / "non_finite.json").write_text(json.dumps(report, indent=2) + "\n")
+        raise NonFiniteError(
+            f"expected a finite loss and gradient at step {trainer.global_step}, got loss {loss} and gradient norm "
+            f"{norm} for records {', '.join(self._records[:4])}; see {folder / 'non_finite.json'}, then lower the "
+            "learning rate, set `trainer.gradient_clip_val`, or resume without those records"
+        )

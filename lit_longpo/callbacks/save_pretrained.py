@@ -1,0 +1,23 @@
+"""Leave a folder that transformers alone can load."""
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class SavePretrained(Callback):
+    """Writes model and tokenizer in Hugging Face form at the end of training.
+
+    Args:
+        directory: folder to write; `None` means `model` in the run's folder. Adapters are saved as adapters.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        self.directory = directory
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save on rank zero."""
+        if trainer.is_global_zero:
+            folder = Path(self.directory or Path(trainer.log_dir or trainer.default_root_dir) / "model")
+            pl_module.model.save_pretrained(folder)
+            pl_module.prompt_format.tokenizer.save_pretrained(folder)
