@@ -1,7 +1,16 @@
 """Where preference pairs come from."""
 
 from data_modules.pairs import PairDataModule
+from data_modules.preference import PreferenceDataModule
 from data_modules.pretraining import WorldTextDataModule
+from data_modules.qa import QADataModule
 from data_modules.synthetic import SyntheticDataModule, WorldHaystack
 
-__all__ = ["PairDataModule", "SyntheticDataModule", "WorldHaystack", "WorldTextDataModule"]
+__all__ = [
+    "PairDataModule",
+    "PreferenceDataModule",
+    "QADataModule",
+    "SyntheticDataModule",
+    "WorldHaystack",
+    "WorldTextDataModule",
+]

@@ -9,6 +9,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from data_modules.records import Passage
 
@@ -29,7 +30,8 @@ _CONNECTORS = {"of", "the", "de", "la", "von", "van", "and", "&", "du", "del", "
 _COMMON_WORDS = (
     "a an he she it its they their his her this that these those there was were is are be been on at by to "
     "as or but from with when while after before during since until into than then which who whom whose what "
-    "where how not no also both each other some such many most one first we you i if so although however because"
+    "where how not no also both each other some such many most one first we you i if so although however "
+    "because"
 )
 _STOPWORDS = _CONNECTORS | set(_COMMON_WORDS.split())
 _CALENDAR = (
@@ -48,6 +50,7 @@ _NAME_END = re.compile(r"[,;:()\[\]\"\u201c\u201d!?]+|(?<=\w\w)[.]$|\s-+\s")
 _MAX_WORDS = 12
 
 
+@lru_cache(maxsize=1 << 14)  # the same passages are compared with the answers of many questions
 def normalise(text: str) -> str:
     """Lower case, letters and digits only, single spaces; the form in which answers are compared."""
     folded = unicodedata.normalize("NFKC", text).casefold()

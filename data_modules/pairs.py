@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -13,6 +14,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.encoding import EncodedPair, PairEncoder
 from data_modules.records import PreferencePair
 from data_modules.sampling import TokenBudgetBatchSampler
+from data_modules.token_store import TokenStore
 from data_modules.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation, TruncationReport
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
 from lit_longpo.engine import pack
@@ -59,7 +61,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
         self.report = TruncationReport()
-        self._encoded: dict[str, list[EncodedPair]] = {}
+        self._encoded: dict[str, TokenStore] = {}
 
     @abstractmethod
     def pairs(self, split: str) -> Sequence[PreferencePair]:
@@ -74,7 +76,8 @@ class PairDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Training rows, shuffled every epoch."""
-        return self._loader("train", shuffle=True)
+        overfitting = getattr(self.trainer, "overfit_batches", 0) > 0
+        return self._loader("train", shuffle=not overfitting)
 
     def val_dataloader(self) -> StatefulDataLoader | list[PreferenceBatch]:
         """Validation rows in file order; nothing if there is no validation split."""
@@ -95,8 +98,8 @@ class PairDataModule(LightningDataModule, ABC):
         encoded = self._encoded[split]
         if not encoded:
             raise ValueError(
-                f"expected examples in the {split} split, got none; see the counts in the log above, and the data "
-                "module's arguments"
+                f"expected examples in the {split} split, got none; see the counts in the log above, and "
+                "the paths and sizes under `data.init_args`"
             )
         return StatefulDataLoader(
             encoded,
@@ -106,16 +109,18 @@ class PairDataModule(LightningDataModule, ABC):
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
-    def _sampler(self, encoded: Sequence[EncodedPair], *, shuffle: bool) -> TokenBudgetBatchSampler:
-        trainer = self.trainer
+    def _sampler(self, encoded: TokenStore, *, shuffle: bool) -> TokenBudgetBatchSampler:
+        # The strategy knows its data-parallel ranks, which are fewer than its processes with tensor or
+        # sequence parallelism; without a parallel strategy there is one.
+        ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
         return TokenBudgetBatchSampler(
-            [pair.num_tokens for pair in encoded],
+            encoded.lengths,
             self.max_tokens,
             self.max_examples,
             shuffle=shuffle,
             seed=self.seed,
-            num_replicas=1 if trainer is None else trainer.world_size,
-            rank=0 if trainer is None else trainer.global_rank,
+            names=encoded.names,
+            **ranks,
         )
 
     @property
@@ -127,28 +132,34 @@ class PairDataModule(LightningDataModule, ABC):
             )
         return self.views
 
-    def _encode(self, split: str) -> list[EncodedPair]:
+    def _encode(self, split: str) -> TokenStore:
         views = self._views
         assert self.prompt_format is not None
         encoder = PairEncoder(self.prompt_format, views, self.lengths, prefix_sharing=self.prefix_sharing)
         counts = self.report.splits[split] = SplitLengths()
-        encoded = [made for pair in self.pairs(split) if (made := encoder.encode(pair, counts)) is not None]
+        made = (encoder.encode(pair, counts) for pair in self.pairs(split))
+        encoded = TokenStore(example for example in made if example is not None)
         if encoded:
-            log.info("%s: %s", split, _length_summary([pair.num_tokens for pair in encoded]))
+            log.info("%s: %s", split, _length_summary(encoded.lengths))
         return encoded
 
+    def reports(self) -> dict[str, Any]:
+        """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
+        return {"truncation": {name: asdict(counts) for name, counts in self.report.splits.items()}}
+
     def _write_report(self) -> None:
-        """Log what the length policy did; write it into the run's folder when it did anything."""
-        touched = [counts for counts in self.report.splits.values() if counts.cut or counts.skipped]
-        if not touched:
-            return
+        """Log what the length policy did; write every report into the run's folder, if a logger makes one."""
         for line in self.report.lines():
-            log.warning(line)
-        if self.trainer is not None and self.trainer.is_global_zero:
-            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({name: asdict(counts) for name, counts in self.report.splits.items()}, indent=2)
-            (folder / "truncation.json").write_text(text + "\n")
+            log.info(line)
+        for name, counts in self.report.splits.items():
+            if counts.cut or counts.skipped:
+                log.warning("the length policy changed the %s split, see data_report.json", name)
+        if self.trainer is None or not self.trainer.loggers or getattr(self.trainer, "fast_dev_run", False):
+            return
+        folder = self.trainer.log_dir  # asked on every rank: it broadcasts
+        if folder is not None and self.trainer.is_global_zero:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / "data_report.json").write_text(json.dumps(self.reports(), indent=2) + "\n")
 
 
 def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from data_modules.answers import mentions, wrong_answers
 from data_modules.contexts import BudgetError, CountTokens, build_context
@@ -61,8 +62,8 @@ class BuildReport:
     def lines(self) -> list[str]:
         """What happened, in sentences."""
         reasons = [f"{len(ids)} left out ({reason}): {_some(ids)}" for reason, ids in self.left_out.items()]
-        counts = f"{self.built} pairs from {self.records} records, {self.underfilled} with an underfilled long context"
-        return [counts, *reasons]
+        counts = f"{self.built} pairs from {self.records} records"
+        return [f"{counts}, {self.underfilled} with an underfilled long context", *reasons]
 
 
 def build_pair(
@@ -93,10 +94,12 @@ def build_pair(
         short = build_context(
             supporting, distractors, recipe.short_tokens, count_tokens, rng, recipe.short_distractors
         )
-        candidates = (*short.distractors, *_distractors(record, pool, rng, without=short.distractors))
+        candidates = chain(short.distractors, _distractors(record, pool, rng, without=short.distractors))
         long = build_context(supporting, candidates, recipe.long_tokens, count_tokens, rng)
     except BudgetError as error:
-        raise UnbuildableError("the supporting passages alone exceed `data.init_args.short_tokens`") from error
+        raise UnbuildableError(
+            "the supporting passages alone exceed `data.init_args.short_tokens`"
+        ) from error
     rejected = wrong_answers(record.question, record.answers, long.distractors, recipe.num_rejected, rng)
     if len(rejected) < recipe.num_rejected:
         raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the distractors")
@@ -139,14 +142,19 @@ def _distractors(
 ) -> Iterator[Passage]:
     """The record's own distractors, then the pool's, each in random order; usable ones, each once."""
     own = [passage for passage in record.passages if not passage.supporting]
-    used = {passage.text for passage in (*record.passages, *without) if passage.supporting or passage in without}
-    titles = {passage.title for passage in record.passages if passage.supporting and passage.title}
+    supporting = [passage for passage in record.passages if passage.supporting]
+    used = {passage.text for passage in (*supporting, *without)}
+    titles = {passage.title for passage in supporting if passage.title}
     for passages in (own, pool):
         for index in rng.sample(range(len(passages)), len(passages)):
             passage = passages[index]
             # Another paragraph under a supporting title may state the same fact in other words.
             foreign = passages is own or passage.title not in titles
-            if foreign and passage.text not in used and not mentions(f"{passage.title} {passage.text}", record.answers):
+            if (
+                foreign
+                and passage.text not in used
+                and not mentions(f"{passage.title} {passage.text}", record.answers)
+            ):
                 used.add(passage.text)
                 yield Passage(passage.title, passage.text)
 

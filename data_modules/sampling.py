@@ -1,10 +1,13 @@
 """Batches as token budgets: deterministic, the same count on every rank, resumable in mid-epoch."""
 
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import Sampler
+
+_OPEN_ROWS = 32  # rows that a later example may still be put into, when the order is free
 
 
 class Epoch:
@@ -21,21 +24,25 @@ class Epoch:
 class TokenBudgetBatchSampler(Sampler[list[int]]):
     """Fills rows with examples up to a token budget.
 
-    Examples are taken in (shuffled) order; a row is closed when the next one would not fit. Every
-    rank gets the same number of rows: when they do not divide evenly the first rows are repeated, as
-    `DistributedSampler` does, so that no example is left out.
+    Rows are laid out once, for classes of examples that are about equally long; every epoch deals the
+    examples of each class anew. So batches change, but an epoch always has the same number of rows:
+    Lightning reads that number once and would drop the rows of a longer epoch.
+
+    Every rank gets the same number of rows: when they do not divide evenly the first rows are repeated,
+    as `DistributedSampler` does, so that no example is left out.
 
     Args:
         lengths: tokens that each example occupies in a row.
         max_tokens: budget of one row.
         max_examples: at most this many examples in a row; `None` means as many as fit.
-        shuffle: new order every epoch.
+        shuffle: new order every epoch; False keeps the examples in their own order.
         seed: of the order.
         num_replicas: data-parallel ranks.
         rank: this rank.
+        names: what errors call the examples; their indices by default.
 
     Raises:
-        ValueError: an example is longer than a row, or the budget is not positive.
+        ValueError: an example is longer than a row, or a limit is below 1.
     """
 
     def __init__(
@@ -48,62 +55,93 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         num_replicas: int = 1,
         rank: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         if max_examples is not None and max_examples < 1:
-            raise ValueError(f"expected `max_examples` of at least 1, got {max_examples}; null means no limit")
+            raise ValueError(
+                f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit"
+            )
         longest = max(lengths, default=0)
         if longest > max_tokens:
+            name = names[lengths.index(longest)] if names else lengths.index(longest)
             raise ValueError(
-                f"expected every example to fit into a row of {max_tokens} tokens, example {lengths.index(longest)} "
-                f"has {longest}; set `data.init_args.max_tokens` to at least {longest}, or shorten contexts"
+                f"expected every example to fit into a row of {max_tokens} tokens, example {name!r} has "
+                f"{longest}; set `data.init_args.max_tokens` to at least {longest}, or shorten contexts"
             )
         self.lengths, self.max_tokens, self.max_examples = lengths, max_tokens, max_examples
         self.shuffle, self.seed = shuffle, seed
         self.num_replicas, self.rank = num_replicas, rank
         self.sampler = Epoch()
+        self.digest = zlib.crc32(repr((list(lengths), max_tokens, max_examples, shuffle, seed)).encode())
+        self._classes = (
+            _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
+        )
+        self._layout = self._lay_out()
         self._known: tuple[int, list[list[int]]] | None = None
 
     def __len__(self) -> int:
-        return len(self.batches(self.sampler.number))
+        """Rows of one epoch on this rank, the same on every rank and in every epoch."""
+        return -(-len(self._layout) // self.num_replicas)
 
     def __iter__(self) -> "BatchIterator":
-        return BatchIterator(self, self.sampler.number)
+        return BatchIterator(self)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """This rank's rows in one epoch, as example indices."""
         if self._known is None or self._known[0] != epoch:
-            rows = self._rows(self._order(epoch))
-            missing = -len(rows) % self.num_replicas
-            rows += [rows[number % len(rows)] for number in range(missing)]
+            rows = self._deal(epoch)
+            rows += [rows[number % len(rows)] for number in range(-len(rows) % self.num_replicas)]
             self._known = (epoch, rows[self.rank :: self.num_replicas])
         return self._known[1]
 
-    def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self.lengths)))
+    def _lay_out(self) -> list[list[int]]:
+        """Rows of size classes: each example goes into the first open row with room for its class."""
+        order = [name for name, members in self._classes.items() for _ in members]
         if self.shuffle:
-            random.Random(f"{self.seed}-{epoch}").shuffle(order)
-        return order
-
-    def _rows(self, order: Sequence[int]) -> list[list[int]]:
-        rows: list[list[int]] = []
-        left = 0
-        for index in order:
-            full = not rows or self.lengths[index] > left or len(rows[-1]) == self.max_examples
-            if full:
+            random.Random(self.seed).shuffle(order)
+        size = {name: max(self.lengths[i] for i in members) for name, members in self._classes.items()}
+        rows, left = list[list[int]](), list[int]()
+        for name in order:
+            start = max(0, len(rows) - (_OPEN_ROWS if self.shuffle else 1))
+            has_room = (
+                i for i in range(start, len(rows)) if size[name] <= left[i] and not self._full(rows[i])
+            )
+            row = next(has_room, len(rows))
+            if row == len(rows):
                 rows.append([])
-                left = self.max_tokens
-            rows[-1].append(index)
-            left -= self.lengths[index]
+                left.append(self.max_tokens)
+            rows[row].append(name)
+            left[row] -= size[name]
+        return rows
+
+    def _full(self, row: Sequence[int]) -> bool:
+        return self.max_examples is not None and len(row) >= self.max_examples
+
+    def _deal(self, epoch: int) -> list[list[int]]:
+        """Rows of examples; in a shuffled epoch another example of the class, and rows in another order."""
+        draw = random.Random(f"{self.seed}-{epoch}")
+        decks = {name: draw.sample(members, len(members)) for name, members in self._classes.items()}
+        rows = [[decks[name].pop() for name in row] for row in self._layout]
+        if self.shuffle:
+            draw.shuffle(rows)
         return rows
 
 
 class BatchIterator(Iterator[list[int]]):
-    """One pass over the rows; knows epoch and position, so that a loader can resume exactly."""
+    """One pass over the rows; knows epoch and position, so that a loader can resume exactly.
 
-    def __init__(self, sampler: TokenBudgetBatchSampler, epoch: int) -> None:
-        self._sampler, self._epoch, self._position = sampler, epoch, 0
+    The epoch is read with the first row: Lightning makes the iterator before it sets the epoch.
+    """
+
+    def __init__(self, sampler: TokenBudgetBatchSampler) -> None:
+        self._sampler, self._epoch, self._position = sampler, sampler.sampler.number, 0
+        self._started = False
 
     def __next__(self) -> list[int]:
+        epoch = self._sampler.sampler.number
+        if not self._started and epoch != self._epoch and self._position in (0, len(self._sampler)):
+            self._epoch, self._position = epoch, 0
+        self._started = True
         rows = self._sampler.batches(self._epoch)
         if self._position >= len(rows):
             raise StopIteration
@@ -111,9 +149,38 @@ class BatchIterator(Iterator[list[int]]):
         return rows[self._position - 1]
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and number of rows handed out."""
-        return {"epoch": self._epoch, "position": self._position}
+        """Epoch, number of rows handed out, and a checksum of what the rows depend on."""
+        sampler = self._sampler
+        return {
+            "epoch": self._epoch,
+            "position": self._position,
+            "digest": sampler.digest,
+            "num_replicas": sampler.num_replicas,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue after the rows that were handed out before."""
+        """Continue after the rows that were handed out before.
+
+        Raises:
+            ValueError: in mid-epoch, and the rows are not those that the state counts.
+        """
+        sampler = self._sampler
+        known = (state["digest"], state["num_replicas"])
+        if 0 < state["position"] < len(sampler) and known != (sampler.digest, sampler.num_replicas):
+            raise ValueError(
+                "expected the data, `max_tokens`, `max_examples`, `seed` and number of data-parallel ranks "
+                f"({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
+                f"{state['epoch']}, got others ({sampler.num_replicas} ranks); restore them, or resume from "
+                "a checkpoint that was saved at the end of an epoch"
+            )
         self._epoch, self._position = state["epoch"], state["position"]
+        sampler.sampler.set_epoch(self._epoch)
+
+
+def _size_classes(lengths: Sequence[int]) -> dict[int, list[int]]:
+    """Indices of examples whose lengths agree to one part in sixteen, by class."""
+    classes: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        step = 1 << max(0, length.bit_length() - 5)
+        classes.setdefault(-(-length // step) * step, []).append(index)
+    return classes

@@ -73,10 +73,13 @@ class World:
     Args:
         split: worlds of different splits are unrelated.
         seed: same split and seed, same world.
+        num_attributes: how many attributes people have in this world; `None` means all.
     """
 
-    def __init__(self, split: Split, seed: int) -> None:
+    def __init__(self, split: Split, seed: int, num_attributes: int | None = None) -> None:
         self.random = random.Random(f"{split}-{seed}")
+        names = list(ATTRIBUTES)
+        self._attributes = names if num_attributes is None else self.random.sample(names, num_attributes)
         self._stated: set[tuple[str, str]] = set()
 
     def fact(self, person: str | None = None, attribute: str | None = None) -> Fact:
@@ -87,7 +90,7 @@ class World:
         """
         for _ in range(1000):
             who = person or self.random.choice(NAMES)
-            what = attribute or self.random.choice(list(ATTRIBUTES))
+            what = attribute or self.random.choice(self._attributes)
             if (who, what) not in self._stated:
                 self._stated.add((who, what))
                 return Fact(who, what, self.random.choice(values(what)))
@@ -96,6 +99,8 @@ class World:
     def question(self, hops: int = 1) -> Question:
         """A question that takes `hops` facts to answer: hops - 1 relations, then an attribute."""
         chain = self.random.sample(NAMES, hops)
+        while all((chain[-1], name) in self._stated for name in self._attributes):
+            chain = self.random.sample(NAMES, hops)
         names = self.random.sample(RELATIONS, hops - 1)
         links = [Fact(a, name, b) for a, name, b in zip(chain, names, chain[1:], strict=False)]
         last = self.fact(person=chain[-1])

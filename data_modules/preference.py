@@ -1,0 +1,89 @@
+"""Preference pairs that exist already: JSONL or parquet files, or a data set by name."""
+
+from data_modules.pairs import PairDataModule
+from data_modules.records import PreferencePair
+from data_modules.sources import hold_out, load_pairs
+from data_modules.truncation import OnOverlength, Truncation
+from lit_longpo.batch import Views
+from lit_longpo.policy import PromptFormat
+
+
+class PreferenceDataModule(PairDataModule):
+    """Pairs with a short and a long context, read from files or from a data set.
+
+    Each record has `id`, `question`, `short_context`, `long_context`, `chosen`, `rejected` (a list) and
+    may have `answers` and `supporting`; anything else is an error that names file, line and field.
+
+    Args:
+        path: training pairs: a `.jsonl` or `.parquet` file, or a name that `datasets` knows.
+        split: split of the data set to train on; files have none.
+        val_path: validation pairs, in the same forms; `None` takes `val_split` or `val_fraction` of `path`.
+        val_split: split of the data set to validate on.
+        val_fraction: share of the training pairs that is held out when there is neither; 0 for none.
+        test_path: test pairs, in the same forms.
+        test_split: split of the data set to test on.
+        max_tokens: budget of one packed row; the batch size in tokens.
+        max_examples: at most this many examples in a row; `None` means as many as fit.
+        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
+        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
+        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
+        prefix_sharing: responses of one prompt share it; False gives each its own copy.
+        seed: of the held-out share and of the order of training examples.
+        num_workers: processes that pack batches.
+        views: what the objective asks; the command line fills it in.
+        prompt_format: tokenizer and template; the command line fills it in.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        split: str = "train",
+        val_path: str | None = None,
+        val_split: str | None = None,
+        val_fraction: float = 0.05,
+        test_path: str | None = None,
+        test_split: str | None = None,
+        max_tokens: int = 8192,
+        max_examples: int | None = None,
+        max_length: int | None = None,
+        on_overlength: OnOverlength = "error",
+        truncation: Truncation = "middle",
+        prefix_sharing: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+        views: Views | None = None,
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
+        super().__init__(
+            max_tokens=max_tokens,
+            max_examples=max_examples,
+            max_length=max_length,
+            on_overlength=on_overlength,
+            truncation=truncation,
+            prefix_sharing=prefix_sharing,
+            seed=seed,
+            num_workers=num_workers,
+            views=views,
+            prompt_format=prompt_format,
+        )
+        self.path, self.split = path, split
+        self.val_path, self.val_split, self.val_fraction = val_path, val_split, val_fraction
+        self.test_path, self.test_split = test_path, test_split
+
+    def pairs(self, split: str) -> list[PreferencePair]:
+        """Pairs of one split, in file order."""
+        if split == "test":
+            return self._own_split("test", self.test_path, self.test_split) or []
+        own = self._own_split("val", self.val_path, self.val_split)
+        if split == "val" and own is not None:
+            return own
+        pairs = load_pairs(self.path, self.split, "data.init_args.path")
+        kept, held = hold_out(pairs, 0.0 if own is not None else self.val_fraction, self.seed)
+        return kept if split == "train" else held
+
+    def _own_split(self, name: str, path: str | None, split: str | None) -> list[PreferencePair] | None:
+        """Pairs of a split with a source of its own; `None` without one."""
+        if path is None and split is None:
+            return None
+        argument = f"data.init_args.{name}_path" if path else "data.init_args.path"
+        return load_pairs(path or self.path, split or self.split, argument)

@@ -1,0 +1,158 @@
+"""Preference pairs built from question-answering sets with supporting passages."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from data_modules.pairs import PairDataModule
+from data_modules.qa_formats import Format, read_corpus, read_qa
+from data_modules.qa_pairs import BuildReport, PairRecipe, build_pairs
+from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.sources import existing_file, hold_out
+from data_modules.truncation import OnOverlength, Truncation
+from lit_longpo.batch import Views
+from lit_longpo.policy import PromptFormat
+
+log = logging.getLogger(__name__)
+
+OnUnbuildable = Literal["skip", "error"]
+
+
+class QADataModule(PairDataModule):
+    """Short and long pairs from MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD files.
+
+    Short context: the supporting passages and a few distractors. Long context: the same passages among
+    as many distractors as fit. Chosen: the gold answer. Rejected: a wrong answer of the same kind, read
+    in a distractor. No distractor mentions a gold answer.
+
+    Args:
+        path: training questions: a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file (JSON or JSON Lines).
+        format: how to read the files; "auto" looks at their first record.
+        corpus: JSON list of {title, text} to draw distractors from; `None` takes the passages of the
+            file's other questions.
+        short_tokens: budget of the short context, in tokens of the policy's tokenizer.
+        long_tokens: budget of the long context, likewise.
+        short_distractors: at most this many distractors in the short context.
+        on_unbuildable: records that hold no pair are left out and reported ("skip"), or an "error".
+        val_path: validation questions; `None` holds out `val_fraction` of `path`.
+        val_fraction: share of the training questions that is held out without `val_path`; 0 for none.
+        test_path: test questions.
+        max_tokens: budget of one packed row; the batch size in tokens.
+        max_examples: at most this many examples in a row; `None` means as many as fit.
+        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
+        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
+        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
+        prefix_sharing: responses of one prompt share it; False gives each its own copy.
+        seed: of contexts, wrong answers, the held-out share and the order of training examples.
+        num_workers: processes that pack batches.
+        views: what the objective asks; the command line fills it in.
+        prompt_format: tokenizer and template; the command line fills it in.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        format: Format = "auto",
+        corpus: str | None = None,
+        short_tokens: int = 512,
+        long_tokens: int = 2048,
+        short_distractors: int = 2,
+        on_unbuildable: OnUnbuildable = "skip",
+        val_path: str | None = None,
+        val_fraction: float = 0.05,
+        test_path: str | None = None,
+        max_tokens: int = 8192,
+        max_examples: int | None = None,
+        max_length: int | None = None,
+        on_overlength: OnOverlength = "error",
+        truncation: Truncation = "middle",
+        prefix_sharing: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+        views: Views | None = None,
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
+        super().__init__(
+            max_tokens=max_tokens,
+            max_examples=max_examples,
+            max_length=max_length,
+            on_overlength=on_overlength,
+            truncation=truncation,
+            prefix_sharing=prefix_sharing,
+            seed=seed,
+            num_workers=num_workers,
+            views=views,
+            prompt_format=prompt_format,
+        )
+        self.path, self.format, self.corpus = path, format, corpus
+        self.short_tokens, self.long_tokens = short_tokens, long_tokens
+        self.short_distractors, self.on_unbuildable = short_distractors, on_unbuildable
+        self.val_path, self.val_fraction, self.test_path = val_path, val_fraction, test_path
+        self.built: dict[str, BuildReport] = {}
+        self._token_counts: dict[str, int] = {}
+
+    def reports(self) -> dict[str, Any]:
+        """Adds what was built from the records."""
+        return {**super().reports(), "built": {name: asdict(report) for name, report in self.built.items()}}
+
+    def pairs(self, split: str) -> list[PreferencePair]:
+        """Pairs built from one split's questions, in file order; the same for the same seed."""
+        records, pool = self._questions(split)
+        recipe = PairRecipe(
+            self.short_tokens,
+            self.long_tokens,
+            self.short_distractors,
+            num_rejected=max(1, self._views.num_rejected),
+            seed=self.seed,
+        )
+        report = self.built[split] = BuildReport()
+        pairs = build_pairs(records, pool, recipe, self._count_tokens, report)
+        self._token_counts.clear()
+        self._tell(split, report)
+        return pairs
+
+    def _questions(self, split: str) -> tuple[list[QARecord], list[Passage]]:
+        """One split's questions, and the passages that further distractors come from."""
+        own = {"val": self.val_path, "test": self.test_path}.get(split)
+        if split == "test" and own is None:
+            return [], []
+        records = self._read(own or self.path, f"data.init_args.{f'{split}_path' if own else 'path'}")
+        pool = self._pool(records)
+        if own is None:
+            kept, held = hold_out(records, 0.0 if self.val_path else self.val_fraction, self.seed)
+            records = kept if split == "train" else held
+        return records, pool
+
+    def _read(self, path: str, argument: str) -> list[QARecord]:
+        what = "a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file"
+        return read_qa(existing_file(path, argument, what), self.format)
+
+    def _pool(self, records: Sequence[QARecord]) -> list[Passage]:
+        if self.corpus is not None:
+            what = "a JSON list of {title, text}"
+            return read_corpus(existing_file(self.corpus, "data.init_args.corpus", what))
+        passages = {passage.text: passage for record in records for passage in record.passages}
+        return list(passages.values())
+
+    def _count_tokens(self, text: str) -> int:
+        if text not in self._token_counts:
+            assert self.prompt_format is not None
+            self._token_counts[text] = len(self.prompt_format.encode(text))
+        return self._token_counts[text]
+
+    def _tell(self, split: str, report: BuildReport) -> None:
+        """Log what was built; warn about, or refuse, records without a pair.
+
+        Raises:
+            ValueError: records hold no pair and `on_unbuildable` is "error".
+        """
+        lines = [f"{split}: {line}" for line in report.lines()]
+        if report.left_out and self.on_unbuildable == "error":
+            raise ValueError(
+                f"expected a pair from every record; {'; '.join(lines)}; correct the records, or set "
+                "`data.init_args.on_unbuildable: skip`"
+            )
+        log.info(lines[0])
+        for line in lines[1:]:
+            log.warning(line)

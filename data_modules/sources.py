@@ -1,0 +1,97 @@
+"""Where pairs are read from: JSONL and parquet files, `datasets` names; and how a split is held out."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import datasets
+import pyarrow.parquet
+
+from data_modules.records import PreferencePair, collect_pairs, read_pairs
+
+Item = TypeVar("Item")
+
+_SUFFIXES = (".jsonl", ".parquet")
+
+
+def existing_file(path: str, argument: str, what: str) -> Path:
+    """The path, if a file lies there.
+
+    Args:
+        path: as the user wrote it; relative to the working folder.
+        argument: name of the setting, e.g. `data.init_args.path`.
+        what: what the file should hold.
+
+    Raises:
+        FileNotFoundError: there is no such file; says where it was looked for and how to set it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"expected {what} at {str(Path(path).absolute())!r}, found no file there; set `{argument}` to an "
+            f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line)"
+        )
+    return Path(path)
+
+
+def load_pairs(source: str, split: str, argument: str) -> list[PreferencePair]:
+    """Validated pairs from a file or a data set.
+
+    Args:
+        source: a `.jsonl` or `.parquet` file, else a name or folder that `datasets.load_dataset` knows.
+        split: which split of the data set; files have none.
+        argument: name of the setting, for errors.
+
+    Raises:
+        FileNotFoundError: there is no such file or data set.
+        RecordError: a record is malformed.
+    """
+    suffix = Path(source).suffix
+    if suffix == ".jsonl":
+        return read_pairs(existing_file(source, argument, "preference pairs"))
+    if suffix == ".parquet":
+        return collect_pairs(_parquet_rows(existing_file(source, argument, "preference pairs")))
+    try:
+        table = datasets.load_dataset(source, split=split)
+    except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
+        raise FileNotFoundError(
+            f"expected a {' or '.join(_SUFFIXES)} file or the name of a data set with a split {split!r}, got "
+            f"{source!r}, which could not be loaded ({type(error).__name__}: {error}); set `{argument}`"
+        ) from error
+    return collect_pairs((f"{source} [{split}]: row {n}", _plain(row)) for n, row in enumerate(table, 1))
+
+
+def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """(kept, held out), both in the given order; a positive fraction holds out at least one item.
+
+    Raises:
+        ValueError: the fraction is not in [0, 1), or nothing would be kept.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise ValueError(f"expected `data.init_args.val_fraction` in [0, 1), got {fraction}; 0.05 is usual")
+    count = max(1, round(fraction * len(items))) if fraction else 0
+    if count and count >= len(items):
+        raise ValueError(
+            f"expected examples left for training, got {len(items)} in all and {count} of them held out; "
+            "lower `data.init_args.val_fraction`, or set it to 0"
+        )
+    held = set(random.Random(seed).sample(range(len(items)), count))
+    kept = [item for number, item in enumerate(items) if number not in held]
+    return kept, [item for number, item in enumerate(items) if number in held]
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}: row {number}", _plain(row)
+
+
+def _plain(row: object) -> object:
+    """A table row as JSON would have it: tables store an absent optional field as null."""
+    if not isinstance(row, dict):
+        return row
+    optional = ("answers", "supporting")
+    return {name: value for name, value in row.items() if value is not None or name not in optional}

@@ -1,0 +1,115 @@
+"""Every YAML parses and instantiates, every recipe runs, and swapped fragments inherit nothing."""
+
+import dataclasses
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+from evaluation import NeedleCallback
+from lit_longpo import __main__ as command
+from lit_longpo import objectives
+from lit_longpo.cli import LongPOCLI
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RECIPES = sorted(CONFIGS.glob("*.yaml"))
+OBJECTIVES = sorted((CONFIGS / "objective").glob("*.yaml"))
+OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
+LINKED = {"self", "policy", "optimization", "reference"}
+SECTIONS = {"objective": "model", "model": "policy", "data": "data", "trainer": "trainer", "optimization": "optimization"}
+FRAGMENTS = [path for folder in SECTIONS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+
+
+@pytest.fixture(autouse=True)
+def _no_arguments_of_pytest(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+
+
+def names(path):
+    return str(path.relative_to(CONFIGS))
+
+
+def parse(*arguments):
+    """The command line's configuration, nothing instantiated."""
+    captured = {}
+
+    class Stop(Exception):
+        pass
+
+    class Parsed(LongPOCLI):
+        def before_instantiate_classes(self):
+            captured["config"] = self.config
+            raise Stop
+
+    with pytest.raises(Stop):
+        Parsed(args=[str(argument) for argument in arguments], run=False)
+    return captured["config"]
+
+
+def build(*arguments):
+    return LongPOCLI(args=[str(argument) for argument in arguments], run=False)
+
+
+def test_there_is_something_to_test():
+    assert {"solopo", "dpo", "simpo", "orpo", "sft", "pretrain_tiny"} <= {path.stem for path in RECIPES}
+    assert command.COMMANDS.keys() >= {"fit", "validate", "test"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=names)
+def test_every_recipe_runs_two_steps(recipe, tmp_path):
+    cli = build(
+        *("--config", recipe, "--trainer.default_root_dir", tmp_path, "--trainer.max_steps", 2),
+        *("--data.init_args.num_train", 64, "--data.init_args.num_val", 4, "--trainer.val_check_interval", 1),
+        *("--trainer.log_every_n_steps", 1),
+    )
+    cli.trainer.callbacks = [c for c in cli.trainer.callbacks if type(c).__name__ != "SavePretrained"]
+    needle = next(callback for callback in cli.trainer.callbacks if isinstance(callback, NeedleCallback))
+    needle.benchmark = dataclasses.replace(needle.benchmark, lengths=(24, 48), depths=(0.5,), num_examples=2)
+    cli.trainer.fit(cli.model, cli.datamodule)
+    assert cli.trainer.global_step == 2
+    assert [report.step for report in needle.reports][:1] == [0]
+    assert needle.reports[-1].step == 2
+    assert list(tmp_path.rglob("config.yaml"))
+    assert list(tmp_path.rglob("needle-step2.png"))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=names)
+def test_every_overlay_goes_on_top_of_a_recipe(overlay):
+    assert parse("--config", CONFIGS / "solopo.yaml", "--config", overlay)
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=names)
+def test_every_fragment_fits_its_section(fragment):
+    section = SECTIONS[fragment.parent.name]
+    assert parse("--config", CONFIGS / "solopo.yaml", f"--{section}", fragment)[section]
+
+
+@pytest.mark.parametrize("fragment", OBJECTIVES, ids=names)
+def test_objective_fragments_state_every_argument(fragment):
+    stated = yaml.safe_load(fragment.read_text())
+    cls = getattr(objectives, stated["class_path"])
+    assert set(stated["init_args"]) == set(inspect.signature(cls.__init__).parameters) - LINKED
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(OBJECTIVES, 2)), ids=lambda path: path.stem)
+def test_swapping_objectives_never_inherits_a_value(first, second, tmp_path):
+    """Every value of the first fragment is changed, so that an inherited one would show."""
+    changed = yaml.safe_load(first.read_text())
+    other = {"beta": 0.77, "gamma": 7.7, "alpha": 77.0, "context": "short", "sequence_weight": 0.7}
+    changed["init_args"].update({name: value for name, value in other.items() if name in changed["init_args"]})
+    strange = tmp_path / "first.yaml"
+    strange.write_text(yaml.safe_dump(changed))
+    model = parse("--config", CONFIGS / "solopo.yaml", "--model", strange, "--model", second)["model"]
+    stated = yaml.safe_load(second.read_text())
+    assert model.class_path.endswith(stated["class_path"])
+    assert {k: v for k, v in vars(model.init_args).items() if k not in LINKED} == stated["init_args"]
+
+
+def test_the_resolved_configuration_runs_again(tmp_path):
+    cli = build("--config", CONFIGS / "solopo.yaml")
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(cli.parser.dump(cli.config))
+    again = build("--config", resolved)
+    assert again.config.model == cli.config.model
+    assert again.config.data == cli.config.data

@@ -1,0 +1,242 @@
+"""QA sets -> pairs: every format, budgets, distractors without the answer, counted failures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.word_tokenizer import word_tokenizer
+
+from data_modules.answers import mentions, normalise
+from data_modules.qa import QADataModule
+from data_modules.qa_formats import read_corpus, read_qa
+from data_modules.records import Passage, RecordError
+from lit_longpo.batch import View, Views
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared/data"
+REAL = [
+    "multihop/musique_train_100.jsonl",
+    "multihop/hotpotqa_train_100.jsonl",
+    "multihop/2wikimultihop_train_500.jsonl",
+    "squad/xquad.en.json",
+    "squad/cmrc2018_trial.squad.json",
+]
+FORMAT = PromptFormat(word_tokenizer(), PromptTemplate())
+TITLES = ["Oslo Harbour", "Lima Hall", "Cairo Tower", "Perth Mill"]
+
+
+def musique(number: int, **changes: Any) -> dict[str, Any]:
+    paragraphs = [
+        {
+            "idx": i,
+            "title": f"{title} {number}",
+            "paragraph_text": f"{title} was opened in {1900 + 10 * number + i} by Person{number}{i} Jones. "
+            f"It has {20 + i} rooms.",
+            "is_supporting": i == 1,
+        }
+        for i, title in enumerate(TITLES)
+    ]
+    record = {
+        "id": f"m{number}",
+        "question": f"When was the second building of town {number} opened?",
+        "answer": f"{1901 + 10 * number}",
+        "answer_aliases": [],
+        "answerable": True,
+        "paragraphs": paragraphs,
+    }
+    return {**record, **changes}
+
+
+def hotpotqa(number: int, **changes: Any) -> dict[str, Any]:
+    record = musique(number)
+    context = [[p["title"], [p["paragraph_text"], " "]] for p in record["paragraphs"]]
+    facts = [[record["paragraphs"][1]["title"], 0]]
+    base = {"_id": f"h{number}", "question": record["question"], "answer": record["answer"]}
+    return {**base, "supporting_facts": facts, "context": context, **changes}
+
+
+def squad(count: int) -> dict[str, Any]:
+    articles = []
+    for number in range(count):
+        paragraphs = [
+            {
+                "context": p["paragraph_text"],
+                "qas": [
+                    {"id": f"s{number}-{i}", "question": "When was it opened?", "answers": [
+                        {"text": f"{1900 + 10 * number + i}", "answer_start": 0}]}
+                ],
+            }
+            for i, p in enumerate(musique(number)["paragraphs"])
+        ]  # fmt: skip
+        articles.append({"title": f"Town {number}", "paragraphs": paragraphs})
+    return {"version": "1.1", "data": articles}
+
+
+def write(path: Path, value: Any) -> Path:
+    text = "\n".join(map(json.dumps, value)) + "\n" if path.suffix == ".jsonl" else json.dumps(value)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(params=["musique", "hotpotqa", "hotpotqa list", "2wikimultihop", "squad"])
+def small_set(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    name = request.param
+    if name == "musique":
+        return write(tmp_path / "set.jsonl", [musique(n) for n in range(8)])
+    if name == "squad":
+        return write(tmp_path / "set.json", squad(3))
+    extra = {"evidences": []} if name == "2wikimultihop" else {}
+    return write(
+        tmp_path / ("set.json" if name.endswith("list") else "set.jsonl"),
+        [hotpotqa(n, **extra) for n in range(8)],
+    )
+
+
+def module(path: Path | str, **options: Any) -> QADataModule:
+    views = Views((View("short", "chosen"), View("short", "rejected"), View("long", "chosen")))
+    defaults = {
+        "views": views,
+        "prompt_format": FORMAT,
+        "short_tokens": 60,
+        "long_tokens": 200,
+        "val_fraction": 0.25,
+    }
+    return QADataModule(str(path), **{**defaults, **options})
+
+
+def check_pairs(data: QADataModule, pairs: list[Any]) -> None:
+    for pair in pairs:
+        facts = [pair.long_context[start:end] for start, end in pair.supporting]
+        assert facts
+        for text, budget in ((pair.short_context, data.short_tokens), (pair.long_context, data.long_tokens)):
+            passages = text.split("\n\n")
+            assert set(facts) <= set(passages)
+            assert len(FORMAT.encode(text)) <= budget
+            distractors = [passage for passage in passages if passage not in facts]
+            assert not any(mentions(passage, pair.answers) for passage in distractors)
+        assert len(pair.short_context.split("\n\n")) <= len(facts) + data.short_distractors
+        assert pair.chosen == pair.answers[0]
+        for wrong in pair.rejected:
+            assert not any(
+                normalise(wrong) in normalise(answer) or normalise(answer) in normalise(wrong)
+                for answer in pair.answers
+            )
+
+
+def test_pairs_of_every_format(small_set: Path) -> None:
+    data = module(small_set)
+    train, val = data.pairs("train"), data.pairs("val")
+    check_pairs(data, [*train, *val])
+    assert len(val) == round(0.25 * len(train + val))
+    assert data.built["train"].built == len(train)
+    assert not data.built["train"].left_out
+    assert all(
+        pair.rejected[0].isdigit() and len(pair.rejected[0]) == 4 for pair in train
+    )  # a year for a year
+    assert all(len(pair.long_context) > 2 * len(pair.short_context) for pair in train)
+    assert module(small_set).pairs("train") == train
+    assert module(small_set, seed=1, val_fraction=0).pairs("train") != module(
+        small_set, val_fraction=0
+    ).pairs("train")
+
+
+def test_batches_come_out(small_set: Path) -> None:
+    data = module(small_set, max_tokens=600)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert {(slot.context, slot.role) for slot in batch.policy.slots} == {
+        ("short", "chosen"), ("short", "rejected"), ("long", "chosen"),
+    }  # fmt: skip
+    assert data.reports()["built"]["train"]["built"] == data.built["train"].records
+
+
+def test_distractors_from_a_corpus(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.jsonl", [musique(0)])
+    corpus = [{"title": f"Note {n}", "text": f"It says {n} things, one of them 1901."} for n in range(5)]
+    corpus += [{"title": f"Good {n}", "text": f"Nothing happened in {1950 + n}."} for n in range(5)]
+    data = module(path, val_fraction=0, corpus=str(write(tmp_path / "corpus.json", corpus)))
+    (pair,) = data.pairs("train")
+    assert pair.long_context.count("Good") == 5
+    assert "Note" not in pair.long_context
+    assert data.built["train"].underfilled == 1
+    assert read_corpus(tmp_path / "corpus.json")[0] == Passage(
+        "Note 0", "It says 0 things, one of them 1901."
+    )
+
+
+def test_records_without_a_pair_are_counted_or_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lonely = musique(2, paragraphs=musique(2)["paragraphs"][1:2])
+    records = [musique(0), musique(1, answerable=False), lonely]
+    path = write(tmp_path / "set.jsonl", records)
+    corpus = str(write(tmp_path / "corpus.json", [{"title": "", "text": "1921"}]))
+    data = module(path, val_fraction=0, corpus=corpus)
+    with caplog.at_level("INFO", logger="data_modules"):
+        assert [pair.id for pair in data.pairs("train")] == ["m0"]
+    assert data.built["train"].left_out == {
+        "the passages do not answer the question": ["m1"],
+        "fewer than 1 wrong answers in the distractors": ["m2"],
+    }
+    assert "1 left out (the passages do not answer the question): m1" in caplog.text
+    with pytest.raises(ValueError, match=r"expected a pair from every record.*m1.*on_unbuildable: skip"):
+        module(path, val_fraction=0, on_unbuildable="error").pairs("train")
+
+
+def test_facts_longer_than_the_short_budget_are_counted(tmp_path: Path) -> None:
+    data = module(write(tmp_path / "set.jsonl", [musique(0)]), val_fraction=0, short_tokens=5)
+    assert data.pairs("train") == []
+    assert list(data.built["train"].left_out) == [
+        "the supporting passages alone exceed `data.init_args.short_tokens`"
+    ]
+
+
+BAD = {
+    "no answer": (musique(1, answer=""), "'answer'"),
+    "flag as text": (musique(1, answerable="yes"), "'answerable'"),
+    "no passages": (musique(1, paragraphs=None), "'paragraphs'"),
+    "nothing supporting": (musique(1, paragraphs=musique(1)["paragraphs"][2:]), "supporting"),
+    "id twice": (musique(0), "'id'"),
+    "not an object": ([], "record"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_malformed_record_is_named(tmp_path: Path, name: str) -> None:
+    record, field = BAD[name]
+    path = write(tmp_path / "set.jsonl", [musique(0), record])
+    with pytest.raises(RecordError, match=field) as caught:
+        read_qa(path)
+    assert f"{path}:2" in str(caught.value)
+
+
+def test_malformed_hotpotqa_and_unknown_formats(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="context"):
+        read_qa(write(tmp_path / "a.json", [hotpotqa(0, context=[["title"]])]))
+    with pytest.raises(RecordError, match="supporting_facts"):
+        read_qa(write(tmp_path / "b.json", [hotpotqa(0, supporting_facts=["title"])]))
+    with pytest.raises(RecordError, match="one of the formats musique, hotpotqa, 2wikimultihop, squad"):
+        read_qa(write(tmp_path / "c.json", [{"text": "x"}]))
+
+
+def test_missing_file_says_where_and_how(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"musique.jsonl.*set `data.init_args.path`.*--data.path"):
+        module(tmp_path / "musique.jsonl").pairs("train")
+    path = write(tmp_path / "set.jsonl", [musique(0), musique(1)])
+    with pytest.raises(FileNotFoundError, match=r"set `data.init_args.corpus`"):
+        module(path, corpus=str(tmp_path / "none.json")).pairs("train")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(name: str) -> None:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    data = module(path, short_tokens=700, long_tokens=1500, val_fraction=0.92)
+    pairs = data.pairs("train")
+    check_pairs(data, pairs)
+    report = data.built["train"]
+    assert report.records == report.built + sum(map(len, report.left_out.values()))
+    assert report.built >= 0.85 * report.records
+    assert report.underfilled < 0.1 * report.records

@@ -1,0 +1,138 @@
+"""Strict JSONL of pairs: what is valid comes back unchanged, all else is an error that says where."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_modules.records import PreferencePair, RecordError, read_pairs, write_pairs
+
+PAIR = PreferencePair(
+    "a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9))
+)
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> PreferencePair:
+    long_context = draw(texts)
+    ends = sorted(draw(st.sets(st.integers(0, len(long_context)), max_size=4)))
+    spans = tuple(zip(ends[::2], ends[1::2], strict=False))
+    chosen = draw(texts)
+    rejected = tuple(
+        draw(st.lists(texts.filter(lambda text: text.strip() != chosen.strip()), min_size=1, max_size=3))
+    )
+    return PreferencePair(
+        draw(texts),
+        draw(texts),
+        draw(texts),
+        long_context,
+        chosen,
+        rejected,
+        tuple(draw(st.lists(texts))),
+        spans,
+    )
+
+
+@given(st.lists(pairs(), min_size=1, max_size=4, unique_by=lambda pair: pair.id))
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, written: list[PreferencePair]
+) -> None:
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    write_pairs(path, written)
+    assert read_pairs(path) == written
+
+
+def _line(**changes: object) -> bytes:
+    return json.dumps({**asdict(PAIR), **changes}).encode()
+
+
+def _without(name: str) -> bytes:
+    return json.dumps({key: value for key, value in asdict(PAIR).items() if key != name}).encode()
+
+
+BAD_LINES = {
+    "not JSON": (b"{", "record"),
+    "not UTF-8": (b'{"id": "\xff"}', "record"),
+    "empty line": (b"", "record"),
+    "not an object": (b"[1]", "record"),
+    "too deep": (b"[" * 100_000, "record"),
+    "a key twice": (b'{"id": "a", "id": "b"}', "record"),
+    "missing field": (_without("chosen"), "'chosen'"),
+    "unknown field": (_line(choosen="x"), "did you mean 'chosen'"),
+    "number for text": (_line(question=3), "'question'"),
+    "blank text": (_line(id="  "), "'id'"),
+    "lone surrogate": (_line(question="\ud800"), "'question'"),
+    "null for a list": (_line(answers=None), "'answers'"),
+    "text for a list": (_line(rejected="Bob"), "'rejected'"),
+    "no rejected": (_line(rejected=[]), "'rejected'"),
+    "blank rejected": (_line(rejected=["Bob", ""]), r"'rejected\[1\]'"),
+    "chosen is rejected": (_line(rejected=["Bob", " Ann "]), "'chosen'"),
+    "span past the end": (_line(supporting=[[0, 15]]), "'supporting'"),
+    "empty span": (_line(supporting=[[3, 3]]), "'supporting'"),
+    "spans overlap": (_line(supporting=[[0, 4], [3, 6]]), "'supporting'"),
+    "truth value in a span": (_line(supporting=[[False, True]]), "'supporting'"),
+    "span of three": (_line(supporting=[[0, 1, 2]]), "'supporting'"),
+    "id used before": (_line(), "'id'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_bad_line_is_named(tmp_path: Path, name: str) -> None:
+    line, field = BAD_LINES[name]
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(_line() + b"\n" + line + b"\n")
+    with pytest.raises(RecordError, match=field) as caught:
+        read_pairs(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:2: ")
+    assert "expected" in message
+    assert "got" in message
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_corruption_is_an_error_or_another_valid_record(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Nothing is skipped: whatever bytes change, every line gives a record or the file a `RecordError`."""
+    path = tmp_path_factory.mktemp("corrupt") / "pairs.jsonl"
+    raw = bytearray(_line() + b"\n" + _line(id="b") + b"\n")
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw)
+    try:
+        read = read_pairs(path)
+    except RecordError:
+        return
+    assert len(read) == bytes(raw).removesuffix(b"\n").count(b"\n") + 1
+
+
+def test_optional_fields_have_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(
+        json.dumps({k: v for k, v in asdict(PAIR).items() if k not in ("answers", "supporting")}).encode()
+    )
+    assert read_pairs(path) == [replace(PAIR, answers=(), supporting=())]
+
+
+def test_empty_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b"")
+    with pytest.raises(RecordError, match="at least one record"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("bad", [replace(PAIR, chosen="Bob"), replace(PAIR, question=" "), PAIR])
+def test_writer_refuses_what_the_reader_would(tmp_path: Path, bad: PreferencePair) -> None:
+    path = tmp_path / "pairs.jsonl"
+    write_pairs(path, [replace(PAIR, id="old")])
+    with pytest.raises(RecordError):
+        write_pairs(path, [PAIR, bad])
+    assert [pair.id for pair in read_pairs(path)] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
