@@ -1,12 +1,13 @@
-"""Seeded worlds of readable facts about people: any length, any number of hops.
+"""Seeded worlds of readable facts: what to bring to whom. Any length, any number of hops.
 
-    Ada visits Oslo . Ben plays cello . Ada is the mentor of Ben .
-    Complete: Ada visits                    (one hop)    Oslo
-    Complete: the mentor of Ben visits      (two hops)   Oslo
+    Pour Ada tea . Show Ben Oslo . Ada is the mentor of Ben .
+    Complete: Pour Ada                    (one hop)    tea
+    Complete: Pour the mentor of Ben      (two hops)   tea
 
 Questions are statements to complete, which suits a model that never saw a question. Every example
 has a world of its own, so that a value can only be read from the context, never remembered; train,
-validation and test worlds come from different seeds.
+validation and test worlds come from different seeds. Nobody appears twice in a context while there
+are people left who were not mentioned; then the verb tells their facts apart.
 """
 
 import random
@@ -17,22 +18,29 @@ from typing import Literal
 Split = Literal["train", "val", "test"]
 
 NAMES = tuple(
-    "Ada Abel Alma Amos Anna Arlo Asta Axel Bea Ben Boris Carl Cleo Cora Dan Dora Egon Elsa Emil Esme Eva Finn "
-    "Flora Gary Gina Gus Hana Hank Hedy Hugo Ida Igor Iris Ivo Jack Jana Joel June Kai Kara Kurt Lars Lea Leon "
-    "Lina Luis Mara Max Mia Milo Nina Noel Nora Olga Omar Otto Paul Pia Quin Rita Rosa Ruth Sam Sara Seth Sven "
-    "Tara Tess Theo Toni Ugo Uma Vera Vic Walt Wren Xena Yara Yuri Zoe".split()
+    "Abel Ada Adam Agnes Aino Alan Alba Alec Alice Alma Amos Amy Anna Anton Arlo Arne Asta Aurel Axel Bart Basil Bea "
+    "Bela Ben Bert Beth Birgit Boris Bram Bruno Carl Carla Cathy Cecil Cleo Clive Cora Cyril Dana Daniel Daria David "
+    "Dean Della Denis Dirk Dora Doris Duncan Edda Edgar Edith Edwin Egon Elena Elias Ella Elsa Emil Emma Enzo Erik Erna "
+    "Esme Ethan Etta Eva Evan Fanny Felix Fern Fiona Finn Flora Floyd Frank Freya Fritz Gary Gemma George Gerda Gina "
+    "Glen Grace Greta Gus Guy Hana Hank Harold Hazel Hedy Helga Henry Hilda Hugo Ida Igor Ilse Ines Ingrid Irene Iris "
+    "Irma Isaac Ivan Ivo Jack Jana Jasper Jean Jenny Jill Joan Joel Jonas Judith Jules June Kai Kara Karl Kate Keith "
+    "Kirk Klaus Kurt Lars Laura Lea Leon Lena Leroy Lewis Lily Lina Linus Lloyd Lois Lorna Lotte Louis Lucy Luis Luke "
+    "Lydia Mabel Magda Malte Mara Marc Maria Martha Max Maya Mia Milan Milo Minna Moritz Myra Nadia Nancy Ned Nell "
+    "Nico Nina Noah Noel Nora Odin Olaf Olga Oliver Omar Oscar Otis Otto Owen Pablo Paul Perry Petra Pia Piet Quin "
+    "Ralph Rasmus Reed Rhoda Rita Robin Roger Rolf Rosa Roy Ruth Sally Sam Sara Saul Selma Seth Silas Simon Sonja "
+    "Stella Sven Tara Tess Theo Tilda Tim Toni Tove Ugo Ulla Uma Vera Vic Vito Walt Wanda Wilma Wren Xena Yara Yuri Zoe".split()
 )
 
 # attribute -> (the verb that states it, its values)
 ATTRIBUTES = {
-    "city": ("visits", "Oslo Rome Cairo Lima Delhi Tokyo Paris Quito Dakar Sofia Hanoi Accra Perth Turin Kyoto Minsk"),
-    "job": ("hires", "nurses bakers pilots judges tailors farmers miners poets welders tutors clerks divers guards cooks"),
-    "pet": ("keeps", "cats dogs parrots rabbits turtles hamsters goats ferrets geckos ponies ducks hens newts mice bees"),
-    "food": ("eats", "soup bread rice pasta curry salad beans cheese fish eggs stew noodles pie plums olives figs"),
-    "instrument": ("plays", "cello flute harp piano drums violin banjo tuba organ oboe lute guitar horn fiddle bugle lyre"),
-    "sport": ("practises", "judo tennis golf rowing chess boxing cricket hockey archery fencing rugby diving skating polo"),
-    "drink": ("drinks", "tea coffee milk juice cider water cocoa lemonade mead soda wine punch beer kefir tonic broth"),
-    "color": ("wears", "red blue green amber ivory black white purple teal pink gray brown scarlet bronze cream khaki"),
+    "city": ("Show", "Oslo Rome Cairo Lima Delhi Tokyo Paris Quito Dakar Sofia Hanoi Accra Perth Turin Kyoto Minsk"),
+    "pet": ("Buy", "cats dogs parrots rabbits turtles hamsters goats ferrets geckos ponies ducks hens newts mice bees owls"),
+    "food": ("Cook", "soup bread rice pasta curry salad beans cheese fish eggs stew noodles pie plums olives figs"),
+    "instrument": ("Lend", "cellos flutes harps pianos drums violins banjos tubas organs oboes lutes guitars horns lyres"),
+    "sport": ("Teach", "judo tennis golf rowing chess boxing cricket hockey archery fencing rugby diving skating polo"),
+    "drink": ("Pour", "tea coffee milk juice cider water cocoa lemonade mead soda wine punch beer kefir tonic broth"),
+    "flower": ("Pick", "roses tulips lilies daisies poppies violets asters irises orchids peonies clover heather lilac ivy"),
+    "tool": ("Hand", "hammers pliers saws chisels files drills wrenches axes rakes shovels ladders brushes ropes nails"),
 }
 RELATIONS = ("mentor", "friend", "cousin", "tenant")
 
@@ -48,7 +56,7 @@ class Fact:
     def sentence(self) -> str:
         """The fact in words."""
         if self.name in ATTRIBUTES:
-            return f"{self.person} {ATTRIBUTES[self.name][0]} {self.value} ."
+            return f"{ATTRIBUTES[self.name][0]} {self.person} {self.value} ."
         return f"{self.value} is the {self.name} of {self.person} ."
 
 
@@ -73,39 +81,44 @@ class World:
     Args:
         split: worlds of different splits are unrelated.
         seed: same split and seed, same world.
-        num_attributes: how many attributes people have in this world; `None` means all.
+        population: how many people live there.
     """
 
-    def __init__(self, split: Split, seed: int, num_attributes: int | None = None) -> None:
+    def __init__(self, split: Split, seed: int, population: int = len(NAMES)) -> None:
         self.random = random.Random(f"{split}-{seed}")
-        names = list(ATTRIBUTES)
-        self._attributes = names if num_attributes is None else self.random.sample(names, num_attributes)
+        self.people = NAMES[:population]
         self._stated: set[tuple[str, str]] = set()
+        self._fresh = self.random.sample(self.people, population)
 
-    def fact(self, person: str | None = None, attribute: str | None = None) -> Fact:
-        """A new attribute fact: nobody's attribute is stated twice.
+    def fact(self, person: str | None = None) -> Fact:
+        """A new attribute fact about `person`, or about somebody not mentioned yet if there is anybody left.
 
         Raises:
             ValueError: everything has been stated.
         """
-        for _ in range(1000):
-            who = person or self.random.choice(NAMES)
-            what = attribute or self.random.choice(self._attributes)
-            if (who, what) not in self._stated:
-                self._stated.add((who, what))
-                return Fact(who, what, self.random.choice(values(what)))
-        raise ValueError(f"this world has no room for another fact after {len(self._stated)}; ask for fewer tokens")
+        who = person or (self._fresh.pop() if self._fresh else self.random.choice(self.people))
+        what = self.random.choice(list(ATTRIBUTES))
+        while (who, what) in self._stated:
+            if len(self._stated) == len(self.people) * len(ATTRIBUTES):
+                raise ValueError(f"all {len(self._stated)} facts of this world are stated; ask for a shorter context")
+            who, what = self.random.choice(self.people), self.random.choice(list(ATTRIBUTES))
+        self._stated.add((who, what))
+        return Fact(who, what, self.random.choice(values(what)))
 
     def question(self, hops: int = 1) -> Question:
-        """A question that takes `hops` facts to answer: hops - 1 relations, then an attribute."""
-        chain = self.random.sample(NAMES, hops)
-        while all((chain[-1], name) in self._stated for name in self._attributes):
-            chain = self.random.sample(NAMES, hops)
+        """A question that takes `hops` facts to answer: hops - 1 relations, then an attribute.
+
+        Raises:
+            ValueError: there are not enough people left.
+        """
+        if len(self._fresh) < hops:
+            raise ValueError(f"expected at least {hops} people not mentioned yet, got {len(self._fresh)}; ask for less")
+        chain = [self._fresh.pop() for _ in range(hops)]
         names = self.random.sample(RELATIONS, hops - 1)
         links = [Fact(a, name, b) for a, name, b in zip(chain, names, chain[1:], strict=False)]
         last = self.fact(person=chain[-1])
         path = "".join(f"the {link.name} of " for link in reversed(links))
-        text = f"{path}{chain[0]} {ATTRIBUTES[last.name][0]}"
+        text = f"{ATTRIBUTES[last.name][0]} {path}{chain[0]}"
         return Question(text, last.value, last.name, (*links, last))
 
     def distractors(self, num_words: int) -> list[Fact]:
