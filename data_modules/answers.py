@@ -19,9 +19,7 @@ _DATE = re.compile(
     rf"|{_MONTH} \d{{1,2}}|\d{{1,2}} {_MONTH})\b|\d{{3,4}}\u5e74(?:\d{{1,2}}\u6708(?:\d{{1,2}}\u65e5)?)?"
 )
 _YEAR = re.compile(r"(?<![\d,.])(?:1\d{3}|20\d{2})(?![\d,]|\.\d)s?")
-_NUMBER_WORDS = (
-    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundreds|thousands"
-)
+_NUMBER_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundreds|thousands"
 _NUMBER = re.compile(
     rf"[$\u00a3\u20ac]?(?<![\d,.])\d[\d,]*(?:\.\d+)?(?:%| percent| thousand| million| billion)?"
     rf"|\b(?:{_NUMBER_WORDS})\b"

@@ -93,9 +93,7 @@ def build_context(
         picked.pop()
 
 
-def _pick(
-    distractors: Iterable[Passage], budget: int, count_tokens: CountTokens, at_most: int | None
-) -> list[Passage]:
+def _pick(distractors: Iterable[Passage], budget: int, count_tokens: CountTokens, at_most: int | None) -> list[Passage]:
     picked, misses = list[Passage](), 0
     for passage in distractors:
         if misses == _MAX_MISSES or len(picked) == at_most:

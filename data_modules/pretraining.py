@@ -9,25 +9,35 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.encoding import EncodedPair
 from data_modules.pairs import collate
 from data_modules.sampling import TokenBudgetBatchSampler
-from data_modules.world import Split, World, num_words_of
+from data_modules.world import VERBS, WORDS_PER_FACT, Split, World
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.policy import PromptFormat
 
 
 class WorldTexts(Dataset[EncodedPair]):
-    """Worlds followed by 1 to `max_questions` questions with their answers, made when asked for.
+    """Worlds followed by questions with their answers, made when asked for.
+
+    The number of facts is log-uniform and many worlds have one or two kinds of facts only. Both make
+    the model look names up: with one fact it learns to copy, with two to choose, and guessing by the
+    kind of the fact does not pay.
 
     Args:
         split: whose worlds.
         size: number of examples.
-        max_words: words of the context; a shorter length is drawn for each example.
-        max_questions: questions about one context.
+        max_words: words of the context at most.
+        max_questions: questions about one context at most.
         seed: of the worlds.
         prompt_format: tokenizer and template.
     """
 
     def __init__(
-        self, split: Split, size: int, max_words: int, max_questions: int, seed: int, prompt_format: PromptFormat
+        self,
+        split: Split,
+        size: int,
+        max_words: int,
+        max_questions: int,
+        seed: int,
+        prompt_format: PromptFormat,
     ) -> None:
         self.split, self.size, self.max_words, self.max_questions = split, size, max_words, max_questions
         self.seed, self.prompt_format = seed, prompt_format
@@ -36,12 +46,11 @@ class WorldTexts(Dataset[EncodedPair]):
         return self.size
 
     def __getitem__(self, index: int) -> EncodedPair:
-        world = World(self.split, self.seed * 1_000_003 + index)
-        questions = [world.question() for _ in range(world.random.randint(1, self.max_questions))]
-        supporting = [fact for question in questions for fact in question.supporting]
-        needed = sum(num_words_of(fact.sentence) for fact in supporting)
-        distractors = world.distractors(world.random.randint(0, max(0, self.max_words - needed)))
-        context = world.arrange(supporting, distractors)
+        world = World(self.split, self.seed * 1_000_003 + index, num_attributes=(1, 2, len(VERBS))[index % 3])
+        num_facts = int((self.max_words // WORDS_PER_FACT) ** world.random.random())
+        questions = [world.question() for _ in range(min(num_facts, self.max_questions))]
+        distractors = [world.fact() for _ in range(num_facts - len(questions))]
+        context = world.arrange([question.supporting[0] for question in questions], distractors)
         prompt = self.prompt_format.encode_prompt(context, questions[0].text)
         ids, mask = list(self.prompt_format.encode_response(questions[0].answer)), [True, True]
         for question in questions[1:]:
@@ -74,7 +83,7 @@ class WorldTextDataModule(LightningDataModule):
         num_train: int = 96_000,
         num_val: int = 256,
         max_words: int = 96,
-        max_questions: int = 8,
+        max_questions: int = 12,
         batch_size: int = 32,
         seed: int = 0,
         num_workers: int = 0,

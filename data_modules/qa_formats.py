@@ -45,10 +45,7 @@ def read_corpus(path: str | Path) -> list[Passage]:
     Raises:
         RecordError: the file is anything else.
     """
-    return [
-        Passage(_title(row, where), check_text(row.get("text"), "text", where))
-        for where, row in _rows(Path(path))
-    ]
+    return [Passage(_title(row, where), check_text(row.get("text"), "text", where)) for where, row in _rows(Path(path))]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Fields]]:
@@ -73,9 +70,7 @@ def _recognise(row: Fields, path: str) -> Format:
     if "supporting_facts" in row:
         return "2wikimultihop" if "evidences" in row else "hotpotqa"
     known = ", ".join(name for name in get_args(Format) if name != "auto")
-    raise RecordError.at(
-        path, "file", f"one of the formats {known} (see `data.init_args.format`)", sorted(row)
-    )
+    raise RecordError.at(path, "file", f"one of the formats {known} (see `data.init_args.format`)", sorted(row))
 
 
 def _musique(row: Fields, where: str) -> Iterator[QARecord]:
@@ -124,9 +119,7 @@ def _squad(row: Fields, where: str) -> Iterator[QARecord]:
 
 
 def _squad_question(row: Fields, passages: list[Passage], where: str) -> QARecord:
-    answers = [
-        check_text(item.get("text"), "answers text", where) for item in _objects(row, "answers", where)
-    ]
+    answers = [check_text(item.get("text"), "answers text", where) for item in _objects(row, "answers", where)]
     identifier = check_text(row.get("id"), "id", where)
     question = check_text(row.get("question"), "question", where, blank=True)  # CMRC has one without words
     return QARecord(identifier, question, tuple(dict.fromkeys(answers)), tuple(passages))

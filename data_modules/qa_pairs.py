@@ -91,15 +91,11 @@ def build_pair(
     supporting = [passage for passage in record.passages if passage.supporting]
     distractors = _distractors(record, pool, rng)
     try:
-        short = build_context(
-            supporting, distractors, recipe.short_tokens, count_tokens, rng, recipe.short_distractors
-        )
+        short = build_context(supporting, distractors, recipe.short_tokens, count_tokens, rng, recipe.short_distractors)
         candidates = chain(short.distractors, _distractors(record, pool, rng, without=short.distractors))
         long = build_context(supporting, candidates, recipe.long_tokens, count_tokens, rng)
     except BudgetError as error:
-        raise UnbuildableError(
-            "the supporting passages alone exceed `data.init_args.short_tokens`"
-        ) from error
+        raise UnbuildableError("the supporting passages alone exceed `data.init_args.short_tokens`") from error
     rejected = wrong_answers(record.question, record.answers, long.distractors, recipe.num_rejected, rng)
     if len(rejected) < recipe.num_rejected:
         raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the distractors")
@@ -150,11 +146,7 @@ def _distractors(
             passage = passages[index]
             # Another paragraph under a supporting title may state the same fact in other words.
             foreign = passages is own or passage.title not in titles
-            if (
-                foreign
-                and passage.text not in used
-                and not mentions(f"{passage.title} {passage.text}", record.answers)
-            ):
+            if foreign and passage.text not in used and not mentions(f"{passage.title} {passage.text}", record.answers):
                 used.add(passage.text)
                 yield Passage(passage.title, passage.text)
 

@@ -141,9 +141,7 @@ def parse_pair(value: object, where: str) -> PreferencePair:
     if not rejected:
         raise RecordError.at(where, "field 'rejected'", "at least one rejected answer", [])
     if texts["chosen"].strip() in (text.strip() for text in rejected):
-        raise RecordError.at(
-            where, "field 'chosen'", "an answer that is not among `rejected`", texts["chosen"]
-        )
+        raise RecordError.at(where, "field 'chosen'", "an answer that is not among `rejected`", texts["chosen"])
     answers = check_texts(value.get("answers", []), "answers", where)
     spans = _spans(value.get("supporting", []), len(texts["long_context"]), where)
     return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans)
@@ -156,9 +154,7 @@ def read_pairs(path: str | Path) -> list[PreferencePair]:
         RecordError: any line is malformed, an id comes twice, or the file holds no record.
     """
     with open(path, "rb") as lines:
-        pairs = collect_pairs(
-            (f"{path}:{n}", decode_json(line, f"{path}:{n}")) for n, line in enumerate(lines, 1)
-        )
+        pairs = collect_pairs((f"{path}:{n}", decode_json(line, f"{path}:{n}")) for n, line in enumerate(lines, 1))
     if not pairs:
         raise RecordError.at(str(path), "file", "at least one record", b"")
     return pairs
@@ -174,9 +170,7 @@ def collect_pairs(rows: Iterable[tuple[str, object]]) -> list[PreferencePair]:
     for where, value in rows:
         pair = parse_pair(value, where)
         if pair.id in first:
-            raise RecordError.at(
-                where, "field 'id'", f"an id not used before (see {first[pair.id]})", pair.id
-            )
+            raise RecordError.at(where, "field 'id'", f"an id not used before (see {first[pair.id]})", pair.id)
         first[pair.id] = where
         pairs.append(pair)
     return pairs

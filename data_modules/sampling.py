@@ -58,9 +58,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         names: Sequence[str] | None = None,
     ) -> None:
         if max_examples is not None and max_examples < 1:
-            raise ValueError(
-                f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit"
-            )
+            raise ValueError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
         longest = max(lengths, default=0)
         if longest > max_tokens:
             name = names[lengths.index(longest)] if names else lengths.index(longest)
@@ -73,9 +71,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.num_replicas, self.rank = num_replicas, rank
         self.sampler = Epoch()
         self.digest = zlib.crc32(repr((list(lengths), max_tokens, max_examples, shuffle, seed)).encode())
-        self._classes = (
-            _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
-        )
+        self._classes = _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
         self._layout = self._lay_out()
         self._known: tuple[int, list[list[int]]] | None = None
 
@@ -103,9 +99,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         rows, left = list[list[int]](), list[int]()
         for name in order:
             start = max(0, len(rows) - (_OPEN_ROWS if self.shuffle else 1))
-            has_room = (
-                i for i in range(start, len(rows)) if size[name] <= left[i] and not self._full(rows[i])
-            )
+            has_room = (i for i in range(start, len(rows)) if size[name] <= left[i] and not self._full(rows[i]))
             row = next(has_room, len(rows))
             if row == len(rows):
                 rows.append([])

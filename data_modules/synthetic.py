@@ -12,7 +12,6 @@ from lit_longpo.batch import Views
 from lit_longpo.policy import PromptFormat
 
 
-
 class SyntheticDataModule(PairDataModule):
     """Preference pairs about made-up people; train, val and test know different people.
 

@@ -51,9 +51,7 @@ class TokenStore(Sequence[EncodedPair]):
             return [self[number] for number in range(*index.indices(len(self)))]
         stored_policy, stored_reference = self._rows[index]
         policy = tuple(map(_restore, stored_policy))
-        return EncodedPair(
-            policy, policy if stored_reference is None else tuple(map(_restore, stored_reference))
-        )
+        return EncodedPair(policy, policy if stored_reference is None else tuple(map(_restore, stored_reference)))
 
 
 def _store(group: Group) -> _Stored:

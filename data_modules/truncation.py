@@ -97,9 +97,7 @@ def cut_middle(ids: Sequence[int], max_tokens: int) -> tuple[int, ...]:
     return (*ids[: max_tokens - tail], *ids[len(ids) - tail :])
 
 
-def spans_hit(
-    text: str, spans: Sequence[Span], num_ids: int, max_tokens: int, count_tokens: CountTokens
-) -> int:
+def spans_hit(text: str, spans: Sequence[Span], num_ids: int, max_tokens: int, count_tokens: CountTokens) -> int:
     """Number of spans that `cut_middle` takes a token from.
 
     Token positions come from counting the text before and inside a span, so a span that ends within

@@ -17,32 +17,35 @@ from typing import Literal
 
 Split = Literal["train", "val", "test"]
 
-NAMES = tuple(
-    "Abel Ada Adam Agnes Aino Alan Alba Alec Alice Alma Amos Amy Anna Anton Arlo Arne Asta Aurel Axel Bart Basil Bea "
-    "Bela Ben Bert Beth Birgit Boris Bram Bruno Carl Carla Cathy Cecil Cleo Clive Cora Cyril Dana Daniel Daria David "
-    "Dean Della Denis Dirk Dora Doris Duncan Edda Edgar Edith Edwin Egon Elena Elias Ella Elsa Emil Emma Enzo Erik Erna "
-    "Esme Ethan Etta Eva Evan Fanny Felix Fern Fiona Finn Flora Floyd Frank Freya Fritz Gary Gemma George Gerda Gina "
-    "Glen Grace Greta Gus Guy Hana Hank Harold Hazel Hedy Helga Henry Hilda Hugo Ida Igor Ilse Ines Ingrid Irene Iris "
-    "Irma Isaac Ivan Ivo Jack Jana Jasper Jean Jenny Jill Joan Joel Jonas Judith Jules June Kai Kara Karl Kate Keith "
-    "Kirk Klaus Kurt Lars Laura Lea Leon Lena Leroy Lewis Lily Lina Linus Lloyd Lois Lorna Lotte Louis Lucy Luis Luke "
-    "Lydia Mabel Magda Malte Mara Marc Maria Martha Max Maya Mia Milan Milo Minna Moritz Myra Nadia Nancy Ned Nell "
-    "Nico Nina Noah Noel Nora Odin Olaf Olga Oliver Omar Oscar Otis Otto Owen Pablo Paul Perry Petra Pia Piet Quin "
-    "Ralph Rasmus Reed Rhoda Rita Robin Roger Rolf Rosa Roy Ruth Sally Sam Sara Saul Selma Seth Silas Simon Sonja "
-    "Stella Sven Tara Tess Theo Tilda Tim Toni Tove Ugo Ulla Uma Vera Vic Vito Walt Wanda Wilma Wren Xena Yara Yuri Zoe".split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
+    "Abel Ada Alice Amos Anna Axel Bea Ben Boris Carl Cleo Cora Dan Dora Edgar Ella Emil Eva Felix Finn Flora Gina Gus "
+    "Hana Hugo Ida Ivo Jana Joel June Kai Lars Lea Leo Lina Max Mia Nina Noah Olga Omar Otto Pia Rosa Uma Sam Tess Zoe"
 )
 
-# attribute -> (the verb that states it, its values)
-ATTRIBUTES = {
-    "city": ("Show", "Oslo Rome Cairo Lima Delhi Tokyo Paris Quito Dakar Sofia Hanoi Accra Perth Turin Kyoto Minsk"),
-    "pet": ("Buy", "cats dogs parrots rabbits turtles hamsters goats ferrets geckos ponies ducks hens newts mice bees owls"),
-    "food": ("Cook", "soup bread rice pasta curry salad beans cheese fish eggs stew noodles pie plums olives figs"),
-    "instrument": ("Lend", "cellos flutes harps pianos drums violins banjos tubas organs oboes lutes guitars horns lyres"),
-    "sport": ("Teach", "judo tennis golf rowing chess boxing cricket hockey archery fencing rugby diving skating polo"),
-    "drink": ("Pour", "tea coffee milk juice cider water cocoa lemonade mead soda wine punch beer kefir tonic broth"),
-    "flower": ("Pick", "roses tulips lilies daisies poppies violets asters irises orchids peonies clover heather lilac ivy"),
-    "tool": ("Hand", "hammers pliers saws chisels files drills wrenches axes rakes shovels ladders brushes ropes nails"),
+# attribute -> the verb that states it
+VERBS = {"city": "Show", "pet": "Buy", "food": "Cook", "instrument": "Lend", "sport": "Teach", "drink": "Pour"}
+# attribute -> every value it can take
+VALUES = {
+    "city": _words("Oslo Rome Cairo Lima Delhi Tokyo Paris Quito Dakar Sofia Hanoi Accra Perth Turin Kyoto Minsk"),
+    "pet": _words(
+        "cats dogs parrots rabbits turtles hamsters goats ferrets geckos ponies ducks hens newts mice bees owls"
+    ),
+    "food": _words("soup bread rice pasta curry salad beans cheese fish eggs stew noodles pie plums olives figs"),
+    "instrument": _words(
+        "cellos flutes harps pianos drums violins banjos tubas organs oboes lutes guitars horns lyres"
+    ),
+    "sport": _words("judo tennis golf rowing chess boxing cricket hockey archery fencing rugby diving skating polo"),
+    "drink": _words("tea coffee milk juice cider water cocoa lemonade mead soda wine punch beer kefir tonic broth"),
 }
+# Verb, person, value and full stop.
+WORDS_PER_FACT = 4
 RELATIONS = ("mentor", "friend", "cousin", "tenant")
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -55,8 +58,8 @@ class Fact:
     @property
     def sentence(self) -> str:
         """The fact in words."""
-        if self.name in ATTRIBUTES:
-            return f"{ATTRIBUTES[self.name][0]} {self.person} {self.value} ."
+        if self.name in VERBS:
+            return f"{VERBS[self.name]} {self.person} {self.value} ."
         return f"{self.value} is the {self.name} of {self.person} ."
 
 
@@ -70,25 +73,20 @@ class Question:
     supporting: tuple[Fact, ...]
 
 
-def values(attribute: str) -> tuple[str, ...]:
-    """Every value an attribute can take."""
-    return tuple(ATTRIBUTES[attribute][1].split())
-
-
 class World:
     """One example's world: draws facts that never contradict each other.
 
     Args:
         split: worlds of different splits are unrelated.
         seed: same split and seed, same world.
-        population: how many people live there.
+        num_attributes: how many kinds of facts there are; fewer make values harder to tell apart.
     """
 
-    def __init__(self, split: Split, seed: int, population: int = len(NAMES)) -> None:
+    def __init__(self, split: Split, seed: int, num_attributes: int = len(VERBS)) -> None:
         self.random = random.Random(f"{split}-{seed}")
-        self.people = NAMES[:population]
+        self.attributes = self.random.sample(list(VERBS), num_attributes)
         self._stated: set[tuple[str, str]] = set()
-        self._fresh = self.random.sample(self.people, population)
+        self._fresh = self.random.sample(NAMES, len(NAMES))
 
     def fact(self, person: str | None = None) -> Fact:
         """A new attribute fact about `person`, or about somebody not mentioned yet if there is anybody left.
@@ -96,14 +94,14 @@ class World:
         Raises:
             ValueError: everything has been stated.
         """
-        who = person or (self._fresh.pop() if self._fresh else self.random.choice(self.people))
-        what = self.random.choice(list(ATTRIBUTES))
+        who = person or (self._fresh.pop() if self._fresh else self.random.choice(NAMES))
+        what = self.random.choice(self.attributes)
         while (who, what) in self._stated:
-            if len(self._stated) == len(self.people) * len(ATTRIBUTES):
+            if len(self._stated) == len(NAMES) * len(self.attributes):
                 raise ValueError(f"all {len(self._stated)} facts of this world are stated; ask for a shorter context")
-            who, what = self.random.choice(self.people), self.random.choice(list(ATTRIBUTES))
+            who, what = self.random.choice(NAMES), self.random.choice(self.attributes)
         self._stated.add((who, what))
-        return Fact(who, what, self.random.choice(values(what)))
+        return Fact(who, what, self.random.choice(VALUES[what]))
 
     def question(self, hops: int = 1) -> Question:
         """A question that takes `hops` facts to answer: hops - 1 relations, then an attribute.
@@ -118,7 +116,7 @@ class World:
         links = [Fact(a, name, b) for a, name, b in zip(chain, names, chain[1:], strict=False)]
         last = self.fact(person=chain[-1])
         path = "".join(f"the {link.name} of " for link in reversed(links))
-        text = f"{ATTRIBUTES[last.name][0]} {path}{chain[0]}"
+        text = f"{VERBS[last.name]} {path}{chain[0]}"
         return Question(text, last.value, last.name, (*links, last))
 
     def distractors(self, num_words: int) -> list[Fact]:
@@ -132,8 +130,8 @@ class World:
     def wrong_answer(self, question: Question, distractors: Sequence[Fact]) -> str:
         """Another value of the asked attribute, taken from the distractors where they state one."""
         near = [fact.value for fact in distractors if fact.name == question.attribute]
-        others = [value for value in near or values(question.attribute) if value != question.answer]
-        return self.random.choice(others or [v for v in values(question.attribute) if v != question.answer])
+        others = [value for value in near or VALUES[question.attribute] if value != question.answer]
+        return self.random.choice(others or [v for v in VALUES[question.attribute] if v != question.answer])
 
     def arrange(self, supporting: Sequence[Fact], distractors: Sequence[Fact], depth: float | None = None) -> str:
         """All facts in one text: distractors shuffled, the supporting ones at `depth` or anywhere.
@@ -161,7 +159,5 @@ def num_words_of(text: str) -> int:
 
 def vocabulary() -> list[str]:
     """Every word a world can use, sorted."""
-    words = {"Complete", "is", "the", "of", ".", *NAMES, *RELATIONS}
-    for name, (verb, listed) in ATTRIBUTES.items():
-        words |= {name, *verb.split(), *listed.split()}
-    return sorted(words)
+    listed = (word for words in VALUES.values() for word in words)
+    return sorted({"Complete", "is", "the", "of", ".", *NAMES, *RELATIONS, *VERBS.values(), *listed})

@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
 
-
 Key = TypeVar("Key", int, tuple[float, int])
 
 
@@ -63,7 +62,9 @@ class BenchmarkReport:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        cells = [{"depth": depth, "length": length, "score": score} for (depth, length), score in self.by_cell().items()]
+        cells = [
+            {"depth": depth, "length": length, "score": score} for (depth, length), score in self.by_cell().items()
+        ]
         scores = {"mean": self.mean, "by_length": self.by_length(), "cells": cells}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**asdict(self), "scores": scores}, indent=1, ensure_ascii=False) + "\n")

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from rich.table import Table
 from evaluation.benchmark import BenchmarkReport
 from evaluation.figures import heat_map
 from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
+from lit_longpo.objectives import PreferenceModule
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,12 @@ class NeedleCallback(Callback):
         num_samples: int = 8,
     ) -> None:
         self.benchmark = NeedleBenchmark(
-            haystack or TextHaystack(), tuple(lengths), tuple(depths), num_examples, max_new_tokens, max_batch_tokens
+            haystack or TextHaystack(),
+            tuple(lengths),
+            tuple(depths),
+            num_examples,
+            max_new_tokens,
+            max_batch_tokens,
         )
         self.before_training, self.every_n_validations = before_training, every_n_validations
         self.num_samples = num_samples
@@ -88,7 +95,9 @@ class NeedleCallback(Callback):
     def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
         log.info("needle: %d questions at step %d", self.benchmark.num_prompts, trainer.global_step)
         with undisturbed_rng():
-            report = self.benchmark.run(pl_module.model, pl_module.prompt_format, step=trainer.global_step)
+            module = cast(PreferenceModule, pl_module)
+            assert module.prompt_format is not None
+            report = self.benchmark.run(module.model, module.prompt_format, step=trainer.global_step)
         self.reports.append(report)
         self._log(trainer, report)
 
@@ -125,9 +134,19 @@ def comparison(before: BenchmarkReport, after: BenchmarkReport) -> Table:
 def samples(report: BenchmarkReport, count: int) -> str:
     """Evenly spread questions and answers as a Markdown table."""
     step = max(1, len(report.predictions) // max(1, count))
-    lines = ["| length | depth | question | expected | got | score |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| length | depth | question | expected | got | score |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for item in report.predictions[::step][:count]:
-        cells = (item.length, item.depth, item.question, " / ".join(item.answers), item.prediction, item.score)
+        cells = (
+            item.length,
+            item.depth,
+            item.question,
+            " / ".join(item.answers),
+            item.prediction,
+            item.score,
+        )
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines)
 

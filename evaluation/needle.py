@@ -15,18 +15,53 @@ from lit_longpo.policy import PromptFormat
 
 CountTokens = Callable[[str], int]
 
-_NAMES = ("Alba", "Bruno", "Clara", "Dario", "Elena", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Karin", "Leo")
+_NAMES = (
+    "Alba",
+    "Bruno",
+    "Clara",
+    "Dario",
+    "Elena",
+    "Felix",
+    "Greta",
+    "Hugo",
+    "Irma",
+    "Jonas",
+    "Karin",
+    "Leo",
+)
 # Filler of our own: plain sentences that answer nothing.
-_SUBJECTS = ("The old bridge", "A small garden", "The night train", "Our library", "The harbour", "A quiet street")
-_VERBS = ("was painted", "stayed open", "changed very little", "could be heard", "seemed larger", "was repaired")
-_TIMES = ("last spring", "after the storm", "during the long summer", "before the market began", "one cold morning")
+_SUBJECTS = (
+    "The old bridge",
+    "A small garden",
+    "The night train",
+    "Our library",
+    "The harbour",
+    "A quiet street",
+)
+_VERBS = (
+    "was painted",
+    "stayed open",
+    "changed very little",
+    "could be heard",
+    "seemed larger",
+    "was repaired",
+)
+_TIMES = (
+    "last spring",
+    "after the storm",
+    "during the long summer",
+    "before the market began",
+    "one cold morning",
+)
 
 
 @runtime_checkable
 class Haystack(Protocol):
     """Where needles and hay come from."""
 
-    def needle(self, length: int, depth: float, index: int, num_tokens: CountTokens) -> tuple[str, str, tuple[str, ...]]:
+    def needle(
+        self, length: int, depth: float, index: int, num_tokens: CountTokens
+    ) -> tuple[str, str, tuple[str, ...]]:
         """Context of about `length` tokens with the needle at `depth`, question, accepted answers."""
 
 
@@ -42,7 +77,9 @@ class TextHaystack:
     path: str | None = None
     seed: int = 0
 
-    def needle(self, length: int, depth: float, index: int, num_tokens: CountTokens) -> tuple[str, str, tuple[str, ...]]:
+    def needle(
+        self, length: int, depth: float, index: int, num_tokens: CountTokens
+    ) -> tuple[str, str, tuple[str, ...]]:
         """Context of about `length` tokens with the needle at `depth`, question, accepted answers.
 
         Args:
@@ -126,7 +163,15 @@ class NeedleBenchmark:
             "needle",
             step,
             tuple(
-                Prediction(f"{length}-{depth:g}-{index}", length, depth, question, answers, text, sub_em(text, answers))
+                Prediction(
+                    f"{length}-{depth:g}-{index}",
+                    length,
+                    depth,
+                    question,
+                    answers,
+                    text,
+                    sub_em(text, answers),
+                )
                 for (length, depth, index), (_, question, answers), text in rows
             ),
         )

@@ -1,0 +1,1 @@
+"""The method: packed-row engine, objectives, policy, command line."""

@@ -169,8 +169,14 @@ class PackedBatch:
         return self.input_ids.shape[1]
 
     def _apply(self, move: Callable[[Tensor], Tensor]) -> "PackedBatch":
-        names = ("input_ids", "position_ids", "score_index", "score_targets", "score_owners")
-        return replace(self, **{name: move(getattr(self, name)) for name in names})
+        return replace(
+            self,
+            input_ids=move(self.input_ids),
+            position_ids=move(self.position_ids),
+            score_index=move(self.score_index),
+            score_targets=move(self.score_targets),
+            score_owners=move(self.score_owners),
+        )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedBatch":
         """Copy with every tensor on `device`; Lightning calls this."""
@@ -259,8 +265,7 @@ class Scores:
         if not wanted:
             scored = sorted({f"{slot.context}.{slot.role}" for slot in self.slots})
             raise KeyError(
-                f"view {context}.{role} was not scored, this batch holds {scored}; "
-                "add it to the objective's `views`"
+                f"view {context}.{role} was not scored, this batch holds {scored}; add it to the objective's `views`"
             )
         wanted.sort(key=lambda slot: (slot.example, slot.index))
         index = torch.tensor([self._positions[slot] for slot in wanted], device=values.device)

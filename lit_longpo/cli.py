@@ -60,7 +60,10 @@ class LongPOCLI(LightningCLI):
         for section in ("policy", "optimization", "reference"):
             parser.link_arguments(section, f"model.init_args.{section}", apply_on="instantiate")
         parser.link_arguments(
-            "policy", "data.init_args.prompt_format", compute_fn=PolicyConfig.prompt_format, apply_on="instantiate"
+            "policy",
+            "data.init_args.prompt_format",
+            compute_fn=PolicyConfig.prompt_format,
+            apply_on="instantiate",
         )
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
 

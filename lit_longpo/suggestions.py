@@ -49,8 +49,10 @@ def _option_names(parser: ArgumentParser) -> Iterator[str]:
 
 def _class_names() -> Iterator[str]:
     """Short names of the objectives, data modules and callbacks that YAML can name."""
-    for base in (PreferenceModule, LightningDataModule, Callback):
-        yield from (cls.__name__ for cls in _subclasses(base) if not cls.__name__.startswith("_"))
+    bases: tuple[type, ...] = (PreferenceModule, LightningDataModule, Callback)
+    for base in bases:
+        for cls in _subclasses(base):
+            yield cls.__name__
 
 
 def _subclasses(base: type) -> Iterator[type]:

@@ -1,8 +1,11 @@
 """Leave a folder that transformers alone can load."""
 
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lit_longpo.objectives import PreferenceModule
 
 
 class SavePretrained(Callback):
@@ -19,5 +22,7 @@ class SavePretrained(Callback):
         """Save on rank zero."""
         if trainer.is_global_zero:
             folder = Path(self.directory or Path(trainer.log_dir or trainer.default_root_dir) / "model")
-            pl_module.model.save_pretrained(folder)
-            pl_module.prompt_format.tokenizer.save_pretrained(folder)
+            module = cast(PreferenceModule, pl_module)
+            module.model.save_pretrained(folder)  # type: ignore[operator]
+            if module.prompt_format is not None:
+                module.prompt_format.tokenizer.save_pretrained(folder)

@@ -25,7 +25,11 @@ PREFIX_SHARED = "prefix_shared"
 _MIN_WINDOW_BLOCK = 256
 
 # Features of other attention functions that would silently change the result here.
-_UNSUPPORTED = {"softcap": "attention soft-capping", "s_aux": "attention sinks", "position_bias": "a position bias"}
+_UNSUPPORTED = {
+    "softcap": "attention soft-capping",
+    "s_aux": "attention sinks",
+    "position_bias": "a position bias",
+}
 
 
 class UnsupportedModelError(ValueError):
@@ -117,7 +121,12 @@ def _attend_window(query: Tensor, key: Tensor, value: Tensor, scaling: float | N
         mask = _causal_mask(part.shape[2], last - first, window, query.device)
         outputs.append(
             scaled_dot_product_attention(
-                part, key[:, :, first:last], value[:, :, first:last], attn_mask=mask, scale=scaling, enable_gqa=True
+                part,
+                key[:, :, first:last],
+                value[:, :, first:last],
+                attn_mask=mask,
+                scale=scaling,
+                enable_gqa=True,
             )
         )
     return torch.cat(outputs, dim=2)

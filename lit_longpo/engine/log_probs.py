@@ -128,7 +128,13 @@ class _TokenLogProbs(torch.autograd.Function):
 
 
 def _grad_logits(
-    ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, log_sum: Tensor, grad: Tensor
+    ctx: Any,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    log_sum: Tensor,
+    grad: Tensor,
 ) -> Tensor:
     """Gradient by one tile's raw logits: g * (onehot(target) - softmax). Shape: (rows, V)."""
     logits = _tile_logits(hidden, weight, bias, ctx.transform)

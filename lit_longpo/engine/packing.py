@@ -9,6 +9,7 @@ is a *branch*: its queries see the prompt and itself. Groups never see each othe
 """
 
 import hashlib
+import itertools
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def _check(group: Group) -> None:
             raise ValueError(
                 f"{name}: expected {len(group.prompt_ids)} position ids, one per prompt token, got {len(positions)}"
             )
-        if any(after <= before for before, after in zip(positions, positions[1:], strict=False)):
+        if any(after <= before for before, after in itertools.pairwise(positions)):
             raise ValueError(f"{name}: expected strictly increasing position ids")
     if group.score_sequence and group.responses[0].role != "chosen":
         raise ValueError(f"{name}: expected the chosen response first to score the sequence, got a rejected one")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -59,7 +60,7 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
 
 def base_model(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside an optional PEFT wrapper."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, PreTrainedModel):
         raise TypeError(f"expected a transformers causal language model, got {type(model).__name__}")
     return base

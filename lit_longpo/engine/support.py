@@ -58,9 +58,10 @@ def refusal(config: PretrainedConfig) -> str | None:
     if getattr(config, "attention_dropout", 0.0):
         return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = {rope.get("rope_type")} | {part.get("rope_type") for part in rope.values() if isinstance(part, dict)}
-    if kinds & _LENGTH_DEPENDENT_ROPE:
-        return f"RoPE of type {sorted(kinds & _LENGTH_DEPENDENT_ROPE)} depends on the length of the whole row"
+    nested = [part for part in rope.values() if isinstance(part, dict)]
+    kinds = {str(part.get("rope_type")) for part in (rope, *nested)} & _LENGTH_DEPENDENT_ROPE
+    if kinds:
+        return f"RoPE of type {sorted(kinds)} depends on the length of the whole row"
     return None
 
 
@@ -96,7 +97,10 @@ def probe_groups(config: PretrainedConfig) -> list[Group]:
         return tuple(torch.randint(5, config.vocab_size, (count,), generator=generator).tolist())
 
     jump = tuple(number if number < length // 2 else number + 100 for number in range(length))
-    return [_probe_group("the plain prompt", draw, length, None), _probe_group("the jumping prompt", draw, length, jump)]
+    return [
+        _probe_group("the plain prompt", draw, length, None),
+        _probe_group("the jumping prompt", draw, length, jump),
+    ]
 
 
 def _probe_group(

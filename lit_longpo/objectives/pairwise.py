@@ -25,7 +25,12 @@ from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
 
 def dpo_loss(
-    policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, *, beta: float
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    *,
+    beta: float,
 ) -> Tensor:
     """DPO, Eq. 7: -log sigmoid(beta * [(log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l)]).
 
@@ -43,7 +48,13 @@ def dpo_loss(
 
 
 def simpo_loss(
-    chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor, *, beta: float, gamma: float
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_tokens: Tensor,
+    rejected_tokens: Tensor,
+    *,
+    beta: float,
+    gamma: float,
 ) -> Tensor:
     """SimPO, Eq. 6: -log sigmoid(beta/|y_w| log pi(y_w) - beta/|y_l| log pi(y_l) - gamma).
 
@@ -138,9 +149,7 @@ class DPOAlgorithm:
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
-        return dpo_loss(
-            chosen.log_probs, rejected.log_probs, _reference(chosen), _reference(rejected), beta=self.beta
-        )
+        return dpo_loss(chosen.log_probs, rejected.log_probs, _reference(chosen), _reference(rejected), beta=self.beta)
 
 
 @dataclass(frozen=True)
@@ -158,7 +167,12 @@ class SimPOAlgorithm:
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
         return simpo_loss(
-            chosen.log_probs, rejected.log_probs, chosen.tokens, rejected.tokens, beta=self.beta, gamma=self.gamma
+            chosen.log_probs,
+            rejected.log_probs,
+            chosen.tokens,
+            rejected.tokens,
+            beta=self.beta,
+            gamma=self.gamma,
         )
 
 
@@ -294,9 +308,7 @@ class SFT(PreferenceModule):
     @property
     def views(self) -> Views:
         """Chosen in one context, and its whole sequence if that has a weight."""
-        return Views(
-            policy=(View(self.context, "chosen"),), sequence=(self.context,) if self.sequence_weight else ()
-        )
+        return Views(policy=(View(self.context, "chosen"),), sequence=(self.context,) if self.sequence_weight else ())
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example NLL. Shape: (B,)."""

@@ -16,6 +16,7 @@ Nor is it known whether the authors stop the gradient of the short reward: `deta
 the penalty may be met by lowering the short reward.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -163,13 +164,12 @@ class SoLoPO(PreferenceModule):
 
 def base_algorithm(base: Base, beta: float | None, gamma: float) -> Pairwise:
     """The pairwise algorithm under SoLoPO, with its usual beta where none is given."""
-    makers = {
+    makers: dict[Base, Callable[[], Pairwise]] = {
         "dpo": lambda: DPOAlgorithm(0.1 if beta is None else beta),
         "simpo": lambda: SimPOAlgorithm(2.0 if beta is None else beta, gamma),
         "orpo": lambda: ORPOAlgorithm(0.1 if beta is None else beta),
     }
-    algorithm: Pairwise = makers[base]()
-    return algorithm
+    return makers[base]()
 
 
 def _stack(rewards: list[Tensor]) -> Tensor:

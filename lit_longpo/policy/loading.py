@@ -9,7 +9,13 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lit_longpo.engine import PREFIX_SHARED
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate

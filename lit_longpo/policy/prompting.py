@@ -87,7 +87,7 @@ class PromptFormat:
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """Text of generated tokens, special tokens left out."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def _start(self) -> tuple[int, ...]:
         bos = self.tokenizer.bos_token_id
@@ -98,4 +98,4 @@ class PromptFormat:
             return user
         system = [] if self.template.system is None else [{"role": "system", "content": self.template.system}]
         messages = [*system, {"role": "user", "content": user}]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -180,4 +181,4 @@ def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None
 
 
 def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:
-    return model.disable_adapter() if hasattr(model, "get_base_model") else nullcontext()
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from evaluation import NeedleCallback
 from lit_longpo import __main__ as command
 from lit_longpo import objectives
@@ -17,7 +18,13 @@ RECIPES = sorted(CONFIGS.glob("*.yaml"))
 OBJECTIVES = sorted((CONFIGS / "objective").glob("*.yaml"))
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 LINKED = {"self", "policy", "optimization", "reference"}
-SECTIONS = {"objective": "model", "model": "policy", "data": "data", "trainer": "trainer", "optimization": "optimization"}
+SECTIONS = {
+    "objective": "model",
+    "model": "policy",
+    "data": "data",
+    "trainer": "trainer",
+    "optimization": "optimization",
+}
 FRAGMENTS = [path for folder in SECTIONS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 
 

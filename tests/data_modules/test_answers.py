@@ -10,9 +10,7 @@ from data_modules.answers import mentions, normalise, wrong_answers
 from data_modules.records import Passage
 
 PASSAGES = [
-    Passage(
-        "Anna Berg (painter)", "Anna Berg was born on 3 May 1912 in Oslo. She sold 250 paintings in 1950."
-    ),
+    Passage("Anna Berg (painter)", "Anna Berg was born on 3 May 1912 in Oslo. She sold 250 paintings in 1950."),
     Passage(
         "River Tal",
         "The Tal is 91 km long. It flows past Franklin D. Moore's old mill, built in the 18th century.",
@@ -60,9 +58,7 @@ def test_nothing_the_question_says() -> None:
 
 
 answers = st.lists(
-    st.sampled_from(
-        ["Anna", "Oslo", "1912", "3 May 1912", "Berg", "the mill", "glass", "91", "Nobody Knows"]
-    ),
+    st.sampled_from(["Anna", "Oslo", "1912", "3 May 1912", "Berg", "the mill", "glass", "91", "Nobody Knows"]),
     min_size=1,
     max_size=3,
 )

@@ -25,9 +25,7 @@ def test_budget_and_spans(facts: list[Passage], others: list[Passage], spare: in
     budget = count_words(join_passages(facts)[0]) + spare
     context = build_context(facts, others, budget, count_words, random.Random(seed))
     assert count_words(context.text) <= budget
-    assert sorted(context.text[start:end] for start, end in context.supporting) == sorted(
-        map(passage_text, facts)
-    )
+    assert sorted(context.text[start:end] for start, end in context.supporting) == sorted(map(passage_text, facts))
     assert sorted(context.text.split("\n\n")) == sorted(map(passage_text, [*facts, *context.distractors]))
     again = build_context(facts, others, budget, count_words, random.Random(seed))
     assert again == context

@@ -103,9 +103,7 @@ def test_contexts_nobody_asks_for_are_not_tokenised() -> None:
 
 
 def test_chosen_comes_first_whatever_the_order_of_views() -> None:
-    encoded = PairEncoder(FORMAT, Views((SR, SC), num_rejected=2), LengthPolicy()).encode(
-        pair(0), SplitLengths()
-    )
+    encoded = PairEncoder(FORMAT, Views((SR, SC), num_rejected=2), LengthPolicy()).encode(pair(0), SplitLengths())
     roles = [(response.role, response.index) for response in encoded.policy[0].responses]
     assert roles == [("chosen", 0), ("rejected", 0), ("rejected", 1)]
 
@@ -177,9 +175,7 @@ def test_batches_hold_every_example_once(train: int, max_tokens: int, max_exampl
     data = Pairs(train, max_tokens=max_tokens, max_examples=max_examples)
     data.setup("fit")
     batches = list(data.train_dataloader())
-    assert sorted(name for batch in batches for name in batch.policy.examples) == sorted(
-        f"r{n}" for n in range(train)
-    )
+    assert sorted(name for batch in batches for name in batch.policy.examples) == sorted(f"r{n}" for n in range(train))
     assert all(batch.policy.num_tokens <= max_tokens for batch in batches)
     assert all(len(batch.policy.examples) <= (max_examples or 99) for batch in batches)
 

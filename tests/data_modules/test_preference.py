@@ -17,9 +17,7 @@ from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 PAIRS = [
-    PreferencePair(
-        f"p{n}", "word1 ?", "word2", "word2 word3 word4", "word5", (f"word{10 + n}",), ("word5",), ((0, 5),)
-    )
+    PreferencePair(f"p{n}", "word1 ?", "word2", "word2 word3 word4", "word5", (f"word{10 + n}",), ("word5",), ((0, 5),))
     for n in range(10)
 ]
 
@@ -63,9 +61,7 @@ def test_batches_come_out(source: str) -> None:
 def test_validation_from_a_file_of_its_own(tmp_path: Path) -> None:
     write_pairs(tmp_path / "train.jsonl", PAIRS[:6])
     write_pairs(tmp_path / "val.jsonl", PAIRS[6:])
-    data = module(
-        tmp_path / "train.jsonl", val_path=str(tmp_path / "val.jsonl"), test_path=str(tmp_path / "val.jsonl")
-    )
+    data = module(tmp_path / "train.jsonl", val_path=str(tmp_path / "val.jsonl"), test_path=str(tmp_path / "val.jsonl"))
     assert (data.pairs("train"), data.pairs("val"), data.pairs("test")) == (PAIRS[:6], PAIRS[6:], PAIRS[6:])
 
 
@@ -99,9 +95,7 @@ def test_missing_file_says_where_and_how(tmp_path: Path, name: str) -> None:
 
 def test_unknown_data_set_says_what_was_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        FileNotFoundError, match=r"expected a .jsonl or .parquet file or the name of a data set"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"expected a .jsonl or .parquet file or the name of a data set"):
         module(tmp_path / "nowhere").pairs("train")
 
 

@@ -131,14 +131,10 @@ def test_pairs_of_every_format(small_set: Path) -> None:
     assert len(val) == round(0.25 * len(train + val))
     assert data.built["train"].built == len(train)
     assert not data.built["train"].left_out
-    assert all(
-        pair.rejected[0].isdigit() and len(pair.rejected[0]) == 4 for pair in train
-    )  # a year for a year
+    assert all(pair.rejected[0].isdigit() and len(pair.rejected[0]) == 4 for pair in train)  # a year for a year
     assert all(len(pair.long_context) > 2 * len(pair.short_context) for pair in train)
     assert module(small_set).pairs("train") == train
-    assert module(small_set, seed=1, val_fraction=0).pairs("train") != module(
-        small_set, val_fraction=0
-    ).pairs("train")
+    assert module(small_set, seed=1, val_fraction=0).pairs("train") != module(small_set, val_fraction=0).pairs("train")
 
 
 def test_batches_come_out(small_set: Path) -> None:
@@ -160,14 +156,10 @@ def test_distractors_from_a_corpus(tmp_path: Path) -> None:
     assert pair.long_context.count("Good") == 5
     assert "Note" not in pair.long_context
     assert data.built["train"].underfilled == 1
-    assert read_corpus(tmp_path / "corpus.json")[0] == Passage(
-        "Note 0", "It says 0 things, one of them 1901."
-    )
+    assert read_corpus(tmp_path / "corpus.json")[0] == Passage("Note 0", "It says 0 things, one of them 1901.")
 
 
-def test_records_without_a_pair_are_counted_or_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_records_without_a_pair_are_counted_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lonely = musique(2, paragraphs=musique(2)["paragraphs"][1:2])
     records = [musique(0), musique(1, answerable=False), lonely]
     path = write(tmp_path / "set.jsonl", records)
@@ -187,9 +179,7 @@ def test_records_without_a_pair_are_counted_or_refused(
 def test_facts_longer_than_the_short_budget_are_counted(tmp_path: Path) -> None:
     data = module(write(tmp_path / "set.jsonl", [musique(0)]), val_fraction=0, short_tokens=5)
     assert data.pairs("train") == []
-    assert list(data.built["train"].left_out) == [
-        "the supporting passages alone exceed `data.init_args.short_tokens`"
-    ]
+    assert list(data.built["train"].left_out) == ["the supporting passages alone exceed `data.init_args.short_tokens`"]
 
 
 BAD = {

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from data_modules.records import PreferencePair, RecordError, read_pairs, write_pairs
 
-PAIR = PreferencePair(
-    "a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9))
-)
+PAIR = PreferencePair("a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9)))
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
 
@@ -23,9 +21,7 @@ def pairs(draw: st.DrawFn) -> PreferencePair:
     ends = sorted(draw(st.sets(st.integers(0, len(long_context)), max_size=4)))
     spans = tuple(zip(ends[::2], ends[1::2], strict=False))
     chosen = draw(texts)
-    rejected = tuple(
-        draw(st.lists(texts.filter(lambda text: text.strip() != chosen.strip()), min_size=1, max_size=3))
-    )
+    rejected = tuple(draw(st.lists(texts.filter(lambda text: text.strip() != chosen.strip()), min_size=1, max_size=3)))
     return PreferencePair(
         draw(texts),
         draw(texts),
@@ -40,9 +36,7 @@ def pairs(draw: st.DrawFn) -> PreferencePair:
 
 @given(st.lists(pairs(), min_size=1, max_size=4, unique_by=lambda pair: pair.id))
 @settings(max_examples=60, deadline=None)
-def test_what_is_written_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, written: list[PreferencePair]
-) -> None:
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, written: list[PreferencePair]) -> None:
     path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     write_pairs(path, written)
     assert read_pairs(path) == written
@@ -115,9 +109,7 @@ def test_corruption_is_an_error_or_another_valid_record(
 
 def test_optional_fields_have_defaults(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_bytes(
-        json.dumps({k: v for k, v in asdict(PAIR).items() if k not in ("answers", "supporting")}).encode()
-    )
+    path.write_bytes(json.dumps({k: v for k, v in asdict(PAIR).items() if k not in ("answers", "supporting")}).encode())
     assert read_pairs(path) == [replace(PAIR, answers=(), supporting=())]
 
 

@@ -25,12 +25,8 @@ def settings_of(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(settings_of(), st.integers(1, 4), st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
-def test_all_ranks_cover_everything_within_budget(
-    options: dict[str, Any], num_replicas: int, epoch: int
-) -> None:
-    ranks = [
-        TokenBudgetBatchSampler(**options, num_replicas=num_replicas, rank=r) for r in range(num_replicas)
-    ]
+def test_all_ranks_cover_everything_within_budget(options: dict[str, Any], num_replicas: int, epoch: int) -> None:
+    ranks = [TokenBudgetBatchSampler(**options, num_replicas=num_replicas, rank=r) for r in range(num_replicas)]
     for sampler in ranks:
         sampler.sampler.set_epoch(epoch)
     by_rank = [list(sampler) for sampler in ranks]
@@ -72,9 +68,7 @@ def test_equal_lengths_fill_rows_completely() -> None:
 
 
 def test_long_example_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"example 'b' has 12; set `data.init_args.max_tokens` to at least 12"
-    ):
+    with pytest.raises(ValueError, match=r"example 'b' has 12; set `data.init_args.max_tokens` to at least 12"):
         TokenBudgetBatchSampler([3, 12], 10, names=["a", "b"])
 
 

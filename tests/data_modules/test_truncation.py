@@ -39,9 +39,7 @@ passages = st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max
 
 @given(passages, st.integers(1, 40), st.integers(0, 3))
 @settings(max_examples=150)
-def test_dropping_keeps_every_supporting_passage(
-    layout: list[tuple[int, bool]], max_tokens: int, seed: int
-) -> None:
+def test_dropping_keeps_every_supporting_passage(layout: list[tuple[int, bool]], max_tokens: int, seed: int) -> None:
     parts = [" ".join([f"p{number}"] * size) for number, (size, _) in enumerate(layout)]
     text, spans, position = "\n\n".join(parts), [], 0
     for part, (_, is_supporting) in zip(parts, layout, strict=True):

@@ -4,15 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_modules import SyntheticDataModule, WorldHaystack
-from evaluation import NeedleCallback
-from evaluation.callback import comparison, samples, undisturbed_rng
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data_modules import SyntheticDataModule, WorldHaystack
+from evaluation import NeedleCallback
+from evaluation.callback import comparison, samples, undisturbed_rng
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig, PromptTemplate
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 GRID = {"lengths": (16, 32), "depths": (0.0, 1.0), "num_examples": 2, "max_new_tokens": 2}
 
@@ -81,7 +82,7 @@ def test_training_is_the_same_without_it(run, tmp_path):
 
 
 def test_after_a_resume_the_first_report_is_not_made_again(run, tmp_path):
-    trainer, needle, _, _ = run
+    trainer, _, _, _ = run
     path = tmp_path / "step3.ckpt"
     trainer.save_checkpoint(path)
     again = NeedleCallback(WorldHaystack(), **GRID)

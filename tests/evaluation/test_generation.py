@@ -1,10 +1,11 @@
 import pytest
 import torch
-from evaluation.generation import greedy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lit_longpo.engine import generation_mode
 from support.tiny_models import tiny_model
+
+from evaluation.generation import greedy
+from lit_longpo.engine import generation_mode
 
 MODEL = tiny_model("Llama").eval()
 EOS = 2

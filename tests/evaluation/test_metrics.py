@@ -1,7 +1,8 @@
 import pytest
-from evaluation.metrics import normalize_answer, sub_em
 from hypothesis import given
 from hypothesis import strategies as st
+
+from evaluation.metrics import normalize_answer, sub_em
 
 CASES = [
     ("Paris", "It is Paris, France.", 1.0),

@@ -1,11 +1,12 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from evaluation.benchmark import BenchmarkReport
 from evaluation.figures import heat_map
 from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lit_longpo.policy import PolicyConfig
 
 

@@ -3,6 +3,7 @@
 import random
 
 from hypothesis import strategies as st
+
 from lit_longpo.batch import Group, Response
 
 VOCAB = 96

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.engine.scoring import base_model
-from torch import Tensor, nn
 
 
 def rows_of(groups: Sequence[Group]) -> list[tuple[Group, Response]]:

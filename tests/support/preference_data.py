@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterable
 
 from lightning.pytorch import LightningDataModule
+from torchdata.stateful_dataloader import StatefulDataLoader
+
 from lit_longpo.batch import Group, PackedBatch, PreferenceBatch, Response, View, Views
 from lit_longpo.engine import pack
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 
 def _tokens(draw: random.Random, count: int) -> tuple[int, ...]:

@@ -2,9 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.groups import random_groups
+
 from lit_longpo.engine.attention import UnsupportedModelError, prefix_shared_attention
 from lit_longpo.engine.packing import pack
-from support.groups import random_groups
 
 
 def dense_attention(query, key, value, visible, scaling):
@@ -32,7 +33,9 @@ def visible_keys(sizes, window):
     return visible
 
 
-sizes = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=3)), min_size=1, max_size=3)
+sizes = st.lists(
+    st.tuples(st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=3)), min_size=1, max_size=3
+)
 
 
 @given(sizes=sizes, window=st.none() | st.integers(1, 6), seed=st.integers(0, 99))

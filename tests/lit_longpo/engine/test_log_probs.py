@@ -1,8 +1,14 @@
 import pytest
 import torch
+
 from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
 
-TRANSFORMS = [LogitTransform(), LogitTransform(scale=0.5), LogitTransform(softcap=2.0), LogitTransform(3.0, 1.5)]
+TRANSFORMS = [
+    LogitTransform(),
+    LogitTransform(scale=0.5),
+    LogitTransform(softcap=2.0),
+    LogitTransform(3.0, 1.5),
+]
 
 
 def whole_logits(hidden, weight, targets, bias, transform):

@@ -3,9 +3,10 @@ import dataclasses
 import pytest
 import torch
 from hypothesis import given, settings
+from support.groups import batches, random_groups
+
 from lit_longpo.batch import Group, Response, Slot
 from lit_longpo.engine.packing import fingerprint, pack
-from support.groups import batches, random_groups
 
 
 def naive_expectation(groups):

@@ -4,15 +4,16 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from support.groups import random_groups
+from support.padded_rows import padded_log_probs
+from support.tiny_models import ARCHITECTURES, tiny_model
+
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine import UnsupportedModelError, generation_mode, pack, score
 from lit_longpo.engine.attention import PREFIX_SHARED, ordinary_attention
 from lit_longpo.engine.scoring import base_model, row_log_probs
 from lit_longpo.policy.loading import enable_checkpointing
-from peft import LoraConfig, get_peft_model
-from support.groups import random_groups
-from support.padded_rows import padded_log_probs
-from support.tiny_models import ARCHITECTURES, tiny_model
 
 CASES = {
     "k=1": [(9, [4])],
@@ -133,7 +134,9 @@ def test_the_scored_tokens_are_all_that_reaches_the_head(monkeypatch):
     seen = []
     original = scoring.token_log_probs
     monkeypatch.setattr(
-        scoring, "token_log_probs", lambda hidden, *a, **k: seen.append(len(hidden)) or original(hidden, *a, **k)
+        scoring,
+        "token_log_probs",
+        lambda hidden, *a, **k: seen.append(len(hidden)) or original(hidden, *a, **k),
     )
     score(tiny_model(), pack(random_groups([(50, [3, 2])])))
     assert seen == [5]

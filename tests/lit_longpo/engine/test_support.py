@@ -1,10 +1,11 @@
 import pytest
 import torch
 import transformers
-from lit_longpo.engine import UnsupportedModelError, check_model
-from lit_longpo.engine.support import probe, refusal
 from support.tiny_models import ARCHITECTURES, REFUSED, tiny_config, tiny_model
 from torch import nn
+
+from lit_longpo.engine import UnsupportedModelError, check_model
+from lit_longpo.engine.support import probe, refusal
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -21,7 +22,7 @@ def test_unsuitable_models_are_refused_by_name(name):
 
 def test_the_refusal_names_class_and_cause():
     model = tiny_model("Qwen3Next")
-    with pytest.raises(UnsupportedModelError, match="Qwen3NextForCausalLM.*linear_attention"):
+    with pytest.raises(UnsupportedModelError, match=r"Qwen3NextForCausalLM.*linear_attention"):
         check_model(model)
 
 
@@ -42,7 +43,7 @@ def test_the_probe_catches_state_that_no_configuration_shows():
     layer = model.model.layers[0]
     layer.mlp = RunningMean(layer.mlp)
     assert refusal(model.config) is None
-    with pytest.raises(UnsupportedModelError, match="LlamaForCausalLM.*carries state"):
+    with pytest.raises(UnsupportedModelError, match=r"LlamaForCausalLM.*carries state"):
         check_model(model)
 
 
@@ -57,7 +58,10 @@ def test_the_probe_catches_a_head_scale_we_do_not_know():
     ("overrides", "cause"),
     [
         ({"attention_dropout": 0.1}, "attention_dropout: 0"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "depends on the length"),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "depends on the length",
+        ),
     ],
 )
 def test_configurations_that_cannot_be_exact(overrides, cause):

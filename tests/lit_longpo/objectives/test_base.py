@@ -6,11 +6,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from support.preference_data import RandomPairs
+from torch.nn.functional import logsigmoid
+
 from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
-from support.preference_data import RandomPairs
-from torch.nn.functional import logsigmoid
 
 
 class Losses(Callback):
@@ -105,9 +106,7 @@ def test_resuming_continues_with_the_same_losses_and_reference(policy_folder, tm
     if not keep_cache:  # the reference must come from the initial weights, not from the checkpoint's
         for path in (tmp_path / "reference_cache").rglob("*.safetensors"):
             path.unlink()
-    resumed, _ = run(
-        module(), tmp_path, steps=4, ckpt_path=tmp_path / "checkpoints" / "step=2.ckpt", max_epochs=1
-    )
+    resumed, _ = run(module(), tmp_path, steps=4, ckpt_path=tmp_path / "checkpoints" / "step=2.ckpt", max_epochs=1)
     assert resumed == pytest.approx(whole[2:], rel=1e-5)
 
 
@@ -119,7 +118,15 @@ def test_with_adapters_a_checkpoint_holds_adapters_only(policy_folder, tmp_path)
     assert checkpoint["state_dict"]
     assert all("lora_" in name for name in checkpoint["state_dict"])
     other = ORPO(policy=PolicyConfig(source=str(policy_folder), lora=LoRA(r=2, target_modules=["lm_head_not"])))
-    other.policy.lora.target_modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    other.policy.lora.target_modules = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
     other.configure_model()
     del checkpoint["state_dict"][next(iter(checkpoint["state_dict"]))]
     with pytest.raises(ValueError, match="lacks 1 trained tensors"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lit_longpo.batch import Scores, Slot, View
 from lit_longpo.objectives import DPO, ORPO, SFT, SimPO
 from lit_longpo.objectives.pairwise import Scored, dpo_loss, log_odds, orpo_loss, simpo_loss

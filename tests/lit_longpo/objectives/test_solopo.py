@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lit_longpo.batch import Scores, Slot, View
 from lit_longpo.objectives import DPO, ORPO, SimPO, SoLoPO
 from lit_longpo.objectives.solopo import PAPER_ALPHA, solo_ra_penalty, solopo_loss

@@ -1,10 +1,11 @@
 import pytest
 import torch
+from support.groups import random_groups
+from support.tiny_models import tiny_model
+
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
-from support.groups import random_groups
-from support.tiny_models import tiny_model
 
 
 def test_a_saved_folder_is_loaded_in_train_mode_with_packed_attention(policy_folder):

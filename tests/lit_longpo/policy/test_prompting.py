@@ -1,8 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lit_longpo.policy import PromptFormat, PromptTemplate
 from support.word_tokenizer import WORDS, word_tokenizer
+
+from lit_longpo.policy import PromptFormat, PromptTemplate
 
 CHAT = (
     "{% for m in messages %}word70 {{ m['role'] == 'system' and 'word71' or 'word72' }} {{ m['content'] }} word73 "

@@ -2,17 +2,18 @@ import dataclasses
 
 import pytest
 import torch
+from support.groups import random_groups
+from support.tiny_models import tiny_model
+
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.reference import ReferenceCache, fill, reference_mode
-from support.groups import random_groups
-from support.tiny_models import tiny_model
 
 CPU = torch.device("cpu")
 ROWS = [pack(random_groups([(5, [2, 3])], seed=seed)) for seed in range(4)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def model():
     return tiny_model("Llama")
 
