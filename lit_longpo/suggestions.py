@@ -56,7 +56,8 @@ def _class_names() -> Iterator[str]:
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for cls in base.__subclasses__():
+    children: list[type] = base.__subclasses__()
+    for cls in children:
         yield cls
         yield from _subclasses(cls)
 

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+from lit_longpo.callbacks import NonFiniteGuard, SavePretrained, ThroughputCallback
+from lit_longpo.callbacks.non_finite import NonFiniteError
+from lit_longpo.engine import pack, score
+from lit_longpo.objectives import ORPO
+from lit_longpo.policy import PolicyConfig
+from support.groups import random_groups
+from support.preference_data import RandomPairs
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def fit(folder, policy_folder, *callbacks, steps=4, module=None):
+    seed_everything(0, verbose=False)
+    module = module or ORPO(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=CSVLogger(folder),
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views))
+    return trainer, module
+
+
+def test_throughput_and_memory_are_logged(policy_folder, tmp_path):
+    trainer, _ = fit(tmp_path, policy_folder, ThroughputCallback(every_n_steps=2))
+    metrics = trainer.callback_metrics
+    assert metrics["perf/tokens_per_second"] > 0
+    assert metrics["perf/step_seconds"] > 0
+    assert 0.05 < metrics["perf/peak_memory_gib"] < 64
+
+
+class Spoiled(ORPO):
+    """The third row's loss is not a number."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if batch_idx == 2 else loss
+
+
+def test_the_guard_stops_before_the_weights_are_spoiled_and_names_the_records(policy_folder, tmp_path):
+    module = Spoiled(policy=PolicyConfig(source=str(policy_folder)))
+    with pytest.raises(NonFiniteError, match=r"record-4.*gradient_clip_val"):
+        fit(tmp_path, policy_folder, NonFiniteGuard(), module=module)
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+    report = json.loads(next(tmp_path.rglob("non_finite.json")).read_text())
+    assert report["records"] == ["record-4", "record-5"]
+    assert report["step"] == 2
+
+
+def test_the_guard_lets_good_runs_pass(policy_folder, tmp_path):
+    trainer, _ = fit(tmp_path, policy_folder, NonFiniteGuard())
+    assert trainer.global_step == 4
+    assert not list(tmp_path.rglob("non_finite.json"))
+
+
+def test_the_saved_folder_is_loaded_by_transformers_alone(policy_folder, tmp_path):
+    _, module = fit(tmp_path, policy_folder, SavePretrained(str(tmp_path / "model")))
+    assert isinstance(module, LightningModule)
+    assert isinstance(SavePretrained(), Callback)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="prefix_shared")
+    row = pack(random_groups([(5, [2, 3])]))
+    torch.testing.assert_close(score(loaded, row).sums, score(module.model, row).sums)
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").eos_token == "<eos>"

@@ -1,0 +1,60 @@
+"""Misspelt keys and class names get a short answer, through the real command line."""
+
+import subprocess
+import sys
+
+import pytest
+from lit_longpo import __main__ as command
+from lit_longpo.cli import LongPOCLI
+
+
+def fails(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+    with pytest.raises(SystemExit) as stopped:
+        LongPOCLI(args=["fit", "--config", "configs/solopo.yaml", *arguments])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--model.alhpa", "3"], "did you mean alpha?"),
+        (["--model", "SoLoP"], "did you mean SoLoPO"),
+        (["--data", "SyntheticDataModul"], "did you mean SyntheticDataModule"),
+        (["--trainer.max_stepz", "3"], "did you mean trainer.max_steps"),
+        (["--polcy.dtype", "bfloat16"], "did you mean policy.dtype?"),
+        (["--optimization.scheduel", "linear"], "did you mean optimization.schedule?"),
+    ],
+)
+def test_misspelt_names_get_a_suggestion(arguments, hint, capsys, monkeypatch):
+    message = fails(capsys, monkeypatch, *arguments)
+    assert hint in message
+    assert len(message.splitlines()) < 20
+
+
+def test_misspelt_keys_in_yaml_too(capsys, monkeypatch, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("trainer: {max_stepz: 3}\n")
+    assert "did you mean trainer.max_steps" in fails(capsys, monkeypatch, "--config", str(overlay))
+
+
+def test_wrong_values_name_the_choices(capsys, monkeypatch):
+    assert "bfloat16" in fails(capsys, monkeypatch, "--policy.dtype", "float99")
+
+
+def test_missing_files_are_named(capsys, monkeypatch):
+    assert "nowhere.yaml" in fails(capsys, monkeypatch, "--config", "nowhere.yaml")
+
+
+def test_help_works_as_a_process():
+    done = subprocess.run(
+        [sys.executable, "-m", "lit_longpo", "fit", "--help"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "--policy.source" in done.stdout
+    assert "--optimization.schedule" in done.stdout
+
+
+def test_every_command_is_a_function():
+    assert set(command.COMMANDS) >= {"fit", "validate", "test"}
+    assert all(callable(function) for function in command.COMMANDS.values())
