@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 

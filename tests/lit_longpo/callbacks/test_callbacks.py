@@ -5,14 +5,15 @@ import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
+from support.groups import random_groups
+from support.preference_data import RandomPairs
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from lit_longpo.callbacks import NonFiniteGuard, SavePretrained, ThroughputCallback
 from lit_longpo.callbacks.non_finite import NonFiniteError
 from lit_longpo.engine import pack, score
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
-from support.groups import random_groups
-from support.preference_data import RandomPairs
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def fit(folder, policy_folder, *callbacks, steps=4, module=None):
