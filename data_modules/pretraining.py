@@ -9,7 +9,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.encoding import EncodedPair
 from data_modules.pairs import collate
 from data_modules.sampling import TokenBudgetBatchSampler
-from data_modules.world import VERBS, WORDS_PER_FACT, Split, World
+from data_modules.world import WORDS_PER_FACT, Split, World
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.policy import PromptFormat
 
@@ -17,7 +17,7 @@ from lit_longpo.policy import PromptFormat
 class WorldTexts(Dataset[EncodedPair]):
     """Worlds followed by questions with their answers, made when asked for.
 
-    The number of facts is log-uniform and many worlds have one or two kinds of facts only. Both make
+    The number of facts is log-uniform and worlds have one, two or four kinds of facts only. Both make
     the model look names up: with one fact it learns to copy, with two to choose, and guessing by the
     kind of the fact does not pay.
 
@@ -46,7 +46,7 @@ class WorldTexts(Dataset[EncodedPair]):
         return self.size
 
     def __getitem__(self, index: int) -> EncodedPair:
-        world = World(self.split, self.seed * 1_000_003 + index, num_attributes=(1, 2, len(VERBS))[index % 3])
+        world = World(self.split, self.seed * 1_000_003 + index, num_attributes=(1, 2, 4)[index % 3])
         num_facts = int((self.max_words // WORDS_PER_FACT) ** world.random.random())
         questions = [world.question() for _ in range(min(num_facts, self.max_questions))]
         distractors = [world.fact() for _ in range(num_facts - len(questions))]

@@ -107,9 +107,9 @@ class NeedleCallback(Callback):
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in scores.items()})
         for logger in trainer.loggers:
             logger.log_metrics(scores, step=trainer.global_step)
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "benchmarks"  # on every rank: it broadcasts
         if not trainer.is_global_zero:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "benchmarks"
         report.save(folder / f"needle-step{report.step}.json")
         figure = heat_map(report)
         figure.savefig(folder / f"needle-step{report.step}.png", dpi=120)

@@ -1,12 +1,13 @@
 """Greedy generation in left-padded batches of similar length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
-from lit_longpo.engine import generation_mode
+from lit_longpo.engine import base_model, generation_mode
 
 Progress = Callable[[int], None]
 
@@ -22,6 +23,8 @@ def greedy(
 ) -> list[list[int]]:
     """Most likely continuations, token by token.
 
+    Nothing in the model's own generation settings (temperature, repetition penalty, ...) has a say.
+
     Args:
         model: a policy with prefix-shared attention; it attends ordinarily meanwhile.
         prompts: token ids of each prompt.
@@ -35,13 +38,25 @@ def greedy(
     """
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     results: dict[int, list[int]] = {}
-    with generation_mode(model):
+    base = base_model(model)
+    with generation_mode(model), _no_settings(base):
         for batch in _batches(order, prompts, max_batch_tokens):
-            rows = _generate(model, [prompts[number] for number in batch], max_new_tokens, eos_token_id)
+            rows = _generate(base, [prompts[number] for number in batch], max_new_tokens, eos_token_id)
             results.update(zip(batch, rows, strict=True))
             if progress is not None:
                 progress(len(batch))
     return [results[number] for number in range(len(prompts))]
+
+
+@contextmanager
+def _no_settings(model: PreTrainedModel) -> Iterator[None]:
+    """`generate` fills what its caller leaves open from the model's settings, so take them away."""
+    settings = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = settings
 
 
 def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
@@ -54,9 +69,11 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]], budget: int
     return batches
 
 
-def _generate(model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos: int) -> list[list[int]]:
+def _generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos: int
+) -> list[list[int]]:
     width = max(map(len, prompts))
-    device = next(model.parameters()).device
+    device = model.device
     ids = torch.tensor([[eos] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     config = GenerationConfig(

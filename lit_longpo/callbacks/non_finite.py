@@ -21,8 +21,13 @@ class NonFiniteGuard(Callback):
     """
 
     def __init__(self) -> None:
+        self._folder = Path()
         self._records: list[str] = []
         self._loss: torch.Tensor | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the run's folder while all ranks are here: asking for it is a broadcast."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remember which records are on their way."""
@@ -43,7 +48,7 @@ class NonFiniteGuard(Callback):
             self._stop(trainer, float(loss), float(norm))
 
     def _stop(self, trainer: Trainer, loss: float, norm: float) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = self._folder / f"rank{trainer.global_rank}" if trainer.world_size > 1 else self._folder
         folder.mkdir(parents=True, exist_ok=True)
         report = {"step": trainer.global_step, "loss": loss, "gradient_norm": norm, "records": self._records}
         (folder / "non_finite.json").write_text(json.dumps(report, indent=2) + "\n")

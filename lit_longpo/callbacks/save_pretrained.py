@@ -20,8 +20,9 @@ class SavePretrained(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on rank zero."""
+        run_folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it broadcasts
         if trainer.is_global_zero:
-            folder = Path(self.directory or Path(trainer.log_dir or trainer.default_root_dir) / "model")
+            folder = Path(self.directory or run_folder / "model")
             module = cast(PreferenceModule, pl_module)
             module.model.save_pretrained(folder)  # type: ignore[operator]
             if module.prompt_format is not None:

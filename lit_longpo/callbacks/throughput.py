@@ -23,7 +23,7 @@ class ThroughputCallback(Callback):
 
     def __init__(self, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
-        self._tokens, self._batches, self._since = 0, 0, 0.0
+        self._tokens, self._batches, self._seconds, self._since = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -37,18 +37,26 @@ class ThroughputCallback(Callback):
         self._batches += 1
         if self._batches < self.every_n_steps:
             return
-        seconds = time.perf_counter() - self._since
+        self._pause()
+        seconds = self._seconds
         pl_module.log("perf/tokens_per_second", self._tokens * trainer.world_size / seconds, prog_bar=True)
         pl_module.log("perf/step_seconds", seconds / self._batches)
         pl_module.log("perf/peak_memory_gib", peak_memory_gib(pl_module.device))
         self._restart()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation does not count as training time."""
-        self._restart()
+        self._pause()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training goes on."""
+        self._since = time.perf_counter()
+
+    def _pause(self) -> None:
+        self._seconds += time.perf_counter() - self._since
 
     def _restart(self) -> None:
-        self._tokens, self._batches, self._since = 0, 0, time.perf_counter()
+        self._tokens, self._batches, self._seconds, self._since = 0, 0, 0.0, time.perf_counter()
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -2,9 +2,17 @@
 
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.packing import pack
-from lit_longpo.engine.scoring import generation_mode, score
+from lit_longpo.engine.scoring import base_model, generation_mode, score
 from lit_longpo.engine.support import check_model
 
 register()
 
-__all__ = ["PREFIX_SHARED", "UnsupportedModelError", "check_model", "generation_mode", "pack", "score"]
+__all__ = [
+    "PREFIX_SHARED",
+    "UnsupportedModelError",
+    "base_model",
+    "check_model",
+    "generation_mode",
+    "pack",
+    "score",
+]

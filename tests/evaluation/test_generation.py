@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,13 +35,41 @@ def test_batches_answer_like_single_prompts_in_the_same_order(batch, budget):
     assert answers == [alone(prompt, 4) for prompt in batch]
 
 
-def test_progress_counts_every_prompt_and_sampling_settings_are_ignored(recwarn):
-    MODEL.generation_config.temperature = 0.3
+def test_progress_counts_every_prompt():
     done = []
     greedy(MODEL, [[3, 4]] * 5, max_new_tokens=2, eos_token_id=EOS, max_batch_tokens=4, progress=done.append)
     assert sum(done) == 5
     assert len(done) == 3
-    assert not [warning for warning in recwarn if "temperature" in str(warning.message)]
+
+
+SETTINGS = [
+    {"repetition_penalty": 50.0},
+    {"no_repeat_ngram_size": 1},
+    {"do_sample": True, "temperature": 9.0},
+    {"num_beams": 3},
+    {"suppress_tokens": list(range(3, 60))},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
+def test_the_models_own_generation_settings_have_no_say(settings):
+    model, prompts = tiny_model("Llama").eval(), [[3, 4, 5], [9]]
+    plain = greedy(model, prompts, max_new_tokens=8, eos_token_id=EOS)
+    model.generation_config.update(**settings)
+    assert greedy(model, prompts, max_new_tokens=8, eos_token_id=EOS) == plain
+    assert all(getattr(model.generation_config, name) == value for name, value in settings.items())
+
+
+def test_no_settings_no_warnings(caplog):
+    model = tiny_model("Llama").eval()
+    model.generation_config.temperature = 0.3
+    transformers_log = logging.getLogger("transformers")
+    transformers_log.addHandler(caplog.handler)
+    try:
+        greedy(model, [[3, 4]], max_new_tokens=2, eos_token_id=EOS)
+    finally:
+        transformers_log.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_the_end_token_is_left_out():

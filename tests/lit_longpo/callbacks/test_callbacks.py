@@ -43,6 +43,25 @@ def test_throughput_and_memory_are_logged(policy_folder, tmp_path):
     assert 0.05 < metrics["perf/peak_memory_gib"] < 64
 
 
+def test_rates_are_logged_when_validation_is_more_frequent(policy_folder, tmp_path):
+    seed_everything(0, verbose=False)
+    module = ORPO(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = Trainer(
+        max_steps=4,
+        accelerator="cpu",
+        logger=CSVLogger(tmp_path),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        val_check_interval=1,
+        num_sanity_val_steps=0,
+        callbacks=[ThroughputCallback(every_n_steps=3)],
+    )
+    data = RandomPairs(module.views)
+    trainer.fit(module, data.train_dataloader(), data.train_dataloader())
+    assert trainer.callback_metrics["perf/tokens_per_second"] > 0
+
+
 class Spoiled(ORPO):
     """The third row's loss is not a number."""
 
