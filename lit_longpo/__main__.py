@@ -4,6 +4,7 @@ The only file that imports the sibling packages: it makes short class names work
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import data_modules
 import evaluation
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
+from lit_longpo.errors import message_for_user
 
 __all__ = ["callbacks", "data_modules", "evaluation"]
 
@@ -23,11 +25,22 @@ COMMANDS: dict[str, Callable[[], None]] = {"fit": _lightning, "validate": _light
 
 
 def main() -> None:
-    """Run the command named by the first argument."""
+    """Run the command named by the first argument.
+
+    An error written for the user ends it with status 1 and that message alone; LIT_LONGPO_TRACEBACK=1
+    shows where it was raised. Everything else keeps its traceback.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for package in ("lit_longpo", "data_modules", "evaluation"):
         logging.getLogger(package).setLevel(logging.INFO)
-    COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)()
+    command = COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)
+    try:
+        command()
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None or os.environ.get("LIT_LONGPO_TRACEBACK"):
+            raise
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

@@ -59,3 +59,25 @@ def test_help_works_as_a_process():
 def test_every_command_is_a_function():
     assert set(command.COMMANDS) >= {"fit", "validate", "test"}
     assert all(callable(function) for function in command.COMMANDS.values())
+
+
+def run_main(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lit_longpo", "fit", "--config", "configs/solopo.yaml", *arguments])
+    command.main()
+
+
+def test_a_missing_data_file_is_one_short_message(monkeypatch, tmp_path):
+    where = ("--trainer.default_root_dir", str(tmp_path))
+    data = ("--data", "configs/data/musique.yaml", "--data.path", str(tmp_path / "none.jsonl"))
+    with pytest.raises(SystemExit, match=r"^error: expected a MuSiQue.*none.jsonl.*--data.path") as stopped:
+        run_main(monkeypatch, *data, *where)
+    assert len(str(stopped.value).splitlines()) == 1
+    monkeypatch.setenv("LIT_LONGPO_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        run_main(monkeypatch, *data, *where)
+
+
+def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
+    monkeypatch.setitem(command.COMMANDS, "fit", lambda: {}["missing"])
+    with pytest.raises(KeyError):
+        run_main(monkeypatch)
