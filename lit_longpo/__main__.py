@@ -31,8 +31,9 @@ def main() -> None:
     shows where it was raised. Everything else keeps its traceback.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    main_process = os.environ.get("LOCAL_RANK", "0") == "0"  # set by every launcher
     for package in ("lit_longpo", "data_modules", "evaluation"):
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(logging.INFO if main_process else logging.WARNING)
     command = COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)
     try:
         command()
