@@ -47,22 +47,18 @@ VERBS = {
 }
 # attribute -> every value it can take
 VALUES = {
-    "city": _words("Oslo Rome Cairo Lima Delhi Tokyo Paris Quito Dakar Sofia Hanoi Accra Perth Turin Kyoto Minsk"),
-    "pet": _words(
-        "cats dogs parrots rabbits turtles hamsters goats ferrets geckos ponies ducks hens newts mice bees owls"
-    ),
-    "food": _words("soup bread rice pasta curry salad beans cheese fish eggs stew noodles pie plums olives figs"),
-    "instrument": _words(
-        "cellos flutes harps pianos drums violins banjos tubas organs oboes lutes guitars horns lyres"
-    ),
-    "sport": _words("judo tennis golf rowing chess boxing cricket hockey archery fencing rugby diving skating polo"),
-    "drink": _words("tea coffee milk juice cider water cocoa lemonade mead soda wine punch beer kefir tonic broth"),
-    "clothing": _words("scarves socks gloves hats shawls jumpers mittens vests capes ponchos slippers blankets"),
-    "flower": _words("roses tulips lilies daisies poppies irises asters violets orchids dahlias lupins primroses"),
-    "tool": _words("hammers saws pliers chisels drills rakes spades axes ladders buckets brushes shears"),
-    "furniture": _words("desks chairs shelves beds benches stools tables cupboards cradles chests racks sofas"),
-    "vehicle": _words("trams boats taxis coaches bicycles vans sledges ferries carts scooters tractors canoes"),
-    "tale": _words("fables poems novels letters riddles legends sagas ballads comics essays plays diaries"),
+    "city": _words("Oslo Rome Cairo Lima Delhi Tokyo Paris Quito"),
+    "pet": _words("cats dogs parrots rabbits turtles hamsters goats ferrets"),
+    "food": _words("soup bread rice pasta curry salad beans cheese"),
+    "instrument": _words("cellos flutes harps pianos drums violins banjos tubas"),
+    "sport": _words("judo tennis golf rowing chess boxing cricket hockey"),
+    "drink": _words("tea coffee milk juice cider water cocoa lemonade"),
+    "clothing": _words("scarves socks gloves hats shawls jumpers mittens vests"),
+    "flower": _words("roses tulips lilies daisies poppies irises asters violets"),
+    "tool": _words("hammers saws pliers chisels drills rakes spades axes"),
+    "furniture": _words("desks chairs shelves beds benches stools tables cupboards"),
+    "vehicle": _words("trams boats taxis coaches bicycles vans sledges ferries"),
+    "tale": _words("fables poems novels letters riddles legends sagas ballads"),
 }
 # Verb, person, value and full stop.
 WORDS_PER_FACT = 4

@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
 from lit_longpo.engine import check_model, score
@@ -51,6 +52,7 @@ class PreferenceModule(LightningModule, ABC):
         self.prompt_format: PromptFormat | None = None
         self.initial_fingerprint: str | None = None
         self._cache: ReferenceCache | None = None
+        self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
         self._frozen: list[nn.Module] = []  # in a list, so that it is neither moved, saved nor optimized
 
     @property
@@ -70,7 +72,8 @@ class PreferenceModule(LightningModule, ABC):
             return
         self.prompt_format = self.policy.prompt_format()
         self.model = self.policy.load()
-        self.initial_fingerprint = model_fingerprint(self.model)
+        self._rope = None if self.reference.policy else self.policy.config_before_rope()
+        self.initial_fingerprint = model_fingerprint(self.model, self._rope)
         self.strict_loading = self.policy.lora is None
         _log_size(self.model)
 
@@ -138,7 +141,7 @@ class PreferenceModule(LightningModule, ABC):
         if self._cache is not None:
             return self._cache.scores(batch)
         model = self._frozen[0] if self._frozen else self.model
-        with reference_mode(model):
+        with reference_mode(model, self._rope):
             return score(model, batch)
 
     def _prepare_reference(self) -> None:
@@ -158,7 +161,7 @@ class PreferenceModule(LightningModule, ABC):
         root = self.reference.cache_dir or Path(self.trainer.default_root_dir) / "reference_cache"
         cache = ReferenceCache(Path(root) / str(fingerprint))
         cache.load()
-        scored = fill(cache, self._load_reference, self._reference_rows(), self.device)
+        scored = fill(cache, self._load_reference, self._reference_rows(), self.device, self._rope)
         self.trainer.strategy.barrier("reference")
         cache.load()
         log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
@@ -168,7 +171,7 @@ class PreferenceModule(LightningModule, ABC):
         """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""
         if self.reference.policy is not None:
             return self.reference.policy.load()
-        if model_fingerprint(self.model) == self.initial_fingerprint:
+        if model_fingerprint(self.model, self._rope) == self.initial_fingerprint:
             return self.model
         if self.policy.weights == "random":
             raise ValueError(

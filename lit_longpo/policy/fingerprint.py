@@ -5,6 +5,7 @@ import json
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from lit_longpo.engine.scoring import base_model
 
@@ -14,15 +15,19 @@ _IGNORED = ("_name_or_path", "transformers_version", "_attn_implementation", "us
 
 
 @torch.no_grad()
-def model_fingerprint(model: nn.Module) -> str:
+def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None) -> str:
     """Hash of configuration (RoPE included), dtype and weights without adapters (32 hex digits).
 
     Weights enter by up to 4,096 evenly spaced elements of each tensor, so that billions of
     parameters take seconds; an optimizer step changes nearly every element and thus the hash.
+
+    Args:
+        model: the model, perhaps PEFT-wrapped.
+        config: the configuration it is run with, if that is not its own.
     """
     base = base_model(model)
-    config = {name: value for name, value in base.config.to_dict().items() if name not in _IGNORED}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    settings = {name: value for name, value in (config or base.config).to_dict().items() if name not in _IGNORED}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, parameter in sorted(_base_parameters(base)):
         digest.update(f"{name}:{tuple(parameter.shape)}:{parameter.dtype}".encode())
         digest.update(_sample(parameter).numpy().tobytes())

@@ -13,12 +13,14 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from lit_longpo.engine import PREFIX_SHARED
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.rope import RoPE
 
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
@@ -57,6 +59,7 @@ class PolicyConfig:
         weights: "pretrained", or "random" to keep architecture and tokenizer only.
         dtype: precision that the weights are held in.
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
+        rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
         lora: train adapters instead of all weights.
         template: how context and question become a prompt.
         trust_remote_code: run the modelling code that the source ships.
@@ -67,6 +70,7 @@ class PolicyConfig:
     weights: Literal["pretrained", "random"] = "pretrained"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     gradient_checkpointing: bool = False
+    rope: RoPE | None = None
     lora: LoRA | None = None
     template: PromptTemplate = field(default_factory=PromptTemplate)
     trust_remote_code: bool = False
@@ -86,14 +90,17 @@ class PolicyConfig:
             FileNotFoundError: `source` names a folder or package that is not there.
             ImportError: gguf weights without the `gguf` extra.
         """
-        where, options = self._where(), self._options()
+        config = self._changed_config()
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         if self.weights == "random":
-            config = AutoConfig.from_pretrained(where, trust_remote_code=self.trust_remote_code)
             return AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED)
         return AutoModelForCausalLM.from_pretrained(
-            where, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED, **options
+            self._where(), config=config, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED, **self._options()
         )
+
+    def config_before_rope(self) -> PretrainedConfig | None:
+        """The model's own configuration if `rope` changes it, else `None`."""
+        return None if self.rope is None else self._config()
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
@@ -105,6 +112,15 @@ class PolicyConfig:
         """`dtype` as torch knows it."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
+
+    def _config(self) -> PretrainedConfig:
+        return AutoConfig.from_pretrained(self._where(), **self._options())
+
+    def _changed_config(self) -> PretrainedConfig:
+        config = self._config()
+        if self.rope is not None:
+            self.rope.apply(config)
+        return config
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}

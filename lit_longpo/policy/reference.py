@@ -20,10 +20,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine import score
 from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.rope import original_rope
 
 log = logging.getLogger(__name__)
 
@@ -111,19 +113,28 @@ class ReferenceCache:
 
 
 @contextmanager
-def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """The model as reference: adapters off, eval mode, no gradients; restored after."""
+def reference_mode(model: nn.Module, config: PretrainedConfig | None = None) -> Iterator[nn.Module]:
+    """The model as reference: adapters off, original positions, eval mode, no gradients; restored after.
+
+    Args:
+        model: the policy or another model.
+        config: the model's configuration before `policy.rope` changed it; `None` if nothing did.
+    """
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), _adapters_off(model):
+        with torch.no_grad(), _adapters_off(model), original_rope(model, config):
             yield model
     finally:
         model.train(training)
 
 
 def fill(
-    cache: ReferenceCache, load: Callable[[], nn.Module], batches: Iterable[PackedBatch], device: torch.device
+    cache: ReferenceCache,
+    load: Callable[[], nn.Module],
+    batches: Iterable[PackedBatch],
+    device: torch.device,
+    config: PretrainedConfig | None = None,
 ) -> int:
     """Score every row that the cache lacks; rows are streamed, none is kept.
 
@@ -132,6 +143,7 @@ def fill(
         load: gives the reference model; called once, and only if a row is missing.
         batches: every row that training and validation will ask for.
         device: where the model runs.
+        config: see `reference_mode`.
 
     Returns:
         Number of rows that were scored.
@@ -145,7 +157,7 @@ def fill(
     else:
         return 0
     log.info("reference: scoring the rows that %s lacks", cache.directory)
-    with reference_mode(load().to(device)) as model:
+    with reference_mode(load().to(device), config) as model:
         if found is not None:
             _verify(cache, model, found.to(device))
         return _score_missing(cache, model, itertools.chain([batch], pending), device)

@@ -1,0 +1,111 @@
+"""Rotary position embeddings: overrides for longer contexts, and the way back to the original.
+
+A policy that is stretched to longer contexts gets a larger theta (LongPO: 1e7) or a scaling, while
+the reference keeps what it was trained with. Both run on the same weights: only the module that
+computes the angles is exchanged.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+from transformers import PretrainedConfig
+
+from lit_longpo.engine import base_model
+
+
+@dataclass
+class RoPE:
+    """Changes of a model's rotary position embedding; `None` keeps what the model has.
+
+    Models with separate settings for local and global layers are changed in the global ones only.
+
+    Args:
+        theta: base of the angles' geometric series.
+        type: scaling; "dynamic" and "longrope" depend on the length of a row and are refused at start-up.
+        factor: how many times longer than `original_length` contexts become; for every type but "default".
+        original_length: tokens the model was trained on ("yarn"); `None` means its `max_position_embeddings`.
+        max_length: new `max_position_embeddings`; `None` keeps the model's.
+    """
+
+    theta: float | None = None
+    type: Literal["default", "linear", "yarn", "dynamic", "longrope"] | None = None
+    factor: float | None = None
+    original_length: int | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.type not in (None, "default") and self.factor is None:
+            raise ValueError(
+                f"expected `policy.rope.factor` with `policy.rope.type: {self.type}`, got none; 4.0 makes contexts "
+                "four times longer"
+            )
+
+    def apply(self, config: PretrainedConfig) -> None:
+        """Change the configuration of a model that is about to be built.
+
+        Raises:
+            ValueError: the model has no rotary embedding.
+        """
+        text = config.get_text_config()
+        parameters = global_rope(text)
+        changes = {
+            "rope_theta": self.theta,
+            "rope_type": self.type,
+            "factor": self.factor,
+            "original_max_position_embeddings": self.original_length or self._trained_length(text),
+        }
+        parameters.update({name: value for name, value in changes.items() if value is not None})
+        if self.max_length is not None:
+            text.max_position_embeddings = self.max_length
+
+    def _trained_length(self, config: PretrainedConfig) -> int | None:
+        length: int | None = config.max_position_embeddings if self.type == "yarn" else None
+        return length
+
+
+def global_rope(config: PretrainedConfig) -> dict[str, Any]:
+    """The configuration's rotary settings, of the global layers if local ones have their own.
+
+    Raises:
+        ValueError: there are none.
+    """
+    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    parameters = parameters.get("full_attention", parameters)
+    if "rope_theta" not in parameters:
+        raise ValueError(
+            f"expected a model with rotary position embeddings, got {type(config).__name__}; remove `policy.rope`"
+        )
+    return parameters
+
+
+@contextmanager
+def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator[None]:
+    """Inside the block the model computes positions as `config` says; `None` changes nothing.
+
+    Args:
+        model: a policy, perhaps PEFT-wrapped.
+        config: the configuration before its rotary settings were changed.
+
+    Raises:
+        ValueError: the model keeps its angles somewhere else than in `rotary_emb` of its decoder.
+    """
+    if config is None:
+        yield
+        return
+    decoder = base_model(model).get_decoder()
+    changed = getattr(decoder, "rotary_emb", None)
+    if changed is None:
+        raise ValueError(
+            f"expected `rotary_emb` in {type(decoder).__name__} to give the reference its original positions, found "
+            "none; set `reference.policy` to the unchanged model instead of `policy.rope`"
+        )
+    device = next(decoder.parameters()).device
+    decoder.rotary_emb = type(changed)(copy.deepcopy(config.get_text_config())).to(device)
+    try:
+        yield
+    finally:
+        decoder.rotary_emb = changed

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from support.groups import random_groups
+from support.tiny_models import tiny_config
+from transformers import AutoConfig
+
+from lit_longpo.engine import UnsupportedModelError, check_model, pack, score
+from lit_longpo.policy import LoRA, PolicyConfig, RoPE
+from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.reference import reference_mode
+
+ROW = pack(random_groups([(40, [2, 3])]))
+
+
+def policy(folder, **options):
+    return PolicyConfig(source=str(folder), **options)
+
+
+def test_a_new_theta_changes_the_policy_and_not_its_reference(policy_folder):
+    plain, changed = policy(policy_folder), policy(policy_folder, rope=RoPE(theta=1e7))
+    expected, model = score(plain.load(), ROW).sums, changed.load()
+    assert not torch.allclose(score(model, ROW).sums, expected, rtol=1e-3)
+    before = changed.config_before_rope()
+    with reference_mode(model, before):
+        torch.testing.assert_close(score(model, ROW).sums, expected, rtol=0, atol=0)
+    assert not torch.allclose(score(model, ROW).sums, expected, rtol=1e-3)
+    assert model_fingerprint(model, before) == model_fingerprint(plain.load(), plain._config())
+    assert model_fingerprint(model) != model_fingerprint(model, before)
+
+
+def test_adapters_and_original_positions_are_both_off(policy_folder):
+    changed = policy(policy_folder, rope=RoPE(theta=500.0), lora=LoRA(r=2))
+    model = changed.load()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    with reference_mode(model, changed.config_before_rope()):
+        torch.testing.assert_close(score(model, ROW).sums, score(policy(policy_folder).load(), ROW).sums)
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        (RoPE(theta=1e6), {"rope_theta": 1e6, "rope_type": "default"}),
+        (RoPE(type="linear", factor=4.0), {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}),
+        (
+            RoPE(type="yarn", factor=2.0),
+            {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 512},
+        ),
+        (RoPE(type="yarn", factor=2.0, original_length=256), {"original_max_position_embeddings": 256}),
+    ],
+)
+def test_overrides_reach_the_model_and_survive_export(policy_folder, tmp_path, rope, expected):
+    model = policy(policy_folder, rope=rope).load()
+    check_model(model)
+    model.save_pretrained(tmp_path)
+    stored = AutoConfig.from_pretrained(tmp_path).rope_parameters
+    assert {name: stored[name] for name in expected} == expected
+
+
+def test_max_length_is_the_new_window(policy_folder):
+    assert policy(policy_folder, rope=RoPE(max_length=4096)).load().config.max_position_embeddings == 4096
+
+
+def test_linear_scaling_is_what_it_says(policy_folder):
+    """Positions twice as far apart under factor 2 are the original positions."""
+    plain, scaled = policy(policy_folder).load(), policy(policy_folder, rope=RoPE(type="linear", factor=2.0)).load()
+    (group,) = random_groups([(10, [1])])
+    wide = type(group)(group.example, group.context, group.prompt_ids, group.responses, tuple(range(1, 20, 2)))
+    short = wide.responses[0]
+    assert len(short.token_ids) == 1  # responses continue one by one, so only the first position can be compared
+    near = type(group)(group.example, group.context, group.prompt_ids, group.responses)
+    torch.testing.assert_close(score(scaled, pack([wide])).sums, score(plain, pack([near])).sums, rtol=1e-4, atol=1e-4)
+
+
+def test_only_global_layers_of_mixed_models_change():
+    config = tiny_config("Gemma3Text")
+    local = dict(config.rope_parameters["sliding_attention"])
+    RoPE(theta=123.0).apply(config)
+    assert config.rope_parameters["full_attention"]["rope_theta"] == 123.0
+    assert config.rope_parameters["sliding_attention"] == local
+
+
+def test_scaling_that_depends_on_the_row_is_refused(policy_folder):
+    with pytest.raises(UnsupportedModelError, match="length of the whole row"):
+        check_model(policy(policy_folder, rope=RoPE(type="dynamic", factor=2.0)).load())
+
+
+def test_errors_say_what_to_type():
+    with pytest.raises(ValueError, match=r"policy\.rope\.factor"):
+        RoPE(type="yarn")
+    with pytest.raises(ValueError, match=r"remove `policy\.rope`"):
+        RoPE(theta=1e6).apply(tiny_config("Mamba"))
