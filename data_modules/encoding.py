@@ -1,10 +1,10 @@
 """Pairs -> token groups, for exactly the views that an objective asks."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from data_modules.contexts import Span
-from data_modules.records import PreferencePair
+from data_modules.records import PreferencePair, Turn
 from data_modules.truncation import (
     LengthPolicy,
     OverlengthError,
@@ -13,9 +13,12 @@ from data_modules.truncation import (
     drop_passages,
     spans_hit,
 )
-from lit_longpo.batch import Context, Group, Response, View, Views
+from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompting import EncodedPrompt
+
+# (prompt, tokens of the longest response, record id) -> position ids of the prompt's tokens, or `None`.
+PromptPositions = Callable[[EncodedPrompt, int, str], tuple[int, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,32 @@ class EncodedPair:
         return max(sum(group.num_tokens for group in groups) for groups in rows)
 
 
+@dataclass(frozen=True)
+class _Section:
+    """One prompt and everything that may follow it.
+
+    Args:
+        context: which context `text` is.
+        turn: number of the question that the section answers; 0 for all of them in the long context.
+        text: the context.
+        question: the (first) question.
+        responses: tokens after the prompt, chosen first.
+        chosen_format: True where a token of the chosen response is the chat template's own.
+    """
+
+    context: Context
+    turn: int
+    text: str
+    question: str
+    responses: tuple[Response, ...]
+    chosen_format: tuple[bool, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest response."""
+        return max(len(response.token_ids) for response in self.responses)
+
+
 class PairEncoder:
     """Tokenises pairs; contexts and responses that no view names are never touched.
 
@@ -45,13 +74,20 @@ class PairEncoder:
         views: what the objective asks.
         lengths: what to do with sequences that are too long.
         prefix_sharing: one group per context; False makes one group per response.
+        positions: position ids of long prompts; `None` means 0, 1, 2 ...
     """
 
     def __init__(
-        self, prompt_format: PromptFormat, views: Views, lengths: LengthPolicy, *, prefix_sharing: bool = True
+        self,
+        prompt_format: PromptFormat,
+        views: Views,
+        lengths: LengthPolicy,
+        *,
+        prefix_sharing: bool = True,
+        positions: PromptPositions | None = None,
     ) -> None:
         self.prompt_format, self.views, self.lengths = prompt_format, views, lengths
-        self.prefix_sharing = prefix_sharing
+        self.prefix_sharing, self.positions = prefix_sharing, positions
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
         """The pair's groups; `None` if the length policy leaves it out (counted).
@@ -61,76 +97,97 @@ class PairEncoder:
             ValueError: the pair has fewer rejected answers than the objective needs.
         """
         counts.examples += 1
-        answers = self._answers(pair)
-        prompts: dict[Context, tuple[int, ...]] = {}
-        cut = False
-        views = (*self.views.policy, *self.views.reference)
-        for context in dict.fromkeys(view.context for view in views):
-            roles = {view.role for view in views if view.context == context}
-            longest = max(len(ids) for (role, _), ids in answers.items() if role in roles)
-            fitted = self._prompt(pair, context, longest, counts)
-            if fitted is None:
+        self._check(pair)
+        prompts, cut = list[tuple[_Section, EncodedPrompt]](), False
+        for section in self._sections(pair):
+            prompt = self._fit(pair, section, counts)
+            if prompt is None:
                 counts.skipped += 1
                 return None
-            prompts[context], was_cut = fitted
-            cut |= was_cut
+            cut |= prompt[1]
+            prompts.append((section, prompt[0]))
         counts.cut += cut
-        policy = self._groups(pair, self.views.policy, prompts, answers, self.views.sequence)
+        policy = self._groups(pair, prompts, self.views.policy, self.views.sequence)
         if set(self.views.reference) == set(self.views.policy) and not self.views.sequence:
             return EncodedPair(policy, policy)
-        return EncodedPair(policy, self._groups(pair, self.views.reference, prompts, answers))
+        return EncodedPair(policy, self._groups(pair, prompts, self.views.reference))
 
-    def _answers(self, pair: PreferencePair) -> dict[tuple[str, int], tuple[int, ...]]:
-        """Tokens of the responses in use, by role and index."""
+    def _check(self, pair: PreferencePair) -> None:
         roles = {view.role for view in (*self.views.policy, *self.views.reference)}
-        texts = [("chosen", 0, pair.chosen)] if "chosen" in roles else []
-        if "rejected" in roles:
-            wanted = self.views.num_rejected
-            if len(pair.rejected) < wanted:
-                raise ValueError(
-                    f"expected {wanted} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
-                    "add some, or lower the objective's `model.init_args.num_rejected`"
-                )
-            texts += [("rejected", index, text) for index, text in enumerate(pair.rejected[:wanted])]
-        return {(role, index): self.prompt_format.encode_response(text) for role, index, text in texts}
+        if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
+            raise ValueError(
+                f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
+                "add some, or lower the objective's `model.init_args.num_rejected`"
+            )
 
-    def _prompt(
-        self, pair: PreferencePair, context: Context, answer_length: int, counts: SplitLengths
-    ) -> tuple[tuple[int, ...], bool] | None:
+    def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
+        """In the long context all turns follow one prompt; in short contexts each has its own."""
+        views = (*self.views.policy, *self.views.reference)
+        turns = (Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns)
+        for context in dict.fromkeys(view.context for view in views):
+            roles = {view.role for view in views if view.context == context}
+            if context == "long":
+                yield self._section(context, 0, pair.long_context, turns, roles)
+                continue
+            for number, turn in enumerate(turns):
+                yield self._section(context, number, turn.short_context, (turn,), roles)
+
+    def _section(self, context: Context, number: int, text: str, turns: tuple[Turn, ...], roles: set[Role]) -> _Section:
+        wanted: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
+        if "rejected" in roles:
+            wanted += [("rejected", index) for index in range(self.views.num_rejected)]
+        made = [self._response(turns, role, index) for role, index in wanted]
+        return _Section(context, number, text, turns[0].question, tuple(r for r, _ in made), made[0][1])
+
+    def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
+        """Answers of one side, later questions between them; and which tokens are the template's own."""
+        ids, mask, own = list[int](), list[bool](), list[bool]()
+        for number, turn in enumerate(turns):
+            if number:
+                between = self.prompt_format.encode_turn(turn.question)
+                ids += between.ids
+                mask += [False] * len(between.ids)
+                own += between.format_mask
+            answer = self.prompt_format.encode_response(turn.chosen if role == "chosen" else turn.rejected[index])
+            ids += answer
+            mask += [True] * len(answer)
+            own += [False] * len(answer)
+        return Response(role, tuple(ids), tuple(mask), index), tuple(own)
+
+    def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
-        text = pair.short_context if context == "short" else pair.long_context
-        prompt = self.prompt_format.encode_prompt(text, pair.question)
-        length = len(prompt.ids) + answer_length
-        if self.lengths.max_length is None or length <= self.lengths.max_length:
-            return prompt.ids, False
+        prompt = self.prompt_format.encode_prompt(section.text, section.question)
+        length, limit = len(prompt.ids) + section.longest, self.lengths.max_length
+        if limit is None or length <= limit:
+            return prompt, False
         if self.lengths.on_overlength == "skip":
             return None
-        room = len(prompt.context) - (length - self.lengths.max_length)
+        room = len(prompt.context) - (length - limit)
         if self.lengths.on_overlength == "error" or room < 1:
-            raise _too_long(pair, context, length, self.lengths.max_length, room)
-        kept = self._cut(pair, context, prompt, room, counts)
+            raise _too_long(pair, section.context, length, limit, room)
+        kept = self._cut(pair, section, prompt, room, counts)
         counts.tokens_lost += len(prompt.context) - len(kept)
-        return prompt.head + kept + prompt.tail, True
+        return replace(prompt, context=kept), True
 
     def _cut(
-        self, pair: PreferencePair, context: Context, prompt: EncodedPrompt, room: int, counts: SplitLengths
+        self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
     ) -> tuple[int, ...]:
         """The context's tokens, `room` at most."""
-        text, spans = supporting_spans(pair, context)
+        spans = supporting_spans(pair, section.context, section.text)
         if self.lengths.truncation == "middle":
-            counts.supporting_lost += spans_hit(text, spans, len(prompt.context), room, self._count_tokens)
+            counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
             return cut_middle(prompt.context, room)
         if not spans:
             raise OverlengthError(
                 f"`truncation: passages` keeps the supporting passages, but record {pair.id!r} does not say "
-                f"which they are in its {context} context; add `supporting` spans, or set "
+                f"which they are in its {section.context} context; add `supporting` spans, or set "
                 "`data.init_args.truncation: middle`"
             )
-        shorter = drop_passages(text, spans, room, self._count_tokens, pair.id)
+        shorter = drop_passages(section.text, spans, room, self._count_tokens, pair.id)
         if shorter is None:
             raise OverlengthError(
                 f"the supporting passages of record {pair.id!r} alone are longer than the {room} tokens left "
-                f"for its {context} context; raise `data.init_args.max_length`, or set "
+                f"for its {section.context} context; raise `data.init_args.max_length`, or set "
                 "`data.init_args.truncation: middle`"
             )
         return self.prompt_format.encode(shorter)
@@ -141,38 +198,46 @@ class PairEncoder:
     def _groups(
         self,
         pair: PreferencePair,
+        prompts: list[tuple[_Section, EncodedPrompt]],
         views: Iterable[View],
-        prompts: dict[Context, tuple[int, ...]],
-        answers: dict[tuple[str, int], tuple[int, ...]],
         sequences: tuple[Context, ...] = (),
     ) -> tuple[Group, ...]:
-        by_context: dict[Context, list[Response]] = {}
-        for view in views:
-            made = [
-                Response(view.role, ids, (True,) * len(ids), index)
-                for (role, index), ids in answers.items()
-                if role == view.role
-            ]
-            by_context.setdefault(view.context, []).extend(made)
+        wanted = {(view.context, view.role) for view in views}
         groups = list[Group]()
-        for context, responses in by_context.items():
-            responses.sort(key=lambda response: (response.role != "chosen", response.index))
+        for section, prompt in prompts:
+            responses = [r for r in section.responses if (section.context, r.role) in wanted]
+            if not responses:
+                continue
+            whole = self._group(pair, section, prompt)
             for part in [responses] if self.prefix_sharing else [[response] for response in responses]:
-                sequence = part[0].role == "chosen" and context in sequences
-                groups.append(Group(pair.id, context, prompts[context], tuple(part), score_sequence=sequence))
+                scored = part[0].role == "chosen" and section.context in sequences
+                mask = whole.sequence_mask if scored else None
+                groups.append(replace(whole, responses=tuple(part), score_sequence=scored, sequence_mask=mask))
         return tuple(groups)
 
+    def _group(self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt) -> Group:
+        """The section as a group with all its responses."""
+        positions = None
+        if self.positions is not None and section.context == "long":
+            positions = self.positions(prompt, section.longest, pair.id)
+        counted = None
+        if not self.views.sequence_format:
+            counted = tuple(not own for own in (*prompt.format_mask, *section.chosen_format))
+        return Group(
+            pair.id, section.context, prompt.ids, section.responses, positions, section.turn, sequence_mask=counted
+        )
 
-def supporting_spans(pair: PreferencePair, context: Context) -> tuple[str, tuple[Span, ...]]:
-    """A context's text and the character spans of its supporting passages, ascending.
 
-    The record holds those of the long context; the short one contains the same passages.
+def supporting_spans(pair: PreferencePair, context: Context, text: str) -> tuple[Span, ...]:
+    """Character spans of the supporting passages in one of the pair's contexts, ascending.
+
+    The record holds those of the long context; short ones contain the same passages.
     """
     if context == "long":
-        return pair.long_context, pair.supporting
+        return pair.supporting
     passages = [pair.long_context[start:end] for start, end in pair.supporting]
-    starts = [(pair.short_context.find(passage), len(passage)) for passage in passages]
-    return pair.short_context, tuple(sorted((start, start + n) for start, n in starts if start >= 0))
+    starts = [(text.find(passage), len(passage)) for passage in passages]
+    return tuple(sorted((start, start + n) for start, n in starts if start >= 0))
 
 
 def _too_long(pair: PreferencePair, context: str, length: int, limit: int, room: int) -> OverlengthError:

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.encoding import EncodedPair, PairEncoder
+from data_modules.positions import PositionSynthesis
 from data_modules.records import PreferencePair
 from data_modules.sampling import TokenBudgetBatchSampler
 from data_modules.token_store import TokenStore
@@ -35,7 +36,8 @@ class PairDataModule(LightningDataModule, ABC):
         on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
         truncation: cut in the "middle" of the context, or drop whole distractor "passages".
         prefix_sharing: responses of one prompt share it; False gives each its own copy.
-        seed: of the order of training examples.
+        positions: synthesised position ids of long prompts (LOGO); `None` means true positions.
+        seed: of the order of training examples and of whatever a data module draws.
         num_workers: processes that pack batches.
         views: what the objective asks; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
@@ -49,6 +51,7 @@ class PairDataModule(LightningDataModule, ABC):
         on_overlength: OnOverlength = "error",
         truncation: Truncation = "middle",
         prefix_sharing: bool = True,
+        positions: PositionSynthesis | None = None,
         seed: int = 0,
         num_workers: int = 0,
         views: Views | None = None,
@@ -57,7 +60,7 @@ class PairDataModule(LightningDataModule, ABC):
         super().__init__()
         self.max_tokens, self.max_examples = max_tokens, max_examples
         self.lengths = LengthPolicy(max_length, on_overlength, truncation)
-        self.prefix_sharing = prefix_sharing
+        self.prefix_sharing, self.positions = prefix_sharing, positions
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
         self.report = TruncationReport()
@@ -135,7 +138,9 @@ class PairDataModule(LightningDataModule, ABC):
     def _encode(self, split: str) -> TokenStore:
         views = self._views
         assert self.prompt_format is not None
-        encoder = PairEncoder(self.prompt_format, views, self.lengths, prefix_sharing=self.prefix_sharing)
+        encoder = PairEncoder(
+            self.prompt_format, views, self.lengths, prefix_sharing=self.prefix_sharing, positions=self.positions
+        )
         counts = self.report.splits[split] = SplitLengths()
         made = (encoder.encode(pair, counts) for pair in self.pairs(split))
         encoded = TokenStore(example for example in made if example is not None)

@@ -1,11 +1,10 @@
 """Preference pairs that exist already: JSONL or parquet files, or a data set by name."""
 
+from typing import Any
+
 from data_modules.pairs import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.sources import hold_out, load_pairs
-from data_modules.truncation import OnOverlength, Truncation
-from lit_longpo.batch import Views
-from lit_longpo.policy import PromptFormat
 
 
 class PreferenceDataModule(PairDataModule):
@@ -22,16 +21,7 @@ class PreferenceDataModule(PairDataModule):
         val_fraction: share of the training pairs that is held out when there is neither; 0 for none.
         test_path: test pairs, in the same forms.
         test_split: split of the data set to test on.
-        max_tokens: budget of one packed row; the batch size in tokens.
-        max_examples: at most this many examples in a row; `None` means as many as fit.
-        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
-        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
-        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
-        prefix_sharing: responses of one prompt share it; False gives each its own copy.
-        seed: of the held-out share and of the order of training examples.
-        num_workers: processes that pack batches.
-        views: what the objective asks; the command line fills it in.
-        prompt_format: tokenizer and template; the command line fills it in.
+        **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 
     def __init__(
@@ -43,29 +33,9 @@ class PreferenceDataModule(PairDataModule):
         val_fraction: float = 0.05,
         test_path: str | None = None,
         test_split: str | None = None,
-        max_tokens: int = 8192,
-        max_examples: int | None = None,
-        max_length: int | None = None,
-        on_overlength: OnOverlength = "error",
-        truncation: Truncation = "middle",
-        prefix_sharing: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
-        views: Views | None = None,
-        prompt_format: PromptFormat | None = None,
+        **rows: Any,
     ) -> None:
-        super().__init__(
-            max_tokens=max_tokens,
-            max_examples=max_examples,
-            max_length=max_length,
-            on_overlength=on_overlength,
-            truncation=truncation,
-            prefix_sharing=prefix_sharing,
-            seed=seed,
-            num_workers=num_workers,
-            views=views,
-            prompt_format=prompt_format,
-        )
+        super().__init__(**rows)
         self.path, self.split = path, split
         self.val_path, self.val_split, self.val_fraction = val_path, val_split, val_fraction
         self.test_path, self.test_split = test_path, test_split

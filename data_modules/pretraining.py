@@ -54,7 +54,7 @@ class WorldTexts(Dataset[EncodedPair]):
         prompt = self.prompt_format.encode_prompt(context, questions[0].text)
         ids, mask = list(self.prompt_format.encode_response(questions[0].answer)), [True, True]
         for question in questions[1:]:
-            tail = self.prompt_format.encode_prompt("", question.text).tail
+            tail = self.prompt_format.encode_turn(question.text).ids
             answer = self.prompt_format.encode_response(question.answer)
             ids += [*tail, *answer]
             mask += [False] * len(tail) + [True] * len(answer)

@@ -10,9 +10,6 @@ from data_modules.qa_formats import Format, read_corpus, read_qa
 from data_modules.qa_pairs import BuildReport, PairRecipe, build_pairs
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.sources import existing_file, hold_out
-from data_modules.truncation import OnOverlength, Truncation
-from lit_longpo.batch import Views
-from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +35,7 @@ class QADataModule(PairDataModule):
         val_path: validation questions; `None` holds out `val_fraction` of `path`.
         val_fraction: share of the training questions that is held out without `val_path`; 0 for none.
         test_path: test questions.
-        max_tokens: budget of one packed row; the batch size in tokens.
-        max_examples: at most this many examples in a row; `None` means as many as fit.
-        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
-        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
-        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
-        prefix_sharing: responses of one prompt share it; False gives each its own copy.
-        seed: of contexts, wrong answers, the held-out share and the order of training examples.
-        num_workers: processes that pack batches.
-        views: what the objective asks; the command line fills it in.
-        prompt_format: tokenizer and template; the command line fills it in.
+        **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 
     def __init__(
@@ -62,29 +50,9 @@ class QADataModule(PairDataModule):
         val_path: str | None = None,
         val_fraction: float = 0.05,
         test_path: str | None = None,
-        max_tokens: int = 8192,
-        max_examples: int | None = None,
-        max_length: int | None = None,
-        on_overlength: OnOverlength = "error",
-        truncation: Truncation = "middle",
-        prefix_sharing: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
-        views: Views | None = None,
-        prompt_format: PromptFormat | None = None,
+        **rows: Any,
     ) -> None:
-        super().__init__(
-            max_tokens=max_tokens,
-            max_examples=max_examples,
-            max_length=max_length,
-            on_overlength=on_overlength,
-            truncation=truncation,
-            prefix_sharing=prefix_sharing,
-            seed=seed,
-            num_workers=num_workers,
-            views=views,
-            prompt_format=prompt_format,
-        )
+        super().__init__(**rows)
         self.path, self.format, self.corpus = path, format, corpus
         self.short_tokens, self.long_tokens = short_tokens, long_tokens
         self.short_distractors, self.on_unbuildable = short_distractors, on_unbuildable

@@ -31,6 +31,23 @@ class QARecord:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A later question about the same long context, with a short context of its own.
+
+    Args:
+        question: asked after the earlier answers.
+        short_context: compressed context of this question.
+        chosen: preferred answer.
+        rejected: as many dispreferred answers as the first turn has.
+    """
+
+    question: str
+    short_context: str
+    chosen: str
+    rejected: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PreferencePair:
     """One training example.
 
@@ -43,6 +60,9 @@ class PreferencePair:
         rejected: one or more dispreferred answers.
         answers: accepted gold answers, for evaluation.
         supporting: character spans (start, end) of the supporting passages in `long_context`.
+        turns: later questions about `long_context`. In the long context they follow the first answer,
+            chosen after chosen and rejected after rejected; in short contexts each stands alone, and
+            their log-probabilities are added.
     """
 
     id: str
@@ -53,9 +73,11 @@ class PreferencePair:
     rejected: tuple[str, ...]
     answers: tuple[str, ...] = ()
     supporting: tuple[tuple[int, int], ...] = field(default=())
+    turns: tuple[Turn, ...] = ()
 
 
 _NAMES = tuple(item.name for item in fields(PreferencePair))
+_TURN_NAMES = tuple(item.name for item in fields(Turn))
 _OPTIONAL = tuple(item.name for item in fields(PreferencePair) if item.default is not MISSING)
 
 
@@ -137,14 +159,11 @@ def parse_pair(value: object, where: str) -> PreferencePair:
         raise RecordError.at(where, "record", "a JSON object", value)
     _check_names(value, where)
     texts = {name: check_text(value[name], name, where) for name in _NAMES[:5]}
-    rejected = check_texts(value["rejected"], "rejected", where)
-    if not rejected:
-        raise RecordError.at(where, "field 'rejected'", "at least one rejected answer", [])
-    if texts["chosen"].strip() in (text.strip() for text in rejected):
-        raise RecordError.at(where, "field 'chosen'", "an answer that is not among `rejected`", texts["chosen"])
+    rejected = _rejected(value["rejected"], texts["chosen"], "rejected", where)
     answers = check_texts(value.get("answers", []), "answers", where)
     spans = _spans(value.get("supporting", []), len(texts["long_context"]), where)
-    return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans)
+    turns = _turns(value.get("turns", []), len(rejected), where)
+    return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans, turns=turns)
 
 
 def read_pairs(path: str | Path) -> list[PreferencePair]:
@@ -203,13 +222,41 @@ def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
         yield line + "\n"
 
 
-def _check_names(value: dict[object, object], where: str) -> None:
+def _rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:
+    rejected = check_texts(value, name, where)
+    if not rejected:
+        raise RecordError.at(where, f"field {name!r}", "at least one rejected answer", [])
+    if chosen.strip() in (text.strip() for text in rejected):
+        raise RecordError.at(where, "field 'chosen'", f"an answer that is not among `{name}`", chosen)
+    return rejected
+
+
+def _turns(value: object, num_rejected: int, where: str) -> tuple[Turn, ...]:
+    if not isinstance(value, list | tuple):
+        raise RecordError.at(where, "field 'turns'", "a list of later turns", value)
+    return tuple(_turn(item, f"turns[{number}]", num_rejected, where) for number, item in enumerate(value))
+
+
+def _turn(value: object, name: str, num_rejected: int, where: str) -> Turn:
+    if not isinstance(value, dict):
+        raise RecordError.at(where, f"field {name!r}", f"an object with {', '.join(_TURN_NAMES)}", value)
+    _check_names(value, f"{where}: {name}", _TURN_NAMES)
+    texts = {part: check_text(value[part], f"{name}.{part}", where) for part in _TURN_NAMES[:3]}
+    rejected = _rejected(value["rejected"], texts["chosen"], f"{name}.rejected", where)
+    if len(rejected) != num_rejected:
+        raise RecordError.at(
+            where, f"field '{name}.rejected'", f"{num_rejected} answers as in the first turn", rejected
+        )
+    return Turn(**texts, rejected=rejected)
+
+
+def _check_names(value: dict[object, object], where: str, names: tuple[str, ...] = _NAMES) -> None:
     for name in value:
-        if name not in _NAMES:
-            close = difflib.get_close_matches(str(name), _NAMES, n=1)
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(_NAMES)}{hint}", name)
-    for name in _NAMES:
+            raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(names)}{hint}", name)
+    for name in names:
         if name not in value and name not in _OPTIONAL:
             raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from data_modules.pairs import PairDataModule
-from data_modules.records import PreferencePair
-from data_modules.truncation import OnOverlength, Truncation
+from data_modules.records import PreferencePair, Turn
 from data_modules.world import Fact, Question, Split, World, num_words_of
-from lit_longpo.batch import Views
-from lit_longpo.policy import PromptFormat
 
 
 class SyntheticDataModule(PairDataModule):
@@ -26,16 +23,9 @@ class SyntheticDataModule(PairDataModule):
         short_words: words of the short context.
         long_words: words of the long context, drawn evenly from this range.
         hops: facts that an answer takes.
-        max_tokens: budget of one packed row; the batch size in tokens.
-        max_examples: at most this many examples in a row; `None` means as many as fit.
-        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
-        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
-        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
-        prefix_sharing: responses of one prompt share it; False gives each its own copy.
-        seed: of the worlds and of the order of training examples.
-        num_workers: processes that pack batches.
-        views: what the objective asks; the command line fills it in.
-        prompt_format: tokenizer and template; the command line fills it in.
+        num_turns: questions about one long context; more than one makes multi-turn pairs (LongPO).
+        num_rejected: rejected answers of each question (LOGO).
+        **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 
     def __init__(
@@ -46,31 +36,14 @@ class SyntheticDataModule(PairDataModule):
         short_words: int = 64,
         long_words: tuple[int, int] = (256, 512),
         hops: int = 1,
-        max_tokens: int = 8192,
-        max_examples: int | None = None,
-        max_length: int | None = None,
-        on_overlength: OnOverlength = "error",
-        truncation: Truncation = "middle",
-        prefix_sharing: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
-        views: Views | None = None,
-        prompt_format: PromptFormat | None = None,
+        num_turns: int = 1,
+        num_rejected: int = 1,
+        **rows: Any,
     ) -> None:
-        super().__init__(
-            max_tokens=max_tokens,
-            max_examples=max_examples,
-            max_length=max_length,
-            on_overlength=on_overlength,
-            truncation=truncation,
-            prefix_sharing=prefix_sharing,
-            seed=seed,
-            num_workers=num_workers,
-            views=views,
-            prompt_format=prompt_format,
-        )
+        super().__init__(**rows)
         self.sizes = {"train": num_train, "val": num_val, "test": num_test}
         self.short_words, self.long_words, self.hops = short_words, long_words, hops
+        self.num_turns, self.num_rejected = num_turns, num_rejected
 
     def pairs(self, split: str) -> list[PreferencePair]:
         """The split's pairs, made anew from the seed."""
@@ -78,21 +51,32 @@ class SyntheticDataModule(PairDataModule):
 
     def _pair(self, split: Split, index: int) -> PreferencePair:
         world = World(split, self.seed * 1_000_003 + index)
-        question = world.question(self.hops)
-        needed = sum(num_words_of(fact.sentence) for fact in question.supporting)
-        long_words = world.random.randint(*self.long_words)
-        distractors = world.distractors(max(0, long_words - needed))
-        near = _prefix(distractors, self.short_words - needed)
-        long_context = world.arrange(question.supporting, distractors)
+        questions = [world.question(self.hops) for _ in range(self.num_turns)]
+        supporting = [fact for question in questions for fact in question.supporting]
+        needed = sum(num_words_of(fact.sentence) for fact in supporting)
+        distractors = world.distractors(max(0, world.random.randint(*self.long_words) - needed))
+        long_context = world.arrange(supporting, distractors)
+        first, *later = [self._turn(world, question, distractors) for question in questions]
         return PreferencePair(
             id=f"{split}-{index}",
+            question=first.question,
+            short_context=first.short_context,
+            long_context=long_context,
+            chosen=first.chosen,
+            rejected=first.rejected,
+            answers=(first.chosen,),
+            supporting=_spans(supporting, long_context),
+            turns=tuple(later),
+        )
+
+    def _turn(self, world: World, question: Question, distractors: list[Fact]) -> Turn:
+        needed = sum(num_words_of(fact.sentence) for fact in question.supporting)
+        near = _prefix(distractors, self.short_words - needed)
+        return Turn(
             question=question.text,
             short_context=world.arrange(question.supporting, near),
-            long_context=long_context,
             chosen=question.answer,
-            rejected=(world.wrong_answer(question, near),),
-            answers=(question.answer,),
-            supporting=_spans(question, long_context),
+            rejected=world.wrong_answers(question, near, self.num_rejected),
         )
 
 
@@ -147,6 +131,6 @@ def _prefix(facts: list[Fact], num_words: int) -> list[Fact]:
     return kept
 
 
-def _spans(question: Question, context: str) -> tuple[tuple[int, int], ...]:
-    starts = [(context.index(fact.sentence), len(fact.sentence)) for fact in question.supporting]
+def _spans(facts: list[Fact], context: str) -> tuple[tuple[int, int], ...]:
+    starts = [(context.index(fact.sentence), len(fact.sentence)) for fact in facts]
     return tuple((start, start + length) for start, length in sorted(starts))

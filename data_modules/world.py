@@ -146,11 +146,18 @@ class World:
             total += num_words_of(facts[-1].sentence)
         return facts
 
-    def wrong_answer(self, question: Question, distractors: Sequence[Fact]) -> str:
-        """Another value of the asked attribute, taken from the distractors where they state one."""
-        near = [fact.value for fact in distractors if fact.name == question.attribute]
-        others = [value for value in near or VALUES[question.attribute] if value != question.answer]
-        return self.random.choice(others or [v for v in VALUES[question.attribute] if v != question.answer])
+    def wrong_answers(self, question: Question, distractors: Sequence[Fact], count: int = 1) -> tuple[str, ...]:
+        """Other values of the asked attribute, those that the distractors state first.
+
+        Raises:
+            ValueError: the attribute has not that many values.
+        """
+        others = [value for value in VALUES[question.attribute] if value != question.answer]
+        if count > len(others):
+            raise ValueError(f"expected at most {len(others)} wrong answers, got {count}; ask for less")
+        near = {fact.value for fact in distractors if fact.name == question.attribute}
+        self.random.shuffle(others)
+        return tuple(sorted(others, key=lambda value: value not in near)[:count])
 
     def arrange(self, supporting: Sequence[Fact], distractors: Sequence[Fact], depth: float | None = None) -> str:
         """All facts in one text: distractors shuffled, the supporting ones at `depth` or anywhere.

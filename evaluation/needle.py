@@ -154,7 +154,7 @@ class NeedleBenchmark:
             model,
             [prompt_format.encode_prompt(context, question).ids for context, question, _ in asked],
             max_new_tokens=self.max_new_tokens,
-            eos_token_id=prompt_format.tokenizer.eos_token_id,
+            eos_token_id=prompt_format.end_id,
             max_batch_tokens=self.max_batch_tokens,
             progress=progress,
         )

@@ -39,12 +39,14 @@ class Views:
         reference: views scored once by the frozen reference; empty for reference-free objectives.
         num_rejected: how many rejected responses of each example are used (M).
         sequence: contexts whose whole chosen sequence, prompt included, the policy scores too.
+        sequence_format: whether the chat template's own tokens count in `sequence`.
     """
 
     policy: tuple[View, ...] = ()
     reference: tuple[View, ...] = ()
     num_rejected: int = 1
     sequence: tuple[Context, ...] = ()
+    sequence_format: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Group:
             their log-probabilities are added.
         score_sequence: also score the prompt and the unmasked tokens of the first response, which
             must be the chosen one (`Scores.sequence_nll`).
+        sequence_mask: which tokens of prompt and first response `score_sequence` counts besides the
+            answers; `None` means all.
     """
 
     example: str
@@ -89,6 +93,7 @@ class Group:
     position_ids: tuple[int, ...] | None = None
     turn: int = 0
     score_sequence: bool = False
+    sequence_mask: tuple[bool, ...] | None = None
 
     @property
     def num_tokens(self) -> int:

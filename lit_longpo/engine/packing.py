@@ -37,17 +37,22 @@ class _Row:
         self.pieces.append(len(token_ids))
         return len(self.pieces) - 1
 
-    def score(self, response: Response, span: "_Span", owner: int, *, wanted: bool = True) -> None:
-        """Tokens whose mask is `wanted`: each is predicted by the one before, the first by the prompt's last."""
-        for offset, (token, scored) in enumerate(zip(response.token_ids, response.mask, strict=True)):
-            if scored == wanted:
+    def score(self, response: Response, span: "_Span", owner: int, mask: Sequence[bool] | None = None) -> None:
+        """Tokens under the mask: each is predicted by the one before, the first by the prompt's last."""
+        for offset, (token, scored) in enumerate(zip(response.token_ids, mask or response.mask, strict=True)):
+            if scored:
                 self._score(span.start + offset - 1 if offset else span.prompt_end, token, owner)
 
-    def score_prompt(self, group: Group, span: "_Span", owner: int) -> None:
-        """Every prompt token but the first, which nothing predicts."""
-        first = span.prompt_end - len(group.prompt_ids) + 1
-        for offset, token in enumerate(group.prompt_ids[1:]):
-            self._score(first + offset, token, owner)
+    def score_rest(self, group: Group, span: "_Span", owner: int) -> None:
+        """What else counts in the first response's sequence; nothing predicts the prompt's first token."""
+        length, response = len(group.prompt_ids), group.responses[0]
+        mask = group.sequence_mask or (True,) * (length + len(response.token_ids))
+        first = span.prompt_end - length + 1
+        for offset, (token, counted) in enumerate(zip(group.prompt_ids[1:], mask[1:length], strict=True)):
+            if counted:
+                self._score(first + offset, token, owner)
+        between = [counted and not scored for counted, scored in zip(mask[length:], response.mask, strict=True)]
+        self.score(response, span, owner, between)
 
     def _score(self, index: int, target: int, owner: int) -> None:
         self.score_index.append(index)
@@ -113,8 +118,7 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
             row.score(response, span, slots.add(slot, group, fingerprint(group, response)))
             if group.score_sequence and response is group.responses[0]:
                 rest = slots.add(Slot(example, group.context, "rest", 0), group, "rest" + fingerprint(group, response))
-                row.score_prompt(group, span, rest)
-                row.score(response, span, rest, wanted=False)
+                row.score_rest(group, span, rest)
     return PackedBatch(
         input_ids=torch.tensor([row.input_ids]),
         position_ids=torch.tensor([row.position_ids]),
@@ -167,6 +171,12 @@ def _check(group: Group) -> None:
             raise ValueError(f"{name}: expected strictly increasing position ids")
     if group.score_sequence and group.responses[0].role != "chosen":
         raise ValueError(f"{name}: expected the chosen response first to score the sequence, got a rejected one")
+    total = len(group.prompt_ids) + len(group.responses[0].token_ids)
+    if group.sequence_mask is not None and len(group.sequence_mask) != total:
+        raise ValueError(
+            f"{name}: expected {total} entries in the sequence mask, one per token of prompt and chosen response, "
+            f"got {len(group.sequence_mask)}"
+        )
     for response in group.responses:
         _check_response(response, f"{name}, {response.role}[{response.index}]")
 

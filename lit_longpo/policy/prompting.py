@@ -1,24 +1,43 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
+import itertools
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 _CONTEXT_MARK = "\u0000context\u0000"
+_ANSWER_MARK = "\u0000answer\u0000"
 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt in three parts, so that truncation can cut the context and nothing else."""
+    """A prompt in three parts, so that truncation can cut the context and nothing else.
+
+    Args:
+        head: tokens before the context.
+        context: the context's tokens.
+        tail: tokens after it, up to where the answer begins.
+        head_format: how many of the head's first tokens the chat template wrote.
+        tail_format: how many of the tail's last tokens the chat template wrote.
+    """
 
     head: tuple[int, ...]
     context: tuple[int, ...]
     tail: tuple[int, ...]
+    head_format: int = 0
+    tail_format: int = 0
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The whole prompt's tokens."""
         return self.head + self.context + self.tail
+
+    @property
+    def format_mask(self) -> tuple[bool, ...]:
+        """True where the chat template, not the user, wrote the token."""
+        head, tail = min(self.head_format, len(self.head)), min(self.tail_format, len(self.tail))
+        text = len(self.ids) - head - tail
+        return (True,) * head + (False,) * text + (True,) * tail
 
 
 @dataclass
@@ -26,7 +45,8 @@ class PromptTemplate:
     """How a context and a question become a prompt.
 
     Args:
-        user: the user's text; must hold `{context}` and `{question}`, context first.
+        user: the user's text; must hold `{context}` and `{question}`, context first. Later questions
+            about the same context get what follows `{context}`.
         system: system message; ignored (with an error) by models without a chat template.
         chat: wrap the text in the tokenizer's chat template: always, never, or when there is one.
     """
@@ -42,6 +62,11 @@ class PromptTemplate:
                 "expected `user` to hold {context} and, after it, {question}; "
                 f"got {self.user!r}; set `policy.template.user`"
             )
+
+    def around(self, question: str) -> tuple[str, str]:
+        """The user's text before and after the context."""
+        before, _, after = self.user.partition("{context}")
+        return before, after.replace("{question}", question)
 
 
 class PromptFormat:
@@ -69,6 +94,7 @@ class PromptFormat:
             raise ValueError("`chat: true` needs a chat template, the tokenizer has none; set `chat: false`")
         if template.system is not None and not self.uses_chat:
             raise ValueError("a system message needs a chat template; put the text into `user` instead")
+        self.end_id = self._end_of_answer()
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of plain text, no special tokens added."""
@@ -76,26 +102,93 @@ class PromptFormat:
 
     def encode_prompt(self, context: str, question: str) -> EncodedPrompt:
         """Tokens of the whole prompt, in three parts that are tokenised apart."""
-        before, _, after = self.template.user.partition("{context}")
-        user = before + _CONTEXT_MARK + after.replace("{question}", question)
-        head, _, tail = self._wrap(user).partition(_CONTEXT_MARK)
-        return EncodedPrompt(self._start() + self.encode(head), self.encode(context), self.encode(tail))
+        before, after = self.template.around(question)
+        head, _, tail = self._chat(before + _CONTEXT_MARK + after).partition(_CONTEXT_MARK)
+        return self._three_parts(self._start(), head, before, self.encode(context), tail, after)
+
+    def encode_turn(self, question: str) -> EncodedPrompt:
+        """Tokens between an answer (its end token included) and the next one; there is no context."""
+        _, after = self.template.around(question)
+        if not self.uses_chat:
+            return EncodedPrompt((), (), self.encode(after))
+        after = after.lstrip()
+        conversation = self._chat("", _ANSWER_MARK, _CONTEXT_MARK + after)
+        between = conversation.partition(_ANSWER_MARK)[2].lstrip()
+        head, _, tail = between.removeprefix(self._end_text()).partition(_CONTEXT_MARK)
+        return self._three_parts((), head, "", (), tail, after)
 
     def encode_response(self, text: str) -> tuple[int, ...]:
-        """Tokens of an answer, closed by the end-of-sequence token."""
-        return (*self.encode(text), self.tokenizer.eos_token_id)
+        """Tokens of an answer, closed by the token that ends answers."""
+        return (*self.encode(text), self.end_id)
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """Text of generated tokens, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
+    def encode_jointly(self, context: str, question: str, answer: str) -> tuple[int, ...]:
+        """Prompt and answer tokenised as one text, up to and with the token that ends answers.
+
+        Ours are tokenised apart, so that responses share the prompt's tokens; where a tokenizer merges
+        across the seams the two differ.
+        """
+        before, after = self.template.around(question)
+        user = before + context + after
+        if not self.uses_chat:
+            return (*self._start(), *self.encode(user + answer), self.end_id)
+        ids = self.encode(self._render([*self._system(), _says("user", user), _says("assistant", answer)]))
+        last = len(ids) - 1 - ids[::-1].index(self.end_id) if self.end_id in ids else len(ids) - 1
+        return ids[: last + 1]
+
+    def _three_parts(
+        self, start: tuple[int, ...], head: str, before: str, context: tuple[int, ...], tail: str, after: str
+    ) -> EncodedPrompt:
+        """Encode around the context and count what the chat template wrote beyond `before` and `after`."""
+        own_head = head[: len(head) - _shared(head[::-1], before[::-1])]
+        own_tail = tail[_shared(tail, after) :]
+        return EncodedPrompt(
+            start + self.encode(head),
+            context,
+            self.encode(tail),
+            len(start) + len(self.encode(own_head)),
+            len(self.encode(own_tail)),
+        )
+
     def _start(self) -> tuple[int, ...]:
         bos = self.tokenizer.bos_token_id
         return () if self.uses_chat or bos is None else (bos,)
 
-    def _wrap(self, user: str) -> str:
+    def _chat(self, user: str, *more: str) -> str:
+        """The user's text, and what assistant and user say in turns after it, up to the next answer."""
         if not self.uses_chat:
             return user
-        system = [] if self.template.system is None else [{"role": "system", "content": self.template.system}]
-        messages = [*system, {"role": "user", "content": user}]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        said = [_says(("assistant", "user")[number % 2], text) for number, text in enumerate(more)]
+        return self._render([*self._system(), _says("user", user), *said], add_generation_prompt=True)
+
+    def _system(self) -> list[dict[str, str]]:
+        return [] if self.template.system is None else [_says("system", self.template.system)]
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        )
+
+    def _end_text(self) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(self.end_id))
+
+    def _end_of_answer(self) -> int:
+        """The single token with which the chat template closes an answer; else end-of-sequence."""
+        eos = int(self.tokenizer.eos_token_id)
+        if not self.uses_chat:
+            return eos
+        said = self._render([*self._system(), _says("user", "question"), _says("assistant", _ANSWER_MARK)])
+        closing = self.encode(said.partition(_ANSWER_MARK)[2].strip())
+        return closing[0] if len(closing) == 1 else eos
+
+
+def _shared(first: str, second: str) -> int:
+    """Length of what both texts begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
+def _says(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

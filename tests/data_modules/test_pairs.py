@@ -153,7 +153,8 @@ def test_error_and_skip() -> None:
 
 
 def test_supporting_passages_are_found_in_the_short_context() -> None:
-    text, spans = supporting_spans(pair(0), "short")
+    text = pair(0).short_context
+    spans = supporting_spans(pair(0), "short", text)
     assert [text[start:end] for start, end in spans] == [pair(0).short_context]
 
 

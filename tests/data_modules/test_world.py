@@ -47,15 +47,16 @@ def test_lengths_are_kept_within_one_sentence(seed, words):
     assert words <= total < words + 4 or total == words == 0
 
 
-@given(seeds)
+@given(seeds, st.integers(1, 7))
 @settings(max_examples=50, deadline=None)
-def test_the_wrong_answer_is_of_the_same_kind_and_stated_if_possible(seed):
+def test_wrong_answers_are_of_the_same_kind_and_stated_if_possible(seed, count):
     world, question, distractors = made(seed, 1)
-    wrong = world.wrong_answer(question, distractors)
-    assert wrong != question.answer
-    assert wrong in VALUES[question.attribute]
+    wrong = world.wrong_answers(question, distractors, count)
+    assert len(set(wrong)) == count
+    assert question.answer not in wrong
+    assert set(wrong) <= set(VALUES[question.attribute])
     near = {fact.value for fact in distractors if fact.name == question.attribute} - {question.answer}
-    assert wrong in near or not near
+    assert len(near & set(wrong)) == min(count, len(near))
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.25, 0.5, 1.0])

@@ -1,0 +1,131 @@
+"""LongPO (arXiv 2502.13922): pairs from a short and a long view of one document.
+
+Chen et al. 2025, "LongPO: Long Context Self-Evolution of Large Language Models through Short-to-Long
+Preference Optimization".
+
+Symbols: x_L long input (document and instruction), x_S short input (one chunk of that document, same
+instruction), y_S chosen (answered from x_S), y_L rejected (answered from x_L), pi_theta policy, pi_S the
+untouched short-context model, S_L the whole chosen long sequence, document included.
+
+    L_pref = -log sigmoid(beta * [log pi_theta(y_S|x_L) - log pi_S(y_S|x_S)]
+                        - beta * [log pi_theta(y_L|x_L) - log pi_S(y_L|x_S)])       Eq. 12
+    L      = pref_weight * L_pref - log pi_theta(S_L) / |S_L|                        Eq. 14
+
+The policy reads the LONG input and the reference the SHORT one: a short-to-long constraint instead of
+the usual one at equal input. Log-probabilities are summed, not averaged.
+
+Several turns (Eq. 13): the printed equation adds PROBABILITIES of the turns inside each logarithm. The
+authors' code adds LOG-probabilities, for policy and reference alike, and so do we: that is what was
+trained. The policy sees a document, Q1, A1, Q2, A2, ... with the earlier answers of the same side; the
+reference sees each turn's own chunk, question and answer, without history.
+
+The code differs from the paper in beta (0.01 in its command, 0.1 in the paper) and optimizer (RMSprop,
+Adam). `pref_weight` is the paper's lambda; it multiplies the preference term, the NLL has weight 1.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lit_longpo.batch import Scores, View, Views
+from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
+from lit_longpo.objectives.pairwise import Scored
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig, ReferenceConfig
+
+
+def longpo_loss(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    chosen_sequence_nll: Tensor,
+    *,
+    beta: float,
+    pref_weight: float,
+) -> Tensor:
+    """LongPO, Eq. 14: pref_weight * (-log sigmoid(beta * [(pc - rc) - (pr - rr)])) + nll.
+
+    Args:
+        policy_chosen: summed log-probabilities in the long context, all turns. Shape: (B,).
+        policy_rejected: likewise of the rejected responses. Shape: (B,).
+        reference_chosen: summed log-probabilities in the SHORT contexts, all turns. Shape: (B,).
+        reference_rejected: likewise of the rejected responses. Shape: (B,).
+        chosen_sequence_nll: mean NLL over the chosen long sequence. Shape: (B,).
+        beta: strength of the short-to-long constraint.
+        pref_weight: weight of the preference term (the paper's lambda).
+
+    Returns:
+        Per-example losses. Shape: (B,).
+    """
+    margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return -pref_weight * logsigmoid(beta * margin) + chosen_sequence_nll
+
+
+class LongPO(PreferenceModule):
+    """Short-to-long preference optimization with an NLL on the long sequence (arXiv 2502.13922, Eq. 14).
+
+    Args:
+        beta: strength of the constraint: 0.1 in the paper, 0.01 in the authors' command.
+        pref_weight: weight of the preference term (the paper's lambda).
+        nll: what the NLL covers: the whole chosen "sequence" (paper), or its "answer" tokens only.
+        nll_on_format: False leaves the chat template's own tokens out of the sequence NLL.
+        policy: which model is trained; filled from the top-level key `policy`. With `policy.rope` the
+            reference keeps the original positions.
+        optimization: filled from the top-level key `optimization`.
+        reference: filled from the top-level key `reference`.
+    """
+
+    def __init__(
+        self,
+        beta: float = 0.1,
+        pref_weight: float = 0.01,
+        nll: Literal["sequence", "answer"] = "sequence",
+        nll_on_format: bool = True,
+        policy: PolicyConfig | None = None,
+        optimization: Optimization | None = None,
+        reference: ReferenceConfig | None = None,
+    ) -> None:
+        super().__init__(policy, optimization, reference)
+        self.beta, self.pref_weight = beta, pref_weight
+        self.nll, self.nll_on_format = nll, nll_on_format
+
+    @property
+    def views(self) -> Views:
+        """Both responses: by the policy in the long context, by the reference in the short one."""
+        return Views(
+            policy=(View("long", "chosen"), View("long", "rejected")),
+            reference=(View("short", "chosen"), View("short", "rejected")),
+            sequence=("long",) if self.nll == "sequence" else (),
+            sequence_format=self.nll_on_format,
+        )
+
+    def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
+        """Per-example losses and metrics. Shape of each: (B,)."""
+        chosen, rejected = (Scored.of(View("long", role), policy, None) for role in ("chosen", "rejected"))
+        assert reference is not None
+        frozen_chosen, frozen_rejected = (
+            Scored.of(View("short", role), reference, None) for role in ("chosen", "rejected")
+        )
+        answer_nll = -chosen.log_probs / chosen.tokens
+        nll = policy.sequence_nll("long") if self.nll == "sequence" else answer_nll
+        losses = longpo_loss(
+            chosen.log_probs,
+            rejected.log_probs,
+            frozen_chosen.log_probs,
+            frozen_rejected.log_probs,
+            nll,
+            beta=self.beta,
+            pref_weight=self.pref_weight,
+        )
+        return losses, {
+            **preference_metrics(
+                self.beta * (chosen.log_probs - frozen_chosen.log_probs),
+                self.beta * (rejected.log_probs - frozen_rejected.log_probs),
+            ),
+            "logps/chosen": chosen.log_probs.detach(),
+            "logps/rejected": rejected.log_probs.detach(),
+            "nll": answer_nll.detach(),
+            "sequence_nll": nll.detach(),
+        }
