@@ -15,6 +15,7 @@ from data_modules.encoding import EncodedPair, PairEncoder
 from data_modules.positions import PositionSynthesis
 from data_modules.records import PreferencePair
 from data_modules.sampling import TokenBudgetBatchSampler
+from data_modules.seams import SeamReport, compare_seams
 from data_modules.token_store import TokenStore
 from data_modules.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation, TruncationReport
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
@@ -64,6 +65,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
         self.report = TruncationReport()
+        self.seams: dict[str, SeamReport] = {}
         self._encoded: dict[str, TokenStore] = {}
 
     @abstractmethod
@@ -142,15 +144,30 @@ class PairDataModule(LightningDataModule, ABC):
             self.prompt_format, views, self.lengths, prefix_sharing=self.prefix_sharing, positions=self.positions
         )
         counts = self.report.splits[split] = SplitLengths()
-        made = (encoder.encode(pair, counts) for pair in self.pairs(split))
+        pairs = self.pairs(split)
+        self._compare_seams(split, pairs)
+        made = (encoder.encode(pair, counts) for pair in pairs)
         encoded = TokenStore(example for example in made if example is not None)
         if encoded:
             log.info("%s: %s", split, _length_summary(encoded.lengths))
         return encoded
 
+    def _compare_seams(self, split: str, pairs: Sequence[PreferencePair]) -> None:
+        assert self.prompt_format is not None
+        report = self.seams[split] = compare_seams(self.prompt_format, pairs, self._views.policy[0].context)
+        if report.differing:
+            log.warning(
+                f"{split}: {report.differing} of the first {report.checked} records have other tokens when prompt and "
+                f"answer are tokenised as one text, the first is {report.first!r}; serve the model with the prompt "
+                "tokenised apart from the answer, or change spaces and line breaks in `policy.template.user`"
+            )
+
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
-        return {"truncation": {name: asdict(counts) for name, counts in self.report.splits.items()}}
+        return {
+            "truncation": {name: asdict(counts) for name, counts in self.report.splits.items()},
+            "tokenised_jointly": {name: asdict(report) for name, report in self.seams.items()},
+        }
 
     def _write_report(self) -> None:
         """Log what the length policy did; write every report into the run's folder, if a logger makes one."""

@@ -27,9 +27,7 @@ def test_hand_value():
 @given(rows, st.floats(0.01, 2), st.floats(0, 2))
 def test_equals_the_naive_loop(rows, beta, weight):
     columns = [tensor(*column) for column in zip(*rows, strict=True)]
-    expected = [
-        weight * math.log(1 + math.exp(-beta * ((pc - rc) - (pr - rr)))) + nll for pc, pr, rc, rr, nll in rows
-    ]
+    expected = [weight * math.log(1 + math.exp(-beta * ((pc - rc) - (pr - rr)))) + nll for pc, pr, rc, rr, nll in rows]
     actual = longpo_loss(*columns, beta=beta, pref_weight=weight)
     assert actual.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
@@ -64,9 +62,7 @@ REFERENCE = Scores(
 @pytest.mark.parametrize(("scope", "nll"), [("sequence", 34 / 12), ("answer", 2.0)])
 def test_the_module_puts_every_number_in_its_place(scope, nll):
     losses, metrics = LongPO(beta=0.5, pref_weight=0.2, nll=scope).loss(POLICY, REFERENCE)
-    expected = longpo_loss(
-        tensor(-4), tensor(-9), tensor(-3), tensor(-2), tensor(nll), beta=0.5, pref_weight=0.2
-    )
+    expected = longpo_loss(tensor(-4), tensor(-9), tensor(-3), tensor(-2), tensor(nll), beta=0.5, pref_weight=0.2)
     torch.testing.assert_close(losses, expected)
     assert metrics["rewards/chosen"].tolist() == [-0.5]
     assert metrics["rewards/margins"].tolist() == [pytest.approx(-0.5 + 3.5)]

@@ -1,0 +1,48 @@
+"""The table of costs in the objectives' README is counted here, not by hand."""
+
+from pathlib import Path
+
+import pytest
+from support.word_tokenizer import word_tokenizer
+
+from data_modules.encoding import PairEncoder
+from data_modules.pairs import collate
+from data_modules.records import PreferencePair
+from data_modules.truncation import LengthPolicy, SplitLengths
+from lit_longpo import objectives
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+README = Path(objectives.__file__).parent / "README.md"
+FORMAT = PromptFormat(word_tokenizer(), PromptTemplate("{context} {question}"))
+
+
+def words(count):
+    return " ".join(["word1"] * count)
+
+
+def table():
+    lines = [line for line in README.read_text().splitlines() if line.startswith("|")]
+    start = next(number for number, line in enumerate(lines) if "separate rows" in line)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start + 2 :]]
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: row[0])
+def test_the_table_says_what_is_packed(row):
+    name, policy_views, row_tokens, scored, separate, reference_views, reference_tokens = row
+    objective = eval(name if "(" in name else f"{name}()", vars(objectives))
+    # <bos> + context + question = 1,000 and 8,000 tokens; an answer is 63 words and <eos>.
+    pair = PreferencePair("p", words(10), words(989), words(7989), words(63), (words(63), words(63)))
+    encoded = PairEncoder(FORMAT, objective.views, LengthPolicy()).encode(pair, SplitLengths())
+    batch = collate([encoded])
+    assert ", ".join(map(str, objective.views.policy)) == policy_views
+    assert (", ".join(map(str, objective.views.reference)) or "none") == reference_views
+    assert f"{batch.policy.num_tokens:,}" == row_tokens
+    assert f"{len(batch.policy.score_targets):,}" == scored
+    alone = sum(len(group.prompt_ids) + len(r.token_ids) for group in encoded.policy for r in group.responses)
+    assert f"{alone:,}" == separate
+    assert f"{batch.reference.num_tokens if batch.reference else 0:,}" == reference_tokens
+
+
+def test_every_objective_is_in_the_table():
+    listed = {row[0].partition("(")[0] for row in table()}
+    assert listed == set(objectives.__all__) - {"PreferenceModule"}
