@@ -27,7 +27,7 @@ check: $(STAMP)
 	$(RUN) -m mypy
 
 bench: $(STAMP)
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest tests/benchmarks -m slow -s
+	HF_HUB_OFFLINE=1 $(RUN) tests/benchmarks/compare.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
