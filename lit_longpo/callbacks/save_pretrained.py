@@ -1,9 +1,12 @@
 """Leave a folder that transformers alone can load."""
 
+import copy
 from pathlib import Path
 from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from peft import PeftModel
+from transformers import PreTrainedModel
 
 from lit_longpo.objectives import PreferenceModule
 
@@ -12,7 +15,10 @@ class SavePretrained(Callback):
     """Writes model and tokenizer in Hugging Face form at the end of training.
 
     Args:
-        directory: folder to write; `None` means `model` in the run's folder. Adapters are saved as adapters.
+        directory: folder to write; `None` means `model` in the run's folder.
+
+    Adapters are saved as adapters, unless base weights were trained beside them (`policy.lora.also_train`):
+    then everything is merged into one model.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -24,6 +30,15 @@ class SavePretrained(Callback):
         if trainer.is_global_zero:
             folder = Path(self.directory or run_folder / "model")
             module = cast(PreferenceModule, pl_module)
-            module.model.save_pretrained(folder)  # type: ignore[operator]
+            _export(module).save_pretrained(str(folder))
             if module.prompt_format is not None:
                 module.prompt_format.tokenizer.save_pretrained(folder)
+
+
+def _export(module: PreferenceModule) -> PreTrainedModel | PeftModel:
+    """What is written: the model, its adapters, or both merged."""
+    model = cast(PreTrainedModel | PeftModel, module.model)
+    if not isinstance(model, PeftModel) or module.policy.reference_is_inside:
+        return model
+    merged: PreTrainedModel = copy.deepcopy(model).merge_and_unload()
+    return merged

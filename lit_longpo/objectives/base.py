@@ -17,7 +17,7 @@ from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
 from lit_longpo.engine import check_model, score
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import model_fingerprint
-from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
 from lit_longpo.policy.reference import ReferenceCache, ReferenceConfig, fill, reference_mode
 
@@ -72,6 +72,7 @@ class PreferenceModule(LightningModule, ABC):
             return
         self.prompt_format = self.policy.prompt_format()
         self.model = self.policy.load()
+        check_vocabulary(self.model, self.prompt_format)
         self._rope = None if self.reference.policy else self.policy.config_before_rope()
         self.initial_fingerprint = model_fingerprint(self.model, self._rope)
         self.strict_loading = self.policy.lora is None
@@ -149,7 +150,7 @@ class PreferenceModule(LightningModule, ABC):
             return
         if self.reference.mode == "cached":
             self._fill_cache()
-        elif self.policy.lora is None or self.reference.policy is not None:
+        elif self.reference.policy is not None or not self.policy.reference_is_inside:
             frozen = self._load_reference()
             frozen = copy.deepcopy(frozen) if frozen is self.model else frozen
             self._frozen.append(frozen.to(self.device).requires_grad_(False))

@@ -1,10 +1,11 @@
 """The policy: where its weights come from and how they are held."""
 
 import importlib.util
+import inspect
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -18,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_longpo.engine import PREFIX_SHARED
+from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 
@@ -38,14 +39,15 @@ class LoRA:
         alpha: scale; adapters are multiplied by alpha / r.
         dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
         target_modules: module names, or "all-linear" for every linear layer but the head.
-        modules_to_save: modules trained in full beside the adapters, for example norms.
+        also_train: parts of parameter names that are trained in full beside the adapters, for example
+            `[embed_tokens, norm]` (LOGO). They are exported merged, not as adapters.
     """
 
     r: int = 16
     alpha: int = 32
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
-    modules_to_save: list[str] | None = None
+    also_train: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -59,6 +61,7 @@ class PolicyConfig:
         weights: "pretrained", or "random" to keep architecture and tokenizer only.
         dtype: precision that the weights are held in.
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
+            "offload" also keeps the layers' inputs in host memory, for contexts that fit no other way.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
         lora: train adapters instead of all weights.
         template: how context and question become a prompt.
@@ -69,7 +72,7 @@ class PolicyConfig:
     gguf_file: str | None = None
     weights: Literal["pretrained", "random"] = "pretrained"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["offload"] = False
     rope: RoPE | None = None
     lora: LoRA | None = None
     template: PromptTemplate = field(default_factory=PromptTemplate)
@@ -79,7 +82,7 @@ class PolicyConfig:
         """The model in train mode, with prefix-shared attention and adapters if asked for."""
         model = self.load_base()
         if self.gradient_checkpointing:
-            enable_checkpointing(model)
+            enable_checkpointing(model, offload=self.gradient_checkpointing == "offload")
         wrapped = model if self.lora is None else _add_adapters(model, self.lora)
         return wrapped.train()
 
@@ -113,6 +116,11 @@ class PolicyConfig:
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
 
+    @property
+    def reference_is_inside(self) -> bool:
+        """Whether the untouched policy is the trained one with its adapters off."""
+        return self.lora is not None and not self.lora.also_train
+
     def _config(self) -> PretrainedConfig:
         return AutoConfig.from_pretrained(self._where(), **self._options())
 
@@ -141,11 +149,38 @@ class PolicyConfig:
         return str(folder) if folder.is_dir() else self.source
 
 
-def enable_checkpointing(model: PreTrainedModel) -> None:
-    """Recompute each layer in backward, non-reentrant (the reentrant kind drops the segment table)."""
-    # transformers renamed this in 5.2x and will remove the old name in 6.
+def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
+    """Refuse a tokenizer that can produce ids the model has no embedding for.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    rows = cast(nn.Embedding, base_model(model).get_input_embeddings()).num_embeddings
+    largest = max(prompt_format.tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise ValueError(
+            f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
+            "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
+        )
+
+
+def enable_checkpointing(model: PreTrainedModel, *, offload: bool = False) -> None:
+    """Recompute each layer in backward, non-reentrant (the reentrant kind drops the segment table).
+
+    Args:
+        model: a transformers model.
+        offload: keep the layers' inputs in host memory until backward; without a GPU they are there anyway.
+    """
+    # transformers renamed this in 5.2x and will remove the old name in 6; offloading came with the new one.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    if not offload or not torch.accelerator.is_available():
+        enable({"use_reentrant": False})
+        return
+    if "offload" not in inspect.signature(enable).parameters:
+        raise ImportError(
+            "`gradient_checkpointing: offload` needs transformers 5.20 or newer; type: pip install -U transformers"
+        )
+    enable({"use_reentrant": False}, offload=True)
 
 
 def _package_folder(name: str) -> str:
@@ -171,9 +206,24 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        modules_to_save=lora.modules_to_save,
         task_type="CAUSAL_LM",
     )
     # Checkpointing needs an input that requires gradients although the embedding is frozen.
     model.enable_input_require_grads()
-    return get_peft_model(model, config)
+    wrapped = get_peft_model(model, config)
+    _unfreeze(wrapped, lora.also_train)
+    return wrapped
+
+
+def _unfreeze(model: nn.Module, parts: list[str]) -> None:
+    """Train the base parameters whose names hold one of `parts`; tied heads stay tied."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
+    for part in parts:
+        found = [parameter for name, parameter in named if part in name]
+        if not found:
+            raise ValueError(
+                f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
+                f"names look like {named[0][0]!r} and {named[-1][0]!r}"
+            )
+        for parameter in found:
+            parameter.requires_grad_(True)

@@ -13,7 +13,7 @@ from lit_longpo.callbacks import NonFiniteGuard, SavePretrained, ThroughputCallb
 from lit_longpo.callbacks.non_finite import NonFiniteError
 from lit_longpo.engine import pack, score
 from lit_longpo.objectives import ORPO
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import LoRA, PolicyConfig
 
 
 def fit(folder, policy_folder, *callbacks, steps=4, module=None):
@@ -94,3 +94,11 @@ def test_the_saved_folder_is_loaded_by_transformers_alone(policy_folder, tmp_pat
     row = pack(random_groups([(5, [2, 3])]))
     torch.testing.assert_close(score(loaded, row).sums, score(module.model, row).sums)
     assert AutoTokenizer.from_pretrained(tmp_path / "model").eos_token == "<eos>"
+
+
+def test_adapters_beside_trained_base_weights_are_exported_merged(policy_folder, tmp_path):
+    policy = PolicyConfig(source=str(policy_folder), lora=LoRA(r=2, also_train=["norm"]))
+    _, module = fit(tmp_path, policy_folder, SavePretrained(str(tmp_path / "model")), module=ORPO(policy=policy))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="prefix_shared")
+    row = pack(random_groups([(5, [2, 3])]))
+    torch.testing.assert_close(score(loaded, row).sums, score(module.model, row).sums)

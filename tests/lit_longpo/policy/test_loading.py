@@ -6,6 +6,7 @@ from support.tiny_models import tiny_model
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.loading import check_vocabulary
 
 
 def test_a_saved_folder_is_loaded_in_train_mode_with_packed_attention(policy_folder):
@@ -58,3 +59,35 @@ def test_the_fingerprint_follows_weights_and_configuration_only(policy_folder):
     assert changed != before
     model.config.rope_parameters["rope_theta"] *= 2
     assert model_fingerprint(model) != changed
+
+
+def test_base_parts_can_be_trained_beside_the_adapters(policy_folder):
+    lora = LoRA(r=2, target_modules=["q_proj", "v_proj"], also_train=["embed_tokens", "norm"])
+    policy = PolicyConfig(source=str(policy_folder), lora=lora)
+    trained = {name for name, parameter in policy.load().named_parameters() if parameter.requires_grad}
+    assert any("lora_A" in name for name in trained)
+    assert any("embed_tokens" in name for name in trained)
+    assert sum("norm" in name for name in trained) == 5
+    assert not any("mlp" in name for name in trained)
+    assert not policy.reference_is_inside
+    with pytest.raises(ValueError, match=r"also_train.*'embeddings'"):
+        PolicyConfig(source=str(policy_folder), lora=LoRA(also_train=["embeddings"])).load()
+
+
+def test_offloaded_checkpoints_give_the_same_gradients(policy_folder):
+    row = pack(random_groups([(9, [2, 3])]))
+    gradients = []
+    for checkpointing in (False, True, "offload"):
+        model = PolicyConfig(source=str(policy_folder), gradient_checkpointing=checkpointing).load()
+        score(model, row).sums.sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for other in gradients[1:]:
+        for first, second in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(first, second)
+
+
+def test_a_tokenizer_of_another_model_is_refused(policy_folder):
+    policy = PolicyConfig(source=str(policy_folder))
+    check_vocabulary(policy.load(), policy.prompt_format())
+    with pytest.raises(ValueError, match="below the model's 50 embeddings"):
+        check_vocabulary(tiny_model("Llama", vocab_size=50), policy.prompt_format())
