@@ -1,6 +1,6 @@
 """The fast path: packed rows, prefix-shared attention, tiled log-probabilities."""
 
-from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register
+from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register, set_backend
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.scoring import base_model, generation_mode, score
 from lit_longpo.engine.support import check_model
@@ -15,4 +15,5 @@ __all__ = [
     "generation_mode",
     "pack",
     "score",
+    "set_backend",
 ]

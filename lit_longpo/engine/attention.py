@@ -2,27 +2,31 @@
 
 Registered with transformers under `PREFIX_SHARED`. That name has no mask function, so transformers
 builds no mask and does not guess boundaries from position ids: the segment table that travels as a
-keyword of `model.forward` is the only source of boundaries. Keys are put together from slices of
-the row (`cat`), whose backward is a plain sum in fixed order, without atomics.
+keyword of `model.forward` is the only source of boundaries. Two backends read the same table: `sdpa.py`
+runs everywhere, `flash.py` on GPUs in half precision.
 
 Shape legend: H query heads, G key/value heads, D head size, T row, Q queries and K keys of a segment.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from lit_longpo.batch import Segment, SegmentTable
+from lit_longpo.batch import SegmentTable
+from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.sdpa import sdpa_attention
 
 PREFIX_SHARED = "prefix_shared"
+Backend = Literal["auto", "sdpa", "flash"]
 
-# A window is attended in query blocks of at least this many tokens: small masks, few calls.
-_MIN_WINDOW_BLOCK = 256
+_backend: Backend = "auto"
+log = logging.getLogger(__name__)
 
 # Features of other attention functions that would silently change the result here.
 _UNSUPPORTED = {
@@ -69,13 +73,42 @@ def prefix_shared_attention(
         UnsupportedModelError: the model asks for something a packed row cannot honour.
     """
     table = _checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
-    keys, values = key.split(table.pieces, dim=2), value.split(table.pieces, dim=2)
-    queries = query.split([segment.query_length for segment in table.segments], dim=2)
-    outputs = [
-        _attend(part, _gather(keys, segment), _gather(values, segment), scaling, sliding_window)
-        for part, segment in zip(queries, table.segments, strict=True)
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    kernel = _varlen_kernel(query)
+    if kernel is None:
+        return sdpa_attention(query, key, value, table, scaling, sliding_window), None
+    return flash_attention(query, key, value, table, scaling, sliding_window, kernel), None
+
+
+def set_backend(name: Backend) -> None:
+    """Choose how rows are attended from now on.
+
+    Args:
+        name: "sdpa"; "flash", which needs a GPU and half precision; or "auto", flash where it runs.
+    """
+    global _backend
+    _backend = name
+    _say_once.cache_clear()
+
+
+def _varlen_kernel(query: Tensor) -> VarlenKernel | None:
+    """The flash kernel for these tensors; `None` for sdpa.
+
+    Raises:
+        UnsupportedModelError: "flash" was asked for and does not run here.
+    """
+    found = None if _backend == "sdpa" else find_kernel(query.device.type, query.dtype)
+    if found is None and _backend == "flash":
+        raise UnsupportedModelError(
+            f"expected a GPU with bf16 or fp16 weights and flash-attn (or a torch whose varlen attention has windows) "
+            f"for `policy.attention: flash`, got {query.device.type} and {query.dtype}; set `policy.attention: auto`"
+        )
+    _say_once("sdpa" if found is None else found.name)
+    return found
+
+
+@lru_cache
+def _say_once(name: str) -> None:
+    log.info("attention backend: %s", name)
 
 
 def register() -> None:
@@ -92,52 +125,6 @@ def ordinary_attention(model: PreTrainedModel, implementation: str = "sdpa") -> 
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-def _gather(pieces: tuple[Tensor, ...], segment: Segment) -> Tensor:
-    wanted = [pieces[number] for number in segment.key_pieces]
-    return wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """One segment: the queries are the last Q of K sequence positions (bottom-right causal)."""
-    if window is not None and key.shape[2] > window:
-        return _attend_window(query, key, value, scaling, window)
-    if query.shape[2] == key.shape[2]:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
-    mask = _causal_mask(query.shape[2], key.shape[2], None, query.device)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True)
-
-
-def _attend_window(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int) -> Tensor:
-    """Query blocks against the keys their windows reach, so that no mask grows with Q x K."""
-    block = max(window, _MIN_WINDOW_BLOCK)
-    before = key.shape[2] - query.shape[2]
-    outputs = []
-    for start in range(0, query.shape[2], block):
-        part = query[:, :, start : start + block]
-        last = before + start + part.shape[2]
-        first = max(0, before + start - window + 1)
-        mask = _causal_mask(part.shape[2], last - first, window, query.device)
-        outputs.append(
-            scaled_dot_product_attention(
-                part,
-                key[:, :, first:last],
-                value[:, :, first:last],
-                attn_mask=mask,
-                scale=scaling,
-                enable_gqa=True,
-            )
-        )
-    return torch.cat(outputs, dim=2)
-
-
-def _causal_mask(num_queries: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
-    """True where a query may look. Shape: (Q, K)."""
-    last_key = torch.arange(num_keys - num_queries, num_keys, device=device).unsqueeze(1)
-    keys = torch.arange(num_keys, device=device)
-    mask = keys <= last_key
-    return mask if window is None else mask & (keys > last_key - window)
 
 
 def _checked_table(

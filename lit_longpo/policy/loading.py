@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.engine import PREFIX_SHARED, base_model, set_backend
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 
@@ -62,6 +62,7 @@ class PolicyConfig:
         dtype: precision that the weights are held in.
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
             "offload" also keeps the layers' inputs in host memory, for contexts that fit no other way.
+        attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
         lora: train adapters instead of all weights.
         template: how context and question become a prompt.
@@ -73,6 +74,7 @@ class PolicyConfig:
     weights: Literal["pretrained", "random"] = "pretrained"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     gradient_checkpointing: bool | Literal["offload"] = False
+    attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
     lora: LoRA | None = None
     template: PromptTemplate = field(default_factory=PromptTemplate)
@@ -93,6 +95,7 @@ class PolicyConfig:
             FileNotFoundError: `source` names a folder or package that is not there.
             ImportError: gguf weights without the `gguf` extra.
         """
+        set_backend(self.attention)
         config = self._changed_config()
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         if self.weights == "random":

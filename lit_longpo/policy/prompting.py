@@ -1,7 +1,8 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -49,11 +50,13 @@ class PromptTemplate:
             about the same context get what follows `{context}`.
         system: system message; ignored (with an error) by models without a chat template.
         chat: wrap the text in the tokenizer's chat template: always, never, or when there is one.
+        options: variables for the chat template, for example `{enable_thinking: false}`.
     """
 
     user: str = "{context}\n\n{question}"
     system: str | None = None
     chat: bool | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         context, question = self.user.find("{context}"), self.user.find("{question}")
@@ -168,9 +171,8 @@ class PromptFormat:
         return [] if self.template.system is None else [_says("system", self.template.system)]
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-        )
+        options = {**self.template.options, "add_generation_prompt": add_generation_prompt}
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
 
     def _end_text(self) -> str:
         return str(self.tokenizer.convert_ids_to_tokens(self.end_id))

@@ -3,17 +3,14 @@
 import dataclasses
 import inspect
 import itertools
-from pathlib import Path
 
 import pytest
 import yaml
+from support.command_line import COMMANDS, CONFIGS, build, parse
 
 from evaluation import NeedleCallback
-from lit_longpo import __main__ as command
 from lit_longpo import objectives
-from lit_longpo.cli import LongPOCLI
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 OBJECTIVES = sorted((CONFIGS / "objective").glob("*.yaml"))
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
@@ -37,30 +34,9 @@ def names(path):
     return str(path.relative_to(CONFIGS))
 
 
-def parse(*arguments):
-    """The command line's configuration, nothing instantiated."""
-    captured = {}
-
-    class Stop(Exception):
-        pass
-
-    class Parsed(LongPOCLI):
-        def before_instantiate_classes(self):
-            captured["config"] = self.config
-            raise Stop
-
-    with pytest.raises(Stop):
-        Parsed(args=[str(argument) for argument in arguments], run=False)
-    return captured["config"]
-
-
-def build(*arguments):
-    return LongPOCLI(args=[str(argument) for argument in arguments], run=False)
-
-
 def test_there_is_something_to_test():
     assert {"solopo", "dpo", "simpo", "orpo", "sft", "pretrain_tiny"} <= {path.stem for path in RECIPES}
-    assert command.COMMANDS.keys() >= {"fit", "validate", "test"}
+    assert COMMANDS.keys() >= {"fit", "validate", "test"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=names)

@@ -54,11 +54,11 @@ def test_equals_dense_attention_under_the_full_mask(sizes, window, seed):
 
 
 def test_no_mask_as_large_as_the_row_is_ever_built(monkeypatch):
-    from lit_longpo.engine import attention
+    from lit_longpo.engine import sdpa
 
     built = []
-    original = attention._causal_mask
-    monkeypatch.setattr(attention, "_causal_mask", lambda q, k, *rest: built.append((q, k)) or original(q, k, *rest))
+    original = sdpa._causal_mask
+    monkeypatch.setattr(sdpa, "_causal_mask", lambda q, k, *rest: built.append((q, k)) or original(q, k, *rest))
     table = pack(random_groups([(2000, [8, 8, 8])])).table
     tensor = torch.randn(1, 1, table.num_tokens, 4)
     for window in (None, 16):

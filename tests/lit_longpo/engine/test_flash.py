@@ -1,0 +1,101 @@
+"""The flash backend: its one variable-length call means the same as sdpa's segments."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.groups import random_groups
+
+from lit_longpo.engine import PREFIX_SHARED, UnsupportedModelError, pack, set_backend
+from lit_longpo.engine.attention import prefix_shared_attention
+from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.sdpa import sdpa_attention
+
+HAS_KERNEL = torch.cuda.is_available() and find_kernel("cuda", torch.bfloat16) is not None
+sizes = st.lists(
+    st.tuples(st.integers(1, 9), st.lists(st.integers(1, 5), min_size=1, max_size=3)), min_size=1, max_size=3
+)
+
+
+def plain_varlen(query, key, value, plan, scaling, reach):
+    """What a flash kernel promises: per sequence, causal from the bottom right, `reach[0]` keys to the left."""
+    outputs = []
+    bounds = [list(itertools.pairwise(starts.tolist())) for starts in (plan.query_starts, plan.key_starts)]
+    for (q0, q1), (k0, k1) in zip(*bounds, strict=True):
+        repeat = query.shape[1] // key.shape[1]
+        q = query[q0:q1].transpose(0, 1)
+        k, v = (part[k0:k1].repeat_interleave(repeat, 1).transpose(0, 1) for part in (key, value))
+        last = torch.arange(k1 - k0 - (q1 - q0), k1 - k0).unsqueeze(1)
+        keys = torch.arange(k1 - k0)
+        visible = (keys <= last) & ((keys >= last - reach[0]) if reach[0] >= 0 else True)
+        scores = (q @ k.transpose(1, 2)) * (scaling or q.shape[-1] ** -0.5)
+        outputs.append((scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def tensors(total, dtype=torch.float64, device="cpu"):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(1, heads, total, 16, generator=generator, dtype=torch.float64).to(device, dtype).requires_grad_()
+        for heads in (4, 2, 2)
+    ]
+
+
+@given(sizes, st.sampled_from([None, 1, 3, 8]), st.sampled_from([None, 0.3]))
+@settings(max_examples=60, deadline=None)
+def test_one_call_equals_the_segments(groups, window, scaling):
+    table = pack(random_groups(groups)).table
+    results = []
+    for attend in (sdpa_attention, lambda *a: flash_attention(*a, VarlenKernel("plain", plain_varlen))):
+        inputs = tensors(table.num_tokens)
+        output = attend(*inputs, table, scaling, window)
+        output.square().sum().backward()
+        results.append([output.detach(), *[tensor.grad for tensor in inputs]])
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_no_kernel_without_gpu_or_half_precision():
+    assert find_kernel("cpu", torch.bfloat16) is None
+    assert find_kernel("cuda", torch.float32) is None
+
+
+def test_asking_for_flash_where_it_cannot_run_is_an_error():
+    table = pack(random_groups([(4, [2])])).table
+    set_backend("flash")
+    try:
+        with pytest.raises(UnsupportedModelError, match=r"policy\.attention: auto"):
+            prefix_shared_attention(torch.nn.Identity(), *tensors(table.num_tokens), None, segment_table=table)
+    finally:
+        set_backend("auto")
+
+
+def test_the_backend_is_said_once(caplog):
+    table = pack(random_groups([(4, [2])])).table
+    set_backend("sdpa")
+    try:
+        with caplog.at_level("INFO", logger="lit_longpo"):
+            for _ in range(3):
+                prefix_shared_attention(torch.nn.Identity(), *tensors(table.num_tokens), None, segment_table=table)
+    finally:
+        set_backend("auto")
+    assert [record.getMessage() for record in caplog.records] == ["attention backend: sdpa"]
+    assert PREFIX_SHARED == "prefix_shared"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_KERNEL, reason="needs a CUDA device and a flash kernel with variable lengths")
+@pytest.mark.parametrize("window", [None, 300])
+def test_the_kernel_is_no_worse_than_sdpa_in_bf16(window):
+    """Both against fp64: the flash error stays within twice the bf16 error of sdpa."""
+    table = pack(random_groups([(2000, [64, 40, 7]), (500, [30])])).table
+    exact = sdpa_attention(*tensors(table.num_tokens), table, None, window)
+    half = [tensor.detach() for tensor in tensors(table.num_tokens, torch.bfloat16, "cuda")]
+    kernel = find_kernel("cuda", torch.bfloat16)
+    errors = [
+        (output.cpu().double() - exact).abs().max()
+        for output in (sdpa_attention(*half, table, None, window), flash_attention(*half, table, None, window, kernel))
+    ]
+    assert errors[1] <= 2 * errors[0]
