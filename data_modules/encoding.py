@@ -75,6 +75,7 @@ class PairEncoder:
         lengths: what to do with sequences that are too long.
         prefix_sharing: one group per context; False makes one group per response.
         positions: position ids of long prompts; `None` means 0, 1, 2 ...
+        long_from_short: put the short context's tokens into long prompts, at `positions`.
     """
 
     def __init__(
@@ -85,9 +86,11 @@ class PairEncoder:
         *,
         prefix_sharing: bool = True,
         positions: PromptPositions | None = None,
+        long_from_short: bool = False,
     ) -> None:
         self.prompt_format, self.views, self.lengths = prompt_format, views, lengths
         self.prefix_sharing, self.positions = prefix_sharing, positions
+        self.long_from_short = long_from_short
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
         """The pair's groups; `None` if the length policy leaves it out (counted).
@@ -113,6 +116,11 @@ class PairEncoder:
         return EncodedPair(policy, self._groups(pair, prompts, self.views.reference))
 
     def _check(self, pair: PreferencePair) -> None:
+        if self.long_from_short and pair.turns:
+            raise ValueError(
+                f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
+                "turns; set `data.init_args.long_positions: true`"
+            )
         roles = {view.role for view in (*self.views.policy, *self.views.reference)}
         if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
             raise ValueError(
@@ -127,7 +135,8 @@ class PairEncoder:
         for context in dict.fromkeys(view.context for view in views):
             roles = {view.role for view in views if view.context == context}
             if context == "long":
-                yield self._section(context, 0, pair.long_context, turns, roles)
+                text = pair.short_context if self.long_from_short else pair.long_context
+                yield self._section(context, 0, text, turns, roles)
                 continue
             for number, turn in enumerate(turns):
                 yield self._section(context, number, turn.short_context, (turn,), roles)
@@ -173,7 +182,7 @@ class PairEncoder:
         self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
     ) -> tuple[int, ...]:
         """The context's tokens, `room` at most."""
-        spans = supporting_spans(pair, section.context, section.text)
+        spans = supporting_spans(pair, section.text)
         if self.lengths.truncation == "middle":
             counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
             return cut_middle(prompt.context, room)
@@ -228,12 +237,12 @@ class PairEncoder:
         )
 
 
-def supporting_spans(pair: PreferencePair, context: Context, text: str) -> tuple[Span, ...]:
+def supporting_spans(pair: PreferencePair, text: str) -> tuple[Span, ...]:
     """Character spans of the supporting passages in one of the pair's contexts, ascending.
 
     The record holds those of the long context; short ones contain the same passages.
     """
-    if context == "long":
+    if text == pair.long_context:
         return pair.supporting
     passages = [pair.long_context[start:end] for start, end in pair.supporting]
     starts = [(text.find(passage), len(passage)) for passage in passages]

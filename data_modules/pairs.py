@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -38,6 +38,8 @@ class PairDataModule(LightningDataModule, ABC):
         truncation: cut in the "middle" of the context, or drop whole distractor "passages".
         prefix_sharing: responses of one prompt share it; False gives each its own copy.
         positions: synthesised position ids of long prompts (LOGO); `None` means true positions.
+        long_positions: "synthesised" fills long prompts with the short context's tokens, at `positions`:
+            no truly long row is ever computed (an experiment; single-turn pairs only).
         seed: of the order of training examples and of whatever a data module draws.
         num_workers: processes that pack batches.
         views: what the objective asks; the command line fills it in.
@@ -53,6 +55,7 @@ class PairDataModule(LightningDataModule, ABC):
         truncation: Truncation = "middle",
         prefix_sharing: bool = True,
         positions: PositionSynthesis | None = None,
+        long_positions: Literal["true", "synthesised"] = "true",
         seed: int = 0,
         num_workers: int = 0,
         views: Views | None = None,
@@ -62,6 +65,12 @@ class PairDataModule(LightningDataModule, ABC):
         self.max_tokens, self.max_examples = max_tokens, max_examples
         self.lengths = LengthPolicy(max_length, on_overlength, truncation)
         self.prefix_sharing, self.positions = prefix_sharing, positions
+        self.long_from_short = long_positions == "synthesised"
+        if self.long_from_short and positions is None:
+            raise ValueError(
+                "expected `data.init_args.positions` with `long_positions: synthesised`, got none; for example "
+                "positions: {target_length: 65536}"
+            )
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
         self.report = TruncationReport()
@@ -141,7 +150,12 @@ class PairDataModule(LightningDataModule, ABC):
         views = self._views
         assert self.prompt_format is not None
         encoder = PairEncoder(
-            self.prompt_format, views, self.lengths, prefix_sharing=self.prefix_sharing, positions=self.positions
+            self.prompt_format,
+            views,
+            self.lengths,
+            prefix_sharing=self.prefix_sharing,
+            positions=self.positions,
+            long_from_short=self.long_from_short,
         )
         counts = self.report.splits[split] = SplitLengths()
         pairs = self.pairs(split)

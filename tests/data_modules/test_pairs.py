@@ -16,6 +16,7 @@ from support.word_tokenizer import word_tokenizer
 
 from data_modules.encoding import PairEncoder, supporting_spans
 from data_modules.pairs import PairDataModule, collate
+from data_modules.positions import PositionSynthesis
 from data_modules.records import PreferencePair
 from data_modules.token_store import TokenStore
 from data_modules.truncation import LengthPolicy, OverlengthError, SplitLengths
@@ -154,7 +155,7 @@ def test_error_and_skip() -> None:
 
 def test_supporting_passages_are_found_in_the_short_context() -> None:
     text = pair(0).short_context
-    spans = supporting_spans(pair(0), "short", text)
+    spans = supporting_spans(pair(0), text)
     assert [text[start:end] for start, end in spans] == [pair(0).short_context]
 
 
@@ -279,3 +280,22 @@ def test_report_lies_in_the_run_folder(tmp_path: Path) -> None:
     assert report["train"]["cut"] > 0
     assert report["train"]["tokens_lost"] == data.report.splits["train"].tokens_lost > 0
     assert set(report) == {"train", "val"}
+
+
+def test_long_prompts_can_be_made_of_short_ones():
+    positions = PositionSynthesis(400, 2)
+    data = Pairs(positions=positions, long_positions="synthesised", max_tokens=200)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader())).policy
+    assert batch.position_ids.max() == 399
+    longest = max(len(p.short_context.split()) for p in data.pairs("train"))
+    true = next(iter(_ready(Pairs(max_tokens=200)).train_dataloader())).policy
+    assert batch.num_tokens < true.num_tokens
+    assert longest == 3
+    with pytest.raises(ValueError, match="target_length"):
+        Pairs(long_positions="synthesised")
+
+
+def _ready(data):
+    data.setup("fit")
+    return data
