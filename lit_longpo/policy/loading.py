@@ -95,6 +95,7 @@ class PolicyConfig:
             FileNotFoundError: `source` names a folder or package that is not there.
             ImportError: gguf weights without the `gguf` extra.
         """
+        _warn_of_slow_halves(self.torch_dtype)
         set_backend(self.attention)
         config = self._changed_config()
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
@@ -184,6 +185,17 @@ def enable_checkpointing(model: PreTrainedModel, *, offload: bool = False) -> No
             "`gradient_checkpointing: offload` needs transformers 5.20 or newer; type: pip install -U transformers"
         )
     enable({"use_reentrant": False}, offload=True)
+
+
+def _warn_of_slow_halves(dtype: torch.dtype) -> None:
+    """Half-precision products have no kernel on older CPUs and take many times as long as in fp32."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if dtype.itemsize < 4 and not torch.accelerator.is_available() and not capability.startswith("AVX512"):
+        log.warning(
+            "%s weights on a CPU with %s are many times slower than fp32; set `policy.dtype: float32`",
+            dtype,
+            capability,
+        )
 
 
 def _package_folder(name: str) -> str:
