@@ -40,10 +40,11 @@ class RandomPairs(LightningDataModule):
         ]
 
     def _loader(self) -> StatefulDataLoader:
-        batches = [
-            PreferenceBatch(row, row if self.views.reference else None) for row in self._batches(self.views.policy)
-        ]
-        return StatefulDataLoader(batches, batch_size=None)
+        policy = self._batches(self.views.policy)
+        if self.views.reference == self.views.policy:
+            return StatefulDataLoader([PreferenceBatch(row, row) for row in policy], batch_size=None)
+        reference = self._batches(self.views.reference) if self.views.reference else [None] * len(policy)
+        return StatefulDataLoader(list(map(PreferenceBatch, policy, reference)), batch_size=None)
 
     def train_dataloader(self) -> StatefulDataLoader:
         return self._loader()

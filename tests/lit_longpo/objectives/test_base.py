@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from support.preference_data import RandomPairs
 from torch.nn.functional import logsigmoid
 
-from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO
+from lit_longpo.objectives import DPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
 
@@ -55,6 +55,8 @@ OBJECTIVES = {
     "solopo-dpo": partial(SoLoPO, base="dpo", alpha=0.1),
     "solopo-simpo": partial(SoLoPO, base="simpo"),
     "solopo-orpo": partial(SoLoPO, base="orpo"),
+    "longpo": partial(LongPO, nll="answer", pref_weight=1.0),
+    "logo": partial(LOGO, num_rejected=1),
 }
 
 
