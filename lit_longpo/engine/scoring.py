@@ -10,7 +10,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention
-from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
+from lit_longpo.engine.head import tiled_head
+from lit_longpo.engine.log_probs import LogitTransform
 
 
 def score(model: nn.Module, batch: PackedBatch) -> Scores:
@@ -48,14 +49,12 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
         use_cache=False,
         segment_table=batch.table,
     ).last_hidden_state
-    head = output_head(base)
-    return token_log_probs(
+    log_probs: Tensor = tiled_head(base)(
         hidden[0].index_select(0, batch.score_index),
-        head.weight,
         batch.score_targets,
-        bias=head.bias,
-        transform=logit_transform(base.config.get_text_config()),
+        logit_transform(base.config.get_text_config()),
     )
+    return log_probs
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:
@@ -64,21 +63,6 @@ def base_model(model: nn.Module) -> PreTrainedModel:
     if not isinstance(base, PreTrainedModel):
         raise TypeError(f"expected a transformers causal language model, got {type(model).__name__}")
     return base
-
-
-def output_head(model: PreTrainedModel) -> nn.Linear:
-    """The model's plain linear head.
-
-    Raises:
-        UnsupportedModelError: there is none, or an adapter sits on it (its share would be lost).
-    """
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        raise UnsupportedModelError(
-            f"{type(model).__name__}: expected a plain linear head, got {type(head).__name__}; remove `lm_head` from "
-            "the LoRA target modules (tiled log-probs read the head's weight directly)"
-        )
-    return head
 
 
 def logit_transform(config: PretrainedConfig) -> LogitTransform:

@@ -129,12 +129,12 @@ def test_bf16_adds_no_error_over_separate_rows():
 
 
 def test_the_scored_tokens_are_all_that_reaches_the_head(monkeypatch):
-    from lit_longpo.engine import scoring
+    from lit_longpo.engine import head
 
     seen = []
-    original = scoring.token_log_probs
+    original = head.token_log_probs
     monkeypatch.setattr(
-        scoring,
+        head,
         "token_log_probs",
         lambda hidden, *a, **k: seen.append(len(hidden)) or original(hidden, *a, **k),
     )

@@ -49,8 +49,14 @@ def test_the_probe_catches_state_that_no_configuration_shows():
 
 def test_the_probe_catches_a_head_scale_we_do_not_know():
     model = tiny_model("Llama")
-    head = model.lm_head.forward
-    model.lm_head.forward = lambda hidden: head(hidden) * 1.1
+    forward = model.forward
+
+    def scaled(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits = output.logits * 1.1
+        return output
+
+    model.forward = scaled
     assert probe(model)[0] > 1e-3
 
 

@@ -1,0 +1,49 @@
+"""The language-model head as a module that can also return log-probabilities, tile by tile.
+
+Everything that touches the head's weight happens inside the module's call, so that the hooks of ZeRO-3
+and FSDP gather the weight before forward and before backward, and free it after both.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lit_longpo.engine.attention import UnsupportedModelError
+from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
+
+
+class TiledHead(nn.Linear):
+    """A linear head: logits as usual, or log-probabilities of targets without ever holding all logits."""
+
+    def forward(self, hidden: Tensor, targets: Tensor | None = None, transform: LogitTransform | None = None) -> Any:
+        """Logits of hidden states, or log-probabilities of targets.
+
+        Args:
+            hidden: Shape: (..., C), with targets (N, C).
+            targets: token ids. Shape: (N,).
+            transform: logit scale and soft-cap of the log-probabilities.
+
+        Returns:
+            Shape: (..., V), with targets (N,).
+        """
+        if targets is None:
+            return nn.functional.linear(hidden, self.weight, self.bias)
+        return token_log_probs(hidden, self.weight, targets, bias=self.bias, transform=transform)
+
+
+def tiled_head(model: PreTrainedModel) -> TiledHead:
+    """The model's plain linear head, turned into a `TiledHead` where it stands; parameters and ties stay.
+
+    Raises:
+        UnsupportedModelError: there is none, or an adapter sits on it (its share would be lost).
+    """
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear:
+        head.__class__ = TiledHead
+    if not isinstance(head, TiledHead):
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: expected a plain linear head, got {type(head).__name__}; remove `lm_head` from "
+            "the LoRA target modules (tiled log-probs read the head's weight directly)"
+        )
+    return head
