@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+
+from lit_longpo.strategies import any_rank
 
 
 class NonFiniteError(RuntimeError):
@@ -44,7 +47,8 @@ class NonFiniteGuard(Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         loss = norm.new_zeros(()) if self._loss is None else self._loss
-        if not torch.isfinite(norm + loss):
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if any_rank(not torch.isfinite(norm + loss), loss.device):
             self._stop(trainer, float(loss), float(norm))
 
     def _stop(self, trainer: Trainer, loss: float, norm: float) -> None:

@@ -5,10 +5,13 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from transformers import PretrainedConfig
@@ -20,6 +23,7 @@ from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
 from lit_longpo.policy.reference import ReferenceCache, ReferenceConfig, fill, reference_mode
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank, is_sharded, shard
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +75,18 @@ class PreferenceModule(LightningModule, ABC):
         if self.prompt_format is not None:
             return
         self.prompt_format = self.policy.prompt_format()
+        strategy = getattr(self._trainer, "strategy", None)
+        if isinstance(strategy, AnyDeviceDeepSpeedStrategy):
+            strategy.shard_while_loading()
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format)
         self._rope = None if self.reference.policy else self.policy.config_before_rope()
         self.initial_fingerprint = model_fingerprint(self.model, self._rope)
         self.strict_loading = self.policy.lora is None
         _log_size(self.model)
+        if isinstance(strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
@@ -132,11 +142,22 @@ class PreferenceModule(LightningModule, ABC):
         policy = score(self.model, batch.policy)
         reference = None if batch.reference is None else self._reference_scores(batch.reference)
         losses, metrics = self.loss(policy, reference)
-        loss = losses.mean()
+        loss = self._global_mean(losses)
         values = {f"{stage}/{name}": value.mean() for name, value in metrics.items()}
         self.log_dict(values, batch_size=len(losses), sync_dist=stage != "train")
-        self.log(f"{stage}/loss", loss.detach(), prog_bar=True, batch_size=len(losses), sync_dist=stage != "train")
+        self.log(f"{stage}/loss", loss.detach(), prog_bar=True, batch_size=len(losses), sync_dist=True)
         return loss
+
+    def _global_mean(self, values: Tensor) -> Tensor:
+        """This rank's share of the mean over the examples of all ranks, which is the mean over the shares.
+
+        Rows of different ranks may hold different numbers of examples; every example counts the same.
+        """
+        if self.trainer.world_size == 1:
+            return values.mean()
+        count = torch.tensor(float(len(values)), device=values.device)
+        mean_count: Tensor = self.trainer.strategy.reduce(count, reduce_op="mean")
+        return values.sum() / mean_count
 
     def _reference_scores(self, batch: PackedBatch) -> Scores:
         if self._cache is not None:
@@ -162,7 +183,8 @@ class PreferenceModule(LightningModule, ABC):
         root = self.reference.cache_dir or Path(self.trainer.default_root_dir) / "reference_cache"
         cache = ReferenceCache(Path(root) / str(fingerprint))
         cache.load()
-        scored = fill(cache, self._load_reference, self._reference_rows(), self.device, self._rope)
+        needed = partial(any_rank, device=self.device) if is_sharded(self.model) else bool
+        scored = fill(cache, self._load_reference, self._reference_rows(), self.device, self._rope, needed)
         self.trainer.strategy.barrier("reference")
         cache.load()
         log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
@@ -174,6 +196,11 @@ class PreferenceModule(LightningModule, ABC):
             return self.reference.policy.load()
         if model_fingerprint(self.model, self._rope) == self.initial_fingerprint:
             return self.model
+        if is_sharded(self.model):
+            raise ValueError(
+                "reference values are missing after a resume, and the untouched policy cannot be loaded beside a "
+                "sharded one; keep the folder `reference_cache` of the first run, or set `reference.policy`"
+            )
         if self.policy.weights == "random":
             raise ValueError(
                 "the reference is the policy before step 1, whose random weights are gone after a resume; keep "

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from lit_longpo.engine.scoring import base_model
+from lit_longpo.engine import base_model
+from lit_longpo.strategies.sharding import full_value
 
 _SAMPLES = 4096
 # Configuration entries that change how weights are run, not what they are.
@@ -29,7 +30,8 @@ def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None) 
     settings = {name: value for name, value in (config or base.config).to_dict().items() if name not in _IGNORED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, parameter in sorted(_base_parameters(base)):
-        digest.update(f"{name}:{tuple(parameter.shape)}:{parameter.dtype}".encode())
+        shape = getattr(parameter, "ds_shape", parameter.shape)
+        digest.update(f"{name}:{tuple(shape)}:{parameter.dtype}".encode())
         digest.update(_sample(parameter).numpy().tobytes())
     return digest.hexdigest()[:32]
 
@@ -41,6 +43,6 @@ def _base_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _sample(parameter: Tensor) -> Tensor:
-    flat = parameter.detach().reshape(-1)
+    flat = full_value(parameter).reshape(-1)
     step = max(1, flat.numel() // _SAMPLES)
     return flat[::step].float().cpu()

@@ -6,7 +6,6 @@ each (prompt, response), so an interrupted pass resumes and the next run with th
 data finds everything there.
 """
 
-import itertools
 import logging
 import time
 import uuid
@@ -135,6 +134,7 @@ def fill(
     batches: Iterable[PackedBatch],
     device: torch.device,
     config: PretrainedConfig | None = None,
+    needed: Callable[[bool], bool] = bool,
 ) -> int:
     """Score every row that the cache lacks; rows are streamed, none is kept.
 
@@ -144,6 +144,8 @@ def fill(
         batches: every row that training and validation will ask for.
         device: where the model runs.
         config: see `reference_mode`.
+        needed: whether a row is scored, given whether this rank lacks it. With a sharded model every forward
+            is a collective call, so a row that one rank lacks is scored by all.
 
     Returns:
         Number of rows that were scored.
@@ -151,7 +153,7 @@ def fill(
     found: PackedBatch | None = None
     pending = iter(batches)
     for batch in pending:
-        if not cache.has(batch):
+        if needed(not cache.has(batch)):
             break
         found = found or batch
     else:
@@ -160,18 +162,23 @@ def fill(
     with reference_mode(load().to(device), config) as model:
         if found is not None:
             _verify(cache, model, found.to(device))
-        return _score_missing(cache, model, itertools.chain([batch], pending), device)
+        _score(cache, model, batch, device)
+        return 1 + _score_missing(cache, model, pending, device, needed)
 
 
 def _score_missing(
-    cache: ReferenceCache, model: nn.Module, batches: Iterable[PackedBatch], device: torch.device
+    cache: ReferenceCache,
+    model: nn.Module,
+    batches: Iterable[PackedBatch],
+    device: torch.device,
+    needed: Callable[[bool], bool],
 ) -> int:
     stored, scored = time.monotonic(), 0
     try:
         for batch in batches:
-            if cache.has(batch):
+            if not needed(not cache.has(batch)):
                 continue
-            cache.add(batch, score(model, batch.to(device)).sums)
+            _score(cache, model, batch, device)
             scored += 1
             if time.monotonic() - stored > _FLUSH_SECONDS:
                 cache.flush()
@@ -179,6 +186,10 @@ def _score_missing(
     finally:  # an interrupted pass keeps what it has
         cache.flush()
     return scored
+
+
+def _score(cache: ReferenceCache, model: nn.Module, batch: PackedBatch, device: torch.device) -> None:
+    cache.add(batch, score(model, batch.to(device)).sums)
 
 
 def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None:

@@ -1,0 +1,6 @@
+"""What YAML alone cannot express about several processes."""
+
+from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
+from lit_longpo.strategies.sharding import any_rank, full_value, gathered_state_dict, is_sharded, shard
+
+__all__ = ["AnyDeviceDeepSpeedStrategy", "any_rank", "full_value", "gathered_state_dict", "is_sharded", "shard"]

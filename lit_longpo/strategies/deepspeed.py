@@ -1,0 +1,98 @@
+"""DeepSpeed ZeRO through Lightning, on any device.
+
+Lightning's own strategy runs on CUDA only, reads the training loader to guess a batch size that means
+nothing for packed rows, and leaves gradient clipping to the configuration without a word. This one runs
+on CPUs with gloo too (no operator is built, so no compiler and no stale build lock), takes one row as
+the micro-batch, and checks that clipping reached DeepSpeed.
+"""
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import DeepSpeedStrategy
+
+
+class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
+    """ZeRO stage 1, 2 or 3 with Lightning, on GPUs or CPUs.
+
+    Args:
+        stage: what is split: 1 optimizer states, 2 gradients too, 3 parameters too.
+        offload_optimizer: keep optimizer states in host memory; torch's AdamW updates them there.
+        offload_parameters: keep parameters in host memory (stage 3).
+        exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA.
+        **options: see Lightning's `DeepSpeedStrategy`.
+    """
+
+    def __init__(
+        self,
+        stage: int = 2,
+        offload_optimizer: bool = False,
+        offload_parameters: bool = False,
+        exclude_frozen_parameters: bool = True,
+        **options: Any,
+    ) -> None:
+        if stage not in (1, 2, 3):
+            raise ValueError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
+        super().__init__(
+            stage=stage,
+            offload_optimizer=offload_optimizer,
+            offload_parameters=offload_parameters,
+            exclude_frozen_parameters=exclude_frozen_parameters,
+            logging_batch_size_per_gpu=1,
+            **options,
+        )
+        assert isinstance(self.config, dict)
+        # The optimizer is ours (torch's), also when its states lie in host memory.
+        self.config["zero_force_ds_cpu_optimizer"] = False
+        self._transformers_config: object | None = None  # transformers holds it weakly, so it lives here
+
+    @property
+    def root_device(self) -> torch.device:
+        """The rank's device; DeepSpeed wants an index even on a CPU."""
+        device = super().root_device
+        return torch.device("cpu", 0) if device.type == "cpu" else device
+
+    def setup_environment(self) -> None:
+        """Accept CPUs, and start the processes' communication."""
+        if not isinstance(self.accelerator, CPUAccelerator):
+            super().setup_environment()
+            return
+        self._process_group_backend = self._process_group_backend or "gloo"
+        super(DeepSpeedStrategy, self).setup_environment()
+
+    def setup_distributed(self) -> None:
+        """On a CPU without DeepSpeed's compiled communication: plain gloo needs no compiler."""
+        if self.root_device.type != "cpu":
+            super().setup_distributed()
+            return
+        import deepspeed
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        reset_seed()
+        self.set_world_ranks()
+        self._init_deepspeed_distributed()
+
+    def shard_while_loading(self) -> None:
+        """Let transformers split weights as it reads them (stage 3); call before `from_pretrained`."""
+        if self.zero_stage_3:
+            from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+            self._transformers_config = HfDeepSpeedConfig(self.config)
+
+    def setup(self, trainer: Trainer) -> None:
+        """Set DeepSpeed up and check that it clips as the trainer was told to.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        super().setup(trainer)
+        wanted = float(trainer.gradient_clip_val or 0.0)
+        actual = float(self.deepspeed_engine.gradient_clipping()) if trainer.optimizers else wanted
+        if actual != wanted:
+            raise RuntimeError(
+                f"expected DeepSpeed to clip gradients at {wanted} (`trainer.gradient_clip_val`), got {actual}; remove "
+                "`gradient_clipping` from the DeepSpeed configuration"
+            )

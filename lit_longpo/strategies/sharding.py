@@ -1,0 +1,78 @@
+"""Sharded parameters: splitting a policy with FSDP2, and reading whole values again.
+
+ZeRO-3 and FSDP2 both leave a slice of every parameter on each rank. Reading a whole one is a collective
+call: every rank has to make it, in the same order.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from lit_longpo.engine import base_model
+from lit_longpo.engine.head import tiled_head
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Split a policy over the ranks of a mesh (FSDP2): every layer, the decoder, and an untied head apart.
+
+    The engine calls decoder and head one after the other, so they are the roots, not the model around
+    them. A tied head belongs to the decoder, whose group stays gathered from forward to backward.
+
+    Args:
+        model: a policy, perhaps PEFT-wrapped, with whole weights.
+        mesh: one dimension, the data-parallel ranks.
+    """
+    base = base_model(model)
+    decoder, head = base.get_decoder(), tiled_head(base)
+    for layer in cast(nn.ModuleList, decoder.layers):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(decoder, mesh=mesh)
+    if head.weight is not base.get_input_embeddings().weight:
+        fully_shard(head, mesh=mesh)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether any parameter is only a slice on this rank."""
+    return any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def full_value(parameter: Tensor) -> Tensor:
+    """The whole parameter, detached; a collective call if it is sharded."""
+    if isinstance(parameter, DTensor):
+        return cast(DTensor, parameter.detach()).full_tensor()
+    if hasattr(parameter, "ds_id"):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+    return parameter.detach()
+
+
+def gathered_state_dict(model: nn.Module, keep: bool) -> dict[str, Tensor]:
+    """Every tensor of the model's state, whole and in host memory, one at a time.
+
+    Args:
+        model: sharded or not.
+        keep: whether this rank wants the result; others take part and get an empty dictionary.
+    """
+    tensors: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(dict(model.named_buffers()))
+    state = dict[str, Tensor]()
+    for name in model.state_dict(keep_vars=True):
+        value = full_value(tensors[name])
+        if keep:
+            state[name] = value.to("cpu", copy=True)
+    return state
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank."""
+    if not torch.distributed.is_initialized():
+        return flag
+    told = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
+    return bool(told)

@@ -1,0 +1,48 @@
+"""Two real processes train like one: same global batch, uneven shares, clipping on."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[3]
+WORKER = ROOT / "tests" / "support" / "parallel_worker.py"
+OBJECTIVES = ("solopo", "longpo", "logo")
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
+
+
+def run(strategy, model, folder):
+    """Results of one program run, by objective."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    out = folder / f"{strategy}.pt"
+    command = [sys.executable, str(WORKER), strategy, str(model), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {name: torch.load(f"{out}.{name}", weights_only=True) for name in OBJECTIVES}
+
+
+@pytest.fixture(scope="module")
+def single(policy_folder, tmp_path_factory):
+    return run("single", policy_folder, tmp_path_factory.mktemp("single"))
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["ddp", "fsdp2", *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3", "3_offload")]],
+)
+def test_losses_and_weights_equal_one_process(strategy, single, policy_folder, tmp_path):
+    results = run(strategy, policy_folder, tmp_path)
+    for name in OBJECTIVES:
+        expected, actual = single[name], results[name]
+        assert len(expected["losses"]) == 3
+        assert expected["losses"][0] != pytest.approx(expected["losses"][-1], rel=1e-3)
+        assert actual["losses"] == pytest.approx(expected["losses"], rel=1e-4)
+        assert actual["partitioned"]
+        assert actual["weights"].keys() == expected["weights"].keys()
+        for key, weight in expected["weights"].items():
+            torch.testing.assert_close(actual["weights"][key], weight, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,128 @@
+"""Trains on one process or two and writes losses and final weights; started by tests as a program.
+
+    python tests/support/parallel_worker.py STRATEGY MODEL_FOLDER OUT_FILE
+
+The global batch of a step is four examples: one on the first rank, three on the second, of different
+lengths; a single process packs all four into one row. SGD, because AdamW would hide a wrong scale.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.strategies import ModelParallelStrategy
+from support.preference_data import groups_for
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from lit_longpo.batch import PackedBatch, PreferenceBatch, View, Views
+from lit_longpo.engine import pack
+from lit_longpo.objectives import LOGO, LongPO, PreferenceModule, SoLoPO
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, gathered_state_dict
+
+torch.set_num_threads(1)
+STEPS = 3
+SHARES = ((0,), (1, 2, 3))
+
+STRATEGIES = {
+    "single": lambda: "auto",
+    "ddp": lambda: "ddp",
+    "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo"),
+    "zero1": partial(AnyDeviceDeepSpeedStrategy, stage=1),
+    "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
+    "zero3": partial(AnyDeviceDeepSpeedStrategy, stage=3),
+    "zero3_offload": partial(AnyDeviceDeepSpeedStrategy, stage=3, offload_optimizer=True),
+}
+OBJECTIVES = {
+    "solopo": partial(SoLoPO, base="dpo", beta=0.5),
+    "longpo": partial(LongPO, pref_weight=1.0),
+    "logo": partial(LOGO, beta=2.0, gamma=0.5, num_rejected=1),
+}
+
+
+class Uneven(LightningDataModule):
+    """Four examples a step; each rank gets its share."""
+
+    def __init__(self, views: Views) -> None:
+        super().__init__()
+        self.views = views
+
+    def _row(self, step: int, views: tuple[View, ...], *, sequence: bool) -> PackedBatch:
+        assert self.trainer is not None
+        ranks = range(2) if self.trainer.world_size == 1 else [self.trainer.global_rank]
+        numbers = [4 * step + n for rank in ranks for n in SHARES[rank]]
+        return pack([group for n in numbers for group in groups_for(n, views, sequence=sequence)])
+
+    def _rows(self) -> list[PreferenceBatch]:
+        made = []
+        for step in range(STEPS):
+            policy = self._row(step, self.views.policy, sequence=bool(self.views.sequence))
+            reference = self._row(step, self.views.reference, sequence=False) if self.views.reference else None
+            made.append(PreferenceBatch(policy, reference))
+        return made
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        return StatefulDataLoader(self._rows(), batch_size=None)
+
+    def reference_dataloader(self) -> Iterable[PackedBatch]:
+        return [row.reference for row in self._rows() if row.reference is not None]
+
+
+class Record(Callback):
+    """Global losses of every step, and the final weights."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.weights: dict[str, torch.Tensor] = {}
+        self.partitioned = True
+
+    def on_train_batch_end(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+
+    def on_train_end(self, trainer: Trainer, module: PreferenceModule) -> None:
+        if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy) and trainer.strategy.zero_stage_3:
+            sizes = [(p.ds_tensor.numel(), p.ds_numel) for p in module.model.parameters()]
+            self.partitioned = all(part < whole for part, whole in sizes)
+        self.weights = gathered_state_dict(module.model, keep=True)
+
+
+def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
+    seed_everything(0, verbose=False)
+    sgd = Optimization(partial(torch.optim.SGD, lr=0.5), schedule="constant", warmup_fraction=0.0)
+    policy = PolicyConfig(source=folder, gradient_checkpointing=objective == "longpo")
+    module, record = OBJECTIVES[objective](policy=policy, optimization=sgd), Record()
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1 if strategy == "single" else 2,
+        strategy=STRATEGIES[strategy](),
+        gradient_clip_val=0.5,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=out.parent / strategy / objective,
+        callbacks=[record],
+    )
+    trainer.fit(module, datamodule=Uneven(module.views))
+    trainer.strategy.barrier()
+    if trainer.is_global_zero:
+        result = {"losses": record.losses, "weights": record.weights, "partitioned": record.partitioned}
+        torch.save(result, f"{out}.{objective}")
+    trainer.strategy.barrier()
+    return record
+
+
+if __name__ == "__main__":
+    for name in OBJECTIVES:
+        train(sys.argv[1], name, sys.argv[2], Path(sys.argv[3]))
+    sys.stdout.flush()
+    # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done.
+    os._exit(0)
