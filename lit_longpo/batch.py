@@ -192,9 +192,11 @@ class PackedBatch:
         return self._apply(Tensor.pin_memory)
 
 
-@dataclass(frozen=True)
 class PreferenceBatch:
     """What a data module hands to an objective.
+
+    Not a dataclass: Lightning's half-precision and DeepSpeed plugins would take one apart to convert its
+    floating-point tensors, of which there are none, and refuse frozen ones.
 
     Args:
         policy: the row that the policy scores with gradients.
@@ -202,8 +204,8 @@ class PreferenceBatch:
             object as `policy` when both ask for the same views; `None` for reference-free ones.
     """
 
-    policy: PackedBatch
-    reference: PackedBatch | None = None
+    def __init__(self, policy: PackedBatch, reference: PackedBatch | None = None) -> None:
+        self.policy, self.reference = policy, reference
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PreferenceBatch":
         """Copy with every tensor on `device`; Lightning calls this."""

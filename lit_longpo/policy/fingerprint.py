@@ -45,4 +45,4 @@ def _base_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
 def _sample(parameter: Tensor) -> Tensor:
     flat = full_value(parameter).reshape(-1)
     step = max(1, flat.numel() // _SAMPLES)
-    return flat[::step].float().cpu()
+    return flat[::step].to("cpu", torch.float32, copy=True)  # a view turned into NumPy would pin FSDP's storage

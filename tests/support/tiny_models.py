@@ -4,6 +4,8 @@ import torch
 import transformers
 from torch import nn
 
+import lit_longpo.engine  # noqa: F401  registers the prefix-shared attention
+
 _SHAPE = {
     "vocab_size": 96,
     "hidden_size": 32,
