@@ -1,4 +1,4 @@
-# Every target sets itself up: a .venv pinned by constraints.txt, made anew when the pins change.
+# Every target sets itself up: a .venv pinned by constraints.txt, updated when the pins change.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -10,10 +10,10 @@ from data_modules.world import Fact, Question, Split, World, num_words_of
 
 
 class SyntheticDataModule(PairDataModule):
-    """Preference pairs about made-up people; train, val and test know different people.
+    """Preference pairs about made-up people; train, val and test are different worlds.
 
     The chosen answer is what the context states, the rejected one another value of the same
-    attribute that some distractor states. Lengths are words of the context; the embedded tokenizer
+    attribute, one that a distractor states if there is one. Lengths are words of the context; the embedded tokenizer
     makes one token of each.
 
     Args:
@@ -85,7 +85,7 @@ class WorldHaystack:
     """Needle questions about the people of one split, for `NeedleCallback`.
 
     Args:
-        split: whose people; "test" shares nobody with training.
+        split: whose people; "test" shares no world with training.
         seed: of the worlds.
         hops: facts that an answer takes; they lie side by side at the depth.
     """

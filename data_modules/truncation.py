@@ -74,21 +74,6 @@ class TruncationReport:
         ]
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A context after cutting.
-
-    Args:
-        ids: the tokens kept.
-        tokens_lost: how many went.
-        supporting_lost: supporting passages that lost at least one token.
-    """
-
-    ids: tuple[int, ...]
-    tokens_lost: int = 0
-    supporting_lost: int = 0
-
-
 def cut_middle(ids: Sequence[int], max_tokens: int) -> tuple[int, ...]:
     """The first and last tokens, `max_tokens` in all; the first half gets the odd one."""
     if len(ids) <= max_tokens:

@@ -149,7 +149,7 @@ def _checked_table(
         )
     for name, meaning in _UNSUPPORTED.items():
         if kwargs.get(name) is not None:
-            raise UnsupportedModelError(f"{layer} uses {meaning} (`{name}`), which the sdpa backend lacks")
+            raise UnsupportedModelError(f"{layer} uses {meaning} (`{name}`), which our backends lack")
     if query.shape[0] != 1 or query.shape[2] != table.num_tokens:
         raise UnsupportedModelError(
             f"{layer}: expected one row of {table.num_tokens} tokens, got shape {tuple(query.shape)}"

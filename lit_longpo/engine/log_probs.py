@@ -97,6 +97,8 @@ class _TokenLogProbs(torch.autograd.Function):
         log_sum = torch.cat(log_sums)
         ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
         ctx.transform, ctx.rows = transform, rows
+        device = hidden.device.type
+        ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return torch.cat(picked) - log_sum
 
     @staticmethod
@@ -108,9 +110,11 @@ class _TokenLogProbs(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=buffer) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None
+        device, dtype, enabled = ctx.autocast
         for start in range(0, hidden.shape[0], ctx.rows):
             part = slice(start, start + ctx.rows)
-            grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part])
+            with torch.autocast(device, dtype, enabled):  # the same rounding as in forward
+                grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part])
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0)
             if grad_hidden is not None:

@@ -54,7 +54,7 @@ def refusal(config: PretrainedConfig) -> str | None:
     if layers:
         return f"layers of type {sorted(layers)} carry state or masks that a packed row would mix up"
     if getattr(config, "attn_logit_softcapping", None):
-        return "attention soft-capping needs a backend that has it (flash-attention); sdpa has not"
+        return "attention soft-capping is in none of our attention backends"
     if getattr(config, "attention_dropout", 0.0):
         return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}

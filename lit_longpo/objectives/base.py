@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
-from lit_longpo.engine import check_model, score
+from lit_longpo.engine import check_model, score, set_backend
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
 from lit_longpo.policy.reference import ReferenceCache, ReferenceConfig, fill, reference_mode
+from lit_longpo.policy.rope import exact_angles
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank, is_sharded, shard
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class PreferenceModule(LightningModule, ABC):
         if isinstance(strategy, AnyDeviceDeepSpeedStrategy):
             strategy.shard_while_loading()
         self.model = self.policy.load()
+        set_backend(self.policy.attention)
         check_vocabulary(self.model, self.prompt_format)
         self._rope = None if self.reference.policy else self.policy.config_before_rope()
         self.initial_fingerprint = model_fingerprint(self.model, self._rope)
@@ -90,16 +92,19 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
+        exact_angles(self.model)
         error = check_model(self.model)
         log.info("packed rows agree with separate rows (relative error %.1e)", error)
         self._prepare_reference()
 
     def on_validation_start(self) -> None:
         """A stand-alone `validate` needs reference values too."""
+        exact_angles(self.model)
         self._prepare_reference()
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too."""
+        exact_angles(self.model)
         self._prepare_reference()
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
@@ -121,13 +126,15 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With adapters, save what is trained and leave the frozen weights out."""
-        if self.policy.lora is not None:
+        """With adapters, save what is trained and leave the frozen weights out; sharded states are not ours to cut."""
+        if self.policy.lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):
             trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adapters are loaded non-strictly, so check here that none is missing."""
+        """Adapters are loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
+        if "state_dict" not in checkpoint:
+            return
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         missing = sorted(trained - set(checkpoint["state_dict"]))
         if missing:
@@ -142,7 +149,7 @@ class PreferenceModule(LightningModule, ABC):
         policy = score(self.model, batch.policy)
         reference = None if batch.reference is None else self._reference_scores(batch.reference)
         losses, metrics = self.loss(policy, reference)
-        loss = self._global_mean(losses)
+        loss = self._global_mean(losses) if stage == "train" else losses.mean()
         values = {f"{stage}/{name}": value.mean() for name, value in metrics.items()}
         self.log_dict(values, batch_size=len(losses), sync_dist=stage != "train")
         self.log(f"{stage}/loss", loss.detach(), prog_bar=True, batch_size=len(losses), sync_dist=True)
@@ -151,11 +158,12 @@ class PreferenceModule(LightningModule, ABC):
     def _global_mean(self, values: Tensor) -> Tensor:
         """This rank's share of the mean over the examples of all ranks, which is the mean over the shares.
 
-        Rows of different ranks may hold different numbers of examples; every example counts the same.
+        Rows of different ranks may hold different numbers of examples; every example counts the same. Rows
+        that follow each other under `accumulate_grad_batches` are averaged as rows.
         """
         if self.trainer.world_size == 1:
             return values.mean()
-        count = torch.tensor(float(len(values)), device=values.device)
+        count = torch.tensor(float(len(values)), dtype=torch.float32, device=values.device)
         mean_count: Tensor = self.trainer.strategy.reduce(count, reduce_op="mean")
         return values.sum() / mean_count
 

@@ -127,5 +127,5 @@ class LongPO(PreferenceModule):
             "logps/chosen": chosen.log_probs.detach(),
             "logps/rejected": rejected.log_probs.detach(),
             "nll": answer_nll.detach(),
-            "sequence_nll": nll.detach(),
+            **({"sequence_nll": nll.detach()} if self.nll == "sequence" else {}),
         }

@@ -156,10 +156,14 @@ class SoLoPO(PreferenceModule):
         )
         return losses, {
             **pair_metrics(self.algorithm, short["chosen"], short["rejected"]),
-            "solo_ra": ((losses - base) / self.alpha).detach() if self.alpha else losses.detach() * 0.0,
+            "solo_ra": self._penalty(reward_short, reward_long).detach(),
             "logps/long_chosen": long["chosen"].log_probs.detach(),
             "rewards/long_chosen": reward_long[:, 0].detach(),
         }
+
+    def _penalty(self, reward_short: Tensor, reward_long: Tensor) -> Tensor:
+        """The alignment alone, as it is logged. Shape: (B,)."""
+        return solo_ra_penalty(reward_short, reward_long, penalty=self.penalty).sum(dim=1)
 
 
 def base_algorithm(base: Base, beta: float | None, gamma: float) -> Pairwise:

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_longpo.engine import PREFIX_SHARED, base_model, set_backend
+from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 
@@ -96,7 +96,6 @@ class PolicyConfig:
             ImportError: gguf weights without the `gguf` extra.
         """
         _warn_of_slow_halves(self.torch_dtype)
-        set_backend(self.attention)
         config = self._changed_config()
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         if self.weights == "random":
@@ -146,7 +145,7 @@ class PolicyConfig:
             return str(_TINY)
         if self.source.startswith(_PACKAGE):
             return _package_folder(self.source.removeprefix(_PACKAGE))
-        looks_like_path = self.source.startswith((".", "/", "~"))
+        looks_like_path = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1  # hub: owner/name
         folder = Path(self.source).expanduser()
         if looks_like_path and not folder.is_dir():
             raise FileNotFoundError(f"expected a model folder at {folder}, found none; set `policy.source`")

@@ -106,7 +106,7 @@ class ReferenceCache:
                 "reference pass: start `fit` again, or delete the folder"
             )
         device = batch.score_owners.device
-        sums = torch.tensor([self._values[key] for key in batch.fingerprints], device=device)
+        sums = torch.tensor([self._values[key] for key in batch.fingerprints], dtype=torch.float32, device=device)
         counts = torch.bincount(batch.score_owners, minlength=len(batch.slots)).to(sums.dtype)
         return Scores(sums=sums, counts=counts, slots=batch.slots)
 

@@ -25,14 +25,14 @@ class RoPE:
 
     Args:
         theta: base of the angles' geometric series.
-        type: scaling; "dynamic" and "longrope" depend on the length of a row and are refused at start-up.
+        type: scaling; "dynamic" depends on the length of a row and is refused at start-up, use "yarn".
         factor: how many times longer than `original_length` contexts become; for every type but "default".
         original_length: tokens the model was trained on ("yarn"); `None` means its `max_position_embeddings`.
         max_length: new `max_position_embeddings`; `None` keeps the model's.
     """
 
     theta: float | None = None
-    type: Literal["default", "linear", "yarn", "dynamic", "longrope"] | None = None
+    type: Literal["default", "linear", "yarn", "dynamic"] | None = None
     factor: float | None = None
     original_length: int | None = None
     max_length: int | None = None
@@ -80,6 +80,19 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
             f"expected a model with rotary position embeddings, got {type(config).__name__}; remove `policy.rope`"
         )
     return parameters
+
+
+def exact_angles(model: nn.Module) -> None:
+    """Recompute rotary frequencies that a half-precision plugin has rounded.
+
+    Lightning's `bf16-true` and DeepSpeed's bf16 cast every buffer; a rounded frequency is wrong by whole
+    turns at long positions. Call it after the strategy has converted the model.
+    """
+    decoder = base_model(model).get_decoder()
+    rotary = getattr(decoder, "rotary_emb", None)
+    rounded = [b for name, b in rotary.named_buffers() if "inv_freq" in name and b.dtype.itemsize < 4] if rotary else []
+    if rotary is not None and rounded:
+        decoder.rotary_emb = type(rotary)(rotary.config).to(rounded[0].device)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from support.command_line import COMMANDS, CONFIGS, build, parse
 
+from data_modules.pairs import PairDataModule
 from evaluation import NeedleCallback
 from lit_longpo import objectives
 
@@ -95,3 +96,10 @@ def test_the_resolved_configuration_runs_again(tmp_path):
     resolved.write_text(cli.parser.dump(cli.config))
     again = build("--config", resolved)
     assert again.parser.dump(again.config) == cli.parser.dump(cli.config)
+
+
+@pytest.mark.parametrize("fragment", sorted((CONFIGS / "data").glob("*.yaml")), ids=names)
+def test_data_fragments_state_how_rows_are_made(fragment):
+    """A row setting of the data before would stay otherwise, for example LOGO's positions."""
+    stated = set(yaml.safe_load(fragment.read_text())["init_args"])
+    assert stated >= set(inspect.signature(PairDataModule.__init__).parameters) - {"self", "views", "prompt_format"}

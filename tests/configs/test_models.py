@@ -84,7 +84,8 @@ def test_paper_configurations_parse(paper):
 
 SHRUNK = [
     *("--policy.dtype", "float32", "--policy.template.chat", "false", "--policy.rope.max_length", "4096"),
-    *("--trainer.precision", "32-true", "--trainer.accelerator", "cpu", "--trainer.devices", "1"),
+    *("--trainer.strategy", "auto", "--trainer.precision", "32-true"),
+    *("--trainer.accelerator", "cpu", "--trainer.devices", "1"),
     *("--trainer.max_steps", "2", "--trainer.accumulate_grad_batches", "1"),
     *("--data", CONFIGS / "data" / "synthetic_turns.yaml", "--data.init_args.num_train", "8"),
     *("--data.init_args.num_val", "2", "--data.init_args.max_examples", "2"),

@@ -81,3 +81,23 @@ def test_half_precision_gives_fp32_values_and_sums_the_weight_gradient_in_fp32()
     whole_logits(*exact, targets, None, LogitTransform()).sum().backward()
     # One token per tile: rounding each tile's share to bf16 would cost several times this tolerance.
     torch.testing.assert_close(low[1].grad.float(), exact[1].grad, rtol=2e-2, atol=1e-2)
+
+
+def test_under_autocast_backward_rounds_like_forward():
+    """bf16 products in forward and backward, as plain autocast has them; fp32 weight, bf16 hidden states."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(6, 16, generator=generator), torch.randn(20, 16, generator=generator)
+    targets = torch.randint(20, (6,), generator=generator)
+    gradients = []
+    for ours in (True, False):
+        w = weight.clone().requires_grad_()
+        h = hidden.bfloat16().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            if ours:
+                values = token_log_probs(h, w, targets, tile_bytes=4 * 20 * 2)
+            else:
+                values = torch.nn.functional.linear(h, w).float().log_softmax(-1).gather(1, targets.unsqueeze(1))
+        values.sum().backward()
+        gradients.append((h.grad, w.grad))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine.float(), theirs.float(), rtol=2e-2, atol=2e-2)

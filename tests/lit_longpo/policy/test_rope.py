@@ -8,6 +8,7 @@ from lit_longpo.engine import UnsupportedModelError, check_model, pack, score
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.rope import exact_angles
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -91,3 +92,12 @@ def test_errors_say_what_to_type():
         RoPE(type="yarn")
     with pytest.raises(ValueError, match=r"remove `policy\.rope`"):
         RoPE(theta=1e6).apply(tiny_config("Mamba"))
+
+
+def test_frequencies_that_a_plugin_has_rounded_are_made_exact_again(policy_folder):
+    model = policy(policy_folder, rope=RoPE(theta=1e6)).load()
+    exact = model.model.rotary_emb.inv_freq.clone()
+    model.to(torch.bfloat16)
+    assert model.model.rotary_emb.inv_freq.dtype == torch.bfloat16
+    exact_angles(model)
+    assert torch.equal(model.model.rotary_emb.inv_freq, exact)
