@@ -89,6 +89,10 @@ class Benchmark(Protocol):
         """Generations for each example."""
 
     @property
+    def protocol(self) -> str:
+        """Whose rules are followed: repository and commit."""
+
+    @property
     def deviations(self) -> tuple[str, ...]:
         """What is not official about this copy, in words; empty if nothing."""
 

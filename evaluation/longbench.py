@@ -18,7 +18,7 @@ E_TASKS = (
 )
 NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
 _PROMPTS, _LIMITS = "config/dataset2prompt.json", "config/dataset2maxlen.json"
-_OFFICIAL = {  # THUDM/LongBench 2e00731
+_OFFICIAL = {  # sha256
     _PROMPTS: "56d22ad4f382169c2b8a11ff4c982a4a1bea096c8152b0f0b85b64686b157c30",
     _LIMITS: "72966b3c0933e214591637fb085798c5e687ebff4ddaab5d99bbc31120532022",
 }
@@ -28,7 +28,8 @@ class LongBench:
     """LongBench or, with `extended`, LongBench-E.
 
     Six tasks are asked without the chat template, and samsum's answer ends at its first newline, as in
-    the official script. Its seed has no effect: decoding is greedy.
+    the official script. Its seed has no effect: decoding is greedy. Its chat strings, written for eight
+    models of 2023, are the tokenizer's chat template here.
 
     Args:
         folder: in the official layout: `config/dataset2prompt.json`, `config/dataset2maxlen.json` and
@@ -43,6 +44,7 @@ class LongBench:
     """
 
     num_calls = 1
+    protocol = "THUDM/LongBench 2e00731"
 
     def __init__(self, folder: str | Path, *, extended: bool = False, tasks: Sequence[str] | None = None) -> None:
         self.folder = Path(folder).expanduser()

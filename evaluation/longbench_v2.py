@@ -28,7 +28,7 @@ _TEMPLATES: dict[Mode, tuple[str, ...]] = {
     "chain_of_thought": ("prompts/0shot_cot.txt", "prompts/0shot_cot_ans.txt"),
     "no_context": ("prompts/0shot_no_context.txt",),
 }
-_OFFICIAL = {  # THUDM/LongBench 2e00731
+_OFFICIAL = {  # sha256
     "prompts/0shot.txt": "68a162252bc9ff71d5d7abca3d69bb31aac3c35f832d657a2866f2018b8a6950",
     "prompts/0shot_cot.txt": "6cc33d92fd8f611662b756c1f10f302c541ca005b58c46d5f3188ac3a939bfe8",
     "prompts/0shot_cot_ans.txt": "85ec59df4ac0e27aabbc619a7ca5cf3ae1787dd5a76cf51a18944eb52c91955f",
@@ -54,6 +54,7 @@ class LongBenchV2:
     """
 
     name = "longbench_v2"
+    protocol = "THUDM/LongBench 2e00731"
     tasks = ("longbench_v2",)
 
     def __init__(self, folder: str | Path, *, mode: Mode = "zero_shot") -> None:

@@ -13,7 +13,7 @@ from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
-_OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # LVEval 63e7ae9
+_OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
 _NAMES = ("DATASET_MAXGEN", "DATASET_PROMPT", "DATASET_SELECTED", "DATASET_LENGTH_LEVEL")
 
 
@@ -37,6 +37,8 @@ class LVEvalConfig:
 class LVEval:
     """LV-Eval: 11 data sets at 5 levels, one task for each pair.
 
+    Follows the script for local models; its per-model chat strings are the tokenizer's chat template here.
+
     Args:
         folder: in the official layout: `config.py`, or its content as `config/config.json`, and
             `data/<dataset>_<level>.jsonl`.
@@ -51,6 +53,7 @@ class LVEval:
 
     name = "lveval"
     num_calls = 1
+    protocol = "infinigence/LVEval 63e7ae9"
 
     def __init__(
         self, folder: str | Path, *, datasets: Sequence[str] | None = None, levels: Sequence[str] | None = None

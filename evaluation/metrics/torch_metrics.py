@@ -13,7 +13,7 @@ from evaluation.metrics.text import sub_em
 
 
 class _GroupMeans(Metric):
-    """Mean score of every group.
+    """Mean score of every group, for the CPU or CUDA (sums are float64).
 
     States, shape (num_groups,): `total`, the sum of scores, and `count`, the number of examples.
     """
