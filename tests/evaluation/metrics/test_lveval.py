@@ -75,6 +75,14 @@ def test_dureader_drops_stop_words_before_rouge():
     assert lveval("dureader_mixup", text, text, keywords="unrelated") == pytest.approx(1.0, abs=1e-7)  # no gate
 
 
+def test_dureader_is_segmented_twice():
+    """The second pass splits the word for "this matter"; once segmented, "this" would not be found."""
+    assert (
+        lveval("dureader_mixup", "\u6211\u8ba4\u4e3a\u8fd9\u4e8b\u548c\u4ea4\u8b66\u6ca1\u6709\u5173\u7cfb", "\u8fd9")
+        > 0.0
+    )
+
+
 def test_the_lists_are_complete():
     assert len(ENGLISH) == 38
     assert len(CHINESE) == 85

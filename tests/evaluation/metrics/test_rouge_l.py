@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge import Rouge
 
+from evaluation.metrics import score
 from evaluation.metrics.rouge_l import rouge_l
 
 
@@ -93,6 +94,17 @@ def test_the_recursion_limit_cuts_where_the_official_script_is_cut(official_limi
     above = called_from(depth, lambda: rouge_l("w0", long_answer(steps), official_depth=language))
     assert below > 0.0  # the naive call, this deep in the stack, would be cut already
     assert above == 0.0
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "dataset", "language"),
+    [("longbench", "gov_report", 0), ("longbench", "vcsum", 1), ("lveval", "dureader_mixup", 1)],
+)
+def test_every_task_is_cut_where_its_official_call_is(official_limits, benchmark, dataset, language):
+    """Chinese tasks call the package from one function deeper, so they are cut one step earlier."""
+    steps = official_limits[language]
+    assert score(benchmark, dataset, "w0", [long_answer(steps - 1)]) > 0.0
+    assert score(benchmark, dataset, "w0", [long_answer(steps)]) == 0.0
 
 
 def test_a_raised_recursion_limit_does_not_move_scores(official_limits):
