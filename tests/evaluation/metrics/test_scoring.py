@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from evaluation.metrics import aggregate, score
 
+ROOT = Path(__file__).resolve().parents[3]
 # Neither package can be imported; English token metrics must not notice.
 WITHOUT_EXTRAS = """
 import sys
@@ -22,7 +24,7 @@ for benchmark, dataset in (("longbench", "samsum"), ("longbench", "dureader"), (
 
 
 def test_english_needs_no_extra_and_a_missing_one_is_named():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert ["'rouge'" in lines[0], "'jieba'" in lines[1], "'jieba'" in lines[2]] == [True] * 3
     assert all("pip install 'lit_longpo[eval]'" in line for line in lines)
