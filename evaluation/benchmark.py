@@ -1,11 +1,14 @@
-"""What every benchmark produces: predictions and a report."""
+"""What every benchmark asks and produces: examples, predictions and a report."""
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
+
+from evaluation.prompting import Prompt
+from lit_longpo.policy import PromptFormat
 
 Key = TypeVar("Key", int, tuple[float, int])
 
@@ -31,6 +34,87 @@ class Prediction:
     answers: tuple[str, ...]
     prediction: str
     score: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question of a benchmark, before any token exists.
+
+    Args:
+        id: unique in the benchmark.
+        task: file it belongs to, for example "hotpotqa" or "cmrc_mixup_16k".
+        length: size of its context, in the benchmark's own unit.
+        question: what is asked.
+        answers: accepted answers; a letter in LongBench v2.
+        fields: texts that the prompt template fills in.
+        groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
+        all_classes: class names of a classification.
+        answer_keywords: LV-Eval's keywords.
+    """
+
+    id: str
+    task: str
+    length: int
+    question: str
+    answers: tuple[str, ...]
+    fields: Mapping[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    all_classes: tuple[str, ...] | None = None
+    answer_keywords: str | None = None
+
+    def answered(self, prediction: str, score: float) -> Prediction:
+        """The row of the report; benchmarks of real texts know no depth."""
+        return Prediction(self.id, self.length, None, self.question, self.answers, prediction, score)
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """A benchmark read from its official files. Whoever runs it generates and keeps the predictions.
+
+    For every example: `num_calls` times ask `prompt`, giving the responses so far as `earlier`, and
+    generate. The last response is scored, or the first empty one, which ends the example. Responses come
+    from `evaluation.prompting.decode`, which does not strip them: leading white space counts.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the report and in TensorBoard."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What `examples` can be asked for."""
+
+    @property
+    def num_calls(self) -> int:
+        """Generations for each example."""
+
+    @property
+    def protocol(self) -> str:
+        """Whose rules are followed: repository and commit."""
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What is not official about this copy, in words; empty if nothing."""
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Examples of a task, in the file's order."""
+
+    def prompt(
+        self,
+        example: Example,
+        prompt_format: PromptFormat,
+        max_length: int,
+        *,
+        window: int | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Prompt:
+        """What the model reads, cut to `max_length` tokens before the chat template."""
+
+    def score(self, example: Example, prediction: str) -> float:
+        """Official score of one response, 0 to 1."""
+
+    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        """Official numbers of one task, in percent and rounded, by the column's name."""
 
 
 @dataclass(frozen=True)

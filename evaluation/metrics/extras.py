@@ -1,0 +1,43 @@
+"""Packages of the extra `eval`, imported when a task first needs them."""
+
+import importlib
+import logging
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """The module.
+
+    Args:
+        module: of the extra `eval`.
+        purpose: what needs it, for the error.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        message = f"expected the package {module!r} for {purpose}, got none; type: pip install 'lit_longpo[eval]'"
+        raise ModuleNotFoundError(message, name=module) from error
+
+
+@cache
+def _segmenter() -> Any:
+    """A jieba of our own: words that others add to the shared one do not move scores."""
+    jieba = require("jieba", "Chinese tasks")
+    jieba.setLogLevel(logging.WARNING)
+    return jieba.Tokenizer()
+
+
+def chinese_words(text: str) -> list[str]:
+    """Segmentation by jieba (accurate mode), white space and punctuation included.
+
+    Raises:
+        ModuleNotFoundError: jieba is missing.
+    """
+    return list(_segmenter().cut(text, cut_all=False))

@@ -1,0 +1,208 @@
+"""LongBench and LongBench-E (Bai et al., arXiv 2308.14508): the scores of its own scorer, quirks included.
+
+Read at THUDM/LongBench 2e00731. Where its result looks like an oversight it is kept and said below,
+because scores are only comparable if everybody has the same ones.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from evaluation.metrics.extras import chinese_words
+from evaluation.metrics.rouge_l import rouge_l
+from evaluation.metrics.text import chinese_tokens, english_tokens, token_f1
+
+BUCKETS = ("0-4k", "4-8k", "8k+")
+ONLY_FIRST_LINE = frozenset({"trec", "triviaqa", "samsum", "lsht"})
+_DIGITS = re.compile(r"\d+")  # full-width digits too
+
+
+def qa_f1(prediction: str, answer: str) -> float:
+    """Token F1 of the normalised texts."""
+    return token_f1(english_tokens(prediction), english_tokens(answer))
+
+
+def qa_f1_chinese(prediction: str, answer: str) -> float:
+    """Token F1 of segmented, then normalised texts."""
+    return token_f1(chinese_tokens(prediction), chinese_tokens(answer))
+
+
+def rouge_chinese(prediction: str, answer: str) -> float:
+    """ROUGE-L of segmented texts; only "." ends a sentence, the Chinese full stop does not."""
+    prediction, answer = (" ".join(chinese_words(text)) for text in (prediction, answer))
+    return rouge_l(prediction, answer, official_depth=1)
+
+
+def classification(prediction: str, answer: str, all_classes: Sequence[str]) -> float:
+    """One over the number of class names in the prediction, if the right one is among them.
+
+    Names that are part of the answer without being it ought to be struck off. The official scorer
+    removes them from the list it walks along, so the name after a removed one is never looked at.
+    """
+    found = [name for name in all_classes if name in prediction]
+    for name in found:
+        if name in answer and name != answer:
+            found.remove(name)  # the walk skips the next one, as the official one does
+    return 1 / len(found) if answer in found else 0.0
+
+
+def number_share(prediction: str, number: str) -> float:
+    """Share of the prediction's numbers that equal `number`, compared as text: "05" is not "5"."""
+    numbers = _DIGITS.findall(prediction)
+    return numbers.count(number) / len(numbers) if numbers else 0.0
+
+
+def retrieval(prediction: str, answer: str, label: str) -> float:
+    """`number_share` of the number that follows `label` in the answer.
+
+    Raises:
+        ValueError: the answer holds no such number.
+    """
+    match = re.search(re.escape(label) + r"(\d+)", answer)
+    if match is None:
+        raise ValueError(f'expected an answer like "{label}7", got {answer!r}; use the official data file')
+    return number_share(prediction, match[1])
+
+
+def code_similarity(prediction: str, answer: str) -> float:
+    """Similarity of the first line of code to the answer, in whole percent.
+
+    The first line without a back-tick, "#" or "//" counts, be it only white space; none means no code.
+    The ratio is difflib's, what `fuzzywuzzy` gives without python-Levenshtein (which the benchmark does
+    not ask for and which changes the numbers): popular characters of lines over 200 are skipped, and
+    the two sides are not interchangeable.
+    """
+    lines = prediction.lstrip("\n").split("\n")
+    code = next((line for line in lines if not any(mark in line for mark in ("`", "#", "//"))), "")
+    if code == answer:
+        return 1.0
+    if not code or not answer:
+        return 0.0
+    return round(100 * difflib.SequenceMatcher(None, code, answer).ratio()) / 100
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one task is scored.
+
+    Args:
+        category: row of the paper's table.
+        metric: of a prediction and one answer, 0 to 1; `None` means `classification`.
+        languages: averages it belongs to, of "en" and "zh".
+    """
+
+    category: str
+    metric: Callable[[str, str], float] | None
+    languages: tuple[str, ...] = ("en",)
+
+
+def _paragraph(prediction: str, answer: str) -> float:
+    return retrieval(prediction, answer, "Paragraph ")
+
+
+def _paragraph_chinese(prediction: str, answer: str) -> float:
+    return retrieval(prediction, answer, "\u6bb5\u843d")
+
+
+_ZH = ("zh",)
+TASKS: Mapping[str, Task] = {
+    "narrativeqa": Task("single-document QA", qa_f1),
+    "qasper": Task("single-document QA", qa_f1),
+    "multifieldqa_en": Task("single-document QA", qa_f1),
+    "multifieldqa_zh": Task("single-document QA", qa_f1_chinese, _ZH),
+    "hotpotqa": Task("multi-document QA", qa_f1),
+    "2wikimqa": Task("multi-document QA", qa_f1),
+    "musique": Task("multi-document QA", qa_f1),
+    "dureader": Task("multi-document QA", rouge_chinese, _ZH),
+    "gov_report": Task("summarisation", rouge_l),
+    "qmsum": Task("summarisation", rouge_l),
+    "multi_news": Task("summarisation", rouge_l),
+    "vcsum": Task("summarisation", rouge_chinese, _ZH),
+    "trec": Task("few-shot", None),
+    "triviaqa": Task("few-shot", qa_f1),
+    "samsum": Task("few-shot", rouge_l),
+    "lsht": Task("few-shot", None, _ZH),
+    "passage_count": Task("synthetic", number_share),
+    "passage_retrieval_en": Task("synthetic", _paragraph),
+    "passage_retrieval_zh": Task("synthetic", _paragraph_chinese, _ZH),
+    "lcc": Task("code", code_similarity, ("en", "zh")),
+    "repobench-p": Task("code", code_similarity, ("en", "zh")),
+}
+
+
+def task_name(dataset: str) -> str:
+    """The task of a data set; LongBench-E's `<task>_e` is scored like `<task>`.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    task = dataset.removesuffix("_e")
+    if task not in TASKS:
+        near = difflib.get_close_matches(task, TASKS, n=1) or ["narrativeqa"]
+        raise ValueError(
+            f"expected a LongBench task, got {dataset!r}; did you mean {near[0]!r}? All: {', '.join(TASKS)}"
+        )
+    return task
+
+
+def score(dataset: str, prediction: str, answers: Sequence[str], all_classes: Sequence[str] | None) -> float:
+    """The best score over all answers, 0 to 1; of four tasks only the prediction's first line counts.
+
+    Leading newlines, not spaces, are dropped before the first line is taken. Nothing else is stripped.
+
+    Raises:
+        ValueError: unknown task, or a classification without `all_classes`.
+    """
+    task = task_name(dataset)
+    metric = TASKS[task].metric
+    if metric is None and all_classes is None:
+        raise ValueError(f"expected the class names of {task}, got None; pass all_classes=record['all_classes']")
+    if task in ONLY_FIRST_LINE:
+        prediction = prediction.lstrip("\n").split("\n")[0]
+    if metric is None:
+        return max((classification(prediction, answer, all_classes or ()) for answer in answers), default=0.0)
+    return max((metric(prediction, answer) for answer in answers), default=0.0)
+
+
+def bucket(length: int) -> str:
+    """LongBench-E's bucket of a record's `length` (words; characters in Chinese)."""
+    return BUCKETS[0] if length < 4000 else BUCKETS[1] if length < 8000 else BUCKETS[2]
+
+
+def total(scores: Sequence[float]) -> float:
+    """Score of a file: percent, two decimals."""
+    return round(100 * sum(scores) / len(scores), 2)
+
+
+def by_bucket(scores: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
+    """LongBench-E's scores: percent, two decimals, NaN for a bucket without a record."""
+    rows: dict[str, list[float]] = {name: [] for name in BUCKETS}
+    for value, length in zip(scores, lengths, strict=True):
+        rows[bucket(length)].append(value)
+    return {name: float(round(100 * np.mean(row), 2)) if row else float("nan") for name, row in rows.items()}
+
+
+def averages(scores: Mapping[str, float], language: str = "en") -> dict[str, float]:
+    """The paper's table: mean of each category over its tasks of a language, and "average" over categories.
+
+    Many papers report the mean over tasks instead. The code tasks enter both languages.
+
+    Args:
+        scores: of each task, percent; all tasks of the language, or the table would not be the paper's.
+        language: "en" or "zh".
+
+    Raises:
+        ValueError: a task of the language is missing.
+    """
+    rows: dict[str, list[float]] = {}
+    for name, task in TASKS.items():
+        if language in task.languages:
+            if name not in scores:
+                raise ValueError(f"expected scores of every {language} task, got none of {name!r}; run it as well")
+            rows.setdefault(task.category, []).append(scores[name])
+    means = {category: fmean(row) for category, row in rows.items()}
+    return means | {"average": fmean(means.values())}

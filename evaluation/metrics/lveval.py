@@ -1,0 +1,128 @@
+"""LV-Eval (Yuan et al., arXiv 2402.05136): keyword-gated F1, as its code computes it.
+
+Read at infinigence/LVEval 63e7ae9. Two things differ from the paper's words and are kept as the code has
+them: only the first answer counts, and the words without meaning are left out of the gate and of
+dureader's ROUGE-L but not of the F1.
+"""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from evaluation.metrics.extras import chinese_words
+from evaluation.metrics.rouge_l import rouge_l
+from evaluation.metrics.stop_words import CHINESE, ENGLISH
+from evaluation.metrics.text import chinese_tokens, english_tokens, normalize_chinese, token_f1
+
+_GATE, _GATE_CHINESE = 0.2, 0.4  # a recall of exactly this much passes
+_LEVEL = re.compile(r"_\d{1,3}k$")
+
+
+def gate_recall(prediction: Sequence[str], keywords: Sequence[str], stop_words: frozenset[str]) -> float:
+    """Share of the keywords' tokens found in the prediction.
+
+    Stop words are not counted when found, yet stay in the number that is divided by.
+    """
+    found = Counter(prediction) & Counter(keywords)
+    return sum(count for word, count in found.items() if word not in stop_words) / len(keywords)
+
+
+def gated_f1(prediction: str, answer: str, keywords: str | None) -> float:
+    """Token F1, or 0 below a keyword recall of 0.2.
+
+    No gate without keywords, nor where they normalise to nothing ("the", "!!"): the official code
+    divides by zero there.
+    """
+    found, wanted = english_tokens(prediction), english_tokens(keywords or "")
+    if wanted and gate_recall(found, wanted, ENGLISH) < _GATE:
+        return 0.0
+    return token_f1(found, english_tokens(answer))
+
+
+def gated_f1_chinese(prediction: str, answer: str, keywords: str | None) -> float:
+    """Token F1 of segmented text, or 0 below a keyword recall of 0.4.
+
+    Without keywords the answer stands in for them, so there is always a gate, unless its words
+    normalise to nothing (the official code divides by zero there).
+    """
+    found, wanted = chinese_tokens(prediction), chinese_tokens(keywords or answer)
+    if wanted and gate_recall(found, wanted, CHINESE) < _GATE_CHINESE:
+        return 0.0
+    return token_f1(found, chinese_tokens(answer))
+
+
+def plain_f1(prediction: str, answer: str, keywords: str | None) -> float:
+    """Token F1; keywords have no say."""
+    return token_f1(english_tokens(prediction), english_tokens(answer))
+
+
+def plain_f1_chinese(prediction: str, answer: str, keywords: str | None) -> float:
+    """Token F1 of segmented text; keywords have no say."""
+    return token_f1(chinese_tokens(prediction), chinese_tokens(answer))
+
+
+def rouge_without_stop_words(prediction: str, answer: str, keywords: str | None) -> float:
+    """ROUGE-L after stop words are dropped; keywords have no say."""
+    return rouge_l(_content_words(prediction), _content_words(answer), official_depth=1)
+
+
+def _content_words(text: str) -> str:
+    """Segmented twice, the second time with spaces between the words, as the official code does."""
+    words = map(normalize_chinese, chinese_words(" ".join(chinese_words(text))))
+    return " ".join(word for word in words if word not in CHINESE)
+
+
+METRICS: Mapping[str, Callable[[str, str, str | None], float]] = {
+    "hotpotwikiqa_mixup": gated_f1,
+    "loogle_SD_mixup": gated_f1,
+    "loogle_CR_mixup": gated_f1,
+    "loogle_MIR_mixup": gated_f1,
+    "multifieldqa_en_mixup": gated_f1,
+    "multifieldqa_zh_mixup": gated_f1_chinese,
+    "factrecall_en": plain_f1,
+    "factrecall_zh": plain_f1_chinese,
+    "cmrc_mixup": gated_f1_chinese,
+    "lic_mixup": gated_f1_chinese,
+    "dureader_mixup": rouge_without_stop_words,
+}
+
+
+def dataset_name(dataset: str) -> str:
+    """`<name>` of `<name>` or `<name>_<level>`.
+
+    Raises:
+        ValueError: there is no such data set.
+    """
+    name = _LEVEL.sub("", dataset)
+    if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, n=1) or ["factrecall_en"]
+        raise ValueError(
+            f"expected an LV-Eval data set, got {dataset!r}; did you mean {near[0]!r}? All: {', '.join(METRICS)}"
+        )
+    return name
+
+
+def score(dataset: str, prediction: str, answers: Sequence[str], answer_keywords: str | None) -> float:
+    """Score against the first answer, 0 to 1; further answers are ignored, as in the official loop."""
+    metric = METRICS[dataset_name(dataset)]
+    return metric(prediction, answers[0], answer_keywords) if answers else 0.0
+
+
+def averages(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Plain means of the official table: of every level over data sets, of every data set over levels.
+
+    Args:
+        scores: percent, by `<name>_<level>`.
+
+    Returns:
+        By level, and by data set.
+    """
+    levels: dict[str, list[float]] = {}
+    names: dict[str, list[float]] = {}
+    for dataset, value in scores.items():
+        name = dataset_name(dataset)
+        levels.setdefault(dataset.removeprefix(f"{name}_"), []).append(value)
+        names.setdefault(name, []).append(value)
+    return {key: fmean(row) for key, row in levels.items()}, {key: fmean(row) for key, row in names.items()}

@@ -1,0 +1,157 @@
+"""Strict reading of the benchmarks' own files: every error names file, line and field."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class OfficialFileError(ValueError):
+    """A benchmark's file is not what it must be."""
+
+    @classmethod
+    def at(cls, where: str, name: str, expected: str, got: object) -> "OfficialFileError":
+        """Error for one field; `where` is file and line."""
+        shown = f"{got!r:.100}"
+        return cls(f"{where}: {name}: expected {expected}, got {shown}; download the official file again")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record and where it stands.
+
+    Args:
+        where: file and line.
+        values: the record.
+    """
+
+    where: str
+    values: Mapping[str, object]
+
+    def text(self, name: str) -> str:
+        """A field of valid text, which may be empty."""
+        value = self.values.get(name)
+        if not isinstance(value, str):
+            raise self.error(name, "text", value)
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:  # a lone surrogate, at which tokenizers fail much later
+            raise self.error(name, "valid Unicode text", value) from error
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A field of text that may be null or absent."""
+        return None if self.values.get(name) is None else self.text(name)
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
+        """A field that holds one of the allowed texts."""
+        value = self.text(name)
+        if value not in allowed:
+            raise self.error(name, f"one of {', '.join(allowed)}", value)
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A field that holds a list of texts with at least one entry."""
+        value = self.values.get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+            raise self.error(name, "a list of texts", value)
+        return tuple(value)
+
+    def count(self, name: str) -> int:
+        """A field that holds a whole number of at least 0."""
+        value = self.values.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.error(name, "a whole number of at least 0", value)
+        return value
+
+    def error(self, name: str, expected: str, got: object) -> OfficialFileError:
+        """Error for one of this record's fields."""
+        return OfficialFileError.at(self.where, f"field {name!r}", expected, got)
+
+
+def read_json(path: Path, example: str) -> object:
+    """Content of a JSON file.
+
+    Args:
+        path: the file.
+        example: what the folder looks like, for the error.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OfficialFileError: it is not UTF-8 JSON.
+    """
+    return _decode(read_text(path, example), str(path))
+
+
+def read_text(path: Path, example: str) -> str:
+    """Content of a text file, line ends as they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OfficialFileError: it is not UTF-8.
+    """
+    _check_file(path, example)
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OfficialFileError.at(str(path), "file", "UTF-8", str(error)) from error
+
+
+def read_rows(path: Path, example: str) -> Iterator[Row]:
+    """Records of a JSON Lines file, or of a JSON file that holds one list; blank lines are passed over.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OfficialFileError: a line is not a JSON object.
+    """
+    for where, item in _json_list(path, example) if path.suffix == ".json" else _json_lines(path, example):
+        if not isinstance(item, dict):
+            raise OfficialFileError.at(where, "record", "a JSON object", item)
+        yield Row(where, item)
+
+
+def _json_list(path: Path, example: str) -> Iterator[tuple[str, object]]:
+    items = read_json(path, example)
+    if not isinstance(items, list):
+        raise OfficialFileError.at(str(path), "file", "a list of records", items)
+    for number, item in enumerate(items, 1):
+        yield f"{path}: record {number}", item
+
+
+def _json_lines(path: Path, example: str) -> Iterator[tuple[str, object]]:
+    """One line in memory at a time: a file of LV-Eval's 256k level has hundreds of megabytes."""
+    _check_file(path, example)
+    with path.open("rb") as lines:  # bytes end lines at newlines only; texts hold U+2028
+        for number, raw in enumerate(lines, 1):
+            if raw.strip():
+                yield f"{path}:{number}", _decode(raw, f"{path}:{number}")
+
+
+def _check_file(path: Path, example: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected the official layout ({example}), got no file {path}; set `folder` to where it was downloaded"
+        )
+
+
+def _decode(text: str | bytes, where: str) -> object:
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise OfficialFileError.at(where, "content", f"JSON ({error})", text) from error
+
+
+def differences(folder: Path, official: Mapping[str, str]) -> tuple[str, ...]:
+    """Files that are not the official ones, for a report.
+
+    Args:
+        folder: where they are.
+        official: sha256 of each official file, by its path in the folder.
+    """
+    found = []
+    for name, expected in official.items():
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if digest != expected:
+            found.append(f"{name} is not the official file: sha256 {digest}, expected {expected}")
+    return tuple(found)

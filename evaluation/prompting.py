@@ -1,0 +1,135 @@
+"""From a benchmark's prompt text to token ids: truncation first, the chat template afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Formatter
+
+from evaluation.truncation import Style, truncate_middle
+from lit_longpo.policy import PromptFormat
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a task's prompts are built and answered.
+
+    Args:
+        style: truncation rule.
+        max_new_tokens: tokens of an answer at most.
+        chat: wrap the prompt in the chat template, if the model has one.
+        stop_at_newline: a newline ends the answer, except as its first token.
+    """
+
+    style: Style
+    max_new_tokens: int
+    chat: bool = True
+    stop_at_newline: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt ready for greedy generation.
+
+    Args:
+        ids: what the model reads, chat template included. Shape: (num_ids,)
+        max_new_tokens: tokens to generate at most.
+        stop_ids: each of them ends the answer.
+        min_new_tokens: tokens before which nothing ends the answer.
+        num_tokens: tokens of the whole prompt, before truncation and chat template.
+        num_lost: tokens that truncation removed.
+        uses_chat: the chat template was applied.
+    """
+
+    ids: tuple[int, ...]
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    min_new_tokens: int
+    num_tokens: int
+    num_lost: int
+    uses_chat: bool
+
+
+def build_prompt(
+    text: str, prompt_format: PromptFormat, rules: Rules, max_length: int, window: int | None = None
+) -> Prompt:
+    """Cut the text in the middle, wrap it, encode it.
+
+    As in the official scripts the kept tokens are decoded and encoded again, so a cut prompt may differ
+    from `max_length` by a few tokens, and the chat template comes on top. Unlike them, a beginning-of-text
+    token that the chat template writes itself is not doubled.
+
+    Args:
+        text: the whole prompt, no chat template.
+        prompt_format: tokenizer, chat template and its options.
+        rules: of the task.
+        max_length: tokens of the text to keep at most; official advice is the model's window minus 500.
+        window: positions the model can read; `None` checks nothing.
+
+    Raises:
+        ValueError: `max_length` is below 2, or prompt and answer do not fit the window.
+    """
+    if max_length < 2:
+        raise ValueError(
+            f"expected max_length of at least 2 tokens, got {max_length}; pass the model's window minus 500"
+        )
+    tokenizer = prompt_format.tokenizer
+    whole = _encode(text, prompt_format)
+    kept = truncate_middle(whole, max_length, style=rules.style)
+    if len(kept) < len(whole):
+        half = len(kept) // 2 if rules.style == "longbench" else len(kept)
+        text = "".join(decode(part, prompt_format) for part in (kept[:half], kept[half:]) if part)
+    uses_chat = rules.chat and prompt_format.uses_chat
+    ids = _encode_chat(text, prompt_format) if uses_chat else _encode(text, prompt_format)
+    _check_room(len(ids), rules.max_new_tokens, max_length, window)
+    newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
+    stops = dict.fromkeys((prompt_format.end_id, tokenizer.eos_token_id, *newline))
+    lost = len(whole) - len(kept)
+    first = int(rules.stop_at_newline)
+    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), first, len(whole), lost, uses_chat)
+
+
+def _encode(text: str, prompt_format: PromptFormat) -> list[int]:
+    """With the special tokens this tokenizer adds; long texts are expected."""
+    return list(prompt_format.tokenizer(text, verbose=False)["input_ids"])
+
+
+def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:
+    """Text of tokens as the official scripts decode it: special tokens left out, nothing stripped."""
+    return str(prompt_format.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def _encode_chat(text: str, prompt_format: PromptFormat) -> list[int]:
+    template = prompt_format.template
+    system = [] if template.system is None else [{"role": "system", "content": template.system}]
+    rendered = prompt_format.tokenizer.apply_chat_template(
+        [*system, {"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, **template.options
+    )
+    return list(prompt_format.tokenizer.encode(str(rendered), add_special_tokens=False, verbose=False))
+
+
+def _check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:
+    if window is not None and num_ids + max_new_tokens > window:
+        excess = num_ids + max_new_tokens - window
+        raise ValueError(
+            f"expected a prompt and {max_new_tokens} new tokens to fit {window} positions, got a prompt of "
+            f"{num_ids} tokens; set max_length to {max_length - excess} or less"
+        )
+
+
+def check_template(template: str, where: str) -> str:
+    """The template, if `{context}` is in it and nothing but `{context}` and `{input}` is to be filled in.
+
+    Raises:
+        ValueError: it is not such a template.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{where}: expected a template with paired braces, got {template!r:.80} ({error})") from error
+    names = [name for _, name, _, _ in parts if name is not None]
+    plain = all(not spec and not conversion for _, _, spec, conversion in parts)
+    if not plain or "context" not in names or not set(names) <= {"context", "input"}:
+        found = ", ".join("{" + name + "}" for name in names) or "none"
+        raise ValueError(
+            f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {found}; use the official file"
+        )
+    return template

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluation.metrics import aggregate, score
+
+ROOT = Path(__file__).resolve().parents[3]
+# Neither package can be imported; English token metrics must not notice.
+WITHOUT_EXTRAS = """
+import sys
+sys.modules["jieba"] = sys.modules["rouge"] = None
+from evaluation.metrics import score
+assert score("longbench", "hotpotqa", "Oslo", ["oslo"]) == 1.0
+assert score("longbench", "lcc", "x", ["x"]) == 1.0
+assert score("lveval", "loogle_SD_mixup", "Oslo", ["oslo"], answer_keywords="oslo") == 1.0
+for benchmark, dataset in (("longbench", "samsum"), ("longbench", "dureader"), ("lveval", "cmrc_mixup")):
+    try:
+        score(benchmark, dataset, "x", ["x"])
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+
+
+def test_english_needs_no_extra_and_a_missing_one_is_named():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert ["'rouge'" in lines[0], "'jieba'" in lines[1], "'jieba'" in lines[2]] == [True] * 3
+    assert all("pip install 'lit_longpo[eval]'" in line for line in lines)
+
+
+def test_a_text_is_not_a_list_of_answers():
+    with pytest.raises(TypeError, match="pass answers="):
+        score("longbench", "hotpotqa", "x", "xyz")
+
+
+def test_unknown_benchmarks_are_refused():
+    with pytest.raises(ValueError, match="longbench, longbench_v2, lveval"):
+        score("longbench_v3", "hotpotqa", "x", ["x"])
+
+
+def test_files_must_be_complete():
+    with pytest.raises(ValueError, match="at least one prediction"):
+        aggregate("longbench", "hotpotqa", [], [])
+    with pytest.raises(ValueError, match="expected 2 answers"):
+        aggregate("longbench", "hotpotqa", ["x", "y"], [["x"]])
+    with pytest.raises(ValueError, match="belong to longbench_v2"):
+        aggregate("longbench", "hotpotqa", ["x"], [["x"]], difficulties=["easy"])

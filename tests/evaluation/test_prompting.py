@@ -1,0 +1,107 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.word_tokenizer import word_tokenizer
+
+from evaluation.prompting import Rules, build_prompt, check_template, decode
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+plain = PromptFormat(byte_tokenizer(), PromptTemplate())
+chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
+BOS, EOS, END = plain.tokenizer.convert_tokens_to_ids(["<bos>", "<eos>", "<end>"])
+
+
+def text_of(prompt):
+    return plain.tokenizer.decode(list(prompt.ids))
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=30, deadline=None)
+def test_what_fits_is_left_alone(text):
+    prompt = build_prompt(text, plain, Rules("longbench", 5), 500)
+    assert decode(prompt.ids, plain) == text
+    assert (prompt.num_lost, prompt.num_tokens, prompt.ids[0]) == (0, len(prompt.ids), BOS)
+
+
+def test_the_beginning_of_text_counts_and_the_middle_goes():
+    """Bytes 0-9 behind <bos>: 11 tokens, of which 6 stay, <bos> among them."""
+    prompt = build_prompt("0123456789", plain, Rules("longbench", 5), 6)
+    assert text_of(prompt) == "<bos>01789"
+    assert (prompt.num_tokens, prompt.num_lost) == (11, 5)
+
+
+@pytest.mark.parametrize(("style", "expected"), [("longbench", "<bos>01789"), ("longbench_v2", "<bos>016789")])
+def test_odd_lengths_differ_by_style(style, expected):
+    assert text_of(build_prompt("0123456789", plain, Rules(style, 5), 7)) == expected
+
+
+@pytest.mark.parametrize(("style", "kept"), [("longbench", "\ufffd\ufffdab"), ("longbench_v2", "\u4e2dab")])
+def test_longbench_decodes_the_halves_apart_and_v2_does_not(style, kept):
+    """<bos> E4 B8 | AD a b: the ends of two characters make one again only if they are decoded together."""
+    prompt = build_prompt("\u4e2d....\u4e2dab", plain, Rules(style, 5), 6)
+    assert decode(prompt.ids, plain) == kept
+    assert prompt.num_lost == 13 - 6
+    assert len(prompt.ids) == (9 if style == "longbench" else 6)  # replacement characters take three bytes each
+
+
+def test_the_chat_template_comes_after_truncation():
+    prompt = build_prompt("0123456789", chat, Rules("longbench", 5), 6)
+    assert text_of(prompt) == "<bos>[user]01789<end>[assistant]"
+    assert prompt.ids.count(BOS) == 1
+    assert prompt.uses_chat
+
+
+def test_a_system_message_comes_first():
+    brief = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate(system="Be brief."))
+    assert text_of(build_prompt("x", brief, Rules("longbench", 5), 6)).startswith("<bos>[system]Be brief.<end>[user]x")
+
+
+def test_tasks_may_go_without_the_chat_template():
+    prompt = build_prompt("0123", chat, Rules("longbench", 5, chat=False), 50)
+    assert text_of(prompt) == "<bos>0123"
+    assert not prompt.uses_chat
+    assert set(prompt.stop_ids) == {END, EOS}
+
+
+def test_a_newline_ends_the_answer_but_cannot_be_all_of_it():
+    prompt = build_prompt("x", plain, Rules("longbench", 5, stop_at_newline=True), 50)
+    newline = plain.tokenizer.encode("\n", add_special_tokens=False)
+    assert prompt.stop_ids == (EOS, *newline)
+    assert prompt.min_new_tokens == 1
+    assert build_prompt("x", plain, Rules("longbench", 5), 50).stop_ids == (EOS,)
+    blind = PromptFormat(word_tokenizer(), PromptTemplate())  # it has no token for a newline
+    assert build_prompt("word1", blind, Rules("longbench", 5, stop_at_newline=True), 50).stop_ids == (blind.end_id,)
+
+
+def test_room_for_the_answer_is_checked():
+    rules = Rules("longbench", 5)
+    assert len(build_prompt("0123456789", plain, rules, 6, window=11).ids) == 6
+    with pytest.raises(ValueError, match=r"prompt of 6 tokens; set max_length to 5 or less"):
+        build_prompt("0123456789", plain, rules, 6, window=10)
+    with pytest.raises(ValueError, match="at least 2 tokens"):
+        build_prompt("0123456789", plain, rules, 1)
+
+
+def test_responses_are_not_stripped():
+    assert decode(plain.tokenizer("\n x ")["input_ids"], plain) == "\n x "
+
+
+@pytest.mark.parametrize("template", ["{context}", "{context} {{literal}} {input}"])
+def test_templates_with_known_placeholders(template):
+    assert check_template(template, "file") == template
+
+
+@pytest.mark.parametrize("template", ["{input}", "{context} {other}", "{context!r}", "{context:>9}", "{context", "{}"])
+def test_other_templates_are_refused(template):
+    with pytest.raises(ValueError, match=r"^prompts:3: expected"):
+        check_template(template, "prompts:3")
+
+
+@given(st.text(alphabet="{}contexipu !:.[]", max_size=30))
+def test_templates_are_accepted_or_refused_but_never_fail_later(template):
+    try:
+        check_template(template, "file")
+    except ValueError:
+        return
+    assert "C" in template.format(context="C", input="I")
