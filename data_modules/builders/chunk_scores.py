@@ -3,7 +3,7 @@
 import importlib.util
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from data_modules.answers import CJK, STOPWORDS, normalise
@@ -41,7 +41,9 @@ class SpacyEntities(ChunkScorer):
     """
 
     model: str = "en_core_web_sm"
-    _pipeline: Any = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._pipeline: Any = None
 
     def score(self, chunk: str, question: str) -> int:
         """Different entities in both, compared without case.

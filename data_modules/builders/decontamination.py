@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_modules.answers import CJK, normalise
@@ -35,7 +35,9 @@ class Decontamination:
     n: int = 8
     max_share: float = 0.5
     min_answer_words: int = 8
-    _known: dict[str, set[Gram]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._known: dict[str, set[Gram]] = {}
 
     def content(self) -> str:
         """Hash of the files' bytes."""

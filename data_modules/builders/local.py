@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -57,9 +57,12 @@ class TransformersGenerator(Generator):
 
     max_batch_tokens: int = 16384
     device: str | None = None
-    _model: Any = field(init=False, repr=False, compare=False, default=None)
-    _policy: PolicyConfig = field(init=False, repr=False, compare=False, default_factory=PolicyConfig)
-    _formats: dict[str | None, PromptFormat] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Not fields: the command line would take fields for settings.
+        self._model: Any = None
+        self._policy = PolicyConfig()
+        self._formats: dict[str | None, PromptFormat] = {}
 
     def open(self, policy: PolicyConfig) -> str:
         """Load the policy; the identity is a hash of its weights and of its chat template's settings."""

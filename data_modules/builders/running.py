@@ -79,6 +79,11 @@ class Build:
         """Where the pairs go."""
         return self.output / "pairs.jsonl"
 
+    @property
+    def finished(self) -> bool:
+        """Whether a run has come to its end in `output`."""
+        return self.pairs_file.exists() and (self.output / "report.json").exists()
+
     def run(self) -> BuildReport:
         """Build, or continue; the pairs file is written when all records are done.
 

@@ -39,7 +39,9 @@ class ServerGenerator(Generator):
     timeout: float = field(default=600.0, metadata={"runtime": True})
     max_failures: int = field(default=16, metadata={"runtime": True})
     extra_body: dict[str, Any] = field(default_factory=dict)
-    _client: Any = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._client: Any = None
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""

@@ -60,7 +60,9 @@ class LogProbGap(Verifier):
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     min_gap: float = 0.0
-    _loaded: Any = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._loaded: Any = None
 
     def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
         """No request: the model runs here."""

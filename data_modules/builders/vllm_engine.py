@@ -19,8 +19,10 @@ class VLLMGenerator(Generator):
     """
 
     options: dict[str, Any] = field(default_factory=dict)
-    _engine: Any = field(init=False, repr=False, compare=False, default=None)
-    _chat: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._engine: Any = None
+        self._chat: dict[str, Any] = {}
 
     def open(self, policy: PolicyConfig) -> str:
         """Start the engine.
