@@ -48,9 +48,9 @@ class Chunking:
         """
         pieces = list(_pieces(text, self.max_tokens, count_tokens))
         sizes = [count_tokens(piece) for piece in pieces]
-        target = self.max_tokens
-        if self.balance and sizes:
-            target = -(-sum(sizes) // -(-sum(sizes) // self.max_tokens))
+        target, total = self.max_tokens, sum(sizes)
+        if self.balance and total:
+            target = -(-total // -(-total // self.max_tokens))  # both divisions round up
         return list(_join(pieces, sizes, target, self.max_tokens, count_tokens))
 
 

@@ -13,6 +13,8 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -44,6 +46,25 @@ class SeededNoise(LogitsProcessor):
         drawn = [torch.rand(scores.shape[-1], generator=own) for own in self.generators]
         uniform = torch.stack(drawn).clamp_(1e-20, 1 - 1e-7).to(scores.device)
         return scores.float() - torch.log(-torch.log(uniform))
+
+
+class StopTexts(StoppingCriteria):
+    """Ends a row whose answer holds a stop text (transformers' own criterion needs a byte-level vocabulary).
+
+    Args:
+        stop: the texts.
+        prompt_format: decodes.
+        width: tokens of the padded prompts.
+    """
+
+    def __init__(self, stop: Sequence[str], prompt_format: PromptFormat, width: int) -> None:
+        self.stop, self.format, self.width = stop, prompt_format, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+        """Rows that are done. Shape: (batch,)."""
+        texts = [self.format.decode(row) for row in input_ids[:, self.width :].tolist()]
+        done = [any(mark in text for mark in self.stop) for text in texts]
+        return torch.tensor(done, device=input_ids.device)
 
 
 @dataclass
@@ -98,10 +119,13 @@ class TransformersGenerator(Generator):
                 attention_mask=torch.tensor(mask, device=device),
                 generation_config=_settings(batch[0].decoding, end),
                 logits_processor=_processors(batch),
-                tokenizer=self._format(None).tokenizer,
+                stopping_criteria=StoppingCriteriaList(self._stops(batch[0].decoding, width)),
             )
         rows = zip(batch, prompts, out[:, width:].tolist(), strict=True)
         return [self._completion(request, len(prompt), row, end) for request, prompt, row in rows]
+
+    def _stops(self, decoding: Decoding, width: int) -> list[StoppingCriteria]:
+        return [StopTexts(decoding.stop, self._format(None), width)] if decoding.stop else []
 
     def _completion(self, request: Request, prompt_tokens: int, row: list[int], end: int) -> Completion:
         ids = row[: row.index(end)] if end in row else row
@@ -156,7 +180,6 @@ def _settings(decoding: Decoding, end: int) -> GenerationConfig:
         eos_token_id=end,
         pad_token_id=end,
         use_cache=True,
-        stop_strings=list(decoding.stop) or None,
     )
 
 

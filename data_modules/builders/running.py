@@ -271,7 +271,12 @@ def describe(value: Any) -> Any:
         return {str(name): describe(item) for name, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [describe(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    settings = {name: describe(item) for name, item in vars(value).items() if not name.startswith("_")}
+    return {"class": type(value).__name__} | settings  # somebody's own class
 
 
 def _plain(pair: PreferencePair) -> dict[str, Any]:
