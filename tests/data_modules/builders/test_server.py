@@ -83,9 +83,8 @@ def test_answers_of_a_real_server(server):
         assert reply.prompt_tokens == text_tokens().count("word0 word1 ? Answer : ")
     again = {reply.request: reply.text for reply in generator.answer([[request] for request in asked])}
     assert again == {name: reply.text for name, reply in replies.items()}  # greedy
-    sampled = list(generator.answer([[request] for request in requests(2, Decoding(0.9, 0.9, 4, ("word3",)))]))
+    sampled = list(generator.answer([[request] for request in requests(2, Decoding(0.9, 0.9, 4))]))
     assert [reply.error for reply in sampled] == ["", ""]
-    assert not any("word3" in reply.text for reply in sampled)
     generator.close()
 
 
