@@ -1,5 +1,6 @@
 """Where preference pairs come from."""
 
+from data_modules.documents import DocumentDataModule
 from data_modules.pairs import PairDataModule
 from data_modules.preference import PreferenceDataModule
 from data_modules.pretraining import WorldTextDataModule
@@ -7,6 +8,7 @@ from data_modules.qa import QADataModule
 from data_modules.synthetic import SyntheticDataModule, WorldHaystack
 
 __all__ = [
+    "DocumentDataModule",
     "PairDataModule",
     "PreferenceDataModule",
     "QADataModule",

@@ -31,13 +31,13 @@ _COMMON_WORDS = (
     "where how not no also both each other some such many most one first we you i if so although however "
     "because"
 )
-_STOPWORDS = _CONNECTORS | set(_COMMON_WORDS.split())
+STOPWORDS = _CONNECTORS | set(_COMMON_WORDS.split())
 _CALENDAR = (
     "january february march april may june july august september october november december "
     "monday tuesday wednesday thursday friday saturday sunday inc ltd"
 )
 _NOT_NAMES = set(_CALENDAR.split())
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _PHRASE_END = re.compile(r"[^\w\s'-]+")
 _CLAUSE_END = re.compile(
     r"[\s,.;:!?()\[\]\"\u00b7\u2018-\u201d\u3001\u3002\u3008-\u300f\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]+"
@@ -65,7 +65,7 @@ def mentions(text: str, answers: Iterable[str]) -> bool:
     for answer in map(normalise, answers):
         if not answer or answer in ("yes", "no"):
             continue
-        whole_word = len(answer) <= 3 and not _CJK.search(answer)
+        whole_word = len(answer) <= 3 and not CJK.search(answer)
         if f" {answer} " in f" {text} " if whole_word else answer in text:
             return True
     return False
@@ -112,7 +112,7 @@ def _is_wrong(candidate: str, gold: Sequence[str], question: str) -> bool:
 def _finders(answer: str) -> list[Callable[[Passage], Iterator[str]]]:
     """Where to look for something like `answer`: its own kind first, then whatever there is."""
     answer = answer.strip()
-    if _CJK.search(answer) and len(answer) > _MAX_WORDS:
+    if CJK.search(answer) and len(answer) > _MAX_WORDS:
         return [_clauses]
     kinds = [pattern for pattern in (_DATE, _YEAR, _NUMBER) if pattern.fullmatch(answer)]
     if any(mark.isdigit() for mark in answer):
@@ -121,7 +121,7 @@ def _finders(answer: str) -> list[Callable[[Passage], Iterator[str]]]:
         alike = re.compile(rf"(?<![\d,.]){same_words}(?!\d)")
         kinds += [alike, *((_DATE, _YEAR, _NUMBER) if kinds and kinds[0] is _DATE else (_NUMBER, _DATE))]
     found = [_matches(pattern) for pattern in kinds]
-    if _CJK.search(answer):
+    if CJK.search(answer):
         return [*found, _clauses]
     return [*found, _names if answer[:1].isupper() or found else _phrases_like(answer), _names, _clauses]
 
@@ -177,9 +177,9 @@ def _clauses(passage: Passage) -> Iterator[str]:
 
 def _trimmed(words: list[str]) -> str:
     """The words without stop words at either end."""
-    while words and words[0].casefold() in _STOPWORDS:
+    while words and words[0].casefold() in STOPWORDS:
         words = words[1:]
-    while words and words[-1].casefold() in _STOPWORDS:
+    while words and words[-1].casefold() in STOPWORDS:
         words = words[:-1]
     return " ".join(words)
 
@@ -195,6 +195,6 @@ def _distance(candidate: str, answer: str) -> tuple[int, int]:
 
 def _length_gap(candidate: str, answer: str) -> int:
     """Difference in words; in characters for text without spaces."""
-    if _CJK.search(answer):
+    if CJK.search(answer):
         return abs(len(candidate) - len(answer))
     return abs(len(candidate.split()) - len(answer.split()))

@@ -1,10 +1,11 @@
 """Preference pairs that exist already: JSONL or parquet files, or a data set by name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from data_modules.pairs import PairDataModule
 from data_modules.records import PreferencePair
-from data_modules.sources import hold_out, load_pairs
+from data_modules.sources import Keep, hold_out, keep_verified, load_pairs
 
 
 class PreferenceDataModule(PairDataModule):
@@ -21,6 +22,8 @@ class PreferenceDataModule(PairDataModule):
         val_fraction: share of the training pairs that is held out when there is neither; 0 for none.
         test_path: test pairs, in the same forms.
         test_split: split of the data set to test on.
+        keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
+            answer was found better) or "verified" (only those whose chosen answer was).
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 
@@ -33,12 +36,14 @@ class PreferenceDataModule(PairDataModule):
         val_fraction: float = 0.05,
         test_path: str | None = None,
         test_split: str | None = None,
+        keep: Keep = "all",
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
         self.path, self.split = path, split
         self.val_path, self.val_split, self.val_fraction = val_path, val_split, val_fraction
         self.test_path, self.test_split = test_path, test_split
+        self.keep = keep
 
     def pairs(self, split: str) -> list[PreferencePair]:
         """Pairs of one split, in file order."""
@@ -47,7 +52,8 @@ class PreferenceDataModule(PairDataModule):
         own = self._own_split("val", self.val_path, self.val_split)
         if split == "val" and own is not None:
             return own
-        pairs = load_pairs(self.path, self.split, "data.init_args.path")
+        pairs: Sequence[PreferencePair] = load_pairs(self.path, self.split, "data.init_args.path")
+        pairs = keep_verified(pairs, self.keep, "data.init_args.keep")
         kept, held = hold_out(pairs, 0.0 if own is not None else self.val_fraction, self.seed)
         return kept if split == "train" else held
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from data_modules.builders.on_the_fly import OnTheFly
+from data_modules.builders.sources import QAFiles
 from data_modules.pairs import PairDataModule
 from data_modules.qa_formats import Format, read_corpus, read_qa
 from data_modules.qa_pairs import BuildReport, PairRecipe, build_pairs
@@ -35,6 +37,8 @@ class QADataModule(PairDataModule):
         val_path: validation questions; `None` holds out `val_fraction` of `path`.
         val_fraction: share of the training questions that is held out without `val_path`; 0 for none.
         test_path: test questions.
+        build: let a model write the answers (`SoLoPORecipe`, `LOGORecipe`); `None` takes gold and wrong
+            answers from the records. It has its own budgets; those above are then unused.
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 
@@ -50,6 +54,7 @@ class QADataModule(PairDataModule):
         val_path: str | None = None,
         val_fraction: float = 0.05,
         test_path: str | None = None,
+        build: OnTheFly | None = None,
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
@@ -57,6 +62,7 @@ class QADataModule(PairDataModule):
         self.short_tokens, self.long_tokens = short_tokens, long_tokens
         self.short_distractors, self.on_unbuildable = short_distractors, on_unbuildable
         self.val_path, self.val_fraction, self.test_path = val_path, val_fraction, test_path
+        self.build = build
         self.built: dict[str, BuildReport] = {}
         self._token_counts: dict[str, int] = {}
 
@@ -64,8 +70,31 @@ class QADataModule(PairDataModule):
         """Adds what was built from the records."""
         return {**super().reports(), "built": {name: asdict(report) for name, report in self.built.items()}}
 
-    def pairs(self, split: str) -> list[PreferencePair]:
+    def prepare_data(self) -> None:
+        """Let the model write answers that are not in the cache; Lightning calls it on one process."""
+        if self.build is not None:
+            for path in filter(None, (self.path, self.val_path, self.test_path)):
+                self.build.prepare(self._source(path))
+
+    def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs built from one split's questions, in file order; the same for the same seed."""
+        return self._from_records(split) if self.build is None else self._from_model(split, self.build)
+
+    def _from_model(self, split: str, build: OnTheFly) -> Sequence[PreferencePair]:
+        own = {"val": self.val_path, "test": self.test_path}.get(split)
+        if own is not None:
+            return build.pairs(self._source(own))
+        if split == "test":
+            return []
+        kept, held = hold_out(
+            build.pairs(self._source(self.path)), 0.0 if self.val_path else self.val_fraction, self.seed
+        )
+        return kept if split == "train" else held
+
+    def _source(self, path: str) -> QAFiles:
+        return QAFiles((path,), self.format, () if self.corpus is None else (self.corpus,))
+
+    def _from_records(self, split: str) -> list[PreferencePair]:
         records, pool = self._questions(split)
         recipe = PairRecipe(
             self.short_tokens,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from data_modules.answers import mentions, wrong_answers
-from data_modules.contexts import BudgetError, CountTokens, build_context
+from data_modules.contexts import BudgetError, Context, CountTokens, build_context
 from data_modules.records import Passage, PreferencePair, QARecord
 
 _FULL = 0.9  # a long context below this share of its budget counts as underfilled
@@ -66,6 +66,40 @@ class BuildReport:
         return [f"{counts}, {self.underfilled} with an underfilled long context", *reasons]
 
 
+def build_contexts(
+    record: QARecord,
+    pool: Sequence[Passage],
+    recipe: PairRecipe,
+    count_tokens: CountTokens,
+    rng: random.Random,
+) -> tuple[Context, Context]:
+    """Short and long context of a question.
+
+    Args:
+        record: question, answers and passages.
+        pool: further distractors.
+        recipe: budgets.
+        count_tokens: tokens of a text.
+        rng: decides which distractors are taken and the order of the passages.
+
+    Raises:
+        UnbuildableError: the record has no question or no answer, or its passages are too long.
+    """
+    if not record.question.strip():
+        raise UnbuildableError("the question is empty")
+    if not record.answers:
+        raise UnbuildableError("the passages do not answer the question")
+    supporting = [passage for passage in record.passages if passage.supporting]
+    distractors = _distractors(record, pool, rng)
+    try:
+        short = build_context(supporting, distractors, recipe.short_tokens, count_tokens, rng, recipe.short_distractors)
+        candidates = chain(short.distractors, _distractors(record, pool, rng, without=short.distractors))
+        long = build_context(supporting, candidates, recipe.long_tokens, count_tokens, rng)
+    except BudgetError as error:
+        raise UnbuildableError("the supporting passages alone exceed `data.init_args.short_tokens`") from error
+    return short, long
+
+
 def build_pair(
     record: QARecord, pool: Sequence[Passage], recipe: PairRecipe, count_tokens: CountTokens
 ) -> PreferencePair:
@@ -83,19 +117,8 @@ def build_pair(
     Raises:
         UnbuildableError: no pair can be made of this record.
     """
-    if not record.question.strip():
-        raise UnbuildableError("the question is empty")
-    if not record.answers:
-        raise UnbuildableError("the passages do not answer the question")
     rng = random.Random(f"{recipe.seed}/{record.id}")
-    supporting = [passage for passage in record.passages if passage.supporting]
-    distractors = _distractors(record, pool, rng)
-    try:
-        short = build_context(supporting, distractors, recipe.short_tokens, count_tokens, rng, recipe.short_distractors)
-        candidates = chain(short.distractors, _distractors(record, pool, rng, without=short.distractors))
-        long = build_context(supporting, candidates, recipe.long_tokens, count_tokens, rng)
-    except BudgetError as error:
-        raise UnbuildableError("the supporting passages alone exceed `data.init_args.short_tokens`") from error
+    short, long = build_contexts(record, pool, recipe, count_tokens, rng)
     rejected = wrong_answers(record.question, record.answers, long.distractors, recipe.num_rejected, rng)
     if len(rejected) < recipe.num_rejected:
         raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the distractors")

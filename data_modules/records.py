@@ -63,6 +63,8 @@ class PreferencePair:
         turns: later questions about `long_context`. In the long context they follow the first answer,
             chosen after chosen and rejected after rejected; in short contexts each stands alone, and
             their log-probabilities are added.
+        verified: whether verifiers found chosen better than rejected; `None` if nobody looked, or
+            they could not tell.
     """
 
     id: str
@@ -74,6 +76,7 @@ class PreferencePair:
     answers: tuple[str, ...] = ()
     supporting: tuple[tuple[int, int], ...] = field(default=())
     turns: tuple[Turn, ...] = ()
+    verified: bool | None = None
 
 
 _NAMES = tuple(item.name for item in fields(PreferencePair))
@@ -163,7 +166,10 @@ def parse_pair(value: object, where: str) -> PreferencePair:
     answers = check_texts(value.get("answers", []), "answers", where)
     spans = _spans(value.get("supporting", []), len(texts["long_context"]), where)
     turns = _turns(value.get("turns", []), len(rejected), where)
-    return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans, turns=turns)
+    verified = value.get("verified")
+    if verified is not None and not isinstance(verified, bool):
+        raise RecordError.at(where, "field 'verified'", "true, false or null", verified)
+    return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans, turns=turns, verified=verified)
 
 
 def read_pairs(path: str | Path) -> list[PreferencePair]:

@@ -1,16 +1,20 @@
 """Where pairs are read from: JSONL and parquet files, `datasets` names; and how a split is held out."""
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import datasets
 import pyarrow.parquet
 
 from data_modules.records import PreferencePair, collect_pairs, read_pairs
 
+log = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
+Keep = Literal["all", "not_worse", "verified"]
 
 _SUFFIXES = (".jsonl", ".parquet")
 
@@ -59,6 +63,30 @@ def load_pairs(source: str, split: str, argument: str) -> list[PreferencePair]:
             f"{source!r}, which could not be loaded ({type(error).__name__}: {error}); set `{argument}`"
         ) from error
     return collect_pairs((f"{source} [{split}]: row {n}", _plain(row)) for n, row in enumerate(table, 1))
+
+
+def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) -> Sequence[PreferencePair]:
+    """Pairs that the verifiers' label lets pass; how many it does not is logged.
+
+    Args:
+        pairs: with or without labels.
+        keep: "all"; "not_worse", without those whose rejected answer was found better; "verified", only
+            those whose chosen answer was.
+        argument: name of the setting, for the error.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    allowed = {"all": (True, None, False), "not_worse": (True, None), "verified": (True,)}[keep]
+    kept = [pair for pair in pairs if pair.verified in allowed]
+    if pairs and not kept:
+        raise ValueError(
+            f"expected pairs that pass `{argument}: {keep}`, got none of {len(pairs)}; set it to `all`, or label the "
+            "pairs with `verifiers` when they are built"
+        )
+    if len(kept) < len(pairs):
+        log.warning("%d of %d pairs left out by `%s: %s`", len(pairs) - len(kept), len(pairs), argument, keep)
+    return kept
 
 
 def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:

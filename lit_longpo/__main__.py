@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import data_modules
 import evaluation
+from data_modules.builders.command import build
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
@@ -21,7 +22,12 @@ def _lightning() -> None:
     LongPOCLI()
 
 
-COMMANDS: dict[str, Callable[[], None]] = {"fit": _lightning, "validate": _lightning, "test": _lightning}
+COMMANDS: dict[str, Callable[[], None]] = {
+    "fit": _lightning,
+    "validate": _lightning,
+    "test": _lightning,
+    "build": build,
+}
 
 
 def main() -> None:

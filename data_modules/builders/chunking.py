@@ -1,0 +1,85 @@
+"""Cutting a document into chunks at its own borders. Pure; joined, the chunks are the document again."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+CountTokens = Callable[[str], int]
+
+# A line that opens a section: Markdown, LaTeX, or a numbered chapter of a book.
+_HEADING = re.compile(r"#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chapter|BOOK|PART|ADVENTURE)\s+[IVXLC\d]+")
+# Borders from coarse to fine; each match belongs to what precedes it.
+_BORDERS = (
+    re.compile(r"\n[^\S\n]*\n\s*"),
+    re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"'\u201d\u2019)]*\s+|(?<=[\u3002\uff01\uff1f])"),
+    re.compile(r"\s+"),
+)
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How long chunks are.
+
+    Args:
+        max_tokens: tokens of a chunk at most.
+        balance: spread the document evenly, so that no small remainder is left at its end.
+    """
+
+    max_tokens: int = 512
+    balance: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"expected `max_tokens` of at least 1, got {self.max_tokens}; 512 is LOGO's")
+
+    def split(self, text: str, count_tokens: CountTokens) -> list[str]:
+        """Consecutive pieces of `text`, at paragraph borders where they fit, finer ones where not.
+
+        Sections start a new chunk once the chunk before is half full. A single word longer than
+        `max_tokens` is cut between characters; one character is never cut.
+
+        Args:
+            text: the document.
+            count_tokens: tokens of a text.
+
+        Returns:
+            Chunks of at most `max_tokens` tokens (or one character); joined they are `text`.
+        """
+        pieces = list(_pieces(text, self.max_tokens, count_tokens))
+        sizes = [count_tokens(piece) for piece in pieces]
+        target, total = self.max_tokens, sum(sizes)
+        if self.balance and total:
+            target = -(-total // -(-total // self.max_tokens))  # both divisions round up
+        return list(_join(pieces, sizes, target, self.max_tokens, count_tokens))
+
+
+def _pieces(text: str, budget: int, count: CountTokens, level: int = 0) -> Iterator[str]:
+    """The finest needed cuts: a piece is cut further only if it alone is too long."""
+    for part in _cut(text, level):
+        if len(part) == 1 or count(part) <= budget:
+            yield part
+        else:
+            yield from _pieces(part, budget, count, level + 1)
+
+
+def _cut(text: str, level: int) -> list[str]:
+    if level >= len(_BORDERS):
+        half = -(-len(text) // 2)
+        return [text[:half], text[half:]]
+    marks = sorted({0, *(match.end() for match in _BORDERS[level].finditer(text)), len(text)})
+    return [text[start:end] for start, end in pairwise(marks)]
+
+
+def _join(pieces: Sequence[str], sizes: Sequence[int], target: int, budget: int, count: CountTokens) -> Iterator[str]:
+    """Neighbouring pieces together until the target is reached, never beyond the budget."""
+    chunk, filled = "", 0
+    for piece, size in zip(pieces, sizes, strict=True):
+        heading = bool(_HEADING.match(piece)) and filled * 2 >= target
+        # The middle of a piece decides on which side of the target it lies.
+        if chunk and (heading or filled + size / 2 > target or count(chunk + piece) > budget):
+            yield chunk
+            chunk, filled = "", 0
+        chunk, filled = chunk + piece, filled + size
+    if chunk:
+        yield chunk

@@ -1,0 +1,62 @@
+"""`python -m lit_longpo build`: a build from YAML."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_modules.builders.decontamination import Decontamination
+from data_modules.builders.generators import Generator
+from data_modules.builders.recipes import Recipe
+from data_modules.builders.rehearsal import rehearse
+from data_modules.builders.running import Build
+from data_modules.builders.sources import Source
+from data_modules.builders.verifying import Verifier
+from lit_longpo.cli import Parser
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.suggestions import with_suggestion
+
+
+class BuildParser(Parser):
+    """Errors end with what to type instead."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Print what is wrong, without the pages of usage; exit with status 2."""
+        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo build --help\n")
+
+
+def build_parser() -> BuildParser:
+    """Top-level keys: `source`, `recipe`, `generator`, `policy`, and what `Build` takes beside."""
+    parser = BuildParser(prog="python -m lit_longpo build", description="Preference pairs from raw text.")
+    parser.add_argument("--config", action="config", help="YAML file; a later one wins")
+    parser.add_subclass_arguments(Source, "source")
+    parser.add_subclass_arguments(Recipe, "recipe")
+    parser.add_subclass_arguments(Generator, "generator")
+    parser.add_class_arguments(PolicyConfig, "policy")
+    parser.add_argument("--verifiers", type=list[Verifier], default=[], enable_path=True, help="label every pair")
+    parser.add_argument("--decontamination", type=Decontamination | None, default=None, help="evaluation files")
+    parser.add_argument("--output", type=str, required=True, help="folder of pairs.jsonl, report.md and the answers")
+    parser.add_argument("--seed", type=int, default=0, help="of everything drawn")
+    parser.add_argument("--window", type=int, default=16, help="records under way at a time")
+    parser.add_argument("--limit", type=int | None, default=None, help="at most this many records")
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show three prompts and the cost")
+    return parser
+
+
+def parse_build(arguments: list[str]) -> tuple[Build, bool]:
+    """The build that the arguments describe, and whether it is a dry run."""
+    parser = build_parser()
+    values: Any = parser.instantiate_classes(parser.parse_args(arguments))
+    dry_run = values.dry_run
+    names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window", "limit", "policy")
+    return Build(**{name: values[name] for name in names}, output=Path(values.output)), dry_run
+
+
+def build() -> None:
+    """Build pairs as the command line says."""
+    arguments = sys.argv[1:]
+    arguments.remove("build")
+    made, dry_run = parse_build(arguments)
+    if dry_run:
+        sys.stdout.write(rehearse(made) + "\n")
+        return
+    made.run()

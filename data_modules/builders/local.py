@@ -1,0 +1,193 @@
+"""Answers from a transformers model in this process."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from data_modules.builders.generators import Generator
+from data_modules.builders.requests import Completion, Decoding, Request
+from lit_longpo.engine import generation_mode
+from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
+from lit_longpo.policy.fingerprint import model_fingerprint
+
+log = logging.getLogger(__name__)
+
+
+class SeededNoise(LogitsProcessor):
+    """Turns the likeliest token into a sample: argmax of log-probabilities plus Gumbel noise.
+
+    Every row draws from a generator of its own, so that a record's sample depends on its seed and not on
+    which records share its batch.
+
+    Args:
+        seeds: one for each row.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores plus noise. Shape: (batch, vocabulary)."""
+        drawn = [torch.rand(scores.shape[-1], generator=own) for own in self.generators]
+        uniform = torch.stack(drawn).clamp_(1e-20, 1 - 1e-7).to(scores.device)
+        return scores.float() - torch.log(-torch.log(uniform))
+
+
+class StopTexts(StoppingCriteria):
+    """Ends a row whose answer holds a stop text (transformers' own criterion needs a byte-level vocabulary).
+
+    Args:
+        stop: the texts.
+        prompt_format: decodes.
+        width: tokens of the padded prompts.
+    """
+
+    def __init__(self, stop: Sequence[str], prompt_format: PromptFormat, width: int) -> None:
+        self.stop, self.format, self.width = stop, prompt_format, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+        """Rows that are done. Shape: (batch,)."""
+        texts = [self.format.decode(row) for row in input_ids[:, self.width :].tolist()]
+        done = [any(mark in text for mark in self.stop) for text in texts]
+        return torch.tensor(done, device=input_ids.device)
+
+
+@dataclass
+class TransformersGenerator(Generator):
+    """The policy itself, in batches of similar length with a key-value cache.
+
+    Args:
+        max_batch_tokens: padded tokens of one batch, answers included; one prompt may exceed it.
+        device: where the model runs; `None` takes a GPU if there is one.
+    """
+
+    max_batch_tokens: int = 16384
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        # Not fields: the command line would take fields for settings.
+        self._model: Any = None
+        self._policy = PolicyConfig()
+        self._formats: dict[str | None, PromptFormat] = {}
+
+    def open(self, policy: PolicyConfig) -> str:
+        """Load the policy; the identity is a hash of its weights and of its chat template's settings."""
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model: Any = policy.load_base()
+        self._policy, self._model = policy, model.to(device).eval()
+        template = policy.template
+        return f"transformers:{model_fingerprint(self._model)}:{template.chat}:{template.options}"
+
+    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """Neighbours in length with the same decoding: floating point depends on who shares a batch."""
+        made: list[list[Request]] = []
+        for decoding in dict.fromkeys(request.decoding for request in requests):
+            alike = [request for request in requests if request.decoding == decoding]
+            lengths = {id(request): len(self._encode(request)) for request in alike}
+            made += _packed(sorted(alike, key=lambda request: lengths[id(request)]), lengths, self.max_batch_tokens)
+        return made
+
+    def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
+        """One batch after the other."""
+        for batch in batches:
+            yield from self._answer(batch)
+
+    def _answer(self, batch: Sequence[Request]) -> list[Completion]:
+        prompts = [self._encode(request) for request in batch]
+        end, width = self._format(None).end_id, max(map(len, prompts))
+        padded = [[end] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        device = self._model.device
+        with generation_mode(self._model), _no_settings(self._model):
+            out = self._model.generate(
+                input_ids=torch.tensor(padded, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=_settings(batch[0].decoding, end),
+                logits_processor=_processors(batch),
+                stopping_criteria=StoppingCriteriaList(self._stops(batch[0].decoding, width)),
+            )
+        rows = zip(batch, prompts, out[:, width:].tolist(), strict=True)
+        return [self._completion(request, len(prompt), row, end) for request, prompt, row in rows]
+
+    def _stops(self, decoding: Decoding, width: int) -> list[StoppingCriteria]:
+        return [StopTexts(decoding.stop, self._format(None), width)] if decoding.stop else []
+
+    def _completion(self, request: Request, prompt_tokens: int, row: list[int], end: int) -> Completion:
+        ids = row[: row.index(end)] if end in row else row
+        text = self._format(None).decode(ids)
+        kept = until_stop(text, request.decoding.stop)
+        finished = end in row or kept != text or len(row) < request.decoding.max_new_tokens
+        return Completion(request.id, kept, finished, prompt_tokens, len(ids))
+
+    def _encode(self, request: Request) -> tuple[int, ...]:
+        return self._format(request.system).encode_prompt("", request.text).ids
+
+    def _format(self, system: str | None) -> PromptFormat:
+        if system not in self._formats:
+            own = self._policy.template
+            template = PromptTemplate("{context}{question}", system or own.system, own.chat, own.options)
+            with_template = PolicyConfig(**{**vars(self._policy), "template": template})
+            self._formats[system] = with_template.prompt_format()
+        return self._formats[system]
+
+
+@contextmanager
+def _no_settings(model: PreTrainedModel) -> Iterator[None]:
+    """`generate` fills what is left open from the model's own settings, so they are taken away meanwhile."""
+    settings = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = settings
+
+
+def until_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the stop texts."""
+    ends = [text.index(mark) for mark in stop if mark in text]
+    return text[: min(ends)].strip() if ends else text.strip()
+
+
+def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) -> list[list[Request]]:
+    batches: list[list[Request]] = []
+    for request in ordered:
+        row = lengths[id(request)] + request.decoding.max_new_tokens
+        if not batches or (len(batches[-1]) + 1) * row > budget:
+            batches.append([])
+        batches[-1].append(request)
+    return batches
+
+
+def _settings(decoding: Decoding, end: int) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=False,  # sampling is greedy decoding of noisy scores, see SeededNoise
+        eos_token_id=end,
+        pad_token_id=end,
+        use_cache=True,
+    )
+
+
+def _processors(batch: Sequence[Request]) -> LogitsProcessorList:
+    decoding = batch[0].decoding
+    if not decoding.temperature:
+        return LogitsProcessorList()
+    steps: list[Any] = [TemperatureLogitsWarper(decoding.temperature)]
+    if decoding.top_p < 1:
+        steps.append(TopPLogitsWarper(decoding.top_p))
+    return LogitsProcessorList([*steps, SeededNoise([request.seed for request in batch])])

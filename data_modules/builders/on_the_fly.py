@@ -1,0 +1,72 @@
+"""Pairs built when `fit` needs them, by the code of `python -m lit_longpo build`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_modules.builders.decontamination import Decontamination
+from data_modules.builders.generators import Generator
+from data_modules.builders.local import TransformersGenerator
+from data_modules.builders.recipes import Recipe
+from data_modules.builders.requests import digest
+from data_modules.builders.running import Build
+from data_modules.builders.sources import Source
+from data_modules.builders.verifying import Verifier
+from data_modules.records import PreferencePair, read_pairs
+from data_modules.sources import Keep, keep_verified
+from lit_longpo.policy import PolicyConfig
+
+
+@dataclass
+class OnTheFly:
+    """How a data module builds its pairs. Built once; later runs with the same settings and files read them.
+
+    Args:
+        recipe: SoLoPORecipe, LongPORecipe or LOGORecipe with its settings.
+        generator: who answers; `None` is `TransformersGenerator`, the policy itself.
+        policy: the model that answers and whose tokenizer measures; state it as in the `policy` section.
+        verifiers: label every pair.
+        decontamination: evaluation files that no pair may overlap with.
+        keep: pairs to train on by their label: "all", "not_worse" (without those found worse) or "verified".
+        cache: folder of the builds, each in a folder named by its content.
+        seed: of everything drawn.
+        window: records under way at a time.
+    """
+
+    recipe: Recipe
+    generator: Generator | None = None
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    verifiers: list[Verifier] = field(default_factory=list)
+    decontamination: Decontamination | None = None
+    keep: Keep = "all"
+    cache: str = "runs/built"
+    seed: int = 0
+    window: int = 16
+
+    def prepare(self, source: Source) -> None:
+        """Build if that was not done before; call it on one process only."""
+        build = self._build(source)
+        if not build.finished:
+            build.run()
+
+    def pairs(self, source: Source) -> Sequence[PreferencePair]:
+        """The pairs that `prepare` built, without those that `keep` leaves out."""
+        build = self._build(source)
+        if not build.finished:  # called without a trainer
+            build.run()
+        return keep_verified(read_pairs(build.pairs_file), self.keep, "data.init_args.build.keep")
+
+    def _build(self, source: Source) -> Build:
+        build = Build(
+            source,
+            self.recipe,
+            self.generator or TransformersGenerator(),
+            self.policy,
+            Path(self.cache),
+            self.verifiers,
+            self.decontamination,
+            self.seed,
+            self.window,
+        )
+        build.output = Path(self.cache) / digest([build.settings(), str(self.policy)])
+        return build

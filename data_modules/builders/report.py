@@ -1,0 +1,157 @@
+"""What became of every record: counts that add up, and what the pairs look like; JSON and Markdown."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from data_modules.builders.verifying import turns_of, wilson
+from data_modules.records import PreferencePair
+
+Status = Literal["pair", "filtered", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record.
+
+    Args:
+        id: of the record.
+        status: a pair was made, there was none to make (filtered), or something went wrong (failed).
+        reason: of filtered and failed records.
+        pair: the pair.
+        counts: what happened to candidates on the way.
+        verdicts: what each verifier said.
+    """
+
+    id: str
+    status: Status
+    reason: str = ""
+    pair: PreferencePair | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    verdicts: tuple[tuple[str, bool | None], ...] = ()
+
+
+@dataclass
+class BuildReport:
+    """Sums over outcomes.
+
+    Args:
+        records: input records, bad ones included.
+        statuses: pair, filtered and failed; together `records`.
+        reasons: of filtered records.
+        errors: record -> what went wrong, of failed records.
+        candidates: what happened to candidates on the way to pairs.
+        verdicts: verifier -> counts of better, worse and undecided.
+        lengths: what -> tokens, one number for each text.
+        ratios: tokens of short by tokens of long context, one for each turn.
+        depths: middle of every supporting span, 0 for the start of the long context, 1 for its end.
+        usage: requests, prompt tokens and new tokens of this build's answers.
+    """
+
+    records: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, str] = field(default_factory=dict)
+    candidates: Counter[str] = field(default_factory=Counter)
+    verdicts: dict[str, Counter[str]] = field(default_factory=dict)
+    lengths: dict[str, list[int]] = field(default_factory=dict)
+    ratios: list[float] = field(default_factory=list)
+    depths: list[float] = field(default_factory=list)
+    usage: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome, count_tokens: Callable[[str], int]) -> None:
+        """Count one record in."""
+        self.records += 1
+        self.statuses[outcome.status] += 1
+        self.candidates.update(outcome.counts)
+        if outcome.status == "filtered":
+            self.reasons[outcome.reason] += 1
+        if outcome.status == "failed":
+            self.errors[outcome.id] = outcome.reason
+        for name, verdict in outcome.verdicts:
+            self.verdicts.setdefault(name, Counter())[_VERDICTS[verdict]] += 1
+        if outcome.pair is not None:
+            self._measure(outcome.pair, count_tokens)
+
+    def _measure(self, pair: PreferencePair, count: Callable[[str], int]) -> None:
+        long = count(pair.long_context)
+        self._length("long context", [long])
+        for turn in turns_of(pair):
+            short = count(turn.short_context)
+            self.ratios.append(short / max(1, long))
+            self._length("short context", [short])
+            self._length("chosen", [count(turn.chosen)])
+            self._length("rejected", map(count, turn.rejected))
+        self._length("turns", [1 + len(pair.turns)])
+        size = max(1, len(pair.long_context))
+        self.depths += [(start + end) / 2 / size for start, end in pair.supporting]
+
+    def _length(self, name: str, values: Iterable[int]) -> None:
+        self.lengths.setdefault(name, []).extend(values)
+
+    def flip_rate(self, verifier: str) -> tuple[float, float, float]:
+        """Share of decided pairs whose rejected answer is better, and its 95 % confidence interval."""
+        counts = self.verdicts[verifier]
+        decided = counts["better"] + counts["worse"]
+        return (counts["worse"] / decided if decided else 0.0, *wilson(counts["worse"], decided))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with flip rates."""
+        flips = {name: dict(zip(("rate", "low", "high"), self.flip_rate(name), strict=True)) for name in self.verdicts}
+        return {**vars(self), "flip_rate": flips}
+
+    def as_markdown(self) -> str:
+        """For people."""
+        lines = ["# Build report", "", f"{self.records} records: {_counts(self.statuses)}.", ""]
+        lines += _table("Filtered", self.reasons) + _table("Candidates on the way", self.candidates)
+        lines += _table("Failed", Counter(self.errors.values())) + self._verdict_lines()
+        for name, values in self.lengths.items():
+            lines += _histogram(f"Tokens: {name}" if name != "turns" else "Turns of a pair", values)
+        if self.ratios:
+            lines += [f"Short context by long context: {sum(self.ratios) / len(self.ratios):.3f} on average.", ""]
+        if self.depths:
+            tenths = Counter(min(9, int(depth * 10)) for depth in self.depths)
+            lines += ["## Where supporting text lies in the long context", "", "| depth | spans |", "| --- | --- |"]
+            lines += [f"| {tenth * 10}-{tenth * 10 + 10} % | {tenths[tenth]} |" for tenth in range(10)] + [""]
+        return "\n".join([*lines, f"Answers: {_counts(self.usage)}.", ""])
+
+    def write(self, folder: Path) -> None:
+        """`report.json` and `report.md`."""
+        (folder / "report.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        (folder / "report.md").write_text(self.as_markdown(), encoding="utf-8")
+
+    def _verdict_lines(self) -> list[str]:
+        if not self.verdicts:
+            return []
+        lines = ["## Is chosen better than rejected?", ""]
+        lines += ["| verifier | better | worse | undecided | flip rate | 95 % interval |"]
+        lines += ["| --- | --- | --- | --- | --- | --- |"]
+        for name, counts in self.verdicts.items():
+            rate, low, high = self.flip_rate(name)
+            cells = [name, *(str(counts[verdict]) for verdict in _VERDICTS.values())]
+            lines.append(f"| {' | '.join(cells)} | {rate:.1%} | {low:.1%} - {high:.1%} |")
+        return [*lines, ""]
+
+
+_VERDICTS = {True: "better", False: "worse", None: "undecided"}
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counter.most_common() if count) or "none"
+
+
+def _table(title: str, counter: Counter[str]) -> list[str]:
+    rows = [f"| {name.replace('|', '/')} | {count} |" for name, count in counter.most_common() if count]
+    return [f"## {title}", "", "| reason | count |", "| --- | --- |", *rows, ""] if rows else []
+
+
+def _histogram(title: str, values: list[int]) -> list[str]:
+    """Counts by doubling ranges, and the extremes."""
+    ordered = sorted(values)
+    buckets = Counter(value.bit_length() for value in values)
+    summary = f"shortest {ordered[0]:,}, median {ordered[len(ordered) // 2]:,}, longest {ordered[-1]:,}"
+    rows = [f"| {(1 << size) >> 1:,} - {(1 << size) - 1:,} | {buckets[size]} |" for size in sorted(buckets)]
+    return [f"## {title}", "", f"{summary.capitalize()}.", "", "| range | texts |", "| --- | --- |", *rows, ""]

@@ -1,0 +1,136 @@
+"""What a generator is asked and what it answers: prompts from templates, decoding settings, content keys."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is decoded; nothing else (no model default) has a say.
+
+    Args:
+        temperature: 0 takes the likeliest token each time (greedy).
+        top_p: sample from the smallest set of tokens with this probability.
+        max_new_tokens: tokens of an answer at most.
+        stop: texts that end an answer and are left out of it.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 128
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                "expected temperature >= 0, 0 < top_p <= 1 and max_new_tokens >= 1, got "
+                f"{self.temperature}, {self.top_p} and {self.max_new_tokens}; 0, 1 and 128 are greedy"
+            )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt template; every placeholder is filled and no field is dropped.
+
+    Args:
+        user: the user's text with `{placeholders}`.
+        system: system message; needs a model with a chat template.
+    """
+
+    user: str
+    system: str | None = None
+
+    def check(self, argument: str, expected: set[str]) -> None:
+        """Refuse a template whose placeholders are not exactly the expected ones.
+
+        Raises:
+            ValueError: naming the setting, the placeholders expected and those found.
+        """
+        found = set(_PLACEHOLDER.findall(self.user))
+        if found != expected:
+            raise ValueError(
+                f"expected the placeholders {_braced(expected)} in `{argument}.user`, got {_braced(found) or 'none'}; "
+                f"change the template {self.user!r}"
+            )
+
+    def render(self, **fields: str) -> tuple[str, str, str]:
+        """The user's text as what stands before the context, the context, and what follows.
+
+        Values are put in as they are: braces inside them mean nothing.
+
+        Raises:
+            ValueError: a placeholder without a field, or a field without a placeholder.
+        """
+        self.check("prompt", set(fields))
+        before, marker, after = self.user.partition("{context}")
+        texts = [_PLACEHOLDER.sub(lambda match: fields[match.group(1)], part) for part in (before, after)]
+        return texts[0], fields["context"] if marker else "", texts[1]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a generator.
+
+    Args:
+        id: record, step and sample, for people; it goes to servers as the request's id.
+        text: the user's text.
+        decoding: how to answer.
+        system: system message.
+        seed: of the sampling; the same for the same record, step and sample.
+        stand_in: what a dry run takes for the answer.
+    """
+
+    id: str
+    text: str
+    decoding: Decoding
+    system: str | None = None
+    seed: int = 0
+    stand_in: str = field(default="an answer", compare=False)
+
+    def key(self, model: str) -> str:
+        """Content key: equal if and only if model, prompt, decoding and seed are (32 hex digits)."""
+        asked = [model, self.system, self.text, asdict(self.decoding), self.seed if self.decoding.temperature else 0]
+        return digest(asked)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a generator answered.
+
+    Args:
+        request: the request's id.
+        text: the answer, outer white space removed.
+        finished: the model ended it; False if it ran into `max_new_tokens`.
+        prompt_tokens: tokens of the prompt, as the generator counted them.
+        new_tokens: tokens of the answer, likewise.
+        error: why there is no answer; empty if there is one.
+        server_id: the id a server gave to the request.
+    """
+
+    request: str
+    text: str
+    finished: bool = True
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    error: str = ""
+    server_id: str = ""
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON value (32 hex digits)."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def seed_of(*parts: object) -> int:
+    """A seed below 2**31 from anything with a fixed text."""
+    return int(digest([str(part) for part in parts])[:8], 16) >> 1
+
+
+def _braced(names: set[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in sorted(names))

@@ -1,0 +1,57 @@
+"""Preference pairs built from raw long documents."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from data_modules.builders.on_the_fly import OnTheFly
+from data_modules.builders.sources import DocumentFiles, Source
+from data_modules.pairs import PairDataModule
+from data_modules.records import PreferencePair
+from data_modules.sources import hold_out
+
+
+class DocumentDataModule(PairDataModule):
+    """Pairs that a model builds from raw documents before training (LongPO, LOGO).
+
+    The build runs on one process, continues after an interruption, and is read from its cache by every
+    later run with the same settings and files.
+
+    Args:
+        source: a file or folder of documents (`DocumentFiles`), or the synthetic world.
+        build: recipe, generator and cache.
+        val_source: documents of the validation pairs; `None` holds out `val_fraction`.
+        val_fraction: share of the pairs that is held out without `val_source`; 0 for none.
+        **rows: see `PairDataModule`: budgets, lengths, positions, seed.
+    """
+
+    def __init__(
+        self,
+        source: Source | str,
+        build: OnTheFly,
+        val_source: Source | str | None = None,
+        val_fraction: float = 0.05,
+        **rows: Any,
+    ) -> None:
+        super().__init__(**rows)
+        self.source, self.val_source = _source(source), None if val_source is None else _source(val_source)
+        self.build, self.val_fraction = build, val_fraction
+
+    def prepare_data(self) -> None:
+        """Build what is not in the cache; Lightning calls it on one process."""
+        for source in (self.source, self.val_source):
+            if source is not None:
+                self.build.prepare(source)
+
+    def pairs(self, split: str) -> Sequence[PreferencePair]:
+        """Pairs of one split, in the documents' order; there is no test split."""
+        if split == "test":
+            return []
+        if split == "val" and self.val_source is not None:
+            return self.build.pairs(self.val_source)
+        fraction = 0.0 if self.val_source is not None else self.val_fraction
+        kept, held = hold_out(self.build.pairs(self.source), fraction, self.seed)
+        return kept if split == "train" else held
+
+
+def _source(source: Source | str) -> Source:
+    return DocumentFiles(source) if isinstance(source, str) else source

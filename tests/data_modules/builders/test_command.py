@@ -1,0 +1,75 @@
+"""The build configurations parse, run offline, and `fit` reads what they make."""
+
+import json
+
+import pytest
+from support.command_line import COMMANDS, CONFIGS, build
+
+from data_modules.builders.command import build_parser, parse_build
+from data_modules.records import read_pairs
+
+FILES = sorted((CONFIGS / "build").glob("*.yaml"))
+OFFLINE = {"solopo": 20, "longpo": 4, "logo": 12}
+
+
+@pytest.fixture(autouse=True)
+def _no_arguments_of_pytest(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+
+
+def test_there_is_something_to_test():
+    assert {path.stem for path in FILES} >= OFFLINE.keys()
+    assert "build" in COMMANDS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_configuration_parses(path):
+    values = build_parser().parse_args(["--config", str(path)])
+    assert values.recipe.class_path.startswith("data_modules.builders.")
+    assert values.output == f"runs/build/{path.stem}"
+
+
+@pytest.mark.parametrize(("name", "limit"), OFFLINE.items(), ids=OFFLINE)
+def test_offline_recipes_make_pairs_that_fit_reads(name, limit, tmp_path, monkeypatch):
+    arguments = ["build", "--config", str(CONFIGS / "build" / f"{name}.yaml"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["lit_longpo", *arguments, "--limit", str(limit)])
+    COMMANDS["build"]()
+    pairs = read_pairs(tmp_path / "out" / "pairs.jsonl")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["records"] == limit == sum(report["statuses"].values())
+    assert report["statuses"]["pair"] == len(pairs)
+    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+    cli = build(
+        *("--config", CONFIGS / f"{name}.yaml", "--data", CONFIGS / "data" / "pairs.yaml"),
+        *("--data.path", tmp_path / "out" / "pairs.jsonl", "--data.val_fraction", 0.0),
+        *("--trainer.default_root_dir", tmp_path / "fit", "--trainer.max_steps", 1, "--trainer.callbacks", "null"),
+        *("--trainer.limit_val_batches", 0, "--trainer.enable_progress_bar", "false"),
+    )
+    cli.trainer.fit(cli.model, cli.datamodule)
+    assert cli.trainer.global_step == 1
+
+
+def test_a_dry_run_prints_and_builds_nothing(tmp_path, monkeypatch, capsys):
+    arguments = ["build", "--config", str(CONFIGS / "build" / "longpo.yaml"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["lit_longpo", *arguments, "--dry-run"])
+    COMMANDS["build"]()
+    printed = capsys.readouterr().out
+    assert printed.count("--- prompt") == 3
+    assert "requests" in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--recipe.sampels", "3"], "samples"),
+        (["--generator", "NoSuchGenerator"], "NoSuchGenerator"),
+        (["--limit", "many"], "limit"),
+    ],
+)
+def test_mistakes_are_named_without_pages_of_usage(arguments, hint, capsys):
+    with pytest.raises(SystemExit):
+        parse_build(["--config", str(CONFIGS / "build" / "solopo.yaml"), *arguments])
+    printed = capsys.readouterr().err
+    assert hint in printed
+    assert "lit_longpo build --help" in printed

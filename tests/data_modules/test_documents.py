@@ -1,0 +1,104 @@
+"""Data modules that build on the fly: once, from a cache by content, labels respected."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.builders import Scripted
+
+from data_modules import DocumentDataModule, PreferenceDataModule, QADataModule
+from data_modules.builders.chunking import Chunking
+from data_modules.builders.longpo import LongPORecipe
+from data_modules.builders.on_the_fly import OnTheFly
+from data_modules.builders.questions import Cloze
+from data_modules.builders.requests import Decoding, Prompt
+from data_modules.builders.solopo import SoLoPORecipe
+from data_modules.builders.sources import WorldDocuments
+from data_modules.records import PreferencePair, write_pairs
+from data_modules.sources import keep_verified
+from lit_longpo.batch import View, Views
+from lit_longpo.policy import PolicyConfig, PromptTemplate
+
+POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
+VIEWS = Views((View("long", "chosen"), View("long", "rejected")))
+
+
+def longpo(cache, generator, **options):
+    recipe = LongPORecipe(
+        Chunking(24), 2, questions=Cloze(prompt=Prompt("{sentence}")), max_new_tokens=4, long_tokens=80
+    )
+    return OnTheFly(recipe, generator, POLICY, cache=str(cache), **options)
+
+
+def module(cache, generator, **options):
+    build = longpo(cache, generator)
+    data = DocumentDataModule(
+        WorldDocuments(9, 20), build, views=VIEWS, prompt_format=POLICY.prompt_format(), **options
+    )
+    data.prepare_data()
+    return data
+
+
+def test_documents_become_batches_and_the_second_time_nothing_is_asked(tmp_path):
+    data = module(tmp_path, first := Scripted(), val_fraction=0.2)
+    data.setup("fit")
+    names = {name for batch in data.train_dataloader() for name in batch.policy.examples}
+    held = {name for batch in data.val_dataloader() for name in batch.policy.examples}
+    assert names
+    assert held
+    assert not names & held
+    assert first.asked
+    again = module(tmp_path, second := Scripted(), val_fraction=0.2)
+    assert again.pairs("train") == data.pairs("train")
+    assert second.asked == []
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_other_settings_have_another_folder(tmp_path):
+    module(tmp_path, Scripted())
+    build = longpo(tmp_path, Scripted(), seed=5)
+    DocumentDataModule(WorldDocuments(9, 20), build).prepare_data()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_questions_are_answered_by_the_model_if_asked_for(tmp_path):
+    rows = [
+        {
+            "id": f"r{n}",
+            "question": f"word{n}",
+            "answer": "word0",
+            "paragraphs": [
+                {"title": "T", "paragraph_text": f"word0 word{n}", "is_supporting": True},
+                {"title": "U", "paragraph_text": f"word5 word{n}", "is_supporting": False},
+            ],
+        }
+        for n in range(12)
+    ]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = SoLoPORecipe(Prompt("{question}"), Decoding(1.0), 12, short_tokens=20, long_tokens=40)
+    build = OnTheFly(recipe, Scripted(), POLICY, cache=str(tmp_path / "cache"))
+    data = QADataModule(str(tmp_path / "qa.jsonl"), build=build, val_fraction=0.1)
+    data.prepare_data()
+    pairs = data.pairs("train")
+    assert pairs
+    assert {pair.chosen for pair in pairs} == {"word0"}
+    assert len(data.pairs("val")) >= 1
+    assert data.pairs("test") == []
+
+
+LABELLED = [
+    PreferencePair(f"p{n}", "q", "short", "long", "yes", ("no",), verified=label)
+    for n, label in enumerate((True, None, False))
+]
+
+
+@pytest.mark.parametrize(("keep", "ids"), [("all", "p0 p1 p2"), ("not_worse", "p0 p1"), ("verified", "p0")])
+def test_fit_filters_by_the_label(tmp_path: Path, keep, ids):
+    write_pairs(tmp_path / "pairs.jsonl", LABELLED)
+    data = PreferenceDataModule(str(tmp_path / "pairs.jsonl"), val_fraction=0.0, keep=keep)
+    assert " ".join(pair.id for pair in data.pairs("train")) == ids
+
+
+def test_a_filter_that_leaves_nothing_says_what_to_do():
+    with pytest.raises(ValueError, match="set it to `all`"):
+        keep_verified(LABELLED[1:], "verified", "data.init_args.keep")

@@ -1,0 +1,55 @@
+"""What builder tests share: a scripted generator, a workbench, a way to drive one coroutine."""
+
+from dataclasses import dataclass, field
+
+from support.word_tokenizer import word_tokenizer
+
+from data_modules.builders.generators import Generator
+from data_modules.builders.recipes import Workbench
+from data_modules.builders.requests import Completion, seed_of
+from data_modules.builders.tokens import TextTokens
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+
+def text_tokens():
+    """Tokens that are words and punctuation marks."""
+    return TextTokens(PromptFormat(word_tokenizer(), PromptTemplate()))
+
+
+def bench(item="record", pool=(), template="{context}\n\n{question}"):
+    return Workbench(item, text_tokens(), PromptTemplate(template), pool=pool)
+
+
+def drive(steps, answer):
+    """Run a coroutine, each request answered by `answer(request)`; returns its result and all requests."""
+    asked, replies = [], None
+    while True:
+        try:
+            requests = steps.send(replies)
+        except StopIteration as done:
+            return done.value, asked
+        asked += requests
+        replies = [reply if isinstance(reply := answer(r), Completion) else Completion(r.id, reply) for r in requests]
+
+
+@dataclass
+class Scripted(Generator):
+    """Answers that depend on the request alone; requests whose id holds a part of `fail` get an error."""
+
+    name: str = "scripted"
+    fail: tuple[str, ...] = field(default=(), metadata={"runtime": True})
+
+    def __post_init__(self):
+        self.asked = []
+
+    def open(self, policy):
+        return self.name
+
+    def answer(self, batches):
+        for batch in batches:
+            for request in batch:
+                self.asked.append(request.id)
+                if any(part in request.id for part in self.fail):
+                    yield Completion(request.id, "", error="it refused")
+                else:
+                    yield Completion(request.id, f"word{seed_of(request.text, request.seed) % 7}", True, 5, 1)
