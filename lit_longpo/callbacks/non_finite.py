@@ -17,7 +17,9 @@ class NonFiniteError(RuntimeError):
 
 
 class NonFiniteGuard(Callback):
-    """Checks every loss and every gradient before it can spoil the weights.
+    """Checks loss and gradients before every optimizer step, on all ranks together.
+
+    DeepSpeed keeps gradients to itself: there the loss alone is checked.
 
     On the first bad value it writes `non_finite.json` (step, records, values) into the run's folder
     and raises; the last checkpoint is intact.

@@ -37,7 +37,10 @@ def check_model(model: nn.Module) -> float:
     cause = refusal(base.config.get_text_config())
     if cause is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}")
-    error, where = probe(model)
+    try:
+        error, where = probe(model)
+    except UnsupportedModelError as refused:
+        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {refused}") from refused
     tolerance = _TOLERANCE[next(base.parameters()).dtype]
     if not error <= tolerance:
         raise UnsupportedModelError(

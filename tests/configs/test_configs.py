@@ -96,7 +96,9 @@ def test_objective_fragments_state_every_argument(fragment):
 def test_swapping_objectives_never_inherits_a_value(first, second, tmp_path):
     """Every value of the first fragment is changed, so that an inherited one would show."""
     changed = yaml.safe_load(first.read_text())
-    other = {"beta": 0.77, "gamma": 7.7, "alpha": 77.0, "context": "short", "sequence_weight": 0.7}
+    numbers = {"beta": 0.77, "gamma": 7.7, "alpha": 77.0, "sequence_weight": 0.7, "pref_weight": 0.7, "nll_weight": 0.7}
+    words = {"context": "short", "base": "dpo", "align": "both", "penalty": "squared", "nll": "answer"}
+    other = {**numbers, **words, "detach_short": False, "nll_on_format": False, "num_rejected": 3}
     changed["init_args"].update({name: value for name, value in other.items() if name in changed["init_args"]})
     strange = tmp_path / "first.yaml"
     strange.write_text(yaml.safe_dump(changed))
