@@ -1,7 +1,6 @@
 """Greedy generation in left-padded batches of similar length."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -39,24 +38,13 @@ def greedy(
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     results: dict[int, list[int]] = {}
     base = base_model(model)
-    with generation_mode(model), _no_settings(base):
+    with generation_mode(model):
         for batch in _batches(order, prompts, max_batch_tokens):
             rows = _generate(base, [prompts[number] for number in batch], max_new_tokens, eos_token_id)
             results.update(zip(batch, rows, strict=True))
             if progress is not None:
                 progress(len(batch))
     return [results[number] for number in range(len(prompts))]
-
-
-@contextmanager
-def _no_settings(model: PreTrainedModel) -> Iterator[None]:
-    """`generate` fills what its caller leaves open from the model's settings, so take them away."""
-    settings = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = settings
 
 
 def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]], budget: int) -> list[list[int]]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedModel,
     StoppingCriteria,
     StoppingCriteriaList,
     TemperatureLogitsWarper,
@@ -113,7 +111,7 @@ class TransformersGenerator(Generator):
         padded = [[end] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         device = self._model.device
-        with generation_mode(self._model), _no_settings(self._model):
+        with generation_mode(self._model):
             out = self._model.generate(
                 input_ids=torch.tensor(padded, device=device),
                 attention_mask=torch.tensor(mask, device=device),
@@ -144,17 +142,6 @@ class TransformersGenerator(Generator):
             with_template = PolicyConfig(**{**vars(self._policy), "template": template})
             self._formats[system] = with_template.prompt_format()
         return self._formats[system]
-
-
-@contextmanager
-def _no_settings(model: PreTrainedModel) -> Iterator[None]:
-    """`generate` fills what is left open from the model's own settings, so they are taken away meanwhile."""
-    settings = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = settings
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:

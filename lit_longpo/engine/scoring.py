@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention
@@ -76,13 +76,18 @@ def logit_transform(config: PretrainedConfig) -> LogitTransform:
 def generation_mode(model: nn.Module) -> Iterator[None]:
     """Ordinary attention, eval mode and no gradients inside the block; everything restored after.
 
+    The model's own generation settings (temperature, repetition penalty, ...) are taken away meanwhile:
+    `generate` would fill with them whatever its caller leaves open.
+
     Args:
         model: a model loaded with the prefix-shared attention, perhaps PEFT-wrapped.
     """
-    training = model.training
+    base, training = base_model(model), model.training
+    settings, base.generation_config = base.generation_config, GenerationConfig()
     model.eval()
     try:
-        with torch.no_grad(), ordinary_attention(base_model(model)):
+        with torch.no_grad(), ordinary_attention(base):
             yield
     finally:
         model.train(training)
+        base.generation_config = settings
