@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Protocol, TypeVar, runtime_checkable
@@ -25,6 +25,10 @@ class Prediction:
         answers: accepted answers.
         prediction: generated text.
         score: 0 to 1.
+        task: data set it belongs to; empty if the benchmark has only one.
+        groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
+        num_tokens: tokens of the filled template, before truncation; 0 if not counted.
+        num_lost: of them, cut out of the middle.
     """
 
     id: str
@@ -34,6 +38,10 @@ class Prediction:
     answers: tuple[str, ...]
     prediction: str
     score: float
+    task: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    num_tokens: int = 0
+    num_lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,11 @@ class Example:
 
     def answered(self, prediction: str, score: float) -> Prediction:
         """The row of the report; benchmarks of real texts know no depth."""
-        return Prediction(self.id, self.length, None, self.question, self.answers, prediction, score)
+        return Prediction(
+            *(self.id, self.length, None, self.question, self.answers, prediction, score),
+            task=self.task,
+            groups=self.groups,
+        )
 
 
 @runtime_checkable
@@ -125,11 +137,21 @@ class BenchmarkReport:
         name: of the benchmark.
         step: optimizer steps the model had taken.
         predictions: every answered example.
+        model: what was evaluated.
+        protocol: whose rules were followed.
+        deviations: where they were not, in words.
+        tables: official numbers of each task, in percent, by the column's name.
+        settings: of the run, for example `max_length`.
     """
 
     name: str
     step: int
     predictions: tuple[Prediction, ...]
+    model: str = ""
+    protocol: str = ""
+    deviations: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -158,7 +180,8 @@ class BenchmarkReport:
         """Read what `save` wrote."""
         data = json.loads(path.read_text())
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
-        return cls(data["name"], data["step"], tuple(rows))
+        known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+        return cls(**{**known, "predictions": tuple(rows), "deviations": tuple(known.get("deviations", ()))})
 
 
 def _means(items: Iterable[Prediction], key: Callable[[Prediction], Key]) -> dict[Key, float]:

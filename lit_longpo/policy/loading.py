@@ -96,12 +96,15 @@ class PolicyConfig:
             ImportError: gguf weights without the `gguf` extra.
         """
         _warn_of_slow_halves(self.torch_dtype)
-        config = self._changed_config()
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         if self.weights == "random":
-            return AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED)
+            return AutoModelForCausalLM.from_config(
+                self._changed_config(), dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED
+            )
+        # Reading a configuration out of a gguf file takes seconds: only where it is changed.
+        changed = {} if self.rope is None else {"config": self._changed_config()}
         return AutoModelForCausalLM.from_pretrained(
-            self._where(), config=config, dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED, **self._options()
+            self._where(), dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED, **changed, **self._options()
         )
 
     def config_before_rope(self) -> PretrainedConfig | None:

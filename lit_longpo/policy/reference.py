@@ -6,6 +6,7 @@ each (prompt, response), so an interrupted pass resumes and the next run with th
 data finds everything there.
 """
 
+import itertools
 import logging
 import time
 import uuid
@@ -162,8 +163,7 @@ def fill(
     with reference_mode(load().to(device), config) as model:
         if found is not None:
             _verify(cache, model, found.to(device))
-        _score(cache, model, batch, device)
-        return 1 + _score_missing(cache, model, pending, device, needed)
+        return _score_missing(cache, model, itertools.chain([batch], pending), device, needed)
 
 
 def _score_missing(
@@ -178,7 +178,7 @@ def _score_missing(
         for batch in batches:
             if not needed(not cache.has(batch)):
                 continue
-            _score(cache, model, batch, device)
+            cache.add(batch, score(model, batch.to(device)).sums)
             scored += 1
             if time.monotonic() - stored > _FLUSH_SECONDS:
                 cache.flush()
@@ -186,10 +186,6 @@ def _score_missing(
     finally:  # an interrupted pass keeps what it has
         cache.flush()
     return scored
-
-
-def _score(cache: ReferenceCache, model: nn.Module, batch: PackedBatch, device: torch.device) -> None:
-    cache.add(batch, score(model, batch.to(device)).sums)
 
 
 def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None:
