@@ -171,7 +171,7 @@ class PairDataModule(LightningDataModule, ABC):
         report = self.seams[split] = compare_seams(self.prompt_format, pairs, self._views.policy[0].context)
         if report.differing:
             log.warning(
-                f"{split}: {report.differing} of the first {report.checked} records have other tokens when prompt and "
+                f"{split}: {report.differing} of {report.checked} records have other tokens when prompt and "
                 f"answer are tokenised as one text, the first is {report.first!r}; serve the model with the prompt "
                 "tokenised apart from the answer, or change spaces and line breaks in `policy.template.user`"
             )

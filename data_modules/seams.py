@@ -7,7 +7,6 @@ the same seams, so nothing breaks; but a checkpoint served with joint tokenisati
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from data_modules.records import PreferencePair
 from lit_longpo.batch import Context
@@ -29,15 +28,12 @@ class SeamReport:
     first: str | None
 
 
-def compare_seams(
-    prompt_format: PromptFormat, pairs: Sequence[PreferencePair], context: Context, limit: int = 50
-) -> SeamReport:
-    """Compare the chosen answers of the first `limit` pairs in one context, joint against apart."""
-    checked, differing = 0, list[str]()
-    for pair in islice(pairs, limit):
+def compare_seams(prompt_format: PromptFormat, pairs: Sequence[PreferencePair], context: Context) -> SeamReport:
+    """Compare the chosen answers of all pairs in one context, joint against apart."""
+    differing = list[str]()
+    for pair in pairs:
         text = pair.short_context if context == "short" else pair.long_context
         apart = prompt_format.encode_prompt(text, pair.question).ids + prompt_format.encode_response(pair.chosen)
-        checked += 1
         if apart != prompt_format.encode_jointly(text, pair.question, pair.chosen):
             differing.append(pair.id)
-    return SeamReport(checked, len(differing), differing[0] if differing else None)
+    return SeamReport(len(pairs), len(differing), differing[0] if differing else None)
