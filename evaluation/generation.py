@@ -1,6 +1,6 @@
 """Greedy answers: batched by length, contexts computed once, dealt over processes, in step if sharded."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -16,7 +16,7 @@ Progress = Callable[[int], None]
 
 def answer(
     model: nn.Module, prompts: Sequence[Prompt], batching: Batching, *, seed: int | None = None
-) -> Iterator[dict[int, list[int]]]:
+) -> Generator[dict[int, list[int]], None, None]:
     """Most likely answers, token by token, as they come.
 
     Nothing in the model's own generation settings (temperature, repetition penalty, ...) has a say. Every

@@ -1,6 +1,6 @@
 """What a run of a benchmark can be told, by the command line and by callbacks alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -34,7 +34,7 @@ class RunSettings:
     seed: int = 0
     max_length: int | None = None
     max_minutes: float | None = None
-    batching: Batching = Batching()
+    batching: Batching = field(default_factory=Batching)
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

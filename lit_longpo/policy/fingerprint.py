@@ -16,9 +16,7 @@ _IGNORED = ("_name_or_path", "transformers_version", "_attn_implementation", "us
 
 
 @torch.no_grad()
-def model_fingerprint(
-    model: nn.Module, config: PretrainedConfig | None = None, *, with_adapters: bool = False
-) -> str:
+def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None, *, with_adapters: bool = False) -> str:
     """Hash of configuration (RoPE included), dtype and weights (32 hex digits).
 
     Weights enter by up to 4,096 evenly spaced elements of each tensor, so that billions of
