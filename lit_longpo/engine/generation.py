@@ -40,7 +40,8 @@ def continue_rows(
 ) -> list[list[int]]:
     """Most likely continuations of a batch; call it inside `generation_mode`.
 
-    Logits exist for the last position only.
+    Logits exist for the last position only, and a prompt that several rows share (samples of one question,
+    told apart by their `logits_processor`) goes through the model once.
 
     Args:
         model: a causal language model, perhaps PEFT-wrapped.
@@ -58,9 +59,23 @@ def continue_rows(
     """
     base = base_model(model)
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
-    kept = {} if cache is None else {"past_key_values": copy.deepcopy(cache)}
-    out = _generate(base, ids, mask, limits, prefill_chunk, synced_gpus=lockstep, **kept, **options)
+    first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
+    if cache is not None:
+        options["past_key_values"] = copy.deepcopy(cache)
+    elif len(first) < len(prompts) and ids.shape[1] > 1 and not lockstep:
+        options["past_key_values"] = _shared_cache(base, ids, mask, [first[tuple(p)] for p in prompts], prefill_chunk)
+    out = _generate(base, ids, mask, limits, prefill_chunk, synced_gpus=lockstep, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
+
+
+def _shared_cache(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, first: Sequence[int], prefill_chunk: int | None
+) -> Cache:
+    """Keys and values of all but the last column, computed once for rows whose `first` is the same row."""
+    different = sorted(set(first))
+    cache = _prefilled(model, ids[different, :-1], mask[different, :-1], prefill_chunk)
+    cache.batch_select_indices(torch.tensor([different.index(number) for number in first], device=ids.device))
+    return cache
 
 
 def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int | None = None) -> Cache:
@@ -72,9 +87,11 @@ def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int
         prefill_chunk: tokens of one forward; `None` means all.
     """
     base = base_model(model)
-    ids, mask = padded_left([prefix], 0, None, base.device)
-    one = Limits(1, (0,))
-    out = _generate(base, ids, mask, one, prefill_chunk, return_dict_in_generate=True)
+    return _prefilled(base, *padded_left([prefix], 0, None, base.device), prefill_chunk)
+
+
+def _prefilled(model: PreTrainedModel, ids: Tensor, mask: Tensor, prefill_chunk: int | None) -> Cache:
+    out = _generate(model, ids, mask, Limits(1, (0,)), prefill_chunk, return_dict_in_generate=True)
     return cast(Cache, out.past_key_values)  # the one new token never went through the model
 
 
