@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from lightning.pytorch.utilities import rank_zero_only
+
 import data_modules
 import evaluation
 from data_modules.builders.command import build
@@ -39,7 +41,8 @@ def main() -> None:
     shows where it was raised. Everything else keeps its traceback.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"  # set by every launcher
+    # Lightning knows the variables of torchrun, SLURM and its own launcher, whose nodes count from 0 each.
+    main_process = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
     for package in ("lit_longpo", "data_modules", "evaluation"):
         logging.getLogger(package).setLevel(logging.INFO if main_process else logging.WARNING)
     command = COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)

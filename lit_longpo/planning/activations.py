@@ -17,7 +17,7 @@ from lit_longpo.planning.tracing import ModelPlan, Trace, trace_forward, trace_s
 T = TypeVar("T")
 
 # A long prompt of up to as many tokens is traced as it is; a longer one is extrapolated from this and half of it.
-_TRACED_TOKENS = 8192
+_TRACED_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,12 @@ class Tracer:
     def _step(self, row: RowPlan, layers: int, checkpointing: bool) -> Trace:
         key = (row, layers, checkpointing)
         if key not in self._steps:
-            self._steps[key] = trace_step(self.model, row.policy_row(), layers, checkpointing=checkpointing)
+            self._steps[key] = trace_step(self.model, row, layers, checkpointing=checkpointing)
         return self._steps[key]
 
     def _pass(self, row: RowPlan) -> int:
         if row not in self._passes:
-            batch = row.reference_row()
-            self._passes[row] = 0 if batch is None else trace_forward(self.model, batch, 1)
+            self._passes[row] = trace_forward(self.model, row, 1)
         return self._passes[row]
 
 

@@ -31,6 +31,9 @@ class PlanCLI(LongPOCLI):
     def instantiate_classes(self) -> None:
         """Nothing: neither model, data nor trainer is built."""
 
+    def after_instantiate_classes(self) -> None:
+        """There is no trainer whose processes could be counted."""
+
 
 def plan_for(arguments: list[str] | None = None) -> Plan:
     """The plan of a command line; `None` takes this process's."""

@@ -41,7 +41,8 @@ def _degree(config: PretrainedConfig, setting: Setting) -> str | None:
 def _window(config: PretrainedConfig, setting: Setting) -> str | None:
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
     positions = setting.data.get("positions")
-    reach = max(setting.row().long_tokens, (positions or {}).get("target_length") or 0)
+    longest = min(setting.row().long_tokens, setting.data.get("max_length") or setting.row_tokens)
+    reach = max(longest, (positions or {}).get("target_length") or 0)
     if window is None or reach <= window:
         return None
     return (

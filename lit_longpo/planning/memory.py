@@ -4,8 +4,8 @@ What lasts (parameters, optimizer, buffers, a frozen reference copy) is always t
 
 | moment | gradients | activations |
 | --- | --- | --- |
-| forward, decoder and head | of the step before: Lightning frees them just before backward | rising to all that is kept |
-| backward of the head | with accumulation those of the earlier rows | all that is kept, the tiles, the head's gradient |
+| forward, decoder and head | of the step before: freed just before backward | rising to all that is kept |
+| backward of the head | with accumulation the earlier rows' | all that is kept, the tiles, the head's gradient |
 | backward of the last layer | and the head's | all that is kept, and what one layer borrows |
 | backward of the first layer | nearly all | of one layer only |
 | backward of the embeddings | all | the embeddings' dense gradient |
@@ -76,7 +76,7 @@ def memory(
     mode: Mode,
     accumulates: bool,
     untied_head_bytes: int = 0,
-    reference: ReferenceBytes = ReferenceBytes(),  # noqa: B008  frozen
+    reference: ReferenceBytes = ReferenceBytes(),
 ) -> Memory:
     """Put the moments together.
 

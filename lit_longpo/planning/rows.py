@@ -115,5 +115,3 @@ def fill_row(
             "prompt alone; lower --response_tokens or --short_tokens, or raise data.init_args.max_tokens"
         )
     return replace(empty, num_examples=count, long_tokens=prompt)
-
-

@@ -23,6 +23,7 @@ from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.scoring import logit_transform
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.planning.rows import RowPlan
 from lit_longpo.policy.loading import LoRA, add_adapters, enable_checkpointing
 
 register()
@@ -81,31 +82,33 @@ class Trace:
     embedding_backward: int
 
 
-def trace_step(plan: ModelPlan, row: PackedBatch, layers: int, *, checkpointing: bool) -> Trace:
-    """Forward and backward over the row with a model of so many layers.
+def trace_step(plan: ModelPlan, row: RowPlan, layers: int, *, checkpointing: bool) -> Trace:
+    """Forward and backward over the policy's row with a model of so many layers.
 
     Raises:
         ValueError: shapes inside the model depend on values, as those of routed experts do.
     """
     on_meta = plan.build(layers, checkpointing=checkpointing)
-    with _fake(plan) as row_of:
+    with _fake(plan):
         model = _materialised(on_meta)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_drop)
-        batch = row_of(row)
+        batch = row.policy_row()
         with LiveBytes() as memory:
             return _trace(model, batch, memory, _autocast(plan))
 
 
-def trace_forward(plan: ModelPlan, row: PackedBatch, layers: int) -> int:
-    """Peak bytes of scoring the row without gradients: a reference's pass."""
+def trace_forward(plan: ModelPlan, row: RowPlan, layers: int) -> int:
+    """Peak bytes of scoring the reference's row without gradients; 0 if there is none."""
     on_meta = plan.build(layers)
-    with _fake(plan) as row_of, torch.no_grad(), LiveBytes() as memory:
-        model = _materialised(on_meta)
-        for parameter in model.parameters():
-            memory.add(parameter)
-        start, batch = memory.live, row_of(row)
+    with _fake(plan), torch.no_grad(), LiveBytes() as memory:
+        model, batch = _materialised(on_meta), row.reference_row()
+        if batch is None:
+            return 0
+        for tensor in (*model.parameters(), *model.buffers()):
+            memory.add(tensor)
+        start = memory.live
         memory.restart()
         with _autocast(plan):
             _log_probs(model, _hidden(model, batch), batch)
@@ -196,12 +199,11 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _fake(plan: ModelPlan) -> Iterator["FakeRows"]:
-    """Fake tensors inside the block."""
-    mode = FakeTensorMode()
+def _fake(plan: ModelPlan) -> Iterator[None]:
+    """Every tensor that is made inside the block is fake."""
     try:
-        with mode:
-            yield FakeRows(mode)
+        with FakeTensorMode():
+            yield
     except DynamicOutputShapeException as error:
         raise ValueError(
             f"expected a model whose shapes do not depend on values, got {type(plan.config).__name__}, which picks "
@@ -210,13 +212,3 @@ def _fake(plan: ModelPlan) -> Iterator["FakeRows"]:
     finally:
         make_plan.cache_clear()  # it has kept fake tensors
 
-
-class FakeRows:
-    """Turns packed rows into fake ones."""
-
-    def __init__(self, mode: FakeTensorMode) -> None:
-        self.mode = mode
-
-    def __call__(self, row: PackedBatch) -> PackedBatch:
-        """The row with fake tensors."""
-        return row._apply(self.mode.from_tensor)
