@@ -6,9 +6,7 @@ The only file that imports the sibling packages: it makes short class names work
 import logging
 import os
 import sys
-from collections.abc import Callable
-
-from lightning.pytorch.utilities import rank_zero_only
+from collections.abc import Callable, Mapping
 
 import data_modules
 import evaluation
@@ -34,6 +32,13 @@ COMMANDS: dict[str, Callable[[], None]] = {
 }
 
 
+def _is_first(environment: Mapping[str, str]) -> bool:
+    """Whether this is the first of all processes, as torchrun, SLURM or Lightning's own launcher numbers them."""
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    rank = next((environment[name] for name in ranks if name in environment), "0")
+    return rank == "0" and environment.get("NODE_RANK", "0") == "0"
+
+
 def main() -> None:
     """Run the command named by the first argument.
 
@@ -41,8 +46,7 @@ def main() -> None:
     shows where it was raised. Everything else keeps its traceback.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    # Lightning knows the variables of torchrun, SLURM and its own launcher, whose nodes count from 0 each.
-    main_process = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+    main_process = _is_first(os.environ)
     for package in ("lit_longpo", "data_modules", "evaluation"):
         logging.getLogger(package).setLevel(logging.INFO if main_process else logging.WARNING)
     command = COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)

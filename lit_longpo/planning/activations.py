@@ -2,7 +2,7 @@
 
 Activations are affine in depth: every layer of one kind keeps the same, and borrows no more than the one
 before gave back. They are affine in the long prompt too, whose tokens all cost the same: the engine builds
-no mask or score of T x T, and its logit tiles have a fixed size. So four small traces say it all:
+no mask or score of T x T, and its logit tiles have a fixed size. So four traces say it all:
 
     f(L, T) = f(1, T) + (L - 1) * (f(2, T) - f(1, T)),    each term a line through two lengths T
 """
@@ -16,8 +16,10 @@ from lit_longpo.planning.tracing import ModelPlan, Trace, trace_forward, trace_s
 
 T = TypeVar("T")
 
-# A long prompt of up to as many tokens is traced as it is; a longer one is extrapolated from this and half of it.
-_TRACED_TOKENS = 4096
+# Long prompts of up to the first length are traced as they are; others are on the line through the two lengths
+# around them, or through the last two. In shorter rows a weight's gradient may outweigh the activations: there
+# another moment is the peak, and the line through such rows would be too flat for long ones.
+_TRACED_TOKENS = (8192, 16384, 32768)
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ class Tracer:
 
 def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T, T, float], T]) -> T:
     """The row's own figure, or the one on the line through two shorter rows'."""
-    if row.long_tokens <= _TRACED_TOKENS:
+    if row.long_tokens <= _TRACED_TOKENS[0]:
         return traced(row)
-    low, high = _TRACED_TOKENS // 2, _TRACED_TOKENS
+    low, high = _TRACED_TOKENS[:2] if row.long_tokens <= _TRACED_TOKENS[1] else _TRACED_TOKENS[1:]
     share = (row.long_tokens - low) / (high - low)
     return line(traced(replace(row, long_tokens=low)), traced(replace(row, long_tokens=high)), share)
 

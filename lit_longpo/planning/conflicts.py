@@ -5,7 +5,6 @@ Every rule is a function from the setting to a message; no message means nothing
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from transformers import PretrainedConfig
@@ -15,13 +14,13 @@ from lit_longpo.planning.degrees import feasible_degrees
 from lit_longpo.planning.setting import Setting
 
 Rule = Callable[[Setting], str | None]
+ModelRule = Callable[[PretrainedConfig, Setting], str | None]
 
 
 def conflicts(setting: Setting, config: PretrainedConfig) -> list[str]:
     """Every rule's message, worst first as listed in this module."""
-    about_model: tuple[Callable[[PretrainedConfig, Setting], str | None], ...] = (_refused, _degree, _window)
-    rules = (*(partial(rule, config) for rule in about_model), *RULES)
-    return [message for rule in rules if (message := rule(setting)) is not None]
+    found = [rule(config, setting) for rule in MODEL_RULES] + [rule(setting) for rule in RULES]
+    return [message for message in found if message is not None]
 
 
 def _refused(config: PretrainedConfig, setting: Setting) -> str | None:
@@ -188,6 +187,7 @@ def _accumulation(setting: Setting) -> str | None:
     )
 
 
+MODEL_RULES: tuple[ModelRule, ...] = (_refused, _degree, _window)
 RULES: tuple[Rule, ...] = (
     _devices,
     _budget,

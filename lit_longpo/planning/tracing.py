@@ -211,4 +211,3 @@ def _fake(plan: ModelPlan) -> Iterator[None]:
         ) from error
     finally:
         make_plan.cache_clear()  # it has kept fake tensors
-

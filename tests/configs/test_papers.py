@@ -1,5 +1,7 @@
 """Paper-scale recipes: true architectures on the meta device, and what `plan` says about 80 GiB devices."""
 
+from functools import cache
+
 import pytest
 import torch
 from support.command_line import CONFIGS
@@ -32,7 +34,9 @@ def _no_arguments_of_pytest(monkeypatch):
     monkeypatch.setattr("sys.argv", ["lit_longpo"])
 
 
-def check(name, arguments, parameters):
+@cache
+def checked(name):
+    arguments, parameters = (RECIPES | SLOW)[name]
     made = plan_for(["--config", str(PAPER / f"{name}.yaml"), *map(str, arguments), "--device_memory_gib", "80"])
     adapters = made.sizes.total - parameters
     assert adapters == 0 if made.setting.policy.lora is None else 0 < adapters < 0.02 * parameters
@@ -48,17 +52,17 @@ def test_every_recipe_is_planned():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_papers_devices_suffice(name):
-    check(name, *RECIPES[name])
+    checked(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_the_longer_rounds_fit_with_sequence_parallelism(name):
-    check(name, *SLOW[name])
+    checked(name)
 
 
 def test_128k_tokens_need_their_checkpoints_in_host_memory():
-    made = check("longpo_mistral7b_128k", *RECIPES["longpo_mistral7b_128k"])
+    made = checked("longpo_mistral7b_128k")
     assert made.row.num_tokens == 135_168
     assert made.tokens_per_step == 8 * 135_168
     assert made.memory["recompute"].peak > 80 * GIB > made.memory["offload"].peak
