@@ -7,7 +7,8 @@ For one row with T tokens, N scored tokens and W weights in the layers' linear m
 where a segment of q queries over k keys has q k - q (q - 1) / 2 pairs, fewer with a window. Backward takes
 twice the forward pass; a frozen weight needs no gradient, so its linear map takes once. These are the *model's*
 FLOPs, which model FLOP utilisation (MFU) counts. The hardware also computes the layers again with
-checkpointing, the head's tiles again, and flash attention's scores once more in backward (2.5 instead of 2).
+checkpointing (all but their last map, which is counted here all the same), the head's tiles again, and flash
+attention's scores once more in backward (2.5 instead of 2).
 """
 
 from dataclasses import dataclass

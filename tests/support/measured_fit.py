@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import yaml
 from support.word_tokenizer import word_tokenizer
-from transformers import Qwen2Config
+from transformers import LlamaConfig
 
 RESPONSE = 64
 
@@ -34,11 +34,10 @@ def write_case(
     objective: str = "SimPO",
     accumulate: int = 1,
 ) -> list[str]:
-    """A random Qwen2 with a word-level tokenizer, pairs of one length, and the command line that fits it."""
+    """A random Llama with a word-level tokenizer, pairs of one length, and the command line that fits it."""
     heads = hidden // 32
     sizes = {"hidden_size": hidden, "intermediate_size": 3 * hidden, "num_hidden_layers": layers, "vocab_size": vocab}
-    config = Qwen2Config(**sizes, num_attention_heads=heads, num_key_value_heads=heads // 2, tie_word_embeddings=False)
-    config.architectures = ["Qwen2ForCausalLM"]
+    config = LlamaConfig(**sizes, num_attention_heads=heads, num_key_value_heads=heads // 2)
     config.save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     prompt = tokens - 2 * RESPONSE
@@ -82,10 +81,11 @@ def plan_arguments(arguments: list[str]) -> list[str]:
     return [*arguments, "--response_tokens", str(RESPONSE), "--short_tokens", "3"]
 
 
-def measured_peak(fit) -> int:
-    """Most bytes that torch's allocator had handed out inside the call, beyond those before it."""
+def measured_peak(cli, tokens: int) -> int:
+    """Most bytes that torch's allocator has handed out inside `fit`, whose rows have to be as long as planned."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        fit()
+        cli.trainer.fit(cli.model, cli.datamodule)
+    assert set(cli.datamodule._encoded["train"].lengths) == {tokens}
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -112,26 +112,18 @@ def main() -> None:
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--objective", default="SimPO")
     parser.add_argument("--accumulate", type=int, default=1)
-    parser.add_argument("--resident", action="store_true", help="measure resident memory instead")
     options = vars(parser.parse_args())
-    resident = options.pop("resident")
     sys.argv = ["measured_fit"]
     with tempfile.TemporaryDirectory() as folder:
         arguments = write_case(Path(folder), **options)
         made = plan_for(plan_arguments(arguments))
         cli = LongPOCLI(args=arguments, run=False)
-
-        def fit() -> None:
-            cli.trainer.fit(cli.model, cli.datamodule)
-
-        if resident:
-            before = _resident()
-            fit()
-            measured = _resident() - before
-        else:
-            measured = measured_peak(fit)
+        before = _resident()
+        measured = measured_peak(cli, options["tokens"])
+        resident = _resident() - before  # with the profiler's own records
     predicted = made.memory[made.mode].peak
-    result = {"predicted_mib": predicted / 2**20, "measured_mib": measured / 2**20, "ratio": predicted / measured}
+    sizes = {"predicted": predicted, "measured": measured, "resident": resident}
+    result = {**{f"{name}_mib": size / 2**20 for name, size in sizes.items()}, "ratio": predicted / measured}
     print(json.dumps({**options, "when": made.memory[made.mode].when, **result}))  # noqa: T201
 
 

@@ -27,12 +27,13 @@ def test_linear_maps_and_head_agree_with_torch(checkpointing):
         score(model, ROW).sums.sum().backward()
     config = tiny_config("Llama")
     flops = row_flops(config, count(ModelPlan(config, torch.float32)), ROW, checkpointing=checkpointing)
-    attention = attention_flops(config, ROW.table)
-    ours = flops.hardware - (4.5 if checkpointing else 3.5) * attention  # torch's counter does not know CPU attention
-    counted = sum(
-        number for name, number in counter.get_flop_counts()["Global"].items() if "attention" not in str(name)
-    )
-    assert ours == pytest.approx(counted, rel=0.01)
+    # Torch's counter knows neither attention on a CPU nor sums in place: the head's weight gradient.
+    ours = flops.hardware - (4.5 if checkpointing else 3.5) * attention_flops(config, ROW.table)
+    ours -= 2 * len(ROW.score_targets) * model.lm_head.weight.numel()
+    if checkpointing:  # stops before each layer's last map, whose result nobody needs
+        ours -= sum(2 * ROW.num_tokens * layer.mlp.down_proj.weight.numel() for layer in model.model.layers)
+    counts = counter.get_flop_counts()["Global"]
+    assert ours == sum(number for name, number in counts.items() if "attention" not in str(name))
 
 
 @pytest.mark.parametrize(("queries", "keys", "window"), [(5, 9, 3), (5, 5, 3), (4, 10, None), (5, 9, 6), (7, 9, 4)])
@@ -48,4 +49,4 @@ def test_frozen_weights_need_no_gradient():
     full, lora = (count(ModelPlan(config, torch.float32, adapters)) for adapters in (None, LoRA(r=2)))
     assert lora.num_trained < 0.2 * full.num_trained
     trained, adapted = (row_flops(config, sizes, ROW, checkpointing=False) for sizes in (full, lora))
-    assert adapted.model < 0.8 * trained.model
+    assert adapted.model < 0.9 * trained.model

@@ -26,7 +26,7 @@ def compare(folder, sizes):
     arguments = write_case(folder, **sizes)
     made = plan_for(plan_arguments(arguments))
     cli = build(*arguments)
-    measured = measured_peak(lambda: cli.trainer.fit(cli.model, cli.datamodule))
+    measured = measured_peak(cli, sizes["tokens"])
     assert cli.trainer.global_step >= 3
     return made.memory[made.mode].peak / measured
 
