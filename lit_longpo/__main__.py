@@ -6,7 +6,7 @@ The only file that imports the sibling packages: it makes short class names work
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import data_modules
 import evaluation
@@ -14,6 +14,7 @@ from data_modules.builders.command import build
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
+from lit_longpo.planning.command import plan
 
 __all__ = ["callbacks", "data_modules", "evaluation"]
 
@@ -27,7 +28,15 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "validate": _lightning,
     "test": _lightning,
     "build": build,
+    "plan": plan,
 }
+
+
+def _is_first(environment: Mapping[str, str]) -> bool:
+    """Whether this is the first of all processes, as torchrun, SLURM or Lightning's own launcher numbers them."""
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    rank = next((environment[name] for name in ranks if name in environment), "0")
+    return rank == "0" and environment.get("NODE_RANK", "0") == "0"
 
 
 def main() -> None:
@@ -37,7 +46,7 @@ def main() -> None:
     shows where it was raised. Everything else keeps its traceback.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"  # set by every launcher
+    main_process = _is_first(os.environ)
     for package in ("lit_longpo", "data_modules", "evaluation"):
         logging.getLogger(package).setLevel(logging.INFO if main_process else logging.WARNING)
     command = COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)

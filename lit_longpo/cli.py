@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.strategies import check_launch
 from lit_longpo.suggestions import with_suggestion
 
 _DEFAULTS: dict[str, Any] = {
@@ -66,6 +67,10 @@ class LongPOCLI(LightningCLI):
             apply_on="instantiate",
         )
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
+
+    def after_instantiate_classes(self) -> None:
+        """Before anything is loaded: are there as many processes as the trainer expects?"""
+        check_launch(self.trainer)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

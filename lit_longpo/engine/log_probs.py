@@ -39,6 +39,9 @@ class LogitTransform:
         return grad if self.scale == 1.0 else grad * self.scale
 
 
+TILE_BYTES = 64 * 2**20  # of fp32 logits that exist at a time
+
+
 def token_log_probs(
     hidden: Tensor,
     weight: Tensor,
@@ -46,7 +49,7 @@ def token_log_probs(
     *,
     bias: Tensor | None = None,
     transform: LogitTransform | None = None,
-    tile_bytes: int = 64 * 2**20,
+    tile_bytes: int = TILE_BYTES,
 ) -> Tensor:
     """Log-probability of each target.
 

@@ -85,7 +85,7 @@ class PolicyConfig:
         model = self.load_base()
         if self.gradient_checkpointing:
             enable_checkpointing(model, offload=self.gradient_checkpointing == "offload")
-        wrapped = model if self.lora is None else _add_adapters(model, self.lora)
+        wrapped = model if self.lora is None else add_adapters(model, self.lora)
         return wrapped.train()
 
     def load_base(self) -> PreTrainedModel:
@@ -109,7 +109,7 @@ class PolicyConfig:
 
     def config_before_rope(self) -> PretrainedConfig | None:
         """The model's own configuration if `rope` changes it, else `None`."""
-        return None if self.rope is None else self._config()
+        return None if self.rope is None else self.original_config()
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
@@ -127,11 +127,12 @@ class PolicyConfig:
         """Whether the untouched policy is the trained one with its adapters off."""
         return self.lora is not None and not self.lora.also_train
 
-    def _config(self) -> PretrainedConfig:
+    def original_config(self) -> PretrainedConfig:
+        """The configuration at `source`, without `rope`."""
         return AutoConfig.from_pretrained(self._where(), **self._options())
 
     def _changed_config(self) -> PretrainedConfig:
-        config = self._config()
+        config = self.original_config()
         if self.rope is not None:
             self.rope.apply(config)
         return config
@@ -217,7 +218,12 @@ def _require_gguf() -> None:
         raise ImportError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
 
 
-def _add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
+def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
+    """The model with adapters, and with what is trained beside them unfrozen.
+
+    Raises:
+        ValueError: `also_train` names a part that no parameter has.
+    """
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,

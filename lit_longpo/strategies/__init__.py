@@ -1,6 +1,16 @@
 """What YAML alone cannot express about several processes."""
 
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
+from lit_longpo.strategies.launching import check_launch, launch_problem
 from lit_longpo.strategies.sharding import any_rank, full_value, gathered_state_dict, is_sharded, shard
 
-__all__ = ["AnyDeviceDeepSpeedStrategy", "any_rank", "full_value", "gathered_state_dict", "is_sharded", "shard"]
+__all__ = [
+    "AnyDeviceDeepSpeedStrategy",
+    "any_rank",
+    "check_launch",
+    "full_value",
+    "gathered_state_dict",
+    "is_sharded",
+    "launch_problem",
+    "shard",
+]

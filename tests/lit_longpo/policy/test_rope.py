@@ -25,7 +25,7 @@ def test_a_new_theta_changes_the_policy_and_not_its_reference(policy_folder):
     with reference_mode(model, before):
         torch.testing.assert_close(score(model, ROW).sums, expected, rtol=0, atol=0)
     assert not torch.allclose(score(model, ROW).sums, expected, rtol=1e-3)
-    assert model_fingerprint(model, before) == model_fingerprint(plain.load(), plain._config())
+    assert model_fingerprint(model, before) == model_fingerprint(plain.load(), plain.original_config())
     assert model_fingerprint(model) != model_fingerprint(model, before)
 
 

@@ -1,0 +1,106 @@
+"""From traces of a shallow model and a short row to the activations of the real ones.
+
+Activations are affine in depth: every layer of one kind keeps the same, and borrows no more than the one
+before gave back. They are affine in the long prompt too, whose tokens all cost the same: the engine builds
+no mask or score of T x T, and its logit tiles have a fixed size. So four traces say it all:
+
+    f(L, T) = f(1, T) + (L - 1) * (f(2, T) - f(1, T)),    each term a line through two lengths T
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from lit_longpo.planning.rows import RowPlan
+from lit_longpo.planning.tracing import ModelPlan, Trace, trace_forward, trace_step
+
+T = TypeVar("T")
+
+# Long prompts of up to the first length are traced as they are; others are on the line through the two lengths
+# around them, or through the last two. In shorter rows a weight's gradient may outweigh the activations: there
+# another moment is the peak, and the line through such rows would be too flat for long ones.
+_TRACED_TOKENS = (8192, 16384, 32768)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of activations at the marks of a step.
+
+    Args:
+        one_layer: of a model of one layer.
+        more: what each further layer adds; in backward, while it is the last one that is left.
+        layers: depth of the model.
+    """
+
+    one_layer: Trace
+    more: Trace
+    layers: int
+
+    @property
+    def whole(self) -> Trace:
+        """For the whole depth; backward with every layer's activations still there."""
+        return _combine(self.one_layer, self.more, lambda first, more: first + (self.layers - 1) * more)
+
+    @property
+    def kept_by_layers(self) -> int:
+        """What all layers hold for backward: everything, or with checkpointing their inputs."""
+        return self.layers * self.more.kept
+
+    def offloaded(self) -> "Activations":
+        """With the layers' inputs in host memory; two of them, on their way, are on the device."""
+        return replace(self, layers=min(2, self.layers))
+
+
+class Tracer:
+    """Traces one model over any row, and remembers what it has traced.
+
+    Args:
+        model: how the policy is built.
+    """
+
+    def __init__(self, model: ModelPlan) -> None:
+        self.model = model
+        self._steps: dict[tuple[RowPlan, int, bool], Trace] = {}
+        self._passes: dict[RowPlan, int] = {}
+
+    def activations(self, row: RowPlan, *, checkpointing: bool) -> Activations:
+        """What a step over the row keeps and borrows."""
+
+        def at_depth(layers: int) -> Trace:
+            return _extrapolate(row, lambda part: self._step(part, layers, checkpointing), _line)
+
+        one, two = at_depth(1), at_depth(2)
+        depth = int(self.model.config.get_text_config().num_hidden_layers)
+        return Activations(one, _combine(two, one, lambda second, first: second - first), depth)
+
+    def reference_pass(self, row: RowPlan) -> int:
+        """What scoring the reference's row borrows: without gradients nothing depends on depth."""
+        return _extrapolate(row, self._pass, lambda low, high, share: round(low + share * (high - low)))
+
+    def _step(self, row: RowPlan, layers: int, checkpointing: bool) -> Trace:
+        key = (row, layers, checkpointing)
+        if key not in self._steps:
+            self._steps[key] = trace_step(self.model, row, layers, checkpointing=checkpointing)
+        return self._steps[key]
+
+    def _pass(self, row: RowPlan) -> int:
+        if row not in self._passes:
+            self._passes[row] = trace_forward(self.model, row, 1)
+        return self._passes[row]
+
+
+def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T, T, float], T]) -> T:
+    """The row's own figure, or the one on the line through two shorter rows'."""
+    if row.long_tokens <= _TRACED_TOKENS[0]:
+        return traced(row)
+    low, high = _TRACED_TOKENS[:2] if row.long_tokens <= _TRACED_TOKENS[1] else _TRACED_TOKENS[1:]
+    share = (row.long_tokens - low) / (high - low)
+    return line(traced(replace(row, long_tokens=low)), traced(replace(row, long_tokens=high)), share)
+
+
+def _line(low: Trace, high: Trace, share: float) -> Trace:
+    return _combine(low, high, lambda first, second: round(first + share * (second - first)))
+
+
+def _combine(first: Trace, second: Trace, by: Callable[[int, int], int]) -> Trace:
+    return Trace(**{part.name: by(getattr(first, part.name), getattr(second, part.name)) for part in fields(Trace)})

@@ -1,0 +1,52 @@
+"""`python -m lit_longpo plan`: the configuration of `fit`, worked out instead of run."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
+
+from lit_longpo.cli import LongPOCLI
+from lit_longpo.planning.plan import Plan, make_plan
+from lit_longpo.planning.report import as_dict, show
+from lit_longpo.planning.setting import PlanOptions, read_setting
+
+
+class PlanCLI(LongPOCLI):
+    """Parses what `fit` parses, and the plan's own options; instantiates nothing."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(run=False, **kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The arguments of `fit`, and `PlanOptions`."""
+        super().add_arguments_to_parser(parser)
+        parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
+        parser.add_class_arguments(PlanOptions)
+
+    def instantiate_classes(self) -> None:
+        """Nothing: neither model, data nor trainer is built."""
+
+    def after_instantiate_classes(self) -> None:
+        """There is no trainer whose processes could be counted."""
+
+
+def plan_for(arguments: list[str] | None = None) -> Plan:
+    """The plan of a command line; `None` takes this process's."""
+    return make_plan(read_setting(PlanCLI(args=arguments).config))
+
+
+def plan() -> None:
+    """Print the plan that the command line asks for, and write it if asked to."""
+    sys.argv.remove("plan")
+    logging.getLogger("lit_longpo").setLevel(logging.WARNING)  # nothing is being loaded, so nothing to report on
+    made = plan_for()
+    show(made, Console())
+    if made.setting.options.json is not None:
+        path = Path(made.setting.options.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(as_dict(made), indent=2) + "\n")

@@ -1,0 +1,65 @@
+"""Flash attention as far as memory goes: what its kernels return, save and borrow, and no arithmetic.
+
+A plan for GPUs is made where there is none, so the kernel itself cannot be traced. The sizes are those of
+flash-attn 2 with variable lengths, by reading; torch's own variable-length attention calls the same kernels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+from lit_longpo.batch import SegmentTable
+from lit_longpo.engine.flash import VarlenKernel, VarlenPlan, flash_attention
+
+PLANNED_FLASH = "prefix_shared_sizes"  # transformers looks for a kernel behind names with "flash"
+
+
+class _FlashSizes(torch.autograd.Function):
+    """Shapes: query (T, H, D), key and value (K, G, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The output, and a log-sum-exp per query and head that backward needs."""
+        output = torch.empty_like(query)
+        log_sums = query.new_empty(query.shape[1], query.shape[0], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, output, log_sums)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        """Query gradients are summed in fp32; key and value gradients exist for every query head at first."""
+        query, key, value, _, log_sums = ctx.saved_tensors
+        per_head = [tensor.new_empty(tensor.shape[0], *query.shape[1:]) for tensor in (key, value)]
+        borrowed = [torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums), *per_head]
+        made = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
+        del borrowed
+        return made
+
+
+def _planned(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    segment_table: SegmentTable | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The engine's flash path with the kernel left out; transformers' attention signature."""
+    assert segment_table is not None
+    return flash_attention(query, key, value, segment_table, scaling, None, VarlenKernel("planned", _call)), None
+
+
+def _call(
+    query: Tensor, key: Tensor, value: Tensor, plan: VarlenPlan, scaling: float | None, reach: tuple[int, int]
+) -> Tensor:
+    result: Tensor = _FlashSizes.apply(query, key, value)
+    return result
+
+
+def register() -> None:
+    """Make `PLANNED_FLASH` known to transformers."""
+    AttentionInterface.register(PLANNED_FLASH, _planned)

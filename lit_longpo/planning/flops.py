@@ -1,0 +1,76 @@
+"""Floating-point operations of a step, and how long they take.
+
+For one row with T tokens, N scored tokens and W weights in the layers' linear maps, a forward pass takes
+
+    2 T W  (linear maps)  +  4 H D sum(pairs)  (attention)  +  2 N C V  (head)
+
+where a segment of q queries over k keys has q k - q (q - 1) / 2 pairs, fewer with a window. Backward takes
+twice the forward pass; a frozen weight needs no gradient, so its linear map takes once. These are the *model's*
+FLOPs, which model FLOP utilisation (MFU) counts. The hardware also computes the layers again with
+checkpointing (all but their last map, which is counted here all the same), the head's tiles again, and flash
+attention's scores once more in backward (2.5 instead of 2).
+"""
+
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig
+
+from lit_longpo.batch import PackedBatch, SegmentTable
+from lit_longpo.planning.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Of one row.
+
+    Args:
+        forward: one pass without gradients.
+        model: forward and backward.
+        hardware: and what is computed twice.
+    """
+
+    forward: float
+    model: float
+    hardware: float
+
+
+def row_flops(config: PretrainedConfig, sizes: Sizes, row: PackedBatch, *, checkpointing: bool) -> Flops:
+    """FLOPs of one row.
+
+    Args:
+        config: the architecture.
+        sizes: of its parameters.
+        row: what is scored.
+        checkpointing: whether layers are computed again in backward.
+    """
+    linear = 2.0 * row.num_tokens * (sizes.frozen_linear + sizes.trained_linear)
+    gradients = 2.0 * row.num_tokens * (sizes.frozen_linear + 2 * sizes.trained_linear)
+    attention = attention_flops(config, row.table)
+    head = 2.0 * len(row.score_targets) * sizes.head_weights
+    forward = linear + attention + head
+    model = forward + gradients + 2 * attention + head * (2 if sizes.head_trained else 1)
+    again = (linear + attention if checkpointing else 0.0) + head + 0.5 * attention
+    return Flops(forward, model, model + again)
+
+
+def attention_flops(config: PretrainedConfig, table: SegmentTable) -> float:
+    """Scores and weighted values of all layers, forward."""
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    window = getattr(text, "sliding_window", None)
+    kinds = getattr(text, "layer_types", None) or [None] * text.num_hidden_layers
+    total = 0
+    for segment in table.segments:
+        keys = sum(table.pieces[piece] for piece in segment.key_pieces)
+        whole, near = pairs(segment.query_length, keys, None), pairs(segment.query_length, keys, window)
+        total += sum(whole if kind == "full_attention" else near for kind in kinds)
+    return 4.0 * heads * size * total
+
+
+def pairs(queries: int, keys: int, window: int | None) -> int:
+    """Query-key pairs of a causal segment whose queries are its last positions."""
+    if window is None or keys <= window:
+        return queries * keys - queries * (queries - 1) // 2
+    short = max(0, window - (keys - queries))  # queries that see less than a whole window
+    return (queries - short) * window + short * (keys - queries) + short * (short + 1) // 2

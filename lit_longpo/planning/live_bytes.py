@@ -1,0 +1,53 @@
+"""Bytes of the tensors that are alive, counted as operators make them and the last reference goes."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+
+class LiveBytes(TorchDispatchMode):
+    """Inside the block, counts the storages behind every operator's results; views count once.
+
+    Serves real and fake tensors alike. What a kernel allocates and frees inside itself is not seen.
+
+    Attributes:
+        live: bytes alive now.
+        peak: most bytes alive since `restart`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live, self.peak = 0, 0
+        self._sizes: dict[int, int] = {}
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count a tensor that was made outside the block, or that an operator returned."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._sizes:
+            return
+        self._sizes[key] = storage.nbytes()
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, key)
+
+    def restart(self) -> int:
+        """Start a new peak from what is alive now; returns the old peak."""
+        peak, self.peak = self.peak, self.live
+        return peak
+
+    def _free(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_iter(result):
+            if isinstance(value, torch.Tensor):
+                self.add(value)
+        return result

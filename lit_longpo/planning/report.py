@@ -1,0 +1,135 @@
+"""A plan as tables for people and as a dictionary for programs."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lit_longpo.planning.plan import GIB, MODES, Plan
+
+_MODE_TITLES = {"none": "keep all", "recompute": "checkpointing", "offload": "checkpointing, offload"}
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """Everything, in bytes, tokens, FLOPs and seconds."""
+    setting = plan.setting
+    return {
+        "architecture": plan.architecture,
+        "parameters": plan.sizes.total,
+        "trained_parameters": plan.sizes.num_trained,
+        "dtype": str(setting.dtype).removeprefix("torch."),
+        "attention": "flash" if setting.flash else "sdpa",
+        "sharding": asdict(setting.sharding),
+        "row": {
+            "tokens": plan.row.num_tokens,
+            "examples": plan.row.num_examples,
+            "prompt": plan.row.long_tokens,
+            "short_prompt": plan.row.short_tokens if len(plan.row.contexts) > 1 else None,
+            "response": plan.row.response_tokens,
+        },
+        "mode": plan.mode,
+        "fits": plan.fits,
+        "device_memory": round(setting.options.device_memory_gib * GIB),
+        "memory": {name: _memory(plan, name) for name in MODES},
+        "head_tile": plan.head_tile,
+        "kv_copies_per_layer": plan.kv_copies,
+        "tokens_per_step": plan.tokens_per_step,
+        "model_flops_per_step": plan.rows_per_step * plan.flops.model,
+        "hardware_flops_per_step": plan.rows_per_step * plan.flops.hardware,
+        "seconds_per_step": plan.seconds_per_step,
+        "longest_context": plan.longest_context,
+        "sequence_parallel_degrees": plan.degrees,
+        "warnings": plan.warnings,
+    }
+
+
+def _memory(plan: Plan, mode: Any) -> dict[str, Any]:
+    memory = plan.memory[mode]
+    return {
+        "peak": memory.peak,
+        "when": memory.when,
+        "parameters": memory.states.parameters,
+        "gradients": memory.states.gradients,
+        "optimizer": memory.states.optimizer,
+        "buffers": memory.states.buffers,
+        "reference_copy": memory.reference,
+        "activations_kept": memory.kept,
+        "host": memory.host,
+        "moments": memory.moments,
+    }
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print the plan."""
+    console.print(_title(plan))
+    console.print(_memory_table(plan))
+    console.print(_work_table(plan))
+    for warning in plan.warnings:
+        console.print(f"[yellow]warning:[/yellow] {_escape(warning)}", soft_wrap=True)
+    room = plan.setting.options.device_memory_gib
+    peak = plan.memory[plan.mode].peak / GIB
+    verdict = "[green]fits[/green]" if plan.fits else "[red]does not fit[/red]"
+    console.print(f"{verdict}: peak {peak:.2f} GiB of {room:g} GiB a device, at: {plan.memory[plan.mode].when}")
+
+
+def _title(plan: Plan) -> str:
+    setting, sharding, row = plan.setting, plan.setting.sharding, plan.row
+    strategy = f"ZeRO-{sharding.stage}" if sharding.kind == "zero" else sharding.kind
+    short = f", short prompt {row.short_tokens:,}" if len(row.contexts) > 1 else ""
+    return (
+        f"{type(setting.objective).__name__} on {plan.architecture}: {plan.sizes.total:,} parameters, "
+        f"{plan.sizes.num_trained:,} trained, {str(setting.dtype).removeprefix('torch.')}, "
+        f"{'flash' if setting.flash else 'sdpa'} attention\n"
+        f"{strategy} over {sharding.world_size} {'GPU' if setting.on_gpu else 'CPU'} device(s), "
+        f"{sharding.sequence_parallel} to a row; a full row: {row.num_tokens:,} tokens = {row.num_examples} example(s) "
+        f"of prompt {row.long_tokens:,}{short}, responses of {row.response_tokens:,}"
+    )
+
+
+def _memory_table(plan: Plan) -> Table:
+    """One column for each way with activations; the configured one is marked."""
+    table = Table(title="GiB on each device", title_justify="left")
+    table.add_column("")
+    for mode in MODES:
+        table.add_column(_MODE_TITLES[mode] + (" *" if mode == plan.mode else ""), justify="right")
+    made = [_memory(plan, mode) for mode in MODES]
+    for name in ("parameters", "gradients", "optimizer", "buffers", "reference_copy", "activations_kept"):
+        table.add_row(name.replace("_", " "), *(_gib(column[name]) for column in made))
+    table.add_section()
+    for moment in made[0]["moments"]:
+        table.add_row(f"peak: {moment}", *(_gib(column["moments"][moment]) for column in made))
+    table.add_section()
+    table.add_row("peak", *(_gib(column["peak"]) for column in made), style="bold")
+    table.add_row("in host memory", *(_gib(column["host"]) for column in made))
+    contexts = (plan.longest_context[mode] for mode in MODES)
+    table.add_row("longest context that fits, tokens", *(f"{tokens:,}" for tokens in contexts))
+    return table
+
+
+def _work_table(plan: Plan) -> Table:
+    table = Table(title="Work and tiles", title_justify="left", show_header=False)
+    options = plan.setting.options
+    seconds = plan.seconds_per_step
+    time = "state --device_tflops" if seconds is None else f"{seconds:,.1f} s at {options.mfu:.0%} MFU"
+    peak = "" if options.device_tflops is None else f" of {options.device_tflops:g} TFLOP/s"
+    rows = {
+        "tokens per step": f"{plan.tokens_per_step:,} in {plan.rows_per_step} rows",
+        "model FLOPs per step": f"{plan.rows_per_step * plan.flops.model:.3g}",
+        "with what is computed twice": f"{plan.rows_per_step * plan.flops.hardware:.3g}",
+        "time per step": time + peak,
+        "a tile of logits": f"{_gib(plan.head_tile)} GiB, up to three at a time",
+        "K/V copies for branches": f"{_gib(plan.kv_copies)} GiB a layer",
+        "sequence-parallel degrees": ", ".join(map(str, plan.degrees)),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _gib(number: int) -> str:
+    return f"{number / GIB:,.3f}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

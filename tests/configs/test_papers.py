@@ -1,0 +1,70 @@
+"""Paper-scale recipes: true architectures on the meta device, and what `plan` says about 80 GiB devices."""
+
+from functools import cache
+
+import pytest
+import torch
+from support.command_line import CONFIGS
+
+from lit_longpo.planning.command import plan_for
+from lit_longpo.planning.plan import GIB
+
+PAPER = CONFIGS / "paper"
+# recipe -> (what is typed beside it, parameters of the true model)
+RECIPES = {
+    "longpo_mistral7b_128k": (("--trainer.devices", 8), 7_241_732_096),
+    "solopo_qwen2.5_7b": (("--trainer.devices", 8), 7_615_616_512),
+    "logo_llama3_8b_64k": (("--trainer.devices", 8), 8_030_261_248),
+}
+SLOW = {
+    "longpo_qwen2.5_7b_128k": (("--trainer.devices", 8), 7_615_616_512),
+    "longpo_mistral7b_256k": (
+        ("--trainer.devices", 8, "--trainer.num_nodes", 2, "--sequence_parallel", 2, "--shape", "mistral_7b_v0.2"),
+        7_241_732_096,
+    ),
+    "longpo_mistral7b_512k": (
+        ("--trainer.devices", 8, "--trainer.num_nodes", 2, "--sequence_parallel", 4, "--shape", "mistral_7b_v0.2"),
+        7_241_732_096,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_arguments_of_pytest(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+
+
+@cache
+def checked(name):
+    arguments, parameters = (RECIPES | SLOW)[name]
+    made = plan_for(["--config", str(PAPER / f"{name}.yaml"), *map(str, arguments), "--device_memory_gib", "80"])
+    adapters = made.sizes.total - parameters
+    assert adapters == 0 if made.setting.policy.lora is None else 0 < adapters < 0.02 * parameters
+    assert (made.setting.dtype, made.setting.flash, made.setting.sharding.stage) == (torch.bfloat16, True, 3)
+    assert made.fits, made.memory[made.mode].peak / GIB
+    assert made.sizes.num_trained * 2 == made.sizes.trained_bytes
+    return made
+
+
+def test_every_recipe_is_planned():
+    assert {path.stem for path in PAPER.glob("*.yaml")} == RECIPES.keys() | SLOW.keys()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_papers_devices_suffice(name):
+    checked(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_the_longer_rounds_fit_with_sequence_parallelism(name):
+    checked(name)
+
+
+def test_128k_tokens_need_their_checkpoints_in_host_memory():
+    made = checked("longpo_mistral7b_128k")
+    assert made.row.num_tokens == 135_168
+    assert made.tokens_per_step == 8 * 135_168
+    assert made.memory["recompute"].peak > 80 * GIB > made.memory["offload"].peak
+    assert made.memory["offload"].host > 30 * GIB
+    assert made.warnings == []

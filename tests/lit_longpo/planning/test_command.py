@@ -1,0 +1,83 @@
+"""`python -m lit_longpo plan`: tables, JSON, architectures that are not here, and messages."""
+
+import json
+import sys
+
+import pytest
+import torch
+import yaml
+from support.command_line import CONFIGS, build
+from transformers import AutoConfig
+
+from lit_longpo import __main__ as command
+from lit_longpo.planning.architecture import built_in, shape_names
+from lit_longpo.planning.command import plan_for
+from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing import ModelPlan
+
+SOLOPO = str(CONFIGS / "solopo.yaml")
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lit_longpo", "plan", *map(str, arguments)])
+    command.main()
+
+
+def test_tables_and_json(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "deep" / "plan.json"
+    run(monkeypatch, "--config", SOLOPO, "--row_tokens", 2048, "--device_memory_gib", 4, "--json", out)
+    printed = capsys.readouterr().out
+    for words in ("SoLoPO on embedded: 353,152 parameters", "optimizer", "longest context", "fits: peak", "degrees"):
+        assert words in printed
+    made = json.loads(out.read_text())
+    assert made["parameters"] == 353_152
+    assert made["row"]["tokens"] == made["tokens_per_step"] == 2048
+    assert made["memory"]["none"]["peak"] == max(made["memory"]["none"]["moments"].values())
+    assert made["memory"]["recompute"]["peak"] < made["memory"]["none"]["peak"] < made["device_memory"]
+    assert made["longest_context"]["recompute"] > made["longest_context"]["none"] > 2048
+
+
+def test_a_saved_configuration_can_be_planned(monkeypatch, tmp_path):
+    """It holds what the command line of `fit` holds beyond the sections, for example `ckpt_path`."""
+    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+    cli = build("--config", SOLOPO)
+    saved = tmp_path / "config.yaml"
+    saved.write_text(cli.parser.dump(cli.config) + "ckpt_path: null\n")
+    made = plan_for(["--config", str(saved), "--row_tokens", "1024", "--response_tokens", "8", "--short_tokens", "8"])
+    assert made.row.num_tokens == 1024
+
+
+def test_misspelt_options_are_refused_as_in_fit(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--config", SOLOPO, "--trainer.max_stepz", 3)
+    assert "did you mean trainer.max_steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--policy.source", "nobody/nothing"), r"Name its architecture with --shape.*llama3_8b"),
+        (("--policy.source", "runs/nothing/here"), r"expected a model folder.*--shape"),
+        (("--shape", "gpt-9"), r"expected `--shape` to be a config.json or one of"),
+        (("--mfu", 0), r"expected `--mfu` above 0"),
+        (("--trainer.strategy", "fsdp"), r"expected one of our strategies.*'fsdp'"),
+        (("--sequence_parallel", 3), r"divides 1 devices, got 3"),
+    ],
+)
+def test_what_cannot_be_planned(arguments, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        run(monkeypatch, "--config", SOLOPO, *arguments)
+
+
+@pytest.mark.parametrize("name", shape_names())
+def test_built_in_shapes_have_the_published_number_of_parameters(name):
+    shape = built_in(name)
+    config = AutoConfig.for_model(**shape["config"])
+    assert count(ModelPlan(config, torch.bfloat16)).total == shape["parameters"]
+
+
+def test_every_hub_fragment_has_a_shape():
+    sources = [yaml.safe_load(path.read_text())["source"] for path in (CONFIGS / "model").glob("*.yaml")]
+    hub = {source for source in sources if "/" in source}
+    assert hub == {built_in(name)["source"] for name in shape_names()}

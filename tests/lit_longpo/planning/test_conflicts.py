@@ -1,0 +1,81 @@
+"""Every rule speaks up for the setting that it is about, and is silent without it."""
+
+import json
+
+import pytest
+import yaml
+from support.command_line import CONFIGS
+
+from lit_longpo.planning.architecture import find_config
+from lit_longpo.planning.command import PlanCLI
+from lit_longpo.planning.conflicts import conflicts
+from lit_longpo.planning.setting import read_setting
+
+SOLOPO = CONFIGS / "solopo.yaml"
+ROPE = ("--policy.rope.max_length", "16384")
+GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "2", *ROPE)
+ONLINE_DPO = ("--model.base", "dpo", "--reference.mode", "online")
+BF16 = ("--policy.dtype", "bfloat16")
+TINY = json.dumps(yaml.safe_load((CONFIGS / "model" / "tiny.yaml").read_text()))
+
+
+def overlay(name):
+    return ("--config", str(CONFIGS / "overlays" / f"{name}.yaml"))
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+
+    def found(*arguments):
+        setting = read_setting(PlanCLI(args=["--config", str(SOLOPO), *arguments]).config)
+        return conflicts(setting, find_config(setting.policy, setting.options.shape)[0])
+
+    return found
+
+
+def test_a_sound_setting_has_no_conflicts(messages):
+    assert messages(*ROPE) == []
+
+
+CASES = {
+    "positions reach": (),
+    "possible: [1, 2, 4]": (*GPU, "--shape", "qwen2.5_7b", "--trainer.devices", "8", "--sequence_parallel", "8"),
+    "auto and no accelerator": ("--trainer.accelerator", "gpu", "--trainer.devices", "auto"),
+    "zero splits nothing": (*overlay("deepspeed_zero3"), "--trainer.devices", "1"),
+    "fsdp2 splits nothing": (*overlay("fsdp2"), "--trainer.devices", "1"),
+    "needs ZeRO stage 3": (*overlay("deepspeed_zero2"), "--trainer.strategy.init_args.offload_parameters", "true"),
+    "on a CPU only recomputes": ("--policy.gradient_checkpointing", "offload"),
+    "moves nothing": overlay("deepspeed_zero3_offload"),
+    "cpu_checkpointing has no effect": (
+        *overlay("deepspeed_zero3"),
+        *("--trainer.strategy.init_args.cpu_checkpointing", "true"),
+    ),
+    "need only be switched off": (*ONLINE_DPO, "--policy.lora.r", "4", "--reference.policy", TINY),
+    "holds a frozen copy beside": (*ONLINE_DPO, "--policy.lora.also_train", "[norm]"),
+    "holds a frozen copy of the whole model": ONLINE_DPO,
+    "`reference.policy` is never loaded": ("--reference.policy.dtype", "float32"),
+    "many times slower": BF16,
+    "round to nothing": (*GPU, *BF16),
+    "DeepSpeed learns of half precision": (*GPU, *overlay("deepspeed_zero3"), *BF16),
+    "has halved them already": (*GPU, *BF16, "--trainer.precision", "bf16-mixed"),
+    "`policy.dtype: float32` has no effect": (*GPU, "--trainer.precision", "bf16-true"),
+    "clipping by value is refused": (*overlay("fsdp2"), "--trainer.gradient_clip_algorithm", "value"),
+    "clips nothing": ("--trainer.gradient_clip_val", "null", "--trainer.gradient_clip_algorithm", "norm"),
+    "attention: flash` needs a GPU": ("--policy.attention", "flash"),
+    "times the tokens": ("--data.prefix_sharing", "false"),
+    "`fit` stops at it": ("--data.max_length", "8000"),
+    "reduces gradients after each of the 4": (*overlay("deepspeed_zero2"), "--trainer.accumulate_grad_batches", "4"),
+}
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_the_rule_speaks_up(words, messages):
+    found = messages(*CASES[words])
+    assert [message for message in found if words in message], found
+
+
+def test_every_rule_has_a_case():
+    from lit_longpo.planning.conflicts import RULES
+
+    assert len(CASES) >= len(RULES) + 2

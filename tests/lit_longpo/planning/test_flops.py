@@ -1,0 +1,52 @@
+"""Counted FLOPs against torch's own counter, and windows against a loop."""
+
+import pytest
+import torch
+from support.tiny_models import tiny_config, tiny_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from lit_longpo.engine import score
+from lit_longpo.objectives import DPO
+from lit_longpo.planning.flops import attention_flops, pairs, row_flops
+from lit_longpo.planning.rows import RowPlan
+from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing import ModelPlan
+
+ROW = RowPlan(DPO().views, 1, 100, 8, 12).policy_row()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_linear_maps_and_head_agree_with_torch(checkpointing):
+    """The head's tiles are small here, so it is computed once in forward, again in backward."""
+    from lit_longpo.policy.loading import enable_checkpointing
+
+    model = tiny_model("Llama")
+    if checkpointing:
+        enable_checkpointing(model)
+    with FlopCounterMode(display=False) as counter:
+        score(model, ROW).sums.sum().backward()
+    config = tiny_config("Llama")
+    flops = row_flops(config, count(ModelPlan(config, torch.float32)), ROW, checkpointing=checkpointing)
+    # Torch's counter knows neither attention on a CPU nor sums in place: the head's weight gradient.
+    ours = flops.hardware - (4.5 if checkpointing else 3.5) * attention_flops(config, ROW.table)
+    ours -= 2 * len(ROW.score_targets) * model.lm_head.weight.numel()
+    if checkpointing:  # stops before each layer's last map, whose result nobody needs
+        ours -= sum(2 * ROW.num_tokens * layer.mlp.down_proj.weight.numel() for layer in model.model.layers)
+    counts = counter.get_flop_counts()["Global"]
+    assert ours == sum(number for name, number in counts.items() if "attention" not in str(name))
+
+
+@pytest.mark.parametrize(("queries", "keys", "window"), [(5, 9, 3), (5, 5, 3), (4, 10, None), (5, 9, 6), (7, 9, 4)])
+def test_pairs_equal_a_loop(queries, keys, window):
+    expected = sum(min(keys - queries + 1 + number, window or keys) for number in range(queries))
+    assert pairs(queries, keys, window) == expected
+
+
+def test_frozen_weights_need_no_gradient():
+    from lit_longpo.policy.loading import LoRA
+
+    config = tiny_config("Llama")
+    full, lora = (count(ModelPlan(config, torch.float32, adapters)) for adapters in (None, LoRA(r=2)))
+    assert lora.num_trained < 0.2 * full.num_trained
+    trained, adapted = (row_flops(config, sizes, ROW, checkpointing=False) for sizes in (full, lora))
+    assert adapted.model < 0.9 * trained.model

@@ -1,0 +1,57 @@
+"""The table of states, strategy by strategy, and optimizers tried on a fake parameter."""
+
+import pytest
+import torch
+from support.tiny_models import tiny_config
+
+from lit_longpo.optimization import FusedAdamW
+from lit_longpo.planning.sizes import count, optimizer_bytes
+from lit_longpo.planning.states import Sharding, states
+from lit_longpo.planning.tracing import ModelPlan
+from lit_longpo.policy.loading import LoRA
+
+SIZES = count(ModelPlan(tiny_config("Llama"), torch.bfloat16))
+NUMBER = SIZES.total
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "per_parameter"), [(FusedAdamW, 8), (torch.optim.SGD, 0), (torch.optim.RMSprop, 4)]
+)
+def test_optimizer_states_are_measured(optimizer, per_parameter):
+    assert optimizer_bytes(optimizer, torch.float32).states == pytest.approx(per_parameter, abs=0.01)
+    assert optimizer_bytes(optimizer, torch.bfloat16).states == pytest.approx(per_parameter / 2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("sharding", "parameters", "gradients", "optimizer"),
+    [
+        (Sharding("single"), 2, 2, 4),
+        (Sharding("ddp", 4), 2, 2, 4),
+        (Sharding("fsdp2", 4), 2 / 4, 2 / 4, 4 / 4),
+        (Sharding("zero", 4, stage=1), 2, 2, 12 / 4),
+        (Sharding("zero", 4, stage=2), 2, 2 / 4, 12 / 4),
+        (Sharding("zero", 4, stage=3), 2 / 4, 2 / 4, 12 / 4),
+        (Sharding("zero", 4, stage=3, offload_optimizer=True), 2 / 4, 2 / 4, 0),
+        (Sharding("zero", 4, stage=3, offload_parameters=True), 0, 2 / 4, 12 / 4),
+    ],
+)
+def test_bytes_per_parameter_in_bf16(sharding, parameters, gradients, optimizer):
+    found = states(SIZES, sharding, FusedAdamW)
+    assert found.parameters == pytest.approx(parameters * NUMBER, rel=1e-3)
+    assert found.gradients == pytest.approx(gradients * NUMBER, rel=1e-3)
+    assert found.optimizer == pytest.approx(optimizer * NUMBER, rel=1e-3)
+    assert (found.host > 0) == (sharding.offload_optimizer or sharding.offload_parameters)
+
+
+def test_ddp_copies_gradients_into_buckets():
+    assert states(SIZES, Sharding("ddp", 2), FusedAdamW).buffers == SIZES.trained_bytes
+
+
+def test_adapters_are_all_that_is_trained():
+    """peft holds adapters in fp32 beside bf16 weights, unless a plugin casts the whole model."""
+    adapted = count(ModelPlan(tiny_config("Llama"), torch.bfloat16, LoRA(r=4)))
+    assert set(adapted.trained) == {torch.float32}
+    converted = count(ModelPlan(tiny_config("Llama"), torch.bfloat16, LoRA(r=4), converted=True))
+    assert set(converted.trained) == {torch.bfloat16}
+    assert adapted.untied_head_bytes == 0
+    assert adapted.num_trained == converted.num_trained == adapted.total - NUMBER

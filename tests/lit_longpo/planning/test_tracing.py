@@ -1,0 +1,86 @@
+"""Fake traces are what real tensors do, and their composition is what a deeper model or longer row does."""
+
+import dataclasses
+
+import pytest
+import torch
+from support.tiny_models import tiny_config
+
+from lit_longpo.objectives import DPO
+from lit_longpo.planning import activations as module
+from lit_longpo.planning.activations import Tracer
+from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.planning.rows import RowPlan
+from lit_longpo.planning.tracing import ModelPlan, trace_step
+from lit_longpo.policy.loading import LoRA
+
+ROW = RowPlan(DPO().views, 1, 300, 8, 12)
+
+
+def plan(name="Llama", dtype=torch.float32, **options):
+    overrides = {"sliding_window": None} if name == "Mistral" else {}
+    return ModelPlan(tiny_config(name, num_hidden_layers=5, **overrides), dtype, **options)
+
+
+def test_live_bytes_counts_storages_once_and_until_they_die():
+    with LiveBytes() as memory:
+        first = torch.zeros(256)
+        view = first.view(16, 16)
+        assert (memory.live, memory.peak) == (1024, 1024)
+        second = first + 1
+        del first
+        assert memory.live == 2048  # the view holds it
+        del view, second
+        assert (memory.live, memory.restart()) == (0, 2048)
+        assert memory.peak == 0
+
+
+VARIANTS = [
+    plan(),
+    plan("Qwen3"),
+    plan("Gemma3Text"),
+    plan(dtype=torch.bfloat16, flash=True),
+    plan(lora=LoRA(r=4)),
+    plan(dtype=torch.bfloat16, lora=LoRA(r=4, also_train=["embed_tokens", "norm"]), converted=True),
+    plan(autocast=torch.bfloat16),
+    plan("Qwen2", dtype=torch.float32),
+]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("model", VARIANTS, ids=lambda p: f"{p.config.model_type}-{p.dtype}-{bool(p.lora)}-{p.flash}")
+def test_two_depths_say_what_five_layers_take(model, checkpointing):
+    found = Tracer(model).activations(ROW, checkpointing=checkpointing).whole
+    traced = trace_step(model, ROW, 5, checkpointing=checkpointing)
+    for part in dataclasses.fields(traced):
+        assert getattr(found, part.name) == pytest.approx(getattr(traced, part.name), rel=0.02), part.name
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+def test_two_lengths_say_what_a_long_prompt_takes(checkpointing, monkeypatch):
+    long = dataclasses.replace(ROW, long_tokens=3000)
+    expected = Tracer(plan()).activations(long, checkpointing=checkpointing).whole
+    monkeypatch.setattr(module, "_TRACED_TOKENS", (400, 500, 1000))
+    tracer = Tracer(plan())
+    found = tracer.activations(long, checkpointing=checkpointing).whole
+    assert {row.long_tokens for row, *_ in tracer._steps} == {500, 1000}
+    assert found.kept == pytest.approx(expected.kept, rel=0.01)
+    assert found.layers_backward == pytest.approx(expected.layers_backward, rel=0.01)
+
+
+def test_checkpointing_keeps_only_the_inputs():
+    tracer = Tracer(plan())
+    kept, recomputed = (tracer.activations(ROW, checkpointing=on) for on in (False, True))
+    assert recomputed.more.kept == ROW.num_tokens * 32 * 4
+    assert kept.more.kept > 10 * recomputed.more.kept
+    assert recomputed.offloaded().whole.kept < recomputed.whole.kept
+
+
+def test_routed_experts_are_refused():
+    from transformers import Qwen3MoeConfig
+
+    shape = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 2}
+    config = Qwen3MoeConfig(**shape, **experts, experts_implementation="eager")
+    with pytest.raises(ValueError, match="routed experts cannot be planned"):
+        trace_step(ModelPlan(config, torch.float32), ROW, 1, checkpointing=False)

@@ -1,0 +1,77 @@
+"""Processes of a launcher against the trainer's devices, and a real two-process torchrun."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_longpo.strategies import launch_problem
+
+ROOT = Path(__file__).resolve().parents[3]
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+SLURM = {"SLURM_PROCID": "0", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2"}
+OWN = {"WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "0"}
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, SLURM, OWN], ids=["torchrun", "slurm", "own"])
+def test_agreement_is_no_problem(environment):
+    assert launch_problem(2, 2, environment) is None
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, SLURM], ids=["torchrun", "slurm"])
+@pytest.mark.parametrize(("devices", "nodes"), [(1, 1), (2, 1), (4, 1), (1, 4)])
+def test_disagreement_says_what_to_type(environment, devices, nodes):
+    message = launch_problem(devices, nodes, environment)
+    assert message is not None
+    assert f"`trainer.devices` {devices} x `trainer.num_nodes` {nodes}" in message
+    assert "--trainer.devices 2 --trainer.num_nodes 2" in message
+
+
+def test_another_launcher_is_counted_too():
+    assert "WORLD_SIZE=4" in str(launch_problem(1, 2, OWN))
+
+
+def test_several_nodes_need_to_find_each_other():
+    assert "found no MASTER_PORT or NODE_RANK" in str(launch_problem(1, 2, {"MASTER_ADDR": "node0"}))
+    assert launch_problem(2, 1, {}) is None
+
+
+def test_a_shell_inside_an_allocation_is_not_a_task():
+    assert launch_problem(1, 1, {**SLURM, "SLURM_JOB_NAME": "interactive"}) is None
+
+
+def torchrun(processes, *arguments):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *launcher, "-m", "lit_longpo", "fit", "--config", "configs/solopo.yaml", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=500,
+        check=False,
+    )
+
+
+def test_two_processes_leave_one_set_of_files(tmp_path):
+    small = ("--data.init_args.num_train", 32, "--data.init_args.num_val", 4, "--trainer.callbacks", "null")
+    where = ("--trainer.default_root_dir", tmp_path, "--trainer.max_steps", 2, "--trainer.log_every_n_steps", 1)
+    done = torchrun(2, "--config", "configs/overlays/ddp.yaml", *small, *where)
+    assert done.returncode == 0, done.stderr[-3000:]
+    printed = done.stdout + done.stderr
+    assert printed.count("policy: 353,152 parameters") == 1
+    assert printed.count("Starting with 2 processes") == 1
+    assert len(list(tmp_path.rglob("config.yaml"))) == 1
+    assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
+    assert len(list(tmp_path.rglob("data_report.json"))) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_without_the_overlay_is_refused(tmp_path):
+    done = torchrun(2, "--trainer.default_root_dir", tmp_path)
+    assert done.returncode != 0
+    assert "--trainer.devices 2 --trainer.num_nodes 1" in done.stderr

@@ -1,0 +1,131 @@
+"""Runs a real `fit` on the CPU and measures what its tensors took; also a program, which adds resident memory.
+
+    python tests/support/measured_fit.py --tokens 2000 --hidden 256 --layers 4 [--vocab 8000] [--checkpointing]
+        [--lora] [--objective DPO] [--accumulate 2]
+
+prints what `plan` predicts and what was measured, as JSON. Measured is the peak of the allocator's own
+account (torch's profiler), so buffers inside kernels count.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import yaml
+from support.word_tokenizer import word_tokenizer
+from transformers import LlamaConfig
+
+RESPONSE = 64
+
+
+def write_case(
+    folder: Path,
+    *,
+    tokens: int,
+    hidden: int = 128,
+    layers: int = 2,
+    vocab: int = 2000,
+    checkpointing: bool = False,
+    lora: bool = False,
+    objective: str = "SimPO",
+    accumulate: int = 1,
+) -> list[str]:
+    """A random Llama with a word-level tokenizer, pairs of one length, and the command line that fits it."""
+    heads = hidden // 32
+    sizes = {"hidden_size": hidden, "intermediate_size": 3 * hidden, "num_hidden_layers": layers, "vocab_size": vocab}
+    config = LlamaConfig(**sizes, num_attention_heads=heads, num_key_value_heads=heads // 2)
+    config.save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    prompt = tokens - 2 * RESPONSE
+    answer, other = (" ".join([word] * (RESPONSE - 1)) for word in ("word1", "word4"))
+    context = " ".join(["word2"] * (prompt - 2))  # with the question's word and the first token
+    pair = {"question": "word3", "short_context": "word2", "long_context": context, "chosen": answer}
+    pairs = [{"id": str(number), **pair, "rejected": [other]} for number in range(4 * accumulate)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in pairs))
+    settings = {
+        "policy": {
+            "source": str(folder),
+            "weights": "random",
+            "gradient_checkpointing": checkpointing,
+            "lora": {"r": 8, "alpha": 16} if lora else None,
+            "template": {"user": "{context} {question}", "chat": False},
+        },
+        "model": {"class_path": objective},
+        "data": {
+            "class_path": "PreferenceDataModule",
+            "init_args": {"path": str(folder / "pairs.jsonl"), "val_fraction": 0.0, "max_tokens": tokens},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "max_steps": 3,
+            "accumulate_grad_batches": accumulate,
+            "gradient_clip_val": 1.0,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "default_root_dir": str(folder),
+        },
+    }
+    (folder / "case.yaml").write_text(yaml.safe_dump(settings))
+    return ["--config", str(folder / "case.yaml")]
+
+
+def plan_arguments(arguments: list[str]) -> list[str]:
+    """What the plan cannot know from the configuration."""
+    return [*arguments, "--response_tokens", str(RESPONSE), "--short_tokens", "3"]
+
+
+def measured_peak(cli, tokens: int) -> int:
+    """Most bytes that torch's allocator has handed out inside `fit`, whose rows have to be as long as planned."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        cli.trainer.fit(cli.model, cli.datamodule)
+    assert set(cli.datamodule._encoded["train"].lengths) == {tokens}
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    from lit_longpo import __main__  # noqa: F401  class names in YAML
+    from lit_longpo.cli import LongPOCLI
+    from lit_longpo.planning.command import plan_for
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=2000)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--vocab", type=int, default=8000)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--objective", default="SimPO")
+    parser.add_argument("--accumulate", type=int, default=1)
+    options = vars(parser.parse_args())
+    sys.argv = ["measured_fit"]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = write_case(Path(folder), **options)
+        made = plan_for(plan_arguments(arguments))
+        cli = LongPOCLI(args=arguments, run=False)
+        before = _resident()
+        measured = measured_peak(cli, options["tokens"])
+        resident = _resident() - before  # with the profiler's own records
+    predicted = made.memory[made.mode].peak
+    sizes = {"predicted": predicted, "measured": measured, "resident": resident}
+    result = {**{f"{name}_mib": size / 2**20 for name, size in sizes.items()}, "ratio": predicted / measured}
+    print(json.dumps({**options, "when": made.memory[made.mode].when, **result}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
