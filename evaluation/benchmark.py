@@ -58,6 +58,7 @@ class Example:
         groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
         all_classes: class names of a classification.
         answer_keywords: LV-Eval's keywords.
+        depth: relative position of the needed facts, 0 to 1; `None` if it has none, as real texts.
     """
 
     id: str
@@ -69,11 +70,12 @@ class Example:
     groups: Mapping[str, str] = field(default_factory=dict)
     all_classes: tuple[str, ...] | None = None
     answer_keywords: str | None = None
+    depth: float | None = None
 
     def answered(self, prediction: str, score: float) -> Prediction:
-        """The row of the report; benchmarks of real texts know no depth."""
+        """The row of the report."""
         return Prediction(
-            *(self.id, self.length, None, self.question, self.answers, prediction, score),
+            *(self.id, self.length, self.depth, self.question, self.answers, prediction, score),
             task=self.task,
             groups=self.groups,
         )
