@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from itertools import groupby
 from statistics import fmean
 from typing import Literal, get_args
@@ -87,6 +87,12 @@ class NeedleBenchmark:
         own = ("hay, wordings and sizes are our own: not comparable with published figures of RULER",)
         strict = ("lists count only if complete, where RULER counts the share",) if self.scoring == "all" else ()
         return own + strict if set(self.tasks) - {NEEDLE} else ()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What contexts depend on beside the grid, which ids tell."""
+        named = self.haystack if is_dataclass(self.haystack) else type(self.haystack).__name__
+        return {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
 
     @property
     def num_prompts(self) -> int:
@@ -184,7 +190,11 @@ class NeedleBenchmark:
             ]
             tables[task] = self.table(examples, texts)
         return BenchmarkReport(
-            self.name, step, tuple(predictions), protocol=self.protocol, deviations=self.deviations, tables=tables
+            *(self.name, step, tuple(predictions)),
+            protocol=self.protocol,
+            deviations=self.deviations,
+            tables=tables,
+            settings=self.settings,
         )
 
     def _limit(self, task: str) -> int:

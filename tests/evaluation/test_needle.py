@@ -9,6 +9,7 @@ from support.byte_tokenizer import CHAT, byte_tokenizer
 from evaluation.benchmark import Benchmark, BenchmarkReport
 from evaluation.figures import heat_map
 from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
+from evaluation.needle_tasks import Sizes
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 
 
@@ -185,3 +186,14 @@ def test_a_haystack_whose_question_depends_on_the_tokenizer_is_refused():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         NeedleBenchmark(**wrong)
+
+
+def test_settings_tell_what_contexts_depend_on():
+    from data_modules import WorldHaystack
+
+    plain = NeedleBenchmark()
+    assert plain.settings == NeedleBenchmark(lengths=(64,)).settings
+    for other in ({"seed": 1}, {"hay": "book.txt"}, {"sizes": Sizes(num_keys=3)}, {"haystack": WorldHaystack(hops=2)}):
+        assert NeedleBenchmark(**other).settings != plain.settings
+    assert "hops=2" in NeedleBenchmark(WorldHaystack(hops=2)).settings["haystack"]
+    assert NeedleBenchmark(Echo()).settings["haystack"] == "Echo"
