@@ -168,12 +168,15 @@ class PairDataModule(LightningDataModule, ABC):
 
     def _compare_seams(self, split: str, pairs: Sequence[PreferencePair]) -> None:
         assert self.prompt_format is not None
-        report = self.seams[split] = compare_seams(self.prompt_format, pairs, self._views.policy[0].context)
+        report = self.seams[split] = compare_seams(
+            self.prompt_format, pairs, self._views, long_from_short=self.long_from_short
+        )
         if report.differing:
             log.warning(
-                f"{split}: {report.differing} of the first {report.checked} records have other tokens when prompt and "
-                f"answer are tokenised as one text, the first is {report.first!r}; serve the model with the prompt "
-                "tokenised apart from the answer, or change spaces and line breaks in `policy.template.user`"
+                f"{split}: {report.differing} of {report.checked} records have other tokens when prompt and "
+                f"answers are tokenised as one text (sequences: {dict(report.by_view)}), the first is "
+                f"{report.first!r}; serve the model with the prompt tokenised apart from the answer, or change spaces "
+                "and line breaks in `policy.template.user`"
             )
 
     def reports(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The fast path: packed rows, prefix-shared attention, tiled log-probabilities."""
 
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register, set_backend
+from lit_longpo.engine.generation import Limits, continue_rows, prefill
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.scoring import base_model, generation_mode, score
 from lit_longpo.engine.support import check_model
@@ -9,11 +10,14 @@ register()
 
 __all__ = [
     "PREFIX_SHARED",
+    "Limits",
     "UnsupportedModelError",
     "base_model",
     "check_model",
+    "continue_rows",
     "generation_mode",
     "pack",
+    "prefill",
     "score",
     "set_backend",
 ]

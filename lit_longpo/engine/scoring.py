@@ -12,6 +12,7 @@ from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
+from lit_longpo.engine.rotary import angles_by_group
 
 
 def score(model: nn.Module, batch: PackedBatch) -> Scores:
@@ -42,13 +43,15 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
             f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
             f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
         )
-    hidden = base.get_decoder()(
-        input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
-        attention_mask=None,
-        use_cache=False,
-        segment_table=batch.table,
-    ).last_hidden_state
+    decoder = base.get_decoder()
+    with angles_by_group(decoder, batch.table):
+        hidden = decoder(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=None,
+            use_cache=False,
+            segment_table=batch.table,
+        ).last_hidden_state
     log_probs: Tensor = tiled_head(base)(
         hidden[0].index_select(0, batch.score_index),
         batch.score_targets,

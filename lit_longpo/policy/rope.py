@@ -25,10 +25,14 @@ class RoPE:
 
     Args:
         theta: base of the angles' geometric series.
-        type: scaling; "dynamic" depends on the length of a row and is refused at start-up, use "yarn".
+        type: scaling; "dynamic" follows the longest sequence of each group (`lit_longpo.engine.rotary`).
         factor: how many times longer than `original_length` contexts become; for every type but "default".
         original_length: tokens the model was trained on ("yarn"); `None` means its `max_position_embeddings`.
-        max_length: new `max_position_embeddings`; `None` keeps the model's.
+        max_length: new `max_position_embeddings`; `None` keeps the model's. Not with "dynamic", which takes
+            it for the length that the model was trained on.
+
+    Raises:
+        ValueError: a scaling without a factor, or "dynamic" with `max_length`.
     """
 
     theta: float | None = None
@@ -42,6 +46,11 @@ class RoPE:
             raise ValueError(
                 f"expected `policy.rope.factor` with `policy.rope.type: {self.type}`, got none; 4.0 makes contexts "
                 "four times longer"
+            )
+        if self.type == "dynamic" and self.max_length is not None:
+            raise ValueError(
+                "expected no `policy.rope.max_length` with `policy.rope.type: dynamic`, which stretches whatever is "
+                f"longer than the model's own length, got {self.max_length}; remove `policy.rope.max_length`"
             )
 
     def apply(self, config: PretrainedConfig) -> None:

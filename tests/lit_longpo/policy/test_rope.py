@@ -4,7 +4,7 @@ from support.groups import random_groups
 from support.tiny_models import tiny_config
 from transformers import AutoConfig
 
-from lit_longpo.engine import UnsupportedModelError, check_model, pack, score
+from lit_longpo.engine import check_model, pack, score
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
@@ -44,6 +44,7 @@ def test_adapters_and_original_positions_are_both_off(policy_folder):
     [
         (RoPE(theta=1e6), {"rope_theta": 1e6, "rope_type": "default"}),
         (RoPE(type="linear", factor=4.0), {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}),
+        (RoPE(type="dynamic", factor=2.0), {"rope_type": "dynamic", "factor": 2.0}),
         (
             RoPE(type="yarn", factor=2.0),
             {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 512},
@@ -82,14 +83,11 @@ def test_only_global_layers_of_mixed_models_change():
     assert config.rope_parameters["sliding_attention"] == local
 
 
-def test_scaling_that_depends_on_the_row_is_refused(policy_folder):
-    with pytest.raises(UnsupportedModelError, match="length of the whole row"):
-        check_model(policy(policy_folder, rope=RoPE(type="dynamic", factor=2.0)).load())
-
-
 def test_errors_say_what_to_type():
     with pytest.raises(ValueError, match=r"policy\.rope\.factor"):
         RoPE(type="yarn")
+    with pytest.raises(ValueError, match=r"remove `policy\.rope\.max_length`"):
+        RoPE(type="dynamic", factor=2.0, max_length=4096)
     with pytest.raises(ValueError, match=r"remove `policy\.rope`"):
         RoPE(theta=1e6).apply(tiny_config("Mamba"))
 
