@@ -10,6 +10,9 @@ from evaluation.benchmark import Benchmark, BenchmarkReport
 from evaluation.figures import heat_map
 from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
 from evaluation.needle_tasks import Sizes
+from evaluation.responses import Responses
+from evaluation.runner import Runner
+from evaluation.settings import RunSettings
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 
 
@@ -197,3 +200,20 @@ def test_settings_tell_what_contexts_depend_on():
         assert NeedleBenchmark(**other).settings != plain.settings
     assert "hops=2" in NeedleBenchmark(WorldHaystack(hops=2)).settings["haystack"]
     assert NeedleBenchmark(Echo()).settings["haystack"] == "Echo"
+
+
+def test_the_runner_asks_and_scores_it_like_any_benchmark():
+    """Contexts are made when a prompt is; the embedded model finds what it was trained to find."""
+    from data_modules import WorldHaystack
+
+    policy = PolicyConfig(template=PromptTemplate("{context} Complete: {question} "))
+    grid = NeedleBenchmark(WorldHaystack(), lengths=(32, 64), depths=(0.0, 1.0), num_examples=2, max_new_tokens=2)
+    model, prompt_format = policy.load(), policy.prompt_format()
+    report = Runner(grid, model, prompt_format, RunSettings(max_length=500), Responses()).run(name="embedded")
+    assert report.tables == {"needle": {"32": 100.0, "64": 100.0, "mean": 100.0}}
+    assert report.protocol == grid.protocol
+    assert report.settings["needle seed"] == 0
+    assert {(item.depth, item.length) for item in report.predictions} == {(d, n) for d in (0.0, 1.0) for n in (32, 64)}
+    assert all(item.num_tokens > item.length for item in report.predictions)
+    alone = grid.run(model, prompt_format, step=0)
+    assert [item.prediction.strip() for item in report.predictions] == [item.prediction for item in alone.predictions]
