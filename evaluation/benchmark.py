@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from evaluation.prompting import Prompt
 from evaluation.truncation import Truncation, truncation_report
 from lit_longpo.policy import PromptFormat
 
 Key = TypeVar("Key", int, tuple[float, int])
+Tables = Mapping[str, Mapping[str, float]]
+_JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Example:
         groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
         all_classes: class names of a classification.
         answer_keywords: LV-Eval's keywords.
+        depth: relative position of the needed facts, 0 to 1; `None` if it has none, as real texts.
     """
 
     id: str
@@ -70,11 +74,12 @@ class Example:
     groups: Mapping[str, str] = field(default_factory=dict)
     all_classes: tuple[str, ...] | None = None
     answer_keywords: str | None = None
+    depth: float | None = None
 
     def answered(self, prediction: str, score: float) -> Prediction:
-        """The row of the report; benchmarks of real texts know no depth."""
+        """The row of the report."""
         return Prediction(
-            *(self.id, self.length, None, self.question, self.answers, prediction, score),
+            *(self.id, self.length, self.depth, self.question, self.answers, prediction, score),
             task=self.task,
             groups=self.groups,
         )
@@ -155,7 +160,7 @@ class BenchmarkReport:
     model: str = ""
     protocol: str = ""
     deviations: tuple[str, ...] = ()
-    tables: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -177,21 +182,40 @@ class BenchmarkReport:
         return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write as JSON; an empty bucket's NaN, which JSON does not know, becomes null.
+
+        Raises:
+            ValueError: a score or setting is not a finite number.
+            TypeError: a setting is nothing that JSON knows.
+        """
         cells = [
             {"depth": depth, "length": length, "score": score} for (depth, length), score in self.by_cell().items()
         ]
         scores = {"mean": self.mean, "by_length": self.by_length(), "cells": cells}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**asdict(self), "scores": scores}, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps({**asdict(self), "tables": _without_nan(self.tables), "scores": scores}, **_JSON)
+        path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "BenchmarkReport":
         """Read what `save` wrote."""
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+        known["tables"] = _with_nan(known.get("tables", {}))
         return cls(**{**known, "predictions": tuple(rows), "deviations": tuple(known.get("deviations", ()))})
+
+
+def _without_nan(tables: Tables) -> dict[str, dict[str, float | None]]:
+    return {
+        task: {name: None if isnan(value) else value for name, value in row.items()} for task, row in tables.items()
+    }
+
+
+def _with_nan(tables: Mapping[str, Mapping[str, float | None]]) -> Tables:
+    return {
+        task: {name: nan if value is None else value for name, value in row.items()} for task, row in tables.items()
+    }
 
 
 def _means(items: Iterable[Prediction], key: Callable[[Prediction], Key]) -> dict[Key, float]:

@@ -1,177 +1,218 @@
-"""Needle in a haystack: one fact hidden at a depth of a context of some length, scored by substring."""
+"""Needle in a haystack and harder kinds of it: facts hidden at depths of contexts of chosen lengths."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Literal, get_args
 
 from torch import nn
 
-from evaluation.benchmark import BenchmarkReport, Prediction
+from evaluation.benchmark import BenchmarkReport, Example
 from evaluation.generation import Progress, greedy
+from evaluation.hay import CountTokens, lay, sentences
+from evaluation.haystack import Haystack, TextHaystack
 from evaluation.metrics import sub_em
+from evaluation.metrics.ruler import all_found, share_found
+from evaluation.needle_tasks import TASKS, Riddle, Sizes
+from evaluation.prompting import Prompt
 from lit_longpo.policy import PromptFormat
 
-CountTokens = Callable[[str], int]
+Scoring = Literal["share", "all"]
+NEEDLE = "needle"
 
-_NAMES = (
-    "Alba",
-    "Bruno",
-    "Clara",
-    "Dario",
-    "Elena",
-    "Felix",
-    "Greta",
-    "Hugo",
-    "Irma",
-    "Jonas",
-    "Karin",
-    "Leo",
-)
-# Filler of our own: plain sentences that answer nothing.
-_SUBJECTS = (
-    "The old bridge",
-    "A small garden",
-    "The night train",
-    "Our library",
-    "The harbour",
-    "A quiet street",
-)
-_VERBS = (
-    "was painted",
-    "stayed open",
-    "changed very little",
-    "could be heard",
-    "seemed larger",
-    "was repaired",
-)
-_TIMES = (
-    "last spring",
-    "after the storm",
-    "during the long summer",
-    "before the market began",
-    "one cold morning",
-)
-
-
-@runtime_checkable
-class Haystack(Protocol):
-    """Where needles and hay come from."""
-
-    def needle(
-        self, length: int, depth: float, index: int, num_tokens: CountTokens
-    ) -> tuple[str, str, tuple[str, ...]]:
-        """Context of about `length` tokens with the needle at `depth`, question, accepted answers."""
-
-
-@dataclass
-class TextHaystack:
-    """A secret code in plain prose, for models that read English.
-
-    Args:
-        path: text file that serves as hay; `None` means simple made-up sentences.
-        seed: of names, codes and hay.
-    """
-
-    path: str | None = None
-    seed: int = 0
-
-    def needle(
-        self, length: int, depth: float, index: int, num_tokens: CountTokens
-    ) -> tuple[str, str, tuple[str, ...]]:
-        """Context of about `length` tokens with the needle at `depth`, question, accepted answers.
-
-        Args:
-            length: tokens of the context, kept within one sentence.
-            depth: 0 is the start of the context, 1 its end.
-            index: number of the example.
-            num_tokens: counts a text's tokens.
-
-        Raises:
-            FileNotFoundError: `path` is not there.
-        """
-        draw = random.Random(f"{self.seed}-{length}-{depth}-{index}")
-        name, code = draw.choice(_NAMES), str(draw.randrange(1000, 10000))
-        fact = f"The secret code of {name} is {code}."
-        sentences, used = [], num_tokens(fact)
-        for sentence in self._hay(draw):
-            if used >= length:
-                break
-            sentences.append(sentence)
-            used += num_tokens(" " + sentence)
-        sentences.insert(round(depth * len(sentences)), fact)
-        return " ".join(sentences), f"What is the secret code of {name}?", (code,)
-
-    def _hay(self, draw: random.Random) -> Iterator[str]:
-        if self.path is None:
-            while True:
-                yield f"{draw.choice(_SUBJECTS)} {draw.choice(_VERBS)} {draw.choice(_TIMES)}."
-        text = " ".join(Path(self.path).expanduser().read_text(encoding="utf-8").split())
-        sentences = [part + "." for part in text.split(". ") if part]
-        start = draw.randrange(len(sentences))
-        while True:
-            yield from sentences[start:]
-            start = 0
+__all__ = ["Haystack", "NeedleBenchmark", "TextHaystack"]
 
 
 @dataclass(frozen=True)
 class NeedleBenchmark:
-    """A grid of lengths and depths.
+    """A grid of lengths and depths, for one or several tasks.
+
+    "needle" hides one fact of the haystack; it is found if an accepted answer is in the response
+    (`sub_em`). The other tasks, in prose of our own, are `evaluation.needle_tasks`; the share of expected
+    strings that are in the response is their score, as in RULER. In "multi_key" the asked fact lies at the
+    depth of the cell; the facts of the others are scattered over the context and have no depth.
 
     Args:
-        haystack: source of contexts and questions.
+        haystack: source of "needle".
         lengths: tokens of the context, one column each.
         depths: relative positions of the needle, one row each.
-        num_examples: questions in every cell.
-        max_new_tokens: tokens of an answer at most.
-        max_batch_tokens: padded prompt tokens of one generation batch.
+        num_examples: questions in every cell. Tasks without depths have as many at each length as the others.
+        max_new_tokens: tokens of an answer at most; `None` means what each task needs.
+        max_batch_tokens: padded prompt tokens of one generation batch of `run`.
+        tasks: of "needle", "multi_key", "multi_value", "multi_query", "variable_tracking".
+        scoring: of the other tasks: "share" of the strings found, or 1 only if "all" are.
+        sizes: how much the other tasks hide.
+        hay: text file between their facts; `None` means simple made-up sentences.
+        seed: of the other tasks.
+
+    Raises:
+        ValueError: an unknown task or scoring, a length below 1, a depth outside 0 to 1.
     """
 
-    haystack: Haystack
-    lengths: Sequence[int]
-    depths: Sequence[float]
-    num_examples: int
-    max_new_tokens: int = 16
+    name = "needle"
+    num_calls = 1
+    protocol = "lit_longpo needle 1; lists scored by the rule of NVIDIA/RULER c3f5e3b"
+
+    haystack: Haystack = field(default_factory=TextHaystack)
+    lengths: Sequence[int] = (512, 1024, 2048, 4096)
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    num_examples: int = 5
+    max_new_tokens: int | None = None
     max_batch_tokens: int = 16384
+    tasks: Sequence[str] = (NEEDLE,)
+    scoring: Scoring = "share"
+    sizes: Sizes = field(default_factory=Sizes)
+    hay: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = (NEEDLE, *TASKS)
+        unknown = [task for task in self.tasks if task not in known]
+        if unknown or not self.tasks:
+            raise ValueError(f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`")
+        if self.scoring not in get_args(Scoring):
+            raise ValueError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
+        if min(self.lengths, default=0) < 1 or not all(0 <= depth <= 1 for depth in self.depths) or not self.depths:
+            raise ValueError(
+                f"expected lengths of at least 1 token and depths of 0 to 1, got {list(self.lengths)} and "
+                f"{list(self.depths)}; correct `lengths` or `depths`"
+            )
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Why figures are not RULER's."""
+        own = ("hay, wordings and sizes are our own: not comparable with published figures of RULER",)
+        strict = ("lists count only if complete, where RULER counts the share",) if self.scoring == "all" else ()
+        return own + strict if set(self.tasks) - {NEEDLE} else ()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What contexts depend on beside the grid, which ids tell."""
+        named = self.haystack if is_dataclass(self.haystack) else type(self.haystack).__name__
+        return {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
 
     @property
     def num_prompts(self) -> int:
-        """Questions in the whole grid."""
-        return len(self.lengths) * len(self.depths) * self.num_examples
+        """Questions of all tasks."""
+        return len(self.tasks) * len(self.lengths) * len(self.depths) * self.num_examples
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Questions of a task, lengths ascending as given, without contexts: those take a tokenizer."""
+        for length in self.lengths:
+            for depth in self.depths:
+                for index in range(self.num_examples):
+                    yield self._example(task, length, depth, index)
+
+    def prompt(
+        self,
+        example: Example,
+        prompt_format: PromptFormat,
+        max_length: int,
+        *,
+        window: int | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Prompt:
+        """Context and question in the policy's own template. Nothing is ever cut.
+
+        Raises:
+            ValueError: the prompt is longer than `max_length`, or prompt and answer than `window`.
+        """
+        context = self.context(example, lambda text: len(prompt_format.encode(text)))
+        ids = prompt_format.encode_prompt(context, example.question).ids
+        limit = self._limit(example.task)
+        room = max_length if window is None else min(max_length, window - limit)
+        if len(ids) > room:
+            raise ValueError(
+                f"expected a prompt of at most {room} tokens, got {len(ids)} for a context of {example.length}: a "
+                "needle must not be cut; drop that length from `lengths`, or raise `max_length` if the window allows"
+            )
+        stops = tuple(dict.fromkeys((prompt_format.end_id, int(prompt_format.tokenizer.eos_token_id))))
+        return Prompt(ids, limit, stops, 0, len(ids), 0, prompt_format.uses_chat)
+
+    def context(self, example: Example, num_tokens: CountTokens) -> str:
+        """Hay and facts of an example, as long as a tokenizer counts.
+
+        Raises:
+            ValueError: the facts do not fit, or the haystack asks something else than before.
+        """
+        if example.task != NEEDLE:
+            riddle, draw = self._riddle(example.task, example.length, example.fields)
+            return lay(sentences(draw, self.hay), riddle.facts, example.length, num_tokens)
+        depth, index = float(example.fields["depth"]), int(example.fields["index"])
+        context, question, answers = self.haystack.needle(example.length, depth, index, num_tokens)
+        if (question, answers) != (example.question, example.answers):
+            raise ValueError(
+                f"expected the question {example.question!r} again, got {question!r}; in "
+                f"{type(self.haystack).__name__} question and answers must not depend on `num_tokens`"
+            )
+        return context
+
+    def score(self, example: Example, prediction: str) -> float:
+        """0 to 1; see the class."""
+        if example.task == NEEDLE:
+            return sub_em(prediction, example.answers)
+        return {"share": share_found, "all": all_found}[self.scoring](prediction, example.answers)
+
+    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        """Percent by length, and the mean over lengths; two decimals."""
+        scores = [
+            (example.length, self.score(example, text)) for example, text in zip(examples, predictions, strict=True)
+        ]
+        means = {
+            length: fmean(score for _, score in rows)
+            for length, rows in groupby(sorted(scores), key=lambda row: row[0])
+        }
+        columns = {str(length): round(100 * mean, 2) for length, mean in means.items()}
+        return columns | {"mean": round(100 * fmean(means.values()), 2)}
 
     def run(
         self, model: nn.Module, prompt_format: PromptFormat, *, step: int, progress: Progress | None = None
     ) -> BenchmarkReport:
         """Ask every question and score the answers."""
-        cells = [(n, d, i) for n in self.lengths for d in self.depths for i in range(self.num_examples)]
-
-        def num_tokens(text: str) -> int:
-            return len(prompt_format.encode(text))
-
-        asked = [self.haystack.needle(*cell, num_tokens) for cell in cells]
-        generated = greedy(
-            model,
-            [prompt_format.encode_prompt(context, question).ids for context, question, _ in asked],
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=prompt_format.end_id,
-            max_batch_tokens=self.max_batch_tokens,
-            progress=progress,
-        )
-        rows = zip(cells, asked, map(prompt_format.decode, generated), strict=True)
+        predictions, tables = [], {}
+        for task in self.tasks:
+            examples = list(self.examples(task))
+            prompts = [self.prompt(example, prompt_format, sys.maxsize) for example in examples]
+            generated = greedy(
+                model,
+                [prompt.ids for prompt in prompts],
+                max_new_tokens=self._limit(task),
+                eos_token_id=prompt_format.end_id,
+                max_batch_tokens=self.max_batch_tokens,
+                progress=progress,
+            )
+            texts = [prompt_format.decode(ids) for ids in generated]
+            predictions += [
+                example.answered(text, self.score(example, text)) for example, text in zip(examples, texts, strict=True)
+            ]
+            tables[task] = self.table(examples, texts)
         return BenchmarkReport(
-            "needle",
-            step,
-            tuple(
-                Prediction(
-                    f"{length}-{depth:g}-{index}",
-                    length,
-                    depth,
-                    question,
-                    answers,
-                    text,
-                    sub_em(text, answers),
-                )
-                for (length, depth, index), (_, question, answers), text in rows
-            ),
+            *(self.name, step, tuple(predictions)),
+            protocol=self.protocol,
+            deviations=self.deviations,
+            tables=tables,
+            settings=self.settings,
         )
+
+    def _limit(self, task: str) -> int:
+        return self.max_new_tokens or (16 if task == NEEDLE else TASKS[task].max_new_tokens)
+
+    def _example(self, task: str, length: int, depth: float, index: int) -> Example:
+        has_depth = task == NEEDLE or TASKS[task].has_depth
+        fields = {"depth": repr(depth), "index": str(index)}
+        if task == NEEDLE:
+            _, question, answers = self.haystack.needle(length, depth, index, lambda text: len(text.split()))
+        else:
+            riddle, _ = self._riddle(task, length, fields)
+            question, answers = riddle.question, riddle.answers
+        name = f"{task}/{length}-{depth:g}-{index}"
+        return Example(name, task, length, question, answers, fields, depth=depth if has_depth else None)
+
+    def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
+        """Of a cell and number, and the state from which its hay is drawn."""
+        depth, index = cell["depth"], cell["index"]
+        draw = random.Random(f"{self.seed}-{task}-{length}-{depth}-{index}")
+        return TASKS[task].make(draw, float(depth), self.sizes), draw

@@ -1,0 +1,1 @@
+"""What reports are made of: intervals, tables, official averages, pages."""

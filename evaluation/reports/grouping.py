@@ -1,0 +1,82 @@
+"""Predictions by task, length, depth and group."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from evaluation.benchmark import BenchmarkReport, Prediction
+
+Key = TypeVar("Key", str, float)
+Groups = dict[Key, list[Prediction]]
+_MAX_LENGTHS = 16
+
+# The predictions that enter a benchmark's means; all of them where nothing is said.
+_COUNTED: Mapping[str, Callable[[Prediction], bool]] = {"longbench_v2": lambda item: bool(item.prediction)}
+
+
+def counted(report: BenchmarkReport) -> list[Prediction]:
+    """Predictions that enter means: LongBench v2 leaves empty responses out of every count."""
+    keep = _COUNTED.get(report.name)
+    return [item for item in report.predictions if keep is None or keep(item)]
+
+
+def by_task(report: BenchmarkReport) -> Groups[str]:
+    """In the order of the report; a benchmark without tasks is one."""
+    return _grouped(counted(report), lambda item: item.task or report.name)
+
+
+def by_group(report: BenchmarkReport) -> dict[str, Groups[str]]:
+    """Predictions by value of each group that the benchmark has, for example "difficulty"."""
+    names = dict.fromkeys(name for item in report.predictions for name in item.groups)
+    return {name: _by_value(counted(report), name) for name in names}
+
+
+def _by_value(items: Iterable[Prediction], name: str) -> Groups[str]:
+    """By the value of one group; values that begin with a number in its order, "16k" before "128k"."""
+    groups: Groups[str] = {}
+    for item in items:
+        if name in item.groups:
+            groups.setdefault(item.groups[name], []).append(item)
+    return {value: groups[value] for value in sorted(groups, key=lambda value: (_leading_number(value), value))}
+
+
+def _leading_number(text: str) -> int:
+    match = re.match(r"\d+", text)
+    return int(match[0]) if match else sys.maxsize
+
+
+def by_depth(report: BenchmarkReport) -> Groups[float]:
+    """Predictions whose needed facts have a depth, by depth, ascending."""
+    rows = [(item.depth, item) for item in counted(report) if item.depth is not None]
+    return {depth: [item for other, item in rows if other == depth] for depth in sorted({depth for depth, _ in rows})}
+
+
+def is_grid(predictions: Sequence[Prediction]) -> bool:
+    """Whether lengths were chosen, not found: few, and several predictions at each."""
+    lengths = {item.length for item in predictions}
+    return len(lengths) <= _MAX_LENGTHS and 2 * len(lengths) <= len(predictions)
+
+
+def by_length(report: BenchmarkReport) -> Groups[str]:
+    """Predictions by length, ascending: every chosen length, or doubling ranges of found ones."""
+    items = sorted(counted(report), key=lambda item: item.length)
+    return _grouped(items, (lambda item: f"{item.length:,}") if is_grid(items) else (lambda item: _range(item.length)))
+
+
+def _range(length: int) -> str:
+    """The power of two below or at a length, and the next one; all below 1,024 are one range."""
+    low = 1 << (length.bit_length() - 1) if length >= 1024 else 0
+    return f"{low:,}-{max(1024, 2 * low):,}"
+
+
+def _grouped(items: Iterable[Prediction], key: Callable[[Prediction], str]) -> Groups[str]:
+    groups: Groups[str] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def scores(items: Iterable[Prediction]) -> list[float]:
+    """Their scores."""
+    return [item.score for item in items]
