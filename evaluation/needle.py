@@ -128,6 +128,8 @@ class NeedleBenchmark:
         max_batch_tokens: padded prompt tokens of one generation batch.
     """
 
+    name = "needle"
+
     haystack: Haystack
     lengths: Sequence[int]
     depths: Sequence[float]
@@ -160,7 +162,7 @@ class NeedleBenchmark:
         )
         rows = zip(cells, asked, map(prompt_format.decode, generated), strict=True)
         return BenchmarkReport(
-            "needle",
+            self.name,
             step,
             tuple(
                 Prediction(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import data_modules
 import evaluation
 from data_modules.builders.command import build
+from evaluation.command import evaluate
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "validate": _lightning,
     "test": _lightning,
     "build": build,
+    "evaluate": evaluate,
 }
 
 
