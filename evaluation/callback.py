@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -11,31 +11,38 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
-from evaluation.benchmark import BenchmarkReport
-from evaluation.figures import heat_map
-from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
+from evaluation.batching import Batching
+from evaluation.benchmark import Benchmark, BenchmarkReport
+from evaluation.needle import NeedleBenchmark
+from evaluation.report import write_report
+from evaluation.responses import Responses
+from evaluation.runner import Runner
+from evaluation.scalars import scalars
+from evaluation.settings import RunSettings
+from evaluation.summary import comparison, samples
 from lit_longpo.objectives import PreferenceModule
 
 log = logging.getLogger(__name__)
 
 
-class NeedleCallback(Callback):
-    """Needle-in-a-haystack accuracy before training, at validation and at the end of `fit`.
+class BenchmarkCallback(Callback):
+    """A benchmark before training, at validation, at the end of `fit`, and in `validate` and `test`.
 
-    Logs `benchmark/needle/<length>` and `benchmark/needle/mean`, a heat map and sample answers, and
-    prints before and after side by side. Training is the same with and without it: random states
-    are restored.
+    Logs `benchmark/<name>/<task>` and `benchmark/<name>/mean` (0 to 1), sample answers and figures, leaves
+    reports in `benchmarks` beside the run, and prints before and after side by side. Training is the same
+    with and without it: random states are restored. Several processes share the questions.
 
     Args:
-        haystack: where needles and hay come from; `None` means plain prose (`TextHaystack`).
-        lengths: tokens of the context.
-        depths: relative positions of the needle.
-        num_examples: questions in every (length, depth) cell.
-        max_new_tokens: tokens of an answer at most.
-        max_batch_tokens: padded prompt tokens of one generation batch.
+        benchmark: what is asked; `LongBenchCallback` and its like make their own.
+        tasks: of the benchmark; `None` means all.
+        limit: examples of each task at most, the same random subset at every run.
+        seed: of the subset.
+        max_length: tokens that longer prompts are cut to in the middle; `None` means what the window leaves.
+        max_minutes: of one run; what is not answered then is left out, and the report says so.
+        batching: which prompts share a forward; `None` means the defaults.
         before_training: also run on the untrained policy.
         every_n_validations: run at every n-th validation; 0 means only before and after training.
         num_samples: answers shown as text.
@@ -43,24 +50,20 @@ class NeedleCallback(Callback):
 
     def __init__(
         self,
-        haystack: Haystack | None = None,
-        lengths: Sequence[int] = (512, 1024, 2048, 4096),
-        depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
-        num_examples: int = 5,
-        max_new_tokens: int = 16,
-        max_batch_tokens: int = 16384,
+        benchmark: Benchmark | NeedleBenchmark,
+        *,
+        tasks: list[str] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        max_length: int | None = None,
+        max_minutes: float | None = None,
+        batching: Batching | None = None,
         before_training: bool = True,
         every_n_validations: int = 1,
         num_samples: int = 8,
     ) -> None:
-        self.benchmark = NeedleBenchmark(
-            haystack or TextHaystack(),
-            tuple(lengths),
-            tuple(depths),
-            num_examples,
-            max_new_tokens,
-            max_batch_tokens,
-        )
+        self.benchmark = benchmark
+        self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching())
         self.before_training, self.every_n_validations = before_training, every_n_validations
         self.num_samples = num_samples
         self.reports: list[BenchmarkReport] = []
@@ -92,63 +95,51 @@ class NeedleCallback(Callback):
         if trainer.is_global_zero and len(self.reports) > 1:
             Console().print(comparison(self.reports[0], self.reports[-1]))
 
+    def ask(self, module: PreferenceModule, step: int) -> BenchmarkReport:
+        """The report on a policy after so many optimizer steps."""
+        assert isinstance(self.benchmark, Benchmark)
+        assert module.prompt_format is not None
+        runner = Runner(self.benchmark, module.model, module.prompt_format, self.settings, Responses())
+        return runner.run(step=step, name=f"{module.policy.source} at step {step}")
+
+    def figures(self, report: BenchmarkReport) -> Mapping[str, Figure]:
+        """Pictures for TensorBoard and the report's folder, by what follows the benchmark's name."""
+        return {}
+
     def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        log.info("needle: %d questions at step %d", self.benchmark.num_prompts, trainer.global_step)
+        step, module = trainer.global_step, cast(PreferenceModule, pl_module)
+        log.info("%s at step %d", self.benchmark.name, step)
         with undisturbed_rng():
-            module = cast(PreferenceModule, pl_module)
-            assert module.prompt_format is not None
-            report = self.benchmark.run(module.model, module.prompt_format, step=trainer.global_step)
+            report = self.ask(module, step)
+        if not report.predictions:
+            log.warning("%s: nothing was answered within max_minutes; raise it", self.benchmark.name)
+            return
         self.reports.append(report)
         self._log(trainer, report)
 
     def _log(self, trainer: Trainer, report: BenchmarkReport) -> None:
-        scores = {f"benchmark/needle/{length}": score for length, score in report.by_length().items()}
-        scores["benchmark/needle/mean"] = report.mean
-        trainer.callback_metrics.update({name: torch.tensor(score) for name, score in scores.items()})
+        values = scalars(report)
+        trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(scores, step=trainer.global_step)
+            logger.log_metrics(values, step=trainer.global_step)
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "benchmarks"  # on every rank: it broadcasts
         if not trainer.is_global_zero:
             return
-        report.save(folder / f"needle-step{report.step}.json")
-        figure = heat_map(report)
-        figure.savefig(folder / f"needle-step{report.step}.png", dpi=120)
+        write_report(report, folder)
+        for name, figure in self.figures(report).items():
+            figure.savefig(folder / f"{report.name}{name}-step{report.step}.png".replace("/", "-"), dpi=120)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(f"benchmark/{report.name}{name}", figure, trainer.global_step)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("benchmark/needle", figure, trainer.global_step)
-                logger.experiment.add_text("benchmark/needle", samples(report, self.num_samples), trainer.global_step)
-        log.info("needle: %s", ", ".join(f"{n:,}: {score:.1%}" for n, score in report.by_length().items()))
+                text = samples(report, self.num_samples)
+                logger.experiment.add_text(f"benchmark/{report.name}", text, trainer.global_step)
+        log.info("%s: %s", report.name, ", ".join(f"{name} {score:.1%}" for name, score in _short(values).items()))
 
 
-def comparison(before: BenchmarkReport, after: BenchmarkReport) -> Table:
-    """Scores of each length before and after training, and the difference in points."""
-    table = Table(title=f"{before.name}: step {before.step} and step {after.step}")
-    for heading in ("length", "before", "after", "points"):
-        table.add_column(heading, justify="right")
-    rows = [(f"{length:,}", score, after.by_length()[length]) for length, score in before.by_length().items()]
-    for name, first, last in [*rows, ("mean", before.mean, after.mean)]:
-        table.add_row(name, f"{first:.1%}", f"{last:.1%}", f"{100 * (last - first):+.1f}")
-    return table
-
-
-def samples(report: BenchmarkReport, count: int) -> str:
-    """Evenly spread questions and answers as a Markdown table."""
-    step = max(1, len(report.predictions) // max(1, count))
-    lines = [
-        "| length | depth | question | expected | got | score |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for item in report.predictions[::step][:count]:
-        cells = (
-            item.length,
-            item.depth,
-            item.question,
-            " / ".join(item.answers),
-            item.prediction,
-            item.score,
-        )
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    return "\n".join(lines)
+def _short(values: Mapping[str, float]) -> dict[str, float]:
+    return {name.split("/", 2)[-1]: score for name, score in values.items()}
 
 
 @contextmanager

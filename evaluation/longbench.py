@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.benchmark import Example
+from evaluation.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.metrics import aggregate, score
 from evaluation.metrics.longbench import TASKS, bucket
 from evaluation.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
@@ -22,6 +23,8 @@ _OFFICIAL = {  # sha256
     _PROMPTS: "56d22ad4f382169c2b8a11ff4c982a4a1bea096c8152b0f0b85b64686b157c30",
     _LIMITS: "72966b3c0933e214591637fb085798c5e687ebff4ddaab5d99bbc31120532022",
 }
+_COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
+_DATA = ("5e628be450b7e67fb7ae6e201bd6d8f7056f7672", "cb45b11a4133c6bc1d6a44b0f8e701335ff1e543195db1103472e575857f7f64")
 
 
 class LongBench:
@@ -33,7 +36,7 @@ class LongBench:
 
     Args:
         folder: in the official layout: `config/dataset2prompt.json`, `config/dataset2maxlen.json` and
-            `data/<task>.jsonl` (`data/<task>_e.jsonl`).
+            `data/<task>.jsonl` (`data/<task>_e.jsonl`). `None` downloads (`evaluation.downloads`).
         extended: LongBench-E: 13 tasks, scores by length.
         tasks: which ones; `None` means all that have a data file.
 
@@ -46,8 +49,10 @@ class LongBench:
     num_calls = 1
     protocol = "THUDM/LongBench 2e00731"
 
-    def __init__(self, folder: str | Path, *, extended: bool = False, tasks: Sequence[str] | None = None) -> None:
-        self.folder = Path(folder).expanduser()
+    def __init__(
+        self, folder: str | Path | None = None, *, extended: bool = False, tasks: Sequence[str] | None = None
+    ) -> None:
+        self.folder = prepare_data("longbench", _remote()) if folder is None else Path(folder).expanduser()
         self.extended = extended
         self.name = "longbench_e" if extended else "longbench"
         self._templates = self._config(_PROMPTS, str)
@@ -147,6 +152,14 @@ class LongBench:
             {"length": bucket(length)} if self.extended else {},
             None if row.values.get("all_classes") is None else row.texts("all_classes"),
         )
+
+
+def _remote() -> Iterator[RemoteFile]:
+    """Templates at the pinned commit, and all data in one archive."""
+    for path, sha256 in _OFFICIAL.items():
+        yield github_file("THUDM/LongBench", _COMMIT, f"LongBench/{path}", path, sha256)
+    revision, sha256 = _DATA
+    yield hub_file("THUDM/LongBench", revision, "data.zip", sha256, is_archive=True)
 
 
 def _chosen(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from evaluation.benchmark import Example
+from evaluation.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.metrics import aggregate, score
 from evaluation.metrics.longbench_v2 import LETTERS
 from evaluation.official_files import OfficialFileError, Row, differences, hashes, read_rows, read_text
@@ -34,6 +35,8 @@ _OFFICIAL = {  # sha256
     "prompts/0shot_cot_ans.txt": "85ec59df4ac0e27aabbc619a7ca5cf3ae1787dd5a76cf51a18944eb52c91955f",
     "prompts/0shot_no_context.txt": "125fb44183af01ffc623df19392b80a287db62af3e2a2805e5b2ff9c7b2bee30",
 }
+_COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
+_DATA = ("2b48e494f2c7a2f0af81aae178e05c7e1dde0fe9", "15d61c22d92c96900b3c4948b6aeea218d3214b676a65df48e7b8555604c7fe2")
 
 
 class LongBenchV2:
@@ -45,6 +48,7 @@ class LongBenchV2:
 
     Args:
         folder: in the official layout: `data.json` (a list) or `data.jsonl`, and `prompts/*.txt`.
+            `None` downloads (`evaluation.downloads`).
         mode: "zero_shot", "chain_of_thought" or "no_context".
 
     Raises:
@@ -57,10 +61,11 @@ class LongBenchV2:
     protocol = "THUDM/LongBench 2e00731"
     tasks = ("longbench_v2",)
 
-    def __init__(self, folder: str | Path, *, mode: Mode = "zero_shot") -> None:
+    def __init__(self, folder: str | Path | None = None, *, mode: Mode = "zero_shot") -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"expected a mode of {', '.join(get_args(Mode))}, got {mode!r}; correct `mode`")
-        self.folder, self.mode = Path(folder).expanduser(), mode
+        self.folder = prepare_data("longbench_v2", _remote()) if folder is None else Path(folder).expanduser()
+        self.mode = mode
         names = _TEMPLATES[mode]
         self.num_calls = len(names)
         self._templates = [self._template(number, name) for number, name in enumerate(names)]
@@ -136,6 +141,14 @@ class LongBenchV2:
             if mark not in text:
                 raise OfficialFileError.at(str(path), "template", f"the placeholder {mark}", text)
         return text
+
+
+def _remote() -> Iterator[RemoteFile]:
+    """Templates at the pinned commit, and the data."""
+    for path, sha256 in _OFFICIAL.items():
+        yield github_file("THUDM/LongBench", _COMMIT, path, path, sha256)
+    revision, sha256 = _DATA
+    yield hub_file("THUDM/LongBench-v2", revision, "data.json", sha256)
 
 
 def _example(row: Row) -> Example:

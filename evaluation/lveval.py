@@ -1,11 +1,12 @@
 """LV-Eval from its official files: the same questions at five levels of length."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.benchmark import Example
+from evaluation.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.metrics import aggregate, score
 from evaluation.metrics.lveval import METRICS, dataset_name
 from evaluation.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows, read_text
@@ -14,6 +15,8 @@ from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
 _OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
+_COMMIT = "63e7ae939bd347c76b2cdb1cebfb216faca26897"
+_DATA = "86a3b0e6f2266281d481bcb46a0bda5b511cffb0"
 _NAMES = ("DATASET_MAXGEN", "DATASET_PROMPT", "DATASET_SELECTED", "DATASET_LENGTH_LEVEL")
 
 
@@ -41,7 +44,7 @@ class LVEval:
 
     Args:
         folder: in the official layout: `config.py`, or its content as `config/config.json`, and
-            `data/<dataset>_<level>.jsonl`.
+            `data/<dataset>_<level>.jsonl`. `None` downloads (`evaluation.downloads`).
         datasets: which ones; `None` means all.
         levels: which ones, for example `["16k", "32k"]`; `None` means all.
 
@@ -56,17 +59,22 @@ class LVEval:
     protocol = "infinigence/LVEval 63e7ae9"
 
     def __init__(
-        self, folder: str | Path, *, datasets: Sequence[str] | None = None, levels: Sequence[str] | None = None
+        self,
+        folder: str | Path | None = None,
+        *,
+        datasets: Sequence[str] | None = None,
+        levels: Sequence[str] | None = None,
     ) -> None:
-        self.folder = Path(folder).expanduser()
+        wanted = METRICS if datasets is None else datasets
+        self.folder = prepare_data("lveval", _remote(wanted)) if folder is None else Path(folder).expanduser()
         self.config = load_config(self.folder)
         self.datasets = _subset("datasets", datasets, self.config.datasets)
         self.levels = _subset("levels", levels, self.config.levels)
-        wanted = [f"{dataset}_{level}" for dataset in self.datasets for level in self.levels]
-        self.tasks = tuple(task for task in wanted if self._path(task).is_file())
+        chosen = [f"{dataset}_{level}" for dataset in self.datasets for level in self.levels]
+        self.tasks = tuple(task for task in chosen if self._path(task).is_file())
         if not self.tasks:
             raise FileNotFoundError(
-                f"expected data files like data/{wanted[0]}.jsonl, got none in {self.folder}; set `folder`"
+                f"expected data files like data/{chosen[0]}.jsonl, got none in {self.folder}; set `folder`"
             )
 
     @property
@@ -124,6 +132,14 @@ class LVEval:
 
     def _path(self, task: str) -> Path:
         return self.folder / "data" / f"{task}.jsonl"
+
+
+def _remote(datasets: Iterable[str]) -> Iterator[RemoteFile]:
+    """The configuration at the pinned commit, and an archive of all levels for each data set."""
+    for path, sha256 in _OFFICIAL.items():
+        yield github_file("infinigence/LVEval", _COMMIT, path, path, sha256)
+    for dataset in datasets:
+        yield hub_file("Infinigence/LVEval", _DATA, f"{dataset}.zip", None, is_archive=True)
 
 
 def load_config(folder: Path) -> LVEvalConfig:

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.benchmark import Example
+from evaluation.benchmark import Benchmark, Example
 from evaluation.official_files import OfficialFileError
-from lit_longpo.run_folder import check_manifest, complete_lines, lock
+from lit_longpo.policy import PromptFormat
+from lit_longpo.run_folder import MANIFEST, check_manifest, complete_lines, lock
 
 KIND = "evaluation"
+_FORMAT = 1  # of the folder; raised when older folders cannot be continued
 
 
 @dataclass(frozen=True)
@@ -130,3 +132,38 @@ def _read(file: Any, path: Path) -> Iterator[Response]:
             raise OfficialFileError(
                 f"{path}:{number}: expected a stored response, got {line[:80]!r}; delete the line to ask again"
             ) from error
+
+
+def manifest_of(
+    benchmark: Benchmark, prompt_format: PromptFormat, fingerprint: str, max_length: int
+) -> dict[str, object]:
+    """What responses depend on beside the records, each of which is hashed apart.
+
+    Args:
+        benchmark: what is asked.
+        prompt_format: tokenizer and chat template.
+        fingerprint: of the model, adapters included.
+        max_length: tokens that longer prompts are cut to.
+    """
+    template = prompt_format.template
+    chat = [prompt_format.uses_chat, template.system, template.options, prompt_format.tokenizer.chat_template]
+    return {
+        "format": _FORMAT,
+        "benchmark": benchmark.name,
+        "benchmark settings": dict(benchmark.settings),
+        "model": fingerprint,
+        "max_length": max_length,
+        "chat template": hashlib.sha256(json.dumps(chat, sort_keys=True, default=str).encode()).hexdigest()[:16],
+    }
+
+
+def stored_notes(folder: Path) -> dict[str, Any]:
+    """What was written down about the responses in a folder.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
+    return dict(json.loads(path.read_text()))

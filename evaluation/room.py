@@ -1,7 +1,7 @@
 """How long a prompt may be, if nobody says so."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from evaluation.benchmark import Benchmark
 from lit_longpo.policy import PromptFormat
@@ -38,10 +38,9 @@ def default_max_length(
 
 
 def _room(benchmark: Benchmark, task: str, prompt_format: PromptFormat) -> int:
-    """New tokens and chat template of a task's first call, measured with an empty record."""
+    """New tokens and chat template of a task's first call."""
     first = next(iter(benchmark.examples(task)), None)
     if first is None:
         return 0
-    empty = replace(first, fields=dict.fromkeys(first.fields, ""))
-    prompt = benchmark.prompt(empty, prompt_format, 10**9)
+    prompt = benchmark.prompt(first, prompt_format, sys.maxsize)
     return prompt.max_new_tokens + len(prompt.ids) - prompt.num_tokens

@@ -56,11 +56,21 @@ def score_task(
 
 
 def rescore(benchmark: Benchmark, responses: Responses, settings: RunSettings) -> dict[str, TaskScores]:
-    """Scores of stored responses, by task; tasks without any are left out."""
+    """Scores of stored responses, by task; tasks without any are left out.
+
+    Raises:
+        ValueError: responses to records that the benchmark does not have.
+    """
     scores = {}
     for task in settings.chosen(benchmark):
-        if stored := {row.id for row in responses.of_task(task)}:
-            every = list(benchmark.examples(task))
+        stored = {row.id for row in responses.of_task(task)}
+        every = list(benchmark.examples(task)) if stored else []
+        if strangers := sorted(stored - {example.id for example in every}):
+            raise ValueError(
+                f"expected stored responses to records of {task}, got {len(strangers)} to others, for example "
+                f"{strangers[0]}; read the data with which they were made"
+            )
+        if stored:
             scores[task] = score_task(benchmark, [item for item in every if item.id in stored], responses, len(every))
             responses.forget(task)
     return scores

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import data_modules
 import evaluation
 from data_modules.builders.command import build
+from evaluation.command import evaluate
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "test": _lightning,
     "build": build,
     "plan": plan,
+    "evaluate": evaluate,
 }
 
 

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data_modules import SyntheticDataModule, WorldHaystack
 from evaluation import NeedleCallback
-from evaluation.callback import comparison, samples, undisturbed_rng
+from evaluation.callback import undisturbed_rng
+from evaluation.summary import comparison, samples
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -98,7 +99,7 @@ def test_it_works_without_a_logger(tmp_path):
 
 def test_the_comparison_names_points(run):
     table = comparison(run[1].reports[0], run[1].reports[-1])
-    assert [column.header for column in table.columns] == ["length", "before", "after", "points"]
+    assert [column.header for column in table.columns] == ["task or length", "before", "after", "points"]
     assert table.row_count == 3
 
 

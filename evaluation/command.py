@@ -1,0 +1,181 @@
+"""`python -m lit_longpo evaluate`: a model on a benchmark, from YAML."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+
+from evaluation.batching import Batching
+from evaluation.benchmark import Benchmark, BenchmarkReport
+from evaluation.ranks import rank, world_size
+from evaluation.report import write_report
+from evaluation.responses import Responses, manifest_of, open_responses, stored_notes
+from evaluation.runner import Runner
+from evaluation.scoring import make_report, rescore
+from evaluation.settings import RunSettings
+from evaluation.summary import table
+from lit_longpo.cli import Parser
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.strategies import shard
+from lit_longpo.suggestions import with_suggestion
+
+log = logging.getLogger(__name__)
+
+
+class EvaluateParser(Parser):
+    """Errors end with what to type instead."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Print what is wrong, without the pages of usage; exit with status 2."""
+        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo evaluate --help\n")
+
+
+@dataclass
+class Evaluation:
+    """What the command line asks for.
+
+    Args:
+        benchmark: what is asked.
+        policy: the model, as in `fit`; of `lora` nothing is used, adapters are read from an exported folder.
+        settings: which examples, and for how long.
+        output: folder of the predictions and the report.
+        accelerator: "auto", "cpu", "gpu": Lightning's names.
+        devices: processes that share the questions.
+        shard: split the weights over the processes (FSDP2), for a model that does not fit on one device.
+    """
+
+    benchmark: Benchmark
+    policy: PolicyConfig
+    settings: RunSettings
+    output: Path
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = 1
+    shard: bool = False
+
+    def run(self) -> BenchmarkReport:
+        """Answer what is not answered yet, score, write the report and print its table.
+
+        Raises:
+            ValueError: `output` holds the responses of another model or with other settings.
+        """
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
+        fabric.launch()
+        model, prompt_format = self._load(fabric.device), self.policy.prompt_format()
+        check_vocabulary(model, prompt_format)
+        fingerprint = model_fingerprint(model, with_adapters=True)
+        name = f"{self.policy.source} ({fingerprint[:8]})"
+        length = self.settings.length(self.benchmark, model, prompt_format)
+        manifest = manifest_of(self.benchmark, prompt_format, fingerprint, length)
+        with self._responses(manifest, {"name": name}) as responses:
+            runner = Runner(self.benchmark, model, prompt_format, self.settings, responses)
+            return self._written(runner.run(name=name))
+
+    def rescore(self) -> BenchmarkReport:
+        """Score the stored responses once more; no model is loaded.
+
+        Raises:
+            FileNotFoundError: there are none.
+        """
+        notes = stored_notes(self.folder)
+        scores = rescore(self.benchmark, Responses(self.folder), self.settings)
+        settings = {"max_length": notes["max_length"], "rescored": True, **self.benchmark.settings}
+        return self._written(make_report(self.benchmark, scores, model=notes["name"], settings=settings))
+
+    @property
+    def folder(self) -> Path:
+        """Where responses are."""
+        return self.output / "predictions" / self.benchmark.name
+
+    def _responses(self, manifest: dict[str, object], notes: dict[str, str]) -> AbstractContextManager[Responses]:
+        """Of the first process in the folder, of others in memory."""
+        if rank() > 0:
+            return nullcontext(Responses())
+        return open_responses(self.folder, manifest, notes)
+
+    def _strategy(self) -> str:
+        return "auto" if self.devices == 1 else "ddp"
+
+    def _load(self, device: torch.device) -> nn.Module:
+        model = self.policy.load_base().to(device).eval()  # type: ignore[arg-type]
+        if self.shard and world_size() > 1:
+            shard(model, init_device_mesh(device.type, (world_size(),)))
+        return model
+
+    def _written(self, report: BenchmarkReport) -> BenchmarkReport:
+        if rank() > 0:
+            return report
+        if not report.predictions:
+            raise ValueError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
+        paths = write_report(report, self.output)
+        Console().print(table(report))
+        log.info("written: %s", ", ".join(str(path) for path in paths))
+        return report
+
+
+def evaluate_parser() -> EvaluateParser:
+    """Top-level keys: `benchmark`, `policy`, `output`, and the settings of the run."""
+    parser = EvaluateParser(
+        prog="python -m lit_longpo evaluate",
+        description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file; a later one wins")
+    parser.add_argument("--benchmark", type=Benchmark, required=True, help="what is asked")
+    parser.add_class_arguments(PolicyConfig, "policy")
+    parser.add_class_arguments(RunSettings, skip={"batching"})
+    parser.add_class_arguments(Batching, "batching")
+    parser.add_argument("--output", type=str, required=True, help="folder of the predictions and the report")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
+    parser.add_argument("--devices", type=int | Literal["auto"], default=1, help="processes that share the questions")
+    parser.add_argument("--shard", action="store_true", help="split the weights over the processes (FSDP2)")
+    parser.add_argument("--rescore", action="store_true", help="score the stored predictions again, without a model")
+    parser.add_argument("--prepare_data", action="store_true", help="only download what the benchmark needs")
+    return parser
+
+
+def parse_evaluation(arguments: Sequence[str]) -> tuple[Evaluation, Any]:
+    """The evaluation that the arguments describe, and all values."""
+    parser = evaluate_parser()
+    values: Any = parser.instantiate_classes(parser.parse_args(_with_policy(arguments)))
+    names = ("tasks", "limit", "seed", "max_length", "max_minutes", "batching")
+    settings = RunSettings(**{name: values[name] for name in names})
+    rest = {name: values[name] for name in ("benchmark", "policy", "accelerator", "devices", "shard")}
+    return Evaluation(**rest, settings=settings, output=Path(values.output)), values
+
+
+def _with_policy(arguments: Sequence[str]) -> list[str]:
+    """`--model X` as `--policy X` if X is YAML, else as `--policy.source X`; `--model.key` as `--policy.key`."""
+    words = [
+        word
+        for pair in (item.split("=", 1) if item.startswith("--model") else [item] for item in arguments)
+        for word in pair
+    ]
+    for number, word in enumerate(words):
+        if word == "--model" and number + 1 < len(words):
+            words[number] = "--policy" if words[number + 1].endswith((".yaml", ".yml")) else "--policy.source"
+        elif word.startswith("--model."):
+            words[number] = word.replace("--model.", "--policy.", 1)
+    return words
+
+
+def evaluate() -> None:
+    """Evaluate as the command line says."""
+    arguments = sys.argv[1:]
+    arguments.remove("evaluate")
+    evaluation, values = parse_evaluation(arguments)
+    if values.prepare_data:
+        log.info("%s is ready", getattr(evaluation.benchmark, "folder", evaluation.benchmark.name))
+    elif values.rescore:
+        evaluation.rescore()
+    else:
+        evaluation.run()

@@ -1,0 +1,51 @@
+"""A fit of three steps with a benchmark before and after; started by tests as a program.
+
+python tests/support/evaluation_worker.py STRATEGY MODEL_FOLDER BENCHMARK_FOLDER OUT_FOLDER
+"""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from support.parallel_worker import OBJECTIVES, STRATEGIES, Uneven
+
+from evaluation import LongBenchCallback
+from evaluation.batching import Batching
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig
+
+
+def run(strategy: str, model: str, benchmark: str, out: Path) -> None:
+    """Reports go to `out/benchmarks`, of every process its own list of them to `out/<rank>.txt`."""
+    seed_everything(0, verbose=False)
+    sgd = Optimization(partial(torch.optim.SGD, lr=0.5), schedule="constant", warmup_fraction=0.0)
+    module = OBJECTIVES["solopo"](policy=PolicyConfig(source=model), optimization=sgd)
+    callback = LongBenchCallback(benchmark, batching=Batching(600, 64, 0), max_length=3000)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1 if strategy == "single" else 2,
+        strategy=STRATEGIES[strategy](),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=out,
+        callbacks=[callback],
+    )
+    trainer.fit(module, datamodule=Uneven(module.views))
+    told = [f"{report.step} {report.mean!r} {len(report.predictions)}" for report in callback.reports]
+    (out / f"{trainer.global_rank}.txt").write_text("\n".join(told))
+    trainer.strategy.barrier()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    sys.stdout.flush()
+    # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done.
+    os._exit(0)
