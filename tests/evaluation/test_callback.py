@@ -61,7 +61,7 @@ def test_it_runs_before_training_and_at_validation(run):
 def test_reports_and_pictures_lie_in_the_run_folder(run):
     trainer, _, _, _ = run
     names = {path.name for path in (Path(trainer.log_dir) / "benchmarks").iterdir()}
-    assert names == {"needle-step0.json", "needle-step0.png", "needle-step3.json", "needle-step3.png"}
+    assert names == {f"needle-step{step}.{suffix}" for step in (0, 3) for suffix in ("json", "md", "html", "png")}
 
 
 def test_tensorboard_has_scalars_picture_and_text(run):
