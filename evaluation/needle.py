@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from itertools import groupby
 from statistics import fmean
 from typing import Literal, get_args
@@ -186,7 +186,8 @@ class NeedleBenchmark:
             )
             texts = [prompt_format.decode(ids) for ids in generated]
             predictions += [
-                example.answered(text, self.score(example, text)) for example, text in zip(examples, texts, strict=True)
+                replace(example.answered(text, self.score(example, text)), num_tokens=prompt.num_tokens)
+                for example, prompt, text in zip(examples, prompts, texts, strict=True)
             ]
             tables[task] = self.table(examples, texts)
         return BenchmarkReport(

@@ -216,4 +216,5 @@ def test_the_runner_asks_and_scores_it_like_any_benchmark():
     assert {(item.depth, item.length) for item in report.predictions} == {(d, n) for d in (0.0, 1.0) for n in (32, 64)}
     assert all(item.num_tokens > item.length for item in report.predictions)
     alone = grid.run(model, prompt_format, step=0)
+    assert [item.num_tokens for item in report.predictions] == [item.num_tokens for item in alone.predictions]
     assert [item.prediction.strip() for item in report.predictions] == [item.prediction for item in alone.predictions]
