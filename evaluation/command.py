@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from evaluation.batching import Batching
 from evaluation.benchmark import Benchmark, BenchmarkReport
+from evaluation.compare import compare_files
 from evaluation.ranks import rank, world_size
 from evaluation.report import write_report
 from evaluation.responses import Responses, manifest_of, open_responses, stored_notes
@@ -127,7 +128,8 @@ def evaluate_parser() -> EvaluateParser:
     """Top-level keys: `benchmark`, `policy`, `output`, and the settings of the run."""
     parser = EvaluateParser(
         prog="python -m lit_longpo evaluate",
-        description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X.",
+        description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X. "
+        "`evaluate --compare a.json b.json` compares two reports instead.",
     )
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_argument("--benchmark", type=Benchmark, required=True, help="what is asked")
@@ -169,9 +171,12 @@ def _with_policy(arguments: Sequence[str]) -> list[str]:
 
 
 def evaluate() -> None:
-    """Evaluate as the command line says."""
+    """Evaluate, or compare two reports, as the command line says."""
     arguments = sys.argv[1:]
     arguments.remove("evaluate")
+    if "--compare" in arguments:
+        _compare([word for word in arguments if word != "--compare"])
+        return
     evaluation, values = parse_evaluation(arguments)
     if values.prepare_data:
         log.info("%s is ready", getattr(evaluation.benchmark, "folder", evaluation.benchmark.name))
@@ -179,3 +184,9 @@ def evaluate() -> None:
         evaluation.rescore()
     else:
         evaluation.run()
+
+
+def _compare(paths: list[str]) -> None:
+    if len(paths) != 2:
+        sys.exit(f"expected two reports, got {paths}; type: python -m lit_longpo evaluate --compare a.json b.json")
+    sys.stdout.write(compare_files(Path(paths[0]), Path(paths[1])))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.seed import isolate_rng
+from lightning.pytorch import LightningModule, Trainer
 
+from evaluation.schedule import ScheduledCallback, report_folder
 from lit_longpo.engine import base_model, generation_mode
 from lit_longpo.objectives import PreferenceModule
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _KEPT = ("results", "versions", "n-shot", "n-samples")
 
 
-class LMEvalCallback(Callback):
+class LMEvalCallback(ScheduledCallback):
     """Scores of lm-evaluation-harness before training, at validation and at the end of `fit`.
 
     Logs `benchmark/lm_eval/<task>/<metric>` and leaves `benchmarks/lm_eval-step<n>.json` beside the run.
@@ -66,9 +66,8 @@ class LMEvalCallback(Callback):
         self.tasks, self.include_path = list(tasks), include_path
         self.batch_size = batch_size
         self.options = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": apply_chat_template}
-        self.before_training, self.every_n_validations = before_training, every_n_validations
+        super().__init__(before_training, every_n_validations)
         self.scores: dict[int, dict[str, float]] = {}
-        self._validations = 0
         self._manager: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -87,30 +86,8 @@ class LMEvalCallback(Callback):
                 f"{', '.join(unknown)}; correct `tasks`"
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The untrained policy; not after a resume."""
-        if self.before_training and trainer.global_step == 0:
-            self._run(trainer, pl_module)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At every n-th validation, never in the sanity check."""
-        if trainer.sanity_checking:
-            return
-        self._validations += 1
-        due = self.every_n_validations and self._validations % self.every_n_validations == 0
-        if trainer.state.fn == "validate" or due:
-            self._run(trainer, pl_module)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Once in `test`."""
-        self._run(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The trained policy, unless validation has just done it."""
-        if trainer.global_step not in self.scores:
-            self._run(trainer, pl_module)
-
-    def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the harness, keep and log its scores."""
         log.info("lm_eval: %s at step %d", ", ".join(self.tasks), trainer.global_step)
         found = cast(dict[str, Any], self._evaluate(cast(PreferenceModule, pl_module)))
         results = trainer.strategy.broadcast(found)  # the first process has them
@@ -119,7 +96,7 @@ class LMEvalCallback(Callback):
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "benchmarks"  # on every rank: it broadcasts
+        folder = report_folder(trainer)
         if trainer.is_global_zero:
             self._save(folder / f"lm_eval-step{trainer.global_step}.json", trainer.global_step, results)
         log.info("lm_eval: %s", ", ".join(f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items()))
@@ -131,7 +108,7 @@ class LMEvalCallback(Callback):
 
         assert module.prompt_format is not None
         tokenizer = copy.deepcopy(module.prompt_format.tokenizer)  # the harness may give it a padding token
-        with isolate_rng(), generation_mode(module.model):
+        with generation_mode(module.model):
             judge = HFLM(pretrained=base_model(module.model), tokenizer=tokenizer, batch_size=self.batch_size)
             options = {**self.options, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
             found = simple_evaluate(model=judge, tasks=self.tasks, **options)

@@ -1,17 +1,13 @@
 """Needle in a haystack and harder kinds of it: facts hidden at depths of contexts of chosen lengths."""
 
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass
 from itertools import groupby
 from statistics import fmean
 from typing import Literal, get_args
 
-from torch import nn
-
-from evaluation.benchmark import BenchmarkReport, Example
-from evaluation.generation import Progress, greedy
+from evaluation.benchmark import Example
 from evaluation.hay import CountTokens, lay, sentences
 from evaluation.haystack import Haystack, TextHaystack
 from evaluation.metrics import sub_em
@@ -36,12 +32,11 @@ class NeedleBenchmark:
     depth of the cell; the facts of the others are scattered over the context and have no depth.
 
     Args:
-        haystack: source of "needle".
+        haystack: source of "needle"; `None` means plain prose (`TextHaystack`).
         lengths: tokens of the context, one column each.
         depths: relative positions of the needle, one row each.
         num_examples: questions in every cell. Tasks without depths have as many at each length as the others.
         max_new_tokens: tokens of an answer at most; `None` means what each task needs.
-        max_batch_tokens: padded prompt tokens of one generation batch of `run`.
         tasks: of "needle", "multi_key", "multi_value", "multi_query", "variable_tracking".
         scoring: of the other tasks: "share" of the strings found, or 1 only if "all" are.
         sizes: how much the other tasks hide.
@@ -56,13 +51,12 @@ class NeedleBenchmark:
     num_calls = 1
     protocol = "lit_longpo needle 1; lists scored by the rule of NVIDIA/RULER c3f5e3b"
 
-    haystack: Haystack = field(default_factory=TextHaystack)
+    haystack: Haystack | None = None
     lengths: Sequence[int] = (512, 1024, 2048, 4096)
     depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)
     num_examples: int = 5
     max_new_tokens: int | None = None
-    max_batch_tokens: int = 16384
-    tasks: Sequence[str] = (NEEDLE,)
+    tasks: tuple[str, ...] = (NEEDLE,)
     scoring: Scoring = "share"
     sizes: Sizes = field(default_factory=Sizes)
     hay: str | None = None
@@ -91,13 +85,12 @@ class NeedleBenchmark:
     @property
     def settings(self) -> dict[str, object]:
         """What contexts depend on beside the grid, which ids tell."""
-        named = self.haystack if is_dataclass(self.haystack) else type(self.haystack).__name__
+        named = self._source if is_dataclass(self._source) else type(self._source).__name__
         return {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
 
     @property
-    def num_prompts(self) -> int:
-        """Questions of all tasks."""
-        return len(self.tasks) * len(self.lengths) * len(self.depths) * self.num_examples
+    def _source(self) -> Haystack:
+        return self.haystack or TextHaystack()
 
     def examples(self, task: str) -> Iterator[Example]:
         """Questions of a task, lengths ascending as given, without contexts: those take a tokenizer."""
@@ -142,11 +135,11 @@ class NeedleBenchmark:
             riddle, draw = self._riddle(example.task, example.length, example.fields)
             return lay(sentences(draw, self.hay), riddle.facts, example.length, num_tokens)
         depth, index = float(example.fields["depth"]), int(example.fields["index"])
-        context, question, answers = self.haystack.needle(example.length, depth, index, num_tokens)
+        context, question, answers = self._source.needle(example.length, depth, index, num_tokens)
         if (question, answers) != (example.question, example.answers):
             raise ValueError(
                 f"expected the question {example.question!r} again, got {question!r}; in "
-                f"{type(self.haystack).__name__} question and answers must not depend on `num_tokens`"
+                f"{type(self._source).__name__} question and answers must not depend on `num_tokens`"
             )
         return context
 
@@ -168,36 +161,6 @@ class NeedleBenchmark:
         columns = {str(length): round(100 * mean, 2) for length, mean in means.items()}
         return columns | {"mean": round(100 * fmean(means.values()), 2)}
 
-    def run(
-        self, model: nn.Module, prompt_format: PromptFormat, *, step: int, progress: Progress | None = None
-    ) -> BenchmarkReport:
-        """Ask every question and score the answers."""
-        predictions, tables = [], {}
-        for task in self.tasks:
-            examples = list(self.examples(task))
-            prompts = [self.prompt(example, prompt_format, sys.maxsize) for example in examples]
-            generated = greedy(
-                model,
-                [prompt.ids for prompt in prompts],
-                max_new_tokens=self._limit(task),
-                eos_token_id=prompt_format.end_id,
-                max_batch_tokens=self.max_batch_tokens,
-                progress=progress,
-            )
-            texts = [prompt_format.decode(ids) for ids in generated]
-            predictions += [
-                replace(example.answered(text, self.score(example, text)), num_tokens=prompt.num_tokens)
-                for example, prompt, text in zip(examples, prompts, texts, strict=True)
-            ]
-            tables[task] = self.table(examples, texts)
-        return BenchmarkReport(
-            *(self.name, step, tuple(predictions)),
-            protocol=self.protocol,
-            deviations=self.deviations,
-            tables=tables,
-            settings=self.settings,
-        )
-
     def _limit(self, task: str) -> int:
         return self.max_new_tokens or (16 if task == NEEDLE else TASKS[task].max_new_tokens)
 
@@ -205,7 +168,7 @@ class NeedleBenchmark:
         has_depth = task == NEEDLE or TASKS[task].has_depth
         fields = {"depth": repr(depth), "index": str(index)}
         if task == NEEDLE:
-            _, question, answers = self.haystack.needle(length, depth, index, lambda text: len(text.split()))
+            _, question, answers = self._source.needle(length, depth, index, lambda text: len(text.split()))
         else:
             riddle, _ = self._riddle(task, length, fields)
             question, answers = riddle.question, riddle.answers

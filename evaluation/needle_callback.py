@@ -1,14 +1,10 @@
 """Needle in a haystack inside `fit`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
-from evaluation.benchmark import BenchmarkReport
+from evaluation.batching import Batching
 from evaluation.callback import BenchmarkCallback
-from evaluation.figures import heat_map
 from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
-from lit_longpo.objectives import PreferenceModule
 
 
 class NeedleCallback(BenchmarkCallback):
@@ -48,21 +44,11 @@ class NeedleCallback(BenchmarkCallback):
             tuple(depths),
             num_examples,
             max_new_tokens,
-            max_batch_tokens,
         )
         super().__init__(
             benchmark,
+            batching=Batching(max_batch_tokens),
             before_training=before_training,
             every_n_validations=every_n_validations,
             num_samples=num_samples,
         )
-
-    def ask(self, module: PreferenceModule, step: int) -> BenchmarkReport:
-        """The report on a policy after so many optimizer steps."""
-        assert isinstance(self.benchmark, NeedleBenchmark)
-        assert module.prompt_format is not None
-        return self.benchmark.run(module.model, module.prompt_format, step=step)
-
-    def figures(self, report: BenchmarkReport) -> Mapping[str, Figure]:
-        """The heat map."""
-        return {"": heat_map(report)}

@@ -28,21 +28,3 @@ def comparison(before: BenchmarkReport, after: BenchmarkReport) -> Table:
             label = name.removeprefix(f"benchmark/{before.name}/")
             shown.add_row(label, f"{score:.1%}", f"{last[name]:.1%}", f"{100 * (last[name] - score):+.1f}")
     return shown
-
-
-def samples(report: BenchmarkReport, count: int) -> str:
-    """Evenly spread questions and answers as a Markdown table."""
-    step = max(1, len(report.predictions) // max(1, count))
-    lines = ["| task | length | depth | question | expected | got | score |", "| --- " * 7 + "|"]
-    for item in report.predictions[::step][:count]:
-        cells = (
-            item.task or report.name,
-            item.length,
-            "" if item.depth is None else item.depth,
-            item.question,
-            " / ".join(item.answers),
-            item.prediction,
-            item.score,
-        )
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    return "\n".join(lines)

@@ -50,9 +50,9 @@ def samples(report: BenchmarkReport, per_task: int = 3) -> list[Sample]:
     ]
 
 
-def sample_table(report: BenchmarkReport) -> Section:
+def sample_table(report: BenchmarkReport, per_task: int = 3) -> Section:
     """The samples as a table."""
-    rows = [(sample.facts, *sample.texts.values()) for sample in samples(report)]
+    rows = [(sample.facts, *sample.texts.values()) for sample in samples(report, per_task)]
     return Section("Sample predictions", ("example", "question", "expected", "response"), rows, is_text=True)
 
 

@@ -55,7 +55,7 @@ def test_every_recipe_runs_two_steps(recipe, tmp_path):
     assert [report.step for report in needle.reports][:1] == [0]
     assert needle.reports[-1].step == 2
     assert list(tmp_path.rglob("config.yaml"))
-    assert list(tmp_path.rglob("needle-step2.png"))
+    assert list(tmp_path.rglob("needle-step2.html"))
 
 
 def instantiated(name, *arguments):

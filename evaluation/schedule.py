@@ -1,0 +1,60 @@
+"""When something is measured during `fit`, `validate` and `test`."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+
+
+class ScheduledCallback(Callback, ABC):
+    """Measures before training, at validation, at the end of `fit`, and in `validate` and `test`.
+
+    Training is the same with and without it: random states are restored.
+
+    Args:
+        before_training: also measure the untrained policy.
+        every_n_validations: measure at every n-th validation; 0 means only before and after training.
+    """
+
+    def __init__(self, before_training: bool = True, every_n_validations: int = 1) -> None:
+        self.before_training, self.every_n_validations = before_training, every_n_validations
+        self._validations = 0
+        self._last_step: int | None = None
+
+    @abstractmethod
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the policy as it is now; called on every process."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The untrained policy; not after a resume."""
+        if self.before_training and trainer.global_step == 0:
+            self._run(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """At every n-th validation, never in the sanity check."""
+        if trainer.sanity_checking:
+            return
+        self._validations += 1
+        due = self.every_n_validations and self._validations % self.every_n_validations == 0
+        if trainer.state.fn == "validate" or due:
+            self._run(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Once in `test`."""
+        self._run(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The trained policy, unless validation has just done it."""
+        if self._last_step != trainer.global_step:
+            self._run(trainer, pl_module)
+
+    def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last_step = trainer.global_step
+        with isolate_rng():
+            self.measure(trainer, pl_module)
+
+
+def report_folder(trainer: Trainer) -> Path:
+    """Where reports of a run lie; to be asked on every process, as it broadcasts."""
+    return Path(trainer.log_dir or trainer.default_root_dir) / "benchmarks"
