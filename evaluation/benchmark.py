@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from evaluation.prompting import Prompt
 from lit_longpo.policy import PromptFormat
@@ -178,7 +178,11 @@ class BenchmarkReport:
     @classmethod
     def load(cls, path: Path) -> "BenchmarkReport":
         """Read what `save` wrote."""
-        data = json.loads(path.read_text())
+        return cls.of(json.loads(path.read_text()))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "BenchmarkReport":
+        """From plain values, as `dataclasses.asdict` gives them."""
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
         return cls(**{**known, "predictions": tuple(rows), "deviations": tuple(known.get("deviations", ()))})

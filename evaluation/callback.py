@@ -4,8 +4,9 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -80,6 +81,21 @@ class NeedleCallback(Callback):
         due = self.every_n_validations and self._validations % self.every_n_validations == 0
         if standalone or due:
             self._run(trainer, pl_module)
+
+    @property
+    def state_key(self) -> str:
+        """Tells several of these callbacks apart in a checkpoint."""
+        haystack = type(self.benchmark.haystack).__name__
+        return self._generate_state_key(haystack=haystack, lengths=self.benchmark.lengths)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: the count of validations, and the scores before training."""
+        return {"validations": self._validations, "before": asdict(self.reports[0]) if self.reports else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting, and compare with the scores before training."""
+        self._validations = state_dict["validations"]
+        self.reports = [BenchmarkReport.of(state_dict["before"])] if state_dict["before"] else []
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Once in `test`."""

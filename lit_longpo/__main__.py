@@ -14,6 +14,7 @@ from data_modules.builders.command import build
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
+from lit_longpo.export.command import export
 
 __all__ = ["callbacks", "data_modules", "evaluation"]
 
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "validate": _lightning,
     "test": _lightning,
     "build": build,
+    "export": export,
 }
 
 
