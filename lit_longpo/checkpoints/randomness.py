@@ -13,13 +13,15 @@ RandomState = dict[str, Any]
 
 
 def gather_random_states() -> list[RandomState]:
-    """The state of every rank, in the order of ranks; a collective call."""
-    own = _random_state()
-    if not torch.distributed.is_initialized():
-        return [own]
-    states: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, own)
-    return states
+    """The state of every rank, in the order of ranks; a collective call.
+
+    Tensors and plain values only, which load with `weights_only`.
+    """
+    states: list[Any] = [_random_state()]
+    if torch.distributed.is_initialized():
+        own, states = states[0], [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, own)
+    return [{**state, **{name: _tensor(state[name]) for name in ("torch", "cuda")}} for state in states]
 
 
 def restore_random_state(states: list[RandomState], rank: int, world_size: int) -> None:
@@ -36,20 +38,26 @@ def restore_random_state(states: list[RandomState], rank: int, world_size: int) 
         )
         return
     state = states[rank]
-    random.setstate((state["python"][0], tuple(state["python"][1]), state["python"][2]))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy(), *rest))
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
 def _random_state() -> RandomState:
-    """Python's, NumPy's and torch's states as tensors and plain values, which load with `weights_only`."""
+    """Python's, NumPy's and torch's states as plain values: tensors do not travel well between processes."""
     name, keys, *rest = np.random.get_state()
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.tensor(keys), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": (name, [int(key) for key in keys], *rest),
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": None if cuda is None else cuda.tolist(),
     }
+
+
+def _tensor(values: list[int] | None) -> torch.Tensor | None:
+    return None if values is None else torch.tensor(values, dtype=torch.uint8)
