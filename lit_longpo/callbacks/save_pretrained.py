@@ -1,5 +1,6 @@
 """Leave a folder that transformers alone can load."""
 
+import copy
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -48,13 +49,11 @@ class SavePretrained(Callback):
         if trainer.is_global_zero:
             assert module.prompt_format is not None
             folder = Path(self.directory or run_folder / "model")
-            card = model_card(_config(run_folder, module), record, adapters=_adapters(module, merged))
+            adapters = module.policy.lora is not None and not merged
+            card = model_card(_config(run_folder, module), record, adapters=adapters)
+            model = cast(Any, copy.deepcopy(module.model)).merge_and_unload() if merged else module.model
             folder.mkdir(parents=True, exist_ok=True)
-            save_policy(module.model, module.prompt_format, folder, card, merged=merged, state=state)
-
-
-def _adapters(module: PreferenceModule, merged: bool) -> bool:
-    return module.policy.lora is not None and not merged
+            save_policy(model, module.prompt_format, folder, card, state)
 
 
 def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lit_longpo.checkpoints.whole import Kind, Manifest, complete, discard, faul
 
 log = logging.getLogger(__name__)
 
-_WORDS = ("best", "hpc", "registry")  # left to Lightning
+_WORDS = ("best", "hpc")  # left to Lightning, like what lies in a registry or on a server
 
 
 class ResumableTrainer(Trainer):
@@ -121,9 +121,10 @@ class ResumableTrainer(Trainer):
 
     def _usable(self, ckpt_path: str | Path | None, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""
-        if ckpt_path is None or str(ckpt_path) in _WORDS or ":" in str(ckpt_path):
+        name = str(ckpt_path)
+        if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
             return ckpt_path
-        path = self._last() if str(ckpt_path) == "last" else Path(ckpt_path).expanduser()
+        path = self._last() if name == "last" else Path(ckpt_path).expanduser()
         if path is not None:
             check_whole(path)
             check_strategy(path, self.strategy, self.world_size, fitting=fitting)

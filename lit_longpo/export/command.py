@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ def export_checkpoint(
     Raises:
         ValueError: the checkpoint is broken or belongs to another policy, or the folder is in use.
     """
-    path, folder = Path(checkpoint).expanduser(), Path(output).expanduser()
+    path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
     wrong = fault(path)
     if wrong is not None:
         raise ValueError(f"expected a whole checkpoint at {path}, but {wrong}; set --checkpoint")
@@ -61,12 +62,14 @@ def export_checkpoint(
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
     check_vocabulary(model, prompt_format)
     fill(model, read_weights(path), path, everything=run.policy.weights == "random")
+    if merged:
+        model = cast(Any, model).merge_and_unload()
     adapters = run.policy.lora is not None and not merged
     card = model_card(run.config, read_record(path), adapters=adapters)
     partial = partial_name(folder)
     discard(partial)
     partial.mkdir(parents=True)
-    save_policy(model, prompt_format, partial, card, merged=merged)
+    save_policy(model, prompt_format, partial, card)
     replace(partial, folder)
     log.info("%s written to %s", "adapters" if adapters else "model", folder)
 

@@ -1,8 +1,7 @@
 """Model or adapters, tokenizer, generation settings and model card in one folder."""
 
-import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from peft import PeftModel
 from torch import Tensor, nn
@@ -33,27 +32,17 @@ def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
 
 
 def save_policy(
-    model: nn.Module,
-    prompt_format: PromptFormat,
-    folder: Path,
-    card: str,
-    *,
-    merged: bool = False,
-    state: dict[str, Tensor] | None = None,
+    model: nn.Module, prompt_format: PromptFormat, folder: Path, card: str, state: dict[str, Tensor] | None = None
 ) -> None:
     """Write the folder.
 
     Args:
-        model: the policy, perhaps PEFT-wrapped; left as it is.
+        model: the policy; PEFT-wrapped, its adapters are written.
         prompt_format: its tokenizer.
         folder: where to.
         card: text of README.md.
-        merged: write adapters into the weights.
         state: whole tensors, where the model itself is sharded.
     """
-    written = cast(PreTrainedModel | PeftModel, model)
-    if merged:
-        written = cast(Any, copy.deepcopy(model)).merge_and_unload()
-    written.save_pretrained(str(folder), state_dict=state)
+    cast(PreTrainedModel | PeftModel, model).save_pretrained(str(folder), state_dict=state)
     prompt_format.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")  # peft has written one without a word on the run

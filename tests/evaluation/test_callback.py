@@ -115,3 +115,14 @@ def test_random_states_are_restored():
     with undisturbed_rng():
         random.random(), np.random.rand(), torch.rand(1)
     assert (random.random(), np.random.rand(), torch.rand(1)) == expected
+
+
+def test_a_resumed_run_keeps_the_scores_before_training_and_the_count(run, tmp_path):
+    _, needle, _, save = run
+    stored = torch.load(save.best_model_path, weights_only=True)["callbacks"][needle.state_key]
+    fresh = NeedleCallback(WorldHaystack(), **GRID)
+    fresh.load_state_dict(stored)
+    assert [report.step for report in fresh.reports] == [0]
+    assert fresh.reports[0] == needle.reports[0]
+    assert fresh.state_dict()["validations"] == needle.state_dict()["validations"] > 0
+    assert NeedleCallback(lengths=(8,)).state_key != needle.state_key  # a recipe and an overlay may both bring one

@@ -32,6 +32,13 @@ def test_losses_after_a_resume_in_mid_epoch_are_those_of_the_whole_run(strategy,
         assert resumed["counted"][count] == whole["counted"][count] > 0
 
 
+@pytest.mark.parametrize("strategy", ["fsdp2", *ZERO])
+def test_a_tied_head_is_trained_alike_by_every_strategy(strategy, resumed_run):
+    result, ddp = resumed_run(strategy)[1]["full"]["whole"], resumed_run("ddp")[1]["full"]["whole"]
+    assert result["losses"] == pytest.approx(ddp["losses"], rel=1e-4)
+    assert torch.equal(result["weights"]["lm_head.weight"], result["weights"]["model.embed_tokens.weight"])
+
+
 def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
     resumed_after = {1: 0, 2: 2, 3: 2, 5: 4}
     cases = {f"before-{step}": (step, resumed_after[step]) for step in KILLED_BEFORE}
