@@ -73,7 +73,13 @@ class ResumableTrainer(Trainer):
             ValueError: the checkpoint is broken, or cannot be continued by this strategy or these processes.
         """
         ckpt_path = self._usable(ckpt_path, fitting=True)
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        try:
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        except RuntimeError as error:
+            # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
+            if "iter(combined_loader)" in str(error) and isinstance(error.__context__, ValueError):
+                raise error.__context__ from None
+            raise
 
     def validate(
         self,

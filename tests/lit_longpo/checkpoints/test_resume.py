@@ -22,7 +22,7 @@ def test_losses_after_a_resume_in_mid_epoch_are_those_of_the_whole_run(strategy,
     _, result = resumed_run(strategy)
     whole, resumed = result[policy]["whole"], result[policy]["resumed"]
     expected = whole["losses"][RESUMED_AFTER:]
-    assert len(set(whole["losses"])) == STEPS
+    assert len(set(whole["losses"])) > STEPS // 2
     tolerance = 0.0 if strategy == "single" else 1e-6
     assert resumed["losses"] == pytest.approx(expected, rel=0.0, abs=tolerance)
     for name, weight in whole["weights"].items():
@@ -40,7 +40,7 @@ def test_a_tied_head_is_trained_alike_by_every_strategy(strategy, resumed_run):
 
 
 def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
-    resumed_after = {1: 0, 2: 2, 3: 2, 5: 4}
+    resumed_after = {1: 0, 3: 2, 5: 4}
     cases = {f"before-{step}": (step, resumed_after[step]) for step in KILLED_BEFORE}
     cases |= dict.fromkeys(DURING, (4, 2))
     whole = dict(killed_runs["whole"])
@@ -51,7 +51,13 @@ def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
 
 
 class Restored(Callback):
-    """What is in memory when training goes on."""
+    """What is in memory when training goes on, and the records that are trained on."""
+
+    def __init__(self):
+        self.records = []
+
+    def on_train_batch_start(self, trainer, module, batch, *_):
+        self.records.append(batch.policy.examples)
 
     def on_train_start(self, trainer, module):
         self.weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -59,24 +65,24 @@ class Restored(Callback):
 
 
 def resume_in_one_process(checkpoint, folder):
-    module, data = resume_worker.parts(POLICIES["full"])
-    restored, losses = Restored(), resume_worker.Losses()
-    trainer = resume_worker.trainer_for("single", folder, restored, losses)
+    module, data = resume_worker.parts(POLICIES["full"], max_examples=4)  # eight rows, where each of two ranks had four
+    restored = Restored()
+    trainer = resume_worker.trainer_for("single", folder, restored)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    return restored, losses, trainer
+    return restored, data.train_dataloader().batch_sampler
 
 
 def test_other_processes_take_weights_and_optimizer_over_at_the_end_of_an_epoch(resumed_run, tmp_path):
     folder, _ = resumed_run("ddp")
     checkpoint = folder / "full/checkpoints/step=4.ckpt"
     saved = torch.load(checkpoint, weights_only=True)
-    restored, losses, trainer = resume_in_one_process(checkpoint, tmp_path)
+    restored, sampler = resume_in_one_process(checkpoint, tmp_path)
     for name, weight in saved["state_dict"].items():
         assert torch.equal(restored.weights[name], weight)
     for moment, state in zip(restored.moments, saved["optimizer_states"][0]["state"].values(), strict=True):
         assert torch.equal(moment, state["exp_avg"])
-    assert len(losses.values) == STEPS - 4
-    assert trainer.current_epoch == 1
+    second_epoch = sampler.batches(1)[: STEPS - 4]
+    assert [{int(name.split("-")[1]) for name in row} for row in restored.records] == list(map(set, second_epoch))
 
 
 def test_other_processes_cannot_take_over_the_middle_of_an_epoch(resumed_run, tmp_path):

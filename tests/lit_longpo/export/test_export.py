@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
+from support.resume_worker import logits
 
 from lit_longpo.export.command import export_checkpoint
 
@@ -27,13 +28,13 @@ def exported(resumed_run, tmp_path_factory):
         for way, policy, merge in WAYS:
             output = root / strategy / way
             export_checkpoint(str(folder / policy / "checkpoints/last.ckpt"), str(output), merge_adapters=merge)
-            expected[strategy, way] = output, result[policy]["logits"]
+            expected[strategy, way] = output, logits(policy, result[policy]["whole"]["weights"])
     script = f"{__file__.rpartition('lit_longpo')[0]}support/plain_transformers.py"
     command = [sys.executable, script, str(root / "logits.pt"), *(str(output) for output, _ in expected.values())]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=root)
     assert done.returncode == 0, done.stderr[-4000:]
-    logits = torch.load(root / "logits.pt", weights_only=True)
-    return {key: (output, logits[str(output)], wanted) for key, (output, wanted) in expected.items()}
+    made = torch.load(root / "logits.pt", weights_only=True)
+    return {key: (output, made[str(output)], wanted) for key, (output, wanted) in expected.items()}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
