@@ -121,7 +121,7 @@ def train(strategy, name, folder, ckpt_path=None):
 
 
 def logits(name, weights):
-    """Of the trained policy, from the weights that were in memory; not in a process with ZeRO-3, which would split them."""
+    """Of the trained policy, from the weights that were in memory; a process with ZeRO-3 would split them."""
     model = POLICIES[name].load().eval()
     model.load_state_dict(weights)
     with torch.no_grad(), ordinary_attention(base_model(model), "sdpa"):
