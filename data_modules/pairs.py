@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -78,6 +79,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.seams: dict[str, SeamReport] = {}
         self.stretched: dict[str, Counter[str]] = {}
         self._encoded: dict[str, TokenStore] = {}
+        self._fingerprint: str | None = None
 
     @abstractmethod
     def pairs(self, split: str) -> Sequence[PreferencePair]:
@@ -110,6 +112,12 @@ class PairDataModule(LightningDataModule, ABC):
                 for batch in self._sampler(split, shuffle=False):
                     yield pack([group for index in batch for group in split[index].reference])
 
+    def fingerprint(self) -> str | None:
+        """Hash of the tokenised training examples; `None` before there are any."""
+        if self._fingerprint is None and "train" in self._encoded:
+            self._fingerprint = self._encoded["train"].fingerprint()
+        return self._fingerprint
+
     def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
         encoded = self._encoded[split]
         if not encoded:
@@ -122,6 +130,8 @@ class PairDataModule(LightningDataModule, ABC):
             batch_sampler=self._sampler(encoded, shuffle=shuffle),
             collate_fn=collate,
             num_workers=self.num_workers,
+            # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
+            generator=torch.Generator().manual_seed(self.seed),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 

@@ -70,7 +70,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.shuffle, self.seed = shuffle, seed
         self.num_replicas, self.rank = num_replicas, rank
         self.sampler = Epoch()
-        self.digest = zlib.crc32(repr((list(lengths), max_tokens, max_examples, shuffle, seed)).encode())
+        self.digest = zlib.crc32(repr((list(lengths), names, max_tokens, max_examples, shuffle, seed)).encode())
         self._classes = _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
         self._layout = self._lay_out()
         self._known: tuple[int, list[list[int]]] | None = None
@@ -143,11 +143,12 @@ class BatchIterator(Iterator[list[int]]):
         return rows[self._position - 1]
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, number of rows handed out, and a checksum of what the rows depend on."""
+        """Epoch, number of rows handed out and to hand out, and a checksum of what the rows depend on."""
         sampler = self._sampler
         return {
             "epoch": self._epoch,
             "position": self._position,
+            "rows": len(sampler),
             "digest": sampler.digest,
             "num_replicas": sampler.num_replicas,
         }
@@ -155,19 +156,22 @@ class BatchIterator(Iterator[list[int]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the rows that were handed out before.
 
+        At the end of an epoch another number of ranks may go on: that epoch is over for them too.
+
         Raises:
             ValueError: in mid-epoch, and the rows are not those that the state counts.
         """
         sampler = self._sampler
+        position, rows = state["position"], state["rows"]
         known = (state["digest"], state["num_replicas"])
-        if 0 < state["position"] < len(sampler) and known != (sampler.digest, sampler.num_replicas):
+        if 0 < position < rows and known != (sampler.digest, sampler.num_replicas):
             raise ValueError(
                 "expected the data, `max_tokens`, `max_examples`, `seed` and number of data-parallel ranks "
                 f"({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
                 f"{state['epoch']}, got others ({sampler.num_replicas} ranks); restore them, or resume from "
                 "a checkpoint that was saved at the end of an epoch"
             )
-        self._epoch, self._position = state["epoch"], state["position"]
+        self._epoch, self._position = state["epoch"], len(sampler) if position == rows else position
         sampler.sampler.set_epoch(self._epoch)
 
 

@@ -1,8 +1,9 @@
 """Tokenised examples in little memory: 4 bytes a token instead of the 36 of a tuple of Python integers."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,15 @@ class TokenStore(Sequence[EncodedPair]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def fingerprint(self) -> str:
+        """Hash of every name, token, mask and position, in order (32 hex digits)."""
+        digest = hashlib.sha256()
+        for name, (policy, reference) in zip(self.names, self._rows, strict=True):
+            digest.update(name.encode())
+            for group in (*policy, *(reference or ())):
+                _update(digest, group)
+        return digest.hexdigest()[:32]
+
     @overload
     def __getitem__(self, index: int) -> EncodedPair: ...
     @overload
@@ -52,6 +62,16 @@ class TokenStore(Sequence[EncodedPair]):
         stored_policy, stored_reference = self._rows[index]
         policy = tuple(map(_restore, stored_policy))
         return EncodedPair(policy, policy if stored_reference is None else tuple(map(_restore, stored_reference)))
+
+
+def _update(digest: "hashlib._Hash", group: _Stored) -> None:
+    arrays: list[NDArray[Any]] = [group.prompt_ids, *([] if group.position_ids is None else [group.position_ids])]
+    for response, ids, mask in group.responses:
+        digest.update(repr(response).encode())
+        arrays += [ids, mask]
+    digest.update(repr((group.rest, [len(array) for array in arrays])).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
 
 
 def _store(group: Group) -> _Stored:

@@ -199,7 +199,11 @@ class BenchmarkReport:
     @classmethod
     def load(cls, path: Path) -> "BenchmarkReport":
         """Read what `save` wrote."""
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return cls.of(json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "BenchmarkReport":
+        """From plain values, as `dataclasses.asdict` gives them."""
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
         known["tables"] = _with_nan(known.get("tables", {}))

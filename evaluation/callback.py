@@ -1,7 +1,8 @@
 """Benchmarks inside `fit`: scores and figures into TensorBoard, reports beside the checkpoint."""
 
 import logging
-from typing import cast
+from dataclasses import asdict
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -63,6 +64,22 @@ class BenchmarkCallback(ScheduledCallback):
         self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching())
         self.num_samples = num_samples
         self.reports: list[BenchmarkReport] = []
+
+    @property
+    def state_key(self) -> str:
+        """Tells several of these callbacks apart in a checkpoint."""
+        own = self.benchmark
+        asked = [*own.tasks, str(own.settings), str(getattr(own, "lengths", ""))]
+        return self._generate_state_key(benchmark=own.name, asked=asked)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: the count of validations, and the scores before training."""
+        return {**super().state_dict(), "before": asdict(self.reports[0]) if self.reports else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting, and compare with the scores before training."""
+        super().load_state_dict(state_dict)
+        self.reports = [BenchmarkReport.of(state_dict["before"])] if state_dict["before"] else []
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained policy, unless validation has just done it; then before and after."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -25,6 +26,14 @@ class ScheduledCallback(Callback, ABC):
     @abstractmethod
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the policy as it is now; called on every process."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count of validations."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._validations = state_dict["validations"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The untrained policy; not after a resume."""

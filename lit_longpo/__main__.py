@@ -15,6 +15,7 @@ from evaluation.command import evaluate
 from lit_longpo import callbacks
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
+from lit_longpo.export.command import export
 from lit_longpo.planning.command import plan
 
 __all__ = ["callbacks", "data_modules", "evaluation"]
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "build": build,
     "plan": plan,
     "evaluate": evaluate,
+    "export": export,
 }
 
 

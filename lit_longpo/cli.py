@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
@@ -42,7 +43,7 @@ class LongPOCLI(LightningCLI):
             datamodule_class=LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            trainer_class=Trainer,
+            trainer_class=ResumableTrainer,
             trainer_defaults=_DEFAULTS,
             seed_everything_default=42,
             auto_configure_optimizers=False,

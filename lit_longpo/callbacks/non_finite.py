@@ -1,6 +1,7 @@
 """Stop at the first loss or gradient that is not a number, and say which records caused it."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from lit_longpo.strategies import any_rank
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank
 
 
 class NonFiniteError(RuntimeError):
@@ -19,7 +20,9 @@ class NonFiniteError(RuntimeError):
 class NonFiniteGuard(Callback):
     """Checks loss and gradients before every optimizer step, on all ranks together.
 
-    DeepSpeed keeps gradients to itself: there the loss alone is checked.
+    DeepSpeed keeps gradients to itself. There the loss is checked before the step and the norm of all
+    gradients, which DeepSpeed works out anyway, right after it, before anything is saved; except in fp16, where
+    a norm that is not finite is how its loss scale finds its way.
 
     On the first bad value it writes `non_finite.json` (step, records, values) into the run's folder
     and raises; the last checkpoint is intact.
@@ -29,6 +32,7 @@ class NonFiniteGuard(Callback):
         self._folder = Path()
         self._records: list[str] = []
         self._loss: torch.Tensor | None = None
+        self._step = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the run's folder while all ranks are here: asking for it is a broadcast."""
@@ -38,6 +42,7 @@ class NonFiniteGuard(Callback):
         """Remember which records are on their way."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._records = []
+        self._step = trainer.global_step
         self._records.extend(batch.policy.examples)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
@@ -53,13 +58,23 @@ class NonFiniteGuard(Callback):
         if any_rank(not torch.isfinite(norm + loss), loss.device):
             self._stop(trainer, float(loss), float(norm))
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Check the norm that DeepSpeed has just worked out."""
+        if not isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy) or trainer.precision.startswith("16"):
+            return
+        norm = trainer.strategy.gradient_norm()
+        if norm is not None and any_rank(not math.isfinite(norm), trainer.strategy.root_device):
+            self._stop(trainer, float("nan") if self._loss is None else float(self._loss), norm)
+
     def _stop(self, trainer: Trainer, loss: float, norm: float) -> None:
         folder = self._folder / f"rank{trainer.global_rank}" if trainer.world_size > 1 else self._folder
         folder.mkdir(parents=True, exist_ok=True)
-        report = {"step": trainer.global_step, "loss": loss, "gradient_norm": norm, "records": self._records}
+        report = {"step": self._step, "loss": loss, "gradient_norm": norm, "records": self._records}
         (folder / "non_finite.json").write_text(json.dumps(report, indent=2) + "\n")
         raise NonFiniteError(
-            f"expected a finite loss and gradient at step {trainer.global_step}, got loss {loss} and gradient norm "
+            f"expected a finite loss and gradient at step {self._step}, got loss {loss} and gradient norm "
             f"{norm} for records {', '.join(self._records[:4])}; see {folder / 'non_finite.json'}, then lower the "
             "learning rate, set `trainer.gradient_clip_val`, or resume without those records"
         )

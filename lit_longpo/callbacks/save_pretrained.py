@@ -1,25 +1,32 @@
 """Leave a folder that transformers alone can load."""
 
 import copy
+import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from peft import PeftModel
-from transformers import PreTrainedModel
 
+from lit_longpo.checkpoints import run_record
+from lit_longpo.export import is_merged, save_policy
+from lit_longpo.export.card import model_card
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.strategies import gathered_state_dict, is_sharded
 
+log = logging.getLogger(__name__)
+
 
 class SavePretrained(Callback):
-    """Writes model and tokenizer in Hugging Face form at the end of training.
+    """Writes model, tokenizer and model card in Hugging Face form at the end of training.
 
     Args:
         directory: folder to write; `None` means `model` in the run's folder.
 
-    Adapters are saved as adapters, unless base weights were trained beside them (`policy.lora.also_train`):
-    then everything is merged into one model.
+    Adapters are saved as adapters, unless base weights were trained beside them (`policy.lora.also_train`) or
+    came from a gguf file: then everything is merged into one model. `python -m lit_longpo export` does the same
+    from any checkpoint.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -29,25 +36,30 @@ class SavePretrained(Callback):
         """Save on rank zero."""
         run_folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it broadcasts
         module = cast(PreferenceModule, pl_module)
-        model, state = _export(module), None
+        merged, state = is_merged(module.policy), None
         if is_sharded(module.model):
+            if merged:
+                log.warning(
+                    "adapters cannot be merged while the policy is sharded, so no model was written; type: "
+                    "python -m lit_longpo export --checkpoint PATH --output FOLDER"
+                )
+                return
             state = gathered_state_dict(module.model, keep=trainer.is_global_zero)  # every rank takes part
+        record = run_record(trainer, type(module).__name__)
         if trainer.is_global_zero:
+            assert module.prompt_format is not None
             folder = Path(self.directory or run_folder / "model")
-            model.save_pretrained(str(folder), state_dict=state)
-            if module.prompt_format is not None:
-                module.prompt_format.tokenizer.save_pretrained(folder)
+            adapters = module.policy.lora is not None and not merged
+            card = model_card(_config(run_folder, module), record, adapters=adapters)
+            model = cast(Any, copy.deepcopy(module.model)).merge_and_unload() if merged else module.model
+            folder.mkdir(parents=True, exist_ok=True)
+            save_policy(model, module.prompt_format, folder, card, state)
 
 
-def _export(module: PreferenceModule) -> PreTrainedModel | PeftModel:
-    """What is written: the model, its adapters, or both merged."""
-    model = cast(PreTrainedModel | PeftModel, module.model)
-    if not isinstance(model, PeftModel) or module.policy.reference_is_inside:
-        return model
-    if is_sharded(model):
-        raise ValueError(
-            "adapters beside trained base weights (`policy.lora.also_train`) cannot be merged while the policy is "
-            "sharded; export from a checkpoint in one process"
-        )
-    merged: PreTrainedModel = copy.deepcopy(model).merge_and_unload()
-    return merged
+def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:
+    """The run's config.yaml; what the module knows if it was not started from the command line."""
+    path = run_folder / "config.yaml"
+    if path.is_file():
+        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return config
+    return {"policy": asdict(module.policy), "model": {"class_path": type(module).__name__}}

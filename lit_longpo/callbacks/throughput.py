@@ -26,8 +26,8 @@ class ThroughputCallback(Callback):
         self._tokens, self._batches, self._seconds, self._since = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._restart()
+        """Start the clock; after a resume, the window that was open goes on."""
+        self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -51,6 +51,16 @@ class ThroughputCallback(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Training goes on."""
         self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open window: tokens, batches and seconds since the last log."""
+        seconds = self._seconds + (time.perf_counter() - self._since if self._since else 0.0)
+        return {"tokens": self._tokens, "batches": self._batches, "seconds": seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the window of the checkpoint."""
+        self._tokens, self._batches = state_dict["tokens"], state_dict["batches"]
+        self._seconds = state_dict["seconds"]
 
     def _pause(self) -> None:
         self._seconds += time.perf_counter() - self._since

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
+from lit_longpo.checkpoints import gather_random_states, restore_random_state, run_record
 from lit_longpo.engine import check_model, score, set_backend
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -58,6 +59,7 @@ class PreferenceModule(LightningModule, ABC):
         self.initial_fingerprint: str | None = None
         self._cache: ReferenceCache | None = None
         self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
+        self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._frozen: list[nn.Module] = []  # in a list, so that it is neither moved, saved nor optimized
 
     @property
@@ -107,6 +109,12 @@ class PreferenceModule(LightningModule, ABC):
         exact_angles(self.model)
         self._prepare_reference()
 
+    def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
+        """After a resume, the first batch draws what it would have drawn: nothing else uses these states between."""
+        if self._random_states is not None:
+            restore_random_state(self._random_states, self.global_rank, self.trainer.world_size)
+            self._random_states = None
+
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """Mean loss over the examples of the row."""
         return self._step(batch, "train")
@@ -126,13 +134,16 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With adapters, save what is trained and leave the frozen weights out; sharded states are not ours to cut."""
+        """Add random states and what the run was; with adapters leave the frozen weights out, unless sharded."""
+        checkpoint["random_states"] = gather_random_states()
+        checkpoint["run"] = run_record(self.trainer, type(self).__name__)
         if self.policy.lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):
             trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adapters are loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
+        self._random_states = checkpoint.get("random_states")
         if "state_dict" not in checkpoint:
             return
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -82,6 +82,11 @@ class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
 
             self._transformers_config = HfDeepSpeedConfig(self.config)
 
+    def gradient_norm(self) -> float | None:
+        """Norm of all gradients of the last step, before clipping; infinite if one was not a number."""
+        norm = self.deepspeed_engine.get_global_grad_norm()
+        return None if norm is None else float(norm)
+
     def setup(self, trainer: Trainer) -> None:
         """Set DeepSpeed up and check that it clips as the trainer was told to.
 

@@ -15,6 +15,8 @@ from torch.distributed.tensor import DTensor
 from lit_longpo.engine import base_model
 from lit_longpo.engine.head import tiled_head
 
+_TIED = "tied_head"
+
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Split a policy over the ranks of a mesh (FSDP2): every layer, the decoder, and an untied head apart.
@@ -30,8 +32,12 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     decoder, head = base.get_decoder(), tiled_head(base)
     for layer in cast(nn.ModuleList, decoder.layers):
         fully_shard(layer, mesh=mesh)
-    fully_shard(decoder, mesh=mesh)
-    if head.weight is not base.get_input_embeddings().weight:
+    if head.weight is base.get_input_embeddings().weight:
+        decoder.add_module(_TIED, head)  # only inside of what it shards does FSDP find where a parameter is shared
+        fully_shard(decoder, mesh=mesh)
+        del decoder._modules[_TIED]
+    else:
+        fully_shard(decoder, mesh=mesh)
         fully_shard(head, mesh=mesh)
 
 

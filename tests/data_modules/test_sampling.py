@@ -129,6 +129,31 @@ def test_resume_with_other_rows_is_refused() -> None:
         list(_resumed(_loader({**options, "max_tokens": 20}), first.state_dict()))
 
 
+@pytest.mark.parametrize(("saved", "now"), [(1, 2), (2, 1), (2, 4), (1, 4)])
+def test_other_ranks_go_on_at_the_end_of_an_epoch_only(saved: int, now: int) -> None:
+    options = {"lengths": [5] * 16, "max_tokens": 10, "shuffle": True}
+    first = _loader({**options, "num_replicas": saved})
+    iterator = iter(first)
+    _take(iterator, 2)
+    # With one rank before and four ranks now, row 2 of 8 is also where the epoch of 2 rows ends.
+    with pytest.raises(ValueError, match="number of data-parallel ranks"):
+        list(_resumed(_loader({**options, "num_replicas": now}), first.state_dict()))
+    _take(iterator, len(first) - 2)
+    second = _resumed(_loader({**options, "num_replicas": now}), first.state_dict())
+    iterator = iter(second)
+    second.batch_sampler.sampler.set_epoch(1)
+    assert list(iterator) == second.batch_sampler.batches(1)
+
+
+def test_resume_with_other_records_of_the_same_lengths_is_refused() -> None:
+    lengths, names = [5] * 12, [str(n) for n in range(12)]
+    first = TokenBudgetBatchSampler(lengths, 10, names=names)
+    iterator = iter(first)
+    next(iterator)
+    with pytest.raises(ValueError, match="expected the data"):
+        iter(TokenBudgetBatchSampler(lengths, 10, names=names[::-1])).load_state_dict(iterator.state_dict())
+
+
 def _resumed(loader: StatefulDataLoader, state: dict[str, Any]) -> StatefulDataLoader:
     loader.load_state_dict(state)
     return loader

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -84,8 +85,9 @@ def test_after_a_resume_the_first_report_is_not_made_again(run, tmp_path):
     trainer.save_checkpoint(path)
     again = NeedleCallback(WorldHaystack(), **GRID)
     fit(tmp_path, [again], steps=4, ckpt_path=path)
-    assert again.reports
-    assert all(report.step > 0 for report in again.reports)
+    assert [report.step for report in again.reports].count(0) == 1
+    assert again.reports[0] == run[1].reports[0]
+    assert again.reports[-1].step > 3
 
 
 def test_it_works_without_a_logger(tmp_path):
@@ -97,3 +99,14 @@ def test_the_comparison_names_points(run):
     table = comparison(run[1].reports[0], run[1].reports[-1])
     assert [column.header for column in table.columns] == ["task or length", "before", "after", "points"]
     assert table.row_count == 3
+
+
+def test_a_resumed_run_keeps_the_scores_before_training_and_the_count(run, tmp_path):
+    _, needle, _, save = run
+    stored = torch.load(save.best_model_path, weights_only=True)["callbacks"][needle.state_key]
+    fresh = NeedleCallback(WorldHaystack(), **GRID)
+    fresh.load_state_dict(stored)
+    assert [report.step for report in fresh.reports] == [0]
+    assert fresh.reports[0] == needle.reports[0]
+    assert fresh.state_dict()["validations"] == needle.state_dict()["validations"] > 0
+    assert NeedleCallback(lengths=(8,)).state_key != needle.state_key  # a recipe and an overlay may both bring one

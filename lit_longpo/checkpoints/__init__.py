@@ -1,0 +1,18 @@
+"""Checkpoints that are whole or absent, hold everything, and can be read without the run."""
+
+from lit_longpo.checkpoints.randomness import gather_random_states, restore_random_state
+from lit_longpo.checkpoints.reading import read_record, read_weights
+from lit_longpo.checkpoints.record import run_record
+from lit_longpo.checkpoints.trainer import ResumableTrainer
+from lit_longpo.checkpoints.whole import fault, newest_whole
+
+__all__ = [
+    "ResumableTrainer",
+    "fault",
+    "gather_random_states",
+    "newest_whole",
+    "read_record",
+    "read_weights",
+    "restore_random_state",
+    "run_record",
+]

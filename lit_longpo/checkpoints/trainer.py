@@ -1,0 +1,194 @@
+"""Lightning's trainer with checkpoints that are whole or absent, whatever the strategy."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
+
+from lit_longpo.checkpoints.whole import Kind, Manifest, complete, discard, fault, kind, newest_whole, partial_name
+
+log = logging.getLogger(__name__)
+
+_WORDS = ("best", "hpc")  # left to Lightning, like what lies in a registry or on a server
+
+
+class ResumableTrainer(Trainer):
+    """Writes checkpoints under a temporary name first, and refuses broken or unsuitable ones before it starts.
+
+    Nodes must share the folder of the checkpoints. `ckpt_path="last"` is the newest whole checkpoint below
+    `default_root_dir`, of this run or an earlier one.
+    """
+
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None
+    ) -> None:
+        """Save under a temporary name, then rename; call it on every rank.
+
+        Args:
+            filepath: file, or folder with strategies that shard.
+            weights_only: leave optimizer, schedule and callbacks out.
+            storage_options: see Lightning's `Trainer.save_checkpoint`.
+
+        Raises:
+            ValueError: with Lightning's `AsyncCheckpointIO`, whose files are whole at an unknown time.
+        """
+        if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
+            raise ValueError("checkpoints are renamed when they are whole; remove AsyncCheckpointIO from the plugins")
+        if "://" in str(filepath):  # an object appears when its upload is complete
+            super().save_checkpoint(filepath, weights_only, storage_options)
+            return
+        path = Path(self.strategy.broadcast(str(filepath)))
+        partial = partial_name(path)
+        if self.is_global_zero:
+            discard(partial)
+        self.strategy.barrier("checkpoint")
+        super().save_checkpoint(partial, weights_only, storage_options)
+        if self.is_global_zero:
+            complete(partial, path, type(self.strategy).__name__, self.world_size)
+        self.strategy.barrier("checkpoint")
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any | None = None,
+        val_dataloaders: Any | None = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Train, perhaps from a checkpoint.
+
+        Args:
+            model: what is trained.
+            train_dataloaders: training data, without a data module.
+            val_dataloaders: validation data, without a data module.
+            datamodule: both.
+            ckpt_path: continue from this checkpoint; "last" is the newest whole one below `default_root_dir`.
+            weights_only: see Lightning's `Trainer.fit`.
+
+        Raises:
+            ValueError: the checkpoint is broken, or cannot be continued by this strategy or these processes.
+        """
+        ckpt_path = self._usable(ckpt_path, fitting=True)
+        try:
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        except RuntimeError as error:
+            # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
+            if "iter(combined_loader)" in str(error) and isinstance(error.__context__, ValueError):
+                raise error.__context__ from None
+            raise
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any | None = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> Any:
+        """One pass over the validation data; see `fit` and Lightning's `Trainer.validate`.
+
+        Args:
+            model: what is validated.
+            dataloaders: validation data, without a data module.
+            ckpt_path: weights to validate.
+            verbose: print the results.
+            datamodule: validation data.
+            weights_only: see Lightning's `Trainer.validate`.
+        """
+        ckpt_path = self._usable(ckpt_path, fitting=False)
+        return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def test(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any | None = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> Any:
+        """One pass over the test data; see `fit` and Lightning's `Trainer.test`.
+
+        Args:
+            model: what is tested.
+            dataloaders: test data, without a data module.
+            ckpt_path: weights to test.
+            verbose: print the results.
+            datamodule: test data.
+            weights_only: see Lightning's `Trainer.test`.
+        """
+        ckpt_path = self._usable(ckpt_path, fitting=False)
+        return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def _usable(self, ckpt_path: str | Path | None, *, fitting: bool) -> str | Path | None:
+        """The checkpoint to load, if it can be."""
+        name = str(ckpt_path)
+        if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
+            return ckpt_path
+        path = self._last() if name == "last" else Path(ckpt_path).expanduser()
+        if path is not None:
+            check_whole(path)
+            check_strategy(path, self.strategy, self.world_size, fitting=fitting)
+        return path
+
+    def _last(self) -> Path | None:
+        path = newest_whole(Path(self.default_root_dir))
+        if path is None:
+            log.warning("no whole checkpoint below %s: starting at step 0", self.default_root_dir)
+        else:
+            log.warning("going on from %s", path)
+        return path
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a broken checkpoint and name a good one.
+
+    Raises:
+        ValueError: saying what is wrong and what to type.
+    """
+    wrong = fault(path)
+    if wrong is None:
+        return
+    good = newest_whole(path.parent)
+    advice = f"type: --ckpt_path {good}" if good else "there is no whole one beside it: leave --ckpt_path out"
+    raise ValueError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
+
+
+def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
+    """Refuse what the strategy would load wrongly or not at all.
+
+    Raises:
+        ValueError: saying what wrote the checkpoint and what to type.
+    """
+    found, loads = kind(path), _loads(strategy)
+    manifest = Manifest.of(path) if path.is_dir() else None
+    export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"
+    if found not in loads:
+        writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
+        raise ValueError(
+            f"{path} is a {found}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
+            f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
+        )
+    if fitting and found == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
+        raise ValueError(
+            f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
+            f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "
+            f"its weights: {export}, then --policy.source FOLDER"
+        )
+    if not fitting and isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
+        raise ValueError(
+            f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: {export} "
+            "--merge_adapters true, then run this again with --policy.source FOLDER --policy.lora null instead of "
+            "--ckpt_path and, if the objective has a reference, --reference.policy.source with the old source"
+        )
+
+
+def _loads(strategy: Strategy) -> tuple[Kind, ...]:
+    if isinstance(strategy, DeepSpeedStrategy):
+        return ("DeepSpeed folder",)
+    return ("torch folder", "file") if isinstance(strategy, ModelParallelStrategy) else ("file",)

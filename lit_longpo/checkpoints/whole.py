@@ -1,0 +1,130 @@
+"""A checkpoint has its name only when it is whole.
+
+It is written under a temporary name that ends in `.partial`, which nothing picks up. A folder then gets a
+list of its files and their sizes (`checkpoint.json`), so that one that was cut off later, by a full disk
+or half a copy, is noticed too; a single file is a zip archive, whose table of contents comes last.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+MANIFEST = "checkpoint.json"
+_PARTIAL = ".partial"
+_LAST_WRITTEN = ("latest", "meta.pt")  # by DeepSpeed; by Lightning beside torch's shards
+
+Kind = Literal["file", "torch folder", "DeepSpeed folder"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint folder consists of.
+
+    Args:
+        strategy: class name of the strategy that wrote it.
+        world_size: processes that wrote it.
+        files: sizes in bytes, by path inside the folder.
+    """
+
+    strategy: str
+    world_size: int
+    files: dict[str, int]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Manifest | None":
+        """The folder's list, or `None` if it has none (another program wrote it)."""
+        path = folder / MANIFEST
+        return cls(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def partial_name(path: Path) -> Path:
+    """Where a checkpoint is written until it is whole."""
+    return path.with_name(path.name + _PARTIAL)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def complete(partial: Path, path: Path, strategy: str, world_size: int) -> None:
+    """Give a checkpoint its name; an older one of that name is replaced.
+
+    At every moment there is a whole checkpoint: a file is replaced in one step; the older folder is first
+    renamed to `NAME-replaced.ckpt`, which `--ckpt_path last` finds too.
+    """
+    files = sorted(file for file in partial.rglob("*") if file.is_file()) if partial.is_dir() else [partial]
+    for file in files:
+        _to_disk(file)
+    if partial.is_dir():
+        sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
+        (partial / MANIFEST).write_text(json.dumps(asdict(Manifest(strategy, world_size, sizes)), indent=1) + "\n")
+        _to_disk(partial / MANIFEST)
+    replace(partial, path)
+
+
+def replace(partial: Path, path: Path) -> None:
+    """Rename `partial` to `path`, over a file or a folder."""
+    if not path.is_dir():
+        discard(path) if partial.is_dir() else None
+        partial.replace(path)
+        return
+    older = path.with_name(f"{path.stem}-replaced{path.suffix}")
+    discard(older)
+    path.rename(older)
+    partial.rename(path)
+    older.rename(partial)  # while it is deleted, it must not look like a checkpoint
+    discard(partial)
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; `None` if it is whole."""
+    if path.is_file():
+        return None if zipfile.is_zipfile(path) else "it is not a torch file, or was cut off"
+    if not path.is_dir():
+        return "it is not there"
+    manifest = Manifest.of(path)
+    if manifest is None:
+        known = any((path / name).is_file() for name in _LAST_WRITTEN)
+        return None if known else f"it has no {MANIFEST}, so it was not written to the end"
+    for name, size in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size:,} bytes instead of {size:,}"
+    return None
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint in the folder, or below it, that was written last and is whole."""
+    found = sorted(folder.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return next((path for path in found if fault(path) is None), None)
+
+
+def kind(path: Path) -> Kind:
+    """What sort of checkpoint it is.
+
+    Raises:
+        ValueError: it is none that we know.
+    """
+    if path.is_file():
+        return "file"
+    if (path / ".metadata").is_file():
+        return "torch folder"
+    if (path / "latest").is_file():
+        return "DeepSpeed folder"
+    raise ValueError(f"expected a checkpoint file or folder, got {path}; they end in .ckpt and lie in `checkpoints`")
+
+
+def _to_disk(file: Path) -> None:
+    """Wait until the file survives a power failure."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())

@@ -1,0 +1,103 @@
+"""README.md of an exported policy: what it is, how it was made, how to prompt it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+_SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
+
+
+def model_card(config: Mapping[str, Any], record: Mapping[str, Any], *, adapters: bool) -> str:
+    """The card's text.
+
+    Args:
+        config: the run's resolved config.yaml.
+        record: what the checkpoint says about the run (`checkpoints.run_record`); may be empty.
+        adapters: whether the folder holds adapters instead of a model.
+    """
+    policy, objective = config["policy"], _short_name(config.get("model"), record.get("objective"))
+    parts = [
+        _front_matter(policy, objective, adapters),
+        f"# {objective} on {_base_name(policy)}\n\nTrained with lit_longpo.",
+        "## How it was made\n\n" + _table(_facts(config, record, objective)),
+        "## Last metrics\n\n" + _table((name, f"{value:.6g}") for name, value in _metrics(record)),
+        "## Use\n\n" + _use(policy, adapters),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str) -> list[tuple[str, Any]]:
+    policy, data = config["policy"], config.get("data") or {}
+    facts = {
+        "objective": objective,
+        "objective's arguments": _arguments(config.get("model")),
+        "base model": _base_name(policy),
+        "base weights": policy.get("weights"),
+        "dtype": policy.get("dtype"),
+        "rotary positions": policy.get("rope") or "unchanged",
+        "LoRA": policy.get("lora") or "none",
+        "reference": config.get("reference"),
+        "data": _short_name(data),
+        "data's arguments": _arguments(data),
+        "hash of the tokenised training examples": record.get("data_fingerprint"),
+        "optimization": config.get("optimization"),
+        "optimizer steps": record.get("step"),
+        "epoch": record.get("epoch"),
+        "processes": record.get("processes"),
+        "seed": config.get("seed_everything"),
+    }
+    return [(name, value) for name, value in facts.items() if value is not None]
+
+
+def _metrics(record: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return sorted((record.get("metrics") or {}).items())
+
+
+def _front_matter(policy: Mapping[str, Any], objective: str, adapters: bool) -> str:
+    name = _base_name(policy)
+    lines = ["library_name: peft" if adapters else "library_name: transformers", "pipeline_tag: text-generation"]
+    if name.count("/") == 1:  # a hub's owner/name
+        lines.append(f"base_model: {name}")
+    return "\n".join(["---", *lines, f"tags: [lit_longpo, {objective.lower()}]", "---"])
+
+
+def _use(policy: Mapping[str, Any], adapters: bool) -> str:
+    template = policy.get("template") or {}
+    chat = {True: "as a chat message", False: "as plain text", None: "as a chat message if there is a chat template"}
+    needs = " (with `peft` installed; the base model must be where it was)" if adapters else ""
+    return (
+        f"`transformers.AutoModelForCausalLM.from_pretrained(FOLDER)`{needs}. Trained on prompts of the form "
+        f"`{json.dumps(template.get('user', ''), ensure_ascii=False)}`, {chat[template.get('chat')]}."
+    )
+
+
+def _table(rows: Iterable[tuple[str, Any]]) -> str:
+    lines = [f"| {name} | {_cell(value)} |" for name, value in rows]
+    return "\n".join(["| what | value |", "| --- | --- |", *lines])
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _base_name(policy: Mapping[str, Any]) -> str:
+    """The base model without the machine's folders: `owner/name`, or the last component of a path."""
+    source = str(policy["source"])
+    name = Path(source).name if Path(source).expanduser().is_absolute() or source.startswith((".", "~")) else source
+    return f"{name}/{policy['gguf_file']}" if policy.get("gguf_file") else name
+
+
+def _arguments(section: Any) -> dict[str, Any]:
+    arguments = (section or {}).get("init_args") or {} if isinstance(section, Mapping) else {}
+    return {name: _without_folders(value) for name, value in arguments.items() if name not in _SECTIONS}
+
+
+def _without_folders(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _short_name(section: Any, otherwise: str | None = None) -> str:
+    path = section.get("class_path", "") if isinstance(section, Mapping) else str(section or "")
+    return str(path).rpartition(".")[2] or otherwise or "unknown"

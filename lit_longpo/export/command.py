@@ -1,0 +1,124 @@
+"""`python -m lit_longpo export`: a checkpoint becomes a folder for transformers."""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from lit_longpo.checkpoints.reading import read_record, read_weights
+from lit_longpo.checkpoints.whole import discard, fault, partial_name, replace
+from lit_longpo.cli import Parser
+from lit_longpo.export.card import model_card
+from lit_longpo.export.folder import is_merged, save_policy
+from lit_longpo.export.run import read_run
+from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.suggestions import with_suggestion
+
+log = logging.getLogger(__name__)
+
+_MODEL_FILES = ("config.json", "adapter_config.json")
+
+
+class ExportParser(Parser):
+    """Errors end with what to type instead."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Print what is wrong, without the pages of usage; exit with status 2."""
+        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo export --help\n")
+
+
+def export_checkpoint(
+    checkpoint: str,
+    output: str,
+    run_config: str | None = None,
+    merge_adapters: bool | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a checkpoint's policy as a folder that transformers alone loads, in one process.
+
+    Args:
+        checkpoint: file or folder that any strategy saved.
+        output: folder to write: safetensors, tokenizer, generation settings, model card.
+        run_config: the run's config.yaml; by default the one in the checkpoint's folder or above it.
+        merge_adapters: write LoRA adapters into the weights. By default they are kept apart, unless base weights
+            were trained beside them or the base is a gguf file, which adapters cannot name.
+        overwrite: replace the model that is in the folder.
+
+    Raises:
+        ValueError: the checkpoint is broken or belongs to another policy, or the folder is in use.
+    """
+    path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
+    wrong = fault(path)
+    if wrong is not None:
+        raise ValueError(f"expected a whole checkpoint at {path}, but {wrong}; set --checkpoint")
+    _check_output(folder, overwrite)
+    run = read_run(path, Path(run_config).expanduser() if run_config else None)
+    merged = is_merged(run.policy, merge_adapters)
+    prompt_format = run.policy.prompt_format()
+    model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
+    check_vocabulary(model, prompt_format)
+    fill(model, read_weights(path), path, everything=run.policy.weights == "random")
+    if merged:
+        model = cast(Any, model).merge_and_unload()
+    adapters = run.policy.lora is not None and not merged
+    card = model_card(run.config, read_record(path), adapters=adapters)
+    partial = partial_name(folder)
+    discard(partial)
+    partial.mkdir(parents=True)
+    save_policy(model, prompt_format, partial, card)
+    replace(partial, folder)
+    log.info("%s written to %s", "adapters" if adapters else "model", folder)
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *, everything: bool) -> None:
+    """Copy a checkpoint's weights into the policy.
+
+    Args:
+        model: built as it was trained.
+        weights: everything that was trained, by name; frozen weights may be missing.
+        path: the checkpoint, for the error.
+        everything: frozen weights may not be missing either: they were random, nobody has them.
+
+    Raises:
+        ValueError: names or shapes are not the policy's.
+    """
+    known = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    shapes = {name: tuple(tensor.shape) for name, tensor in known.items()}
+    needed = {name for name, tensor in model.named_parameters() if tensor.requires_grad or everything}
+    lost = sorted(needed - set(weights))
+    odd = sorted(name for name, tensor in weights.items() if shapes.get(name) != tuple(tensor.shape))
+    if lost or odd:
+        raise ValueError(
+            f"{path} does not hold the policy of its config.yaml: {len(lost)} tensors are missing and "
+            f"{len(odd)} are unknown or of another shape, for example {(lost + odd)[0]!r}; set --config to the "
+            "config.yaml of the run that wrote it"
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def export() -> None:
+    """Export as the command line says."""
+    arguments = sys.argv[1:]
+    arguments.remove("export")
+    parser = ExportParser(prog="python -m lit_longpo export", description="A checkpoint as a folder for transformers.")
+    parser.add_argument("--checkpoint", type=str, required=True, help="file or folder that any strategy saved")
+    parser.add_argument("--output", type=str, required=True, help="folder to write")
+    parser.add_argument("--config", type=str | None, default=None, help="the run's config.yaml, if it is elsewhere")
+    parser.add_argument("--merge_adapters", type=bool | None, default=None, help="write LoRA adapters into the weights")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder")
+    values = parser.parse_args(arguments)
+    export_checkpoint(values.checkpoint, values.output, values.config, values.merge_adapters, values.overwrite)
+
+
+def _check_output(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    is_model = any((folder / name).is_file() for name in _MODEL_FILES)
+    if not is_model:
+        raise ValueError(f"expected an empty folder or a model at {folder}, got something else; set --output")
+    if not overwrite:
+        raise ValueError(f"expected an empty folder at {folder}, got a model; set another --output, or --overwrite")

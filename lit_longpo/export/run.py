@@ -1,0 +1,67 @@
+"""The run behind a checkpoint: its config.yaml and the policy it describes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from lit_longpo.policy import PolicyConfig
+
+_NAME = "config.yaml"
+_LEVELS = 4  # a checkpoint lies in `checkpoints`, in the run's folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was trained and how.
+
+    Args:
+        config: the resolved config.yaml.
+        policy: its `policy` section.
+    """
+
+    config: dict[str, Any]
+    policy: PolicyConfig
+
+
+def read_run(checkpoint: Path, config: Path | None) -> Run:
+    """The run that wrote a checkpoint.
+
+    Args:
+        checkpoint: file or folder.
+        config: its config.yaml; `None` looks beside and above the checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not a run's.
+    """
+    path = config or _find(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a run's {_NAME} at {path}, found none; set --config")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict) or "policy" not in values:
+        raise ValueError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
+    return Run(values, _policy(values["policy"], path))
+
+
+def _find(checkpoint: Path) -> Path:
+    above = list(checkpoint.absolute().parents)[:_LEVELS]
+    found = next((folder / _NAME for folder in above if (folder / _NAME).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"expected the run's {_NAME} in {above[0]} or up to {_LEVELS - 1} folders above it, found none; "
+            f"type: --config PATH of the {_NAME} that `fit` wrote into the run's folder"
+        )
+    return found
+
+
+def _policy(section: Any, path: Path) -> PolicyConfig:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PolicyConfig, "policy")
+    try:
+        policy: PolicyConfig = parser.instantiate_classes(parser.parse_object({"policy": section})).policy
+    except Exception as error:  # of several kinds, by jsonargparse's version
+        raise ValueError(f"the `policy` section of {path} cannot be read: {error}") from error
+    return policy

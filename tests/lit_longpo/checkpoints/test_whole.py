@@ -1,0 +1,155 @@
+"""Broken, half-written and unsuitable checkpoints are refused before anything starts."""
+
+import json
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
+
+from lit_longpo.checkpoints import ResumableTrainer, fault, newest_whole
+from lit_longpo.checkpoints.trainer import check_strategy
+from lit_longpo.checkpoints.whole import MANIFEST, complete, partial_name
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+
+SINGLE = SingleDeviceStrategy("cpu")
+
+
+def save_file(path, value=1):
+    torch.save({"state_dict": {"weight": torch.full((100,), float(value))}}, partial_name(path))
+    complete(partial_name(path), path, "SingleDeviceStrategy", 1)
+    return path
+
+
+def save_folder(path, value=1, marker="latest"):
+    partial = partial_name(path)
+    (partial / "checkpoint").mkdir(parents=True)
+    (partial / marker).write_text("checkpoint")
+    torch.save(torch.full((100,), float(value)), partial / "checkpoint" / "rank0.pt")
+    complete(partial, path, "AnyDeviceDeepSpeedStrategy", 2)
+    return path
+
+
+@pytest.mark.parametrize("save", [save_file, save_folder])
+def test_a_checkpoint_replaces_an_older_one_and_leaves_nothing_else(save, tmp_path):
+    path = save(tmp_path / "last.ckpt", 1)
+    save(path, 2)
+    assert fault(path) is None
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    stored = torch.load(path if path.is_file() else path / "checkpoint/rank0.pt", weights_only=True)
+    assert float((stored["state_dict"]["weight"] if isinstance(stored, dict) else stored)[0]) == 2.0
+
+
+def test_files_and_folders_replace_each_other(tmp_path):
+    path = save_file(tmp_path / "last.ckpt")
+    assert save_folder(path).is_dir()
+    assert fault(path) is None
+    assert save_file(path).is_file()
+    assert fault(path) is None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    assert "not there" in fault(tmp_path / "none.ckpt")
+    file, folder = save_file(tmp_path / "file.ckpt"), save_folder(tmp_path / "folder.ckpt")
+    cut(file)
+    assert "cut off" in fault(file)
+    size = (folder / "checkpoint/rank0.pt").stat().st_size
+    cut(folder / "checkpoint/rank0.pt")
+    assert f"checkpoint/rank0.pt has {size // 2:,} bytes instead of {size:,}" in fault(folder)
+    (folder / "checkpoint/rank0.pt").unlink()
+    assert "checkpoint/rank0.pt is missing" in fault(folder)
+    (folder / MANIFEST).unlink()
+    assert fault(folder) is None  # Lightning's own trainer writes no list; `latest` is the last file
+    (folder / "latest").unlink()
+    assert "not written to the end" in fault(folder)
+
+
+class Nothing(LightningModule):
+    """Never trained: the refusal comes first."""
+
+
+def trainer(folder, **options):
+    return ResumableTrainer(accelerator="cpu", logger=False, default_root_dir=folder, **options)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_the_error_for_a_broken_checkpoint_names_the_newest_whole_one(command, tmp_path):
+    good = save_file(tmp_path / "step=2.ckpt")
+    broken = save_file(tmp_path / "step=4.ckpt")
+    cut(broken)
+    with pytest.raises(ValueError, match=rf"step=4.ckpt, but .*cut off; type: --ckpt_path {good}"):
+        getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=broken)
+    good.unlink()
+    with pytest.raises(ValueError, match="there is no whole one beside it"):
+        getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=str(broken))
+
+
+def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
+    first = tmp_path / "lightning_logs/version_0/checkpoints"
+    second = tmp_path / "lightning_logs/version_1/checkpoints"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    good = save_file(first / "last.ckpt")
+    cut(save_file(second / "last.ckpt"))
+    partial_name(second / "step=9.ckpt").write_bytes(good.read_bytes())
+    assert newest_whole(tmp_path) == good
+    assert trainer(tmp_path)._usable("last", fitting=True) == good
+    assert f"going on from {good}" in caplog.text
+    assert trainer(first / "nothing")._usable("last", fitting=True) is None
+    assert "starting at step 0" in caplog.text
+
+
+def test_a_process_killed_while_a_folder_is_replaced_leaves_a_whole_one(tmp_path, monkeypatch):
+    path = save_folder(tmp_path / "last.ckpt", 1)
+    original = type(path).rename
+
+    def rename(source, target):
+        if source.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return original(source, target)
+
+    monkeypatch.setattr(type(path), "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        save_folder(path, 2)
+    assert newest_whole(tmp_path).name == "last-replaced.ckpt"
+    monkeypatch.undo()
+    (tmp_path / "last.ckpt.partial").rename(tmp_path / "kept.partial")
+    save_folder(path, 3)
+    assert newest_whole(tmp_path) == path
+
+
+def test_a_folder_of_another_strategy_is_refused_with_what_to_type(tmp_path):
+    folder = save_folder(tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"DeepSpeed folder of AnyDevice.* with 2 processes.*reads a file"):
+        check_strategy(folder, SINGLE, 1, fitting=True)
+    with pytest.raises(ValueError, match=r"python -m lit_longpo export --checkpoint .*--policy.source FOLDER"):
+        check_strategy(folder, ModelParallelStrategy(), 2, fitting=True)
+    with pytest.raises(ValueError, match="expected a checkpoint file or folder"):
+        check_strategy(tmp_path, SINGLE, 1, fitting=True)
+    check_strategy(save_file(tmp_path / "file.ckpt"), SINGLE, 1, fitting=True)
+
+
+def test_deepspeed_keeps_its_number_of_processes(tmp_path):
+    pytest.importorskip("deepspeed")
+    folder = save_folder(tmp_path / "last.ckpt")
+    strategy = AnyDeviceDeepSpeedStrategy(stage=2)
+    check_strategy(folder, strategy, 2, fitting=True)
+    check_strategy(folder, strategy, 1, fitting=False)
+    with pytest.raises(ValueError, match=r"saved by 2 processes.*over 4; set --trainer.devices"):
+        check_strategy(folder, strategy, 4, fitting=True)
+
+
+def test_the_list_of_files_says_who_wrote_it(tmp_path):
+    manifest = json.loads((save_folder(tmp_path / "last.ckpt") / MANIFEST).read_text())
+    assert (manifest["strategy"], manifest["world_size"]) == ("AnyDeviceDeepSpeedStrategy", 2)
+    assert set(manifest["files"]) == {"latest", "checkpoint/rank0.pt"}
+
+
+def test_asynchronous_checkpoints_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="remove AsyncCheckpointIO"):
+        trainer(tmp_path, plugins=[AsyncCheckpointIO()]).save_checkpoint(tmp_path / "last.ckpt")

@@ -1,0 +1,105 @@
+"""Every strategy's checkpoint becomes a folder that transformers alone loads, with the trained policy's logits."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from support.resume_worker import logits
+
+from lit_longpo.export.command import export_checkpoint
+
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+STRATEGIES = ["single", "ddp", "fsdp2", *(["zero2", "zero3"] if HAS_DEEPSPEED else [])]
+# name of the folder, policy, merge_adapters
+WAYS = [("full", "full", None), ("lora", "lora", None), ("merged", "lora", True)]
+
+
+@pytest.fixture(scope="module")
+def exported(resumed_run, tmp_path_factory):
+    """Folder and expected logits by strategy and way; logits from another process."""
+    root = tmp_path_factory.mktemp("exported")
+    expected = {}
+    for strategy in STRATEGIES:
+        folder, result = resumed_run(strategy)
+        for way, policy, merge in WAYS:
+            output = root / strategy / way
+            export_checkpoint(str(folder / policy / "checkpoints/last.ckpt"), str(output), merge_adapters=merge)
+            expected[strategy, way] = output, logits(policy, result[policy]["whole"]["weights"])
+    script = f"{__file__.rpartition('lit_longpo')[0]}support/plain_transformers.py"
+    command = [sys.executable, script, str(root / "logits.pt"), *(str(output) for output, _ in expected.values())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=root)
+    assert done.returncode == 0, done.stderr[-4000:]
+    made = torch.load(root / "logits.pt", weights_only=True)
+    return {key: (output, made[str(output)], wanted) for key, (output, wanted) in expected.items()}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("way", [way for way, *_ in WAYS])
+def test_transformers_alone_gives_the_trained_policys_logits(strategy, way, exported):
+    folder, logits, wanted = exported[strategy, way]
+    torch.testing.assert_close(logits, wanted, rtol=1e-5, atol=1e-5)
+    adapters = (folder / "adapter_config.json").is_file()
+    assert adapters == (way == "lora")
+    assert list(folder.glob("*.safetensors"))
+    assert not list(folder.glob("*.bin"))
+
+
+def test_training_changed_the_logits(exported):
+    assert not torch.allclose(exported["single", "full"][1], exported["single", "lora"][1], atol=1e-2)
+
+
+def test_changed_rotary_positions_are_in_the_exported_configuration(exported):
+    config = json.loads((exported["single", "full"][0] / "config.json").read_text())
+    assert config["rope_parameters"]["rope_theta"] == 20000.0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_card_says_what_was_trained_on_what(strategy, exported):
+    card = (exported[strategy, "merged"][0] / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["tags"] == ["lit_longpo", "solopo"]
+    for line in ("| objective | SoLoPO |", '"base": "dpo"', "| base model | embedded |", "| optimizer steps | 6 |"):
+        assert line in card
+    assert f"| processes | {1 if strategy == 'single' else 2} |" in card
+    hashes = [row for row in card.splitlines() if row.startswith("| hash of the tokenised")]
+    assert len(hashes[0].split("|")[2].strip()) == 32
+    assert "| train/rewards/margins |" in card
+
+
+def test_the_configuration_is_looked_for_and_can_be_given(resumed_run, tmp_path):
+    folder, _ = resumed_run("single")
+    lonely = tmp_path / "a/b/c/d/e/last.ckpt"
+    lonely.parent.mkdir(parents=True)
+    lonely.write_bytes((folder / "full/checkpoints/last.ckpt").read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"expected the run's config.yaml in .*type: --config"):
+        export_checkpoint(str(lonely), str(tmp_path / "out"))
+    export_checkpoint(str(lonely), str(tmp_path / "out"), run_config=str(folder / "full/config.yaml"))
+    assert (tmp_path / "out/model.safetensors").is_file()
+    with pytest.raises(ValueError, match=r"does not hold the policy of its config.yaml: .* missing and .* unknown"):
+        export_checkpoint(str(lonely), str(tmp_path / "other"), run_config=str(folder / "lora/config.yaml"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_in_use_is_not_touched_without_being_told(resumed_run, tmp_path):
+    checkpoint = str(resumed_run("single")[0] / "full/checkpoints/last.ckpt")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="got something else; set --output"):
+        export_checkpoint(checkpoint, str(tmp_path), overwrite=True)
+    export_checkpoint(checkpoint, str(tmp_path / "model"))
+    (tmp_path / "model/old.txt").write_text("old")
+    with pytest.raises(ValueError, match="or --overwrite"):
+        export_checkpoint(checkpoint, str(tmp_path / "model"))
+    export_checkpoint(checkpoint, str(tmp_path / "model"), overwrite=True)
+    assert not (tmp_path / "model/old.txt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "notes.txt"]
+
+
+def test_a_broken_checkpoint_is_refused(resumed_run, tmp_path):
+    broken = tmp_path / "last.ckpt"
+    broken.write_bytes((resumed_run("single")[0] / "full/checkpoints/last.ckpt").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="cut off; set --checkpoint"):
+        export_checkpoint(str(broken), str(tmp_path / "out"))

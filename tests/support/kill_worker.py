@@ -1,0 +1,100 @@
+"""Kills training processes with SIGKILL and lets others go on; started by tests as a program.
+
+    python tests/support/kill_worker.py OUT_FOLDER
+
+Every training is a process of its own, forked from this one so that libraries are imported once. Each appends
+`step loss` to OUT_FOLDER/NAME.txt, losses in full precision.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from support.resume_worker import POLICIES, parts, trainer_for
+
+from lit_longpo.callbacks import ThroughputCallback
+
+KILLED_BEFORE = (1, 3, 5)  # checkpoints are saved after steps 2, 4 and 6; an epoch has 4
+DURING = ("half-written", "not-renamed")
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Log(Callback):
+    """Writes every loss at once; kills the process before the given step."""
+
+    def __init__(self, path, killed_before=None):
+        self.path, self.killed_before = path, killed_before
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.killed_before:
+            kill()
+
+    def on_train_batch_end(self, trainer, *_):
+        with self.path.open("a") as file:
+            file.write(f"{trainer.global_step} {float(trainer.callback_metrics['train/loss']).hex()}\n")
+
+
+class HalfWritten(TorchCheckpointIO):
+    """The process is killed when half of the second checkpoint is on disk."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        super().save_checkpoint(checkpoint, path, storage_options)
+        if checkpoint["global_step"] == 4:
+            os.truncate(path, os.path.getsize(path) // 2)
+            kill()
+
+
+class NotRenamed(TorchCheckpointIO):
+    """The process is killed when the second checkpoint is whole and has no name yet."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        super().save_checkpoint(checkpoint, path, storage_options)
+        if checkpoint["global_step"] == 4:
+            kill()
+
+
+def train(out, name, *, killed_before=None, plugin=None, resume=False):
+    module, data = parts(POLICIES["lora"])
+    folder = out / name
+    save = ModelCheckpoint(folder / "checkpoints", every_n_train_steps=2, save_last=True)
+    log = Log(out / f"{name}.txt", killed_before)
+    trainer = trainer_for("single", folder, log, ThroughputCallback(), save)
+    if plugin is not None:
+        trainer.strategy.checkpoint_io = plugin
+    trainer.fit(module, datamodule=data, ckpt_path="last" if resume else None)
+
+
+def in_a_process(function, *arguments, **options):
+    """How the process that ran the function ended: 0, or minus the signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function(*arguments, **options)
+            os._exit(0)
+        finally:  # an error is printed by the interpreter, which must not go on here
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(out):
+    assert in_a_process(train, out, "whole") == 0
+    ways = {f"before-{step}": {"killed_before": step} for step in KILLED_BEFORE}
+    ways |= {name: {"plugin": plugin()} for name, plugin in zip(DURING, (HalfWritten, NotRenamed), strict=True)}
+    for name, way in ways.items():
+        assert in_a_process(train, out, name, **way) == -signal.SIGKILL, name
+        assert bool(list((out / name).rglob("*.partial"))) == (name in DURING), name
+        assert in_a_process(train, out, name, resume=True) == 0, name
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
