@@ -86,7 +86,9 @@ def _against_trl(*bars: tuple[str, float], **setting: Any) -> Comparison:
 def _reference(name: str, numbers: dict[str, float]) -> list[Verdict]:
     return [
         Verdict(name, "rows scored by the second run", numbers["second_rows"], 0),
-        Verdict(name, "reference seconds, second run / first", numbers["second_seconds"] / numbers["first_seconds"], 0.05),
+        Verdict(
+            name, "reference seconds, second run / first", numbers["second_seconds"] / numbers["first_seconds"], 0.05
+        ),
     ]
 
 
@@ -107,7 +109,11 @@ CASES: dict[str, Comparison | Measurement] = {
         Setting(prompt=2304, vocab=151936),
     ),
     "unequal": Comparison(
-        {"unequal": ("ours", {"answers": (96, 32)}), "equal": ("ours", {}), "trl_unequal": ("trl_compact", {"answers": (96, 32)})},
+        {
+            "unequal": ("ours", {"answers": (96, 32)}),
+            "equal": ("ours", {}),
+            "trl_unequal": ("trl_compact", {"answers": (96, 32)}),
+        },
         (("equal", "time", 1.05),),
         Setting(steps=8),
         rounds=3,
@@ -145,6 +151,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--rounds", type=int, help="processes per side instead of the case's own number")
     parser.add_argument("--steps", type=int, help="timed steps per process instead of the case's own number")
+    parser.add_argument("--toy", action="store_true", help="toy sizes: does every case run?")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     verdicts, results, texts = list[Verdict](), dict[str, Any](), list[str]()
@@ -159,7 +166,10 @@ def main() -> None:
 
 
 def adjusted(case: Comparison | Measurement, options: argparse.Namespace) -> Comparison | Measurement:
-    """The case with other numbers of rounds and steps."""
+    """The case with other sizes and numbers of rounds and steps."""
+    if options.toy:
+        small = {"shape": "smoke", "prompt": 64, "short": 16 if case.setting.short else 0, "vocab": 0}
+        case = replace(case, setting=replace(case.setting, **small))
     if options.steps:
         case = replace(case, setting=replace(case.setting, steps=options.steps))
     if options.rounds and isinstance(case, Comparison):

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -50,8 +51,23 @@ def run_side(side: Side) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(sides: list[Side], rounds: int, *, same_loss: bool = True) -> dict[str, Any]:
+def run_here(side: Side) -> dict[str, Any]:
+    """The side in this process, for tests: no start-up, but memory means nothing."""
+    from benchmarks.side import SIDES
+
+    return SIDES[side.implementation](side.setting)
+
+
+def compare(
+    sides: list[Side], rounds: int, *, same_loss: bool = True, run: Callable[[Side], dict[str, Any]] = run_side
+) -> dict[str, Any]:
     """Summaries of all sides, and ratios of the first to each other one.
+
+    Args:
+        sides: measured one after the other, again and again.
+        rounds: how often each is measured.
+        same_loss: check that all compute the same loss in their first step.
+        run: how a side is measured.
 
     Raises:
         ValueError: the sides do not compute the same loss; nothing more is measured then.
@@ -60,7 +76,7 @@ def compare(sides: list[Side], rounds: int, *, same_loss: bool = True) -> dict[s
     runs: dict[str, list[dict[str, Any]]] = {side.label: [] for side in sides}
     for number in range(rounds):
         for side in sides:
-            runs[side.label].append(run_side(side))
+            runs[side.label].append(run(side))
         if number == 0 and same_loss:
             check_losses({label: results[0]["losses"][0] for label, results in runs.items()})
     return {

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from benchmarks.meter import Meter
 from benchmarks.setting import Setting, torch_dtype
+from torch import Tensor
 
 LogProbs = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -20,12 +19,12 @@ def ours() -> LogProbs:
 
 def trl() -> LogProbs:
     """TRL's autograd function, asked for log-probabilities only (its DPO trainer also asks for three extras)."""
-    from trl.kernels.chunked_logprob import _ChunkedLogProbFunction
+    from trl.kernels import ChunkedLogProbFunction
     from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
     def log_probs(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         settings = (1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, ("log_probs",))
-        return _ChunkedLogProbFunction.apply(hidden, weight, None, targets, *settings)[0]
+        return ChunkedLogProbFunction.apply(hidden, weight, None, targets, *settings)[0]
 
     return log_probs
 

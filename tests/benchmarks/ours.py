@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.meter import Meter
+from benchmarks.setting import Setting, save_policy
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.meter import Meter
-from benchmarks.setting import Setting, save_policy
 from lit_longpo.batch import Group, PackedBatch, PreferenceBatch, Response, Scores, View, Views
 from lit_longpo.engine import pack
 from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO

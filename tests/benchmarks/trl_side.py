@@ -7,22 +7,23 @@ The reference's values are given, uniform as on our side, so that nobody's refer
 
 import os
 import tempfile
+from contextlib import nullcontext
 from math import log
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
 import trl.trainer.utils
+from benchmarks.meter import Meter
+from benchmarks.setting import Setting, tokenizer, torch_dtype, words
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-
-from benchmarks.meter import Meter
-from benchmarks.setting import Setting, tokenizer, torch_dtype, words
 
 
 class GivenReferenceDPO(DPOTrainer):
@@ -39,9 +40,13 @@ class GivenReferenceDPO(DPOTrainer):
 
 def run(setting: Setting, *, compact: bool) -> dict[str, Any]:
     """Train for the setting's steps; seconds, losses and memory."""
-    if compact:
-        trl.trainer.utils._use_triton = lambda device: True
     disable_progress_bars()
+    response_only = patch.object(trl.trainer.utils, "_use_triton", lambda device: True)
+    with response_only if compact else nullcontext():
+        return _train(setting)
+
+
+def _train(setting: Setting) -> dict[str, Any]:
     meter = Meter(setting.device, setting.warmup)
     with tempfile.TemporaryDirectory() as folder:
         trainer = _TRAINERS[setting.objective](setting, folder)
