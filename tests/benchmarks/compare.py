@@ -89,7 +89,8 @@ def compare(
 
 def check_losses(losses: dict[str, float]) -> None:
     """Refuse to compare different work."""
-    if not max(losses.values()) - min(losses.values()) <= LOSS_TOLERANCE:
+    first = next(iter(losses.values()))
+    if not all(abs(loss - first) <= LOSS_TOLERANCE for loss in losses.values()):
         raise ValueError(f"expected equal losses of the first step (within {LOSS_TOLERANCE}), got {losses}")
 
 
