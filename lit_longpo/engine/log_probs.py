@@ -95,8 +95,10 @@ class _TokenLogProbs(torch.autograd.Function):
         log_sums, picked = [], []
         for tile, target in zip(hidden.split(rows), targets.split(rows), strict=True):
             logits = _tile_logits(tile, weight, bias, transform)
-            log_sums.append(logits.logsumexp(dim=-1))
             picked.append(logits.gather(1, target.unsqueeze(1)).squeeze(1))
+            largest = logits.amax(dim=-1)
+            # What `logsumexp` does, in the tile's own memory.
+            log_sums.append(logits.sub_(largest.unsqueeze(1)).exp_().sum(dim=-1).log_().add_(largest))
         log_sum = torch.cat(log_sums)
         ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
         ctx.transform, ctx.rows = transform, rows
@@ -145,6 +147,8 @@ def _grad_logits(
 ) -> Tensor:
     """Gradient by one tile's raw logits: g * (onehot(target) - softmax). Shape: (rows, V)."""
     logits = _tile_logits(hidden, weight, bias, ctx.transform)
-    result = (logits - log_sum.unsqueeze(1)).exp_().mul_(-grad.unsqueeze(1))
+    # Only the soft-cap's derivative needs the logits again; without it their memory takes the result.
+    result = logits.clone() if ctx.transform.softcap is not None else logits
+    result.sub_(log_sum.unsqueeze(1)).exp_().mul_(-grad.unsqueeze(1))
     result.scatter_add_(1, targets.unsqueeze(1), grad.unsqueeze(1))
     return ctx.transform.backward(result, logits)

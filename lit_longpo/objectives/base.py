@@ -4,7 +4,8 @@ import copy
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class PreferenceModule(LightningModule, ABC):
         self.reference = reference or ReferenceConfig()
         self.prompt_format: PromptFormat | None = None
         self.initial_fingerprint: str | None = None
+        # Entered around every reference pass; a callback may put a clock here.
+        self.around_reference: Callable[[], AbstractContextManager[None]] = nullcontext
         self._cache: ReferenceCache | None = None
         self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
@@ -182,14 +185,15 @@ class PreferenceModule(LightningModule, ABC):
         if self._cache is not None:
             return self._cache.scores(batch)
         model = self._frozen[0] if self._frozen else self.model
-        with reference_mode(model, self._rope):
+        with self.around_reference(), reference_mode(model, self._rope):
             return score(model, batch)
 
     def _prepare_reference(self) -> None:
         if not self.views.reference or self._cache is not None or self._frozen:
             return
         if self.reference.mode == "cached":
-            self._fill_cache()
+            with self.around_reference():
+                self._fill_cache()
         elif self.reference.policy is not None or not self.policy.reference_is_inside:
             frozen = self._load_reference()
             frozen = copy.deepcopy(frozen) if frozen is self.model else frozen

@@ -111,13 +111,13 @@ def trainer_for(strategy, folder, *callbacks, steps=STEPS):
 
 def train(strategy, name, folder, ckpt_path=None):
     module, data = parts(POLICIES[name])
-    losses, throughput = Losses(), ThroughputCallback(every_n_steps=100)
+    losses = Losses()
     save = ModelCheckpoint(folder / "checkpoints", "{step}", every_n_train_steps=2, save_top_k=-1, save_last=True)
-    callbacks = [losses, throughput, NonFiniteGuard()]
+    callbacks = [losses, ThroughputCallback(every_n_steps=100), NonFiniteGuard()]
     trainer = trainer_for(strategy, folder, *callbacks, *([] if ckpt_path else [save]))
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     rate = module.lr_schedulers().get_last_lr()
-    return {"losses": losses.values, "weights": losses.weights, "counted": throughput.state_dict(), "rate": rate}
+    return {"losses": losses.values, "weights": losses.weights, "rate": rate}
 
 
 def logits(name, weights):

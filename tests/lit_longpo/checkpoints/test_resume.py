@@ -28,8 +28,6 @@ def test_losses_after_a_resume_in_mid_epoch_are_those_of_the_whole_run(strategy,
     for name, weight in whole["weights"].items():
         torch.testing.assert_close(resumed["weights"][name], weight, rtol=0.0, atol=tolerance)
     assert resumed["rate"] == whole["rate"]
-    for count in ("tokens", "batches"):
-        assert resumed["counted"][count] == whole["counted"][count] > 0
 
 
 @pytest.mark.parametrize("strategy", ["fsdp2", *ZERO])

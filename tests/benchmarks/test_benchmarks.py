@@ -1,0 +1,130 @@
+"""The benchmarks run, and refuse to compare unlike with unlike. Nothing is timed here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks import gpu
+from benchmarks.bars import CASES, Verdict, table
+from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
+from benchmarks.flops import layer_weights, seen_keys, step_flops
+from benchmarks.gpu import largest
+from benchmarks.growth import slope
+from benchmarks.setting import SHAPES, Setting, tokenizer, words
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--shape", "smoke", "--prompt", "40", "--answers", "5", "3", "--steps", "1", "--rounds", "1"]
+
+
+def run(module: str, *flags: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("objective", "answers"),
+    [("dpo", (5, 3)), ("dpo", (5, 3, 4, 6)), ("simpo", (5, 3)), ("orpo", (5, 3)), ("sft", (5, 3))],
+)
+def test_ours_and_trl_lose_the_same_step_after_step(objective, answers):
+    pytest.importorskip("trl")
+    setting = Setting(shape="smoke", objective=objective, prompt=40, answers=answers, steps=1)
+    names = ("ours", "trl_compact", "trl") if objective in ("dpo", "sft") else ("ours", "trl")
+    result = compare([Side(name, name, setting) for name in names], rounds=1, run=run_here)
+    losses = [result["sides"][name]["losses"] for name in names]
+    assert len(losses[0]) == 2
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], abs=2e-5)  # after the first update, too
+    assert "| trl |" in markdown(objective, result)
+
+
+@pytest.mark.slow
+def test_each_side_has_its_own_process_and_tables_are_written(tmp_path):
+    pytest.importorskip("trl")
+    shown = run("compare", *SMALL, "--sides", "ours", "trl_compact", "--out", str(tmp_path))
+    assert "ours / trl_compact: wall" in shown
+    assert json.loads((tmp_path / "compare.json").read_text())["dpo"]["sides"]["ours"]["grown_mib"] > 0
+    assert "| trl_compact |" in (tmp_path / "compare.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_runs_at_toy_size(case, tmp_path):
+    pytest.importorskip("trl")
+    command = ["--case", case, "--toy", "--rounds", "1", "--steps", "1", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    program = [sys.executable, "-m", "benchmarks.bars", *command]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=900, env=environment, check=False)
+    assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: a bar is missed, which says nothing at this size
+    assert f"| {case} |" in (tmp_path / "bars.md").read_text()
+
+
+def test_the_gpu_script_runs_on_a_cpu(tmp_path):
+    gpu.main(["--smoke", "--sides", "ours", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["speed"][0]["ours"]["tokens_per_second"] > 0
+    assert result["longest"][0]["longest_prompt"] == 96
+    errors = result["parity"][0]
+    assert errors["float32 sdpa"]["gradient"] < 1e-5
+    assert errors["bfloat16 sdpa"]["log_probs"] < 2 * errors["bfloat16 separate"]["log_probs"] + 1e-6
+
+
+@pytest.mark.slow
+def test_growth_is_drawn(tmp_path):
+    pytest.importorskip("trl")
+    sizes = ["--shape", "smoke", "--prompts", "32", "64", "--responses", "1", "2", "--prompt", "32", "--answer", "4"]
+    run("growth", *sizes, "--steps", "1", "--out", str(tmp_path))
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+    assert "Growth between the last two sizes" in (tmp_path / "growth.md").read_text()
+
+
+def test_different_losses_are_refused():
+    check_losses({"ours": 0.70001, "trl": 0.70002})
+    with pytest.raises(ValueError, match="expected equal losses"):
+        check_losses({"ours": 0.7, "trl": 0.7001})
+    with pytest.raises(ValueError, match="expected equal losses"):
+        check_losses({"ours": 0.7, "trl": float("nan")})
+
+
+def test_ratios_are_of_medians_with_the_spread_of_rounds():
+    ours = [{"wall": [1.0, 3.0, 2.0], "cpu": [1.0], "peak_mib": 10, "grown_mib": 4}] * 2
+    trl = [{**ours[0], "wall": [4.0, 4.0, 4.0]}, {**ours[0], "wall": [8.0, 8.0, 8.0]}]
+    assert ratios(ours, trl)["wall"] == {"ratio": 2.0 / 6.0, "min": 0.25, "max": 0.5}
+    assert ratios(ours, trl)["cpu"]["ratio"] == 1.0
+
+
+def test_verdicts_say_pass_or_fail():
+    assert "| 0.5 | <= 0.62 | pass |" in table([Verdict("a", "time", 0.5, 0.62)])
+    assert "| 0.7 | <= 0.62 | FAIL |" in table([Verdict("a", "time", 0.7, 0.62)])
+    assert "| 19 | >= 20 | FAIL |" in table([Verdict("a", "data", 19.0, 20, at_least=True)])
+
+
+def test_the_longest_fitting_size_is_found():
+    assert largest(lambda size: size <= 37_000, 8192, 2**20, 1024) == 36864
+    assert largest(lambda size: True, 8192, 65536, 1024) == 65536
+    assert largest(lambda size: False, 8192, 65536, 1024) == 0
+
+
+def test_slopes_are_exponents():
+    points = [{"prompt": n, "ours": {"seconds": float(n) ** 2}} for n in (1, 2, 4)]
+    assert slope(points, "ours", "seconds", "prompt") == pytest.approx(2.0)
+
+
+def test_flops_of_a_step_by_hand():
+    shape = SHAPES["smoke"]  # 1 layer, hidden 32, 2 heads of 16, 1 key head, MLP 64, vocabulary 96
+    assert layer_weights(shape) == 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64
+    setting = Setting(shape="smoke", prompt=3, answers=(1, 2))
+    assert seen_keys(setting) == (1 + 2 + 3) + 4 + (4 + 5)
+    weights, attention = 2 * (9216 * 6 + 96 * 32 * 3), 4 * 32 * 19
+    assert step_flops(setting) == 3 * (weights + attention)
+    assert step_flops(Setting(shape="smoke", prompt=3, answers=(1, 2), lora=4)) == 2 * weights + 3 * attention
+
+
+def test_text_and_tokens_go_round():
+    ids = Setting(shape="smoke").response(0)
+    assert tuple(tokenizer(96)(words(ids))["input_ids"]) == ids
