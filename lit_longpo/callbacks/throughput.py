@@ -12,7 +12,7 @@ _GIB = 2**30
 
 
 class ThroughputCallback(Callback):
-    """Logs `perf/tokens_per_second` (over all ranks), `perf/step_seconds` and `perf/peak_memory_gib`.
+    """Logs `perf/tokens_per_second` (rows that ranks share count once), `perf/step_seconds` and `perf/peak_memory_gib`.
 
     Rates cover the batches since the last log. Memory is the GPU's peak allocation, or on a CPU the
     largest resident size of the process. No device synchronisation beyond logging steps.
@@ -39,7 +39,8 @@ class ThroughputCallback(Callback):
             return
         self._pause()
         seconds = self._seconds
-        pl_module.log("perf/tokens_per_second", self._tokens * trainer.world_size / seconds, prog_bar=True)
+        ranks = trainer.distributed_sampler_kwargs or {"num_replicas": 1}  # those with rows of their own
+        pl_module.log("perf/tokens_per_second", self._tokens * ranks["num_replicas"] / seconds, prog_bar=True)
         pl_module.log("perf/step_seconds", seconds / self._batches)
         pl_module.log("perf/peak_memory_gib", peak_memory_gib(pl_module.device))
         self._restart()
