@@ -21,6 +21,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from evaluation.generation import greedy
 from lit_longpo.batch import PackedBatch, PreferenceBatch, View, Views
+from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack
 from lit_longpo.objectives import LOGO, LongPO, PreferenceModule, SoLoPO
 from lit_longpo.optimization import Optimization
@@ -35,7 +36,7 @@ from lit_longpo.strategies import (
 torch.set_num_threads(1)
 STEPS = 3
 SHARES = ((0,), (1, 2, 3))
-RESULTS = ("losses", "gradients", "weights", "answers", "partitioned")
+RESULTS = ("losses", "gradients", "weights", "answers", "step_tokens", "partitioned")
 PROMPTS = ((5, 7, 9, 11, 13), (40, 41, 42))
 
 STRATEGIES = {
@@ -96,6 +97,7 @@ class Record(Callback):
         self.gradients: dict[str, torch.Tensor] = {}
         self.weights: dict[str, torch.Tensor] = {}
         self.answers: list[list[int]] = []
+        self.step_tokens = 0.0
         self.partitioned = True
 
     def on_before_optimizer_step(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
@@ -110,6 +112,8 @@ class Record(Callback):
             sizes = [(p.ds_tensor.numel(), p.ds_numel) for p in module.model.parameters()]
             self.partitioned = all(part < whole for part, whole in sizes)
         self.weights = gathered_state_dict(module.model, keep=True)
+        seen = trainer.callback_metrics
+        self.step_tokens = float(seen["perf/tokens_per_second"] * seen["perf/step_seconds"])
         self.answers = greedy(module.model, PROMPTS, max_new_tokens=6, eos_token_id=2)
 
 
@@ -140,7 +144,7 @@ def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=out.parent / strategy / objective,
-        callbacks=[record],
+        callbacks=[record, ThroughputCallback(every_n_steps=STEPS)],
     )
     trainer.fit(module, datamodule=Uneven(module.views, jump=objective == "logo"))
     trainer.strategy.barrier()
