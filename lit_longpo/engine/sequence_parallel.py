@@ -107,8 +107,10 @@ class SequenceRanks:
         """
         if self.size == 1:
             return tensor
-        copies = max(1, self.size // tensor.shape[1])
-        return self._trade(tensor[0].repeat_interleave(copies, dim=0)).unsqueeze(0)
+        heads = tensor[0]
+        if len(heads) < self.size:
+            heads = heads.repeat_interleave(self.size // len(heads), dim=0)
+        return self._trade(heads).unsqueeze(0)
 
     def to_tokens(self, tensor: Tensor) -> Tensor:
         """This rank's heads of all tokens -> all heads of this rank's tokens.

@@ -159,7 +159,8 @@ class PreferenceModule(LightningModule, ABC):
         """This rank's share of the mean over the examples of all ranks, which is the mean over the shares.
 
         Rows of different ranks may hold different numbers of examples; every example counts the same. Rows
-        that follow each other under `accumulate_grad_batches` are averaged as rows.
+        that follow each other under `accumulate_grad_batches` are averaged as rows. Ranks that share a row all
+        hold its examples, in the sum as in the count, so nothing counts twice.
         """
         if self.trainer.world_size == 1:
             return values.mean()
