@@ -3,6 +3,7 @@
 import json
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -75,6 +76,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.views, self.prompt_format = views, prompt_format
         self.report = TruncationReport()
         self.seams: dict[str, SeamReport] = {}
+        self.stretched: dict[str, Counter[str]] = {}
         self._encoded: dict[str, TokenStore] = {}
 
     @abstractmethod
@@ -160,25 +162,52 @@ class PairDataModule(LightningDataModule, ABC):
         counts = self.report.splits[split] = SplitLengths()
         pairs = self.pairs(split)
         self._compare_seams(split, pairs)
-        made = (encoder.encode(pair, counts) for pair in pairs)
-        encoded = TokenStore(example for example in made if example is not None)
+        made = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
+        encoded = TokenStore(self._count_stretched(split, made))
+        self._check_stretched(split)
         if encoded:
             log.info("%s: %s", split, _length_summary(encoded.lengths))
         return encoded
 
     def _compare_seams(self, split: str, pairs: Sequence[PreferencePair]) -> None:
         assert self.prompt_format is not None
-        report = self.seams[split] = compare_seams(self.prompt_format, pairs, self._views.policy[0].context)
+        report = self.seams[split] = compare_seams(
+            self.prompt_format, pairs, self._views, long_from_short=self.long_from_short
+        )
         if report.differing:
             log.warning(
-                f"{split}: {report.differing} of the first {report.checked} records have other tokens when prompt and "
-                f"answer are tokenised as one text, the first is {report.first!r}; serve the model with the prompt "
-                "tokenised apart from the answer, or change spaces and line breaks in `policy.template.user`"
+                f"{split}: {report.differing} of {report.checked} records have other tokens when prompt and "
+                f"answers are tokenised as one text (sequences: {dict(report.by_view)}), the first is "
+                f"{report.first!r}; serve the model with the prompt tokenised apart from the answer, or change spaces "
+                "and line breaks in `policy.template.user`"
             )
+
+    def _count_stretched(self, split: str, examples: Iterable[EncodedPair]) -> Iterator[EncodedPair]:
+        """How many examples' long prompts have synthesised positions, and how many were too long for it."""
+        counts = self.stretched[split] = Counter()
+        for example in examples:
+            long = [group for group in example.policy if group.context == "long"]
+            if long and self.positions is not None and self.positions.scheme != "none":
+                counts["stretched" if long[0].position_ids is not None else "too_long"] += 1
+            yield example
+
+    def _check_stretched(self, split: str) -> None:
+        counts = self.stretched[split]
+        if not counts["too_long"]:
+            return
+        assert self.positions is not None
+        message = (
+            f"{split}: {counts['too_long']} of {counts.total()} long prompts leave no room below "
+            f"`data.init_args.positions.target_length: {self.positions.target_length}` and keep their true positions"
+        )
+        if not counts["stretched"]:
+            raise ValueError(f"{message}; raise it, or set `scheme: none` if that is what you want")
+        log.warning(message)
 
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
         return {
+            "positions": {name: dict(counts) for name, counts in self.stretched.items()},
             "truncation": {name: asdict(counts) for name, counts in self.report.splits.items()},
             "tokenised_jointly": {name: asdict(report) for name, report in self.seams.items()},
         }

@@ -10,7 +10,7 @@ and keeps every id below K. Question and answers stay together at the far end, a
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from lit_longpo.policy.prompting import EncodedPrompt
 
@@ -42,6 +42,8 @@ class PositionSynthesis:
                 "expected `data.init_args.positions` with target_length and chunk_tokens of at least 1, got "
                 f"{self.target_length} and {self.chunk_tokens}"
             )
+        if self.scheme not in get_args(Scheme):
+            raise ValueError(f"expected a scheme of {', '.join(get_args(Scheme))}, got {self.scheme!r}")
 
     def __call__(self, prompt: EncodedPrompt, response_length: int, name: str) -> tuple[int, ...] | None:
         """Strictly increasing ids of the prompt's tokens.

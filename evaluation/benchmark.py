@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Protocol, TypeVar, runtime_checkable
 
 from evaluation.prompting import Prompt
+from evaluation.truncation import Truncation, truncation_report
 from lit_longpo.policy import PromptFormat
 
 Key = TypeVar("Key", int, tuple[float, int])
@@ -108,6 +109,10 @@ class Benchmark(Protocol):
     def deviations(self) -> tuple[str, ...]:
         """What is not official about this copy, in words; empty if nothing."""
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What prompts depend on beside records and model: options, hashes of template files."""
+
     def examples(self, task: str) -> Iterator[Example]:
         """Examples of a task, in the file's order."""
 
@@ -165,6 +170,11 @@ class BenchmarkReport:
     def by_cell(self) -> dict[tuple[float, int], float]:
         """Mean score of each (depth, length)."""
         return _means(self.predictions, lambda item: (item.depth or 0.0, item.length))
+
+    def truncation(self) -> dict[str, Truncation]:
+        """What truncation did to each task: samples cut, tokens lost."""
+        tasks = dict.fromkeys(item.task for item in self.predictions)
+        return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})
 
     def save(self, path: Path) -> None:
         """Write as JSON."""

@@ -1,14 +1,48 @@
-"""Greedy generation in left-padded batches of similar length."""
+"""Greedy answers: batched by length, contexts computed once, dealt over processes, in step if sharded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
-import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
 
-from lit_longpo.engine import base_model, generation_mode
+from evaluation.batching import Batch, Batching, Round, limits, plan
+from evaluation.prompting import Prompt
+from evaluation.ranks import gather, rank, world_size
+from lit_longpo.engine import continue_rows, generation_mode, prefill
+from lit_longpo.strategies import is_sharded
 
 Progress = Callable[[int], None]
+
+
+def answer(
+    model: nn.Module, prompts: Sequence[Prompt], batching: Batching, *, seed: int | None = None
+) -> Generator[dict[int, list[int]], None, None]:
+    """Most likely answers, token by token, as they come.
+
+    Nothing in the model's own generation settings (temperature, repetition penalty, ...) has a say. Every
+    process asks for the same prompts, answers its share and gets all answers. With sharded weights every
+    process runs the same forwards: prompts of a round are padded to one width, a process without a batch
+    repeats another's, and no keys are shared between prompts.
+
+    Args:
+        model: a policy with prefix-shared attention; it attends ordinarily meanwhile.
+        prompts: what to answer.
+        batching: which share a forward.
+        seed: of a random order of rounds; `None` means the longest first.
+
+    Yields:
+        Generated ids, stop ids left out, by the prompt's number: a round's of all processes. Stop between
+        rounds by closing the generator, on all processes alike.
+    """
+    sharded = is_sharded(model) and world_size() > 1
+    batching = replace(batching, min_shared=0) if sharded else batching
+    for step in plan(prompts, batching, world_size(), seed):
+        with generation_mode(model):
+            own = _own(model, step, prompts, batching, sharded=sharded)
+        merged = dict[int, list[int]]()
+        for part in gather(own):
+            merged.update(part)
+        yield merged
 
 
 def greedy(
@@ -20,56 +54,64 @@ def greedy(
     max_batch_tokens: int = 16384,
     progress: Progress | None = None,
 ) -> list[list[int]]:
-    """Most likely continuations, token by token.
-
-    Nothing in the model's own generation settings (temperature, repetition penalty, ...) has a say.
+    """`answer` for prompts that end alike, all at once.
 
     Args:
-        model: a policy with prefix-shared attention; it attends ordinarily meanwhile.
+        model: a policy with prefix-shared attention.
         prompts: token ids of each prompt.
         max_new_tokens: tokens to generate at most.
         eos_token_id: ends a continuation and is left out of it.
         max_batch_tokens: padded prompt tokens of one batch; one prompt may exceed it.
-        progress: called with the number of prompts of every finished batch.
+        progress: called with the number of prompts of every finished round.
 
     Returns:
         Generated ids in the order of the prompts.
     """
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    asked = [Prompt(tuple(ids), max_new_tokens, (eos_token_id,), 0, len(ids), 0, False) for ids in prompts]
     results: dict[int, list[int]] = {}
-    base = base_model(model)
-    with generation_mode(model):
-        for batch in _batches(order, prompts, max_batch_tokens):
-            rows = _generate(base, [prompts[number] for number in batch], max_new_tokens, eos_token_id)
-            results.update(zip(batch, rows, strict=True))
-            if progress is not None:
-                progress(len(batch))
+    for found in answer(model, asked, Batching(max_batch_tokens)):
+        results.update(found)
+        if progress is not None:
+            progress(len(found))
     return [results[number] for number in range(len(prompts))]
 
 
-def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
-    """Neighbours in length share a batch, so that little is padding."""
-    batches: list[list[int]] = []
-    for number in order:
-        if not batches or (len(batches[-1]) + 1) * len(prompts[number]) > budget:
-            batches.append([])
-        batches[-1].append(number)
-    return batches
-
-
-def _generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, eos: int
-) -> list[list[int]]:
-    width = max(map(len, prompts))
-    device = model.device
-    ids = torch.tensor([[eos] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=eos, use_cache=True
+def _own(
+    model: nn.Module, step: Round, prompts: Sequence[Prompt], batching: Batching, *, sharded: bool
+) -> dict[int, list[int]]:
+    """This process's answers of a round."""
+    idle = rank() >= len(step.batches)
+    if idle and not sharded:
+        return {}
+    batch = step.batches[-1 if idle else rank()]
+    if batch.shared:
+        return _shared(model, batch, prompts, batching)
+    chosen = [prompts[number] for number in batch.numbers]
+    rows = continue_rows(
+        model,
+        [prompt.ids for prompt in chosen],
+        limits(chosen[0]),
+        prefill_chunk=batching.prefill_chunk,
+        width=step.width if sharded else None,
+        lockstep=sharded,
     )
-    out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)  # type: ignore[operator]
-    return [_until(row, eos) for row in out[:, width:].tolist()]
+    found = zip(batch.numbers, rows, chosen, strict=True)
+    return {} if idle else {number: _until(row, prompt.stop_ids) for number, row, prompt in found}
 
 
-def _until(ids: list[int], eos: int) -> list[int]:
-    return ids[: ids.index(eos)] if eos in ids else ids
+def _shared(model: nn.Module, batch: Batch, prompts: Sequence[Prompt], batching: Batching) -> dict[int, list[int]]:
+    """One question after the other on a copy of the keys and values of what they share."""
+    chunk = batching.prefill_chunk
+    cache = prefill(model, prompts[batch.numbers[0]].ids[: batch.shared], prefill_chunk=chunk)
+    found = {}
+    for number in batch.numbers:
+        prompt = prompts[number]
+        [row] = continue_rows(model, [prompt.ids], limits(prompt), prefill_chunk=chunk, cache=cache)
+        found[number] = _until(row, prompt.stop_ids)
+    return found
+
+
+def _until(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
+    """The ids before the first stop id."""
+    end = next((place for place, token in enumerate(ids) if token in stop_ids), len(ids))
+    return ids[:end]

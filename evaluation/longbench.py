@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluation.benchmark import Example
 from evaluation.metrics import aggregate, score
 from evaluation.metrics.longbench import TASKS, bucket
-from evaluation.official_files import OfficialFileError, Row, differences, read_json, read_rows
+from evaluation.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from lit_longpo.policy import PromptFormat
 
@@ -61,6 +61,11 @@ class LongBench:
         """Changed configuration files and tasks that are left out."""
         left_out = (f"tasks left out: {', '.join(self._missing)}",) if self._missing else ()
         return differences(self.folder, _OFFICIAL) + left_out
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The version, and hashes of the configuration files."""
+        return {"extended": self.extended, **hashes(self.folder, _OFFICIAL)}
 
     def examples(self, task: str) -> Iterator[Example]:
         """Records of a task.

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from evaluation.benchmark import Example
 from evaluation.metrics import aggregate, score
 from evaluation.metrics.longbench_v2 import LETTERS
-from evaluation.official_files import OfficialFileError, Row, differences, read_rows, read_text
+from evaluation.official_files import OfficialFileError, Row, differences, hashes, read_rows, read_text
 from evaluation.prompting import Prompt, Rules, build_prompt
 from lit_longpo.policy import PromptFormat
 
@@ -70,6 +70,11 @@ class LongBenchV2:
         """Changed prompt files, and greedy decoding."""
         official = {name: _OFFICIAL[name] for name in _TEMPLATES[self.mode]}
         return (*differences(self.folder, official), "greedy decoding where the official client uses temperature 0.1")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The mode, and hashes of its prompt files."""
+        return {"mode": self.mode, **hashes(self.folder, _TEMPLATES[self.mode])}
 
     def examples(self, task: str = "longbench_v2") -> Iterator[Example]:
         """All records.

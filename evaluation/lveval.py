@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluation.benchmark import Example
 from evaluation.metrics import aggregate, score
 from evaluation.metrics.lveval import METRICS, dataset_name
-from evaluation.official_files import OfficialFileError, Row, differences, read_json, read_rows, read_text
+from evaluation.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows, read_text
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from lit_longpo.policy import PromptFormat
 
@@ -76,6 +76,11 @@ class LVEval:
         every = [f"{dataset}_{level}" for dataset in self.config.datasets for level in self.config.levels]
         missing = [task for task in every if task not in self.tasks]
         return (*changed, *([f"tasks left out: {', '.join(missing)}"] if missing else []))
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """A hash of the configuration file."""
+        return dict(hashes(self.folder, ("config.py", "config/config.json")))
 
     def examples(self, task: str) -> Iterator[Example]:
         """Records of one data set at one level.

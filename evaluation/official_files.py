@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +142,12 @@ def _decode(text: str | bytes, where: str) -> object:
         raise OfficialFileError.at(where, "content", f"JSON ({error})", text) from error
 
 
+def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Sha256 of files, by their path in the folder; files that are not there are left out."""
+    paths = {name: folder / name for name in names}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items() if path.is_file()}
+
+
 def differences(folder: Path, official: Mapping[str, str]) -> tuple[str, ...]:
     """Files that are not the official ones, for a report.
 
@@ -149,9 +155,9 @@ def differences(folder: Path, official: Mapping[str, str]) -> tuple[str, ...]:
         folder: where they are.
         official: sha256 of each official file, by its path in the folder.
     """
-    found = []
-    for name, expected in official.items():
-        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        if digest != expected:
-            found.append(f"{name} is not the official file: sha256 {digest}, expected {expected}")
-    return tuple(found)
+    found = hashes(folder, official)
+    return tuple(
+        f"{name} is not the official file: sha256 {digest}, expected {official[name]}"
+        for name, digest in found.items()
+        if digest != official[name]
+    )

@@ -131,6 +131,15 @@ class SegmentTable:
         """T, the length of the row."""
         return sum(self.pieces)
 
+    @property
+    def group_lengths(self) -> tuple[int, ...]:
+        """Tokens of each group, prompt and responses, in row order; they sum to T."""
+        lengths: dict[int, int] = {}  # by the prompt's piece, which all segments of a group attend to
+        for segment in self.segments:
+            prompt = segment.key_pieces[0]
+            lengths[prompt] = lengths.get(prompt, 0) + segment.query_length
+        return tuple(lengths.values())
+
 
 @dataclass(frozen=True)
 class Slot:

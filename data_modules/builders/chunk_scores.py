@@ -4,6 +4,7 @@ import importlib.util
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data_modules.answers import CJK, STOPWORDS, normalise
@@ -37,7 +38,7 @@ class SpacyEntities(ChunkScorer):
     """Named entities in both, found by spaCy (LOGO's scorer).
 
     Args:
-        model: a spaCy pipeline with named entities, installed with `python -m spacy download`.
+        model: a spaCy pipeline with named entities: installed with `python -m spacy download`, or a folder.
     """
 
     model: str = "en_core_web_sm"
@@ -60,10 +61,10 @@ class SpacyEntities(ChunkScorer):
 
 
 def _load(model: str) -> Any:
-    for package, command in (
-        ("spacy", 'pip install "lit_longpo[build]"'),
-        (model, f"python -m spacy download {model}"),
-    ):
+    needed = {"spacy": 'pip install "lit_longpo[build]"'}
+    if not Path(model).is_dir():
+        needed[model] = f"python -m spacy download {model}"
+    for package, command in needed.items():
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"SpacyEntities needs {package}, which is not installed; type: {command}")
     import spacy

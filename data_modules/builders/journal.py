@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from data_modules.builders.requests import Completion, digest
 from data_modules.records import RecordError, decode_json
+from lit_longpo.run_folder import check_manifest, complete_lines, lock
 
-MANIFEST = "manifest.json"
 ANSWERS = "answers.jsonl"
 
 
@@ -59,17 +59,11 @@ class Journal:
         Raises:
             RecordError: a line before the last one is damaged.
         """
-        self._file.seek(0)
-        start = 0
-        for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                self._file.truncate(start)
-                break
+        for number, (start, line) in enumerate(complete_lines(self._file), 1):
             row = decode_json(line, f"{self._path}:{number}")
             if not isinstance(row, dict) or not isinstance(row.get("key"), str):
                 raise RecordError.at(f"{self._path}:{number}", "record", "an answer with its key", row)
             self._where.setdefault(row["key"], start)
-            start += len(line)
 
 
 @contextmanager
@@ -87,36 +81,6 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ANSWERS
     with open(path, "a+b") as file:
-        _lock(file, folder)
-        _check_manifest(folder, manifest)
+        lock(file, folder, "build")
+        check_manifest(folder, {**manifest, "hash": digest(manifest)}, "build")
         yield Journal(file, path)
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there two builds in one folder are the user's care
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BlockingIOError(
-            f"expected no other build in {folder}, found one that is running; wait for it or set another `output`"
-        ) from error
-
-
-def _check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    path = folder / MANIFEST
-    wanted = json.loads(json.dumps({**manifest, "hash": digest(manifest)}, default=str))
-    if not path.exists():
-        draft = path.with_suffix(".partial")
-        draft.write_text(json.dumps(wanted, indent=2) + "\n")
-        draft.replace(path)
-        return
-    found = json.loads(path.read_text())
-    if found != wanted:
-        changed = sorted(name for name in {*found, *wanted} - {"hash"} if found.get(name) != wanted.get(name))
-        raise ValueError(
-            f"expected {folder} to hold a build with these settings, got one with another {', '.join(changed)} "
-            f"(see {path}); set another `output`, or delete the folder to start over"
-        )

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
@@ -19,7 +18,7 @@ from transformers import (
 
 from data_modules.builders.generators import Generator
 from data_modules.builders.requests import Completion, Decoding, Request
-from lit_longpo.engine import generation_mode
+from lit_longpo.engine import Limits, continue_rows, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 from lit_longpo.policy.fingerprint import model_fingerprint
 
@@ -107,19 +106,16 @@ class TransformersGenerator(Generator):
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
         prompts = [self._encode(request) for request in batch]
-        end, width = self._format(None).end_id, max(map(len, prompts))
-        padded = [[end] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        device = self._model.device
+        end, decoding = self._format(None).end_id, batch[0].decoding
         with generation_mode(self._model):
-            out = self._model.generate(
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                generation_config=_settings(batch[0].decoding, end),
+            answers = continue_rows(
+                self._model,
+                prompts,
+                Limits(decoding.max_new_tokens, (end,)),  # sampling is greedy decoding of noisy scores: SeededNoise
                 logits_processor=_processors(batch),
-                stopping_criteria=StoppingCriteriaList(self._stops(batch[0].decoding, width)),
+                stopping_criteria=StoppingCriteriaList(self._stops(decoding, max(map(len, prompts)))),
             )
-        rows = zip(batch, prompts, out[:, width:].tolist(), strict=True)
+        rows = zip(batch, prompts, answers, strict=True)
         return [self._completion(request, len(prompt), row, end) for request, prompt, row in rows]
 
     def _stops(self, decoding: Decoding, width: int) -> list[StoppingCriteria]:
@@ -158,16 +154,6 @@ def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) ->
             batches.append([])
         batches[-1].append(request)
     return batches
-
-
-def _settings(decoding: Decoding, end: int) -> GenerationConfig:
-    return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        do_sample=False,  # sampling is greedy decoding of noisy scores, see SeededNoise
-        eos_token_id=end,
-        pad_token_id=end,
-        use_cache=True,
-    )
 
 
 def _processors(batch: Sequence[Request]) -> LogitsProcessorList:

@@ -135,7 +135,8 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
 def fingerprint(group: Group, response: Response) -> str:
     """Hash of everything a response's log-probability depends on besides the model (32 hex digits)."""
     digest = hashlib.sha256()
-    for part in (group.prompt_ids, group.position_ids or (), response.token_ids, response.mask):
+    longest = (max(len(other.token_ids) for other in group.responses),)  # decides length-dependent angles
+    for part in (group.prompt_ids, group.position_ids or (), response.token_ids, response.mask, longest):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(array("q", part).tobytes())
     return digest.hexdigest()[:32]

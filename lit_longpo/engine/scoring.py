@@ -12,6 +12,7 @@ from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
+from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 
 
@@ -43,21 +44,22 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
             f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
             f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
         )
-    ranks = sequence_ranks()
+    ranks, decoder = sequence_ranks(), base.get_decoder()
     part = ranks.split(batch)
-    hidden = base.get_decoder()(
-        input_ids=part.input_ids,
-        position_ids=part.position_ids,
-        attention_mask=None,
-        use_cache=False,
-        segment_table=part.table,
-    ).last_hidden_state
+    with angles_by_group(decoder, part.row, part.span):
+        hidden = decoder(
+            input_ids=part.row.input_ids[:, part.span],
+            position_ids=part.row.position_ids[:, part.span],
+            attention_mask=None,
+            use_cache=False,
+            segment_table=part.row.table,
+        ).last_hidden_state
     log_probs: Tensor = tiled_head(base)(
         hidden[0].index_select(0, part.score_index),
         part.score_targets,
         logit_transform(base.config.get_text_config()),
     )
-    return ranks.join(batch, part, log_probs)
+    return ranks.join(part, log_probs)
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:

@@ -32,17 +32,15 @@ class RowPart:
     """What one rank runs of a row.
 
     Args:
-        input_ids: Shape: (1, t).
-        position_ids: Shape: (1, t).
-        table: boundaries of the whole padded row, the same on every rank.
-        score_index: position in this part that predicts each of its scored tokens. Shape: (n,).
+        row: the whole row, padded; the same on every rank.
+        span: this rank's t tokens of it.
+        score_index: position in the span that predicts each of its scored tokens. Shape: (n,).
         score_targets: those tokens. Shape: (n,).
         scored: which of the row's scored tokens they are; `None` means all. Shape: (n,).
     """
 
-    input_ids: Tensor
-    position_ids: Tensor
-    table: SegmentTable
+    row: PackedBatch
+    span: slice
     score_index: Tensor
     score_targets: Tensor
     scored: Tensor | None = None
@@ -65,25 +63,23 @@ class SequenceRanks:
     def split(self, batch: PackedBatch) -> RowPart:
         """This rank's tokens, and the scored tokens that they predict."""
         if self.size == 1:
-            return RowPart(batch.input_ids, batch.position_ids, batch.table, batch.score_index, batch.score_targets)
+            return RowPart(batch, slice(None), batch.score_index, batch.score_targets)
         row = padded(batch, self.size)
         length = row.num_tokens // self.size
-        mine = slice(self.rank * length, (self.rank + 1) * length)
+        first = self.rank * length
         scored = (row.score_index // length == self.rank).nonzero().squeeze(1)
         return RowPart(
-            input_ids=row.input_ids[:, mine],
-            position_ids=row.position_ids[:, mine],
-            table=row.table,
-            score_index=row.score_index[scored] - mine.start,
+            row=row,
+            span=slice(first, first + length),
+            score_index=row.score_index[scored] - first,
             score_targets=row.score_targets[scored],
             scored=scored,
         )
 
-    def join(self, batch: PackedBatch, part: RowPart, log_probs: Tensor) -> Tensor:
+    def join(self, part: RowPart, log_probs: Tensor) -> Tensor:
         """Log-probabilities of all scored tokens from every rank's own, with the gradient's factor R.
 
         Args:
-            batch: the row.
             part: what `split` gave.
             log_probs: of this rank's scored tokens. Shape: (n,).
 
@@ -92,7 +88,7 @@ class SequenceRanks:
         """
         if part.scored is None:
             return log_probs
-        whole = log_probs.new_zeros(len(batch.score_index)).index_copy(0, part.scored, log_probs)
+        whole = log_probs.new_zeros(len(part.row.score_index)).index_copy(0, part.scored, log_probs)
         total: Tensor = _Sum.apply(whole, self)
         return total
 

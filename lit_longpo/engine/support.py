@@ -17,7 +17,6 @@ from lit_longpo.engine.packing import pack
 from lit_longpo.engine.scoring import base_model, row_log_probs
 
 _EXACT_LAYERS = {"full_attention", "sliding_attention"}
-_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
@@ -60,11 +59,6 @@ def refusal(config: PretrainedConfig) -> str | None:
         return "attention soft-capping is in none of our attention backends"
     if getattr(config, "attention_dropout", 0.0):
         return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    nested = [part for part in rope.values() if isinstance(part, dict)]
-    kinds = {str(part.get("rope_type")) for part in (rope, *nested)} & _LENGTH_DEPENDENT_ROPE
-    if kinds:
-        return f"RoPE of type {sorted(kinds)} depends on the length of the whole row"
     return None
 
 

@@ -16,8 +16,8 @@ _IGNORED = ("_name_or_path", "transformers_version", "_attn_implementation", "us
 
 
 @torch.no_grad()
-def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None) -> str:
-    """Hash of configuration (RoPE included), dtype and weights without adapters (32 hex digits).
+def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None, *, with_adapters: bool = False) -> str:
+    """Hash of configuration (RoPE included), dtype and weights (32 hex digits).
 
     Weights enter by up to 4,096 evenly spaced elements of each tensor, so that billions of
     parameters take seconds; an optimizer step changes nearly every element and thus the hash.
@@ -25,11 +25,12 @@ def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None) 
     Args:
         model: the model, perhaps PEFT-wrapped.
         config: the configuration it is run with, if that is not its own.
+        with_adapters: hash the adapters too; without, it is the same before and after training them.
     """
     base = base_model(model)
     settings = {name: value for name, value in (config or base.config).to_dict().items() if name not in _IGNORED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, parameter in sorted(_base_parameters(base)):
+    for name, parameter in sorted(base.named_parameters() if with_adapters else _base_parameters(base)):
         shape = getattr(parameter, "ds_shape", parameter.shape)
         digest.update(f"{name}:{tuple(shape)}:{parameter.dtype}".encode())
         digest.update(_sample(parameter).numpy().tobytes())

@@ -229,7 +229,13 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     )
     # Checkpointing needs an input that requires gradients although the embedding is frozen.
     model.enable_input_require_grads()
-    wrapped = get_peft_model(model, config)
+    try:
+        wrapped = get_peft_model(model, config)
+    except ValueError as error:
+        raise ValueError(
+            f"expected `policy.lora.target_modules` to name modules of {type(model).__name__}, got "
+            f"{lora.target_modules}; `all-linear` always works ({error})"
+        ) from error
     _unfreeze(wrapped, lora.also_train)
     return wrapped
 
@@ -238,7 +244,7 @@ def _unfreeze(model: nn.Module, parts: list[str]) -> None:
     """Train the base parameters whose names hold one of `parts`; tied heads stay tied."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
     for part in parts:
-        found = [parameter for name, parameter in named if part in name]
+        found = [parameter for name, parameter in named if part and part in name]
         if not found:
             raise ValueError(
                 f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "

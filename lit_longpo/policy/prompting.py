@@ -1,6 +1,7 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,7 @@ class EncodedPrompt:
 
     @property
     def format_mask(self) -> tuple[bool, ...]:
-        """True where the chat template, not the user, wrote the token."""
+        """True where the chat template wrote the token; a system message counts as part of it."""
         head, tail = min(self.head_format, len(self.head)), min(self.tail_format, len(self.tail))
         text = len(self.ids) - head - tail
         return (True,) * head + (False,) * text + (True,) * tail
@@ -128,17 +129,29 @@ class PromptFormat:
         """Text of generated tokens, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def encode_jointly(self, context: str, question: str, answer: str) -> tuple[int, ...]:
-        """Prompt and answer tokenised as one text, up to and with the token that ends answers.
+    def encode_jointly(self, context: str, turns: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+        """A whole conversation tokenised as one text, up to and with the token that ends answers.
 
         Ours are tokenised apart, so that responses share the prompt's tokens; where a tokenizer merges
-        across the seams the two differ.
+        across the seams, or a template writes earlier turns differently, the two differ.
+
+        Args:
+            context: what the first question is about.
+            turns: questions and their answers.
         """
-        before, after = self.template.around(question)
-        user = before + context + after
+        around = [self.template.around(question) for question, _ in turns]
+        asked = [around[0][0] + context + around[0][1], *(after for _, after in around[1:])]
+        answers = [answer for _, answer in turns]
         if not self.uses_chat:
-            return (*self._start(), *self.encode(user + answer), self.end_id)
-        ids = self.encode(self._render([*self._system(), _says("user", user), _says("assistant", answer)]))
+            parts = [(*self.encode(text + answer), self.end_id) for text, answer in zip(asked, answers, strict=True)]
+            return (*self._start(), *itertools.chain(*parts))
+        asked[1:] = [text.lstrip() for text in asked[1:]]
+        said = [
+            _says(role, text)
+            for turn in zip(asked, answers, strict=True)
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        ids = self.encode(self._render([*self._system(), *said]))
         last = len(ids) - 1 - ids[::-1].index(self.end_id) if self.end_id in ids else len(ids) - 1
         return ids[: last + 1]
 

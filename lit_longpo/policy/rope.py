@@ -16,6 +16,8 @@ from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model
 
+_EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
+
 
 @dataclass
 class RoPE:
@@ -25,10 +27,16 @@ class RoPE:
 
     Args:
         theta: base of the angles' geometric series.
-        type: scaling; "dynamic" depends on the length of a row and is refused at start-up, use "yarn".
-        factor: how many times longer than `original_length` contexts become; for every type but "default".
-        original_length: tokens the model was trained on ("yarn"); `None` means its `max_position_embeddings`.
-        max_length: new `max_position_embeddings`; `None` keeps the model's.
+        type: scaling; "dynamic" follows the longest sequence of each group (`lit_longpo.engine.rotary`).
+        factor: how many times longer than `original_length` contexts become, 1 or more; for every type but
+            "default".
+        original_length: tokens the model was trained on ("yarn" and "dynamic"); `None` means what its
+            configuration says, which for a model that is scaled already is not its `max_position_embeddings`.
+        max_length: new `max_position_embeddings`; `None` keeps the model's. Not with "dynamic", which takes
+            it for the length that the model was trained on.
+
+    Raises:
+        ValueError: a scaling without a factor, a value out of range, or "dynamic" with `max_length`.
     """
 
     theta: float | None = None
@@ -38,33 +46,61 @@ class RoPE:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
+        if (self.theta is not None and self.theta <= 0) or (self.factor is not None and self.factor < 1):
+            raise ValueError(
+                f"expected `policy.rope` with theta above 0 and factor of at least 1, got {self.theta}, {self.factor}"
+            )
         if self.type not in (None, "default") and self.factor is None:
             raise ValueError(
                 f"expected `policy.rope.factor` with `policy.rope.type: {self.type}`, got none; 4.0 makes contexts "
                 "four times longer"
+            )
+        if self.type == "dynamic" and self.max_length is not None:
+            raise ValueError(
+                "expected no `policy.rope.max_length` with `policy.rope.type: dynamic`, which stretches whatever is "
+                f"longer than the model's own length, got {self.max_length}; remove `policy.rope.max_length`"
             )
 
     def apply(self, config: PretrainedConfig) -> None:
         """Change the configuration of a model that is about to be built.
 
         Raises:
-            ValueError: the model has no rotary embedding.
+            ValueError: the model has no rotary embedding, or its type has no use for a setting.
         """
         text = config.get_text_config()
         parameters = global_rope(text)
-        changes = {
-            "rope_theta": self.theta,
-            "rope_type": self.type,
-            "factor": self.factor,
-            "original_max_position_embeddings": self.original_length or self._trained_length(text),
-        }
+        trained = self.original_length or trained_length(text)
+        if self.type is not None and self.type != parameters.get("rope_type", "default"):
+            for name in set(parameters) - _EVERY_TYPE:  # settings of the type that it had
+                del parameters[name]
+            parameters["rope_type"] = self.type
+        self._check_use(str(parameters.get("rope_type", "default")))
+        changes = {"rope_theta": self.theta, "factor": self.factor}
         parameters.update({name: value for name, value in changes.items() if value is not None})
+        if parameters.get("rope_type") == "yarn":
+            parameters["original_max_position_embeddings"] = trained
+        if self.type == "dynamic":
+            text.max_position_embeddings = trained
         if self.max_length is not None:
             text.max_position_embeddings = self.max_length
 
-    def _trained_length(self, config: PretrainedConfig) -> int | None:
-        length: int | None = config.max_position_embeddings if self.type == "yarn" else None
-        return length
+    def _check_use(self, kind: str) -> None:
+        if self.factor is not None and kind == "default":
+            raise ValueError(
+                f"expected `policy.rope.type` with `policy.rope.factor: {self.factor}`, got a model without scaling; "
+                "set `policy.rope.type: yarn`"
+            )
+        if self.original_length is not None and kind not in ("yarn", "dynamic"):
+            raise ValueError(
+                f"expected type yarn or dynamic with `policy.rope.original_length: {self.original_length}`, got "
+                f"{kind}, which has no use for it; remove it, or set `policy.rope.type: yarn`"
+            )
+
+
+def trained_length(config: PretrainedConfig) -> int:
+    """Tokens that a model was trained on before any scaling, as its configuration says."""
+    scaled_from = global_rope(config).get("original_max_position_embeddings")
+    return int(scaled_from or config.max_position_embeddings)
 
 
 def global_rope(config: PretrainedConfig) -> dict[str, Any]:

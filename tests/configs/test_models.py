@@ -67,7 +67,7 @@ def test_apart_is_as_good_as_jointly(twin):
     """Prompt and answer tokenised apart are the tokens of the joint chat text, and both end the turn."""
     policy, chat = twin
     form = policy.prompt_format()
-    report = compare_seams(form, [PAIR], "long")
+    report = compare_seams(form, [PAIR], SoLoPO().views)
     assert (report.checked, report.differing) == (1, 0)
     assert form.tokenizer.convert_ids_to_tokens(form.end_id) == chat.end_of_turn
     prompt = form.encode_prompt("word3 word4", "word1")

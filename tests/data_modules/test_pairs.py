@@ -1,6 +1,7 @@
 """Pairs -> packed batches: exactly the views asked, length policy, resume under Lightning, ranks."""
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,9 +292,25 @@ def test_long_prompts_can_be_made_of_short_ones():
     longest = max(len(p.short_context.split()) for p in data.pairs("train"))
     true = next(iter(_ready(Pairs(max_tokens=200)).train_dataloader())).policy
     assert batch.num_tokens < true.num_tokens
+    distractors = {FORMAT.encode(word)[0] for word in ("word40", "word60")}  # of every long context, and no short one
+    assert distractors & set(true.input_ids.flatten().tolist())
+    assert not distractors & {t for row in data.train_dataloader() for t in row.policy.input_ids.flatten().tolist()}
+    assert data.reports()["positions"] == {"train": {"stretched": 12}, "val": {"stretched": 3}}
     assert longest == 3
     with pytest.raises(ValueError, match="target_length"):
         Pairs(long_positions="synthesised")
+
+
+def test_prompts_too_long_for_their_positions_are_counted_or_refused(caplog):
+    rows = _ready(Pairs())._encoded["train"]
+    lengths = sorted(group.num_tokens for row in rows for group in row.policy if group.context == "long")
+    with caplog.at_level(logging.WARNING):
+        data = _ready(Pairs(positions=PositionSynthesis(lengths[len(lengths) // 2], 2)))
+    assert data.reports()["positions"]["train"]["too_long"] > 0
+    assert "keep their true positions" in caplog.text
+    with pytest.raises(ValueError, match=r"train: 12 of 12 long prompts.*raise it"):
+        _ready(Pairs(positions=PositionSynthesis(4, 2)))
+    assert _ready(Pairs(positions=PositionSynthesis(4, 2, scheme="none"))).reports()["positions"]["train"] == {}
 
 
 def _ready(data):

@@ -6,23 +6,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import tiny_model
 
-from evaluation.generation import greedy
+from evaluation.batching import Batching
+from evaluation.generation import answer, greedy
+from evaluation.prompting import Prompt
 from lit_longpo.engine import generation_mode
 
 MODEL = tiny_model("Llama").eval()
 EOS = 2
 
 
-def alone(prompt, count):
+def alone(prompt, count, model=MODEL, stop_ids=(EOS,), min_new_tokens=0):
     """The most likely token again and again, whole forward each time, no cache and no padding."""
     ids = list(prompt)
-    with generation_mode(MODEL):
-        for _ in range(count):
-            token = int(MODEL(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
-            if token == EOS:
+    with generation_mode(model):
+        for number in range(count):
+            scores = model(input_ids=torch.tensor([ids])).logits[0, -1]
+            scores[list(stop_ids)] -= torch.inf if number < min_new_tokens else 0.0
+            token = int(scores.argmax())
+            if token in stop_ids:
                 break
             ids.append(token)
     return ids[len(prompt) :]
+
+
+def prompt(ids, max_new_tokens=4, stop_ids=(EOS,), min_new_tokens=0):
+    return Prompt(tuple(ids), max_new_tokens, tuple(stop_ids), min_new_tokens, len(ids), 0, False)
+
+
+def collected(model, asked, batching, **options):
+    found = {}
+    for part in answer(model, asked, batching, **options):
+        assert not found.keys() & part.keys()
+        found.update(part)
+    return [found[number] for number in range(len(asked))]
 
 
 prompts = st.lists(st.lists(st.integers(3, 95), min_size=1, max_size=12), min_size=1, max_size=6)
@@ -83,3 +99,60 @@ def test_the_models_mode_is_restored(training):
     model = tiny_model("Llama").train(training)
     greedy(model, [[3]], max_new_tokens=1, eos_token_id=EOS)
     assert model.training == training
+
+
+# Sliding windows of 8 tokens, far below the prompts' lengths, in two of them.
+MODELS = {name: tiny_model(name).eval() for name in ("Llama", "Mistral", "Gemma3Text")}
+START = list(range(10, 40))
+FAMILY = [[*START, 41], [*START, 42, 43, 44], [*START, 42, 50], [60, 61, 62], START, [60, 61], [*START[:20], 7, 8, 9]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("chunk", [None, 1, 7, 64])
+@pytest.mark.parametrize("min_shared", [0, 8])
+def test_chunks_padding_and_shared_contexts_change_no_answer(name, chunk, min_shared):
+    asked = [prompt(ids) for ids in FAMILY]
+    answers = collected(MODELS[name], asked, Batching(200, chunk, min_shared))
+    assert answers == [alone(ids, 4, MODELS[name]) for ids in FAMILY]
+    assert len({tuple(row) for row in answers}) > 3
+
+
+def test_a_shared_context_is_computed_once(monkeypatch):
+    forwarded = []
+    model = MODELS["Llama"]
+    plain = type(model.model).forward
+
+    def counted(self, input_ids=None, **options):
+        forwarded.append(input_ids.numel())
+        return plain(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(model.model), "forward", counted)
+    asked = [prompt([*START, number], max_new_tokens=1) for number in range(50, 55)]
+    collected(model, asked, Batching(min_shared=8))
+    assert forwarded == [30, 1, 1, 1, 1, 1]
+
+
+def test_one_batch_with_several_limits():
+    """Stop ids, least and most new tokens are each prompt's own."""
+    first = alone([5, 6, 7], 1)[0]
+    rules = [(1, (EOS,), 0), (5, (EOS,), 0), (5, (EOS, first), 0), (5, (EOS, first), 1), (3, (first,), 2)]
+    asked = [prompt([5, 6, 7], *rule) for rule in rules]
+    expected = [alone([5, 6, 7], count, MODEL, stops, least) for count, stops, least in rules]
+    assert collected(MODEL, asked, Batching()) == expected
+    assert expected[2] == []
+    assert expected[3][0] != first
+
+
+def test_a_random_order_gives_the_same_answers():
+    asked = [prompt(range(3, 3 + size)) for size in range(1, 9)]
+    first = next(iter(answer(MODEL, asked, Batching(1), seed=1)))
+    assert first.keys() != {7}
+    assert collected(MODEL, asked, Batching(1), seed=1) == collected(MODEL, asked, Batching(1))
+
+
+def test_no_logits_of_the_prompt_are_made(monkeypatch):
+    sizes = []
+    plain = MODEL.lm_head.forward
+    monkeypatch.setattr(MODEL.lm_head, "forward", lambda hidden: sizes.append(hidden.shape[1]) or plain(hidden))
+    collected(MODEL, [prompt(range(3, 60))], Batching(prefill_chunk=16))
+    assert set(sizes) == {1}

@@ -77,6 +77,21 @@ def test_a_missing_data_file_is_one_short_message(monkeypatch, tmp_path):
         run_main(monkeypatch, *data, *where)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--policy.rope.type", "linear"], r"policy\.rope\.factor"),
+        (["--policy.source", "./nope"], r"set `policy\.source`"),
+        (["--policy.lora.target_modules", "[q_prj]"], r"policy\.lora\.target_modules"),
+    ],
+)
+def test_our_errors_are_short_wherever_they_are_raised(arguments, hint, monkeypatch, tmp_path):
+    small = ["--data.init_args.num_train", "8", "--trainer.max_steps", "1", "--trainer.default_root_dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match=hint) as stopped:
+        run_main(monkeypatch, *small, *arguments)
+    assert len(str(stopped.value).splitlines()) < 4
+
+
 def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
     monkeypatch.setitem(command.COMMANDS, "fit", lambda: {}["missing"])
     with pytest.raises(KeyError):

@@ -23,8 +23,13 @@ from lit_longpo.policy.loading import enable_checkpointing
 GROUPS = random_groups([(13, [3, 2, 4]), (20, [1, 5])], jump=True)
 GROUPS[0] = replace(GROUPS[0], score_sequence=True)
 ROW = pack(GROUPS)
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 160}
 CASES = {
     **{name: ({}, ROW) for name in ARCHITECTURES},
+    "angles by length": (
+        {"rope_parameters": DYNAMIC, "max_position_embeddings": 160},
+        pack(random_groups([(170, [3, 2]), (9, [4])])),
+    ),
     "one key/value head": ({"num_key_value_heads": 1}, ROW),
     "a rank that scores nothing": ({}, pack(random_groups([(40, [2])]))),
     "a row of one prompt token": ({}, pack(random_groups([(1, [1])]))),

@@ -19,7 +19,13 @@ from lit_longpo.policy import PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = ROOT / "tests" / "support" / "sequence_worker.py"
-CASES = [*ARCHITECTURES, "one key/value head", "a rank that scores nothing", "a row of one prompt token"]
+CASES = [
+    *ARCHITECTURES,
+    "angles by length",
+    "one key/value head",
+    "a rank that scores nothing",
+    "a row of one prompt token",
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +58,9 @@ def test_every_token_and_every_score_belongs_to_one_rank(groups, size):
     parts = [SequenceRanks(size, rank).split(batch) for rank in range(size)]
     assert row.num_tokens % size == 0
     assert row.num_tokens - batch.num_tokens < size
-    assert torch.equal(torch.cat([part.input_ids for part in parts], dim=1), row.input_ids)
-    assert torch.equal(torch.cat([part.position_ids for part in parts], dim=1), row.position_ids)
-    assert all(part.table == row.table for part in parts)
+    assert all(torch.equal(part.row.position_ids, row.position_ids) for part in parts)
+    assert all(part.row.table == row.table for part in parts)
+    assert torch.equal(torch.cat([row.input_ids[:, part.span] for part in parts], dim=1), row.input_ids)
     if size == 1:
         return
     order = torch.cat([part.scored for part in parts])

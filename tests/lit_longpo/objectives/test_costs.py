@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.encoding import PairEncoder
@@ -10,6 +11,7 @@ from data_modules.pairs import collate
 from data_modules.records import PreferencePair
 from data_modules.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives
+from lit_longpo.engine import score
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 README = Path(objectives.__file__).parent / "README.md"
@@ -21,14 +23,13 @@ def words(count):
 
 
 def table():
-    lines = [line for line in README.read_text().splitlines() if line.startswith("|")]
-    start = next(number for number, line in enumerate(lines) if "separate rows" in line)
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start + 2 :]]
+    lines = [line.replace("\\|", "") for line in README.read_text().splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 @pytest.mark.parametrize("row", table(), ids=lambda row: row[0])
 def test_the_table_says_what_is_packed(row):
-    name, policy_views, row_tokens, scored, separate, reference_views, reference_tokens = row
+    name, _, _, policy_views, row_tokens, scored, forwards, separate, reference_views, reference_tokens = row
     objective = eval(name if "(" in name else f"{name}()", vars(objectives))
     # <bos> + context + question = 1,000 and 8,000 tokens; an answer is 63 words and <eos>.
     pair = PreferencePair("p", words(10), words(989), words(7989), words(63), (words(63), words(63)))
@@ -40,7 +41,20 @@ def test_the_table_says_what_is_packed(row):
     assert f"{len(batch.policy.score_targets):,}" == scored
     alone = sum(len(group.prompt_ids) + len(r.token_ids) for group in encoded.policy for r in group.responses)
     assert f"{alone:,}" == separate
+    assert f"1 ({sum(len(group.responses) for group in encoded.policy)})" == forwards
     assert f"{batch.reference.num_tokens if batch.reference else 0:,}" == reference_tokens
+
+
+@pytest.mark.parametrize("name", [name for name in objectives.__all__ if name != "PreferenceModule"])
+def test_all_views_are_scored_in_one_forward(name):
+    pair = PreferencePair("p", words(2), words(3), words(9), words(1), (words(2), words(3)))
+    views = getattr(objectives, name)().views
+    batch = collate([PairEncoder(FORMAT, views, LengthPolicy()).encode(pair, SplitLengths())])
+    model, calls = tiny_model("Llama"), []
+    model.get_decoder().register_forward_hook(lambda *_: calls.append(1))
+    scores = score(model, batch.policy)
+    assert len(calls) == 1
+    assert {(slot.context, slot.role) for slot in scores.slots} >= {(view.context, view.role) for view in views.policy}
 
 
 def test_every_objective_is_in_the_table():

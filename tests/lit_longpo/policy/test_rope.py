@@ -4,11 +4,11 @@ from support.groups import random_groups
 from support.tiny_models import tiny_config
 from transformers import AutoConfig
 
-from lit_longpo.engine import UnsupportedModelError, check_model, pack, score
+from lit_longpo.engine import check_model, pack, score
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.rope import exact_angles
+from lit_longpo.policy.rope import exact_angles, trained_length
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -44,6 +44,7 @@ def test_adapters_and_original_positions_are_both_off(policy_folder):
     [
         (RoPE(theta=1e6), {"rope_theta": 1e6, "rope_type": "default"}),
         (RoPE(type="linear", factor=4.0), {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}),
+        (RoPE(type="dynamic", factor=2.0), {"rope_type": "dynamic", "factor": 2.0}),
         (
             RoPE(type="yarn", factor=2.0),
             {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 512},
@@ -82,14 +83,53 @@ def test_only_global_layers_of_mixed_models_change():
     assert config.rope_parameters["sliding_attention"] == local
 
 
-def test_scaling_that_depends_on_the_row_is_refused(policy_folder):
-    with pytest.raises(UnsupportedModelError, match="length of the whole row"):
-        check_model(policy(policy_folder, rope=RoPE(type="dynamic", factor=2.0)).load())
+def test_scaling_a_scaled_model_keeps_what_it_was_trained_on():
+    config = tiny_config("Llama", max_position_embeddings=512)
+    RoPE(type="yarn", factor=4.0, max_length=2048).apply(config)
+    RoPE(type="yarn", factor=8.0, max_length=4096).apply(config)
+    assert trained_length(config) == config.rope_parameters["original_max_position_embeddings"] == 512
+    assert (config.rope_parameters["factor"], config.max_position_embeddings) == (8.0, 4096)
+
+
+def test_another_type_takes_nothing_over_from_the_one_before():
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 5e5}
+    config = tiny_config(
+        "Llama", max_position_embeddings=4096, rope_parameters={**llama3, "original_max_position_embeddings": 256}
+    )
+    RoPE(type="yarn", factor=32.0).apply(config)
+    assert config.rope_parameters == {
+        "rope_type": "yarn",
+        "factor": 32.0,
+        "rope_theta": 5e5,
+        "original_max_position_embeddings": 256,
+    }
+
+
+def test_dynamic_scaling_starts_at_the_original_length():
+    config = tiny_config("Llama")
+    RoPE(type="dynamic", factor=4.0, original_length=64).apply(config)
+    assert config.max_position_embeddings == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"theta": -5.0}, "theta above 0"),
+        ({"type": "linear", "factor": 0.5}, "factor of at least 1"),
+        ({"factor": 4.0}, r"set `policy\.rope\.type: yarn`"),
+        ({"type": "linear", "factor": 4.0, "original_length": 64}, "has no use for it"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RoPE(**settings).apply(tiny_config("Llama"))
 
 
 def test_errors_say_what_to_type():
     with pytest.raises(ValueError, match=r"policy\.rope\.factor"):
         RoPE(type="yarn")
+    with pytest.raises(ValueError, match=r"remove `policy\.rope\.max_length`"):
+        RoPE(type="dynamic", factor=2.0, max_length=4096)
     with pytest.raises(ValueError, match=r"remove `policy\.rope`"):
         RoPE(theta=1e6).apply(tiny_config("Mamba"))
 

@@ -1,0 +1,129 @@
+"""Which prompts share a batch, which share a beginning, and which process answers what: pure planning."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from evaluation.prompting import Prompt
+from lit_longpo.engine import Limits
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How prompts share forward passes. Answers do not depend on it, but for the last digits of floating point.
+
+    Args:
+        max_batch_tokens: padded prompt tokens of one batch; one prompt may exceed it.
+        prefill_chunk: prompt tokens of one forward, so that a prompt of any length fits; `None` means all.
+        min_shared: tokens that prompts must begin with in common, and at least half of each, for their keys
+            and values to be computed once; 0 means never. Such prompts are answered one after the other.
+    """
+
+    max_batch_tokens: int = 16384
+    prefill_chunk: int | None = 4096
+    min_shared: int = 256
+
+    def __post_init__(self) -> None:
+        chunk = 1 if self.prefill_chunk is None else self.prefill_chunk
+        if self.max_batch_tokens < 1 or self.min_shared < 0 or chunk < 1:
+            raise ValueError(
+                "expected max_batch_tokens and prefill_chunk of at least 1 and min_shared of at least 0, got "
+                f"{self.max_batch_tokens}, {self.prefill_chunk} and {self.min_shared}; correct them"
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that are answered together.
+
+    Args:
+        numbers: of the prompts.
+        shared: tokens at the beginning that they all share and that are computed once; 0 for padded batches.
+    """
+
+    numbers: tuple[int, ...]
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """One batch for each process; the last round may have fewer.
+
+    Args:
+        batches: by process.
+        width: tokens of the longest prompt.
+    """
+
+    batches: tuple[Batch, ...]
+    width: int
+
+
+def limits(prompt: Prompt) -> Limits:
+    """When the prompt's answer ends."""
+    return Limits(prompt.max_new_tokens, prompt.stop_ids, prompt.min_new_tokens)
+
+
+def plan(prompts: Sequence[Prompt], batching: Batching, num_ranks: int, seed: int | None = None) -> list[Round]:
+    """Rounds, the longest prompts first, or in a random order.
+
+    All batches of a round have the same limits, so that processes with sharded weights stay in step.
+
+    Args:
+        prompts: what is asked.
+        batching: how.
+        num_ranks: processes that answer.
+        seed: of a random order, in which a run that is stopped leaves no kind of prompt out.
+    """
+    rounds = list[Round]()
+    numbers = sorted(range(len(prompts)), key=lambda number: repr(limits(prompts[number])))
+    for _, alike in groupby(numbers, key=lambda number: limits(prompts[number])):
+        batches = _batches(list(alike), prompts, batching)
+        for start in range(0, len(batches), num_ranks):
+            together = tuple(batches[start : start + num_ranks])
+            width = max(len(prompts[number].ids) for batch in together for number in batch.numbers)
+            rounds.append(Round(together, width))
+    if seed is not None:
+        random.Random(seed).shuffle(rounds)
+        return rounds
+    return sorted(rounds, key=lambda item: -item.width)
+
+
+def _batches(numbers: Sequence[int], prompts: Sequence[Prompt], batching: Batching) -> list[Batch]:
+    """The longest first."""
+    families = list(_families(numbers, prompts, batching.min_shared)) if batching.min_shared else []
+    taken = {number for family in families for number in family.numbers}
+    alone = sorted((n for n in numbers if n not in taken), key=lambda number: -len(prompts[number].ids))
+    batches = list[list[int]]()
+    for number in alone:  # neighbours in length share a batch, so that little is padding
+        if not batches or (len(batches[-1]) + 1) * len(prompts[batches[-1][0]].ids) > batching.max_batch_tokens:
+            batches.append([])
+        batches[-1].append(number)
+    made = [*families, *(Batch(tuple(batch)) for batch in batches)]
+    return sorted(made, key=lambda batch: -max(len(prompts[number].ids) for number in batch.numbers))
+
+
+def _families(numbers: Sequence[int], prompts: Sequence[Prompt], min_shared: int) -> Iterator[Batch]:
+    """Prompts with a long common beginning; they are neighbours when sorted."""
+    ordered = sorted(numbers, key=lambda number: prompts[number].ids)
+    family, shared = ordered[:1], 0
+    for number in ordered[1:]:
+        common = shared_length(prompts[family[0]].ids, prompts[number].ids)
+        kept = min(shared or common, common)
+        if kept >= max(min_shared, *(len(prompts[n].ids) / 2 for n in (*family, number))):
+            family, shared = [*family, number], kept
+            continue
+        if len(family) > 1:
+            yield Batch(tuple(family), shared)
+        family, shared = [number], 0
+    if len(family) > 1:
+        yield Batch(tuple(family), shared)
+
+
+def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Tokens that both begin with, short of the whole of either: each keeps one to continue from."""
+    size = min(len(first), len(second)) - 1
+    different = np.flatnonzero(np.asarray(first[:size]) != np.asarray(second[:size]))
+    return int(different[0]) if len(different) else size

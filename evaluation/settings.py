@@ -1,0 +1,69 @@
+"""What a run of a benchmark can be told, by the command line and by callbacks alike."""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from evaluation.batching import Batching
+from evaluation.benchmark import Benchmark
+from evaluation.room import default_max_length
+from lit_longpo.engine import base_model
+from lit_longpo.policy import PromptFormat
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Which examples are asked, how much of them, and for how long.
+
+    Args:
+        tasks: of the benchmark; `None` means all.
+        limit: examples of each task at most, a random subset; a larger limit adds to a smaller one.
+        seed: of the subset.
+        max_length: tokens that the middle of a longer prompt is cut to, before the chat template. `None`
+            means what the model's window leaves after the longest answer and the chat template, and at
+            most the window minus 500 (see `evaluation.room`).
+        max_minutes: stop after this time, between batches; each task gets the same share of what is left.
+        batching: which prompts share a forward.
+
+    Raises:
+        ValueError: a number below what makes sense.
+    """
+
+    tasks: list[str] | None = None
+    limit: int | None = None
+    seed: int = 0
+    max_length: int | None = None
+    max_minutes: float | None = None
+    batching: Batching = field(default_factory=Batching)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"expected a limit of at least 1 example, got {self.limit}; raise it or leave it out")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ValueError(f"expected max_minutes above 0, got {self.max_minutes}; raise it or leave it out")
+
+    def chosen(self, benchmark: Benchmark) -> tuple[str, ...]:
+        """The tasks to run, in the benchmark's order.
+
+        Raises:
+            ValueError: an unknown task.
+        """
+        unknown = [task for task in self.tasks or () if task not in benchmark.tasks]
+        if unknown:
+            raise ValueError(
+                f"expected tasks of {benchmark.name} that have data: {', '.join(benchmark.tasks)}; got "
+                f"{', '.join(unknown)}; correct `tasks`"
+            )
+        return tuple(task for task in benchmark.tasks if self.tasks is None or task in self.tasks)
+
+    def length(self, benchmark: Benchmark, model: nn.Module, prompt_format: PromptFormat) -> int:
+        """`max_length`, or what is left of the model's window."""
+        if self.max_length is not None:
+            return self.max_length
+        return default_max_length(benchmark, self.chosen(benchmark), prompt_format, window(model))
+
+
+def window(model: nn.Module) -> int | None:
+    """Positions that the model can read; `None` if its configuration does not say."""
+    size = getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return None if size is None else int(size)

@@ -1,0 +1,127 @@
+"""Left-padded rows for transformers' own `generate`, prefilled in chunks."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import Cache, GenerationConfig, PreTrainedModel
+
+from lit_longpo.engine.scoring import base_model
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When rows end.
+
+    Args:
+        max_new_tokens: tokens to generate at most.
+        stop_ids: each of them ends a row.
+        min_new_tokens: tokens before which none of them is generated.
+    """
+
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+    min_new_tokens: int = 0
+
+
+def continue_rows(
+    model: torch.nn.Module,
+    prompts: Sequence[Sequence[int]],
+    limits: Limits,
+    *,
+    prefill_chunk: int | None = None,
+    width: int | None = None,
+    cache: Cache | None = None,
+    lockstep: bool = False,
+    **options: Any,
+) -> list[list[int]]:
+    """Most likely continuations of a batch; call it inside `generation_mode`.
+
+    Logits exist for the last position only, and a prompt that several rows share (samples of one question,
+    told apart by their `logits_processor`) goes through the model once.
+
+    Args:
+        model: a causal language model, perhaps PEFT-wrapped.
+        prompts: token ids of each row.
+        limits: when rows end.
+        prefill_chunk: prompt tokens of one forward; `None` means all.
+        width: tokens to pad to; `None` means the longest prompt.
+        cache: keys and values of the tokens that a single prompt begins with; it stays as it is.
+        lockstep: go on until every process is done, for sharded weights. Prompts of all processes must then
+            be padded to one `width`.
+        **options: of `generate`, for example `logits_processor`.
+
+    Returns:
+        New ids of each row, stop ids and the padding after them included.
+    """
+    base = base_model(model)
+    ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
+    first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
+    if cache is not None:
+        options["past_key_values"] = copy.deepcopy(cache)
+    elif len(first) < len(prompts) and ids.shape[1] > 1 and not lockstep:
+        options["past_key_values"] = _shared_cache(base, ids, mask, [first[tuple(p)] for p in prompts], prefill_chunk)
+    out = _generate(base, ids, mask, limits, prefill_chunk, synced_gpus=lockstep, **options)
+    return cast(Tensor, out)[:, ids.shape[1] :].tolist()
+
+
+def _shared_cache(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, first: Sequence[int], prefill_chunk: int | None
+) -> Cache:
+    """Keys and values of all but the last column, computed once for rows whose `first` is the same row."""
+    different = sorted(set(first))
+    cache = _prefilled(model, ids[different, :-1], mask[different, :-1], prefill_chunk)
+    cache.batch_select_indices(torch.tensor([different.index(number) for number in first], device=ids.device))
+    return cache
+
+
+def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int | None = None) -> Cache:
+    """Keys and values of tokens that several prompts begin with; call it inside `generation_mode`.
+
+    Args:
+        model: a causal language model, perhaps PEFT-wrapped.
+        prefix: token ids.
+        prefill_chunk: tokens of one forward; `None` means all.
+    """
+    base = base_model(model)
+    return _prefilled(base, *padded_left([prefix], 0, None, base.device), prefill_chunk)
+
+
+def _prefilled(model: PreTrainedModel, ids: Tensor, mask: Tensor, prefill_chunk: int | None) -> Cache:
+    out = _generate(model, ids, mask, Limits(1, (0,)), prefill_chunk, return_dict_in_generate=True)
+    return cast(Cache, out.past_key_values)  # the one new token never went through the model
+
+
+def padded_left(
+    prompts: Sequence[Sequence[int]], pad: int, width: int | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask of a batch. Shapes: (num_prompts, width) each.
+
+    Args:
+        prompts: token ids of each row.
+        pad: what stands on the left of shorter ones.
+        width: tokens to pad to; `None` means the longest prompt.
+        device: where the tensors go.
+    """
+    width = width or max(map(len, prompts))
+    ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _generate(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, limits: Limits, prefill_chunk: int | None, **options: Any
+) -> Any:
+    config = GenerationConfig(
+        max_new_tokens=limits.max_new_tokens,
+        min_new_tokens=limits.min_new_tokens or None,
+        do_sample=False,
+        eos_token_id=list(limits.stop_ids),
+        pad_token_id=limits.stop_ids[0],
+        use_cache=True,
+        prefill_chunk_size=prefill_chunk,
+    )
+    return model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **options)  # type: ignore[operator]

@@ -1,0 +1,61 @@
+"""Rotary angles that depend on a sequence's length (dynamic NTK, longrope), each group with its own.
+
+transformers computes one set of frequencies for everything in a forward, from the largest position it
+has seen, and dynamic NTK remembers the longest one across forwards. In a packed row a short group would
+get the frequencies of the long group beside it (measured: 9e-2 relative error of a log-probability), and
+a reference scored in another order other ones than its policy. Here every group's angles come from its
+own longest sequence and from nothing that was computed before: what a padded batch of that group's rows
+gets from a model fresh from disk.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_longpo.batch import PackedBatch
+
+LENGTH_DEPENDENT = frozenset({"dynamic", "longrope"})
+
+
+def depends_on_length(rotary: nn.Module | None) -> bool:
+    """Whether a rotary embedding's frequencies change with the length of the sequence."""
+    kinds = getattr(rotary, "rope_type", ())
+    return bool(LENGTH_DEPENDENT & set(kinds.values() if isinstance(kinds, dict) else [kinds]))
+
+
+@contextmanager
+def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterator[None]:
+    """Inside the block, angles of a length-dependent kind follow each group's own length.
+
+    Args:
+        decoder: a transformers decoder, whose `rotary_emb` computes the angles of all its layers.
+        row: the row that is about to be computed.
+        span: those of its tokens that the decoder is given; a group may have others on other ranks.
+    """
+    rotary = getattr(decoder, "rotary_emb", None)
+    if rotary is None or not depends_on_length(rotary):
+        yield
+        return
+    decoder.rotary_emb = _AnglesByGroup(rotary, row, span)
+    try:
+        yield
+    finally:
+        decoder.rotary_emb = rotary
+
+
+class _AnglesByGroup(nn.Module):
+    """Cosines and sines of a span of a packed row, from whole groups."""
+
+    def __init__(self, rotary: nn.Module, row: PackedBatch, span: slice) -> None:
+        super().__init__()
+        self.kind, self.config, self.span = type(rotary), rotary.config, span
+        self.groups = row.position_ids.split(row.table.group_lengths, dim=1)
+
+    def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+        """Angles of the span's positions of shape (1, t); further arguments (a layer type) are handed on."""
+        parts = [self.kind(self.config).to(hidden.device)(hidden, group, *options) for group in self.groups]
+        cosines, sines = zip(*parts, strict=True)
+        return torch.cat(cosines, dim=1)[:, self.span], torch.cat(sines, dim=1)[:, self.span]

@@ -1,0 +1,78 @@
+"""A folder that a run fills line by line and that a killed run can go on with."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MANIFEST = "manifest.json"
+
+
+def lock(file: BinaryIO, folder: Path, kind: str) -> None:
+    """Keep other processes out while the file is open.
+
+    Args:
+        file: one of the folder's files.
+        folder: for the error.
+        kind: of the run, for example "build".
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows; there two runs in one folder are the user's care
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            f"expected no other {kind} in {folder}, found one that is running; wait for it or set another `output`"
+        ) from error
+
+
+def check_manifest(
+    folder: Path, manifest: Mapping[str, Any], kind: str, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Write down what the folder's lines depend on, or compare with what the first run wrote.
+
+    Args:
+        folder: of the run.
+        manifest: what is compared.
+        kind: of the run, for example "build".
+        notes: what is written with it and not compared.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    path = folder / MANIFEST
+    wanted = json.loads(json.dumps(dict(manifest), default=str))
+    if not path.exists():
+        draft = path.with_suffix(".partial")
+        draft.write_text(json.dumps({**wanted, **(notes or {})}, indent=2) + "\n")
+        draft.replace(path)
+        return
+    found = {name: value for name, value in json.loads(path.read_text()).items() if name not in (notes or {})}
+    changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if changed:
+        named = ", ".join(name for name in changed if name != "hash")
+        raise ValueError(
+            f"expected {folder} to hold a {kind} with these settings, got one with another {named} "
+            f"(see {path}); set another `output`, or delete the folder to start over"
+        )
+
+
+def complete_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Every line and where it starts; a last one without an end was being written at the kill, and is cut off.
+
+    Args:
+        file: opened for reading and writing.
+    """
+    file.seek(0)
+    start = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            file.truncate(start)
+            return
+        yield start, line
+        start += len(line)

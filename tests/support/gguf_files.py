@@ -1,0 +1,51 @@
+"""A tiny model as a gguf file, written with the `gguf` package."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+_SPECIAL, _NORMAL = 3, 1
+
+
+def write_gguf(model: PreTrainedModel, path: Path) -> None:
+    """Weights in fp32 and a byte-level BPE vocabulary of single characters.
+
+    Args:
+        model: of class Qwen2, whose projections gguf keeps in the order of transformers.
+        path: file to write.
+    """
+    import gguf
+
+    config = model.config
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    _add_tokenizer(writer, config.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        written = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        writer.add_tensor(written, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tokenizer(writer: Any, size: int) -> None:
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    letters = [*[chr(number) for number in range(33, 127)][: size - len(marks) - 1], "ab"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([*marks, *letters])
+    writer.add_token_types([_SPECIAL] * len(marks) + [_NORMAL] * len(letters))
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
