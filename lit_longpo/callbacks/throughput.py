@@ -21,7 +21,8 @@ _APART = {_EVALUATION, _REFERENCE_PASS, "set_up"}
 class ThroughputCallback(Callback):
     """Logs speed and memory under `perf/`, averaged over the optimizer steps since the last log.
 
-    - `perf/tokens_per_second`, over all ranks (rows that ranks share count once), and `perf/step_seconds`, per optimizer step, without evaluation;
+    - `perf/tokens_per_second`, over all ranks (rows that ranks share count once), and `perf/step_seconds`, per
+      optimizer step, without evaluation;
     - its parts, per optimizer step, over all micro-batches: `perf/data_seconds` (from the end of a batch to
       the start of the next: waiting for data, and saving checkpoints), `perf/forward_seconds`,
       `perf/backward_seconds`, `perf/optimizer_seconds` (clipping, update, schedule) and, with an online

@@ -1,9 +1,11 @@
 """The fast path: packed rows, prefix-shared attention, tiled log-probabilities."""
 
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register, set_backend
+from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation import Limits, continue_rows, prefill
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.scoring import base_model, generation_mode, score
+from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
 from lit_longpo.engine.support import check_model
 
 register()
@@ -13,11 +15,15 @@ __all__ = [
     "Limits",
     "UnsupportedModelError",
     "base_model",
+    "check_heads",
     "check_model",
     "continue_rows",
+    "feasible_degrees",
     "generation_mode",
     "pack",
     "prefill",
     "score",
+    "sequence_ranks",
     "set_backend",
+    "set_sequence_group",
 ]

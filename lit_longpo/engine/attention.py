@@ -3,9 +3,11 @@
 Registered with transformers under `PREFIX_SHARED`. That name has no mask function, so transformers
 builds no mask and does not guess boundaries from position ids: the segment table that travels as a
 keyword of `model.forward` is the only source of boundaries. Two backends read the same table: `sdpa.py`
-runs everywhere, `flash.py` on GPUs in half precision.
+runs everywhere, `flash.py` on GPUs in half precision. Where ranks share the row, each comes with its tokens
+and attends with its heads (`sequence_parallel.py`).
 
-Shape legend: H query heads, G key/value heads, D head size, T row, Q queries and K keys of a segment.
+Shape legend: H query heads, G key/value heads, D head size, T row (this rank's tokens, if ranks share it),
+Q queries and K keys of a segment.
 """
 
 import logging
@@ -21,6 +23,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.sdpa import sdpa_attention
+from lit_longpo.engine.sequence_parallel import sequence_ranks
 
 PREFIX_SHARED = "prefix_shared"
 Backend = Literal["auto", "sdpa", "flash"]
@@ -73,10 +76,13 @@ def prefix_shared_attention(
         UnsupportedModelError: the model asks for something a packed row cannot honour.
     """
     table = _checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
-    kernel = _varlen_kernel(query)
+    ranks, kernel = sequence_ranks(), _varlen_kernel(query)
+    query, key, value = (ranks.to_heads(tensor) for tensor in (query, key, value))
     if kernel is None:
-        return sdpa_attention(query, key, value, table, scaling, sliding_window), None
-    return flash_attention(query, key, value, table, scaling, sliding_window, kernel), None
+        output = sdpa_attention(query, key, value, table, scaling, sliding_window)
+    else:
+        output = flash_attention(query, key, value, table, scaling, sliding_window, kernel)
+    return ranks.to_tokens(output), None
 
 
 def set_backend(name: Backend) -> None:
@@ -150,8 +156,7 @@ def _checked_table(
     for name, meaning in _UNSUPPORTED.items():
         if kwargs.get(name) is not None:
             raise UnsupportedModelError(f"{layer} uses {meaning} (`{name}`), which our backends lack")
-    if query.shape[0] != 1 or query.shape[2] != table.num_tokens:
-        raise UnsupportedModelError(
-            f"{layer}: expected one row of {table.num_tokens} tokens, got shape {tuple(query.shape)}"
-        )
+    num_tokens = table.num_tokens // sequence_ranks().size
+    if query.shape[0] != 1 or query.shape[2] != num_tokens:
+        raise UnsupportedModelError(f"{layer}: expected one row of {num_tokens} tokens, got shape {tuple(query.shape)}")
     return table

@@ -8,14 +8,14 @@ own longest sequence and from nothing that was computed before: what a padded ba
 gets from a model fresh from disk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_longpo.batch import SegmentTable
+from lit_longpo.batch import PackedBatch
 
 LENGTH_DEPENDENT = frozenset({"dynamic", "longrope"})
 
@@ -27,18 +27,19 @@ def depends_on_length(rotary: nn.Module | None) -> bool:
 
 
 @contextmanager
-def angles_by_group(decoder: nn.Module, table: SegmentTable) -> Iterator[None]:
+def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterator[None]:
     """Inside the block, angles of a length-dependent kind follow each group's own length.
 
     Args:
         decoder: a transformers decoder, whose `rotary_emb` computes the angles of all its layers.
-        table: of the row that is about to be computed.
+        row: the row that is about to be computed.
+        span: those of its tokens that the decoder is given; a group may have others on other ranks.
     """
     rotary = getattr(decoder, "rotary_emb", None)
     if rotary is None or not depends_on_length(rotary):
         yield
         return
-    decoder.rotary_emb = _AnglesByGroup(rotary, table.group_lengths)
+    decoder.rotary_emb = _AnglesByGroup(rotary, row, span)
     try:
         yield
     finally:
@@ -46,17 +47,15 @@ def angles_by_group(decoder: nn.Module, table: SegmentTable) -> Iterator[None]:
 
 
 class _AnglesByGroup(nn.Module):
-    """Cosines and sines of a packed row, group by group."""
+    """Cosines and sines of a span of a packed row, from whole groups."""
 
-    def __init__(self, rotary: nn.Module, lengths: Sequence[int]) -> None:
+    def __init__(self, rotary: nn.Module, row: PackedBatch, span: slice) -> None:
         super().__init__()
-        self.kind, self.config, self.lengths = type(rotary), rotary.config, list(lengths)
+        self.kind, self.config, self.span = type(rotary), rotary.config, span
+        self.groups = row.position_ids.split(row.table.group_lengths, dim=1)
 
     def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-        """Angles of positions of shape (1, T); further arguments (a layer type) are handed on."""
-        parts = [
-            self.kind(self.config).to(hidden.device)(hidden, positions, *options)
-            for positions in position_ids.split(self.lengths, dim=1)
-        ]
+        """Angles of the span's positions of shape (1, t); further arguments (a layer type) are handed on."""
+        parts = [self.kind(self.config).to(hidden.device)(hidden, group, *options) for group in self.groups]
         cosines, sines = zip(*parts, strict=True)
-        return torch.cat(cosines, dim=1), torch.cat(sines, dim=1)
+        return torch.cat(cosines, dim=1)[:, self.span], torch.cat(sines, dim=1)[:, self.span]

@@ -13,6 +13,7 @@ from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, or
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
+from lit_longpo.engine.sequence_parallel import sequence_ranks
 
 
 def score(model: nn.Module, batch: PackedBatch) -> Scores:
@@ -43,21 +44,22 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
             f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
             f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
         )
-    decoder = base.get_decoder()
-    with angles_by_group(decoder, batch.table):
+    ranks, decoder = sequence_ranks(), base.get_decoder()
+    part = ranks.split(batch)
+    with angles_by_group(decoder, part.row, part.span):
         hidden = decoder(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
+            input_ids=part.row.input_ids[:, part.span],
+            position_ids=part.row.position_ids[:, part.span],
             attention_mask=None,
             use_cache=False,
-            segment_table=batch.table,
+            segment_table=part.row.table,
         ).last_hidden_state
     log_probs: Tensor = tiled_head(base)(
-        hidden[0].index_select(0, batch.score_index),
-        batch.score_targets,
+        hidden[0].index_select(0, part.score_index),
+        part.score_targets,
         logit_transform(base.config.get_text_config()),
     )
-    return log_probs
+    return ranks.join(part, log_probs)
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:

@@ -19,7 +19,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import gather_random_states, restore_random_state, run_record
-from lit_longpo.engine import check_model, score, set_backend
+from lit_longpo.engine import check_model, score, sequence_ranks, set_backend
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
@@ -173,7 +173,8 @@ class PreferenceModule(LightningModule, ABC):
         """This rank's share of the mean over the examples of all ranks, which is the mean over the shares.
 
         Rows of different ranks may hold different numbers of examples; every example counts the same. Rows
-        that follow each other under `accumulate_grad_batches` are averaged as rows.
+        that follow each other under `accumulate_grad_batches` are averaged as rows. Ranks that share a row all
+        hold its examples, in the sum as in the count, so nothing counts twice.
         """
         if self.trainer.world_size == 1:
             return values.mean()
@@ -206,7 +207,8 @@ class PreferenceModule(LightningModule, ABC):
         root = self.reference.cache_dir or Path(self.trainer.default_root_dir) / "reference_cache"
         cache = ReferenceCache(Path(root) / str(fingerprint))
         cache.load()
-        needed = partial(any_rank, device=self.device) if is_sharded(self.model) else bool
+        together = is_sharded(self.model) or sequence_ranks().size > 1  # a forward is a collective call
+        needed = partial(any_rank, device=self.device) if together else bool
         scored = fill(cache, self._load_reference, self._reference_rows(), self.device, self._rope, needed)
         self.trainer.strategy.barrier("reference")
         cache.load()

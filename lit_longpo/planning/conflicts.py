@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from transformers import PretrainedConfig
 
+from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.support import refusal
-from lit_longpo.planning.degrees import feasible_degrees
 from lit_longpo.planning.setting import Setting
 
 Rule = Callable[[Setting], str | None]

@@ -5,11 +5,11 @@ from functools import partial
 
 from transformers import PretrainedConfig
 
+from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.log_probs import TILE_BYTES
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.conflicts import conflicts
-from lit_longpo.planning.degrees import feasible_degrees
 from lit_longpo.planning.flops import Flops, row_flops
 from lit_longpo.planning.memory import Memory, Mode, ReferenceBytes, longest, memory
 from lit_longpo.planning.rows import RowPlan

@@ -185,7 +185,7 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
     name = strategy if isinstance(strategy, str) else str(strategy["class_path"]).rpartition(".")[2]
     options = {} if isinstance(strategy, str) else _init_args(strategy)
     world = devices * int(trainer.get("num_nodes") or 1)
-    degree = sequence_parallel or int(options.get("sequence_parallel_size") or 1)
+    degree = sequence_parallel or int(options.get("sequence_parallel") or 1)
     if world % degree:
         raise ValueError(f"expected a sequence-parallel degree that divides {world} devices, got {degree}")
     if "deepspeed" in name.lower():
@@ -200,7 +200,7 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
         )
     if name == "ModelParallelStrategy":
         return Sharding("fsdp2", world, sequence_parallel=degree)
-    if name != "auto" and not name.lower().startswith("ddp") and not name.startswith("SingleDevice"):
+    if name != "auto" and "ddp" not in name.lower() and not name.startswith("SingleDevice"):
         raise ValueError(
             f"expected one of our strategies (single device, DDP, FSDP2, DeepSpeed), got {name!r}; plan with "
             "--trainer.strategy and one of configs/overlays"

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.engine import PREFIX_SHARED, base_model, check_heads
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 
@@ -94,7 +94,9 @@ class PolicyConfig:
         Raises:
             FileNotFoundError: `source` names a folder or package that is not there.
             ImportError: gguf weights without the `gguf` extra.
+            ValueError: its heads cannot be dealt to the ranks that share a row.
         """
+        check_heads(self.original_config)
         _warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         if self.weights == "random":

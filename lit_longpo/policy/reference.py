@@ -145,8 +145,8 @@ def fill(
         batches: every row that training and validation will ask for.
         device: where the model runs.
         config: see `reference_mode`.
-        needed: whether a row is scored, given whether this rank lacks it. With a sharded model every forward
-            is a collective call, so a row that one rank lacks is scored by all.
+        needed: whether a row is scored, given whether this rank lacks it. With a sharded model or a shared row
+            every forward is a collective call, so a row that one rank lacks is scored by all.
 
     Returns:
         Number of rows that were scored.

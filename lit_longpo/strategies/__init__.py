@@ -1,13 +1,17 @@
 """What YAML alone cannot express about several processes."""
 
+from lit_longpo.engine import feasible_degrees
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 from lit_longpo.strategies.launching import check_launch, launch_problem
+from lit_longpo.strategies.sequence_parallel import SequenceParallelDDPStrategy
 from lit_longpo.strategies.sharding import any_rank, full_value, gathered_state_dict, is_sharded, shard
 
 __all__ = [
     "AnyDeviceDeepSpeedStrategy",
+    "SequenceParallelDDPStrategy",
     "any_rank",
     "check_launch",
+    "feasible_degrees",
     "full_value",
     "gathered_state_dict",
     "is_sharded",

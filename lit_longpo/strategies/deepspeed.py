@@ -3,7 +3,8 @@
 Lightning's own strategy runs on CUDA only, reads the training loader to guess a batch size that means
 nothing for packed rows, and leaves gradient clipping to the configuration without a word. This one runs
 on CPUs with gloo too (no operator is built, so no compiler and no stale build lock), takes one row as
-the micro-batch, and checks that clipping reached DeepSpeed.
+the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share rows (`sequence_parallel.py`);
+DeepSpeed itself need not know.
 """
 
 from typing import Any
@@ -14,6 +15,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
 
+from lit_longpo.engine import set_sequence_group
+from lit_longpo.strategies.sequence_parallel import form_groups, row_ranks
+
 
 class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
     """ZeRO stage 1, 2 or 3 with Lightning, on GPUs or CPUs.
@@ -23,6 +27,7 @@ class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
         offload_optimizer: keep optimizer states in host memory; torch's AdamW updates them there.
         offload_parameters: keep parameters in host memory (stage 3).
         exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA.
+        sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
         **options: see Lightning's `DeepSpeedStrategy`.
     """
 
@@ -32,6 +37,7 @@ class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
         offload_optimizer: bool = False,
         offload_parameters: bool = False,
         exclude_frozen_parameters: bool = True,
+        sequence_parallel: int = 1,
         **options: Any,
     ) -> None:
         if stage not in (1, 2, 3):
@@ -44,6 +50,7 @@ class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
             logging_batch_size_per_gpu=1,
             **options,
         )
+        self.sequence_parallel = sequence_parallel
         assert isinstance(self.config, dict)
         # The optimizer is ours (torch's), also when its states lie in host memory.
         self.config["zero_force_ds_cpu_optimizer"] = False
@@ -56,12 +63,23 @@ class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
         return torch.device("cpu", 0) if device.type == "cpu" else device
 
     def setup_environment(self) -> None:
-        """Accept CPUs, and start the processes' communication."""
-        if not isinstance(self.accelerator, CPUAccelerator):
+        """Accept CPUs, and start the processes' communication, then that of groups which share rows."""
+        if isinstance(self.accelerator, CPUAccelerator):
+            self._process_group_backend = self._process_group_backend or "gloo"
+            super(DeepSpeedStrategy, self).setup_environment()
+        else:
             super().setup_environment()
-            return
-        self._process_group_backend = self._process_group_backend or "gloo"
-        super(DeepSpeedStrategy, self).setup_environment()
+        form_groups(self.sequence_parallel, self.world_size, self.root_device)
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """The same rows for every rank of a group."""
+        return row_ranks(self.sequence_parallel, self.world_size, self.global_rank)
+
+    def teardown(self) -> None:
+        """Stop sharing rows."""
+        super().teardown()
+        set_sequence_group(None)
 
     def setup_distributed(self) -> None:
         """On a CPU without DeepSpeed's compiled communication: plain gloo needs no compiler."""

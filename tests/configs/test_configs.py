@@ -60,7 +60,7 @@ def test_every_recipe_runs_two_steps(recipe, tmp_path):
 
 def instantiated(name, *arguments):
     """Build what this machine can build; the real models of `model/` are built with twins in test_models.py."""
-    if name.startswith("deepspeed"):
+    if name.startswith("deepspeed") or name == "ulysses":
         pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
     if name == "smollm2_musique":
         arguments += ("--policy", CONFIGS / "model" / "tiny.yaml")
@@ -74,6 +74,13 @@ def test_every_overlay_goes_on_top_of_a_recipe(overlay):
     arguments = ("--config", CONFIGS / "solopo.yaml", "--config", overlay)
     assert parse(*arguments)
     assert instantiated(overlay.stem, *arguments).trainer.max_epochs in (1, None, -1)
+
+
+def test_ulysses_keeps_the_stage_of_the_overlay_before():
+    overlays = ["deepspeed_zero3_offload", "ulysses"]
+    files = [argument for name in overlays for argument in ("--config", CONFIGS / "overlays" / f"{name}.yaml")]
+    strategy = parse("--config", CONFIGS / "solopo.yaml", *files).trainer.strategy
+    assert {"stage": 3, "offload_optimizer": True, "sequence_parallel": 2}.items() <= vars(strategy.init_args).items()
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=names)

@@ -1,9 +1,10 @@
-"""Trains on one process or two and writes losses and final weights; started by tests as a program.
+"""Trains on one process or several; writes losses, first gradients, final weights and answers; a program for tests.
 
     python tests/support/parallel_worker.py STRATEGY MODEL_FOLDER OUT_FILE
 
 The global batch of a step is four examples: one on the first rank, three on the second, of different
-lengths; a single process packs all four into one row. SGD, because AdamW would hide a wrong scale.
+lengths; a single process packs all four into one row, and so do processes that share rows. LOGO's positions
+leap. SGD, because AdamW would hide a wrong scale.
 """
 
 import os
@@ -18,16 +19,25 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from support.preference_data import groups_for
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from evaluation.generation import greedy
 from lit_longpo.batch import PackedBatch, PreferenceBatch, View, Views
+from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack
 from lit_longpo.objectives import LOGO, LongPO, PreferenceModule, SoLoPO
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, gathered_state_dict
+from lit_longpo.strategies import (
+    AnyDeviceDeepSpeedStrategy,
+    SequenceParallelDDPStrategy,
+    full_value,
+    gathered_state_dict,
+)
 
 torch.set_num_threads(1)
 STEPS = 3
 SHARES = ((0,), (1, 2, 3))
+RESULTS = ("losses", "gradients", "weights", "answers", "step_tokens", "partitioned")
+PROMPTS = ((5, 7, 9, 11, 13), (40, 41, 42))
 
 STRATEGIES = {
     "single": lambda: "auto",
@@ -37,7 +47,12 @@ STRATEGIES = {
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
     "zero3": partial(AnyDeviceDeepSpeedStrategy, stage=3),
     "zero3_offload": partial(AnyDeviceDeepSpeedStrategy, stage=3, offload_optimizer=True),
+    "ulysses": SequenceParallelDDPStrategy,
+    "ulysses_twice": SequenceParallelDDPStrategy,
+    "ulysses_zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2, sequence_parallel=2),
+    "ulysses_zero3": partial(AnyDeviceDeepSpeedStrategy, stage=3, sequence_parallel=2),
 }
+DEVICES = {"single": 1, "ulysses_twice": 4}
 OBJECTIVES = {
     "solopo": partial(SoLoPO, base="dpo", beta=0.5),
     "longpo": partial(LongPO, pref_weight=1.0),
@@ -48,15 +63,16 @@ OBJECTIVES = {
 class Uneven(LightningDataModule):
     """Four examples a step; each rank gets its share."""
 
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Views, *, jump: bool) -> None:
         super().__init__()
-        self.views = views
+        self.views, self.jump = views, jump
 
     def _row(self, step: int, views: tuple[View, ...], *, sequence: bool) -> PackedBatch:
         assert self.trainer is not None
-        ranks = range(2) if self.trainer.world_size == 1 else [self.trainer.global_rank]
-        numbers = [4 * step + n for rank in ranks for n in SHARES[rank]]
-        return pack([group for n in numbers for group in groups_for(n, views, sequence=sequence)])
+        ranks = self.trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        shares = SHARES if ranks["num_replicas"] == 1 else [SHARES[ranks["rank"]]]
+        numbers = [4 * step + n for share in shares for n in share]
+        return pack([g for n in numbers for g in groups_for(n, views, sequence=sequence, jump=self.jump)])
 
     def _rows(self) -> list[PreferenceBatch]:
         made = []
@@ -74,12 +90,19 @@ class Uneven(LightningDataModule):
 
 
 class Record(Callback):
-    """Global losses of every step, and the final weights."""
+    """Global losses of every step, gradients of the first, final weights, and what the final policy generates."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.gradients: dict[str, torch.Tensor] = {}
         self.weights: dict[str, torch.Tensor] = {}
+        self.answers: list[list[int]] = []
+        self.step_tokens = 0.0
         self.partitioned = True
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
+        if not self.gradients:
+            self.gradients = {name: gradient(parameter) for name, parameter in module.model.named_parameters()}
 
     def on_train_batch_end(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
@@ -89,6 +112,18 @@ class Record(Callback):
             sizes = [(p.ds_tensor.numel(), p.ds_numel) for p in module.model.parameters()]
             self.partitioned = all(part < whole for part, whole in sizes)
         self.weights = gathered_state_dict(module.model, keep=True)
+        seen = trainer.callback_metrics
+        self.step_tokens = float(seen["perf/tokens_per_second"] * seen["perf/step_seconds"])
+        self.answers = greedy(module.model, PROMPTS, max_new_tokens=6, eos_token_id=2)
+
+
+def gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """The whole gradient, before clipping."""
+    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+        from deepspeed.utils import safe_get_full_grad
+
+        return safe_get_full_grad(parameter).clone()
+    return full_value(parameter.grad).clone()
 
 
 def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
@@ -99,7 +134,7 @@ def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
-        devices=1 if strategy == "single" else 2,
+        devices=DEVICES.get(strategy, 2),
         strategy=STRATEGIES[strategy](),
         gradient_clip_val=0.5,
         logger=False,
@@ -109,13 +144,12 @@ def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=out.parent / strategy / objective,
-        callbacks=[record],
+        callbacks=[record, ThroughputCallback(every_n_steps=STEPS)],
     )
-    trainer.fit(module, datamodule=Uneven(module.views))
+    trainer.fit(module, datamodule=Uneven(module.views, jump=objective == "logo"))
     trainer.strategy.barrier()
     if trainer.is_global_zero:
-        result = {"losses": record.losses, "weights": record.weights, "partitioned": record.partitioned}
-        torch.save(result, f"{out}.{objective}")
+        torch.save({name: getattr(record, name) for name in RESULTS}, f"{out}.{objective}")
     trainer.strategy.barrier()
     return record
 

@@ -14,8 +14,11 @@ def _tokens(draw: random.Random, count: int) -> tuple[int, ...]:
     return tuple(draw.randrange(4, 80) for _ in range(count))
 
 
-def groups_for(example: int, views: tuple[View, ...], *, sequence: bool = False) -> list[Group]:
-    """The same example gives the same tokens whatever the views; lengths differ from one to the next."""
+def groups_for(example: int, views: tuple[View, ...], *, sequence: bool = False, jump: bool = False) -> list[Group]:
+    """The same example gives the same tokens whatever the views; lengths differ from one to the next.
+
+    With `jump` the positions of every second token of a prompt leap.
+    """
     draw = random.Random(example)
     prompts = {"short": _tokens(draw, 6), "long": _tokens(draw, 20 + 3 * (example % 4))}
     answers = {"chosen": _tokens(draw, 3 + example % 3), "rejected": _tokens(draw, 2 + example % 2)}
@@ -23,8 +26,9 @@ def groups_for(example: int, views: tuple[View, ...], *, sequence: bool = False)
     for context, prompt in prompts.items():
         roles = [view.role for view in views if view.context == context]
         made = tuple(Response(role, answers[role], (True,) * len(answers[role])) for role in roles)
+        positions = tuple(number + 9 * ((number + 1) // 2) for number in range(len(prompt))) if jump else None
         if made:
-            groups.append(Group(f"record-{example}", context, prompt, made, score_sequence=sequence))
+            groups.append(Group(f"record-{example}", context, prompt, made, positions, score_sequence=sequence))
     return groups
 
 

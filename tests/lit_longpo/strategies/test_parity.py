@@ -1,4 +1,4 @@
-"""Two real processes train like one: same global batch, uneven shares, clipping on."""
+"""Two and four real processes train like one: same global batch, uneven shares, clipping on."""
 
 import importlib.util
 import os
@@ -33,16 +33,38 @@ def single(policy_folder, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "strategy",
-    ["ddp", "fsdp2", *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3", "3_offload")]],
+    [
+        "ddp",
+        "fsdp2",
+        *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3", "3_offload")],
+        "ulysses",
+        "ulysses_twice",
+        pytest.param("ulysses_zero2", marks=[deepspeed, pytest.mark.slow]),
+        pytest.param("ulysses_zero3", marks=deepspeed),
+    ],
 )
-def test_losses_and_weights_equal_one_process(strategy, single, policy_folder, tmp_path):
+def test_losses_gradients_weights_and_answers_equal_one_process(strategy, single, policy_folder, tmp_path):
     results = run(strategy, policy_folder, tmp_path)
     for name in OBJECTIVES:
         expected, actual = single[name], results[name]
         assert len(expected["losses"]) == 3
         assert expected["losses"][0] != pytest.approx(expected["losses"][-1], rel=1e-3)
         assert actual["losses"] == pytest.approx(expected["losses"], rel=1e-4)
+        assert actual["losses"][0] == pytest.approx(expected["losses"][0], rel=1e-5)
         assert actual["partitioned"]
+        assert actual["answers"] == expected["answers"]
+        if strategy.startswith("ulysses") and strategy != "ulysses_twice":  # all ranks share all rows
+            assert actual["step_tokens"] == pytest.approx(expected["step_tokens"], rel=1e-3)
+        assert_gradients_equal(actual["gradients"], expected["gradients"])
         assert actual["weights"].keys() == expected["weights"].keys()
         for key, weight in expected["weights"].items():
             torch.testing.assert_close(actual["weights"][key], weight, rtol=1e-4, atol=1e-5)
+
+
+def assert_gradients_equal(actual, expected):
+    """To 1e-5 of the largest one."""
+    largest = max(float(value.abs().max()) for value in expected.values())
+    assert largest > 1e-3
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        assert float((actual[key] - value).abs().max()) < 1e-5 * largest, key

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lit_longpo.planning import feasible_degrees
+from lit_longpo.engine import feasible_degrees
 
 
 @pytest.mark.parametrize(

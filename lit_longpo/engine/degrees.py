@@ -1,0 +1,50 @@
+"""Which degrees of sequence parallelism a model's heads allow; known before any weight is read."""
+
+from collections.abc import Callable
+
+from transformers import PretrainedConfig
+
+from lit_longpo.engine.sequence_parallel import sequence_ranks
+
+
+def feasible_degrees(num_heads: int, num_kv_heads: int, world_size: int | None = None) -> list[int]:
+    """Numbers of ranks that can share the rows of a model, in rising order; 1, which shares nothing, is the first.
+
+    Each rank takes equally many query heads, and either equally many key/value heads or a copy of one.
+
+    Args:
+        num_heads: query heads.
+        num_kv_heads: key/value heads.
+        world_size: processes, which the degree must divide; `None` means any number.
+    """
+    return [
+        degree
+        for degree in range(1, num_heads + 1)
+        if num_heads % degree == 0
+        and (num_kv_heads % degree == 0 or degree % num_kv_heads == 0)
+        and (world_size is None or world_size % degree == 0)
+    ]
+
+
+def check_heads(config: Callable[[], PretrainedConfig]) -> None:
+    """Refuse a model whose heads cannot be dealt to the ranks that share a row; needs no weights.
+
+    Args:
+        config: gives the model's configuration; only called if rows are shared.
+
+    Raises:
+        ValueError: naming the feasible degrees.
+    """
+    degree = sequence_ranks().size
+    if degree == 1:
+        return
+    text = config().get_text_config()
+    heads = text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    feasible = feasible_degrees(heads, kv_heads)
+    if degree not in feasible:
+        raise ValueError(
+            f"expected `trainer.strategy.init_args.sequence_parallel` to be one of {feasible}, got {degree}: "
+            f"{type(text).__name__} has {heads} attention heads and {kv_heads} key/value heads, which {degree} ranks "
+            "cannot share evenly"
+        )

@@ -1,0 +1,71 @@
+"""Ranks that share rows (Ulysses): who is together with whom, and which rows they get.
+
+Neighbouring ranks form a group, so that the all-to-alls stay inside one machine. All ranks, whichever
+group they are in, average their gradients, and ZeRO splits over all of them; `engine/sequence_parallel.py`
+says why that is right.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch.distributed.device_mesh import init_device_mesh
+
+from lit_longpo.engine import set_sequence_group
+
+
+class SequenceParallelDDPStrategy(DDPStrategy):
+    """A whole model on every rank; each row is shared by `sequence_parallel` of them.
+
+    Args:
+        sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
+        **options: see Lightning's `DDPStrategy`.
+    """
+
+    def __init__(self, sequence_parallel: int = 2, **options: Any) -> None:
+        super().__init__(**options)
+        self.sequence_parallel = sequence_parallel
+
+    def setup_environment(self) -> None:
+        """Start the processes' communication, then the groups'."""
+        super().setup_environment()
+        form_groups(self.sequence_parallel, self.world_size, self.root_device)
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """The same rows for every rank of a group."""
+        return row_ranks(self.sequence_parallel, self.world_size, self.global_rank)
+
+    def teardown(self) -> None:
+        """Stop sharing rows."""
+        super().teardown()
+        set_sequence_group(None)
+
+
+def form_groups(degree: int, world_size: int, device: torch.device) -> None:
+    """Make this rank share rows with its group; a collective call.
+
+    Args:
+        degree: ranks of a group; 1 shares nothing.
+        world_size: all ranks.
+        device: this rank's.
+
+    Raises:
+        ValueError: the ranks do not form whole groups.
+    """
+    if degree < 1 or world_size % degree:
+        raise ValueError(
+            f"expected `trainer.strategy.init_args.sequence_parallel` to divide the {world_size} processes "
+            f"(`trainer.devices` x `trainer.num_nodes`), got {degree}; set `trainer.devices` to a multiple of it"
+        )
+    if degree == 1:
+        set_sequence_group(None)
+        return
+    names = ("data_parallel", "sequence_parallel")
+    mesh = init_device_mesh(device.type, (world_size // degree, degree), mesh_dim_names=names)
+    set_sequence_group(mesh["sequence_parallel"].get_group())
+
+
+def row_ranks(degree: int, world_size: int, rank: int) -> dict[str, int]:
+    """What a sampler needs to know: how many ranks get rows of their own, and which of them this one is."""
+    return {"num_replicas": world_size // degree, "rank": rank // degree}

@@ -1,0 +1,44 @@
+"""Which ranks share rows; `test_parity.py` trains with them."""
+
+import pytest
+import torch
+
+from data_modules.sampling import TokenBudgetBatchSampler
+from lit_longpo import strategies
+from lit_longpo.engine import sequence_parallel, sequence_ranks
+from lit_longpo.engine.sequence_parallel import SequenceRanks
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy
+from lit_longpo.strategies.sequence_parallel import form_groups, row_ranks
+
+
+def test_ranks_of_a_group_get_the_same_rows_and_groups_different_ones():
+    rows = [TokenBudgetBatchSampler([4] * 7, 8, **row_ranks(2, 6, rank)).batches(0) for rank in range(6)]
+    assert rows[0::2] == rows[1::2]
+    assert len({str(part) for part in rows}) == 3
+    assert {index for part in rows for row in part for index in row} == set(range(7))
+
+
+@pytest.mark.parametrize("strategy", [AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy])
+def test_strategies_tell_samplers(strategy, monkeypatch):
+    if strategy is AnyDeviceDeepSpeedStrategy:
+        pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
+    made = strategy(sequence_parallel=4)
+    monkeypatch.setattr(strategy, "world_size", 8)
+    monkeypatch.setattr(strategy, "global_rank", 5)
+    assert made.distributed_sampler_kwargs == {"num_replicas": 2, "rank": 1}
+
+
+@pytest.mark.parametrize(("degree", "world_size"), [(2, 1), (2, 3), (3, 4), (0, 4), (-2, 4)])
+def test_ranks_that_form_no_whole_groups_are_refused(degree, world_size):
+    with pytest.raises(ValueError, match=rf"divide the {world_size} processes .* got {degree}; set `trainer.devices`"):
+        form_groups(degree, world_size, torch.device("cpu"))
+
+
+def test_a_degree_of_one_shares_nothing(monkeypatch):
+    monkeypatch.setattr(sequence_parallel, "_ranks", SequenceRanks(size=2))
+    form_groups(1, 4, torch.device("cpu"))
+    assert sequence_ranks() == SequenceRanks()
+
+
+def test_feasible_degrees_are_offered_to_planners():
+    assert strategies.feasible_degrees(32, 8, 16) == [1, 2, 4, 8, 16]

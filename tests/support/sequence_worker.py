@@ -1,0 +1,80 @@
+"""Scores rows alone and shared by two ranks, and writes how much that differs; started by a test as a program.
+
+    python tests/support/sequence_worker.py OUT_FILE
+
+One process imports everything and forks into the two ranks.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from support.groups import random_groups
+from support.tiny_models import ARCHITECTURES, tiny_model
+from torch import Tensor, distributed, nn
+
+from lit_longpo.batch import PackedBatch
+from lit_longpo.engine import check_model, pack, score, sequence_ranks, set_sequence_group
+from lit_longpo.policy.loading import enable_checkpointing
+
+# Prompts longer than the windows of the sliding models, positions that leap, an odd number of tokens.
+GROUPS = random_groups([(13, [3, 2, 4]), (20, [1, 5])], jump=True)
+GROUPS[0] = replace(GROUPS[0], score_sequence=True)
+ROW = pack(GROUPS)
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 160}
+CASES = {
+    **{name: ({}, ROW) for name in ARCHITECTURES},
+    "angles by length": (
+        {"rope_parameters": DYNAMIC, "max_position_embeddings": 160},
+        pack(random_groups([(170, [3, 2]), (9, [4])])),
+    ),
+    "one key/value head": ({"num_key_value_heads": 1}, ROW),
+    "a rank that scores nothing": ({}, pack(random_groups([(40, [2])]))),
+    "a row of one prompt token": ({}, pack(random_groups([(1, [1])]))),
+}
+
+
+def loss_and_gradients(model: nn.Module, row: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of unequal weights, and gradients as a strategy makes them: averaged over all ranks."""
+    model.zero_grad()
+    sums = score(model, row).sums
+    loss = (sums * torch.linspace(-1.0, 2.0, len(sums))).sum()
+    loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    for gradient in gradients.values():
+        distributed.all_reduce(gradient)
+        gradient /= distributed.get_world_size()
+    return loss.detach(), gradients
+
+
+def difference(options: dict[str, object], name: str, row: PackedBatch) -> dict[str, float]:
+    model = tiny_model(name if name in ARCHITECTURES else "Llama", **options)
+    enable_checkpointing(model)
+    set_sequence_group(None)
+    loss, alone = loss_and_gradients(model, row)
+    set_sequence_group(distributed.group.WORLD)
+    assert sequence_ranks().size == 2
+    shared_loss, shared = loss_and_gradients(model, row)
+    largest = max(gradient.abs().max() for gradient in alone.values())
+    worst = max((shared[key] - gradient).abs().max() for key, gradient in alone.items())
+    return {
+        "loss": float((shared_loss - loss).abs() / loss.abs()),
+        "gradient": float(worst / largest),
+        "largest": float(largest),
+        "probe": check_model(model),
+    }
+
+
+def run(rank: int, out: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{out}.store", rank=rank, world_size=2)
+    results = {name: difference(options, name, row) for name, (options, row) in CASES.items()}
+    Path(f"{out}.{rank}").write_text(json.dumps(results))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.start_processes(run, (sys.argv[1],), nprocs=2, start_method="fork")
