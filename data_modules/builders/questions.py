@@ -73,6 +73,9 @@ class SelfInstruct(QuestionMaker):
         fields = {"context": chunk, "count": str(self.count)}
         (reply,) = yield [bench.request(f"{name}/question", self.prompt, self.decoding, fields, stand_in=stand_in)]
         found = parse_questions(reply.text)
+        if found and not reply.finished:
+            bench.counts["questions cut off at max_new_tokens"] += 1
+            found.pop()
         if not found:
             raise DroppedError("no question could be read in the model's list")
         return Asked(bench.rng(name).choice(found))
@@ -114,10 +117,19 @@ class Cloze(QuestionMaker):
 def parse_questions(text: str) -> list[str]:
     """The items of a numbered or bulleted list; without one, the lines that end in a question mark.
 
-    Each once, in order, surrounding quotation and emphasis marks removed.
+    Each once, in order, surrounding quotation and emphasis marks and repeated numbers removed. Lines that end in a
+    colon are headings.
     """
     lines = [line.strip() for line in text.splitlines()]
-    items = [match.group(1) for line in lines if (match := _ITEM.match(line))]
+    items = [_item(line) for line in lines if _ITEM.match(line)]
     items = items or [line for line in lines if line.endswith(("?", "\uff1f"))]
     cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)
-    return list(dict.fromkeys(item for item in cleaned if any(mark.isalpha() for mark in item)))
+    questions = (item for item in cleaned if not item.endswith((":", "\uff1a")))
+    return list(dict.fromkeys(item for item in questions if any(mark.isalpha() for mark in item)))
+
+
+def _item(line: str) -> str:
+    """The text of a list's item; some models number twice."""
+    while match := _ITEM.match(line):
+        line = match.group(1)
+    return line

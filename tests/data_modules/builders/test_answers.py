@@ -85,6 +85,11 @@ def test_lists_of_questions_are_read_whatever_their_marks(text, questions):
     assert parse_questions(text) == questions
 
 
+def test_headings_are_no_questions_and_repeated_numbers_go():
+    reply = "Questions about the text:\n1. 2. Who sings?\n2. Questions to answer:\n3. Who dances?"
+    assert parse_questions(reply) == ["Who sings?", "Who dances?"]
+
+
 @given(st.text())
 def test_any_reply_can_be_read(text):
     assert all(question.strip() for question in parse_questions(text))
