@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -116,10 +117,15 @@ def ratios(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> dict[st
     """Per number: ratio of the medians, and the smallest and largest ratio of one round."""
     made = {}
     for name in NUMBERS:
-        rounds = [_value(a, name) / _value(b, name) for a, b in zip(first, second, strict=True)]
-        whole = _whole(first, name) / _whole(second, name)
+        rounds = [_ratio(_value(a, name), _value(b, name)) for a, b in zip(first, second, strict=True)]
+        whole = _ratio(_whole(first, name), _whole(second, name))
         made[name] = {"ratio": whole, "min": min(rounds), "max": max(rounds)}
     return made
+
+
+def _ratio(first: float, second: float) -> float:
+    """Not a number where the second measured nothing: tiny runs may grow by no page of memory."""
+    return first / second if second else nan
 
 
 def _value(run: dict[str, Any], name: str) -> float:
