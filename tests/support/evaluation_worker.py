@@ -38,7 +38,7 @@ def run(strategy: str, model: str, benchmark: str, out: Path) -> None:
         default_root_dir=out,
         callbacks=[callback],
     )
-    trainer.fit(module, datamodule=Uneven(module.views))
+    trainer.fit(module, datamodule=Uneven(module.views, jump=False))
     told = [f"{report.step} {report.mean!r} {len(report.predictions)}" for report in callback.reports]
     (out / f"{trainer.global_rank}.txt").write_text("\n".join(told))
     trainer.strategy.barrier()

@@ -57,6 +57,7 @@ def torchrun(processes, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_leave_one_set_of_files(tmp_path):
     small = ("--data.init_args.num_train", 32, "--data.init_args.num_val", 4, "--trainer.callbacks", "null")
     where = ("--trainer.default_root_dir", tmp_path, "--trainer.max_steps", 2, "--trainer.log_every_n_steps", 1)

@@ -36,9 +36,10 @@ def single(policy_folder, tmp_path_factory):
     [
         "ddp",
         "fsdp2",
-        *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3", "3_offload")],
-        "ulysses",
-        "ulysses_twice",
+        *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3")],
+        pytest.param("zero3_offload", marks=[deepspeed, pytest.mark.slow]),
+        pytest.param("ulysses", marks=pytest.mark.slow),
+        pytest.param("ulysses_twice", marks=pytest.mark.slow),
         pytest.param("ulysses_zero2", marks=[deepspeed, pytest.mark.slow]),
         pytest.param("ulysses_zero3", marks=deepspeed),
     ],
