@@ -1,5 +1,6 @@
 """`python -m lit_longpo evaluate`: a model on a benchmark, from YAML."""
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -87,8 +88,14 @@ class Evaluation:
 
         Raises:
             FileNotFoundError: there are none.
+            ValueError: they answer other questions, for example another `mode`.
         """
         notes = stored_notes(self.folder)
+        if notes["benchmark settings"] != json.loads(json.dumps(dict(self.benchmark.settings))):
+            raise ValueError(
+                f"expected predictions made with {dict(self.benchmark.settings)}, got {notes['benchmark settings']} in "
+                f"{self.folder}; rescore with the `benchmark` that asked"
+            )
         scores = rescore(self.benchmark, Responses(self.folder), self.settings)
         settings = {"max_length": notes["max_length"], "rescored": True, **self.benchmark.settings}
         return self._written(make_report(self.benchmark, scores, model=notes["name"], settings=settings))

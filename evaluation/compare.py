@@ -4,10 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from evaluation.benchmark import BenchmarkReport, Prediction
 from evaluation.reports.bootstrap import METHOD, Estimate, estimate, estimate_mean_of
 from evaluation.reports.grouping import counted
@@ -82,18 +78,9 @@ class Comparison:
         title = escape(f"{self.first.name}: b against a")
         return "\n\n".join([f"# {title}", "\n".join(escape(line) for line in lines), table.markdown()]) + "\n"
 
-    def table(self) -> Table:
-        """For a terminal."""
-        table = Table(title=Text(f"{self.first.name}: b against a"))
-        for name in _HEADER:
-            table.add_column(name, justify="left" if name == "task" else "right")
-        for row in self.rows:
-            table.add_row(*map(Text, row.cells))
-        return table
-
 
 def compare_files(a: Path, b: Path) -> str:
-    """Compare two reports that `BenchmarkReport.save` wrote; prints a table.
+    """Compare two reports that `BenchmarkReport.save` wrote.
 
     Args:
         a: the first report, for example of the untrained model.
@@ -106,9 +93,7 @@ def compare_files(a: Path, b: Path) -> str:
         FileNotFoundError: a file is not there.
         ValueError: a file is no report, or what `compare` refuses.
     """
-    comparison = compare(_load(a), _load(b))
-    Console().print(comparison.table())
-    return comparison.markdown()
+    return compare(_load(a), _load(b)).markdown()
 
 
 def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:

@@ -35,7 +35,7 @@ class LOGORecipe(Recipe):
         max_irrelevant_score: an irrelevant chunk shares at most this much.
         context_chunks: chunks of the training context (paper: 16).
         num_irrelevant: dispreferred answers from irrelevant chunks.
-        num_mixed: dispreferred answers from half of the critical chunks and as many irrelevant ones.
+        num_mixed: dispreferred answers from half of the critical chunks and as many irrelevant ones, at least two.
         questions: asks about a random chunk of a document; questions that exist are taken as they are.
         instruction: placeholder {question}; becomes the pair's question.
         decoding: of the answers (scripts: temperature 0.7, top-p 0.95, 512 tokens).

@@ -46,7 +46,7 @@ class OnTheFly:
     def prepare(self, source: Source) -> None:
         """Build if that was not done before; call it on one process only."""
         build = self._build(source)
-        if not build.finished:
+        if not build.finished or build.num_failed:
             build.run()
 
     def pairs(self, source: Source) -> Sequence[PreferencePair]:

@@ -120,8 +120,10 @@ class BuildReport:
 
     def write(self, folder: Path) -> None:
         """`report.json` and `report.md`."""
-        (folder / "report.json").write_text(json.dumps(self.as_json(), indent=2) + "\n")
         (folder / "report.md").write_text(self.as_markdown(), encoding="utf-8")
+        draft = folder / "report.json.partial"  # report.json says that the build is finished: whole or not at all
+        draft.write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        draft.replace(folder / "report.json")
 
     def _verdict_lines(self) -> list[str]:
         if not self.verdicts:

@@ -84,6 +84,12 @@ class Build:
         """Whether a run has come to its end in `output`."""
         return self.pairs_file.exists() and (self.output / "report.json").exists()
 
+    @property
+    def num_failed(self) -> int:
+        """Records of a finished run that ended with an error; another run tries them again."""
+        told = json.loads((self.output / "report.json").read_text())
+        return int(told["statuses"].get("failed", 0))
+
     def run(self) -> BuildReport:
         """Build, or continue; the pairs file is written when all records are done.
 

@@ -42,9 +42,11 @@ class ServerGenerator(Generator):
 
     def __post_init__(self) -> None:
         self._client: Any = None
+        self._failed = 0  # in a row, over all rounds of a build
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
+        self._failed = 0
         if importlib.util.find_spec("openai") is None:
             raise ImportError('ServerGenerator needs the `build` extra; type: pip install "lit_longpo[build]"')
         from openai import OpenAI
@@ -58,13 +60,12 @@ class ServerGenerator(Generator):
         pool = ThreadPoolExecutor(self.concurrency)
         try:
             waiting = [pool.submit(self._ask, request) for batch in batches for request in batch]
-            failed = 0
             for done in as_completed(waiting):
                 completion = done.result()
-                failed = failed + 1 if completion.error else 0
-                if failed >= self.max_failures:
+                self._failed = self._failed + 1 if completion.error else 0
+                if self._failed >= self.max_failures:
                     raise ConnectionError(
-                        f"expected answers from {self.base_url}, got {failed} errors in a row, the last: "
+                        f"expected answers from {self.base_url}, got {self._failed} errors in a row, the last: "
                         f"{completion.error}; see that the server runs and type the same command again to go on"
                     )
                 yield completion

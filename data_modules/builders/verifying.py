@@ -53,6 +53,8 @@ class GoldAnswer(Verifier):
 class LogProbGap(Verifier):
     """A model finds chosen likelier than rejected, per token, given the short context.
 
+    A pair of several turns is worse if any turn is, and better only if all are.
+
     Args:
         policy: the model that is asked; a stronger one than the policy says more.
         min_gap: nats per token below which it cannot tell.

@@ -62,6 +62,10 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
     run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--rescore"))
     again = BenchmarkReport.load(tmp_path / "longbench-step0.json")
+    manifest = json.loads((stored / "manifest.json").read_text())
+    (stored / "manifest.json").write_text(json.dumps({**manifest, "benchmark settings": {"mode": "another"}}))
+    with pytest.raises(ValueError, match="rescore with the `benchmark` that asked"):
+        run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--rescore"))
     assert (again.tables["trec"], again.model) == ({"score": 100.0}, report.model)
     assert again.settings["max_length"] == report.settings["max_length"]
 

@@ -1,8 +1,6 @@
-import io
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 from support import reports
 
 from evaluation.benchmark import BenchmarkReport, Prediction
@@ -83,7 +81,7 @@ def test_one_id_with_two_questions_is_refused():
         compare(first, other)
 
 
-def test_files_become_markdown_and_a_table_in_the_terminal(tmp_path, capsys):
+def test_files_become_markdown(tmp_path):
     first, second = reports.longbench(seed=0), reports.longbench(seed=0)
     second = replace(second, step=40, predictions=tuple(replace(p, score=1.0) for p in second.predictions))
     first.save(tmp_path / "a.json")
@@ -92,11 +90,8 @@ def test_files_become_markdown_and_a_table_in_the_terminal(tmp_path, capsys):
     assert text.startswith("# longbench: b against a\n\n- a: models/&lt;small&gt;, step 20, 105 examples\n")
     assert text.count("\n| ") == 2 + 21 + 2
     assert "2,000 resamples" in text
-    assert "longbench: b against a" in capsys.readouterr().out
-    console = Console(file=io.StringIO(), width=200)
-    console.print(compare(first, second).table())
-    assert "passage_retrieval_zh" in console.file.getvalue()
-    assert "mean of tasks" in console.file.getvalue()
+    assert "passage_retrieval_zh" in text
+    assert "mean of tasks" in text
 
 
 def test_a_file_that_is_no_report_is_named(tmp_path):
