@@ -133,11 +133,20 @@ class TransformersGenerator(Generator):
 
     def _format(self, system: str | None) -> PromptFormat:
         if system not in self._formats:
-            own = self._policy.template
-            template = PromptTemplate("{context}{question}", system or own.system, own.chat, own.options)
-            with_template = PolicyConfig(**{**vars(self._policy), "template": template})
-            self._formats[system] = with_template.prompt_format()
+            self._formats[system] = layout(self._policy, system)
         return self._formats[system]
+
+
+def layout(policy: PolicyConfig, system: str | None) -> PromptFormat:
+    """How requests become the policy's prompts: its chat template around the whole text.
+
+    Args:
+        policy: tokenizer and chat template.
+        system: a request's own system message; `None` means the policy's.
+    """
+    own = policy.template
+    template = PromptTemplate("{context}{question}", system or own.system, own.chat, own.options)
+    return PolicyConfig(**{**vars(policy), "template": template}).prompt_format()
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:

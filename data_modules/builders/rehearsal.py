@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from data_modules.builders.generators import Generator
+from data_modules.builders.local import TransformersGenerator, layout
 from data_modules.builders.requests import Completion, Request
 from data_modules.builders.running import Build
 from data_modules.builders.tokens import TextTokens
@@ -49,11 +50,16 @@ def rehearse(build: Build, num_prompts: int = 3) -> str:
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
     for _ in sample.outcomes(Memory()):
         pass
-    shown = [f"--- prompt {request.id}\n{_shown(request)}\n" for request in rehearsal.asked[:num_prompts]]
+    own = build.policy if isinstance(build.generator, TransformersGenerator) else None
+    shown = [f"--- prompt {request.id}\n{_shown(request, own)}\n" for request in rehearsal.asked[:num_prompts]]
     return "\n".join([*shown, *_cost(rehearsal.asked, min(SAMPLE, total), total, build.tokens)])
 
 
-def _shown(request: Request) -> str:
+def _shown(request: Request, policy: PolicyConfig | None) -> str:
+    """What the policy reads, its chat template's marks included; what a server is sent."""
+    if policy is not None:
+        form = layout(policy, request.system)
+        return str(form.tokenizer.decode(list(form.encode_prompt("", request.text).ids)))
     return f"[system] {request.system}\n{request.text}" if request.system else request.text
 
 

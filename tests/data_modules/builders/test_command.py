@@ -54,7 +54,7 @@ def test_a_dry_run_prints_and_builds_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["lit_longpo", *arguments, "--dry-run"])
     COMMANDS["build"]()
     printed = capsys.readouterr().out
-    assert printed.count("--- prompt") == 3
+    assert printed.count("--- prompt") == printed.count("\n<bos> ") == 3  # as the policy reads them
     assert "requests" in printed
     assert not (tmp_path / "out").exists()
 
