@@ -30,17 +30,14 @@ from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.strategies import shard
-from lit_longpo.suggestions import with_suggestion
 
 log = logging.getLogger(__name__)
 
 
 class EvaluateParser(Parser):
-    """Errors end with what to type instead."""
+    """Of `evaluate`."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Print what is wrong, without the pages of usage; exit with status 2."""
-        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo evaluate --help\n")
+    command = "evaluate"
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Greedy answers: batched by length, contexts computed once, dealt over processes, in step if sharded."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -10,8 +10,6 @@ from evaluation.prompting import Prompt
 from evaluation.ranks import gather, rank, world_size
 from lit_longpo.engine import continue_rows, generation_mode, prefill
 from lit_longpo.strategies import is_sharded
-
-Progress = Callable[[int], None]
 
 
 def answer(
@@ -43,37 +41,6 @@ def answer(
         for part in gather(own):
             merged.update(part)
         yield merged
-
-
-def greedy(
-    model: nn.Module,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    eos_token_id: int,
-    max_batch_tokens: int = 16384,
-    progress: Progress | None = None,
-) -> list[list[int]]:
-    """`answer` for prompts that end alike, all at once.
-
-    Args:
-        model: a policy with prefix-shared attention.
-        prompts: token ids of each prompt.
-        max_new_tokens: tokens to generate at most.
-        eos_token_id: ends a continuation and is left out of it.
-        max_batch_tokens: padded prompt tokens of one batch; one prompt may exceed it.
-        progress: called with the number of prompts of every finished round.
-
-    Returns:
-        Generated ids in the order of the prompts.
-    """
-    asked = [Prompt(tuple(ids), max_new_tokens, (eos_token_id,), 0, len(ids), 0, False) for ids in prompts]
-    results: dict[int, list[int]] = {}
-    for found in answer(model, asked, Batching(max_batch_tokens)):
-        results.update(found)
-        if progress is not None:
-            progress(len(found))
-    return [results[number] for number in range(len(prompts))]
 
 
 def _own(

@@ -22,11 +22,14 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class Parser(LightningArgumentParser):
-    """Argument parser whose errors end with what to type instead."""
+    """Argument parser whose errors end with what to type instead; a command of its own sets `command`."""
+
+    command = "fit"
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
-        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo fit --help\n")
+        hint = f"every option: python -m lit_longpo {self.command} --help"
+        self.exit(2, f"error: {with_suggestion(message, self)}\n{hint}\n")
 
 
 class LongPOCLI(LightningCLI):

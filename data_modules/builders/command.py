@@ -13,15 +13,12 @@ from data_modules.builders.sources import Source
 from data_modules.builders.verifying import Verifier
 from lit_longpo.cli import Parser
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.suggestions import with_suggestion
 
 
 class BuildParser(Parser):
-    """Errors end with what to type instead."""
+    """Of `build`."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Print what is wrong, without the pages of usage; exit with status 2."""
-        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo build --help\n")
+    command = "build"
 
 
 def build_parser() -> BuildParser:

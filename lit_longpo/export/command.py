@@ -16,7 +16,6 @@ from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.policy.loading import check_vocabulary
-from lit_longpo.suggestions import with_suggestion
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +23,9 @@ _MODEL_FILES = ("config.json", "adapter_config.json")
 
 
 class ExportParser(Parser):
-    """Errors end with what to type instead."""
+    """Of `export`."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Print what is wrong, without the pages of usage; exit with status 2."""
-        self.exit(2, f"error: {with_suggestion(message, self)}\nevery option: python -m lit_longpo export --help\n")
+    command = "export"
 
 
 def export_checkpoint(

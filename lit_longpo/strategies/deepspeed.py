@@ -15,11 +15,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
 
-from lit_longpo.engine import set_sequence_group
-from lit_longpo.strategies.sequence_parallel import form_groups, row_ranks
+from lit_longpo.strategies.sequence_parallel import SharedRowsStrategy, form_groups
 
 
-class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
+class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
     """ZeRO stage 1, 2 or 3 with Lightning, on GPUs or CPUs.
 
     Args:
@@ -70,16 +69,6 @@ class AnyDeviceDeepSpeedStrategy(DeepSpeedStrategy):
         else:
             super().setup_environment()
         form_groups(self.sequence_parallel, self.world_size, self.root_device)
-
-    @property
-    def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """The same rows for every rank of a group."""
-        return row_ranks(self.sequence_parallel, self.world_size, self.global_rank)
-
-    def teardown(self) -> None:
-        """Stop sharing rows."""
-        super().teardown()
-        set_sequence_group(None)
 
     def setup_distributed(self) -> None:
         """On a CPU without DeepSpeed's compiled communication: plain gloo needs no compiler."""

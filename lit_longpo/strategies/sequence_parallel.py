@@ -14,7 +14,23 @@ from torch.distributed.device_mesh import init_device_mesh
 from lit_longpo.engine import set_sequence_group
 
 
-class SequenceParallelDDPStrategy(DDPStrategy):
+class SharedRowsStrategy(DDPStrategy):
+    """What every strategy whose ranks may share rows has in common; who joins the groups calls `form_groups`."""
+
+    sequence_parallel: int
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """The same rows for every rank of a group."""
+        return row_ranks(self.sequence_parallel, self.world_size, self.global_rank)
+
+    def teardown(self) -> None:
+        """Stop sharing rows."""
+        super().teardown()
+        set_sequence_group(None)
+
+
+class SequenceParallelDDPStrategy(SharedRowsStrategy):
     """A whole model on every rank; each row is shared by `sequence_parallel` of them.
 
     Args:
@@ -30,16 +46,6 @@ class SequenceParallelDDPStrategy(DDPStrategy):
         """Start the processes' communication, then the groups'."""
         super().setup_environment()
         form_groups(self.sequence_parallel, self.world_size, self.root_device)
-
-    @property
-    def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """The same rows for every rank of a group."""
-        return row_ranks(self.sequence_parallel, self.world_size, self.global_rank)
-
-    def teardown(self) -> None:
-        """Stop sharing rows."""
-        super().teardown()
-        set_sequence_group(None)
 
 
 def form_groups(degree: int, world_size: int, device: torch.device) -> None:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.greedy import greedy
 from support.tiny_models import tiny_model
 
 from evaluation.batching import Batching
-from evaluation.generation import answer, greedy
+from evaluation.generation import answer
 from evaluation.prompting import Prompt
 from lit_longpo.engine import generation_mode
 

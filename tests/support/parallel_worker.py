@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
+from support.greedy import greedy
 from support.preference_data import groups_for
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from evaluation.generation import greedy
 from lit_longpo.batch import PackedBatch, PreferenceBatch, View, Views
 from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack

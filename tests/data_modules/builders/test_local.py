@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from support.greedy import greedy
 
 from data_modules.builders.local import TransformersGenerator, until_stop
 from data_modules.builders.requests import Decoding, Request
-from evaluation.generation import greedy
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
