@@ -20,7 +20,7 @@ from evaluation.benchmark import Benchmark, BenchmarkReport
 from evaluation.compare import compare_files
 from evaluation.ranks import rank, world_size
 from evaluation.report import write_report
-from evaluation.responses import Responses, manifest_of, open_responses, stored_notes
+from evaluation.responses import Responses, manifest_of, open_responses, stored_notes, stored_responses
 from evaluation.runner import Runner
 from evaluation.scoring import make_report, rescore
 from evaluation.settings import RunSettings
@@ -85,6 +85,7 @@ class Evaluation:
 
         Raises:
             FileNotFoundError: there are none.
+            BlockingIOError: the run that makes them is not over.
             ValueError: they answer other questions, for example another `mode`.
         """
         notes = stored_notes(self.folder)
@@ -93,7 +94,8 @@ class Evaluation:
                 f"expected predictions made with {dict(self.benchmark.settings)}, got {notes['benchmark settings']} in "
                 f"{self.folder}; rescore with the `benchmark` that asked"
             )
-        scores = rescore(self.benchmark, Responses(self.folder), self.settings)
+        with stored_responses(self.folder) as responses:
+            scores = rescore(self.benchmark, responses, self.settings)
         settings = {"max_length": notes["max_length"], "rescored": True, **self.benchmark.settings}
         return self._written(make_report(self.benchmark, scores, model=notes["name"], settings=settings))
 

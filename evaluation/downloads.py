@@ -86,7 +86,7 @@ def prepare_data(name: str, files: Iterable[RemoteFile], folder: Path | None = N
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / ".lock"):
         for file in files:
-            if _recorded(target).get(file.path) != file.url:
+            if not _is_there(file, target):
                 digest = fetch(file, target)
                 log.info("%s: %s (sha256 %s)", name, file.path, digest)
     return target
@@ -121,10 +121,11 @@ def fetch(file: RemoteFile, folder: Path) -> str:
             "so the file was changed where it is published"
         )
     partial.replace(path)
+    made = [path]
     if file.is_archive:
-        _unpack(path, folder / "data")
+        made = _unpack(path, folder / "data")
         path.unlink()
-    _record(folder, file)
+    _record(folder, file, made)
     return digest
 
 
@@ -150,9 +151,10 @@ def _transfer(url: str, partial: Path) -> None:
         raise ConnectionError(f"the connection ended after {done:,} of {length:,} bytes")
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path) -> list[Path]:
     """Members by their last name only, so that none can leave the folder."""
     folder.mkdir(exist_ok=True)
+    made = list[Path]()
     with zipfile.ZipFile(archive) as packed:
         for member in packed.infolist():
             name = PurePosixPath(member.filename).name
@@ -163,6 +165,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                 while block := source.read(1 << 20):
                     out.write(block)
             draft.replace(folder / name)
+            made.append(folder / name)
+    return made
 
 
 def _sha256_of_hub(url: str) -> str:
@@ -210,13 +214,23 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    """Where each whole file came from."""
+def _is_there(file: RemoteFile, folder: Path) -> bool:
+    """Downloaded from this url, and everything it became still has the size it had."""
+    recorded = _recorded(folder).get(file.path)
+    if recorded is None or recorded["url"] != file.url:
+        return False
+    sizes: dict[str, int] = recorded["sizes"]
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+
+
+def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    """Where each whole file came from, and the sizes of what it became."""
     path = folder / RECORD
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _record(folder: Path, file: RemoteFile) -> None:
+def _record(folder: Path, file: RemoteFile, made: Iterable[Path]) -> None:
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in made}
     draft = folder / f"{RECORD}.partial"
-    draft.write_text(json.dumps({**_recorded(folder), file.path: file.url}, indent=1) + "\n")
+    draft.write_text(json.dumps({**_recorded(folder), file.path: {"url": file.url, "sizes": sizes}}, indent=1) + "\n")
     draft.replace(folder / RECORD)

@@ -118,10 +118,30 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
         BlockingIOError: another process is writing there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+b") as file:
-        lock(file, folder, KIND)
+    with _alone(folder):
         check_manifest(folder, manifest, KIND, notes)
         yield Responses(folder)
+
+
+@contextmanager
+def stored_responses(folder: Path) -> Iterator[Responses]:
+    """The responses that a run left, whatever it depended on.
+
+    Args:
+        folder: of a run.
+
+    Raises:
+        BlockingIOError: the run is still writing there.
+    """
+    with _alone(folder):
+        yield Responses(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with open(folder / ".lock", "a+b") as file:
+        lock(file, folder, KIND)
+        yield
 
 
 def _read(file: Any, path: Path) -> Iterator[Response]:

@@ -6,12 +6,23 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Trainer
 
+from evaluation.benchmark import Benchmark
+from evaluation.report import html, write_report
+from evaluation.responses import Responses
+from evaluation.runner import Runner
+from evaluation.settings import RunSettings
+from lit_longpo.policy import PolicyConfig
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+def example(heading):
+    return README.partition(heading)[2].partition("```python\n")[2].partition("```")[0]
+
+
 def test_the_python_example_trains(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = example("## Use it from Python")
     monkeypatch.chdir(tmp_path)
     assert "max_steps=20" in code
     names: dict[str, object] = {}
@@ -34,3 +45,26 @@ def test_files_it_names_exist(path):
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.fixture
+def benchmark():
+    names = {}
+    exec(example("### A benchmark of your own"), names)
+    return names["Capitals"]()
+
+
+def test_the_shown_benchmark_runs_and_has_a_report(benchmark, policy_folder, tmp_path):
+    assert isinstance(benchmark, Benchmark)
+    policy = PolicyConfig(source=str(policy_folder))
+    runner = Runner(benchmark, policy.load(), policy.prompt_format(), RunSettings(max_length=200), Responses())
+    report = runner.run(name="tiny")
+    assert [item.id for item in report.predictions] == ["europe/Norway", "europe/Italy"]
+    assert set(report.tables) == {"europe"}
+    assert len(write_report(report, tmp_path)) == 3
+    assert "our own, version 1" in html(report)
+
+
+def test_the_shown_benchmark_scores_what_it_asks(benchmark):
+    examples = list(benchmark.examples("europe"))
+    assert benchmark.table(examples, ["It is Oslo.", "Oslo"]) == {"score": 50.0}

@@ -31,9 +31,19 @@ def score(model: nn.Module, batch: PackedBatch) -> Scores:
             something that a packed row cannot honour.
     """
     per_token = row_log_probs(model, batch)
-    sums = per_token.new_zeros(len(batch.slots)).index_add(0, batch.score_owners, per_token)
+    sums = _sum_by_owner(per_token, batch)
     counts = torch.bincount(batch.score_owners, minlength=len(batch.slots)).to(sums.dtype)
     return Scores(sums=sums, counts=counts, slots=batch.slots)
+
+
+def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
+    """Added up one after another in fp64: in fp32 a long sequence's sum would lose what its last tokens add.
+
+    Shape: (N,) -> (slots,).
+    """
+    exact = torch.float32 if per_token.device.type == "mps" else torch.float64  # Apple's GPUs have no fp64
+    sums = per_token.new_zeros(len(batch.slots), dtype=exact)
+    return sums.index_add(0, batch.score_owners, per_token.to(exact)).to(per_token.dtype)
 
 
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:

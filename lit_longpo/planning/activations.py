@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from lit_longpo.planning.rows import RowPlan
 from lit_longpo.planning.tracing import ModelPlan, Trace, trace_forward, trace_step
+from lit_longpo.policy.checkpointing import Checkpointing
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Activations:
 
     @property
     def kept_by_layers(self) -> int:
-        """What all layers hold for backward: everything, or with checkpointing their inputs."""
+        """What all layers hold for backward: everything, or with checkpointing their inputs (and attention)."""
         return self.layers * self.more.kept
 
     def offloaded(self) -> "Activations":
@@ -60,10 +61,10 @@ class Tracer:
 
     def __init__(self, model: ModelPlan) -> None:
         self.model = model
-        self._steps: dict[tuple[RowPlan, int, bool], Trace] = {}
+        self._steps: dict[tuple[RowPlan, int, Checkpointing], Trace] = {}
         self._passes: dict[RowPlan, int] = {}
 
-    def activations(self, row: RowPlan, *, checkpointing: bool) -> Activations:
+    def activations(self, row: RowPlan, *, checkpointing: Checkpointing) -> Activations:
         """What a step over the row keeps and borrows."""
 
         def at_depth(layers: int) -> Trace:
@@ -77,7 +78,7 @@ class Tracer:
         """What scoring the reference's row borrows: without gradients nothing depends on depth."""
         return _extrapolate(row, self._pass, lambda low, high, share: round(low + share * (high - low)))
 
-    def _step(self, row: RowPlan, layers: int, checkpointing: bool) -> Trace:
+    def _step(self, row: RowPlan, layers: int, checkpointing: Checkpointing) -> Trace:
         key = (row, layers, checkpointing)
         if key not in self._steps:
             self._steps[key] = trace_step(self.model, row, layers, checkpointing=checkpointing)

@@ -16,26 +16,33 @@ from lit_longpo.engine.flash import VarlenKernel, VarlenPlan, flash_attention
 PLANNED_FLASH = "prefix_shared_sizes"  # transformers looks for a kernel behind names with "flash"
 
 
-class _FlashSizes(torch.autograd.Function):
-    """Shapes: query (T, H, D), key and value (K, G, D)."""
+@torch.library.custom_op("lit_longpo::planned_flash_attn", mutates_args=())
+def _flash_sizes(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The output, and a log-sum-exp per query and head. Shapes: query (T, H, D), key and value (K, G, D)."""
+    raise NotImplementedError("expected tensors without values (a plan), got real ones; use `prefix_shared`")
 
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The output, and a log-sum-exp per query and head that backward needs."""
-        output = torch.empty_like(query)
-        log_sums = query.new_empty(query.shape[1], query.shape[0], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, output, log_sums)
-        return output
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        """Query gradients are summed in fp32; key and value gradients exist for every query head at first."""
-        query, key, value, _, log_sums = ctx.saved_tensors
-        per_head = [tensor.new_empty(tensor.shape[0], *query.shape[1:]) for tensor in (key, value)]
-        borrowed = [torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums), *per_head]
-        made = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
-        del borrowed
-        return made
+@_flash_sizes.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(query), query.new_empty(query.shape[1], query.shape[0], dtype=torch.float32)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+    """Query gradients are summed in fp32; key and value gradients exist for every query head at first."""
+    query, key, value, _, log_sums = ctx.saved_tensors
+    per_head = [tensor.new_empty(tensor.shape[0], *query.shape[1:]) for tensor in (key, value)]
+    borrowed = [torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums), *per_head]
+    made = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
+    del borrowed
+    return made
+
+
+_flash_sizes.register_autograd(_backward, setup_context=_save)
 
 
 def _planned(
@@ -56,8 +63,8 @@ def _planned(
 def _call(
     query: Tensor, key: Tensor, value: Tensor, plan: VarlenPlan, scaling: float | None, reach: tuple[int, int]
 ) -> Tensor:
-    result: Tensor = _FlashSizes.apply(query, key, value)
-    return result
+    output: Tensor = _flash_sizes(query, key, value)[0]
+    return output
 
 
 def register() -> None:

@@ -7,8 +7,8 @@ For one row with T tokens, N scored tokens and W weights in the layers' linear m
 where a segment of q queries over k keys has q k - q (q - 1) / 2 pairs, fewer with a window. Backward takes
 twice the forward pass; a frozen weight needs no gradient, so its linear map takes once. These are the *model's*
 FLOPs, which model FLOP utilisation (MFU) counts. The hardware also computes the layers again with
-checkpointing (all but their last map, which is counted here all the same), the head's tiles again, and flash
-attention's scores once more in backward (2.5 instead of 2).
+checkpointing (all but their last map, which is counted here all the same, and attention where it is kept), the
+head's tiles again, and flash attention's scores once more in backward (2.5 instead of 2).
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
 from lit_longpo.planning.sizes import Sizes
+from lit_longpo.policy.checkpointing import Checkpointing
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Flops:
     hardware: float
 
 
-def row_flops(config: PretrainedConfig, sizes: Sizes, row: PackedBatch, *, checkpointing: bool) -> Flops:
+def row_flops(config: PretrainedConfig, sizes: Sizes, row: PackedBatch, *, checkpointing: Checkpointing) -> Flops:
     """FLOPs of one row.
 
     Args:
         config: the architecture.
         sizes: of its parameters.
         row: what is scored.
-        checkpointing: whether layers are computed again in backward.
+        checkpointing: what is computed again in backward.
     """
     linear = 2.0 * row.num_tokens * (sizes.frozen_linear + sizes.trained_linear)
     gradients = 2.0 * row.num_tokens * (sizes.frozen_linear + 2 * sizes.trained_linear)
@@ -49,7 +50,8 @@ def row_flops(config: PretrainedConfig, sizes: Sizes, row: PackedBatch, *, check
     head = 2.0 * len(row.score_targets) * sizes.head_weights
     forward = linear + attention + head
     model = forward + gradients + 2 * attention + head * (2 if sizes.head_trained else 1)
-    again = (linear + attention if checkpointing else 0.0) + head + 0.5 * attention
+    again = head + 0.5 * attention + (linear if checkpointing else 0.0)
+    again += attention if checkpointing and checkpointing != "keep_attention" else 0.0
     return Flops(forward, model, model + again)
 
 

@@ -11,8 +11,9 @@ What lasts (parameters, optimizer, buffers, a frozen reference copy) is always t
 | backward of the embeddings | all | the embeddings' dense gradient |
 | optimizer step | all | none; what the step borrows |
 
-Checkpointing keeps each layer's input only, and one layer's activations come back during its backward;
-offloading moves those inputs to the host. That is all that distinguishes the three: the same moments hold.
+Checkpointing keeps each layer's input only (or also what its attention returned), and one layer's activations
+come back during its backward; offloading moves those inputs to the host. That is all that distinguishes the
+modes: the same moments hold.
 """
 
 from collections.abc import Callable
@@ -21,8 +22,15 @@ from typing import Literal
 
 from lit_longpo.planning.activations import Activations
 from lit_longpo.planning.states import Sharding, States
+from lit_longpo.policy.checkpointing import Checkpointing
 
-Mode = Literal["none", "recompute", "offload"]
+Mode = Literal["none", "recompute", "keep_attention", "offload"]
+CHECKPOINTING: dict[Mode, Checkpointing] = {  # of the traces
+    "none": False,
+    "recompute": True,
+    "keep_attention": "keep_attention",
+    "offload": True,
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def memory(
 
     Args:
         states: of the strategy.
-        activations: traced with checkpointing unless `mode` is "none".
+        activations: traced with the mode's checkpointing.
         sharding: the strategy.
         mode: what is done with activations.
         accumulates: whether several rows make one step.

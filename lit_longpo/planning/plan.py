@@ -11,7 +11,7 @@ from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.conflicts import conflicts
 from lit_longpo.planning.flops import Flops, row_flops
-from lit_longpo.planning.memory import Memory, Mode, ReferenceBytes, longest, memory
+from lit_longpo.planning.memory import CHECKPOINTING, Memory, Mode, ReferenceBytes, longest, memory
 from lit_longpo.planning.rows import RowPlan
 from lit_longpo.planning.setting import Setting
 from lit_longpo.planning.sizes import Sizes, count
@@ -20,7 +20,7 @@ from lit_longpo.planning.tracing import ModelPlan
 from lit_longpo.policy import PolicyConfig
 
 GIB = 2**30
-MODES: tuple[Mode, ...] = ("none", "recompute", "offload")
+MODES: tuple[Mode, ...] = tuple(CHECKPOINTING)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def make_plan(setting: Setting) -> Plan:
         row=row,
         mode=mode,
         memory={name: planner.memory(row, name) for name in MODES},
-        flops=row_flops(config, planner.sizes, packed, checkpointing=mode != "none"),
+        flops=row_flops(config, planner.sizes, packed, checkpointing=CHECKPOINTING[mode]),
         kv_copies=_kv_copies(config, row, setting),
         head_tile=_head_tile(text.vocab_size, len(packed.score_targets)),
         longest_context={name: planner.longest_context(row, name) for name in MODES},
@@ -110,8 +110,8 @@ def make_plan(setting: Setting) -> Plan:
 def chosen_mode(setting: Setting) -> Mode:
     """What the setting does with activations; without a GPU there is nowhere to offload them to."""
     wanted = setting.policy.gradient_checkpointing
-    if wanted == "offload" and setting.on_gpu:
-        return "offload"
+    if wanted == "keep_attention" or (wanted == "offload" and setting.on_gpu):
+        return wanted
     return "recompute" if wanted else "none"
 
 
@@ -135,7 +135,7 @@ class _Planner:
         borrowed = self.tracer.reference_pass(part) if self.setting.objective.views.reference else 0
         return memory(
             self.states,
-            self.tracer.activations(part, checkpointing=mode != "none"),
+            self.tracer.activations(part, checkpointing=CHECKPOINTING[mode]),
             sharding,
             mode=mode,
             accumulates=self.setting.accumulate > 1,

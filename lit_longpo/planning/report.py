@@ -8,7 +8,12 @@ from rich.table import Table
 
 from lit_longpo.planning.plan import GIB, MODES, Plan
 
-_MODE_TITLES = {"none": "keep all", "recompute": "checkpointing", "offload": "checkpointing, offload"}
+_MODE_TITLES = {
+    "none": "keep all",
+    "recompute": "recompute",
+    "keep_attention": "keep attention",
+    "offload": "offload",
+}
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from lit_longpo.engine.scoring import logit_transform
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.rows import RowPlan
-from lit_longpo.policy.loading import LoRA, add_adapters, enable_checkpointing
+from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.loading import LoRA, add_adapters
 
 register()
 
@@ -49,14 +50,14 @@ class ModelPlan:
     autocast: torch.dtype | None = None
     converted: bool = False
 
-    def build(self, layers: int | None = None, *, checkpointing: bool = False) -> nn.Module:
+    def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default), on the meta device."""
         attention = PLANNED_FLASH if self.flash else PREFIX_SHARED
         config = self.config if layers is None else shallow(self.config, layers)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
             if checkpointing:
-                enable_checkpointing(model)
+                enable_checkpointing(model, checkpointing)
             wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
         return (wrapped.to(self.dtype) if self.converted else wrapped).train()
 
@@ -82,7 +83,7 @@ class Trace:
     embedding_backward: int
 
 
-def trace_step(plan: ModelPlan, row: RowPlan, layers: int, *, checkpointing: bool) -> Trace:
+def trace_step(plan: ModelPlan, row: RowPlan, layers: int, *, checkpointing: Checkpointing) -> Trace:
     """Forward and backward over the policy's row with a model of so many layers.
 
     Raises:

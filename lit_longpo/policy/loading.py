@@ -1,7 +1,6 @@
 """The policy: where its weights come from and how they are held."""
 
 import importlib.util
-import inspect
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import (
 )
 
 from lit_longpo.engine import PREFIX_SHARED, base_model, check_heads
+from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 
@@ -61,7 +61,9 @@ class PolicyConfig:
         weights: "pretrained", or "random" to keep architecture and tokenizer only.
         dtype: precision that the weights are held in.
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
-            "offload" also keeps the layers' inputs in host memory, for contexts that fit no other way.
+            "keep_attention" recomputes all but attention: faster, most of all at long contexts, for one more
+            hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
+            memory, for contexts that fit no other way.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
         lora: train adapters instead of all weights.
@@ -73,7 +75,7 @@ class PolicyConfig:
     gguf_file: str | None = None
     weights: Literal["pretrained", "random"] = "pretrained"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    gradient_checkpointing: bool | Literal["offload"] = False
+    gradient_checkpointing: Checkpointing = False
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
     lora: LoRA | None = None
@@ -84,7 +86,7 @@ class PolicyConfig:
         """The model in train mode, with prefix-shared attention and adapters if asked for."""
         model = self.load_base()
         if self.gradient_checkpointing:
-            enable_checkpointing(model, offload=self.gradient_checkpointing == "offload")
+            enable_checkpointing(model, self.gradient_checkpointing)
         wrapped = model if self.lora is None else add_adapters(model, self.lora)
         return wrapped.train()
 
@@ -171,25 +173,6 @@ def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
             f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
             "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
         )
-
-
-def enable_checkpointing(model: PreTrainedModel, *, offload: bool = False) -> None:
-    """Recompute each layer in backward, non-reentrant (the reentrant kind drops the segment table).
-
-    Args:
-        model: a transformers model.
-        offload: keep the layers' inputs in host memory until backward; without a GPU they are there anyway.
-    """
-    # transformers renamed this in 5.2x and will remove the old name in 6; offloading came with the new one.
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    if not offload or not torch.accelerator.is_available():
-        enable({"use_reentrant": False})
-        return
-    if "offload" not in inspect.signature(enable).parameters:
-        raise ImportError(
-            "`gradient_checkpointing: offload` needs transformers 5.20 or newer; type: pip install -U transformers"
-        )
-    enable({"use_reentrant": False}, offload=True)
 
 
 def _warn_of_slow_halves(dtype: torch.dtype) -> None:

@@ -68,7 +68,8 @@ class Setting:
         prompt: tokens of the (long) prompt.
         short: tokens of SoLoPO's short prompt.
         answers: tokens of each response, end token included.
-        checkpointing: recompute activations; "offload" also keeps layer inputs in host memory.
+        checkpointing: recompute activations; "keep_attention" all others; "offload" also keeps layer inputs in
+            host memory.
         dtype: weights, and so computation.
         lora: rank of adapters on every linear layer; 0 trains everything.
         separate: give every response its own copy of the prompt (ours only).

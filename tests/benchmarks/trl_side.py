@@ -25,6 +25,8 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
+from lit_longpo.policy.checkpointing import attention_kept
+
 
 class GivenReferenceDPO(DPOTrainer):
     """DPO whose precomputed reference values are given."""
@@ -108,7 +110,9 @@ def _options(setting: Setting, folder: str) -> dict[str, Any]:
 
 
 def _checkpointing(setting: Setting) -> dict[str, Any]:
-    return {"use_reentrant": False, **({"offload": True} if setting.checkpointing == "offload" else {})}
+    """Ours to choose, by a switch of TRL's; keeping attention is given to it, as a user could."""
+    ways = {"offload": {"offload": True}, "keep_attention": {"context_fn": attention_kept}}
+    return {"use_reentrant": False, **ways.get(str(setting.checkpointing), {})}
 
 
 def _common(setting: Setting) -> dict[str, Any]:

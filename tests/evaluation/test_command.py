@@ -10,6 +10,7 @@ from support.tiny_models import tiny_model
 
 from evaluation.benchmark import BenchmarkReport
 from evaluation.command import evaluate, evaluate_parser, parse_evaluation
+from evaluation.responses import stored_responses
 from lit_longpo import __main__ as command_line
 from lit_longpo.errors import message_for_user
 
@@ -84,6 +85,15 @@ def test_another_model_or_length_is_refused(folder, model, tmp_path, monkeypatch
 
 def test_rescoring_nothing_says_so(folder, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="expected predictions in"):
+        run(monkeypatch, *arguments(folder, tmp_path, "--rescore"))
+
+
+def test_a_run_that_still_answers_is_not_rescored(folder, model, tmp_path, monkeypatch):
+    run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
+    with (
+        stored_responses(tmp_path / "predictions" / "longbench"),
+        pytest.raises(BlockingIOError, match="found one that is running"),
+    ):
         run(monkeypatch, *arguments(folder, tmp_path, "--rescore"))
 
 

@@ -52,6 +52,14 @@ def test_the_right_file_is_kept_and_not_asked_for_again(site, tmp_path):
     assert len(site.requests) == 1
 
 
+@pytest.mark.parametrize("content", [None, b"short"], ids=["deleted", "cut"])
+def test_a_file_that_is_no_longer_whole_is_downloaded_again(site, tmp_path, content):
+    path = prepare_data("bench", [remote(site)], tmp_path) / "prompts" / "a.txt"
+    path.unlink() if content is None else path.write_bytes(content)
+    prepare_data("bench", [remote(site)], tmp_path)
+    assert path.read_bytes() == TEXT
+
+
 def test_a_newer_pin_is_downloaded_again(site, tmp_path):
     prepare_data("bench", [remote(site)], tmp_path)
     site.files["/new/a.txt"] = b"new"
@@ -113,7 +121,11 @@ def test_archives_are_unpacked_into_data_and_nowhere_else(site, tmp_path):
     site.files["/all.zip"] = content
     prepare_data("bench", [remote(site, content=content, path="/all.zip", is_archive=True)], tmp_path / "x" / "y")
     assert names(tmp_path) == {"x/y/data/one.jsonl", "x/y/data/evil.jsonl", "x/y/downloads.json"}
-    assert (tmp_path / "x" / "y" / "data" / "one.jsonl").read_text() == "1\n"
+    unpacked = tmp_path / "x" / "y" / "data" / "one.jsonl"
+    assert unpacked.read_text() == "1\n"
+    unpacked.unlink()
+    prepare_data("bench", [remote(site, content=content, path="/all.zip", is_archive=True)], tmp_path / "x" / "y")
+    assert unpacked.exists()
 
 
 def test_without_a_pinned_hash_the_hubs_own_is_checked(site, tmp_path):

@@ -1,7 +1,7 @@
 """Runs a real `fit` on the CPU and measures what its tensors took; also a program, which adds resident memory.
 
-    python tests/support/measured_fit.py --tokens 2000 --hidden 256 --layers 4 [--vocab 8000] [--checkpointing]
-        [--lora] [--objective DPO] [--accumulate 2]
+    python tests/support/measured_fit.py --tokens 2000 --hidden 256 --layers 4 [--vocab 8000]
+        [--checkpointing [keep_attention]] [--lora] [--objective DPO] [--accumulate 2]
 
 prints what `plan` predicts and what was measured, as JSON. Measured is the peak of the allocator's own
 account (torch's profiler), so buffers inside kernels count.
@@ -29,7 +29,7 @@ def write_case(
     hidden: int = 128,
     layers: int = 2,
     vocab: int = 2000,
-    checkpointing: bool = False,
+    checkpointing: bool | str = False,
     lora: bool = False,
     objective: str = "SimPO",
     accumulate: int = 1,
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--vocab", type=int, default=8000)
-    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--checkpointing", nargs="?", const=True, default=False)
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--objective", default="SimPO")
     parser.add_argument("--accumulate", type=int, default=1)

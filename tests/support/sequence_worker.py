@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 
 from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import check_model, pack, score, sequence_ranks, set_sequence_group
-from lit_longpo.policy.loading import enable_checkpointing
+from lit_longpo.policy.checkpointing import enable_checkpointing
 
 # Prompts longer than the windows of the sliding models, positions that leap, an odd number of tokens.
 GROUPS = random_groups([(13, [3, 2, 4]), (20, [1, 5])], jump=True)

@@ -11,24 +11,23 @@ from lit_longpo.planning.flops import attention_flops, pairs, row_flops
 from lit_longpo.planning.rows import RowPlan
 from lit_longpo.planning.sizes import count
 from lit_longpo.planning.tracing import ModelPlan
+from lit_longpo.policy.checkpointing import enable_checkpointing
 
 ROW = RowPlan(DPO().views, 1, 100, 8, 12).policy_row()
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True, "keep_attention"])
 def test_linear_maps_and_head_agree_with_torch(checkpointing):
     """The head's tiles are small here, so it is computed once in forward, again in backward."""
-    from lit_longpo.policy.loading import enable_checkpointing
-
     model = tiny_model("Llama")
     if checkpointing:
-        enable_checkpointing(model)
+        enable_checkpointing(model, checkpointing)
     with FlopCounterMode(display=False) as counter:
         score(model, ROW).sums.sum().backward()
     config = tiny_config("Llama")
     flops = row_flops(config, count(ModelPlan(config, torch.float32)), ROW, checkpointing=checkpointing)
     # Torch's counter knows neither attention on a CPU nor sums in place: the head's weight gradient.
-    ours = flops.hardware - (4.5 if checkpointing else 3.5) * attention_flops(config, ROW.table)
+    ours = flops.hardware - (4.5 if checkpointing is True else 3.5) * attention_flops(config, ROW.table)
     ours -= 2 * len(ROW.score_targets) * model.lm_head.weight.numel()
     if checkpointing:  # stops before each layer's last map, whose result nobody needs
         ours -= sum(2 * ROW.num_tokens * layer.mlp.down_proj.weight.numel() for layer in model.model.layers)

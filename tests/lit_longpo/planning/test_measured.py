@@ -9,12 +9,20 @@ from lit_longpo.planning.command import plan_for
 SMALL = {
     "everything": {"tokens": 600},
     "recomputed": {"tokens": 600, "checkpointing": True},
+    "attention kept": {"tokens": 600, "checkpointing": "keep_attention"},
     "adapters": {"tokens": 600, "lora": True, "checkpointing": True},
 }
 LARGE = {
     "2K": {"tokens": 2000, "hidden": 256, "layers": 4, "vocab": 8000},
     "2K, recomputed": {"tokens": 2000, "hidden": 256, "layers": 4, "vocab": 8000, "checkpointing": True},
     "2K, adapters": {"tokens": 2000, "hidden": 256, "layers": 4, "vocab": 8000, "lora": True},
+    "2K, attention kept": {
+        "tokens": 2000,
+        "hidden": 256,
+        "layers": 4,
+        "vocab": 8000,
+        "checkpointing": "keep_attention",
+    },
     "4K, recomputed": {"tokens": 4000, "hidden": 256, "layers": 4, "vocab": 8000, "checkpointing": True},
     "2K, cached reference": {"tokens": 2000, "hidden": 256, "layers": 2, "objective": "DPO"},
     "1K, accumulated": {"tokens": 1000, "hidden": 256, "layers": 4, "accumulate": 2, "checkpointing": True},

@@ -47,7 +47,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("checkpointing", [False, True, "keep_attention"], ids=["kept", "recomputed", "attention"])
 @pytest.mark.parametrize("model", VARIANTS, ids=lambda p: f"{p.config.model_type}-{p.dtype}-{bool(p.lora)}-{p.flash}")
 def test_two_depths_say_what_five_layers_take(model, checkpointing):
     found = Tracer(model).activations(ROW, checkpointing=checkpointing).whole
@@ -74,6 +74,14 @@ def test_checkpointing_keeps_only_the_inputs():
     assert recomputed.more.kept == ROW.num_tokens * 32 * 4
     assert kept.more.kept > 10 * recomputed.more.kept
     assert recomputed.offloaded().whole.kept < recomputed.whole.kept
+
+
+@pytest.mark.parametrize("flash", [False, True])
+def test_kept_attention_is_one_more_hidden_state_and_a_log_sum_per_head(flash):
+    tracer = Tracer(plan(dtype=torch.bfloat16, flash=flash))
+    recomputed, kept = (tracer.activations(ROW, checkpointing=how).more.kept for how in (True, "keep_attention"))
+    heads = tracer.model.config.num_attention_heads
+    assert kept - recomputed == ROW.num_tokens * (32 * 2 + 4 * heads)
 
 
 def test_routed_experts_are_refused():
