@@ -6,7 +6,7 @@ Shape legend, used in every docstring of the project:
     S  slots: (example, context, role, index) whose log-probability is wanted
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -151,6 +151,12 @@ class Slot:
     index: int
 
 
+def tensor_on(device: torch.device, values: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """Numbers of the host on a device, without waiting for it: to a GPU they go from pinned memory."""
+    tensor = torch.tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @dataclass(frozen=True)
 class PackedBatch:
     """All groups of a batch in one row.
@@ -181,6 +187,12 @@ class PackedBatch:
     def num_tokens(self) -> int:
         """T, the length of the row."""
         return self.input_ids.shape[1]
+
+    @property
+    def num_scored(self) -> Tensor:
+        """Scored tokens of each slot. (`bincount` would wait for a GPU.) Shape: (S,)."""
+        ones = torch.ones(self.score_owners.shape, dtype=torch.float32, device=self.score_owners.device)
+        return ones.new_zeros(len(self.slots)).index_add(0, self.score_owners, ones)
 
     def _apply(self, move: Callable[[Tensor], Tensor]) -> "PackedBatch":
         return replace(
@@ -284,8 +296,8 @@ class Scores:
                 f"view {context}.{role} was not scored, this batch holds {scored}; add it to the objective's `views`"
             )
         wanted.sort(key=lambda slot: (slot.example, slot.index))
-        index = torch.tensor([self._positions[slot] for slot in wanted], device=values.device)
-        selected = values[index]
+        index = tensor_on(values.device, [self._positions[slot] for slot in wanted], torch.int64)
+        selected = values.index_select(0, index)
         if role != "rejected":
             return selected
         num_rejected = 1 + max(slot.index for slot in wanted)

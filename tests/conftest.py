@@ -3,8 +3,18 @@
 from pathlib import Path
 
 import pytest
+import torch
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The marker `gpu` skips where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(scope="session")

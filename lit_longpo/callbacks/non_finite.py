@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,18 @@ class NonFiniteError(RuntimeError):
     """Loss or gradients became NaN or infinite."""
 
 
+@dataclass
+class _Check:
+    """Values of one step on their way to the host."""
+
+    step: int
+    records: list[str]
+    values: torch.Tensor  # bad on any rank, loss, norm
+    arrived: torch.cuda.Event | None
+
+
 class NonFiniteGuard(Callback):
-    """Checks loss and gradients before every optimizer step, on all ranks together.
+    """Checks loss and gradients at every optimizer step, on all ranks together.
 
     DeepSpeed keeps gradients to itself. There the loss is checked before the step and the norm of all
     gradients, which DeepSpeed works out anyway, right after it, before anything is saved; except in fp16, where
@@ -26,9 +37,15 @@ class NonFiniteGuard(Callback):
 
     On the first bad value it writes `non_finite.json` (step, records, values) into the run's folder
     and raises; the last checkpoint is intact.
+
+    Args:
+        wait: look before the step; else before the next one, or before a checkpoint is written, so that nobody
+            waits for a GPU at every step. `None` waits on a CPU only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wait: bool | None = None) -> None:
+        self.wait = wait
+        self._pending: _Check | None = None
         self._folder = Path()
         self._records: list[str] = []
         self._loss: torch.Tensor | None = None
@@ -50,13 +67,15 @@ class NonFiniteGuard(Callback):
         self._loss = loss.detach()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Check before the step."""
+        """Check this step, or the one before."""
+        self._look(trainer)
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         loss = norm.new_zeros(()) if self._loss is None else self._loss
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        if any_rank(not torch.isfinite(norm + loss), loss.device):
-            self._stop(trainer, float(loss), float(norm))
+        self._pending = self._check(loss, norm)
+        if loss.device.type == "cpu" if self.wait is None else self.wait:
+            self._look(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -66,15 +85,47 @@ class NonFiniteGuard(Callback):
             return
         norm = trainer.strategy.gradient_norm()
         if norm is not None and any_rank(not math.isfinite(norm), trainer.strategy.root_device):
-            self._stop(trainer, float("nan") if self._loss is None else float(self._loss), norm)
+            loss = float("nan") if self._loss is None else float(self._loss)
+            self._stop(trainer, self._step, self._records, loss, norm)
 
-    def _stop(self, trainer: Trainer, loss: float, norm: float) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """No checkpoint of a step that nobody has looked at."""
+        self._look(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last step."""
+        self._look(trainer)
+
+    def _check(self, loss: torch.Tensor, norm: torch.Tensor) -> _Check:
+        """Start the values on their way; nobody waits."""
+        bad = torch.isfinite(norm + loss).logical_not().to(loss.dtype)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
+        values = torch.stack([bad, loss, norm.to(loss)])
+        if values.device.type != "cuda":
+            return _Check(self._step, list(self._records), values, None)
+        values = values.to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        return _Check(self._step, list(self._records), values, arrived)
+
+    def _look(self, trainer: Trainer) -> None:
+        check, self._pending = self._pending, None
+        if check is None:
+            return
+        if check.arrived is not None:
+            check.arrived.synchronize()
+        bad, loss, norm = check.values.tolist()
+        if bad:
+            self._stop(trainer, check.step, check.records, loss, norm)
+
+    def _stop(self, trainer: Trainer, step: int, records: list[str], loss: float, norm: float) -> None:
         folder = self._folder / f"rank{trainer.global_rank}" if trainer.world_size > 1 else self._folder
         folder.mkdir(parents=True, exist_ok=True)
-        report = {"step": self._step, "loss": loss, "gradient_norm": norm, "records": self._records}
+        report = {"step": step, "loss": loss, "gradient_norm": norm, "records": records}
         (folder / "non_finite.json").write_text(json.dumps(report, indent=2) + "\n")
         raise NonFiniteError(
-            f"expected a finite loss and gradient at step {self._step}, got loss {loss} and gradient norm "
-            f"{norm} for records {', '.join(self._records[:4])}; see {folder / 'non_finite.json'}, then lower the "
+            f"expected a finite loss and gradient at step {step}, got loss {loss} and gradient norm "
+            f"{norm} for records {', '.join(records[:4])}; see {folder / 'non_finite.json'}, then lower the "
             "learning rate, set `trainer.gradient_clip_val`, or resume without those records"
         )

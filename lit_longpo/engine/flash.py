@@ -12,12 +12,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lit_longpo.batch import SegmentTable
+from lit_longpo.batch import SegmentTable, tensor_on
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def find_kernel(device_type: str, dtype: torch.dtype) -> VarlenKernel | None:
 
 
 def _starts(lengths: list[int], device: torch.device) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+    return tensor_on(device, [0, *accumulate(lengths)], torch.int32)
 
 
 def _gather(row: Tensor, table: SegmentTable) -> Tensor:

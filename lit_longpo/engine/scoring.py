@@ -32,8 +32,7 @@ def score(model: nn.Module, batch: PackedBatch) -> Scores:
     """
     per_token = row_log_probs(model, batch)
     sums = _sum_by_owner(per_token, batch)
-    counts = torch.bincount(batch.score_owners, minlength=len(batch.slots)).to(sums.dtype)
-    return Scores(sums=sums, counts=counts, slots=batch.slots)
+    return Scores(sums=sums, counts=batch.num_scored.to(sums.dtype), slots=batch.slots)
 
 
 def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:

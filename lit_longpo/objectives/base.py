@@ -178,7 +178,7 @@ class PreferenceModule(LightningModule, ABC):
         """
         if self.trainer.world_size == 1:
             return values.mean()
-        count = torch.tensor(float(len(values)), dtype=torch.float32, device=values.device)
+        count = torch.full((), float(len(values)), dtype=torch.float32, device=values.device)
         mean_count: Tensor = self.trainer.strategy.reduce(count, reduce_op="mean")
         return values.sum() / mean_count
 

@@ -1,11 +1,11 @@
 """What autograd recomputes in backward instead of keeping."""
 
-import inspect
 from typing import Any, Literal
 
-import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
+
+from lit_longpo.policy.offloading import offload_inputs
 
 Checkpointing = bool | Literal["keep_attention", "offload"]
 
@@ -18,24 +18,16 @@ def enable_checkpointing(model: PreTrainedModel, how: Checkpointing = True) -> N
 
     Args:
         model: a transformers model.
-        how: as in `PolicyConfig`. Offloading does nothing without a GPU: the layers' inputs are in host memory.
-
-    Raises:
-        ImportError: transformers is too old to offload.
+        how: as in `PolicyConfig`. Offloading moves nothing without a GPU: the layers' inputs are in host memory.
     """
-    # transformers renamed this in 5.2x and will remove the old name in 6; offloading came with the new one.
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     options: dict[str, Any] = {"use_reentrant": False}
     if how == "keep_attention":
         options["context_fn"] = attention_kept
-    if how != "offload" or not torch.accelerator.is_available():
-        enable(options)
-        return
-    if "offload" not in inspect.signature(enable).parameters:
-        raise ImportError(
-            "`gradient_checkpointing: offload` needs transformers 5.20 or newer; type: pip install -U transformers"
-        )
-    enable(options, offload=True)
+    # transformers renamed this in 5.2x and will remove the old name in 6.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable(options)
+    if how == "offload":
+        offload_inputs(model)
 
 
 def attention_kept() -> tuple[Any, Any]:

@@ -63,7 +63,7 @@ class PolicyConfig:
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
             "keep_attention" recomputes all but attention: faster, most of all at long contexts, for one more
             hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
-            memory, for contexts that fit no other way.
+            memory, copied while the GPU computes, for contexts that fit no other way.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
         lora: train adapters instead of all weights.

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from lit_longpo.batch import PackedBatch, Scores
+from lit_longpo.batch import PackedBatch, Scores, tensor_on
 from lit_longpo.engine import score
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.rope import original_rope
@@ -106,10 +106,9 @@ class ReferenceCache:
                 f"no reference log-probability for record {name!r} in {self.directory}; the data changed after the "
                 "reference pass: start `fit` again, or delete the folder"
             )
-        device = batch.score_owners.device
-        sums = torch.tensor([self._values[key] for key in batch.fingerprints], dtype=torch.float32, device=device)
-        counts = torch.bincount(batch.score_owners, minlength=len(batch.slots)).to(sums.dtype)
-        return Scores(sums=sums, counts=counts, slots=batch.slots)
+        values = [self._values[key] for key in batch.fingerprints]
+        sums = tensor_on(batch.score_owners.device, values, torch.float32)
+        return Scores(sums=sums, counts=batch.num_scored, slots=batch.slots)
 
 
 @contextmanager

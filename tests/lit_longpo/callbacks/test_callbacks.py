@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from support.groups import random_groups
 from support.preference_data import RandomPairs
@@ -26,7 +26,7 @@ def fit(folder, policy_folder, *callbacks, steps=4, module=None):
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         callbacks=list(callbacks),
@@ -78,6 +78,22 @@ def test_the_guard_stops_before_the_weights_are_spoiled_and_names_the_records(po
     report = json.loads(next(tmp_path.rglob("non_finite.json")).read_text())
     assert report["records"] == ["record-4", "record-5"]
     assert report["step"] == 2
+
+
+def test_a_guard_that_does_not_wait_stops_a_step_later_and_before_any_checkpoint(policy_folder, tmp_path):
+    module = Spoiled(policy=PolicyConfig(source=str(policy_folder)))
+    checkpoints = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=1, save_top_k=-1)
+    with pytest.raises(NonFiniteError, match="at step 2"):
+        fit(tmp_path, policy_folder, NonFiniteGuard(wait=False), checkpoints, module=module)
+    report = json.loads(next(tmp_path.rglob("non_finite.json")).read_text())
+    assert (report["step"], report["records"]) == (2, ["record-4", "record-5"])
+    assert [path.stem.split("step=")[1] for path in sorted((tmp_path / "saved").iterdir())] == ["1", "2"]
+
+
+def test_a_guard_that_does_not_wait_looks_at_the_last_step(policy_folder, tmp_path):
+    module = Spoiled(policy=PolicyConfig(source=str(policy_folder)))
+    with pytest.raises(NonFiniteError, match="at step 2"):
+        fit(tmp_path, policy_folder, NonFiniteGuard(wait=False), module=module, steps=3)
 
 
 def test_the_guard_lets_good_runs_pass(policy_folder, tmp_path):

@@ -124,7 +124,6 @@ def test_sanity_checks_are_not_evaluations(policy_folder, tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_the_work_and_not_its_launch_is_timed():
     square = torch.ones(8192, 8192, device="cuda")
     watch = Stopwatch(square.device)

@@ -1,0 +1,107 @@
+"""Layer inputs go to the host and come back one ahead of backward, unchanged."""
+
+import gc
+
+import pytest
+import torch
+from support.groups import random_groups
+from support.tiny_models import tiny_model
+
+from lit_longpo.engine import pack, score
+from lit_longpo.policy.checkpointing import enable_checkpointing
+from lit_longpo.policy.offloading import CudaCourier, offload_inputs
+
+ROW = pack(random_groups([(9, [2, 3])]))
+
+
+class Ledger:
+    """Carries tensors as copies, and writes down who went when."""
+
+    def __init__(self, takes=lambda tensor: True):
+        self.takes, self.events, self.hosts = takes, [], []
+
+    def send(self, tensor):
+        host = tensor.detach().clone()
+        self.events.append(("out", len(self.hosts)))
+        self.hosts.append(host)
+        return host
+
+    def call(self, host, device):
+        number = next(number for number, known in enumerate(self.hosts) if known is host)
+        self.events.append(("back", number))
+        return host.clone(), number
+
+    def receive(self, tensor, arrived):
+        self.events.append(("use", arrived))
+        return tensor
+
+
+def gradients(courier=None, layers=3):
+    model = tiny_model("Llama", num_hidden_layers=layers)
+    enable_checkpointing(model)
+    if courier is not None:
+        offload_inputs(model, courier)
+    score(model, ROW).sums.sum().backward()
+    return [parameter.grad for parameter in model.parameters()]
+
+
+def test_gradients_are_the_same_bit_for_bit():
+    for first, second in zip(gradients(), gradients(Ledger()), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_each_input_is_called_while_the_layer_above_is_in_backward():
+    ledger = Ledger()
+    gradients(ledger)
+    out, later = ledger.events[:3], ledger.events[3:]
+    assert out == [("out", 0), ("out", 1), ("out", 2)]
+    assert later == [("back", 2), ("back", 1), ("use", 2), ("back", 0), ("use", 1), ("use", 0)]
+
+
+def test_what_is_not_taken_stays():
+    ledger = Ledger(takes=lambda tensor: False)
+    gradients(ledger)
+    assert ledger.events == []
+    assert not CudaCourier().takes(torch.zeros(2**20))  # there is no GPU to come from
+
+
+def test_a_forward_without_backward_leaves_nothing_to_call():
+    ledger = Ledger()
+    model = tiny_model("Llama", num_hidden_layers=3)
+    enable_checkpointing(model)
+    offload_inputs(model, ledger)
+    score(model, ROW)
+    gc.collect()
+    ledger.events.clear()
+    score(model, ROW).sums.sum().backward()
+    assert ("back", 2) not in ledger.events
+    assert [event for event in ledger.events if event[0] == "use"] == [("use", 5), ("use", 4), ("use", 3)]
+
+
+def test_a_second_backward_finds_the_inputs_again():
+    model = tiny_model("Llama")
+    enable_checkpointing(model)
+    offload_inputs(model, Ledger())
+    loss = score(model, ROW).sums.sum()
+    loss.backward(retain_graph=True)
+    first = model.lm_head.weight.grad.clone(), model.model.layers[0].mlp.up_proj.weight.grad.clone()
+    loss.backward()
+    torch.testing.assert_close(model.model.layers[0].mlp.up_proj.weight.grad, 2 * first[1])
+    torch.testing.assert_close(model.lm_head.weight.grad, 2 * first[0])
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_gradients_are_the_same_and_memory_is_less():
+    row = pack(random_groups([(4000, [8, 8])])).to("cuda")
+    found = {}
+    for how in (True, "offload"):
+        model = tiny_model("Llama", num_hidden_layers=12, hidden_size=256, max_position_embeddings=8192).cuda()
+        enable_checkpointing(model, how)
+        loss = score(model, row).sums.sum()
+        torch.cuda.synchronize()
+        kept = torch.cuda.memory_allocated()
+        loss.backward()
+        found[how] = kept, [parameter.grad for parameter in model.parameters()]
+    assert found["offload"][0] < found[True][0] - 8 * 4000 * 256 * 4
+    for first, second in zip(found[True][1], found["offload"][1], strict=True):
+        torch.testing.assert_close(first, second)
