@@ -1,14 +1,15 @@
-"""Scores rows alone and shared by two ranks, and writes how much that differs; started by a test as a program.
+"""Scores rows alone and shared by ranks, and writes how much that differs; started by a test as a program.
 
-    python tests/support/sequence_worker.py OUT_FILE
+    python tests/support/sequence_worker.py OUT_FILE NUM_RANKS
 
-One process imports everything and forks into the two ranks.
+One process imports everything and forks into the ranks.
 """
 
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from support.groups import random_groups
@@ -17,7 +18,8 @@ from torch import Tensor, distributed, nn
 
 from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import check_model, pack, score, sequence_ranks, set_sequence_group
-from lit_longpo.policy.checkpointing import enable_checkpointing
+from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.loading import LoRA, add_adapters
 
 # Prompts longer than the windows of the sliding models, positions that leap, an odd number of tokens.
 GROUPS = random_groups([(13, [3, 2, 4]), (20, [1, 5])], jump=True)
@@ -32,6 +34,8 @@ CASES = {
     ),
     "one key/value head": ({"num_key_value_heads": 1}, ROW),
     "a rank that scores nothing": ({}, pack(random_groups([(40, [2])]))),
+    "attention kept": ({"checkpointing": "keep_attention"}, ROW),
+    "adapters": ({"lora": LoRA(r=2)}, ROW),
     "a row of one prompt token": ({}, pack(random_groups([(1, [1])]))),
 }
 
@@ -42,20 +46,32 @@ def loss_and_gradients(model: nn.Module, row: PackedBatch) -> tuple[Tensor, dict
     sums = score(model, row).sums
     loss = (sums * torch.linspace(-1.0, 2.0, len(sums))).sum()
     loss.backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     for gradient in gradients.values():
         distributed.all_reduce(gradient)
         gradient /= distributed.get_world_size()
     return loss.detach(), gradients
 
 
-def difference(options: dict[str, object], name: str, row: PackedBatch) -> dict[str, float]:
+def make_model(name: str, *, checkpointing: Checkpointing = True, lora: LoRA | None = None, **options: Any) -> nn.Module:
     model = tiny_model(name if name in ARCHITECTURES else "Llama", **options)
-    enable_checkpointing(model)
+    enable_checkpointing(model, checkpointing)
+    if lora is None:
+        return model
+    adapted = add_adapters(model, lora)
+    torch.manual_seed(0)
+    for key, parameter in adapted.named_parameters():
+        if "lora_B" in key:  # zero at first, and then A has no gradient
+            nn.init.normal_(parameter, std=0.1)
+    return adapted
+
+
+def difference(options: dict[str, Any], name: str, row: PackedBatch) -> dict[str, float]:
+    model = make_model(name, **options)
     set_sequence_group(None)
     loss, alone = loss_and_gradients(model, row)
     set_sequence_group(distributed.group.WORLD)
-    assert sequence_ranks().size == 2
+    assert sequence_ranks().size == distributed.get_world_size()
     shared_loss, shared = loss_and_gradients(model, row)
     largest = max(gradient.abs().max() for gradient in alone.values())
     worst = max((shared[key] - gradient).abs().max() for key, gradient in alone.items())
@@ -67,9 +83,9 @@ def difference(options: dict[str, object], name: str, row: PackedBatch) -> dict[
     }
 
 
-def run(rank: int, out: str) -> None:
+def run(rank: int, out: str, size: int) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{out}.store", rank=rank, world_size=2)
+    distributed.init_process_group("gloo", init_method=f"file://{out}.store", rank=rank, world_size=size)
     results = {name: difference(options, name, row) for name, (options, row) in CASES.items()}
     Path(f"{out}.{rank}").write_text(json.dumps(results))
     distributed.barrier()
@@ -77,4 +93,4 @@ def run(rank: int, out: str) -> None:
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.start_processes(run, (sys.argv[1],), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(run, (sys.argv[1], int(sys.argv[2])), nprocs=int(sys.argv[2]), start_method="fork")

@@ -25,22 +25,24 @@ CASES = [
     "one key/value head",
     "a rank that scores nothing",
     "a row of one prompt token",
+    "attention kept",
+    "adapters",
 ]
 
 
-@pytest.fixture(scope="module")
-def differences(tmp_path_factory):
-    """Of both ranks, by case."""
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def differences(request, tmp_path_factory):
+    """Of all ranks, by case."""
     out = tmp_path_factory.mktemp("shared") / "result"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(WORKER), str(out)]
+    command = [sys.executable, str(WORKER), str(out), str(request.param)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(2)]
+    return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_ranks_score_and_differentiate_like_one(case, differences):
+def test_ranks_that_share_a_row_score_and_differentiate_like_one(case, differences):
     """Checkpointing on; the start-up probe runs through the shared row too."""
     for rank in differences:
         assert rank.keys() == set(CASES)
