@@ -26,6 +26,7 @@ from evaluation.scoring import make_report, rescore
 from evaluation.settings import RunSettings
 from evaluation.summary import table
 from lit_longpo.cli import Parser
+from lit_longpo.engine import end_ids
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
@@ -75,7 +76,7 @@ class Evaluation:
         fingerprint = model_fingerprint(model, with_adapters=True)
         name = f"{self.policy.source} ({fingerprint[:8]})"
         length = self.settings.length(self.benchmark, model, prompt_format)
-        manifest = manifest_of(self.benchmark, prompt_format, fingerprint, length)
+        manifest = manifest_of(self.benchmark, prompt_format, fingerprint, length, end_ids(model))
         with self._responses(manifest, {"name": name}) as responses:
             runner = Runner(self.benchmark, model, prompt_format, self.settings, responses)
             return self._written(runner.run(name=name))

@@ -8,7 +8,7 @@ from torch import nn
 from evaluation.batching import Batch, Batching, Round, limits, plan
 from evaluation.prompting import Prompt
 from evaluation.ranks import gather, rank, world_size
-from lit_longpo.engine import continue_rows, generation_mode, prefill
+from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill
 from lit_longpo.strategies import is_sharded
 
 
@@ -17,10 +17,10 @@ def answer(
 ) -> Generator[dict[int, list[int]], None, None]:
     """Most likely answers, token by token, as they come.
 
-    Nothing in the model's own generation settings (temperature, repetition penalty, ...) has a say. Every
-    process asks for the same prompts, answers its share and gets all answers. With sharded weights every
-    process runs the same forwards: prompts of a round are padded to one width, a process without a batch
-    repeats another's, and no keys are shared between prompts.
+    Of the model's own generation settings only the end tokens have a say, as in the official scripts: no
+    temperature, no repetition penalty. Every process asks for the same prompts, answers its share and gets all
+    answers. With sharded weights every process runs the same forwards: prompts of a round are padded to one
+    width, a process without a batch repeats another's, and no keys are shared between prompts.
 
     Args:
         model: a policy with prefix-shared attention; it attends ordinarily meanwhile.
@@ -34,6 +34,7 @@ def answer(
     """
     sharded = is_sharded(model) and world_size() > 1
     batching = replace(batching, min_shared=0) if sharded else batching
+    prompts = [_with_stops(prompt, end_ids(model)) for prompt in prompts]
     for step in plan(prompts, batching, world_size(), seed):
         with generation_mode(model):
             own = _own(model, step, prompts, batching, sharded=sharded)
@@ -41,6 +42,12 @@ def answer(
         for part in gather(own):
             merged.update(part)
         yield merged
+
+
+def _with_stops(prompt: Prompt, ends: tuple[int, ...]) -> Prompt:
+    if prompt.only_these_stops:
+        return prompt
+    return replace(prompt, stop_ids=tuple(dict.fromkeys((*prompt.stop_ids, *ends))))
 
 
 def _own(

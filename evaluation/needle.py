@@ -29,7 +29,8 @@ class NeedleBenchmark:
     "needle" hides one fact of the haystack; it is found if an accepted answer is in the response
     (`sub_em`). The other tasks, in prose of our own, are `evaluation.needle_tasks`; the share of expected
     strings that are in the response is their score, as in RULER. In "multi_key" the asked fact lies at the
-    depth of the cell; the facts of the others are scattered over the context and have no depth.
+    depth of the cell, and the cells of one column ask about the same contexts, whose keys and values are computed
+    once; the facts of the others are scattered over the context and have no depth.
 
     Args:
         haystack: source of "needle"; `None` means plain prose (`TextHaystack`).
@@ -49,7 +50,7 @@ class NeedleBenchmark:
 
     name = "needle"
     num_calls = 1
-    protocol = "lit_longpo needle 1; lists scored by the rule of NVIDIA/RULER c3f5e3b"
+    protocol = "lit_longpo needle 2; lists scored by the rule of NVIDIA/RULER c3f5e3b"
 
     haystack: Haystack | None = None
     lengths: Sequence[int] = (512, 1024, 2048, 4096)
@@ -177,6 +178,7 @@ class NeedleBenchmark:
 
     def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
         """Of a cell and number, and the state from which its hay is drawn."""
-        depth, index = cell["depth"], cell["index"]
-        draw = random.Random(f"{self.seed}-{task}-{length}-{depth}-{index}")
-        return TASKS[task].make(draw, float(depth), self.sizes), draw
+        kind, depth = TASKS[task], float(cell["depth"])
+        own = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
+        draw = random.Random(f"{self.seed}-{task}-{length}{own}-{cell['index']}")
+        return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw

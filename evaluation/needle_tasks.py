@@ -25,7 +25,7 @@ class Sizes:
     """How much is hidden.
 
     Args:
-        num_keys: keys of `multi_key`, of which one is asked.
+        num_keys: keys of `multi_key`, of which one is asked; at least as many as the grid has depths.
         num_values: values of `multi_value`; keys of `multi_query`.
         num_chains: chains of `variable_tracking`, of which one is asked.
         num_hops: assignments in a chain after its first variable.
@@ -50,7 +50,7 @@ class Riddle:
     """What is hidden and what is asked.
 
     Args:
-        facts: depth and sentence of each; the needle that the depth of the cell is about comes first.
+        facts: depth and sentence of each.
         question: about them.
         answers: strings that should all be in the response.
     """
@@ -65,32 +65,35 @@ class Task:
     """One kind of riddle.
 
     Args:
-        make: draws a riddle whose needle lies at a depth.
+        make: draws a riddle. With `has_depth` one fact lies at each of the depths, and the number says which one is
+            asked; nothing else depends on that number.
         max_new_tokens: tokens of an answer at most.
         has_depth: False if the facts are scattered over the whole context.
     """
 
-    make: Callable[[random.Random, float, Sizes], Riddle]
+    make: Callable[[random.Random, Sequence[float], int, Sizes], Riddle]
     max_new_tokens: int
     has_depth: bool
 
 
-def multi_key(draw: random.Random, depth: float, sizes: Sizes) -> Riddle:
-    """Keys that look alike, each with a number; one of them, at `depth`, is asked."""
-    keys, numbers = _keys(draw, sizes.num_keys), _numbers(draw, sizes.num_keys)
+def multi_key(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
+    """Keys that look alike, each with a number; one of those at `depths` is asked, the others are scattered."""
+    count = max(sizes.num_keys, len(depths))
+    keys, numbers = _keys(draw, count), _numbers(draw, count)
     facts = [_fact(key, number) for key, number in zip(keys, numbers, strict=True)]
-    others = zip(_scattered(draw, len(facts) - 1), facts[1:], strict=True)
-    return Riddle(((depth, facts[0]), *others), f"What is the locker number of the {keys[0]}?", numbers[:1])
+    places = (*depths, *_scattered(draw, count - len(depths)))
+    question = f"What is the locker number of the {keys[asked]}?"
+    return Riddle(tuple(zip(places, facts, strict=True)), question, (numbers[asked],))
 
 
-def multi_value(draw: random.Random, depth: float, sizes: Sizes) -> Riddle:
+def multi_value(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
     """One key with several numbers, scattered; all of them are asked."""
     key, numbers = _keys(draw, 1)[0], _numbers(draw, sizes.num_values)
     facts = zip(_scattered(draw, len(numbers)), [_fact(key, number) for number in numbers], strict=True)
     return Riddle(tuple(facts), f"What are all the locker numbers of the {key}? List every one of them.", numbers)
 
 
-def multi_query(draw: random.Random, depth: float, sizes: Sizes) -> Riddle:
+def multi_query(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
     """Several keys with a number each, scattered; all of them are asked."""
     keys, numbers = _keys(draw, sizes.num_values), _numbers(draw, sizes.num_values)
     facts = [_fact(key, number) for key, number in zip(keys, numbers, strict=True)]
@@ -99,7 +102,7 @@ def multi_query(draw: random.Random, depth: float, sizes: Sizes) -> Riddle:
     return Riddle(tuple(zip(_scattered(draw, len(facts)), facts, strict=True)), question, numbers)
 
 
-def variable_tracking(draw: random.Random, depth: float, sizes: Sizes) -> Riddle:
+def variable_tracking(draw: random.Random, depths: Sequence[float], asked: int, sizes: Sizes) -> Riddle:
     """Chains of assignments, each in the order of the text; all variables of one chain are asked."""
     numbers = _numbers(draw, sizes.num_chains)
     length = sizes.num_hops + 1

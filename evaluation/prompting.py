@@ -37,6 +37,7 @@ class Prompt:
         num_tokens: tokens of the whole prompt, before truncation and chat template.
         num_lost: tokens that truncation removed.
         uses_chat: the chat template was applied.
+        only_these_stops: whether the end tokens of the model's own generation settings do not end the answer.
     """
 
     ids: tuple[int, ...]
@@ -46,6 +47,7 @@ class Prompt:
     num_tokens: int
     num_lost: int
     uses_chat: bool
+    only_these_stops: bool = False
 
 
 def build_prompt(
@@ -83,8 +85,8 @@ def build_prompt(
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
     stops = dict.fromkeys((prompt_format.end_id, tokenizer.eos_token_id, *newline))
     lost = len(whole) - len(kept)
-    first = int(rules.stop_at_newline)
-    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), first, len(whole), lost, uses_chat)
+    own = rules.stop_at_newline  # the official script then names all stops itself
+    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), int(own), len(whole), lost, uses_chat, own)
 
 
 def _encode(text: str, prompt_format: PromptFormat) -> list[int]:

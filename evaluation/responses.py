@@ -155,7 +155,7 @@ def _read(file: Any, path: Path) -> Iterator[Response]:
 
 
 def manifest_of(
-    benchmark: Benchmark, prompt_format: PromptFormat, fingerprint: str, max_length: int
+    benchmark: Benchmark, prompt_format: PromptFormat, fingerprint: str, max_length: int, ends: Sequence[int]
 ) -> dict[str, object]:
     """What responses depend on beside the records, each of which is hashed apart.
 
@@ -164,6 +164,7 @@ def manifest_of(
         prompt_format: tokenizer and chat template.
         fingerprint: of the model, adapters included.
         max_length: tokens that longer prompts are cut to.
+        ends: the model's own end tokens.
     """
     template = prompt_format.template
     chat = [prompt_format.uses_chat, template.system, template.options, prompt_format.tokenizer.chat_template]
@@ -173,6 +174,7 @@ def manifest_of(
         "benchmark settings": dict(benchmark.settings),
         "model": fingerprint,
         "max_length": max_length,
+        "end tokens": list(ends),
         "chat template": hashlib.sha256(json.dumps(chat, sort_keys=True, default=str).encode()).hexdigest()[:16],
     }
 

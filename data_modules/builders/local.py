@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from transformers import (
 
 from data_modules.builders.generators import Generator
 from data_modules.builders.requests import Completion, Decoding, Request
-from lit_longpo.engine import Limits, continue_rows, generation_mode
+from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 from lit_longpo.policy.fingerprint import model_fingerprint
 
@@ -106,26 +107,26 @@ class TransformersGenerator(Generator):
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
         prompts = [self._encode(request) for request in batch]
-        end, decoding = self._format(None).end_id, batch[0].decoding
+        ends, decoding = (self._format(None).end_id, *end_ids(self._model)), batch[0].decoding
         with generation_mode(self._model):
             answers = continue_rows(
                 self._model,
                 prompts,
-                Limits(decoding.max_new_tokens, (end,)),  # sampling is greedy decoding of noisy scores: SeededNoise
+                Limits(decoding.max_new_tokens, ends),  # sampling is greedy decoding of noisy scores: SeededNoise
                 logits_processor=_processors(batch),
                 stopping_criteria=StoppingCriteriaList(self._stops(decoding, max(map(len, prompts)))),
             )
         rows = zip(batch, prompts, answers, strict=True)
-        return [self._completion(request, len(prompt), row, end) for request, prompt, row in rows]
+        return [self._completion(request, len(prompt), row, ends) for request, prompt, row in rows]
 
     def _stops(self, decoding: Decoding, width: int) -> list[StoppingCriteria]:
         return [StopTexts(decoding.stop, self._format(None), width)] if decoding.stop else []
 
-    def _completion(self, request: Request, prompt_tokens: int, row: list[int], end: int) -> Completion:
-        ids = row[: row.index(end)] if end in row else row
+    def _completion(self, request: Request, prompt_tokens: int, row: list[int], ends: Sequence[int]) -> Completion:
+        ids = list(takewhile(lambda token: token not in ends, row))
         text = self._format(None).decode(ids)
         kept = until_stop(text, request.decoding.stop)
-        finished = end in row or kept != text or len(row) < request.decoding.max_new_tokens
+        finished = len(ids) < len(row) or kept != text or len(row) < request.decoding.max_new_tokens
         return Completion(request.id, kept, finished, prompt_tokens, len(ids))
 
     def _encode(self, request: Request) -> tuple[int, ...]:

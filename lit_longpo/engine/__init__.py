@@ -2,7 +2,7 @@
 
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register, set_backend
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
-from lit_longpo.engine.generation import Limits, continue_rows, prefill
+from lit_longpo.engine.generation import Limits, continue_rows, end_ids, prefill
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.scoring import base_model, generation_mode, score
 from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
@@ -18,6 +18,7 @@ __all__ = [
     "check_heads",
     "check_model",
     "continue_rows",
+    "end_ids",
     "feasible_degrees",
     "generation_mode",
     "pack",

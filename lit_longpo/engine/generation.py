@@ -27,6 +27,16 @@ class Limits:
     min_new_tokens: int = 0
 
 
+def end_ids(model: torch.nn.Module) -> tuple[int, ...]:
+    """Tokens that end an answer by the model's own generation settings, often more than the tokenizer's one.
+
+    Args:
+        model: a causal language model, perhaps PEFT-wrapped, outside of `generation_mode`.
+    """
+    ends = getattr(base_model(model).generation_config, "eos_token_id", None)
+    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+
+
 def continue_rows(
     model: torch.nn.Module,
     prompts: Sequence[Sequence[int]],

@@ -98,7 +98,7 @@ def _recomputed(*bars: tuple[str, float], kept_by_trl: bool = True, **setting: A
 
 def _reference(name: str, numbers: dict[str, float]) -> list[Verdict]:
     return [
-        Verdict(name, "rows scored by the second run", numbers["second_rows"], 0),
+        Verdict(name, "values computed by the second run", numbers["second_values"], 0),
         Verdict(
             name, "reference seconds, second run / first", numbers["second_seconds"] / numbers["first_seconds"], 0.05
         ),

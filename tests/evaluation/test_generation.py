@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +94,16 @@ def test_the_end_token_is_left_out():
     prompt = [5, 6, 7]
     first = alone(prompt, 1)[0]
     assert greedy(MODEL, [prompt], max_new_tokens=3, eos_token_id=first) == [[]]
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_the_models_own_end_tokens_end_an_answer_unless_the_task_names_all(as_list):
+    model, asked = tiny_model("Llama").eval(), prompt([5, 6, 7], max_new_tokens=6)
+    whole = alone([5, 6, 7], 6)
+    end = next(token for token in whole if token != whole[0])
+    model.generation_config.eos_token_id = [EOS, end] if as_list else end
+    assert collected(model, [asked], Batching()) == [whole[: whole.index(end)]]
+    assert collected(model, [replace(asked, only_these_stops=True)], Batching()) == [whole]
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.byte_tokenizer import CHAT, byte_tokenizer
 
+from evaluation.batching import Batching, plan
 from evaluation.benchmark import Benchmark, BenchmarkReport
 from evaluation.figures import heat_map
 from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
@@ -114,7 +115,16 @@ def test_contexts_have_their_length_and_needles_their_depth_in_tokens(name, task
             sentence = context[start:].split(". ")[0] + "."
             target = min(example.depth * example.length, example.length - len(prompt_format.encode(sentence)))
             offset = len(prompt_format.encode(context[:start]))
-            assert abs(offset - target) <= longest(prompt_format)
+            neighbour = len(prompt_format.encode(sentence)) if task == "multi_key" else 0  # may push it forward
+            assert abs(offset - target) <= longest(prompt_format) + neighbour
+
+
+def test_all_depths_of_multi_key_ask_about_one_context_that_is_computed_once():
+    grid = NeedleBenchmark(lengths=(700,), depths=(0.0, 0.5, 1.0), num_examples=2, tasks=("multi_key",))
+    prompts = [grid.prompt(example, FORMATS["bytes"], 2000) for example in grid.examples("multi_key")]
+    batches = [batch for step in plan(prompts, Batching(), 1) for batch in step.batches]
+    assert sorted(sorted(batch.numbers) for batch in batches) == [[0, 2, 4], [1, 3, 5]]
+    assert all(batch.shared > 600 for batch in batches)
 
 
 def test_the_world_of_the_embedded_model_honours_depth_in_tokens():

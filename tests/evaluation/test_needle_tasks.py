@@ -13,7 +13,7 @@ depths = st.sampled_from([0.0, 0.3, 1.0])
 
 
 def make(task, seed, depth=0.5, **sizes):
-    return TASKS[task].make(random.Random(seed), depth, replace(Sizes(), **sizes))
+    return TASKS[task].make(random.Random(seed), (depth,), 0, replace(Sizes(), **sizes))
 
 
 @given(st.sampled_from(sorted(TASKS)), seeds, depths)
@@ -36,6 +36,19 @@ def test_multi_key_asks_one_key_at_the_depth_among_lookalikes(seed, depth, count
     key = riddle.question.removeprefix("What is the locker number of the ").removesuffix("?")
     assert needle == f"The locker number of the {key} is {riddle.answers[0]}."
     assert sum(f"of the {key} is" in text for _, text in riddle.facts) == 1
+
+
+@given(seeds, st.integers(1, 20))
+def test_multi_key_asks_about_one_context_at_every_depth(seed, count):
+    depths = (0.0, 0.5, 1.0)
+    made = [
+        TASKS["multi_key"].make(random.Random(seed), depths, asked, Sizes(num_keys=count))
+        for asked in range(len(depths))
+    ]
+    assert len(made[0].facts) == max(count, 3)
+    assert all(riddle.facts == made[0].facts for riddle in made)
+    for depth, riddle in zip(depths, made, strict=True):
+        assert [place for place, text in riddle.facts if riddle.answers[0] in text] == [depth]
 
 
 @given(seeds, st.integers(1, 20))

@@ -68,6 +68,7 @@ def test_a_newline_ends_the_answer_but_cannot_be_all_of_it():
     prompt = build_prompt("x", plain, Rules("longbench", 5, stop_at_newline=True), 50)
     newline = plain.tokenizer.encode("\n", add_special_tokens=False)
     assert prompt.stop_ids == (EOS, *newline)
+    assert prompt.only_these_stops
     assert prompt.min_new_tokens == 1
     assert build_prompt("x", plain, Rules("longbench", 5), 50).stop_ids == (EOS,)
     blind = PromptFormat(word_tokenizer(), PromptTemplate())  # it has no token for a newline

@@ -53,7 +53,9 @@ def loss_and_gradients(model: nn.Module, row: PackedBatch) -> tuple[Tensor, dict
     return loss.detach(), gradients
 
 
-def make_model(name: str, *, checkpointing: Checkpointing = True, lora: LoRA | None = None, **options: Any) -> nn.Module:
+def make_model(
+    name: str, *, checkpointing: Checkpointing = True, lora: LoRA | None = None, **options: Any
+) -> nn.Module:
     model = tiny_model(name if name in ARCHITECTURES else "Llama", **options)
     enable_checkpointing(model, checkpointing)
     if lora is None:
@@ -93,4 +95,6 @@ def run(rank: int, out: str, size: int) -> None:
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.start_processes(run, (sys.argv[1], int(sys.argv[2])), nprocs=int(sys.argv[2]), start_method="fork")
+    torch.multiprocessing.start_processes(
+        run, (sys.argv[1], int(sys.argv[2])), nprocs=int(sys.argv[2]), start_method="fork"
+    )
