@@ -97,8 +97,8 @@ def multi_query(draw: random.Random, depths: Sequence[float], asked: int, sizes:
     """Several keys with a number each, scattered; all of them are asked."""
     keys, numbers = _keys(draw, sizes.num_values), _numbers(draw, sizes.num_values)
     facts = [_fact(key, number) for key, number in zip(keys, numbers, strict=True)]
-    asked = ", ".join(f"the {key}" for key in keys)
-    question = f"What are the locker numbers of these: {asked}? List every one of them."
+    listed = ", ".join(f"the {key}" for key in keys)
+    question = f"What are the locker numbers of these: {listed}? List every one of them."
     return Riddle(tuple(zip(_scattered(draw, len(facts)), facts, strict=True)), question, numbers)
 
 
