@@ -26,6 +26,13 @@ def feasible_degrees(num_heads: int, num_kv_heads: int, world_size: int | None =
     ]
 
 
+def head_counts(config: PretrainedConfig) -> tuple[int, int]:
+    """Query heads and key/value heads; as many of these as of those, where a configuration does not say."""
+    text = config.get_text_config()
+    heads = int(text.num_attention_heads)
+    return heads, int(getattr(text, "num_key_value_heads", None) or heads)
+
+
 def check_heads(config: Callable[[], PretrainedConfig]) -> None:
     """Refuse a model whose heads cannot be dealt to the ranks that share a row; needs no weights.
 
@@ -39,8 +46,7 @@ def check_heads(config: Callable[[], PretrainedConfig]) -> None:
     if degree == 1:
         return
     text = config().get_text_config()
-    heads = text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    heads, kv_heads = head_counts(text)
     feasible = feasible_degrees(heads, kv_heads)
     if degree not in feasible:
         raise ValueError(

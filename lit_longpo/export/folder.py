@@ -7,6 +7,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lit_longpo.engine import base_model
 from lit_longpo.policy import PolicyConfig, PromptFormat
 
 
@@ -44,5 +45,7 @@ def save_policy(
         state: whole tensors, where the model itself is sharded.
     """
     cast(PreTrainedModel | PeftModel, model).save_pretrained(str(folder), state_dict=state)
+    if settings := base_model(model).generation_config:
+        settings.save_pretrained(folder)  # peft leaves them out
     prompt_format.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")  # peft has written one without a word on the run

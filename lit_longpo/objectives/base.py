@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from transformers import PretrainedConfig
@@ -26,7 +25,14 @@ from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
 from lit_longpo.policy.reference import ReferenceCache, ReferenceConfig, fill, reference_mode
 from lit_longpo.policy.rope import exact_angles
-from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank, is_sharded, shard
+from lit_longpo.strategies import (
+    AnyDeviceDeepSpeedStrategy,
+    any_rank,
+    data_parallel_mesh,
+    is_sharded,
+    shard,
+    splits_parameters,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +83,18 @@ class PreferenceModule(LightningModule, ABC):
     # Lightning's hooks, in the order they are called.
 
     def configure_model(self) -> None:
-        """Build the policy once; Lightning calls this before it restores a checkpoint."""
+        """Build the policy once; Lightning calls this before it restores a checkpoint.
+
+        Raises:
+            ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of.
+        """
         if self.prompt_format is not None:
             return
-        self.prompt_format = self.policy.prompt_format()
         strategy = getattr(self._trainer, "strategy", None)
+        mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
+        if splits_parameters(strategy):
+            self._refuse_copy()
+        self.prompt_format = self.policy.prompt_format()
         if isinstance(strategy, AnyDeviceDeepSpeedStrategy):
             strategy.shard_while_loading()
         self.model = self.policy.load()
@@ -91,9 +104,8 @@ class PreferenceModule(LightningModule, ABC):
         self.initial_fingerprint = model_fingerprint(self.model, self._rope)
         self.strict_loading = self.policy.lora is None
         _log_size(self.model)
-        if isinstance(strategy, ModelParallelStrategy):
-            assert self.device_mesh is not None
-            shard(self.model, self.device_mesh["data_parallel"])
+        if mesh is not None:
+            shard(self.model, mesh)
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
@@ -189,13 +201,27 @@ class PreferenceModule(LightningModule, ABC):
         with self.around_reference(), reference_mode(model, self._rope):
             return score(model, batch)
 
+    @property
+    def _holds_a_model(self) -> bool:
+        """Whether a frozen model stays beside the policy while it is trained."""
+        online = bool(self.views.reference) and self.reference.mode == "online"
+        return online and (self.reference.policy is not None or not self.policy.reference_is_inside)
+
+    def _refuse_copy(self) -> None:
+        if self._holds_a_model and self.reference.policy is None:
+            trained = "`policy.lora.also_train`" if self.policy.lora else "no `policy.lora`"
+            raise ValueError(
+                f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
+                "the reference would be a copy of the split policy; type --reference.mode cached"
+            )
+
     def _prepare_reference(self) -> None:
         if not self.views.reference or self._cache is not None or self._frozen:
             return
         if self.reference.mode == "cached":
             with self.around_reference():
                 self._fill_cache()
-        elif self.reference.policy is not None or not self.policy.reference_is_inside:
+        elif self._holds_a_model:
             frozen = self._load_reference()
             frozen = copy.deepcopy(frozen) if frozen is self.model else frozen
             self._frozen.append(frozen.to(self.device).requires_grad_(False))
@@ -218,7 +244,8 @@ class PreferenceModule(LightningModule, ABC):
     def _load_reference(self) -> nn.Module:
         """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""
         if self.reference.policy is not None:
-            return self.reference.policy.load()
+            with self._whole_loading():
+                return self.reference.policy.load()
         if model_fingerprint(self.model, self._rope) == self.initial_fingerprint:
             return self.model
         if is_sharded(self.model):
@@ -232,6 +259,10 @@ class PreferenceModule(LightningModule, ABC):
                 "`reference.mode: cached` and the folder `reference_cache` of the first run"
             )
         return self.policy.load_base()
+
+    def _whole_loading(self) -> AbstractContextManager[None]:
+        strategy = self.trainer.strategy
+        return strategy.whole_loading() if isinstance(strategy, AnyDeviceDeepSpeedStrategy) else nullcontext()
 
     def _reference_rows(self) -> Iterator[PackedBatch]:
         datamodule = getattr(self.trainer, "datamodule", None)

@@ -10,7 +10,9 @@ import torch
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
+from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.support import refusal
+from lit_longpo.export import is_merged
 from lit_longpo.planning.setting import Setting
 
 Rule = Callable[[Setting], str | None]
@@ -29,8 +31,8 @@ def _refused(config: PretrainedConfig, setting: Setting) -> str | None:
 
 
 def _degree(config: PretrainedConfig, setting: Setting) -> str | None:
-    text, degree = config.get_text_config(), setting.sharding.sequence_parallel
-    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    degree = setting.sharding.sequence_parallel
+    heads, kv_heads = head_counts(config)
     feasible = feasible_degrees(heads, kv_heads, setting.sharding.world_size)
     if degree in feasible:
         return None
@@ -80,12 +82,45 @@ def _offload_on_cpu(setting: Setting) -> str | None:
 
 
 def _deepspeed_checkpointing(setting: Setting) -> str | None:
-    strategy = setting.trainer.get("strategy")
-    options = strategy.get("init_args", {}) if isinstance(strategy, dict) else {}
-    names = [name for name in ("cpu_checkpointing", "partition_activations") if options.get(name)]
+    names = [name for name in ("cpu_checkpointing", "partition_activations") if setting.strategy_options.get(name)]
     if not names:
         return None
     return f"{' and '.join(names)} has no effect: layers are recomputed by `policy.gradient_checkpointing`"
+
+
+def _mesh(setting: Setting) -> str | None:
+    if setting.sharding.kind != "fsdp2" or not setting.devices_known:
+        return None
+    world, nodes = setting.sharding.world_size, int(setting.trainer.get("num_nodes") or 1)
+    data, tensor = (setting.strategy_options.get(f"{name}_parallel_size", "auto") for name in ("data", "tensor"))
+    sizes = (nodes if data == "auto" else data, world // nodes if tensor == "auto" else tensor)
+    if sizes == (world, 1):
+        return None
+    where = "--trainer.strategy.init_args"
+    return (
+        f"`fit` refuses a mesh of {sizes[0]} data-parallel x {sizes[1]} tensor-parallel ranks on {world} devices; type "
+        f"{where}.data_parallel_size {world} {where}.tensor_parallel_size 1"
+    )
+
+
+def _reference_split(setting: Setting) -> str | None:
+    online = bool(setting.objective.views.reference) and setting.reference.mode == "online"
+    inside = setting.reference.policy is not None or setting.policy.reference_is_inside
+    if not online or inside or not setting.sharding.splits_parameters:
+        return None
+    return "`fit` refuses `reference.mode: online` here: a split policy cannot be copied; type --reference.mode cached"
+
+
+def _no_model_saved(setting: Setting) -> str | None:
+    callbacks = setting.trainer.get("callbacks") or []
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    saves = any(str(one.get("class_path")).rpartition(".")[2] == "SavePretrained" for one in listed)
+    if not saves or not setting.sharding.splits_parameters or not is_merged(setting.policy):
+        return None
+    return (
+        "`SavePretrained` writes no model: adapters cannot be merged while the policy is split; remove it, and after "
+        "`fit` type: python -m lit_longpo export --checkpoint PATH --output FOLDER"
+    )
 
 
 def _reference_copy(setting: Setting) -> str | None:
@@ -195,6 +230,9 @@ RULES: tuple[Rule, ...] = (
     _clipping,
     _lost_updates,
     _no_masters,
+    _mesh,
+    _reference_split,
+    _no_model_saved,
     _alone,
     _offload_stage,
     _offload_on_cpu,

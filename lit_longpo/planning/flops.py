@@ -11,7 +11,7 @@ checkpointing (all but their last map, which is counted here all the same, and a
 head's tiles again, and flash attention's scores once more in backward (2.5 instead of 2).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
@@ -33,6 +33,10 @@ class Flops:
     forward: float
     model: float
     hardware: float
+
+    def beside(self, reference: float) -> "Flops":
+        """With those of a reference that is scored in the same step."""
+        return replace(self, model=self.model + reference, hardware=self.hardware + reference)
 
 
 def row_flops(config: PretrainedConfig, sizes: Sizes, row: PackedBatch, *, checkpointing: Checkpointing) -> Flops:

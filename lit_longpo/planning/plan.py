@@ -1,11 +1,13 @@
 """From a setting to everything that is printed."""
 
+import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
+from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.log_probs import TILE_BYTES
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.architecture import find_config
@@ -35,7 +37,7 @@ class Plan:
         row: the fullest row.
         mode: what the setting does with activations.
         memory: per device, by what could be done with activations.
-        flops: of the row, in the setting's mode.
+        flops: of the row, in the setting's mode, with the pass of an online reference.
         kv_copies: bytes of one layer's gathered keys and values beyond the row's own.
         head_tile: bytes of one tile of logits.
         longest_context: tokens of the longest prompt that fits, by mode.
@@ -90,6 +92,7 @@ def make_plan(setting: Setting) -> Plan:
     row, mode = setting.row(), chosen_mode(setting)
     packed = row.policy_row()
     text = config.get_text_config()
+    work = row_flops(config, planner.sizes, packed, checkpointing=CHECKPOINTING[mode])
     return Plan(
         setting=setting,
         config=config,
@@ -98,11 +101,11 @@ def make_plan(setting: Setting) -> Plan:
         row=row,
         mode=mode,
         memory={name: planner.memory(row, name) for name in MODES},
-        flops=row_flops(config, planner.sizes, packed, checkpointing=CHECKPOINTING[mode]),
+        flops=work.beside(_online_pass(setting, config, planner.sizes, row)),
         kv_copies=_kv_copies(config, row, setting),
         head_tile=_head_tile(text.vocab_size, len(packed.score_targets)),
         longest_context={name: planner.longest_context(row, name) for name in MODES},
-        degrees=feasible_degrees(text.num_attention_heads, text.num_key_value_heads, setting.sharding.world_size),
+        degrees=feasible_degrees(*head_counts(config), setting.sharding.world_size),
         warnings=warnings,
     )
 
@@ -124,7 +127,8 @@ class _Planner:
             config, setting.dtype, setting.policy.lora, setting.flash, setting.autocast, converted=setting.converted
         )
         self.sizes = count(model)
-        self.tracer = Tracer(model)
+        degree = setting.sharding.sequence_parallel
+        self.tracer = Tracer(replace(model, config=with_copied_heads(config, degree)))
         self.states: States = states(self.sizes, setting.sharding, setting.optimization.optimizer)
         self.reference = _reference(setting, self.sizes)
 
@@ -160,21 +164,45 @@ def _reference(setting: Setting, sizes: Sizes) -> ReferenceBytes:
         return ReferenceBytes()
     if setting.reference.policy is None:
         return ReferenceBytes(0 if setting.policy.reference_is_inside else sizes.total_bytes, online=True)
-    return ReferenceBytes(_copy_bytes(setting.reference.policy), online=True)
+    return ReferenceBytes(_reference_model(setting.reference.policy)[1].total_bytes, online=True)
 
 
-def _copy_bytes(policy: PolicyConfig) -> int:
+def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, Sizes]:
     config, _ = find_config(policy, None)
-    return count(ModelPlan(config, policy.torch_dtype, policy.lora)).total_bytes
+    return config, count(ModelPlan(config, policy.torch_dtype, policy.lora))
+
+
+def _online_pass(setting: Setting, config: PretrainedConfig, sizes: Sizes, row: RowPlan) -> float:
+    """FLOPs of scoring the reference's row in every step; 0 if that was done before the first one."""
+    packed = row.reference_row() if setting.reference.mode == "online" else None
+    if packed is None:
+        return 0.0
+    if setting.reference.policy is not None:
+        config, sizes = _reference_model(setting.reference.policy)
+    return row_flops(config, sizes, packed, checkpointing=False).forward
+
+
+def with_copied_heads(config: PretrainedConfig, degree: int) -> PretrainedConfig:
+    """The architecture whose every rank attends with a key/value head of its own, as ranks do that share a row.
+
+    Where there are fewer of these heads than ranks, a rank's attention holds a copy of one over the whole row.
+    """
+    heads, kv_heads = head_counts(config)
+    if degree <= kv_heads or heads % degree:
+        return config
+    copied = copy.deepcopy(config)
+    copied.get_text_config().num_key_value_heads = degree
+    return copied
 
 
 def _kv_copies(config: PretrainedConfig, row: RowPlan, setting: Setting) -> int:
     """Keys and values of all segments but for the row's own, in one layer on one device."""
-    text = config.get_text_config()
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    table = row.divided(setting.sharding.sequence_parallel).policy_row().table
+    text, degree = config.get_text_config(), setting.sharding.sequence_parallel
+    heads, kv_heads = head_counts(config)
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    table = row.divided(degree).policy_row().table
     keys = sum(table.pieces[piece] for segment in table.segments for piece in segment.key_pieces)
-    width = 2 * text.num_key_value_heads * size * (setting.autocast or setting.dtype).itemsize
+    width = 2 * max(kv_heads, degree) * size * (setting.autocast or setting.dtype).itemsize
     return (keys - table.num_tokens) * width
 
 

@@ -117,6 +117,12 @@ class Setting:
         return int(self.trainer.get("accumulate_grad_batches") or 1)
 
     @property
+    def strategy_options(self) -> Mapping[str, Any]:
+        """The strategy's arguments; none if it is given by name."""
+        strategy = self.trainer.get("strategy") or "auto"
+        return {} if isinstance(strategy, str) else _init_args(strategy)
+
+    @property
     def row_tokens(self) -> int:
         """Tokens of a full row.
 

@@ -39,7 +39,8 @@ class ReferenceConfig:
 
     Args:
         mode: "cached" scores every record once before step 1; "online" scores each batch when it is
-            trained on (adapters off with LoRA, a frozen copy without: twice the memory).
+            trained on (adapters off with LoRA, a frozen copy without: twice the memory, and refused where ZeRO-3 or
+            FSDP2 split the policy).
         cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
         policy: another model as reference; `None` means the untrained policy.
     """

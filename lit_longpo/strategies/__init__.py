@@ -4,17 +4,27 @@ from lit_longpo.engine import feasible_degrees
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 from lit_longpo.strategies.launching import check_launch, launch_problem
 from lit_longpo.strategies.sequence_parallel import SequenceParallelDDPStrategy
-from lit_longpo.strategies.sharding import any_rank, full_value, gathered_state_dict, is_sharded, shard
+from lit_longpo.strategies.sharding import (
+    any_rank,
+    data_parallel_mesh,
+    full_value,
+    gathered_state_dict,
+    is_sharded,
+    shard,
+    splits_parameters,
+)
 
 __all__ = [
     "AnyDeviceDeepSpeedStrategy",
     "SequenceParallelDDPStrategy",
     "any_rank",
     "check_launch",
+    "data_parallel_mesh",
     "feasible_degrees",
     "full_value",
     "gathered_state_dict",
     "is_sharded",
     "launch_problem",
     "shard",
+    "splits_parameters",
 ]

@@ -7,6 +7,8 @@ the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share row
 DeepSpeed itself need not know.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,7 +29,11 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         offload_parameters: keep parameters in host memory (stage 3).
         exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA.
         sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
-        **options: see Lightning's `DeepSpeedStrategy`.
+        **options: see Lightning's `DeepSpeedStrategy`. A `config` of one's own (a dictionary or a JSON file) says
+            stage and offloading itself.
+
+    Raises:
+        ValueError: no such stage, or stage or offloading beside `config`, which would overrule them.
     """
 
     def __init__(
@@ -41,6 +47,14 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
     ) -> None:
         if stage not in (1, 2, 3):
             raise ValueError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
+        if options.get("config") is not None:
+            _refuse_beside_config(
+                {
+                    "stage": stage != 2,
+                    "offload_optimizer": offload_optimizer,
+                    "offload_parameters": offload_parameters,
+                }
+            )
         super().__init__(
             stage=stage,
             offload_optimizer=offload_optimizer,
@@ -53,6 +67,8 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         # The optimizer is ours (torch's), also when its states lie in host memory.
         self.config["zero_force_ds_cpu_optimizer"] = False
+        self.config.setdefault("zero_allow_untested_optimizer", True)
+        self.config.setdefault("train_micro_batch_size_per_gpu", 1)
         self._transformers_config: object | None = None  # transformers holds it weakly, so it lives here
 
     @property
@@ -64,6 +80,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
     def setup_environment(self) -> None:
         """Accept CPUs, and start the processes' communication, then that of groups which share rows."""
         if isinstance(self.accelerator, CPUAccelerator):
+            _use_cpu()
             self._process_group_backend = self._process_group_backend or "gloo"
             super(DeepSpeedStrategy, self).setup_environment()
         else:
@@ -83,11 +100,33 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         self._init_deepspeed_distributed()
 
     def shard_while_loading(self) -> None:
-        """Let transformers split weights as it reads them (stage 3); call before `from_pretrained`."""
+        """Let transformers split weights as it reads them (stage 3); call before `from_pretrained`.
+
+        Only the first rank reads the checkpoint, all its files before the first weight is split: its host memory
+        has to hold the whole checkpoint in its own precision. The others read names and shapes, and every rank
+        keeps its share of each weight. (transformers 5, `modeling_utils._load_pretrained_model`.)
+        """
         if self.zero_stage_3:
             from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
             self._transformers_config = HfDeepSpeedConfig(self.config)
+
+    @contextmanager
+    def whole_loading(self) -> Iterator[None]:
+        """What transformers loads inside of the block is whole on every rank, in any stage.
+
+        For models beside the policy: DeepSpeed gathers the weights of the policy only.
+        """
+        if self._transformers_config is None:
+            yield
+            return
+        from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
+        try:
+            yield
+        finally:
+            set_hf_deepspeed_config(self._transformers_config)
 
     def gradient_norm(self) -> float | None:
         """Norm of all gradients of the last step, before clipping; infinite if one was not a number."""
@@ -108,3 +147,22 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
                 f"expected DeepSpeed to clip gradients at {wanted} (`trainer.gradient_clip_val`), got {actual}; remove "
                 "`gradient_clipping` from the DeepSpeed configuration"
             )
+
+
+def _refuse_beside_config(given: dict[str, bool]) -> None:
+    """Refuse arguments that a configuration of one's own would overrule without a word."""
+    names = [f"`{name}`" for name, said in given.items() if said]
+    if names:
+        raise ValueError(
+            "expected `trainer.strategy.init_args.config` to say stage and offloading alone (its `zero_optimization`), "
+            f"got {' and '.join(names)} beside it; remove {' and '.join(names)}, or `config`"
+        )
+
+
+def _use_cpu() -> None:
+    """DeepSpeed picks its device itself, and would take a GPU that is here although the trainer does not."""
+    from deepspeed.accelerator import get_accelerator, set_accelerator
+    from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+
+    if get_accelerator().device_name() != "cpu":
+        set_accelerator(CPU_Accelerator())

@@ -60,7 +60,7 @@ def _disagreement(
     local = int(environment.get(local_name, devices))
     if total == devices * nodes and local == devices:
         return None
-    here = int(environment.get(local_name, total // nodes))
+    here = max(1, int(environment.get(local_name, total // nodes)))
     return (
         f"expected as many processes as `trainer.devices` {devices} x `trainer.num_nodes` {nodes}, but {launcher} "
         f"started {total_name}={total} in all and {here} on this machine; type --trainer.devices {here} "

@@ -7,6 +7,7 @@ call: every rank has to make it, in the same order.
 from typing import Any, cast
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -39,6 +40,26 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     else:
         fully_shard(decoder, mesh=mesh)
         fully_shard(head, mesh=mesh)
+
+
+def data_parallel_mesh(mesh: DeviceMesh) -> DeviceMesh:
+    """The dimension of Lightning's mesh that parameters are split over.
+
+    Raises:
+        ValueError: there are ranks in the other dimension, which would split nothing.
+    """
+    if (tensor := mesh["tensor_parallel"].size()) != 1:
+        where = "trainer.strategy.init_args"
+        raise ValueError(
+            f"expected `{where}.tensor_parallel_size` 1, got {tensor}: layers are split over the data-parallel ranks "
+            f"only; type --{where}.data_parallel_size {mesh.size()} --{where}.tensor_parallel_size 1"
+        )
+    return mesh["data_parallel"]
+
+
+def splits_parameters(strategy: object) -> bool:
+    """Whether a strategy leaves only a slice of every parameter on each rank."""
+    return isinstance(strategy, ModelParallelStrategy) or bool(getattr(strategy, "zero_stage_3", False))
 
 
 def is_sharded(model: nn.Module) -> bool:

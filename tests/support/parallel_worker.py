@@ -18,14 +18,15 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_every
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support.greedy import greedy
 from support.preference_data import groups_for
+from support.zero3 import all_released, releasing_zero3
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, View, Views
 from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack
-from lit_longpo.objectives import LOGO, LongPO, PreferenceModule, SoLoPO
+from lit_longpo.objectives import DPO, LOGO, LongPO, PreferenceModule, SoLoPO
 from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.strategies import (
     AnyDeviceDeepSpeedStrategy,
     SequenceParallelDDPStrategy,
@@ -35,8 +36,9 @@ from lit_longpo.strategies import (
 
 torch.set_num_threads(1)
 STEPS = 3
+CLIP = 0.5
 SHARES = ((0,), (1, 2, 3))
-RESULTS = ("losses", "gradients", "weights", "answers", "step_tokens", "partitioned")
+RESULTS = ("losses", "gradients", "weights", "answers", "step_tokens", "gradient_norm", "partitioned")
 PROMPTS = ((5, 7, 9, 11, 13), (40, 41, 42))
 
 STRATEGIES = {
@@ -45,18 +47,19 @@ STRATEGIES = {
     "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo"),
     "zero1": partial(AnyDeviceDeepSpeedStrategy, stage=1),
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
-    "zero3": partial(AnyDeviceDeepSpeedStrategy, stage=3),
-    "zero3_offload": partial(AnyDeviceDeepSpeedStrategy, stage=3, offload_optimizer=True),
+    "zero3": releasing_zero3,
+    "zero3_offload": partial(releasing_zero3, offload_optimizer=True),
     "ulysses": SequenceParallelDDPStrategy,
     "ulysses_twice": SequenceParallelDDPStrategy,
     "ulysses_zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2, sequence_parallel=2),
-    "ulysses_zero3": partial(AnyDeviceDeepSpeedStrategy, stage=3, sequence_parallel=2),
+    "ulysses_zero3": partial(releasing_zero3, sequence_parallel=2),
 }
 DEVICES = {"single": 1, "ulysses_twice": 4}
 OBJECTIVES = {
     "solopo": partial(SoLoPO, base="dpo", beta=0.5),
     "longpo": partial(LongPO, pref_weight=1.0),
     "logo": partial(LOGO, beta=2.0, gamma=0.5, num_rejected=1),
+    "dpo": partial(DPO, beta=0.5, reference=ReferenceConfig(policy=PolicyConfig())),  # another model as reference
 }
 
 
@@ -98,23 +101,34 @@ class Record(Callback):
         self.weights: dict[str, torch.Tensor] = {}
         self.answers: list[list[int]] = []
         self.step_tokens = 0.0
+        self.gradient_norm = 0.0
         self.partitioned = True
+
+    def on_train_start(self, trainer: Trainer, module: PreferenceModule) -> None:
+        self._look(trainer, module)  # after the probe and the reference pass
+
+    def on_train_batch_start(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
+        self._look(trainer, module)
 
     def on_before_optimizer_step(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
         if not self.gradients:
             self.gradients = {name: gradient(parameter) for name, parameter in module.model.named_parameters()}
+            squares = [value.double().square().sum() for value in self.gradients.values()]
+            self.gradient_norm = float(torch.stack(squares).sum().sqrt())
 
     def on_train_batch_end(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
     def on_train_end(self, trainer: Trainer, module: PreferenceModule) -> None:
-        if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy) and trainer.strategy.zero_stage_3:
-            sizes = [(p.ds_tensor.numel(), p.ds_numel) for p in module.model.parameters()]
-            self.partitioned = all(part < whole for part, whole in sizes)
+        self._look(trainer, module)
         self.weights = gathered_state_dict(module.model, keep=True)
         seen = trainer.callback_metrics
         self.step_tokens = float(seen["perf/tokens_per_second"] * seen["perf/step_seconds"])
         self.answers = greedy(module.model, PROMPTS, max_new_tokens=6, eos_token_id=2)
+
+    def _look(self, trainer: Trainer, module: PreferenceModule) -> None:
+        if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy) and trainer.strategy.zero_stage_3:
+            self.partitioned = self.partitioned and all_released(module.model)
 
 
 def gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
@@ -136,7 +150,7 @@ def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
         accelerator="cpu",
         devices=DEVICES.get(strategy, 2),
         strategy=STRATEGIES[strategy](),
-        gradient_clip_val=0.5,
+        gradient_clip_val=CLIP,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -18,6 +18,7 @@ import yaml
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from support.zero3 import all_released, releasing_zero3
 
 from data_modules import SyntheticDataModule
 from lit_longpo.callbacks import NonFiniteGuard, ThroughputCallback
@@ -42,7 +43,7 @@ STRATEGIES: dict[str, Any] = {
     "ddp": lambda: "ddp",
     "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo"),
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
-    "zero3": partial(AnyDeviceDeepSpeedStrategy, stage=3),
+    "zero3": releasing_zero3,
 }
 WORLD = 1
 PROBE = torch.arange(5, 45).unsqueeze(0)
@@ -54,6 +55,10 @@ class Losses(Callback):
     def __init__(self) -> None:
         self.values: list[float] = []
         self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_batch_start(self, trainer, module, *_):
+        if getattr(trainer.strategy, "zero_stage_3", False):
+            assert all_released(module.model)
 
     def on_train_batch_end(self, trainer, module, *_):
         self.values.append(float(trainer.callback_metrics["train/loss"]))

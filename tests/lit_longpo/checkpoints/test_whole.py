@@ -104,6 +104,13 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
     assert "starting at step 0" in caplog.text
 
 
+def test_a_link_to_a_deleted_checkpoint_is_passed_over(tmp_path):
+    (tmp_path / "last.ckpt").symlink_to(tmp_path / "deleted.ckpt")
+    assert newest_whole(tmp_path) is None
+    good = save_file(tmp_path / "step=2.ckpt")
+    assert newest_whole(tmp_path) == good
+
+
 def test_a_process_killed_while_a_folder_is_replaced_leaves_a_whole_one(tmp_path, monkeypatch):
     path = save_folder(tmp_path / "last.ckpt", 1)
     original = type(path).rename

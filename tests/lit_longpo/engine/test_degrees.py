@@ -1,8 +1,10 @@
 """Head arithmetic of sequence parallelism."""
 
 import pytest
+from transformers import GPT2Config, LlamaConfig
 
 from lit_longpo.engine import feasible_degrees
+from lit_longpo.engine.degrees import head_counts
 
 
 @pytest.mark.parametrize(
@@ -18,3 +20,8 @@ from lit_longpo.engine import feasible_degrees
 )
 def test_known_models(heads, kv_heads, world, expected):
     assert feasible_degrees(heads, kv_heads, world) == expected
+
+
+def test_a_configuration_need_not_name_key_value_heads():
+    assert head_counts(LlamaConfig(num_attention_heads=8, num_key_value_heads=2)) == (8, 2)
+    assert head_counts(GPT2Config(n_head=4)) == (4, 4)

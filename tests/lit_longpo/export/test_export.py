@@ -58,6 +58,7 @@ def check(folder, logits, wanted, way):
     adapters = (folder / "adapter_config.json").is_file()
     assert adapters == (way == "lora")
     assert list(folder.glob("*.safetensors"))
+    assert (folder / "generation_config.json").is_file()
     assert not list(folder.glob("*.bin"))
 
 

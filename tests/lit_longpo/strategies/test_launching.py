@@ -29,6 +29,11 @@ def test_disagreement_says_what_to_type(environment, devices, nodes):
     assert "--trainer.devices 2 --trainer.num_nodes 2" in message
 
 
+def test_fewer_processes_than_nodes_are_counted_too():
+    message = launch_problem(1, 2, {"SLURM_PROCID": "0", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1"})
+    assert "--trainer.devices 1 --trainer.num_nodes 1" in str(message)
+
+
 def test_another_launcher_is_counted_too():
     assert "WORLD_SIZE=4" in str(launch_problem(1, 2, OWN))
 

@@ -11,7 +11,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = ROOT / "tests" / "support" / "parallel_worker.py"
-OBJECTIVES = ("solopo", "longpo", "logo")
+OBJECTIVES = ("solopo", "longpo", "logo", "dpo")
+CLIP = 0.5  # as in the worker
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 
@@ -52,6 +53,7 @@ def test_losses_gradients_weights_and_answers_equal_one_process(strategy, single
         assert expected["losses"][0] != pytest.approx(expected["losses"][-1], rel=1e-3)
         assert actual["losses"] == pytest.approx(expected["losses"], rel=1e-4)
         assert actual["losses"][0] == pytest.approx(expected["losses"][0], rel=1e-5)
+        assert expected["gradient_norm"] > CLIP
         assert actual["partitioned"]
         assert actual["answers"] == expected["answers"]
         if strategy.startswith("ulysses") and strategy != "ulysses_twice":  # all ranks share all rows

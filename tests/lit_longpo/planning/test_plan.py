@@ -1,0 +1,61 @@
+"""What `make_plan` adds up: copied key/value heads, and the pass of an online reference."""
+
+import json
+
+import pytest
+from support.command_line import CONFIGS
+from support.tiny_models import tiny_config
+
+from lit_longpo.planning import plan
+from lit_longpo.planning.command import plan_for
+from lit_longpo.planning.plan import with_copied_heads
+
+DPO = ("--config", str(CONFIGS / "dpo.yaml"), "--row_tokens", "512", "--response_tokens", "16")
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+    monkeypatch.setattr(plan._Planner, "longest_context", lambda *_: 0)  # traces many more rows
+
+
+def test_every_rank_needs_a_key_value_head():
+    config = tiny_config("Llama")  # four heads, two for keys and values
+    assert with_copied_heads(config, 2) is config
+    assert with_copied_heads(config, 4).num_key_value_heads == 4
+    assert config.num_key_value_heads == 2
+    assert with_copied_heads(config, 3) is config  # refused elsewhere
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A plan with so many ranks to a row, of a model with two key/value heads."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tiny_config("Llama", num_attention_heads=8).to_dict()))
+
+    def planned(ranks):
+        return plan_for([*DPO, "--shape", str(path), "--trainer.devices", "8", "--sequence_parallel", str(ranks)])
+
+    return planned
+
+
+def test_copied_heads_take_memory(shared):
+    two, four = shared(2), shared(4)
+    assert two.kv_copies > 0
+    assert four.kv_copies == pytest.approx(two.kv_copies, rel=0.05)  # half the tokens, twice the heads
+    assert four.memory["none"].kept > 0.5 * two.memory["none"].kept
+
+
+def test_an_online_reference_is_one_more_forward_pass():
+    cached, online = (
+        plan_for([*DPO, "--reference.mode", mode, "--device_tflops", "1"]) for mode in ("cached", "online")
+    )
+    assert online.flops.model == pytest.approx(cached.flops.model + cached.flops.forward)
+    assert online.flops.hardware == pytest.approx(cached.flops.hardware + cached.flops.forward)
+    assert online.seconds_per_step == pytest.approx(cached.seconds_per_step * online.flops.model / cached.flops.model)
+
+
+def test_another_reference_counts_by_its_own_size():
+    other = ("--policy.source", "Qwen/Qwen2.5-0.5B-Instruct", "--reference.policy.source", "embedded")
+    made = plan_for([*DPO, "--reference.mode", "online", *other])
+    assert made.flops.model == pytest.approx(3 * made.flops.forward, rel=0.01)

@@ -1,0 +1,74 @@
+"""What our DeepSpeed strategy sets and refuses, in one process; `test_parity.py` trains with it."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+
+pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
+
+
+@pytest.fixture
+def accelerators(monkeypatch):
+    """DeepSpeed's accelerator module on a machine where it would take a GPU; as it was afterwards."""
+    from deepspeed.accelerator import real_accelerator
+    from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+
+    monkeypatch.setattr(real_accelerator, "ds_accelerator", CUDA_Accelerator())
+    return real_accelerator
+
+
+@pytest.mark.parametrize(("accelerator", "device"), [(CPUAccelerator, "cpu"), (CUDAAccelerator, "cuda")])
+def test_deepspeed_uses_the_trainers_device(accelerator, device, accelerators, monkeypatch):
+    monkeypatch.setattr(DDPStrategy, "setup_environment", lambda strategy: None)
+    strategy = AnyDeviceDeepSpeedStrategy(accelerator=accelerator())
+    monkeypatch.setattr(AnyDeviceDeepSpeedStrategy, "world_size", 1)
+    monkeypatch.setattr(AnyDeviceDeepSpeedStrategy, "root_device", None)
+    strategy.setup_environment()
+    assert accelerators.get_accelerator().device_name() == device
+
+
+def test_clipping_that_does_not_reach_deepspeed_is_an_error(monkeypatch):
+    monkeypatch.setattr(DeepSpeedStrategy, "setup", lambda strategy, trainer: None)
+    strategy = AnyDeviceDeepSpeedStrategy()
+    strategy.model = SimpleNamespace(gradient_clipping=lambda: 1.0)
+    with pytest.raises(RuntimeError, match=r"clip gradients at 0.5 .* got 1.0; remove `gradient_clipping`"):
+        strategy.setup(SimpleNamespace(gradient_clip_val=0.5, optimizers=[object()]))
+    strategy.setup(SimpleNamespace(gradient_clip_val=1.0, optimizers=[object()]))
+    strategy.setup(SimpleNamespace(gradient_clip_val=0.5, optimizers=[]))  # nothing is trained
+
+
+def test_a_configuration_of_ones_own_gets_what_packed_rows_need(tmp_path):
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 3}}))
+    strategy = AnyDeviceDeepSpeedStrategy(config=str(path))
+    assert strategy.zero_stage_3
+    assert strategy.config["train_micro_batch_size_per_gpu"] == 1
+    stated = AnyDeviceDeepSpeedStrategy(config={"train_micro_batch_size_per_gpu": 4})
+    assert stated.config["train_micro_batch_size_per_gpu"] == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [({"stage": 3}, "`stage`"), ({"offload_optimizer": True, "offload_parameters": True}, "`offload_optimizer` and")],
+)
+def test_what_a_configuration_would_overrule_is_refused(given, names):
+    with pytest.raises(ValueError, match=f"config` to say stage and offloading alone .* got {names}.*; remove"):
+        AnyDeviceDeepSpeedStrategy(config={"zero_optimization": {"stage": 2}}, **given)
+
+
+def test_models_beside_the_policy_are_loaded_whole():
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
+
+    strategy = AnyDeviceDeepSpeedStrategy(stage=3)
+    try:
+        strategy.shard_while_loading()
+        with strategy.whole_loading():
+            assert not is_deepspeed_zero3_enabled()
+        assert is_deepspeed_zero3_enabled()
+    finally:
+        unset_hf_deepspeed_config()

@@ -1,0 +1,20 @@
+"""ZeRO-3 for tiny models: what DeepSpeed keeps whole because it is small is split and released as well."""
+
+from typing import Any
+
+from torch import nn
+
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+
+
+def releasing_zero3(**options: Any) -> AnyDeviceDeepSpeedStrategy:
+    """Stage 3 that keeps no parameter gathered after its use, however small it is and however soon used again."""
+    strategy = AnyDeviceDeepSpeedStrategy(stage=3, **options)
+    assert isinstance(strategy.config, dict)
+    strategy.config["zero_optimization"] |= {"stage3_param_persistence_threshold": 0, "stage3_max_reuse_distance": 0}
+    return strategy
+
+
+def all_released(model: nn.Module) -> bool:
+    """Whether this rank holds a part of every parameter, and nothing else of any."""
+    return all(p.numel() == 0 and p.ds_tensor.numel() < p.ds_numel for p in model.parameters())
