@@ -296,12 +296,21 @@ def num_optimizer_steps(trainer: Trainer) -> int:
     loader = trainer.fit_loop._data_source.dataloader()
     limit = trainer.limit_train_batches
     batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * int(trainer.max_epochs or 1)
+    epochs, every = int(trainer.max_epochs or 1), trainer.accumulate_grad_batches
+    if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy):  # it goes on accumulating in the next epoch
+        steps = batches * epochs // every
+        if batches * epochs % every:
+            log.warning(
+                "DeepSpeed steps after every %d rows (`trainer.accumulate_grad_batches`): the last %d of %d rows train "
+                "nothing", every, batches * epochs % every, batches * epochs,
+            )  # fmt: skip
+    else:
+        steps = math.ceil(batches / every) * epochs
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def _log_size(model: nn.Module) -> None:
-    total = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]  # ZeRO-3's are elsewhere
+    total, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
     dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()})
     log.info("policy: %s parameters, %s trained (%s)", f"{total:,}", f"{trained:,}", ", ".join(dtypes))
