@@ -8,10 +8,18 @@ from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 
 def releasing_zero3(**options: Any) -> AnyDeviceDeepSpeedStrategy:
-    """Stage 3 that keeps no parameter gathered after its use, however small it is and however soon used again."""
+    """Stage 3 that keeps no parameter gathered after its use, and gathers none before.
+
+    However small it is, however soon it is used again; and after a validation no backward pass comes, for which
+    DeepSpeed would have gathered parameters ahead.
+    """
     strategy = AnyDeviceDeepSpeedStrategy(stage=3, **options)
     assert isinstance(strategy.config, dict)
-    strategy.config["zero_optimization"] |= {"stage3_param_persistence_threshold": 0, "stage3_max_reuse_distance": 0}
+    strategy.config["zero_optimization"] |= {
+        "stage3_param_persistence_threshold": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_prefetch_bucket_size": 0,
+    }
     return strategy
 
 
