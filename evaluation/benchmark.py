@@ -12,7 +12,7 @@ from evaluation.prompting import Prompt
 from evaluation.truncation import Truncation, truncation_report
 from lit_longpo.policy import PromptFormat
 
-Key = TypeVar("Key", int, tuple[float, int])
+Key = TypeVar("Key", int, tuple[float, int], tuple[str, float, int])
 Tables = Mapping[str, Mapping[str, float]]
 _JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
 
@@ -46,6 +46,10 @@ class Prediction:
     groups: Mapping[str, str] = field(default_factory=dict)
     num_tokens: int = 0
     num_lost: int = 0
+
+
+# Predictions that enter a benchmark's means; all of them where nothing is said.
+_COUNTED: Mapping[str, Callable[[Prediction], bool]] = {"longbench_v2": lambda item: bool(item.prediction)}
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,9 @@ class Benchmark(Protocol):
     For every example: `num_calls` times ask `prompt`, giving the responses so far as `earlier`, and
     generate. The last response is scored, or the first empty one, which ends the example. Responses come
     from `evaluation.prompting.decode`, which does not strip them: leading white space counts.
+
+    Two members are optional: `official_counts`, the records of each task in the official files, and `notes`,
+    what readers of every report should know (see `evaluation.scoring.make_report`).
     """
 
     @property
@@ -152,6 +159,7 @@ class BenchmarkReport:
         deviations: where they were not, in words.
         tables: official numbers of each task, in percent, by the column's name.
         settings: of the run, for example `max_length`.
+        notes: what always holds for the benchmark, in words.
     """
 
     name: str
@@ -162,39 +170,59 @@ class BenchmarkReport:
     deviations: tuple[str, ...] = ()
     tables: Tables = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> tuple[Prediction, ...]:
+        """Predictions that enter means: LongBench v2 leaves empty responses out of every count."""
+        keep = _COUNTED.get(self.name)
+        return tuple(item for item in self.predictions if keep is None or keep(item))
 
     @property
     def mean(self) -> float:
-        """Mean score over all examples, 0 to 1."""
-        return fmean(item.score for item in self.predictions)
+        """Mean score of all predictions that count, 0 to 1; NaN if none does."""
+        return fmean(item.score for item in self.counted) if self.counted else nan
 
     def by_length(self) -> dict[int, float]:
         """Mean score of each length, ascending."""
-        return _means(self.predictions, lambda item: item.length)
+        return _means((item.length, item.score) for item in self.counted)
 
     def by_cell(self) -> dict[tuple[float, int], float]:
-        """Mean score of each (depth, length)."""
-        return _means(self.predictions, lambda item: (item.depth or 0.0, item.length))
+        """Mean score of each (depth, length); predictions without a depth are in no cell."""
+        return _means(((item.depth, item.length), item.score) for item in self.counted if item.depth is not None)
 
     def truncation(self) -> dict[str, Truncation]:
         """What truncation did to each task: samples cut, tokens lost."""
         tasks = dict.fromkeys(item.task for item in self.predictions)
         return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})
 
-    def save(self, path: Path) -> None:
-        """Write as JSON; an empty bucket's NaN, which JSON does not know, becomes null.
+    def save(self, path: Path, sections: Sequence[Mapping[str, object]] = ()) -> None:
+        """Write as JSON; a mean of nothing, NaN, which JSON does not know, becomes null.
+
+        Args:
+            path: of the file; its folder is made if it is not there.
+            sections: tables for readers of the file, as plain values; `load` passes over them.
 
         Raises:
             ValueError: a score or setting is not a finite number.
             TypeError: a setting is nothing that JSON knows.
         """
-        cells = [
-            {"depth": depth, "length": length, "score": score} for (depth, length), score in self.by_cell().items()
-        ]
-        scores = {"mean": self.mean, "by_length": self.by_length(), "cells": cells}
+        scores = {"mean": _or_none(self.mean), "by_length": self.by_length(), "cells": self._cells()}
+        more = {"tables": _without_nan(self.tables), "scores": scores, "sections": list(sections)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**asdict(self), "tables": _without_nan(self.tables), "scores": scores}, **_JSON)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**asdict(self), **more}, **_JSON) + "\n", encoding="utf-8")
+
+    def _cells(self) -> list[dict[str, object]]:
+        """`by_cell` of each task."""
+        means = _means(
+            ((item.task or self.name, item.depth, item.length), item.score)
+            for item in self.counted
+            if item.depth is not None
+        )
+        return [
+            {"task": task, "depth": depth, "length": length, "score": score}
+            for (task, depth, length), score in means.items()
+        ]
 
     @classmethod
     def load(cls, path: Path) -> "BenchmarkReport":
@@ -207,13 +235,16 @@ class BenchmarkReport:
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
         known["tables"] = _with_nan(known.get("tables", {}))
-        return cls(**{**known, "predictions": tuple(rows), "deviations": tuple(known.get("deviations", ()))})
+        texts = {name: tuple(known.get(name, ())) for name in ("deviations", "notes")}
+        return cls(**{**known, **texts, "predictions": tuple(rows)})
 
 
 def _without_nan(tables: Tables) -> dict[str, dict[str, float | None]]:
-    return {
-        task: {name: None if isnan(value) else value for name, value in row.items()} for task, row in tables.items()
-    }
+    return {task: {name: _or_none(value) for name, value in row.items()} for task, row in tables.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _with_nan(tables: Mapping[str, Mapping[str, float | None]]) -> Tables:
@@ -222,8 +253,8 @@ def _with_nan(tables: Mapping[str, Mapping[str, float | None]]) -> Tables:
     }
 
 
-def _means(items: Iterable[Prediction], key: Callable[[Prediction], Key]) -> dict[Key, float]:
-    cells: dict[Key, list[float]] = {}
-    for item in items:
-        cells.setdefault(key(item), []).append(item.score)
-    return {name: fmean(cells[name]) for name in sorted(cells)}
+def _means(scores: Iterable[tuple[Key, float]]) -> dict[Key, float]:
+    groups: dict[Key, list[float]] = {}
+    for key, score in scores:
+        groups.setdefault(key, []).append(score)
+    return {key: fmean(groups[key]) for key in sorted(groups)}

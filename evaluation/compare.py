@@ -6,7 +6,6 @@ from pathlib import Path
 
 from evaluation.benchmark import BenchmarkReport, Prediction
 from evaluation.reports.bootstrap import METHOD, Estimate, estimate, estimate_mean_of
-from evaluation.reports.grouping import counted
 from evaluation.reports.section import Section, escape, interval, percent
 
 Pair = tuple[Prediction, Prediction]
@@ -129,7 +128,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
 
 
 def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:
-    return {item.id: item for item in counted(report)}
+    return {item.id: item for item in report.counted}
 
 
 def _check_same_questions(pairs: Sequence[Pair]) -> None:

@@ -17,6 +17,8 @@ E_TASKS = (
     *("qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "gov_report", "multi_news", "trec"),
     *("triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p"),
 )
+_COUNTS = dict.fromkeys(TASKS, 200) | {"multifieldqa_en": 150, "lcc": 500, "repobench-p": 500}
+_E_COUNTS = {f"{task}_e": 300 for task in E_TASKS} | {"qasper_e": 224, "multifieldqa_en_e": 150, "multi_news_e": 294}
 NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
 _PROMPTS, _LIMITS = "config/dataset2prompt.json", "config/dataset2maxlen.json"
 _OFFICIAL = {  # sha256
@@ -48,6 +50,10 @@ class LongBench:
 
     num_calls = 1
     protocol = "THUDM/LongBench 2e00731"
+    notes = (
+        "the tokenizer's chat template in place of the official script's own chat strings for eight models of 2023",
+        "a beginning-of-text token that the chat template writes is not doubled",
+    )
 
     def __init__(
         self, folder: str | Path | None = None, *, extended: bool = False, tasks: Sequence[str] | None = None
@@ -66,6 +72,11 @@ class LongBench:
         """Changed configuration files and tasks that are left out."""
         left_out = (f"tasks left out: {', '.join(self._missing)}",) if self._missing else ()
         return differences(self.folder, _OFFICIAL) + left_out
+
+    @property
+    def official_counts(self) -> dict[str, int]:
+        """Records of each task in the official files."""
+        return _E_COUNTS if self.extended else _COUNTS
 
     @property
     def settings(self) -> dict[str, object]:

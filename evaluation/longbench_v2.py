@@ -1,6 +1,6 @@
 """LongBench v2 from its official files: zero-shot, chain of thought, without the context."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -60,6 +60,7 @@ class LongBenchV2:
     name = "longbench_v2"
     protocol = "THUDM/LongBench 2e00731"
     tasks = ("longbench_v2",)
+    official_counts: Mapping[str, int] = {"longbench_v2": 503}
 
     def __init__(self, folder: str | Path | None = None, *, mode: Mode = "zero_shot") -> None:
         if mode not in get_args(Mode):

@@ -1,8 +1,10 @@
 """LV-Eval from its official files: the same questions at five levels of length."""
 
 import ast
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation.benchmark import Example
@@ -15,8 +17,22 @@ from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
 _OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
+_VALUES = "d56d77912ce01dfb4f43d94a5a58ecac411c2355519b204e04ea9402c901b1c2"  # sha256 of what `_digest` reads of it
 _COMMIT = "63e7ae939bd347c76b2cdb1cebfb216faca26897"
 _DATA = "86a3b0e6f2266281d481bcb46a0bda5b511cffb0"
+_COUNTS = {  # at every level
+    "loogle_SD_mixup": 160,
+    "loogle_CR_mixup": 99,
+    "loogle_MIR_mixup": 139,
+    "hotpotwikiqa_mixup": 124,
+    "multifieldqa_en_mixup": 101,
+    "multifieldqa_zh_mixup": 133,
+    "factrecall_en": 200,
+    "factrecall_zh": 200,
+    "cmrc_mixup": 200,
+    "lic_mixup": 197,
+    "dureader_mixup": 176,
+}
 _NAMES = ("DATASET_MAXGEN", "DATASET_PROMPT", "DATASET_SELECTED", "DATASET_LENGTH_LEVEL")
 
 
@@ -57,6 +73,10 @@ class LVEval:
     name = "lveval"
     num_calls = 1
     protocol = "infinigence/LVEval 63e7ae9"
+    notes = (
+        "the tokenizer's chat template in place of the official script's own chat strings for the models it names",
+        "a beginning-of-text token that the chat template writes is not doubled",
+    )
 
     def __init__(
         self,
@@ -79,11 +99,17 @@ class LVEval:
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """A changed `config.py` and tasks that are left out."""
-        changed = differences(self.folder, _OFFICIAL) if (self.folder / "config.py").is_file() else ()
+        """A changed configuration and tasks that are left out."""
+        is_python = (self.folder / "config.py").is_file()
+        changed = differences(self.folder, _OFFICIAL) if is_python else _other_values(self.config)
         every = [f"{dataset}_{level}" for dataset in self.config.datasets for level in self.config.levels]
         missing = [task for task in every if task not in self.tasks]
         return (*changed, *([f"tasks left out: {', '.join(missing)}"] if missing else []))
+
+    @property
+    def official_counts(self) -> dict[str, int]:
+        """Records of each task in the official files."""
+        return {task: _COUNTS[dataset_name(task)] for task in self.tasks}
 
     @property
     def settings(self) -> dict[str, object]:
@@ -162,6 +188,19 @@ def load_config(folder: Path) -> LVEvalConfig:
             raise row.error("DATASET_SELECTED", "known data sets with a prompt and a limit", dataset)
         check_template(templates[dataset], f"{path}: {dataset}")
     return config
+
+
+def _other_values(config: LVEvalConfig) -> tuple[str, ...]:
+    """Whether values read from JSON are not those of the official `config.py`, for a report."""
+    digest = _digest(config)
+    if digest == _VALUES:
+        return ()
+    return (f"config/config.json has other values than the official config.py: sha256 {digest}, expected {_VALUES}",)
+
+
+def _digest(config: LVEvalConfig) -> str:
+    """Sha256 of all values, in whatever order a file has them."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def parse_literals(source: str, where: str) -> dict[str, object]:

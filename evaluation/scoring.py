@@ -84,16 +84,21 @@ def make_report(
     model: str = "",
     settings: Mapping[str, object] | None = None,
 ) -> BenchmarkReport:
-    """All tasks together; what is missing is said in the deviations."""
+    """All tasks together; what is missing is said in the deviations.
+
+    Of the benchmark's optional members `official_counts` says how many records the official files have of each
+    task, and `notes` becomes part of the report.
+    """
     return BenchmarkReport(
         benchmark.name,
         step,
         tuple(row for part in scores.values() for row in part.predictions),
         model=model,
         protocol=benchmark.protocol,
-        deviations=(*benchmark.deviations, *_incomplete(scores)),
+        deviations=(*benchmark.deviations, *_incomplete(benchmark, scores)),
         tables={task: dict(part.table) for task, part in scores.items() if part.table},
         settings=dict(settings or {}),
+        notes=tuple(getattr(benchmark, "notes", ())),
     )
 
 
@@ -103,18 +108,20 @@ def _prediction(benchmark: Benchmark, example: Example, rows: Sequence[Response]
     return replace(answered, num_tokens=rows[0].num_tokens, num_lost=rows[0].num_lost)  # the call with the document
 
 
-def _incomplete(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
-    subsets = [
-        f"{task} {part.num_chosen} of {part.num_examples}"
-        for task, part in scores.items()
-        if part.num_chosen < part.num_examples
-    ]
-    left = [
-        f"{task} {len(part.predictions)} of {part.num_chosen}"
-        for task, part in scores.items()
-        if len(part.predictions) < part.num_chosen
-    ]
-    return (
-        *([f"a subset of the examples: {', '.join(subsets)}"] if subsets else []),
-        *([f"not all of them answered: {', '.join(left)}"] if left else []),
-    )
+def _incomplete(benchmark: Benchmark, scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
+    """What is missing: tasks, records of the official files, chosen examples, answers."""
+    official: Mapping[str, int] = getattr(benchmark, "official_counts", {})
+    records = {task: (part.num_examples, official.get(task, part.num_examples)) for task, part in scores.items()}
+    chosen = {task: (part.num_chosen, part.num_examples) for task, part in scores.items()}
+    answered = {task: (len(part.predictions), part.num_chosen) for task, part in scores.items()}
+    found = {
+        "tasks not run: {}": [task for task in benchmark.tasks if task not in scores],
+        "records: {} official ones": _unequal(records),
+        "a subset of the examples: {}": _unequal(chosen),
+        "not all of them answered: {}": _unequal(answered),
+    }
+    return tuple(text.format(", ".join(names)) for text, names in found.items() if names)
+
+
+def _unequal(pairs: Mapping[str, tuple[int, int]]) -> list[str]:
+    return [f"{task} {num} of {whole}" for task, (num, whole) in pairs.items() if num != whole]

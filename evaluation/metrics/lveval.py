@@ -16,6 +16,7 @@ from evaluation.metrics.rouge_l import rouge_l
 from evaluation.metrics.stop_words import CHINESE, ENGLISH
 from evaluation.metrics.text import chinese_tokens, english_tokens, normalize_chinese, token_f1
 
+LEVELS = ("16k", "32k", "64k", "128k", "256k")
 _GATE, _GATE_CHINESE = 0.2, 0.4  # a recall of exactly this much passes
 _LEVEL = re.compile(r"_\d{1,3}k$")
 

@@ -1,8 +1,8 @@
-"""Predictions by task, length, depth and group."""
+"""Predictions that count, by task, length, depth and group."""
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from evaluation.benchmark import BenchmarkReport, Prediction
@@ -11,25 +11,16 @@ Key = TypeVar("Key", str, float)
 Groups = dict[Key, list[Prediction]]
 _MAX_LENGTHS = 16
 
-# The predictions that enter a benchmark's means; all of them where nothing is said.
-_COUNTED: Mapping[str, Callable[[Prediction], bool]] = {"longbench_v2": lambda item: bool(item.prediction)}
-
-
-def counted(report: BenchmarkReport) -> list[Prediction]:
-    """Predictions that enter means: LongBench v2 leaves empty responses out of every count."""
-    keep = _COUNTED.get(report.name)
-    return [item for item in report.predictions if keep is None or keep(item)]
-
 
 def by_task(report: BenchmarkReport) -> Groups[str]:
     """In the order of the report; a benchmark without tasks is one."""
-    return _grouped(counted(report), lambda item: item.task or report.name)
+    return _grouped(report.counted, lambda item: item.task or report.name)
 
 
 def by_group(report: BenchmarkReport) -> dict[str, Groups[str]]:
     """Predictions by value of each group that the benchmark has, for example "difficulty"."""
     names = dict.fromkeys(name for item in report.predictions for name in item.groups)
-    return {name: _by_value(counted(report), name) for name in names}
+    return {name: _by_value(report.counted, name) for name in names}
 
 
 def _by_value(items: Iterable[Prediction], name: str) -> Groups[str]:
@@ -48,7 +39,7 @@ def _leading_number(text: str) -> int:
 
 def by_depth(report: BenchmarkReport) -> Groups[float]:
     """Predictions whose needed facts have a depth, by depth, ascending."""
-    rows = [(item.depth, item) for item in counted(report) if item.depth is not None]
+    rows = [(item.depth, item) for item in report.counted if item.depth is not None]
     return {depth: [item for other, item in rows if other == depth] for depth in sorted({depth for depth, _ in rows})}
 
 
@@ -60,7 +51,7 @@ def is_grid(predictions: Sequence[Prediction]) -> bool:
 
 def by_length(report: BenchmarkReport) -> Groups[str]:
     """Predictions by length, ascending: every chosen length, or doubling ranges of found ones."""
-    items = sorted(counted(report), key=lambda item: item.length)
+    items = sorted(report.counted, key=lambda item: item.length)
     return _grouped(items, (lambda item: f"{item.length:,}") if is_grid(items) else (lambda item: _range(item.length)))
 
 

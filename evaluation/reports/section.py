@@ -36,6 +36,11 @@ class Section:
         table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
         return "\n\n".join(part for part in (f"## {escape(self.title)}", escape(self.note), table) if part)
 
+    def plain(self) -> dict[str, object]:
+        """Title, header, rows and note, as JSON knows them."""
+        rows = [list(row) for row in self.rows]
+        return {"title": self.title, "header": list(self.header), "rows": rows, "note": self.note}
+
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, in one line: responses of a model can hold anything."""

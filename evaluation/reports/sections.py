@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from evaluation.benchmark import BenchmarkReport, Prediction
 from evaluation.reports.bootstrap import METHOD, estimate, estimate_mean_of
-from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, counted, scores
+from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, scores
 from evaluation.reports.official import official_sections
 from evaluation.reports.section import Section, estimate_cells
 from evaluation.truncation import truncation_report
@@ -25,6 +25,11 @@ def sections(report: BenchmarkReport) -> list[Section]:
     ]
 
 
+def plain_sections(report: BenchmarkReport) -> list[dict[str, object]]:
+    """The same tables as plain values, for `BenchmarkReport.save`."""
+    return [section.plain() for section in sections(report)]
+
+
 def task_table(report: BenchmarkReport) -> Section:
     """Official numbers of each task as they are, then the mean score of its examples with an interval."""
     tasks = by_task(report)
@@ -42,7 +47,7 @@ def task_table(report: BenchmarkReport) -> Section:
         groups = {task: scores(items) for task, items in tasks.items()}
         rows += [
             ("mean of tasks", *blank, *estimate_cells(estimate_mean_of(groups)), ""),
-            ("all examples", *blank, *estimate_cells(estimate(scores(counted(report)))), str(sum(empty.values()))),
+            ("all examples", *blank, *estimate_cells(estimate(scores(report.counted))), str(sum(empty.values()))),
         ]
     return Section(
         "Scores", ("task", *columns, "examples", "mean score", "interval", "empty responses"), rows, _note(report)
@@ -50,7 +55,7 @@ def task_table(report: BenchmarkReport) -> Section:
 
 
 def _note(report: BenchmarkReport) -> str:
-    left_out = len(report.predictions) - len(counted(report))
+    left_out = len(report.predictions) - len(report.counted)
     official = "The columns left of the examples' number are the official ones. " if report.tables else ""
     empty = f"{left_out} empty responses are left out of every mean, as in the official script. " if left_out else ""
     return f"Percent. {official}{empty}{METHOD}"
@@ -100,6 +105,7 @@ def head(report: BenchmarkReport) -> list[tuple[str, str]]:
         ("step", f"{report.step:,}"),
         ("examples", f"{len(report.predictions):,}"),
         ("protocol", report.protocol or "not stated"),
+        *([("notes", "; ".join(report.notes))] if report.notes else []),
         ("deviations", "; ".join(report.deviations) or "none"),
         *((name, str(value)) for name, value in report.settings.items()),
     ]

@@ -98,7 +98,7 @@ def test_it_works_without_a_logger(tmp_path):
 def test_the_comparison_names_points(run):
     table = comparison(run[1].reports[0], run[1].reports[-1])
     assert [column.header for column in table.columns] == ["task or length", "before", "after", "points"]
-    assert table.row_count == 3
+    assert table.row_count == 5  # two lengths, two depths, the mean
 
 
 def test_a_resumed_run_keeps_the_scores_before_training_and_the_count(run, tmp_path):

@@ -16,6 +16,12 @@ def test_real_texts_have_a_curve_by_length_only():
     assert set(figures(reports.longbench())) == {"by_length"}
 
 
+def test_responses_that_do_not_count_leave_an_empty_curve():
+    report = reports.longbench_v2()
+    empty = replace(report, predictions=tuple(replace(item, prediction="") for item in report.predictions))
+    assert len(figures(empty)["by_length"].axes[0].lines[0].get_ydata()) == 0
+
+
 def test_curves_show_the_reports_means():
     report = reports.needle(tasks=("needle",))
     line = figures(report)["by_length"].axes[0].lines[0]

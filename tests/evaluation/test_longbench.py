@@ -9,6 +9,7 @@ from evaluation.benchmark import Benchmark, BenchmarkReport
 from evaluation.longbench import E_TASKS, NO_CHAT, LongBench
 from evaluation.metrics.longbench import TASKS
 from evaluation.official_files import OfficialFileError
+from evaluation.scoring import TaskScores, make_report
 from evaluation.truncation import truncation_report
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
@@ -148,10 +149,13 @@ def test_missing_things_are_named(folder, tmp_path):
         LongBench(folder)
 
 
-def test_the_official_files_are_read_whole():
+def test_the_official_files_are_read_and_their_records_counted():
     bench = LongBench(official("longbench"))
     assert bench.tasks == tuple(TASKS)
-    assert bench.deviations == ()
+    assert bench.deviations == ()  # of the configuration; the records are a sample
+    count = len(list(bench.examples("hotpotqa")))
+    report = make_report(bench, {"hotpotqa": TaskScores((), {}, count, count)})
+    assert f"records: hotpotqa {count} of 200 official ones" in report.deviations
     limits = {task: bench.rules(task).max_new_tokens for task in ("gov_report", "samsum", "lcc", "hotpotqa")}
     assert limits == {"gov_report": 512, "samsum": 128, "lcc": 64, "hotpotqa": 32}
     assert len(E_TASKS) == 13

@@ -66,6 +66,23 @@ def test_prompts_limits_and_levels(folder):
     assert cut.num_lost == cut.num_tokens - 20  # LongBench's rule: an odd length loses one more
 
 
+def with_json(folder, values):
+    """Data sets as they are, the configuration as JSON."""
+    (folder / "config.py").unlink(missing_ok=True)
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config" / "config.json").write_text(json.dumps(values))
+    return LVEval(folder)
+
+
+def test_values_in_json_are_compared_with_the_official_ones(folder):
+    assert "config/config.json has other values than the official config.py" in with_json(folder, CONFIG).deviations[0]
+    values = json.loads((official("lveval") / "config" / "config.json").read_text(encoding="utf-8"))
+    assert with_json(folder, dict(reversed(values.items()))).deviations[0].startswith("tasks left out")
+    for name, change in (("DATASET_MAXGEN", 17), ("DATASET_PROMPT", "{context}")):
+        changed = {**values, name: {**values[name], "factrecall_en": change}}
+        assert "has other values" in with_json(folder, changed).deviations[0]
+
+
 def test_a_part_can_be_chosen_and_what_is_missing_is_said(folder):
     assert LVEval(folder, datasets=["factrecall_en"], levels=["32k"]).tasks == ("factrecall_en_32k",)
     changed, left_out = LVEval(folder).deviations

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import aggregate, score
@@ -49,6 +49,19 @@ def test_the_chinese_gate_needs_two_fifths():
     five = " ".join([BEIJING, SHANGHAI, APPLE, "\u9999\u8549", "\u897f\u74dc"])
     assert lveval(CHINESE_SET, f"{BEIJING} {SHANGHAI}", BEIJING, keywords=five) == pytest.approx(2 / 3)  # exactly 0.4
     assert lveval(CHINESE_SET, BEIJING, BEIJING, keywords=five) == 0.0  # 0.2 would do in English
+
+
+OF, AND = "\u7684", "\u548c"  # stop words
+
+
+def test_found_chinese_stop_words_do_not_open_the_gate_but_are_divided_by():
+    assert lveval(CHINESE_SET, f"{OF} {APPLE}", APPLE, keywords=OF) == 0.0
+    three = f"{BEIJING} {OF} {AND}"  # 1 of 3; without stop words it would be 1 of 1
+    assert lveval(CHINESE_SET, f"{BEIJING} {APPLE}", APPLE, keywords=three) == 0.0
+
+
+def test_chinese_stop_words_stay_in_the_f1():
+    assert lveval(CHINESE_SET, f"{OF} {APPLE}", APPLE, keywords=APPLE) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("keywords", [None, ""])
@@ -110,5 +123,6 @@ def test_plain_means_of_the_table():
 
 
 @given(st.sampled_from(sorted(METRICS)), st.text(), st.text(), st.none() | st.text())
+@settings(deadline=None)  # the first call reads a dictionary
 def test_scores_stay_between_zero_and_one(dataset, prediction, answer, keywords):
     assert 0.0 <= lveval(dataset, prediction, answer, keywords=keywords) <= 1.0

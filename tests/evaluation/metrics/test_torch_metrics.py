@@ -1,7 +1,10 @@
+import json
 import math
+import time
 
 import pytest
 import torch
+from torch import distributed, multiprocessing
 
 from evaluation.metrics import LongBenchEScore, LongBenchV2Accuracy, OfficialScore, SubEM, aggregate
 
@@ -71,6 +74,37 @@ def test_ranks_add_up():
     metric.update("x", ["x"])
     assert metric.compute() == 0.25
     assert metric.count.tolist() == [1.0]  # only the synced copy was added up
+
+
+RESPONSES = (["C"], ["D", "D", "D"])  # of two ranks; right once on the first, never on the second
+GROUPS = ({"difficulty": "easy", "length": "short"}, {"difficulty": "hard", "length": "short"})
+
+
+def score_on_rank(rank, folder):
+    """One of two processes."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    mean, groups = SubEM(), LongBenchV2Accuracy()
+    for response in RESPONSES[rank]:
+        mean.update(response, ["C"])
+        groups.update(f"The correct answer is {response}", "C", **GROUPS[rank])
+    found = {"mean": mean.compute().item(), "groups": {name: value.item() for name, value in groups.compute().items()}}
+    (folder / f"{rank}.json").write_text(json.dumps({**found, "count": mean.count.tolist()}))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def test_two_real_ranks_add_up(tmp_path):
+    """Forked, because importing everything again would take longer than all the rest."""
+    ranks = multiprocessing.start_processes(score_on_rank, (tmp_path,), 2, join=False, daemon=True, start_method="fork")
+    end = time.monotonic() + 200
+    while not ranks.join(timeout=10):
+        assert time.monotonic() < end
+    for rank, count in enumerate((1.0, 3.0)):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert (found["mean"], found["count"]) == (0.25, [count])
+        assert all(math.isnan(found["groups"].pop(name)) for name in ("Medium", "Long"))
+        assert found["groups"] == {"Overall": 0.25, "Easy": 1.0, "Hard": 0.0, "Short": 0.25}
 
 
 @pytest.mark.parametrize("metric", [SubEM(), LongBenchV2Accuracy()])

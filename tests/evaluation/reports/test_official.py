@@ -1,9 +1,11 @@
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
 from support import reports
 
 from evaluation.metrics.longbench import TASKS, averages
+from evaluation.metrics.lveval import LEVELS
 from evaluation.reports.official import official_sections
 from evaluation.reports.sections import sections
 
@@ -74,6 +76,20 @@ def test_an_incomplete_level_is_not_called_the_leaderboards():
     _, levels, _ = official_sections(reports.lveval(datasets=("cmrc_mixup", "factrecall_en")))
     assert "Not the leaderboard's" in levels.note
     assert "dureader_mixup" in levels.note
+
+
+def without(report, *tasks):
+    kept = tuple(item for item in report.predictions if item.task not in tasks)
+    tables = {task: table for task, table in report.tables.items() if task not in tasks}
+    return replace(report, predictions=kept, tables=tables)
+
+
+def test_each_level_says_what_it_lacks():
+    _, levels, datasets = official_sections(without(reports.lveval(), "cmrc_mixup_32k", "factrecall_en_32k"))
+    assert levels.note.endswith("leaderboard's, as not everything was run: 32k without factrecall_en, cmrc_mixup.")
+    assert "factrecall_en, cmrc_mixup without 32k, 64k, 128k, 256k" in datasets.note
+    complete = official_sections(reports.lveval(levels=LEVELS))
+    assert [section.note for section in complete[1:]] == ["Plain mean of the data sets.", "Plain mean of the levels."]
 
 
 def test_needles_tasks_are_averaged_by_length():
