@@ -168,8 +168,13 @@ def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
     return record
 
 
+def objectives(strategy: str) -> list[str]:
+    """What a strategy trains; the reference of another model concerns ZeRO-3, which would split it too."""
+    return [name for name in OBJECTIVES if name != "dpo" or strategy in ("single", "zero3")]
+
+
 if __name__ == "__main__":
-    for name in OBJECTIVES:
+    for name in objectives(sys.argv[1]):
         train(sys.argv[1], name, sys.argv[2], Path(sys.argv[3]))
     sys.stdout.flush()
     # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done.
