@@ -12,7 +12,7 @@ from evaluation.benchmark import BenchmarkReport
 from evaluation.figures import figures
 from evaluation.reports.samples import sample_table, samples
 from evaluation.reports.section import escape
-from evaluation.reports.sections import head, sections
+from evaluation.reports.sections import head, plain_sections, sections
 
 _PAGES = Environment(
     loader=PackageLoader("evaluation", "reports/templates"), autoescape=True, undefined=StrictUndefined
@@ -36,7 +36,7 @@ def write_report(report: BenchmarkReport, folder: Path) -> list[Path]:
         raise ValueError(f"expected at least one prediction of {report.name}, got none; raise `limit` or `max_minutes`")
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{report.name}-step{report.step}.{suffix}" for suffix in ("json", "md", "html")]
-    report.save(paths[0], [section.plain() for section in sections(report)])
+    report.save(paths[0], plain_sections(report))
     paths[1].write_text(markdown(report), encoding="utf-8")
     paths[2].write_text(html(report), encoding="utf-8")
     return paths
