@@ -1,7 +1,9 @@
 """Benchmarks inside `fit`: scores and figures into TensorBoard, reports beside the checkpoint."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -23,6 +25,7 @@ from evaluation.summary import comparison
 from lit_longpo.objectives import PreferenceModule
 
 log = logging.getLogger(__name__)
+_GRID = ("lengths", "depths", "num_examples", "max_new_tokens", "scoring")  # of needles; the settings lack them
 
 
 class BenchmarkCallback(ScheduledCallback):
@@ -30,7 +33,8 @@ class BenchmarkCallback(ScheduledCallback):
 
     Logs `benchmark/<name>/<task>` and `benchmark/<name>/mean` (0 to 1), sample answers and figures, leaves
     reports in `benchmarks` beside the run, and prints before and after side by side. Training is the same
-    with and without it: random states are restored. Several processes share the questions.
+    with and without it: random states are restored. Several processes share the questions. Responses are
+    kept in memory only: a `fit` that is killed during a benchmark asks all of its questions again.
 
     Args:
         benchmark: what is asked; `LongBenchCallback` and its like make their own.
@@ -43,6 +47,8 @@ class BenchmarkCallback(ScheduledCallback):
         before_training: also run on the untrained policy.
         every_n_validations: run at every n-th validation; 0 means only before and after training.
         num_samples: answers of each task shown as text.
+        label: tells several callbacks of one benchmark apart: with it, reports are `<name>-<label>-step<n>.*`
+            and scalars `benchmark/<name>-<label>/...`.
     """
 
     def __init__(
@@ -58,19 +64,26 @@ class BenchmarkCallback(ScheduledCallback):
         before_training: bool = True,
         every_n_validations: int = 1,
         num_samples: int = 8,
+        label: str = "",
     ) -> None:
-        super().__init__(before_training, every_n_validations)
+        super().__init__(before_training, every_n_validations, label)
         self.benchmark = benchmark
         self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching())
         self.num_samples = num_samples
         self.reports: list[BenchmarkReport] = []
 
     @property
+    def name(self) -> str:
+        """The benchmark's."""
+        return self.benchmark.name
+
+    @cached_property
     def state_key(self) -> str:
         """Tells several of these callbacks apart in a checkpoint."""
-        own = self.benchmark
-        asked = [*own.tasks, str(own.settings), str(getattr(own, "lengths", ""))]
-        return self._generate_state_key(benchmark=own.name, asked=asked)
+        own, run = self.benchmark, self.settings
+        asked = [*own.tasks, str(own.settings), *(str(getattr(own, name, "")) for name in _GRID)]
+        chosen = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
+        return self._generate_state_key(benchmark=own.name, label=self.label, asked=asked, run=chosen)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: the count of validations, and the scores before training."""
@@ -85,39 +98,44 @@ class BenchmarkCallback(ScheduledCallback):
         """The trained policy, unless validation has just done it; then before and after."""
         super().on_train_end(trainer, pl_module)
         if trainer.is_global_zero and len(self.reports) > 1:
-            Console().print(comparison(self.reports[0], self.reports[-1]))
+            Console().print(comparison(self.reports[0], self.reports[-1], self.title))
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask, score and log."""
         step, module = trainer.global_step, cast(PreferenceModule, pl_module)
-        log.info("%s at step %d", self.benchmark.name, step)
+        log.info("%s at step %d", self.title, step)
         assert module.prompt_format is not None
         runner = Runner(self.benchmark, module.model, module.prompt_format, self.settings, Responses())
         report = runner.run(step=step, name=f"{module.policy.source} at step {step}")
         if not report.predictions:
-            log.warning("%s: nothing was answered within max_minutes; raise it", self.benchmark.name)
+            log.warning("%s: nothing was answered within max_minutes; raise it", self.title)
             return
         self.reports.append(report)
         self._log(trainer, report)
 
     def _log(self, trainer: Trainer, report: BenchmarkReport) -> None:
-        values = scalars(report)
+        values = _renamed(scalars(report), report.name, self.title)
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         folder = report_folder(trainer)
         if not trainer.is_global_zero:
             return
-        write_report(report, folder)
+        write_report(report, folder, self.label)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 self._show(logger, report)
         shown = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
-        log.info("%s: %s", report.name, ", ".join(shown))
+        log.info("%s: %s", self.title, ", ".join(shown))
 
     def _show(self, logger: TensorBoardLogger, report: BenchmarkReport) -> None:
         """Pictures and answers on TensorBoard's pages."""
-        root = f"benchmark/{report.name}"
+        root = f"benchmark/{self.title}"
         for name, figure in figures(report).items():
             logger.experiment.add_figure(f"{root}/{name}", figure, report.step)
         logger.experiment.add_text(root, sample_table(report, self.num_samples).markdown(), report.step)
+
+
+def _renamed(values: Mapping[str, float], name: str, title: str) -> dict[str, float]:
+    """Scalars below `benchmark/<title>` that were below `benchmark/<name>`."""
+    return {key.replace(f"benchmark/{name}", f"benchmark/{title}", 1): value for key, value in values.items()}

@@ -40,6 +40,8 @@ class LMEvalCallback(ScheduledCallback):
         apply_chat_template: wrap prompts in the tokenizer's chat template.
         before_training: also run on the untrained policy.
         every_n_validations: run at every n-th validation; 0 means only before and after training.
+        label: tells several of these callbacks apart: with it, reports are `lm_eval-<label>-step<n>.json` and
+            scalars `benchmark/lm_eval-<label>/...`.
 
     Raises:
         ModuleNotFoundError: the extra `lm-eval` is not installed.
@@ -56,6 +58,7 @@ class LMEvalCallback(ScheduledCallback):
         apply_chat_template: bool = False,
         before_training: bool = True,
         every_n_validations: int = 1,
+        label: str = "",
     ) -> None:
         if find_spec("lm_eval") is None:
             raise ModuleNotFoundError(
@@ -66,16 +69,27 @@ class LMEvalCallback(ScheduledCallback):
         self.tasks, self.include_path = list(tasks), include_path
         self.batch_size = batch_size
         self.options = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": apply_chat_template}
-        super().__init__(before_training, every_n_validations)
+        super().__init__(before_training, every_n_validations, label)
         self.scores: dict[int, dict[str, float]] = {}
         self._manager: Any = None
+
+    @property
+    def name(self) -> str:
+        """Of the harness."""
+        return "lm_eval"
+
+    @property
+    def state_key(self) -> str:
+        """Tells several of these callbacks apart in a checkpoint."""
+        asked = {"tasks": self.tasks, "include_path": self.include_path, **self.options}
+        return self._generate_state_key(label=self.label, **asked)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the tasks before any time is spent on training.
 
         Raises:
             FileNotFoundError: `include_path` is not there.
-            ValueError: a task is unknown.
+            ValueError: a task is unknown, or another callback of the trainer has the same label.
         """
         self._manager = self._manager or _task_manager(self.include_path)
         unknown = [name for name in self.tasks if name not in self._manager.all_tasks]
@@ -85,21 +99,23 @@ class LMEvalCallback(ScheduledCallback):
                 f"expected tasks that lm-evaluation-harness knows {where or '(lm-eval ls tasks)'}, got "
                 f"{', '.join(unknown)}; correct `tasks`"
             )
+        super().setup(trainer, pl_module, stage)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the harness, keep and log its scores."""
-        log.info("lm_eval: %s at step %d", ", ".join(self.tasks), trainer.global_step)
+        log.info("%s: %s at step %d", self.title, ", ".join(self.tasks), trainer.global_step)
         found = cast(dict[str, Any], self._evaluate(cast(PreferenceModule, pl_module)))
         results = trainer.strategy.broadcast(found)  # the first process has them
-        values = scores_of(results["results"])
+        values = scores_of(results["results"], self.title)
         self.scores[trainer.global_step] = values
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         folder = report_folder(trainer)
         if trainer.is_global_zero:
-            self._save(folder / f"lm_eval-step{trainer.global_step}.json", trainer.global_step, results)
-        log.info("lm_eval: %s", ", ".join(f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items()))
+            self._save(folder / f"{self.title}-step{trainer.global_step}.json", trainer.global_step, results)
+        shown = (f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items())
+        log.info("%s: %s", self.title, ", ".join(shown))
 
     def _evaluate(self, module: PreferenceModule) -> dict[str, Any] | None:
         """Results on the first process of a machine, nothing on the others."""
@@ -120,13 +136,13 @@ class LMEvalCallback(ScheduledCallback):
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def scores_of(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """`benchmark/lm_eval/<task>/<metric>` of the harness's table; a filter's name follows the metric's.
+def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") -> dict[str, float]:
+    """`benchmark/<title>/<task>/<metric>` of the harness's table; a filter's name follows the metric's.
 
     Standard errors and whatever is no number are left out.
     """
     return {
-        f"benchmark/lm_eval/{task}/{_metric(name)}": float(value)
+        f"benchmark/{title}/{task}/{_metric(name)}": float(value)
         for task, row in results.items()
         for name, value in row.items()
         if "," in name and "_stderr" not in name and isinstance(value, int | float)

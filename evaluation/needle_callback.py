@@ -1,29 +1,35 @@
 """Needle in a haystack inside `fit`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from evaluation.batching import Batching
 from evaluation.callback import BenchmarkCallback
-from evaluation.needle import Haystack, NeedleBenchmark, TextHaystack
+from evaluation.needle import NEEDLE, Haystack, NeedleBenchmark, Scoring, TextHaystack
+from evaluation.needle_tasks import Sizes
 
 
 class NeedleCallback(BenchmarkCallback):
     """Needle-in-a-haystack accuracy before training, at validation and at the end of `fit`.
 
-    Logs `benchmark/needle/<length>` and `benchmark/needle/mean`, a heat map and sample answers, and
-    prints before and after side by side. Training is the same with and without it: random states
-    are restored.
+    Logs `benchmark/needle/<length>` and `benchmark/needle/mean`, of other tasks
+    `benchmark/needle/<task>/<length>`, a heat map and sample answers, and prints before and after side by
+    side. Training is the same with and without it: random states are restored.
 
     Args:
         haystack: where needles and hay come from; `None` means plain prose (`TextHaystack`).
         lengths: tokens of the context.
         depths: relative positions of the needle.
         num_examples: questions in every (length, depth) cell.
-        max_new_tokens: tokens of an answer at most.
+        max_new_tokens: tokens of an answer at most; `None` means what each task needs, 16 for "needle".
         max_batch_tokens: padded prompt tokens of one generation batch.
-        before_training: also run on the untrained policy.
-        every_n_validations: run at every n-th validation; 0 means only before and after training.
-        num_samples: answers shown as text.
+        tasks: of "needle", "multi_key", "multi_value", "multi_query", "variable_tracking".
+        scoring: of the other tasks: "share" of the strings found, or 1 only if "all" are.
+        sizes: how much the other tasks hide; `None` means the defaults.
+        hay: text file between the facts of the other tasks; `None` means simple made-up sentences.
+        needle_seed: of the other tasks.
+        **options: of `BenchmarkCallback`; its `seed` is that of the subset, and a prompt over its `max_length` is
+            refused, not cut.
     """
 
     def __init__(
@@ -32,11 +38,15 @@ class NeedleCallback(BenchmarkCallback):
         lengths: Sequence[int] = (512, 1024, 2048, 4096),
         depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         num_examples: int = 5,
-        max_new_tokens: int = 16,
+        max_new_tokens: int | None = None,
         max_batch_tokens: int = 16384,
-        before_training: bool = True,
-        every_n_validations: int = 1,
-        num_samples: int = 8,
+        *,
+        tasks: Sequence[str] = (NEEDLE,),
+        scoring: Scoring = "share",
+        sizes: Sizes | None = None,
+        hay: str | None = None,
+        needle_seed: int = 0,
+        **options: Any,
     ) -> None:
         benchmark = NeedleBenchmark(
             haystack or TextHaystack(),
@@ -44,11 +54,10 @@ class NeedleCallback(BenchmarkCallback):
             tuple(depths),
             num_examples,
             max_new_tokens,
+            tuple(tasks),
+            scoring,
+            sizes or Sizes(),
+            hay,
+            needle_seed,
         )
-        super().__init__(
-            benchmark,
-            batching=Batching(max_batch_tokens),
-            before_training=before_training,
-            every_n_validations=every_n_validations,
-            num_samples=num_samples,
-        )
+        super().__init__(benchmark, tasks=None, batching=Batching(max_batch_tokens), **options)

@@ -19,12 +19,13 @@ _PAGES = Environment(
 )
 
 
-def write_report(report: BenchmarkReport, folder: Path) -> list[Path]:
+def write_report(report: BenchmarkReport, folder: Path, label: str = "") -> list[Path]:
     """Write `<name>-step<step>.json`, `.md` and `.html`; existing ones are replaced.
 
     Args:
         report: of at least one prediction.
         folder: made if it is not there.
+        label: tells reports of one benchmark apart: `<name>-<label>-step<step>.json`.
 
     Returns:
         The three files.
@@ -35,7 +36,8 @@ def write_report(report: BenchmarkReport, folder: Path) -> list[Path]:
     if not report.predictions:
         raise ValueError(f"expected at least one prediction of {report.name}, got none; raise `limit` or `max_minutes`")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{report.name}-step{report.step}.{suffix}" for suffix in ("json", "md", "html")]
+    name = f"{report.name}-{label}" if label else report.name
+    paths = [folder / f"{name}-step{report.step}.{suffix}" for suffix in ("json", "md", "html")]
     report.save(paths[0], plain_sections(report))
     paths[1].write_text(markdown(report), encoding="utf-8")
     paths[2].write_text(html(report), encoding="utf-8")

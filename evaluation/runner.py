@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -10,9 +10,10 @@ from torch import nn
 
 from evaluation.benchmark import Benchmark, BenchmarkReport, Example
 from evaluation.generation import answer
+from evaluation.portions import Asked, portion, shuffled
 from evaluation.progress import bar
 from evaluation.prompting import Prompt, decode
-from evaluation.ranks import gather, rank
+from evaluation.ranks import gather, rank, world_size
 from evaluation.responses import Response, Responses, record_hash
 from evaluation.scoring import TaskScores, is_done, make_report, score_task, subset
 from evaluation.settings import RunSettings, window
@@ -59,43 +60,73 @@ class Runner:
         end = None if minutes is None else time.monotonic() + 60 * minutes
         scores, tasks = {}, self.settings.chosen(self.benchmark)
         for number, task in enumerate(tasks):
-            now = time.monotonic()
-            share = None if end is None else now + max(0.0, end - now) / (len(tasks) - number)
-            scores[task] = self._task(task, share)
+            scores[task] = self._task(task, _share(end, len(tasks) - number))
         return make_report(self.benchmark, scores, step=step, model=name, settings=self._told())
 
     def _task(self, task: str, end: float | None) -> TaskScores:
         examples, num_examples = subset(self.benchmark.examples(task), task, self.settings)
         self.responses.share(task, gather(self.responses.of_task(task))[0])
-        known = sum(is_done(self.responses.of_example(example), self.benchmark.num_calls) for example in examples)
-        for call in range(self.benchmark.num_calls):
-            self._call(task, call, examples, end)
+        left = self._left(examples)
+        known = len(examples) - len(left)
+        while left and not _over(end):  # again if a later call did not need all of its time
+            for call in range(self.benchmark.num_calls):
+                self._call(task, call, left, _share(end, self.benchmark.num_calls - call))
+            left = self._left(left)
         scores = score_task(self.benchmark, examples, self.responses, num_examples)
         self.responses.forget(task)
-        new, left = len(scores.predictions) - known, len(examples) - len(scores.predictions)
-        log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, left, _shown(scores))
+        new = len(scores.predictions) - known
+        log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, len(left), _shown(scores))
         return scores
+
+    def _left(self, examples: Sequence[Example], call: int | None = None) -> list[Example]:
+        """Those that are not done yet; with `call` only those that wait for that one."""
+        rows = [(example, self.responses.of_example(example)) for example in examples]
+        calls = self.benchmark.num_calls
+        return [item for item, found in rows if call in (None, len(found)) and not is_done(found, calls)]
 
     def _call(self, task: str, call: int, examples: Sequence[Example], end: float | None) -> None:
         """Generate the responses of one call, until the time is over."""
-        waiting = [(example, self.responses.of_example(example)) for example in examples]
-        asked = [
-            (example, self._prompt(example, [row.response for row in rows]))
-            for example, rows in waiting
-            if len(rows) == call and not is_done(rows, self.benchmark.num_calls)
-        ]
-        if not asked or _over(end):
+        waiting = self._left(examples, call)
+        if not waiting:
             return
+        if end is None:
+            self._at_once(task, call, waiting)
+        else:
+            self._until(end, task, call, waiting)
+
+    def _at_once(self, task: str, call: int, examples: Sequence[Example]) -> None:
+        """All of them, batched by length over the whole task."""
+        asked = list(self._asked(examples))
+        with bar(task, sum(len(prompt.ids) for _, prompt in asked)) as advance:
+            for prompts in self._answered(task, call, asked, None):
+                advance(sum(len(prompt.ids) for prompt in prompts))
+
+    def _until(self, end: float, task: str, call: int, examples: Sequence[Example]) -> None:
+        """In a random order; prompts are built a few rounds at a time, and never once the time is over."""
+        asked = self._asked(shuffled(examples, f"{self.settings.seed}-{task}"))
+        with bar(task, len(examples)) as advance:
+            while not _over(end) and (part := portion(asked, self.settings.batching, world_size())):
+                with closing(self._answered(task, call, part, self.settings.seed)) as rounds:
+                    for prompts in rounds:
+                        advance(len(prompts))
+                        if _over(end):
+                            return
+
+    def _answered(
+        self, task: str, call: int, asked: Sequence[Asked], seed: int | None
+    ) -> Generator[list[Prompt], None, None]:
+        """Generate and remember, round by round; gives the prompts of each."""
         prompts = [prompt for _, prompt in asked]
-        seed = None if end is None else self.settings.seed
-        rounds = answer(self.model, prompts, self.settings.batching, seed=seed)
-        with bar(task, sum(len(prompt.ids) for prompt in prompts)) as advance, closing(rounds):
+        with closing(answer(self.model, prompts, self.settings.batching, seed=seed)) as rounds:
             for found in rounds:
                 rows = [self._response(*asked[number], call, ids) for number, ids in sorted(found.items())]
                 (self.responses.add if rank() == 0 else self.responses.share)(task, rows)
-                advance(sum(len(prompts[number].ids) for number in found))
-                if _over(end):
-                    return
+                yield [prompts[number] for number in found]
+
+    def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
+        """With the prompt of the next call, built when it is taken."""
+        for example in examples:
+            yield example, self._prompt(example, [row.response for row in self.responses.of_example(example)])
 
     def _prompt(self, example: Example, earlier: list[str]) -> Prompt:
         positions = window(self.model)
@@ -116,6 +147,14 @@ class Runner:
             "system message": self.prompt_format.template.system,
             **self.benchmark.settings,
         }
+
+
+def _share(end: float | None, parts: int) -> float | None:
+    """When the first of several parts is over that share the time that is left."""
+    if end is None:
+        return None
+    now = time.monotonic()
+    return now + max(0.0, end - now) / parts
 
 
 def _over(end: float | None) -> bool:

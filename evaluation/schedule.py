@@ -1,5 +1,6 @@
 """When something is measured during `fit`, `validate` and `test`."""
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,46 @@ class ScheduledCallback(Callback, ABC):
     Args:
         before_training: also measure the untrained policy.
         every_n_validations: measure at every n-th validation; 0 means only before and after training.
+        label: tells several of one name apart.
+
+    Raises:
+        ValueError: a label that is no part of a file's name.
     """
 
-    def __init__(self, before_training: bool = True, every_n_validations: int = 1) -> None:
-        self.before_training, self.every_n_validations = before_training, every_n_validations
+    def __init__(self, before_training: bool = True, every_n_validations: int = 1, label: str = "") -> None:
+        if not re.fullmatch(r"[\w.-]*", label):
+            raise ValueError(f"expected a label of letters, digits, '_', '-' and '.', got {label!r}; correct `label`")
+        self.before_training, self.every_n_validations, self.label = before_training, every_n_validations, label
         self._validations = 0
         self._last_step: int | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What is measured."""
+
+    @property
+    def title(self) -> str:
+        """Of report files and scalars: the name, and the label if there is one."""
+        return f"{self.name}-{self.label}" if self.label else self.name
 
     @abstractmethod
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the policy as it is now; called on every process."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse callbacks that would overwrite each other's reports and scalars.
+
+        Raises:
+            ValueError: another callback of the trainer has the same title.
+        """
+        same = [item for item in callbacks_of(trainer) if item.title == self.title]
+        if len(same) > 1:
+            raise ValueError(
+                f"expected one callback that writes {self.title}-step<n> and benchmark/{self.title}/..., got "
+                f"{len(same)}: {', '.join(type(item).__name__ for item in same)}; set `label` of one, for example "
+                "`label: second`"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The count of validations."""
@@ -62,6 +93,11 @@ class ScheduledCallback(Callback, ABC):
         self._last_step = trainer.global_step
         with isolate_rng():
             self.measure(trainer, pl_module)
+
+
+def callbacks_of(trainer: Trainer) -> list[ScheduledCallback]:
+    """Those of a trainer that measure."""
+    return [item for item in trainer.callbacks if isinstance(item, ScheduledCallback)]  # type: ignore[attr-defined]
 
 
 def report_folder(trainer: Trainer) -> Path:

@@ -22,7 +22,8 @@ class RunSettings:
         max_length: tokens that the middle of a longer prompt is cut to, before the chat template. `None`
             means what the model's window leaves after the longest answer and the chat template, and at
             most the window minus 500 (see `evaluation.room`).
-        max_minutes: stop after this time, between batches; each task gets the same share of what is left.
+        max_minutes: stop after this time, between batches. Each task gets the same share of what is left, and
+            so does each call of a task. Examples are taken in a random order, by `seed`.
         batching: which prompts share a forward.
 
     Raises:

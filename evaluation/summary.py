@@ -17,9 +17,9 @@ def table(report: BenchmarkReport) -> Table:
     return shown
 
 
-def comparison(before: BenchmarkReport, after: BenchmarkReport) -> Table:
-    """Every score before and after training, and the difference in points."""
-    shown = Table(title=f"{before.name}: step {before.step} and step {after.step}")
+def comparison(before: BenchmarkReport, after: BenchmarkReport, title: str = "") -> Table:
+    """Every score before and after training, and the difference in points; the benchmark's name is the title."""
+    shown = Table(title=f"{title or before.name}: step {before.step} and step {after.step}")
     for heading in ("task or length", "before", "after", "points"):
         shown.add_column(heading, justify="right")
     last = scalars(after)

@@ -83,8 +83,10 @@ def fit(folder, callbacks):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lm_eval")
-    guard = LMEvalCallback(["drinks", "spoken"], include_path=str(write_tasks(folder)))
-    return *fit(folder, [guard]), guard
+    tasks = str(write_tasks(folder))
+    few = LMEvalCallback(["drinks"], include_path=tasks, limit=2, before_training=False, label="few")
+    guard = LMEvalCallback(["drinks", "spoken"], include_path=tasks)
+    return *fit(folder, [few, guard]), guard
 
 
 @needs_harness
@@ -112,6 +114,35 @@ def test_the_harness_results_lie_beside_the_run(run):
     data = json.loads(path.read_text())
     assert data["results"]["drinks"]["acc,none"] == 1.0
     assert data["n-samples"]["drinks"]["effective"] == 4
+
+
+@needs_harness
+def test_two_of_them_are_told_apart_by_a_label(run):
+    trainer = run[0]
+    few, every = (
+        json.loads((Path(trainer.log_dir) / "benchmarks" / f"{name}-step2.json").read_text())
+        for name in ("lm_eval-few", "lm_eval")
+    )
+    assert [found["n-samples"]["drinks"]["effective"] for found in (few, every)] == [2, 4]
+    assert {"benchmark/lm_eval/drinks/acc", "benchmark/lm_eval-few/drinks/acc"} <= set(trainer.callback_metrics)
+    assert "benchmark/lm_eval-few/spoken/exact_match" not in trainer.callback_metrics
+
+
+@needs_harness
+def test_two_that_would_overwrite_each_other_are_refused_before_training(tmp_path):
+    tasks = str(write_tasks(tmp_path))
+    twice = [LMEvalCallback(["drinks"], include_path=tasks, limit=limit) for limit in (1, 2)]
+    with pytest.raises(ValueError, match=r"lm_eval-step<n>.*set `label` of one"):
+        fit(tmp_path, twice)
+
+
+@pytest.mark.parametrize(
+    "other", [{"tasks": ["a"]}, {"num_fewshot": 1}, {"limit": 2}, {"apply_chat_template": True}, {"label": "b"}]
+)
+def test_the_state_belongs_to_what_is_asked(monkeypatch, other):
+    monkeypatch.setattr("evaluation.lm_eval_callback.find_spec", lambda name: True)
+    keys = {LMEvalCallback(**{"tasks": ["a", "b"], **given}).state_key for given in ({}, other)}
+    assert len(keys) == 2
 
 
 @needs_harness
@@ -153,3 +184,4 @@ def test_metrics_are_named_with_their_filter():
         "benchmark/lm_eval/gsm8k/exact_match_strict-match": 0.25,
         "benchmark/lm_eval/arc/acc": 0.5,
     }
+    assert "benchmark/lm_eval-few/arc/acc" in scores_of(results, "lm_eval-few")

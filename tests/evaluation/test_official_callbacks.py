@@ -97,6 +97,19 @@ def test_validate_runs_them_once(folders, tmp_path):
     assert [set(report.tables) for report in callback.reports] == [{"trec"}]
 
 
+def test_two_modes_of_one_benchmark_are_told_apart_by_a_label(folders, tmp_path):
+    given = {"limit": 1, "max_length": 400}
+    modes = [
+        LongBenchV2Callback(str(folders / "v2"), mode=mode, label=label, **given)
+        for mode, label in (("zero_shot", ""), ("no_context", "memorised"))
+    ]
+    trainer, _ = fit(tmp_path, modes, validate=True)
+    for name, mode in {"longbench_v2": "zero_shot", "longbench_v2-memorised": "no_context"}.items():
+        report = BenchmarkReport.load(Path(trainer.log_dir) / "benchmarks" / f"{name}-step0.json")
+        assert report.settings["mode"] == mode
+        assert f"benchmark/{name}/Overall" in trainer.callback_metrics
+
+
 def test_a_time_box_without_an_answer_is_a_warning(folders, tmp_path, caplog):
     callback = LongBenchCallback(str(folders / "longbench"), max_minutes=1e-9, max_length=400)
     fit(tmp_path, [callback], validate=True)
@@ -107,6 +120,8 @@ def test_a_time_box_without_an_answer_is_a_warning(folders, tmp_path, caplog):
 def test_yaml_finds_them(folders, monkeypatch):
     monkeypatch.setattr("sys.argv", ["lit_longpo"])
     given = ["--trainer.callbacks+", "LongBenchV2Callback", "--trainer.callbacks.folder", folders / "v2"]
-    cli = build("--config", CONFIGS / "solopo.yaml", *given, "--trainer.callbacks.limit", 3)
+    given += ["--trainer.callbacks.limit", 3, "--trainer.callbacks.label", "few"]
+    cli = build("--config", CONFIGS / "solopo.yaml", *given)
     [callback] = [item for item in cli.trainer.callbacks if isinstance(item, LongBenchV2Callback)]
     assert callback.settings.limit == 3
+    assert callback.title == "longbench_v2-few"

@@ -57,7 +57,11 @@ def start(*arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize("options", [(), pytest.param(("--shard",), marks=pytest.mark.slow)], ids=["dealt", "sharded"])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--max_minutes", 60), pytest.param(("--shard",), marks=pytest.mark.slow)],
+    ids=["dealt", "in a time box", "sharded"],
+)
 def test_the_command_on_two_processes(options, model, records, single, tmp_path):
     arguments = ["-m", "lit_longpo", "evaluate", "--config", ROOT / "configs" / "eval" / "longbench.yaml"]
     own = ["--model", model, "--benchmark.init_args.folder", records, "--output", tmp_path, "--max_length", 3000]

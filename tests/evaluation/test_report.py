@@ -52,6 +52,12 @@ def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
     json.loads(paths[0].read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+def test_a_label_is_part_of_the_files_names(report, tmp_path):
+    paths = write_report(report, tmp_path, "prose")
+    assert [path.stem for path in paths] == [f"{report.name}-prose-step20"] * 3
+    assert BenchmarkReport.load(paths[0]).name == report.name
+
+
 def test_pages_ask_nothing_of_the_network_and_run_nothing(page):
     sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in {"src", "href", "srcset"}]
     assert sources

@@ -181,10 +181,97 @@ def test_a_folder_belongs_to_one_model_and_one_run(tmp_path):
 def test_the_time_box_stops_between_batches(longbench, monkeypatch):
     clock = iter(range(10**6))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    report = run(longbench, max_minutes=12 / 60, batching=Batching(1, None, 0))
+    report = run(longbench, max_minutes=24 / 60, batching=Batching(1, None, 0))
     assert 3 <= len(report.predictions) < 12
     assert {row.task for row in report.predictions} == {"hotpotqa", "samsum", "trec"}
     assert any("not all of them answered" in line and "hotpotqa" in line for line in report.deviations)
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def spend_on_prompts(self, monkeypatch, benchmark, seconds):
+        """Building a prompt takes so long; returns the ids of those that are built."""
+        built, real = [], benchmark.prompt
+
+        def prompt(example, *args, **options):
+            built.append(example.id)
+            self.now += seconds
+            return real(example, *args, **options)
+
+        monkeypatch.setattr(benchmark, "prompt", prompt)
+        return built
+
+    def spend_on_answers(self, monkeypatch, seconds):
+        """A round of answers takes what `seconds` says of its first prompt; returns how many were asked at once."""
+        asked, real = [], runner.answer
+
+        def answer(model, prompts, *args, **options):
+            asked.append(len(prompts))
+            for found in real(model, prompts, *args, **options):
+                self.now += seconds(prompts[min(found)])
+                yield found
+
+        monkeypatch.setattr(runner, "answer", answer)
+        return asked
+
+
+def test_the_time_box_covers_the_building_of_prompts(longbench, monkeypatch):
+    clock = Clock(monkeypatch)
+    built = clock.spend_on_prompts(monkeypatch, longbench, seconds=60)
+    report = run(longbench, max_minutes=3, max_length=3000, batching=Batching(1, None, 0))
+    assert {name.partition("/")[0] for name in built} == {"hotpotqa"}
+    assert len(built) == 4
+    assert len(report.predictions) == 1
+
+
+def test_only_a_time_box_splits_a_task(longbench, monkeypatch):
+    clock = Clock(monkeypatch)
+    asked = clock.spend_on_answers(monkeypatch, lambda prompt: 1.0)
+    small = {"batching": Batching(1, None, 0)}
+    whole = run(longbench, **small)
+    assert asked == [5, 4, 3]
+    boxed = run(longbench, max_minutes=60, **small)
+    assert asked[3:] == [4, 1, 4, 3]
+    assert boxed.predictions == whole.predictions
+
+
+def test_a_time_box_leaves_a_random_subset_of_the_seed(tmp_path, monkeypatch):
+    bench = LongBench(official_layout.longbench(tmp_path, {"hotpotqa": 10}))
+    Clock(monkeypatch).spend_on_answers(monkeypatch, lambda prompt: 60.0)
+
+    def answered(seed):
+        return {row.id for row in run(bench, max_minutes=4, seed=seed, batching=Batching(1, None, 0)).predictions}
+
+    one, other = answered(1), answered(2)
+    assert len(one) == len(other) == 4
+    assert one == answered(1)
+    assert one != other
+    assert one != {f"hotpotqa/r{number}" for number in range(4)}
+
+
+@pytest.fixture
+def reasoned(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.longbench_v2._REASONING_TOKENS", 12)
+    monkeypatch.setattr("evaluation.longbench_v2._ANSWER_TOKENS", 6)
+    return LongBenchV2(official_layout.longbench_v2(tmp_path, 8), mode="chain_of_thought")
+
+
+def test_a_time_box_leaves_time_for_the_second_call(reasoned, monkeypatch):
+    Clock(monkeypatch).spend_on_answers(monkeypatch, lambda prompt: 60.0)
+    report = run(reasoned, max_minutes=6, max_length=400, batching=Batching(1, None, 0))
+    assert len(report.predictions) == 3
+
+
+def test_time_that_the_second_call_leaves_is_used(reasoned, monkeypatch):
+    cost = {12: 60.0, 6: 0.0}
+    Clock(monkeypatch).spend_on_answers(monkeypatch, lambda prompt: cost[prompt.max_new_tokens])
+    report = run(reasoned, max_minutes=6, max_length=400, batching=Batching(1, None, 0))
+    assert len(report.predictions) == 5
 
 
 def test_the_second_prompt_holds_the_reasoning(tmp_path, monkeypatch):
