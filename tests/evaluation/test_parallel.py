@@ -59,7 +59,11 @@ def start(*arguments):
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--max_minutes", 60), pytest.param(("--shard",), marks=pytest.mark.slow)],
+    [
+        (),
+        pytest.param(("--max_minutes", 60), marks=pytest.mark.slow),
+        pytest.param(("--shard",), marks=pytest.mark.slow),
+    ],
     ids=["dealt", "in a time box", "sharded"],
 )
 def test_the_command_on_two_processes(options, model, records, single, tmp_path):

@@ -37,6 +37,7 @@ def test_tables_and_json(monkeypatch, capsys, tmp_path):
     assert made["longest_context"]["recompute"] > made["longest_context"]["none"] > 2048
 
 
+@pytest.mark.slow
 def test_a_saved_configuration_can_be_planned(monkeypatch, tmp_path):
     """It holds what the command line of `fit` holds beyond the sections, for example `ckpt_path`."""
     monkeypatch.setattr(sys, "argv", ["lit_longpo"])

@@ -10,9 +10,9 @@ SMALL = {
     "everything": {"tokens": 600},
     "recomputed": {"tokens": 600, "checkpointing": True},
     "attention kept": {"tokens": 600, "checkpointing": "keep_attention"},
-    "adapters": {"tokens": 600, "lora": True, "checkpointing": True},
 }
 LARGE = {
+    "adapters": {"tokens": 600, "lora": True, "checkpointing": True},
     "2K": {"tokens": 2000, "hidden": 256, "layers": 4, "vocab": 8000},
     "2K, recomputed": {"tokens": 2000, "hidden": 256, "layers": 4, "vocab": 8000, "checkpointing": True},
     "2K, adapters": {"tokens": 2000, "hidden": 256, "layers": 4, "vocab": 8000, "lora": True},
