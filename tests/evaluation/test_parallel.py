@@ -2,14 +2,12 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import official_layout
+from support import evaluation_worker, official_layout
 from support.byte_tokenizer import byte_tokenizer
+from support.ranks import run_command, run_ranks
 from support.tiny_models import tiny_model
 
 from evaluation import LongBench
@@ -20,7 +18,6 @@ from evaluation.settings import RunSettings
 from lit_longpo.policy import PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = ROOT / "tests" / "support" / "evaluation_worker.py"
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 
@@ -49,28 +46,16 @@ def single(model, records):
     return Runner(LongBench(records), policy.load_base(), policy.prompt_format(), settings, Responses()).run()
 
 
-def start(*arguments):
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
 @pytest.mark.parametrize(
     "options",
-    [
-        (),
-        pytest.param(("--max_minutes", 60), marks=pytest.mark.slow),
-        pytest.param(("--shard",), marks=pytest.mark.slow),
-    ],
+    [(), ("--max_minutes", 60), ("--shard",)],
     ids=["dealt", "in a time box", "sharded"],
 )
 def test_the_command_on_two_processes(options, model, records, single, tmp_path):
-    arguments = ["-m", "lit_longpo", "evaluate", "--config", ROOT / "configs" / "eval" / "longbench.yaml"]
+    arguments = ["evaluate", "--config", ROOT / "configs" / "eval" / "longbench.yaml"]
     own = ["--model", model, "--benchmark.init_args.folder", records, "--output", tmp_path, "--max_length", 3000]
     batching = ["--batching.max_batch_tokens", 600, "--batching.prefill_chunk", 64, "--batching.min_shared", 0]
-    start(*arguments, *own, *batching, "--accelerator", "cpu", "--devices", 2, *options)
+    run_command(*arguments, *own, *batching, "--accelerator", "cpu", "--devices", 2, *options, num_ranks=2)
     [path] = tmp_path.glob("longbench-step0.json")
     assert BenchmarkReport.load(path).predictions == single.predictions
     rows = [line for path in tmp_path.rglob("predictions/**/*.jsonl") for line in path.read_text().splitlines()]
@@ -79,10 +64,10 @@ def test_the_command_on_two_processes(options, model, records, single, tmp_path)
 
 @pytest.mark.parametrize(
     "strategy",
-    ["fsdp2", pytest.param("ddp", marks=pytest.mark.slow), pytest.param("zero3", marks=[deepspeed, pytest.mark.slow])],
+    ["ddp", "fsdp2", "ulysses", *(pytest.param(name, marks=deepspeed) for name in ("zero3", "ulysses_zero3"))],
 )
 def test_the_callback_on_two_processes(strategy, model, records, single, tmp_path):
-    start(WORKER, strategy, model, records, tmp_path)
+    run_ranks(evaluation_worker.run, strategy, str(model), str(records), tmp_path)
     before, after = (BenchmarkReport.load(tmp_path / "benchmarks" / f"longbench-step{step}.json") for step in (0, 3))
     assert before.predictions == single.predictions
     assert [row.id for row in after.predictions] == [row.id for row in before.predictions]

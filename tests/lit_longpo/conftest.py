@@ -1,23 +1,11 @@
 """Trainings in processes of their own, shared by the tests of checkpoints and of the export."""
 
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_program(name, *arguments, timeout=900):
-    """A program of tests/support, to its end."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "support" / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+from support import kill_worker, resume_worker
+from support.ranks import run_ranks
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +15,7 @@ def resumed_run(tmp_path_factory):
     @cache
     def start(strategy):
         folder = tmp_path_factory.mktemp(strategy)
-        run_program("resume_worker.py", strategy, folder)
+        run_ranks(resume_worker.main, strategy, folder, num_ranks=1 if strategy == "single" else 2)
         return folder, torch.load(folder / "result.pt", weights_only=True)
 
     return start
@@ -37,6 +25,6 @@ def resumed_run(tmp_path_factory):
 def killed_runs(tmp_path_factory):
     """Losses by step of every training of tests/support/kill_worker.py, in the order they were computed."""
     folder = tmp_path_factory.mktemp("killed")
-    run_program("kill_worker.py", folder)
+    run_ranks(kill_worker.main, folder, num_ranks=1)
     lines = {path.stem: [line.split() for line in path.read_text().splitlines()] for path in folder.glob("*.txt")}
     return {name: [(int(step), loss) for step, loss in rows] for name, rows in lines.items()}

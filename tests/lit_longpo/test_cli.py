@@ -1,9 +1,9 @@
 """Misspelt keys and class names get a short answer, through the real command line."""
 
-import subprocess
 import sys
 
 import pytest
+from support.ranks import run_command
 
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
@@ -49,11 +49,9 @@ def test_missing_files_are_named(capsys, monkeypatch):
 
 
 def test_help_works_as_a_process():
-    done = subprocess.run(
-        [sys.executable, "-m", "lit_longpo", "fit", "--help"], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert "--policy.source" in done.stdout
-    assert "--optimization.schedule" in done.stdout
+    printed = run_command("fit", "--help")
+    assert "--policy.source" in printed
+    assert "--optimization.schedule" in printed
 
 
 def test_every_command_is_a_function():

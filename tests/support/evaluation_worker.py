@@ -1,10 +1,5 @@
-"""A fit of three steps with a benchmark before and after; started by tests as a program.
+"""A fit of three steps with a benchmark before and after; tests run it."""
 
-python tests/support/evaluation_worker.py STRATEGY MODEL_FOLDER BENCHMARK_FOLDER OUT_FOLDER
-"""
-
-import os
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -42,10 +37,3 @@ def run(strategy: str, model: str, benchmark: str, out: Path) -> None:
     told = [f"{report.step} {report.mean!r} {len(report.predictions)}" for report in callback.reports]
     (out / f"{trainer.global_rank}.txt").write_text("\n".join(told))
     trainer.strategy.barrier()
-
-
-if __name__ == "__main__":
-    run(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
-    sys.stdout.flush()
-    # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done.
-    os._exit(0)

@@ -1,17 +1,12 @@
-"""Kills training processes with SIGKILL and lets others go on; started by tests as a program.
+"""Kills training processes with SIGKILL and lets others go on; tests run it.
 
-    python tests/support/kill_worker.py OUT_FOLDER
-
-Every training is a process of its own, forked from this one so that libraries are imported once. Each appends
-`step loss` to OUT_FOLDER/NAME.txt, losses in full precision.
+Every training is a process of its own. Each appends `step loss` to OUT/NAME.txt, losses in full precision.
 """
 
 import os
 import signal
 import sys
-from pathlib import Path
 
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -93,8 +88,3 @@ def main(out):
         assert in_a_process(train, out, name, **way) == -signal.SIGKILL, name
         assert bool(list((out / name).rglob("*.partial"))) == (name in DURING), name
         assert in_a_process(train, out, name, resume=True) == 0, name
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))

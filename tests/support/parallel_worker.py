@@ -1,14 +1,10 @@
-"""Trains on one process or several; writes losses, first gradients, final weights and answers; a program for tests.
-
-    python tests/support/parallel_worker.py STRATEGY MODEL_FOLDER OUT_FILE
+"""Trains on one process or several; writes losses, first gradients, final weights and answers; tests run it.
 
 The global batch of a step is four examples: one on the first rank, three on the second, of different
 lengths; a single process packs all four into one row, and so do processes that share rows. LOGO's positions
 leap. SGD, because AdamW would hide a wrong scale.
 """
 
-import os
-import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -34,7 +30,6 @@ from lit_longpo.strategies import (
     gathered_state_dict,
 )
 
-torch.set_num_threads(1)
 STEPS = 3
 CLIP = 0.5
 SHARES = ((0,), (1, 2, 3))
@@ -173,9 +168,7 @@ def objectives(strategy: str) -> list[str]:
     return [name for name in OBJECTIVES if name != "dpo" or strategy in ("single", "zero3")]
 
 
-if __name__ == "__main__":
-    for name in objectives(sys.argv[1]):
-        train(sys.argv[1], name, sys.argv[2], Path(sys.argv[3]))
-    sys.stdout.flush()
-    # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done.
-    os._exit(0)
+def train_all(strategy: str, folder: str, out: Path) -> None:
+    """With every objective; the results of one are in OUT.OBJECTIVE."""
+    for name in objectives(strategy):
+        train(strategy, name, folder, out)

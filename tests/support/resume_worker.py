@@ -1,16 +1,12 @@
-"""Trains, resumes and fails on purpose, on one process or two; started by tests as a program.
-
-    python tests/support/resume_worker.py STRATEGY OUT_FOLDER
+"""Trains, resumes and fails on purpose, on one process or two; tests run it.
 
 The embedded model and data of our own data module: its loader, its sampler, the reference cache and the schedule
-are what a resume has to restore. Rank zero writes OUT_FOLDER/result.pt.
+are what a resume has to restore. Rank zero writes OUT/result.pt.
 """
 
 import os
-import sys
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,8 +41,12 @@ STRATEGIES: dict[str, Any] = {
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
     "zero3": releasing_zero3,
 }
-WORLD = 1
 PROBE = torch.arange(5, 45).unsqueeze(0)
+
+
+def num_ranks():
+    """How many processes train here."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class Losses(Callback):
@@ -86,7 +86,7 @@ def parts(policy, objective=SoLoPO, max_examples=None):
         short_words=16,
         long_words=(24, 48),
         max_tokens=512,
-        max_examples=max_examples or 8 // WORLD,
+        max_examples=max_examples or 8 // num_ranks(),
         views=module.views,
         prompt_format=policy.prompt_format(),
     )
@@ -99,7 +99,7 @@ def trainer_for(strategy, folder, *callbacks, steps=STEPS):
         max_epochs=-1,
         max_steps=steps,
         accelerator="cpu",
-        devices=WORLD,
+        devices=num_ranks(),
         strategy=STRATEGIES[strategy](),
         gradient_clip_val=0.5,
         logger=False,
@@ -177,12 +177,3 @@ def main(strategy, out):
         torch.save(result, out / "result.pt")
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    WORLD = 1 if sys.argv[1] == "single" else 2
-    main(sys.argv[1], Path(sys.argv[2]))
-    sys.stdout.flush()
-    # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done.
-    os._exit(0)

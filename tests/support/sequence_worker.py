@@ -1,12 +1,6 @@
-"""Scores rows alone and shared by ranks, and writes how much that differs; started by a test as a program.
-
-    python tests/support/sequence_worker.py OUT_FILE NUM_RANKS
-
-One process imports everything and forks into the ranks.
-"""
+"""Scores rows alone and shared by ranks, and writes how much that differs; tests run it."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,16 +79,10 @@ def difference(options: dict[str, Any], name: str, row: PackedBatch) -> dict[str
     }
 
 
-def run(rank: int, out: str, size: int) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{out}.store", rank=rank, world_size=size)
+def run(out: Path) -> None:
+    """Differences by case, of every rank in a file OUT.RANK."""
+    distributed.init_process_group("gloo")
     results = {name: difference(options, name, row) for name, (options, row) in CASES.items()}
-    Path(f"{out}.{rank}").write_text(json.dumps(results))
+    Path(f"{out}.{distributed.get_rank()}").write_text(json.dumps(results))
     distributed.barrier()
     distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.multiprocessing.start_processes(
-        run, (sys.argv[1], int(sys.argv[2])), nprocs=int(sys.argv[2]), start_method="fork"
-    )

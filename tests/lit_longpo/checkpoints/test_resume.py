@@ -13,7 +13,7 @@ from lit_longpo.checkpoints import restore_random_state
 
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 zero = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
-ZERO = [pytest.param("zero2", marks=[zero, pytest.mark.slow]), pytest.param("zero3", marks=zero)]
+ZERO = [pytest.param("zero2", marks=zero), pytest.param("zero3", marks=zero)]
 
 
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])

@@ -1,51 +1,34 @@
 """Rows shared by ranks: what each rank gets, and that two real ranks compute what one does."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import sequence_worker
 from support.groups import batches, random_groups
-from support.tiny_models import ARCHITECTURES, tiny_config, tiny_model
+from support.ranks import run_ranks
+from support.tiny_models import tiny_config, tiny_model
 
 from lit_longpo.engine import check_heads, feasible_degrees, pack, score, sequence_parallel
 from lit_longpo.engine.sequence_parallel import SequenceRanks, padded
 from lit_longpo.policy import PolicyConfig
 
-ROOT = Path(__file__).resolve().parents[3]
-WORKER = ROOT / "tests" / "support" / "sequence_worker.py"
-CASES = [
-    *ARCHITECTURES,
-    "angles by length",
-    "one key/value head",
-    "a rank that scores nothing",
-    "a row of one prompt token",
-    "attention kept",
-    "adapters",
-]
 
-
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, 4])
 def differences(request, tmp_path_factory):
     """Of all ranks, by case."""
     out = tmp_path_factory.mktemp("shared") / "result"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(WORKER), str(out), str(request.param)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_ranks(sequence_worker.run, out, num_ranks=request.param)
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(request.param)]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sequence_worker.CASES)
 def test_ranks_that_share_a_row_score_and_differentiate_like_one(case, differences):
     """Checkpointing on; the start-up probe runs through the shared row too."""
     for rank in differences:
-        assert rank.keys() == set(CASES)
         assert rank[case]["largest"] > 1e-2
         assert rank[case]["loss"] <= 1e-5
         assert rank[case]["gradient"] <= 1e-5

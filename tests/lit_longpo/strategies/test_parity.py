@@ -1,29 +1,21 @@
 """Two and four real processes train like one: same global batch, uneven shares, clipping on."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support.parallel_worker import CLIP, DEVICES, OBJECTIVES, train_all
+from support.ranks import run_ranks
 
-ROOT = Path(__file__).resolve().parents[3]
-WORKER = ROOT / "tests" / "support" / "parallel_worker.py"
-OBJECTIVES = ("solopo", "longpo", "logo", "dpo")
-CLIP = 0.5  # as in the worker
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 
 
 def run(strategy, model, folder):
-    """Results of one program run, by objective."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    """Results by objective."""
     out = folder / f"{strategy}.pt"
-    command = [sys.executable, str(WORKER), strategy, str(model), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_ranks(train_all, strategy, str(model), out, num_ranks=DEVICES.get(strategy, 2))
     found = (Path(f"{out}.{name}") for name in OBJECTIVES)
     return {path.suffix[1:]: torch.load(path, weights_only=True) for path in found if path.exists()}
 
@@ -39,10 +31,10 @@ def single(policy_folder, tmp_path_factory):
         "ddp",
         "fsdp2",
         *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3")],
-        pytest.param("zero3_offload", marks=[deepspeed, pytest.mark.slow]),
-        pytest.param("ulysses", marks=pytest.mark.slow),
-        pytest.param("ulysses_twice", marks=pytest.mark.slow),
-        pytest.param("ulysses_zero2", marks=[deepspeed, pytest.mark.slow]),
+        pytest.param("zero3_offload", marks=deepspeed),
+        "ulysses",
+        "ulysses_twice",
+        pytest.param("ulysses_zero2", marks=deepspeed),
         pytest.param("ulysses_zero3", marks=deepspeed),
     ],
 )

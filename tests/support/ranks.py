@@ -1,0 +1,97 @@
+"""Processes for tests, forked from a server that has imported the libraries once.
+
+Each of a group finds in its environment what torchrun would have said to it, one alone finds nothing. What they print
+is kept apart and shown when one of them fails.
+"""
+
+import gc
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Callable
+from functools import cache
+from multiprocessing import forkserver
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORTED = [  # what is not installed is passed over
+    "deepspeed",
+    "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler, which takes the longest
+    "support.evaluation_worker",
+    "support.kill_worker",
+    "support.sequence_worker",
+]
+
+
+def run_ranks(function: Callable[..., Any], *arguments: Any, num_ranks: int = 2) -> str:
+    """Run `function(*arguments)` in so many processes and return what they printed.
+
+    Raises:
+        AssertionError: one of them failed or was killed; with the end of what each has printed.
+    """
+    _start_server()
+    with TemporaryDirectory() as folder:
+        task = (function, arguments, num_ranks, _free_port(), folder)
+        try:
+            torch.multiprocessing.start_processes(_rank, task, nprocs=num_ranks, start_method="forkserver")
+        except Exception as error:
+            raise AssertionError(f"{error}\n{_printed(folder)[-4000:]}") from error
+        return _printed(folder)
+
+
+def run_command(*arguments: Any, num_ranks: int = 1) -> str:
+    """`python -m lit_longpo ARGUMENTS` in so many processes."""
+    return run_ranks(_main, [str(argument) for argument in arguments], num_ranks=num_ranks)
+
+
+@cache
+def _start_server() -> None:
+    before = dict(os.environ)
+    os.environ |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _rank(rank: int, function: Callable[..., Any], arguments: Any, num_ranks: int, port: int, folder: str) -> None:
+    output = os.open(f"{folder}/{rank}.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    torch.set_num_threads(1)
+    gc.freeze()  # DeepSpeed collects garbage many times; the libraries are none
+    if num_ranks > 1:
+        os.environ |= _as_torchrun(rank, num_ranks, port)
+    function(*arguments)
+    sys.stdout.flush()
+    os._exit(0)  # ZeRO-3 on a CPU sometimes aborts while the interpreter shuts down, after all work is done
+
+
+def _as_torchrun(rank: int, num_ranks: int, port: int) -> dict[str, str]:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
+    sizes = {"WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks}
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    return {name: str(value) for name, value in (ranks | sizes | where).items()}
+
+
+def _main(arguments: list[str]) -> None:
+    os.chdir(ROOT)
+    sys.argv = ["lit_longpo", *arguments]
+    runpy.run_module("lit_longpo", run_name="__main__", alter_sys=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _printed(folder: str) -> str:
+    return "\n".join(path.read_text(errors="replace") for path in sorted(Path(folder).iterdir()))
