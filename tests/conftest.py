@@ -1,11 +1,17 @@
 """Fixtures shared by all packages."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
+
+# No test asks the hub, nor does a process that one starts.
+os.environ["HF_HUB_OFFLINE"] = "1"
+constants.HF_HUB_OFFLINE = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

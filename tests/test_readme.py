@@ -26,7 +26,8 @@ def test_the_python_example_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "max_steps=20" in code
     names: dict[str, object] = {}
-    exec(code.replace("max_steps=20", "max_steps=2, accelerator='cpu', enable_progress_bar=False"), names)
+    code = code.replace("max_steps=20", "max_steps=2, accelerator='cpu', enable_progress_bar=False")
+    exec(code.replace("DataModule(views", "DataModule(num_train=32, num_val=4, views"), names)
     assert isinstance(names["trainer"], Trainer)
     assert names["trainer"].global_step == 2
 
