@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(RUN) -m lit_longpo fit --config configs/solopo.yaml
 
+# `make test` is the default suite; `make test ARGUMENTS="-m slow"` what takes minutes.
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadgroup $(ARGUMENTS)
 
 check: $(STAMP)
 	$(RUN) -m ruff check .

@@ -15,12 +15,12 @@ from data_modules.builders.solopo import SoLoPORecipe
 from data_modules.builders.verifying import ModelJudge
 
 SHIPPED = [
-    (SoLoPORecipe().instruction, {"question"}),
-    (LongPORecipe().instruction, {"question"}),
-    (LOGORecipe().instruction, {"question"}),
-    (SelfInstruct().prompt, {"context", "count"}),
-    (Cloze().prompt, {"sentence"}),
-    (ModelJudge().prompt, {"context", "question", "first", "second"}),
+    (SoLoPORecipe().instruction, ["question"]),
+    (LongPORecipe().instruction, ["question"]),
+    (LOGORecipe().instruction, ["question"]),
+    (SelfInstruct().prompt, ["context", "count"]),
+    (Cloze().prompt, ["sentence"]),
+    (ModelJudge().prompt, ["context", "question", "first", "second"]),
 ]
 
 
