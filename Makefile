@@ -20,7 +20,7 @@ demo: $(STAMP)
 
 # `make test` is the default suite; `make test ARGUMENTS="-m slow"` what takes minutes.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadgroup $(ARGUMENTS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGUMENTS)
 
 check: $(STAMP)
 	$(RUN) -m ruff check .

@@ -28,8 +28,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     examples of each class anew. So batches change, but an epoch always has the same number of rows:
     Lightning reads that number once and would drop the rows of a longer epoch.
 
-    Every rank gets the same number of rows: when they do not divide evenly the first rows are repeated,
-    as `DistributedSampler` does, so that no example is left out.
+    Every rank gets the same number of rows. When they do not divide evenly, the rows of a fixed order are split, so
+    that a validation counts every example once; in a shuffled order, or where no row has two examples, the first rows
+    are repeated, as `DistributedSampler` does. No example is left out.
 
     Args:
         lengths: tokens that each example occupies in a row.
@@ -72,7 +73,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.sampler = Epoch()
         self.digest = zlib.crc32(repr((list(lengths), names, max_tokens, max_examples, shuffle, seed)).encode())
         self._classes = _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
-        self._layout = self._lay_out()
+        self._layout = self._lay_out() if shuffle else self._split(self._lay_out())
         self._known: tuple[int, list[list[int]]] | None = None
 
     def __len__(self) -> int:
@@ -106,6 +107,14 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
                 left.append(self.max_tokens)
             rows[row].append(name)
             left[row] -= size[name]
+        return rows
+
+    def _split(self, rows: list[list[int]]) -> list[list[int]]:
+        """As many rows more as the ranks need for equal shares, while there are rows to halve."""
+        while len(rows) % self.num_replicas and (most := max(map(len, rows))) > 1:
+            number = next(i for i, row in enumerate(rows) if len(row) == most)
+            row = rows[number]
+            rows[number : number + 1] = [row[: most // 2], row[most // 2 :]]
         return rows
 
     def _full(self, row: Sequence[int]) -> bool:

@@ -15,13 +15,7 @@ constants.HF_HUB_OFFLINE = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers of pytest-xdist take whole files, and one takes all that is tested on the same trainings.
-
-    The marker `gpu` skips where there is none.
-    """
-    for item in items:
-        trained = "resumed_run" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("trained" if trained else str(item.path)))
+    """The marker `gpu` skips where there is none."""
     if torch.cuda.is_available():
         return
     for item in items:

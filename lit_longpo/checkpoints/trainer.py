@@ -70,8 +70,15 @@ class ResumableTrainer(Trainer):
             weights_only: see Lightning's `Trainer.fit`.
 
         Raises:
-            ValueError: the checkpoint is broken, or cannot be continued by this strategy or these processes.
+            ValueError: the checkpoint is broken, or cannot be continued by this strategy or these processes; or the
+                strategy would write checkpoints that it cannot continue.
         """
+        if not getattr(self.strategy, "_save_distributed_checkpoint", True):
+            raise ValueError(
+                "expected a strategy that can go on from its own checkpoints, got ModelParallelStrategy with "
+                "`save_distributed_checkpoint: false`: it cannot split what it has put together; remove that line "
+                "(python -m lit_longpo export makes one whole model of a folder)"
+            )
         ckpt_path = self._usable(ckpt_path, fitting=True)
         try:
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
@@ -191,4 +198,4 @@ def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: 
 def _loads(strategy: Strategy) -> tuple[Kind, ...]:
     if isinstance(strategy, DeepSpeedStrategy):
         return ("DeepSpeed folder",)
-    return ("torch folder", "file") if isinstance(strategy, ModelParallelStrategy) else ("file",)
+    return ("torch folder",) if isinstance(strategy, ModelParallelStrategy) else ("file",)

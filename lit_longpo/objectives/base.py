@@ -175,24 +175,30 @@ class PreferenceModule(LightningModule, ABC):
         policy = score(self.model, batch.policy)
         reference = None if batch.reference is None else self._reference_scores(batch.reference)
         losses, metrics = self.loss(policy, reference)
-        loss = self._global_mean(losses) if stage == "train" else losses.mean()
-        values = {f"{stage}/{name}": value.mean() for name, value in metrics.items()}
-        self.log_dict(values, batch_size=len(losses), sync_dist=stage != "train")
-        self.log(f"{stage}/loss", loss.detach(), prog_bar=True, batch_size=len(losses), sync_dist=True)
+        means = {"loss": losses.mean(), **{name: value.mean() for name, value in metrics.items()}}
+        if stage == "train" and self.trainer.world_size > 1:
+            means, loss = self._over_all_ranks(means, len(losses))
+        else:
+            loss = means["loss"]
+        shown = means.pop("loss").detach()
+        sync = stage != "train"  # Lightning weighs an epoch's rows by their examples
+        self.log(f"{stage}/loss", shown, prog_bar=True, batch_size=len(losses), sync_dist=sync)
+        self.log_dict({f"{stage}/{name}": v for name, v in means.items()}, batch_size=len(losses), sync_dist=sync)
         return loss
 
-    def _global_mean(self, values: Tensor) -> Tensor:
-        """This rank's share of the mean over the examples of all ranks, which is the mean over the shares.
+    def _over_all_ranks(self, means: Metrics, count: int) -> tuple[Metrics, Tensor]:
+        """Means over the examples of all ranks, and this rank's share of the loss; the mean of all shares is the loss.
 
         Rows of different ranks may hold different numbers of examples; every example counts the same. Rows
         that follow each other under `accumulate_grad_batches` are averaged as rows. Ranks that share a row all
         hold its examples, in the sum as in the count, so nothing counts twice.
         """
-        if self.trainer.world_size == 1:
-            return values.mean()
-        count = torch.full((), float(len(values)), dtype=torch.float32, device=values.device)
-        mean_count: Tensor = self.trainer.strategy.reduce(count, reduce_op="mean")
-        return values.sum() / mean_count
+        reduce = self.trainer.strategy.reduce
+        mine = torch.full((), float(count), dtype=torch.float32, device=means["loss"].device)
+        share = mine / reduce(mine.clone(), reduce_op="mean")
+        shares = torch.stack([value.detach() * share for value in means.values()])
+        over_all: Tensor = reduce(shares, reduce_op="mean")
+        return dict(zip(means, over_all.unbind(), strict=True)), means["loss"] * share
 
     def _reference_scores(self, batch: PackedBatch) -> Scores:
         if self._cache is not None:

@@ -1,21 +1,30 @@
 """Trainings in processes of their own, shared by the tests of checkpoints and of the export."""
 
+import os
 from functools import cache
 
 import pytest
 import torch
+from filelock import FileLock
 from support import kill_worker, resume_worker
 from support.ranks import run_ranks
 
 
 @pytest.fixture(scope="session")
 def resumed_run(tmp_path_factory):
-    """Folder and results of a strategy's runs (tests/support/resume_worker.py); each is started once."""
+    """Folder and results of a strategy's runs (tests/support/resume_worker.py); each is started once.
+
+    That is, by whichever worker of pytest-xdist comes first.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     @cache
     def start(strategy):
-        folder = tmp_path_factory.mktemp(strategy)
-        run_ranks(resume_worker.main, strategy, folder, num_ranks=1 if strategy == "single" else 2)
+        folder = shared / strategy
+        with FileLock(shared / f"{strategy}.lock"):
+            if not (folder / "result.pt").exists():
+                run_ranks(resume_worker.main, strategy, folder, num_ranks=resume_worker.num_ranks(strategy))
         return folder, torch.load(folder / "result.pt", weights_only=True)
 
     return start

@@ -57,7 +57,7 @@ class NotRenamed(TorchCheckpointIO):
 
 
 def train(out, name, *, killed_before=None, plugin=None, resume=False):
-    module, data = parts(POLICIES["lora"])
+    module, data = parts(POLICIES["lora"], "single")
     folder = out / name
     save = ModelCheckpoint(folder / "checkpoints", every_n_train_steps=2, save_last=True)
     log = Log(out / f"{name}.txt", killed_before)

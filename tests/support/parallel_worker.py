@@ -33,7 +33,7 @@ from lit_longpo.strategies import (
 STEPS = 3
 CLIP = 0.5
 SHARES = ((0,), (1, 2, 3))
-RESULTS = ("losses", "gradients", "weights", "answers", "step_tokens", "gradient_norm", "partitioned")
+RESULTS = ("losses", "metrics", "gradients", "weights", "answers", "step_tokens", "gradient_norm", "partitioned")
 PROMPTS = ((5, 7, 9, 11, 13), (40, 41, 42))
 
 STRATEGIES = {
@@ -92,6 +92,7 @@ class Record(Callback):
 
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.metrics: list[dict[str, float]] = []
         self.gradients: dict[str, torch.Tensor] = {}
         self.weights: dict[str, torch.Tensor] = {}
         self.answers: list[list[int]] = []
@@ -112,7 +113,9 @@ class Record(Callback):
             self.gradient_norm = float(torch.stack(squares).sum().sqrt())
 
     def on_train_batch_end(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        seen = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        self.losses.append(seen.pop("train/loss"))
+        self.metrics.append(seen)
 
     def on_train_end(self, trainer: Trainer, module: PreferenceModule) -> None:
         self._look(trainer, module)

@@ -9,6 +9,7 @@ import os
 import runpy
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from multiprocessing import forkserver
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 300  # longer than any of these takes on a busy machine
 IMPORTED = [  # what is not installed is passed over
     "deepspeed",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler, which takes the longest
@@ -32,16 +34,25 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, num_ranks: int = 2)
     """Run `function(*arguments)` in so many processes and return what they printed.
 
     Raises:
-        AssertionError: one of them failed or was killed; with the end of what each has printed.
+        AssertionError: one of them failed, was killed or did not end; with the end of what they have printed.
     """
     _start_server()
     with TemporaryDirectory() as folder:
         task = (function, arguments, num_ranks, _free_port(), folder)
         try:
-            torch.multiprocessing.start_processes(_rank, task, nprocs=num_ranks, start_method="forkserver")
+            _wait(torch.multiprocessing.start_processes(_rank, task, num_ranks, join=False, start_method="forkserver"))
         except Exception as error:
             raise AssertionError(f"{error}\n{_printed(folder)[-4000:]}") from error
         return _printed(folder)
+
+
+def _wait(group: Any) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not group.join(timeout=1):
+        if time.monotonic() > deadline:
+            for process in group.processes:
+                process.kill()
+            raise TimeoutError(f"not done after {SECONDS} seconds")
 
 
 def run_command(*arguments: Any, num_ranks: int = 1) -> str:

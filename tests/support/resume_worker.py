@@ -25,7 +25,7 @@ from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate, RoPE
-from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, gathered_state_dict
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, full_value, gathered_state_dict
 
 STEPS = 6  # four in the first epoch, two in the second
 RESUMED_AFTER = 2
@@ -34,19 +34,23 @@ POLICIES = {
     "full": PolicyConfig(template=TEMPLATE, rope=RoPE(theta=20000.0)),
     "lora": PolicyConfig(template=TEMPLATE, lora=LoRA(r=2, dropout=0.2)),
 }
+FSDP2 = partial(ModelParallelStrategy, tensor_parallel_size=1, process_group_backend="gloo")
 STRATEGIES: dict[str, Any] = {
     "single": lambda: "auto",
     "ddp": lambda: "ddp",
-    "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo"),
+    "fsdp2": partial(FSDP2, data_parallel_size=2),
+    "fsdp2 of 1": partial(FSDP2, data_parallel_size=1),
+    "fsdp2 of 4": partial(FSDP2, data_parallel_size=4),
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
     "zero3": releasing_zero3,
 }
+RANKS = {"single": 1, "fsdp2 of 1": 1, "fsdp2 of 4": 4}
 PROBE = torch.arange(5, 45).unsqueeze(0)
 
 
-def num_ranks():
-    """How many processes train here."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def num_ranks(strategy):
+    """How many processes train."""
+    return RANKS.get(strategy, 2)
 
 
 class Losses(Callback):
@@ -67,6 +71,21 @@ class Losses(Callback):
         self.weights = gathered_state_dict(module.model, keep=True)
 
 
+class Restored(Callback):
+    """What is in memory when training goes on, and the records that this rank is trained on."""
+
+    def __init__(self):
+        self.found: dict[str, Any] = {"records": []}
+
+    def on_train_start(self, trainer, module):
+        states = trainer.optimizers[0].state.values()
+        self.found["weights"] = gathered_state_dict(module.model, keep=True)
+        self.found["moments"] = [full_value(state["exp_avg"]).clone() for state in states]
+
+    def on_train_batch_start(self, trainer, module, batch, *_):
+        self.found["records"].append([int(name.split("-")[1]) for name in batch.policy.examples])
+
+
 class NaNGradient(SoLoPO):
     """Finite losses whose gradients are not, from the second step on and on the last rank only."""
 
@@ -77,7 +96,8 @@ class NaNGradient(SoLoPO):
         return loss
 
 
-def parts(policy, objective=SoLoPO, max_examples=None):
+def parts(policy, strategy, objective=SoLoPO):
+    """Objective and data; a step of any strategy trains on the same records."""
     adamw = Optimization(partial(FusedAdamW, lr=2e-3), schedule="cosine", warmup_fraction=0.2)
     module = objective(base="dpo", alpha=0.1, policy=policy, optimization=adamw)
     data = SyntheticDataModule(
@@ -86,7 +106,7 @@ def parts(policy, objective=SoLoPO, max_examples=None):
         short_words=16,
         long_words=(24, 48),
         max_tokens=512,
-        max_examples=max_examples or 8 // num_ranks(),
+        max_examples=8 // num_ranks(strategy),
         views=module.views,
         prompt_format=policy.prompt_format(),
     )
@@ -99,7 +119,7 @@ def trainer_for(strategy, folder, *callbacks, steps=STEPS):
         max_epochs=-1,
         max_steps=steps,
         accelerator="cpu",
-        devices=num_ranks(),
+        devices=num_ranks(strategy),
         strategy=STRATEGIES[strategy](),
         gradient_clip_val=0.5,
         logger=False,
@@ -115,7 +135,7 @@ def trainer_for(strategy, folder, *callbacks, steps=STEPS):
 
 
 def train(strategy, name, folder, ckpt_path=None):
-    module, data = parts(POLICIES[name])
+    module, data = parts(POLICIES[name], strategy)
     losses = Losses()
     save = ModelCheckpoint(folder / "checkpoints", "{step}", every_n_train_steps=2, save_top_k=-1, save_last=True)
     callbacks = [losses, ThroughputCallback(every_n_steps=100), NonFiniteGuard()]
@@ -133,6 +153,16 @@ def logits(name, weights):
         return base_model(model)(PROBE, attention_mask=torch.ones_like(PROBE)).logits
 
 
+def go_on(strategy, checkpoint, out):
+    """What a strategy finds in another's checkpoint, in OUT/restored.pt."""
+    module, data = parts(POLICIES["full"], strategy)
+    restored = Restored()
+    trainer = trainer_for(strategy, out, restored)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    if trainer.is_global_zero:
+        torch.save(restored.found, out / "restored.pt")
+
+
 def write_config(folder, name):
     """What the command line leaves beside a run."""
     section = {"class_path": "lit_longpo.objectives.SoLoPO", "init_args": {"base": "dpo", "alpha": 0.1}}
@@ -143,7 +173,7 @@ def write_config(folder, name):
 
 def guarded(strategy, folder):
     """What the guard says to gradients that are not numbers, and whether the weights are still good."""
-    module, data = parts(POLICIES["full"], NaNGradient)
+    module, data = parts(POLICIES["full"], strategy, NaNGradient)
     trainer = trainer_for(strategy, folder, NonFiniteGuard(), steps=4)
     try:
         trainer.fit(module, datamodule=data)
@@ -154,11 +184,11 @@ def guarded(strategy, folder):
 
 
 def validated(strategy, folder):
-    """What a stand-alone `validate` from the checkpoint gives: a loss, or the refusal."""
-    module, data = parts(POLICIES["full"])
+    """What a stand-alone `validate` from the checkpoint gives: metrics, or the refusal."""
+    module, data = parts(POLICIES["full"], strategy)
     trainer = trainer_for(strategy, folder / "full")
     try:
-        return trainer.validate(module, datamodule=data, ckpt_path=folder / "full/checkpoints/last.ckpt")[0]["val/loss"]
+        return trainer.validate(module, datamodule=data, ckpt_path=folder / "full/checkpoints/last.ckpt")[0]
     except ValueError as error:
         return str(error)
 

@@ -4,9 +4,9 @@ import importlib.util
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from support import resume_worker
 from support.kill_worker import DURING, KILLED_BEFORE
+from support.ranks import run_ranks
 from support.resume_worker import POLICIES, RESUMED_AFTER, STEPS
 
 from lit_longpo.checkpoints import restore_random_state
@@ -48,45 +48,30 @@ def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
         assert killed_runs[name] == [(step, whole[step]) for step in steps], name
 
 
-class Restored(Callback):
-    """What is in memory when training goes on, and the records that are trained on."""
-
-    def __init__(self):
-        self.records = []
-
-    def on_train_batch_start(self, trainer, module, batch, *_):
-        self.records.append(batch.policy.examples)
-
-    def on_train_start(self, trainer, module):
-        self.weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        self.moments = [state["exp_avg"].clone() for state in trainer.optimizers[0].state.values()]
-
-
-def resume_in_one_process(checkpoint, folder):
-    module, data = resume_worker.parts(POLICIES["full"], max_examples=4)  # eight rows, where each of two ranks had four
-    restored = Restored()
-    trainer = resume_worker.trainer_for("single", folder, restored)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    return restored, data.train_dataloader().batch_sampler
+@pytest.mark.parametrize(
+    ("before", "after"), [("ddp", "single"), ("fsdp2", "fsdp2 of 1"), ("fsdp2", "fsdp2 of 4")]
+)
+def test_other_processes_take_weights_and_optimizer_over_at_the_end_of_an_epoch(before, after, resumed_run, tmp_path):
+    checkpoint = resumed_run(before)[0] / "full/checkpoints/step=4.ckpt"
+    same, other = (go_on(strategy, checkpoint, tmp_path / strategy) for strategy in (before, after))
+    assert other["weights"].keys() == same["weights"].keys()
+    assert all(torch.equal(other["weights"][name], weight) for name, weight in same["weights"].items())
+    assert len(same["moments"]) == len(same["weights"]) - 1  # head and embeddings are one
+    assert all(map(torch.equal, other["moments"], same["moments"]))
+    assert len(other["records"]) == STEPS - 4
+    trained = [number for row in other["records"] for number in row]
+    assert len(set(trained)) == len(trained)
 
 
-def test_other_processes_take_weights_and_optimizer_over_at_the_end_of_an_epoch(resumed_run, tmp_path):
-    folder, _ = resumed_run("ddp")
-    checkpoint = folder / "full/checkpoints/step=4.ckpt"
-    saved = torch.load(checkpoint, weights_only=True)
-    restored, sampler = resume_in_one_process(checkpoint, tmp_path)
-    for name, weight in saved["state_dict"].items():
-        assert torch.equal(restored.weights[name], weight)
-    for moment, state in zip(restored.moments, saved["optimizer_states"][0]["state"].values(), strict=True):
-        assert torch.equal(moment, state["exp_avg"])
-    second_epoch = sampler.batches(1)[: STEPS - 4]
-    assert [{int(name.split("-")[1]) for name in row} for row in restored.records] == list(map(set, second_epoch))
+def go_on(strategy, checkpoint, folder):
+    run_ranks(resume_worker.go_on, strategy, checkpoint, folder, num_ranks=resume_worker.num_ranks(strategy))
+    return torch.load(folder / "restored.pt", weights_only=True)
 
 
 def test_other_processes_cannot_take_over_the_middle_of_an_epoch(resumed_run, tmp_path):
-    folder, _ = resumed_run("ddp")
-    with pytest.raises(ValueError, match=r"data-parallel ranks \(2\).*got others \(1 ranks\).*end of an epoch"):
-        resume_in_one_process(folder / "full/checkpoints/step=2.ckpt", tmp_path)
+    checkpoint = resumed_run("ddp")[0] / "full/checkpoints/step=2.ckpt"
+    with pytest.raises(AssertionError, match=r"data-parallel ranks \(2\).*got others \(1 ranks\).*end of an epoch"):
+        run_ranks(resume_worker.go_on, "single", checkpoint, tmp_path, num_ranks=1)
 
 
 def test_random_states_of_other_processes_are_not_restored_in_silence(caplog):
@@ -101,9 +86,16 @@ def test_the_guard_sees_gradients_that_are_not_numbers_under_every_strategy(stra
     assert weights_are_good
 
 
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO[:1]])
-def test_standalone_validation_from_a_checkpoint(strategy, resumed_run):
-    assert resumed_run(strategy)[1]["validated"] == pytest.approx(resumed_run("single")[1]["validated"], rel=0.5)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", *ZERO[:1]])
+def test_standalone_validation_from_a_checkpoint_is_that_of_one_process(strategy, resumed_run, tmp_path):
+    """Two ranks share one row of two examples; none counts twice."""
+    module, data = resume_worker.parts(POLICIES["full"], "single")
+    trainer = resume_worker.trainer_for("single", tmp_path)
+    module.configure_model()
+    module.model.load_state_dict(resumed_run(strategy)[1]["full"]["whole"]["weights"])
+    alone = trainer.validate(module, datamodule=data)[0]
+    assert "val/rewards/margins" in alone
+    assert resumed_run(strategy)[1]["validated"] == pytest.approx(alone, rel=1e-4, abs=1e-6)
 
 
 @zero

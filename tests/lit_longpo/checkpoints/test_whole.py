@@ -141,6 +141,14 @@ def test_a_folder_of_another_strategy_is_refused_with_what_to_type(tmp_path):
     check_strategy(save_file(tmp_path / "file.ckpt"), SINGLE, 1, fitting=True)
 
 
+def test_fsdp2_reads_and_writes_folders_alone(tmp_path):
+    with pytest.raises(ValueError, match=r"is a file, ModelParallelStrategy reads a torch folder; go on with the over"):
+        check_strategy(save_file(tmp_path / "last.ckpt"), ModelParallelStrategy(), 2, fitting=True)
+    whole = ModelParallelStrategy(data_parallel_size=1, save_distributed_checkpoint=False)
+    with pytest.raises(ValueError, match=r"got ModelParallelStrategy with `save_distributed_checkpoint: false`"):
+        trainer(tmp_path, devices=1, strategy=whole).fit(Nothing())
+
+
 def test_deepspeed_keeps_its_number_of_processes(tmp_path):
     pytest.importorskip("deepspeed")
     folder = save_folder(tmp_path / "last.ckpt")

@@ -47,6 +47,9 @@ def test_losses_gradients_weights_and_answers_equal_one_process(strategy, single
         assert expected["losses"][0] != pytest.approx(expected["losses"][-1], rel=1e-3)
         assert actual["losses"] == pytest.approx(expected["losses"], rel=1e-4)
         assert actual["losses"][0] == pytest.approx(expected["losses"][0], rel=1e-5)
+        for seen, wanted in zip(actual["metrics"], expected["metrics"], strict=True):
+            assert wanted
+            assert seen == pytest.approx(wanted, rel=1e-3, abs=1e-5)
         assert expected["gradient_norm"] > CLIP
         assert actual["partitioned"]
         assert actual["answers"] == expected["answers"]
