@@ -99,6 +99,16 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
+    @contextmanager
+    def model_sharded_context(self) -> Iterator[None]:
+        """Split nothing here: what is loaded is split by transformers (`shard_while_loading`).
+
+        Lightning would split adapters as soon as they are made, before PEFT sets their first values, which then go
+        nowhere: the policy would not start as its reference. DeepSpeed splits them when it sets itself up.
+        """
+        self._init_config_if_needed()
+        yield
+
     def shard_while_loading(self) -> None:
         """Let transformers split weights as it reads them (stage 3); call before `from_pretrained`.
 

@@ -35,5 +35,4 @@ def killed_runs(tmp_path_factory):
     """Losses by step of every training of tests/support/kill_worker.py, in the order they were computed."""
     folder = tmp_path_factory.mktemp("killed")
     run_ranks(kill_worker.main, folder, num_ranks=1)
-    lines = {path.stem: [line.split() for line in path.read_text().splitlines()] for path in folder.glob("*.txt")}
-    return {name: [(int(step), loss) for step, loss in rows] for name, rows in lines.items()}
+    return {path.stem: kill_worker.losses(path) for path in folder.glob("*.txt")}

@@ -23,18 +23,19 @@ def kill():
 
 
 class Log(Callback):
-    """Writes every loss at once; kills the process before the given step."""
+    """The first rank writes every loss at once; the last one is killed before the given step."""
 
     def __init__(self, path, killed_before=None):
         self.path, self.killed_before = path, killed_before
 
     def on_train_batch_start(self, trainer, *_):
-        if trainer.global_step == self.killed_before:
+        if trainer.global_step == self.killed_before and trainer.global_rank == trainer.world_size - 1:
             kill()
 
     def on_train_batch_end(self, trainer, *_):
-        with self.path.open("a") as file:
-            file.write(f"{trainer.global_step} {float(trainer.callback_metrics['train/loss']).hex()}\n")
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(f"{trainer.global_step} {float(trainer.callback_metrics['train/loss']).hex()}\n")
 
 
 class HalfWritten(TorchCheckpointIO):
@@ -56,15 +57,29 @@ class NotRenamed(TorchCheckpointIO):
             kill()
 
 
-def train(out, name, *, killed_before=None, plugin=None, resume=False):
-    module, data = parts(POLICIES["lora"], "single")
+def train(out, name, strategy="single", *, killed_before=None, plugin=None, resume=False):
+    module, data = parts(POLICIES["lora"], strategy)
     folder = out / name
     save = ModelCheckpoint(folder / "checkpoints", every_n_train_steps=2, save_last=True)
     log = Log(out / f"{name}.txt", killed_before)
-    trainer = trainer_for("single", folder, log, ThroughputCallback(), save)
+    trainer = trainer_for(strategy, folder, log, ThroughputCallback(), save)
     if plugin is not None:
         trainer.strategy.checkpoint_io = plugin
     trainer.fit(module, datamodule=data, ckpt_path="last" if resume else None)
+
+
+def killed(out, name, strategy, step):
+    train(out, name, strategy, killed_before=step)
+
+
+def resumed(out, name, strategy):
+    train(out, name, strategy, resume=True)
+
+
+def losses(path):
+    """Step and loss of every line."""
+    rows = [line.split() for line in path.read_text().splitlines()]
+    return [(int(step), float.fromhex(loss)) for step, loss in rows]
 
 
 def in_a_process(function, *arguments, **options):

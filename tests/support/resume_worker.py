@@ -113,7 +113,7 @@ def parts(policy, strategy, objective=SoLoPO):
     return module, data
 
 
-def trainer_for(strategy, folder, *callbacks, steps=STEPS):
+def trainer_for(strategy, folder, *callbacks, steps=STEPS, **options):
     seed_everything(0, verbose=False)
     return ResumableTrainer(
         max_epochs=-1,
@@ -131,6 +131,7 @@ def trainer_for(strategy, folder, *callbacks, steps=STEPS):
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         default_root_dir=folder,
         callbacks=list(callbacks),
+        **options,
     )
 
 

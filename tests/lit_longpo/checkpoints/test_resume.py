@@ -4,12 +4,13 @@ import importlib.util
 
 import pytest
 import torch
-from support import resume_worker
+from lightning.pytorch.callbacks import ModelCheckpoint
+from support import kill_worker, resume_worker
 from support.kill_worker import DURING, KILLED_BEFORE
 from support.ranks import run_ranks
 from support.resume_worker import POLICIES, RESUMED_AFTER, STEPS
 
-from lit_longpo.checkpoints import restore_random_state
+from lit_longpo.checkpoints import read_weights, restore_random_state
 
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 zero = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
@@ -37,6 +38,13 @@ def test_a_tied_head_is_trained_alike_by_every_strategy(strategy, resumed_run):
     assert torch.equal(result["weights"]["lm_head.weight"], result["weights"]["model.embed_tokens.weight"])
 
 
+@pytest.mark.parametrize("strategy", ["fsdp2", *ZERO])
+def test_adapters_start_and_are_trained_alike_under_every_strategy(strategy, resumed_run):
+    """DPO's loss is log 2 where policy and reference are one: adapters start without effect."""
+    losses, expected = (resumed_run(name)[1]["lora"]["whole"]["losses"] for name in (strategy, "ddp"))
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
     resumed_after = {1: 0, 3: 2, 5: 4}
     cases = {f"before-{step}": (step, resumed_after[step]) for step in KILLED_BEFORE}
@@ -48,9 +56,45 @@ def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
         assert killed_runs[name] == [(step, whole[step]) for step in steps], name
 
 
-@pytest.mark.parametrize(
-    ("before", "after"), [("ddp", "single"), ("fsdp2", "fsdp2 of 1"), ("fsdp2", "fsdp2 of 4")]
-)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", *ZERO[1:]])
+def test_a_killed_rank_of_two_loses_no_more_than_the_steps_since_the_last_checkpoint(strategy, resumed_run, tmp_path):
+    with pytest.raises(AssertionError, match="signal SIGKILL"):
+        run_ranks(kill_worker.killed, tmp_path, "lora", strategy, 3)
+    assert [step for step, _ in kill_worker.losses(tmp_path / "lora.txt")] == [1, 2, 3]
+    run_ranks(kill_worker.resumed, tmp_path, "lora", strategy)
+    steps, losses = zip(*kill_worker.losses(tmp_path / "lora.txt"), strict=True)
+    assert steps == (1, 2, 3, 3, 4, 5, 6)
+    whole = resumed_run(strategy)[1]["lora"]["whole"]["losses"]
+    assert losses == pytest.approx([whole[step - 1] for step in steps], rel=0.0, abs=1e-6)
+    kept = sorted(path.name for path in (tmp_path / "lora/checkpoints").iterdir())
+    assert kept == ["epoch=1-step=6.ckpt", "last.ckpt"]  # the resumed run knows which ones it has to delete
+
+
+def test_a_checkpoint_of_a_validation_in_mid_epoch_is_continued_bit_by_bit(tmp_path):
+    whole, resumed = run_at_validation(tmp_path), run_at_validation(tmp_path, "epoch=0-step=2.ckpt")
+    assert len(whole) == STEPS
+    assert resumed == whole[2:]
+
+
+def run_at_validation(folder, checkpoint=None):
+    module, data = resume_worker.parts(POLICIES["lora"], "single")
+    losses = resume_worker.Losses()
+    save = ModelCheckpoint(folder / "checkpoints", save_top_k=-1)  # saves when a validation ends
+    trainer = resume_worker.trainer_for("single", folder, losses, save, val_check_interval=0.5)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint and folder / "checkpoints" / checkpoint)
+    return losses.values
+
+
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
+def test_checkpoints_of_adapters_hold_what_was_trained(strategy, resumed_run):
+    """FSDP2 alone writes whatever lies in the model."""
+    weights = read_weights(resumed_run(strategy)[0] / "lora/checkpoints/last.ckpt")
+    trained = {name for name in weights if "lora_" in name}
+    assert trained
+    assert (weights.keys() == trained) == (strategy != "fsdp2")
+
+
+@pytest.mark.parametrize(("before", "after"), [("ddp", "single"), ("fsdp2", "fsdp2 of 1"), ("fsdp2", "fsdp2 of 4")])
 def test_other_processes_take_weights_and_optimizer_over_at_the_end_of_an_epoch(before, after, resumed_run, tmp_path):
     checkpoint = resumed_run(before)[0] / "full/checkpoints/step=4.ckpt"
     same, other = (go_on(strategy, checkpoint, tmp_path / strategy) for strategy in (before, after))

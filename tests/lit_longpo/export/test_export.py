@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 import yaml
+from support.ranks import run_command
 from support.resume_worker import logits
 
 from lit_longpo.export.command import export_checkpoint
@@ -110,3 +112,29 @@ def test_a_broken_checkpoint_is_refused(resumed_run, tmp_path):
     broken.write_bytes((resumed_run("single")[0] / "full/checkpoints/last.ckpt").read_bytes()[:5000])
     with pytest.raises(ValueError, match="cut off; set --checkpoint"):
         export_checkpoint(str(broken), str(tmp_path / "out"))
+
+
+@pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
+def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
+    """Every command as a user types it; the metrics are those that the training ended with."""
+    save = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "filename": "end"}}
+    where = ("--trainer.default_root_dir", tmp_path, "--trainer.enable_progress_bar", "false")
+    recipe = ("--config", "configs/solopo.yaml", "--config", "configs/overlays/deepspeed_zero3.yaml", *where)
+    small = ("--data.init_args.num_train", 160, "--data.init_args.num_val", 3, "--model.init_args.base", "dpo")
+    small = (*small, "--policy.lora.r", 2, "--trainer.callbacks", json.dumps([save]))
+    run_command("fit", *recipe, *small, num_ranks=2)
+    [checkpoint] = tmp_path.rglob("last.ckpt")
+    with pytest.raises(AssertionError, match="DeepSpeed cannot read") as refused:
+        run_command("validate", *recipe, *small, "--ckpt_path", checkpoint, num_ranks=2)
+    typed = re.search(
+        r"type: python -m lit_longpo (export .*), then run this again with (.*) instead", str(refused.value)
+    )
+    folder = str(tmp_path / "whole")
+    run_command(*typed[1].replace("FOLDER", folder).split())
+    again = (*recipe, *small, *typed[2].replace("FOLDER", folder).split(), "--reference.policy.source", "embedded")
+    shown = dict(re.findall(r"(val/\S+) +│ +(\S+)", run_command("validate", *again, num_ranks=2)))
+    trained = dict(re.findall(r"\| (val/\S+) \| (\S+) \|", (tmp_path / "whole/README.md").read_text()))
+    assert len(trained) > 8
+    assert abs(float(trained["val/rewards/margins"])) > 0.01
+    for name, value in trained.items():
+        assert float(shown[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name

@@ -1,11 +1,15 @@
 """What our DeepSpeed strategy sets and refuses, in one process; `test_parity.py` trains with it."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
+import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from support import parallel_worker
+from support.ranks import run_ranks
 
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
@@ -59,6 +63,21 @@ def test_a_configuration_of_ones_own_gets_what_packed_rows_need(tmp_path):
 def test_what_a_configuration_would_overrule_is_refused(given, names):
     with pytest.raises(ValueError, match=f"config` to say stage and offloading alone .* got {names}.*; remove"):
         AnyDeviceDeepSpeedStrategy(config={"zero_optimization": {"stage": 2}}, **given)
+
+
+def without_a_compiler(model, folder):
+    """As a build that was killed once leaves its lock behind."""
+    os.environ |= {"PATH": "", "CC": "", "CXX": "", "TORCH_EXTENSIONS_DIR": str(folder)}
+    for name in ("cpu_adam", "deepspeed_shm_comm", "utils"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "lock").touch()
+    parallel_worker.train("zero3_offload", "solopo", model, folder / "result")
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir() and list(path.glob("*.so"))) == []
+
+
+def test_nothing_is_compiled_on_a_cpu(policy_folder, tmp_path):
+    run_ranks(without_a_compiler, str(policy_folder), tmp_path)
+    assert len(torch.load(tmp_path / "result.solopo", weights_only=True)["losses"]) == parallel_worker.STEPS
 
 
 def test_models_beside_the_policy_are_loaded_whole():
