@@ -1,8 +1,11 @@
 """The plan against a real `fit`: peak of the allocator's own account, within 15 %."""
 
+from functools import partial
+
 import pytest
 from support.command_line import build
-from support.measured_fit import measured_peak, plan_arguments, write_case
+from support.measured_fit import STRATEGIES, measured_in_ranks, measured_peak, plan_arguments, write_case
+from support.ranks import run_ranks
 
 from lit_longpo.planning.command import plan_for
 
@@ -47,6 +50,31 @@ def _no_arguments_of_pytest(monkeypatch):
 @pytest.mark.parametrize("case", SMALL)
 def test_small_runs(case, tmp_path):
     assert compare(tmp_path, SMALL[case]) == pytest.approx(1.0, abs=0.15)
+
+
+def compare_ranks(folder, strategy, **sizes):
+    """Predicted over measured, of the first of two ranks."""
+    if strategy.startswith("zero"):
+        pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
+    arguments = write_case(folder, strategy=strategy, tokens=600, **sizes)
+    made = plan_for(plan_arguments(arguments))
+    measure = partial(measured_in_ranks, storages=strategy == "zero3")
+    run_ranks(measure, arguments, 600, folder / "peak")
+    steps, measured = (folder / "peak").read_text().split()
+    assert steps == "3"
+    return made.memory[made.mode].peak / int(measured)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_of_two_ranks(strategy, tmp_path):
+    assert compare_ranks(tmp_path, strategy) == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_of_two_ranks_whose_weights_matter(strategy, tmp_path):
+    sizes = {"hidden": 256, "layers": 6, "vocab": 8000, "checkpointing": True}
+    assert compare_ranks(tmp_path, strategy, **sizes) == pytest.approx(1.0, abs=0.15)
 
 
 @pytest.mark.slow
