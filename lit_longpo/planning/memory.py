@@ -67,11 +67,13 @@ class ReferenceBytes:
 
     Args:
         copy: a frozen model.
+        once: a model that is there only while it scores, before the first step.
         borrowed: activations of its pass.
         online: whether the pass is made beside the policy's kept activations, or before the first step.
     """
 
     copy: int = 0
+    once: int = 0
     borrowed: int = 0
     online: bool = False
 
@@ -113,7 +115,7 @@ def memory(
     }
     if reference.borrowed:
         kept = states.gradients + whole.kept if reference.online else 0
-        moments["reference"] = lasting + kept + reference.borrowed
+        moments["reference"] = lasting + kept + reference.once + reference.borrowed
     host = states.host + (activations.kept_by_layers if mode == "offload" else 0)
     return Memory(states, reference.copy, moments, whole.kept, host)
 

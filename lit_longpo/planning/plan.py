@@ -158,13 +158,16 @@ class _Planner:
 
 
 def _reference(setting: Setting, sizes: Sizes) -> ReferenceBytes:
-    """A frozen copy's bytes; `cached` and switched-off adapters need none."""
-    online = setting.reference.mode == "online"
-    if not setting.objective.views.reference or not online:
+    """A frozen copy's bytes; switched-off adapters need none, `cached` needs another model until it has scored."""
+    online, other = setting.reference.mode == "online", setting.reference.policy
+    if not setting.objective.views.reference:
         return ReferenceBytes()
-    if setting.reference.policy is None:
-        return ReferenceBytes(0 if setting.policy.reference_is_inside else sizes.total_bytes, online=True)
-    return ReferenceBytes(_reference_model(setting.reference.policy)[1].total_bytes, online=True)
+    taken = 0 if other is None else _reference_model(other)[1].total_bytes
+    if not online:
+        return ReferenceBytes(once=taken)
+    if other is None and not setting.policy.reference_is_inside:
+        taken = sizes.total_bytes
+    return ReferenceBytes(taken, online=True)
 
 
 def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, Sizes]:

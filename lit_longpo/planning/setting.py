@@ -1,7 +1,9 @@
 """A parsed `fit` configuration, reduced to what a plan depends on."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -195,15 +197,7 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
     if world % degree:
         raise ValueError(f"expected a sequence-parallel degree that divides {world} devices, got {degree}")
     if "deepspeed" in name.lower():
-        return Sharding(
-            "zero",
-            world,
-            stage=int(options.get("stage") or next((int(part) for part in name if part.isdigit()), 2)),
-            offload_optimizer=bool(options.get("offload_optimizer", "offload" in name)),
-            offload_parameters=bool(options.get("offload_parameters", False)),
-            sequence_parallel=degree,
-            bucket=int(options.get("reduce_bucket_size") or Sharding.bucket),
-        )
+        return _zero(name, options, world, degree)
     if name == "ModelParallelStrategy":
         return Sharding("fsdp2", world, sequence_parallel=degree)
     if name != "auto" and "ddp" not in name.lower() and not name.startswith("SingleDevice"):
@@ -212,6 +206,50 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
             "--trainer.strategy and one of configs/overlays"
         )
     return Sharding("ddp" if world > 1 else "single", world, sequence_parallel=degree)
+
+
+def _zero(name: str, options: Mapping[str, Any], world: int, degree: int) -> Sharding:
+    """Of DeepSpeed's strategies, which a configuration of one's own overrules."""
+    if options.get("config") is not None:
+        own = _deepspeed_config(options["config"])
+        stage = int(own.get("stage", 0))
+        optimizer, parameters = (_is_offloaded(own, part) for part in ("offload_optimizer", "offload_param"))
+        bucket = own.get("reduce_bucket_size")
+    else:
+        stage = int(options.get("stage") or next((int(part) for part in name if part.isdigit()), 2))
+        optimizer = bool(options.get("offload_optimizer", "offload" in name))
+        parameters = bool(options.get("offload_parameters", False))
+        bucket = options.get("reduce_bucket_size")
+    return Sharding(
+        "zero",
+        world,
+        stage=stage,
+        offload_optimizer=optimizer,
+        offload_parameters=parameters,
+        sequence_parallel=degree,
+        bucket=int(bucket) if str(bucket).isdigit() else Sharding.bucket,  # "auto" is a word of other trainers
+    )
+
+
+def _deepspeed_config(given: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    """`zero_optimization` of a DeepSpeed configuration: a dictionary or the path of a JSON file."""
+    config = given if isinstance(given, Mapping) else _read_json(Path(given).expanduser())
+    section: Mapping[str, Any] = config.get("zero_optimization", {})
+    return section
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got {path}, which is "
+            "not there"
+        )
+    contents: Mapping[str, Any] = json.loads(path.read_text())
+    return contents
+
+
+def _is_offloaded(section: Mapping[str, Any], part: str) -> bool:
+    return (section.get(part) or {}).get("device", "none") != "none"
 
 
 def _devices(trainer: Mapping[str, Any]) -> int | None:

@@ -57,5 +57,10 @@ def test_an_online_reference_is_one_more_forward_pass():
 
 def test_another_reference_counts_by_its_own_size():
     other = ("--policy.source", "Qwen/Qwen2.5-0.5B-Instruct", "--reference.policy.source", "embedded")
-    made = plan_for([*DPO, "--reference.mode", "online", *other])
+    made, cached = (plan_for([*DPO, "--reference.mode", mode, *other]) for mode in ("online", "cached"))
     assert made.flops.model == pytest.approx(3 * made.flops.forward, rel=0.01)
+    weights = 4 * 353_152
+    assert made.memory["none"].reference == weights
+    assert cached.memory["none"].reference == 0
+    alone = plan_for([*DPO, *other[:2]]).memory["none"].moments["reference"]
+    assert cached.memory["none"].moments["reference"] == alone + weights
