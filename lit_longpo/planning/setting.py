@@ -1,9 +1,7 @@
 """A parsed `fit` configuration, reduced to what a plan depends on."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from lit_longpo.cli import Parser
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.planning.rows import RowPlan, fill_row
+from lit_longpo.planning.sharding import init_args, read_sharding
 from lit_longpo.planning.states import Sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
@@ -122,7 +121,7 @@ class Setting:
     def strategy_options(self) -> Mapping[str, Any]:
         """The strategy's arguments; none if it is given by name."""
         strategy = self.trainer.get("strategy") or "auto"
-        return {} if isinstance(strategy, str) else _init_args(strategy)
+        return {} if isinstance(strategy, str) else init_args(strategy)
 
     @property
     def row_tokens(self) -> int:
@@ -170,86 +169,12 @@ def read_setting(config: Namespace) -> Setting:
         objective=built.model,
         optimization=built.optimization,
         reference=built.reference,
-        data=_init_args(config.data.as_dict()),
+        data=init_args(config.data.as_dict()),
         trainer=trainer,
         options=options,
         sharding=read_sharding(trainer, devices or 1, options.sequence_parallel),
         devices_known=devices is not None,
     )
-
-
-def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: int | None) -> Sharding:
-    """The strategy that the trainer's arguments name.
-
-    Args:
-        trainer: its arguments.
-        devices: of one node.
-        sequence_parallel: what overrides the strategy's own degree.
-
-    Raises:
-        ValueError: no formula is known for it, or the devices do not divide into its groups.
-    """
-    strategy = trainer.get("strategy") or "auto"
-    name = strategy if isinstance(strategy, str) else str(strategy["class_path"]).rpartition(".")[2]
-    options = {} if isinstance(strategy, str) else _init_args(strategy)
-    world = devices * int(trainer.get("num_nodes") or 1)
-    degree = sequence_parallel or int(options.get("sequence_parallel") or 1)
-    if world % degree:
-        raise ValueError(f"expected a sequence-parallel degree that divides {world} devices, got {degree}")
-    if "deepspeed" in name.lower():
-        return _zero(name, options, world, degree)
-    if name == "ModelParallelStrategy":
-        return Sharding("fsdp2", world, sequence_parallel=degree)
-    if name != "auto" and "ddp" not in name.lower() and not name.startswith("SingleDevice"):
-        raise ValueError(
-            f"expected one of our strategies (single device, DDP, FSDP2, DeepSpeed), got {name!r}; plan with "
-            "--trainer.strategy and one of configs/overlays"
-        )
-    return Sharding("ddp" if world > 1 else "single", world, sequence_parallel=degree)
-
-
-def _zero(name: str, options: Mapping[str, Any], world: int, degree: int) -> Sharding:
-    """Of DeepSpeed's strategies, which a configuration of one's own overrules."""
-    if options.get("config") is not None:
-        own = _deepspeed_config(options["config"])
-        stage = int(own.get("stage", 0))
-        optimizer, parameters = (_is_offloaded(own, part) for part in ("offload_optimizer", "offload_param"))
-        bucket = own.get("reduce_bucket_size")
-    else:
-        stage = int(options.get("stage") or next((int(part) for part in name if part.isdigit()), 2))
-        optimizer = bool(options.get("offload_optimizer", "offload" in name))
-        parameters = bool(options.get("offload_parameters", False))
-        bucket = options.get("reduce_bucket_size")
-    return Sharding(
-        "zero",
-        world,
-        stage=stage,
-        offload_optimizer=optimizer,
-        offload_parameters=parameters,
-        sequence_parallel=degree,
-        bucket=int(bucket) if str(bucket).isdigit() else Sharding.bucket,  # "auto" is a word of other trainers
-    )
-
-
-def _deepspeed_config(given: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    """`zero_optimization` of a DeepSpeed configuration: a dictionary or the path of a JSON file."""
-    config = given if isinstance(given, Mapping) else _read_json(Path(given).expanduser())
-    section: Mapping[str, Any] = config.get("zero_optimization", {})
-    return section
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise ValueError(
-            f"expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got {path}, which is "
-            "not there"
-        )
-    contents: Mapping[str, Any] = json.loads(path.read_text())
-    return contents
-
-
-def _is_offloaded(section: Mapping[str, Any], part: str) -> bool:
-    return (section.get(part) or {}).get("device", "none") != "none"
 
 
 def _devices(trainer: Mapping[str, Any]) -> int | None:
@@ -262,8 +187,3 @@ def _devices(trainer: Mapping[str, Any]) -> int | None:
     if str(trainer["accelerator"]) == "cpu":
         return 1
     return torch.accelerator.device_count() or None
-
-
-def _init_args(section: Mapping[str, Any]) -> Mapping[str, Any]:
-    arguments: Mapping[str, Any] = section.get("init_args") or {}
-    return arguments

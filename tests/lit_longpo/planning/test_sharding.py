@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lit_longpo.planning.setting import read_sharding
+from lit_longpo.planning.sharding import read_sharding
 from lit_longpo.planning.states import Sharding
 
 OWN = {
