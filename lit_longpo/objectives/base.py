@@ -19,6 +19,7 @@ from transformers import PretrainedConfig
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import gather_random_states, restore_random_state, run_record
 from lit_longpo.engine import check_model, score, sequence_ranks, set_backend
+from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
@@ -86,12 +87,14 @@ class PreferenceModule(LightningModule, ABC):
         """Build the policy once; Lightning calls this before it restores a checkpoint.
 
         Raises:
-            ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of.
+            ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of; or policy
+                and reference would differ in precision.
         """
         if self.prompt_format is not None:
             return
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
+        self._check_precision(isinstance(strategy, AnyDeviceDeepSpeedStrategy))
         if splits_parameters(strategy):
             self._refuse_copy()
         self.prompt_format = self.policy.prompt_format()
@@ -207,6 +210,11 @@ class PreferenceModule(LightningModule, ABC):
         with self.around_reference(), reference_mode(model, self._rope):
             return score(model, batch)
 
+    def _check_precision(self, deepspeed: bool) -> None:
+        precision = "32-true" if self._trainer is None else str(self.trainer.precision)
+        if problem := precision_problem(self.policy.dtype, precision, deepspeed=deepspeed):
+            raise ValueError(problem)
+
     @property
     def _holds_a_model(self) -> bool:
         """Whether a frozen model stays beside the policy while it is trained."""
@@ -225,7 +233,7 @@ class PreferenceModule(LightningModule, ABC):
         if not self.views.reference or self._cache is not None or self._frozen:
             return
         if self.reference.mode == "cached":
-            with self.around_reference():
+            with self.around_reference(), self.trainer.precision_plugin.forward_context():
                 self._fill_cache()
         elif self._holds_a_model:
             frozen = self._load_reference()
@@ -237,7 +245,8 @@ class PreferenceModule(LightningModule, ABC):
         if self.reference.policy is not None:
             fingerprint = model_fingerprint(self._load_reference())
         root = self.reference.cache_dir or Path(self.trainer.default_root_dir) / "reference_cache"
-        cache = ReferenceCache(Path(root) / str(fingerprint))
+        mixed = f"-{self.trainer.precision}" if str(self.trainer.precision).endswith("-mixed") else ""
+        cache = ReferenceCache(Path(root) / f"{fingerprint}{mixed}")
         cache.load()
         together = is_sharded(self.model) or sequence_ranks().size > 1  # a forward is a collective call
         needed = partial(any_rank, device=self.device) if together else bool

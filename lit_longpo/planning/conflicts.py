@@ -13,6 +13,7 @@ from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.support import refusal
 from lit_longpo.export import is_merged
+from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.planning.setting import Setting
 
 Rule = Callable[[Setting], str | None]
@@ -158,22 +159,16 @@ def _lost_updates(setting: Setting) -> str | None:
     )
 
 
-def _no_masters(setting: Setting) -> str | None:
-    if setting.sharding.kind != "zero" or setting.dtype == torch.float32 or setting.converted:
-        return None
-    return "DeepSpeed learns of half precision from `trainer.precision: bf16-true`; with 32-true it expects fp32"
+def _precisions_differ(setting: Setting) -> str | None:
+    zero = setting.sharding.kind == "zero"
+    problem = precision_problem(setting.policy.dtype, setting.precision, deepspeed=zero)
+    return problem and f"`fit` refuses this: {problem}"
 
 
 def _mixed(setting: Setting) -> str | None:
     if setting.autocast is None or setting.policy.torch_dtype == torch.float32:
         return None
     return f"`precision: {setting.precision}` casts fp32 weights for products; `policy.dtype` has halved them already"
-
-
-def _dtype_overruled(setting: Setting) -> str | None:
-    if not setting.converted or setting.policy.torch_dtype == setting.dtype:
-        return None
-    return f"`precision: {setting.precision}` casts the weights: `policy.dtype: {setting.policy.dtype}` has no effect"
 
 
 def _clipping(setting: Setting) -> str | None:
@@ -229,7 +224,7 @@ RULES: tuple[Rule, ...] = (
     _flash,
     _clipping,
     _lost_updates,
-    _no_masters,
+    _precisions_differ,
     _mesh,
     _reference_split,
     _no_model_saved,
@@ -241,7 +236,6 @@ RULES: tuple[Rule, ...] = (
     _reference_unused,
     _half_on_cpu,
     _mixed,
-    _dtype_overruled,
     _sharing,
     _accumulation,
 )

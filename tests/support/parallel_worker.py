@@ -138,10 +138,12 @@ def gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
     return full_value(parameter.grad).clone()
 
 
-def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
+def train(
+    strategy: str, objective: str, folder: str, out: Path, dtype: str = "float32", precision: str = "32-true"
+) -> Record:
     seed_everything(0, verbose=False)
     sgd = Optimization(partial(torch.optim.SGD, lr=0.5), schedule="constant", warmup_fraction=0.0)
-    policy = PolicyConfig(source=folder, gradient_checkpointing=objective == "longpo")
+    policy = PolicyConfig(source=folder, gradient_checkpointing=objective == "longpo", dtype=dtype)
     module, record = OBJECTIVES[objective](policy=policy, optimization=sgd), Record()
     trainer = Trainer(
         max_epochs=1,
@@ -149,6 +151,7 @@ def train(strategy: str, objective: str, folder: str, out: Path) -> Record:
         devices=DEVICES.get(strategy, 2),
         strategy=STRATEGIES[strategy](),
         gradient_clip_val=CLIP,
+        precision=precision,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

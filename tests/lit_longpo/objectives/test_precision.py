@@ -1,0 +1,63 @@
+"""Policy and reference are one model at step 0, whatever the precision, or the combination is refused."""
+
+import importlib.util
+import math
+
+import pytest
+import torch
+from support.parallel_worker import DEVICES, train
+from support.ranks import run_ranks
+
+from lit_longpo.objectives.precision import precision_problem
+
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+ZERO = ["zero2", "zero3"] if HAS_DEEPSPEED else []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "deepspeed"),
+    [
+        ("float32", "32-true", False),
+        ("float32", "32-true", True),
+        ("bfloat16", "32-true", False),
+        ("bfloat16", "bf16-true", True),
+        ("float16", "16-true", False),
+        ("float32", "bf16-mixed", False),
+    ],
+)
+def test_agreement_is_no_problem(dtype, precision, deepspeed):
+    assert precision_problem(dtype, precision, deepspeed=deepspeed) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "deepspeed", "typed"),
+    [
+        ("bfloat16", "32-true", True, "type --trainer.precision bf16-true"),
+        ("float32", "bf16-true", False, "type --policy.dtype bfloat16"),
+        ("float32", "bf16-true", True, "type --policy.dtype bfloat16"),
+        ("bfloat16", "16-true", False, "type --policy.dtype float16"),
+        ("float32", "bf16-mixed", True, "type --trainer.precision bf16-true --policy.dtype bfloat16"),
+        ("float32", "64-true", False, "one of 32-true"),
+    ],
+)
+def test_disagreement_says_what_to_type(dtype, precision, deepspeed, typed):
+    assert typed in str(precision_problem(dtype, precision, deepspeed=deepspeed))
+
+
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
+def test_half_precision_starts_at_the_reference(strategy, policy_folder, tmp_path):
+    """SoLoPO on DPO: its first term is log 2 where policy and reference are one, its second nothing."""
+    precisions = [("bfloat16", "bf16-true"), *([("float32", "bf16-mixed")] if strategy not in ZERO else [])]
+    for dtype, precision in precisions:
+        out = tmp_path / precision
+        task = (strategy, "solopo", str(policy_folder), out, dtype, precision)
+        run_ranks(train, *task, num_ranks=DEVICES.get(strategy, 2))
+        found = torch.load(f"{out}.solopo", weights_only=True)
+        expected = math.log(2)
+        assert found["losses"][0] == pytest.approx(expected, rel=1e-3), precision
+        assert found["metrics"][0]["train/rewards/margins"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_another_precision_than_the_weights_is_refused_before_loading(tmp_path):
+    with pytest.raises(AssertionError, match=r"type --policy.dtype bfloat16"):
+        run_ranks(train, "single", "solopo", str(tmp_path), tmp_path / "x", "float32", "bf16-true", num_ranks=1)
