@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
+from lit_longpo.checkpoints.progress import reopen_epoch
 from lit_longpo.checkpoints.randomness import gather_random_states, restore_random_state
 from lit_longpo.checkpoints.reading import read_record, read_weights
 from lit_longpo.checkpoints.record import run_record
@@ -13,6 +14,7 @@ __all__ = [
     "newest_whole",
     "read_record",
     "read_weights",
+    "reopen_epoch",
     "restore_random_state",
     "run_record",
 ]

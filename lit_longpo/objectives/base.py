@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
-from lit_longpo.checkpoints import gather_random_states, restore_random_state, run_record
+from lit_longpo.checkpoints import gather_random_states, reopen_epoch, restore_random_state, run_record
 from lit_longpo.engine import check_model, score, sequence_ranks, set_backend
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
@@ -153,6 +153,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add random states and what the run was; with adapters leave the frozen weights out, unless sharded."""
+        reopen_epoch(checkpoint)
         checkpoint["random_states"] = gather_random_states()
         checkpoint["run"] = run_record(self.trainer, type(self).__name__)
         if self.policy.lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):

@@ -86,10 +86,11 @@ def gathered_state_dict(model: nn.Module, keep: bool) -> dict[str, Tensor]:
         model: sharded or not.
         keep: whether this rank wants the result; others take part and get an empty dictionary.
     """
+    names = list(model.state_dict(keep_vars=True))  # FSDP2 frees here what a forward without backward left gathered
     tensors: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(dict(model.named_buffers()))
     state = dict[str, Tensor]()
-    for name in model.state_dict(keep_vars=True):
+    for name in names:
         value = full_value(tensors[name])
         if keep:
             state[name] = value.to("cpu", copy=True)

@@ -4,6 +4,7 @@ Each of a group finds in its environment what torchrun would have said to it, on
 is kept apart and shown when one of them fails.
 """
 
+import faulthandler
 import gc
 import os
 import runpy
@@ -76,6 +77,7 @@ def _rank(rank: int, function: Callable[..., Any], arguments: Any, num_ranks: in
     output = os.open(f"{folder}/{rank}.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    faulthandler.enable(2)
     torch.set_num_threads(1)
     gc.freeze()  # DeepSpeed collects garbage many times; the libraries are none
     if num_ranks > 1:

@@ -78,7 +78,7 @@ class Restored(Callback):
         self.found: dict[str, Any] = {"records": []}
 
     def on_train_start(self, trainer, module):
-        states = trainer.optimizers[0].state.values()
+        states = [state for state in trainer.optimizers[0].state.values() if "exp_avg" in state]
         self.found["weights"] = gathered_state_dict(module.model, keep=True)
         self.found["moments"] = [full_value(state["exp_avg"]).clone() for state in states]
 
@@ -162,6 +162,13 @@ def go_on(strategy, checkpoint, out):
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     if trainer.is_global_zero:
         torch.save(restored.found, out / "restored.pt")
+
+
+def two_steps(strategy, out):
+    """Ends in the first epoch; the checkpoint is that of its end."""
+    module, data = parts(POLICIES["full"], strategy)
+    save = ModelCheckpoint(out / "checkpoints", save_last=True)
+    trainer_for(strategy, out, save, steps=2).fit(module, datamodule=data)
 
 
 def write_config(folder, name):

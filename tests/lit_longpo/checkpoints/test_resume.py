@@ -76,6 +76,16 @@ def test_a_checkpoint_of_a_validation_in_mid_epoch_is_continued_bit_by_bit(tmp_p
     assert resumed == whole[2:]
 
 
+@pytest.mark.parametrize("strategy", ["single", "fsdp2", *ZERO[1:]])
+def test_more_steps_go_on_in_the_middle_of_the_epoch_that_max_steps_ended(strategy, tmp_path):
+    ranks = resume_worker.num_ranks(strategy)
+    run_ranks(resume_worker.two_steps, strategy, tmp_path / "two", num_ranks=ranks)
+    more = go_on(strategy, tmp_path / "two/checkpoints/last.ckpt", tmp_path / "more")
+    run_ranks(resume_worker.go_on, strategy, None, tmp_path / "whole", num_ranks=ranks)
+    whole = torch.load(tmp_path / "whole/restored.pt", weights_only=True)
+    assert more["records"] == whole["records"][2:]
+
+
 def run_at_validation(folder, checkpoint=None):
     module, data = resume_worker.parts(POLICIES["lora"], "single")
     losses = resume_worker.Losses()
