@@ -80,7 +80,7 @@ def full_value(parameter: Tensor) -> Tensor:
 
 
 def gathered_state_dict(model: nn.Module, keep: bool) -> dict[str, Tensor]:
-    """Every tensor of the model's state, whole and in host memory, one at a time.
+    """Every tensor of the model's state, whole and in host memory, one at a time; what is tied stays one tensor.
 
     Args:
         model: sharded or not.
@@ -89,12 +89,12 @@ def gathered_state_dict(model: nn.Module, keep: bool) -> dict[str, Tensor]:
     names = list(model.state_dict(keep_vars=True))  # FSDP2 frees here what a forward without backward left gathered
     tensors: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(dict(model.named_buffers()))
-    state = dict[str, Tensor]()
-    for name in names:
-        value = full_value(tensors[name])
-        if keep:
-            state[name] = value.to("cpu", copy=True)
-    return state
+    copies = dict[int, Tensor]()
+    for tensor in (tensors[name] for name in names):
+        if id(tensor) not in copies:
+            value = full_value(tensor)
+            copies[id(tensor)] = value.to("cpu", copy=True) if keep else value.new_empty(0)
+    return {name: copies[id(tensors[name])] for name in names} if keep else {}
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -54,7 +54,8 @@ OBJECTIVES = {
     "solopo": partial(SoLoPO, base="dpo", beta=0.5),
     "longpo": partial(LongPO, pref_weight=1.0),
     "logo": partial(LOGO, beta=2.0, gamma=0.5, num_rejected=1),
-    "dpo": partial(DPO, beta=0.5, reference=ReferenceConfig(policy=PolicyConfig())),  # another model as reference
+    "another reference": partial(DPO, beta=0.5, reference=ReferenceConfig(policy=PolicyConfig())),
+    "online": partial(SoLoPO, base="dpo", beta=0.5, reference=ReferenceConfig(mode="online")),
 }
 
 
@@ -170,8 +171,17 @@ def train(
 
 
 def objectives(strategy: str) -> list[str]:
-    """What a strategy trains; the reference of another model concerns ZeRO-3, which would split it too."""
-    return [name for name in OBJECTIVES if name != "dpo" or strategy in ("single", "zero3")]
+    """What a strategy trains.
+
+    The reference of another model concerns ZeRO-3, which would split it too; an online one is a copy of the policy,
+    which has to be whole.
+    """
+    left_out = set()
+    if strategy not in ("single", "zero3"):
+        left_out.add("another reference")
+    if strategy == "fsdp2" or "zero3" in strategy:
+        left_out.add("online")
+    return [name for name in OBJECTIVES if name not in left_out]
 
 
 def train_all(strategy: str, folder: str, out: Path) -> None:

@@ -9,12 +9,14 @@ import sys
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from support.ranks import run_command
 from support.resume_worker import logits
 
 from lit_longpo.export.command import export_checkpoint
 
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 STRATEGIES = ["single", "ddp", "fsdp2", *(["zero2", "zero3"] if HAS_DEEPSPEED else [])]
 # name of the folder, policy, merge_adapters
 WAYS = [("full", "full", None), ("lora", "lora", None), ("merged", "lora", True)]
@@ -114,7 +116,7 @@ def test_a_broken_checkpoint_is_refused(resumed_run, tmp_path):
         export_checkpoint(str(broken), str(tmp_path / "out"))
 
 
-@pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
+@needs_deepspeed
 def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
     """Every command as a user types it; the metrics are those that the training ended with."""
     save = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "filename": "end"}}
@@ -138,3 +140,19 @@ def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
     assert abs(float(trained["val/rewards/margins"])) > 5e-4
     for name, value in trained.items():
         assert float(shown[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("overlay", ["fsdp2", pytest.param("deepspeed_zero3", marks=needs_deepspeed)])
+def test_a_split_policy_is_saved_after_a_validation_as_it_is_exported(overlay, tmp_path):
+    """A validation leaves parameters gathered."""
+    save = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True}}
+    write = {"class_path": "SavePretrained", "init_args": {"directory": str(tmp_path / "saved")}}
+    small = ("--data.init_args.num_train", 16, "--data.init_args.num_val", 2, "--trainer.val_check_interval", 1.0)
+    where = ("--trainer.default_root_dir", tmp_path, "--trainer.callbacks", json.dumps([save, write]))
+    recipe = ("--config", "configs/solopo.yaml", "--config", f"configs/overlays/{overlay}.yaml")
+    run_command("fit", *recipe, *small, *where, num_ranks=2)
+    [checkpoint] = tmp_path.rglob("last.ckpt")
+    export_checkpoint(str(checkpoint), str(tmp_path / "exported"))
+    saved, exported = (load_file(tmp_path / name / "model.safetensors") for name in ("saved", "exported"))
+    assert saved.keys() == exported.keys()
+    assert all(torch.equal(saved[name], weight) for name, weight in exported.items())
