@@ -8,9 +8,11 @@ import pytest
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
-from support import parallel_worker
+from support import parallel_worker, resume_worker
 from support.ranks import run_ranks
 
+from lit_longpo.objectives import SoLoPO
+from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
@@ -78,6 +80,30 @@ def without_a_compiler(model, folder):
 def test_nothing_is_compiled_on_a_cpu(policy_folder, tmp_path):
     run_ranks(without_a_compiler, str(policy_folder), tmp_path)
     assert len(torch.load(tmp_path / "result.solopo", weights_only=True)["losses"]) == parallel_worker.STEPS
+
+
+class Watched(SoLoPO):
+    """Looks at its parameters as soon as it has loaded them."""
+
+    def configure_model(self):
+        loads = self.prompt_format is None
+        super().configure_model()
+        if loads:
+            base = [p for name, p in self.model.named_parameters() if "lora_" not in name]
+            assert all(p.numel() == 0 and p.ds_tensor.numel() <= -(-p.ds_numel // 2) for p in base)
+            print(f"looked at {len(base)} parameters")  # noqa: T201
+
+
+def load_in_parts(folder, weights, lora):
+    policy = PolicyConfig(weights=weights, lora=lora, template=resume_worker.TEMPLATE)
+    module, data = resume_worker.parts(policy, "zero3", Watched)
+    resume_worker.trainer_for("zero3", folder, steps=1).fit(module, datamodule=data)
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2)], ids=["full", "adapters"])
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_zero3_never_holds_the_whole_model_on_a_device(weights, lora, tmp_path):
+    assert run_ranks(load_in_parts, tmp_path, weights, lora).count("looked at 28 parameters") == 2
 
 
 def test_models_beside_the_policy_are_loaded_whole():

@@ -36,7 +36,7 @@ def test_only_the_data_parallel_ranks_split_parameters():
 def test_a_copy_of_a_split_policy_is_refused_before_it_is_loaded(policy, strategy):
     assert splits_parameters(strategy)
     module = DPO(policy=policy, reference=ONLINE)
-    module._trainer = SimpleNamespace(strategy=strategy)
+    module._trainer = SimpleNamespace(strategy=strategy, precision="32-true")
     with pytest.raises(ValueError, match=r"expected `reference.mode: cached`.*; type --reference.mode cached"):
         module.configure_model()
 
@@ -52,7 +52,7 @@ def test_a_copy_of_a_split_policy_is_refused_before_it_is_loaded(policy, strateg
     ids=["another model", "adapters off", "cached", "no reference"],
 )
 def test_what_needs_no_copy_goes_on(module):
-    module._trainer = SimpleNamespace(strategy=ModelParallelStrategy())
+    module._trainer = SimpleNamespace(strategy=ModelParallelStrategy(), precision="32-true")
     with pytest.raises(FileNotFoundError):
         module.configure_model()
 
