@@ -125,8 +125,6 @@ def _resident() -> int:
 
 
 def main() -> None:
-    from lit_longpo import __main__  # noqa: F401  class names in YAML
-    from lit_longpo.cli import LongPOCLI
     from lit_longpo.planning.command import plan_for
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -143,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = write_case(Path(folder), **options)
         made = plan_for(plan_arguments(arguments))
-        cli = LongPOCLI(args=arguments, run=False)
+        cli = build(*arguments)
         before = _resident()
         measured = measured_peak(cli, options["tokens"])
         resident = _resident() - before  # with the profiler's own records

@@ -39,7 +39,7 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, num_ranks: int = 2)
     """
     _start_server()
     with TemporaryDirectory() as folder:
-        task = (function, arguments, num_ranks, _free_port(), folder)
+        task = (function, arguments, num_ranks, free_port(), folder)
         try:
             _wait(torch.multiprocessing.start_processes(_rank, task, num_ranks, join=False, start_method="forkserver"))
         except Exception as error:
@@ -100,7 +100,8 @@ def _main(arguments: list[str]) -> None:
     runpy.run_module("lit_longpo", run_name="__main__", alter_sys=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of this machine that nothing listens to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

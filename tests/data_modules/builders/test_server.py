@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.builders import text_tokens
+from support.ranks import free_port
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
@@ -24,12 +24,6 @@ CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generati
 installed = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"
 )
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 import json
 import math
-import time
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from support.ranks import run_ranks
+from torch import distributed
 
 from evaluation.metrics import LongBenchEScore, LongBenchV2Accuracy, OfficialScore, SubEM, aggregate
 
@@ -80,10 +80,10 @@ RESPONSES = (["C"], ["D", "D", "D"])  # of two ranks; right once on the first, n
 GROUPS = ({"difficulty": "easy", "length": "short"}, {"difficulty": "hard", "length": "short"})
 
 
-def score_on_rank(rank, folder):
+def score_on_rank(folder):
     """One of two processes."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
     mean, groups = SubEM(), LongBenchV2Accuracy()
     for response in RESPONSES[rank]:
         mean.update(response, ["C"])
@@ -95,11 +95,7 @@ def score_on_rank(rank, folder):
 
 
 def test_two_real_ranks_add_up(tmp_path):
-    """Forked, because importing everything again would take longer than all the rest."""
-    ranks = multiprocessing.start_processes(score_on_rank, (tmp_path,), 2, join=False, daemon=True, start_method="fork")
-    end = time.monotonic() + 200
-    while not ranks.join(timeout=10):
-        assert time.monotonic() < end
+    run_ranks(score_on_rank, tmp_path)
     for rank, count in enumerate((1.0, 3.0)):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert (found["mean"], found["count"]) == (0.25, [count])
