@@ -1,7 +1,7 @@
 """Policy, reference and strategy have to agree on one precision."""
 
 # precision of the trainer -> dtype that its plugin casts the weights to
-_CASTS = {"bf16-true": "bfloat16", "16-true": "float16"}
+CASTS = {"bf16-true": "bfloat16", "16-true": "float16"}
 _OTHERS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -16,9 +16,9 @@ def precision_problem(dtype: str, precision: str, *, deepspeed: bool) -> str | N
         precision: `trainer.precision`.
         deepspeed: whether DeepSpeed holds the weights; with "32-true" it casts them to fp32, with "-mixed" to half.
     """
-    if precision not in (*_CASTS, *_OTHERS):
-        return f"expected `trainer.precision` to be one of {', '.join((*_OTHERS, *_CASTS))}, got {precision}"
-    cast = _CASTS.get(precision, "float32" if deepspeed and precision == "32-true" else dtype)
+    if precision not in (*CASTS, *_OTHERS):
+        return f"expected `trainer.precision` to be one of {', '.join((*_OTHERS, *CASTS))}, got {precision}"
+    cast = CASTS.get(precision, "float32" if deepspeed and precision == "32-true" else dtype)
     if deepspeed and precision.endswith("-mixed"):
         return (
             f"expected `trainer.precision` 32-true or bf16-true under DeepSpeed, which casts weights, got {precision}; "

@@ -9,13 +9,14 @@ from jsonargparse import Namespace
 
 from lit_longpo.cli import Parser
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
 from lit_longpo.planning.rows import RowPlan, fill_row
 from lit_longpo.planning.sharding import init_args, read_sharding
 from lit_longpo.planning.states import Sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
-_CONVERTED = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+_CONVERTED: dict[str, torch.dtype] = {precision: getattr(torch, dtype) for precision, dtype in CASTS.items()}
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 

@@ -1,6 +1,5 @@
 """Two real processes answer like one."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from support import evaluation_worker, official_layout
 from support.byte_tokenizer import byte_tokenizer
 from support.ranks import run_command, run_ranks
 from support.tiny_models import tiny_model
+from support.zero3 import needs_deepspeed
 
 from evaluation import LongBench
 from evaluation.benchmark import BenchmarkReport
@@ -18,8 +18,6 @@ from evaluation.settings import RunSettings
 from lit_longpo.policy import PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
-deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +62,7 @@ def test_the_command_on_two_processes(options, model, records, single, tmp_path)
 
 @pytest.mark.parametrize(
     "strategy",
-    ["ddp", "fsdp2", "ulysses", *(pytest.param(name, marks=deepspeed) for name in ("zero3", "ulysses_zero3"))],
+    ["ddp", "fsdp2", "ulysses", *(pytest.param(name, marks=needs_deepspeed) for name in ("zero3", "ulysses_zero3"))],
 )
 def test_the_callback_on_two_processes(strategy, model, records, single, tmp_path):
     run_ranks(evaluation_worker.run, strategy, str(model), str(records), tmp_path)

@@ -1,10 +1,15 @@
-"""ZeRO-3 for tiny models: what DeepSpeed keeps whole because it is small is split and released as well."""
+"""Whether DeepSpeed is here; and ZeRO-3 for tiny models: what it keeps whole because it is small is split as well."""
 
+import importlib.util
 from typing import Any
 
+import pytest
 from torch import nn
 
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 
 
 def releasing_zero3(**options: Any) -> AnyDeviceDeepSpeedStrategy:

@@ -1,7 +1,5 @@
 """A resumed run computes what the whole run computed."""
 
-import importlib.util
-
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -9,12 +7,11 @@ from support import kill_worker, resume_worker
 from support.kill_worker import DURING, KILLED_BEFORE
 from support.ranks import run_ranks
 from support.resume_worker import POLICIES, RESUMED_AFTER, STEPS
+from support.zero3 import needs_deepspeed
 
 from lit_longpo.checkpoints import read_weights, restore_random_state
 
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
-zero = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
-ZERO = [pytest.param("zero2", marks=zero), pytest.param("zero3", marks=zero)]
+ZERO = [pytest.param("zero2", marks=needs_deepspeed), pytest.param("zero3", marks=needs_deepspeed)]
 
 
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
@@ -152,7 +149,7 @@ def test_standalone_validation_from_a_checkpoint_is_that_of_one_process(strategy
     assert resumed_run(strategy)[1]["validated"] == pytest.approx(alone, rel=1e-4, abs=1e-6)
 
 
-@zero
+@needs_deepspeed
 def test_validation_from_zero_3_says_how_to_export(resumed_run):
     message = resumed_run("zero3")[1]["validated"]
     assert "python -m lit_longpo export --checkpoint" in message

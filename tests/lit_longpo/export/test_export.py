@@ -1,6 +1,5 @@
 """Every strategy's checkpoint becomes a folder that transformers alone loads, with the trained policy's logits."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -12,11 +11,10 @@ import yaml
 from safetensors.torch import load_file
 from support.ranks import run_command
 from support.resume_worker import logits
+from support.zero3 import HAS_DEEPSPEED, needs_deepspeed
 
 from lit_longpo.export.command import export_checkpoint
 
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
-needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
 STRATEGIES = ["single", "ddp", "fsdp2", *(["zero2", "zero3"] if HAS_DEEPSPEED else [])]
 # name of the folder, policy, merge_adapters
 WAYS = [("full", "full", None), ("lora", "lora", None), ("merged", "lora", True)]

@@ -1,16 +1,15 @@
 """Policy and reference are one model at step 0, whatever the precision, or the combination is refused."""
 
-import importlib.util
 import math
 
 import pytest
 import torch
 from support.parallel_worker import DEVICES, train
 from support.ranks import run_ranks
+from support.zero3 import HAS_DEEPSPEED
 
 from lit_longpo.objectives.precision import precision_problem
 
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 ZERO = ["zero2", "zero3"] if HAS_DEEPSPEED else []
 
 

@@ -1,15 +1,12 @@
 """Two and four real processes train like one: same global batch, uneven shares, clipping on."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from support.parallel_worker import CLIP, DEVICES, OBJECTIVES, objectives, train_all
 from support.ranks import run_ranks
-
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
-deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason='needs pip install "lit_longpo[deepspeed]"')
+from support.zero3 import needs_deepspeed
 
 
 def run(strategy, model, folder):
@@ -30,12 +27,12 @@ def single(policy_folder, tmp_path_factory):
     [
         "ddp",
         "fsdp2",
-        *[pytest.param(f"zero{kind}", marks=deepspeed) for kind in ("1", "2", "3")],
-        pytest.param("zero3_offload", marks=deepspeed),
+        *[pytest.param(f"zero{kind}", marks=needs_deepspeed) for kind in ("1", "2", "3")],
+        pytest.param("zero3_offload", marks=needs_deepspeed),
         "ulysses",
         "ulysses_twice",
-        pytest.param("ulysses_zero2", marks=deepspeed),
-        pytest.param("ulysses_zero3", marks=deepspeed),
+        pytest.param("ulysses_zero2", marks=needs_deepspeed),
+        pytest.param("ulysses_zero3", marks=needs_deepspeed),
     ],
 )
 def test_losses_gradients_weights_and_answers_equal_one_process(strategy, single, policy_folder, tmp_path):
