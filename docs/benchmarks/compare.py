@@ -1,6 +1,6 @@
 """Our engine and TRL's trainers on the same weights, tokens and optimizer, each in its own process, by turns.
 
-    PYTHONPATH=tests python -m benchmarks.compare --prompt 4000 --answers 128 128 --sides ours trl_compact
+    PYTHONPATH=docs python -m benchmarks.compare --prompt 4000 --answers 128 128 --sides ours trl_compact
 
 `make bench` compares ours, TRL as shipped and TRL with its response-only head forced on, for DPO, SimPO and
 ORPO. Losses are compared first. Time on an idle machine only; the load is reported.
@@ -43,7 +43,7 @@ class Side:
 
 def run_side(side: Side) -> dict[str, Any]:
     """One process; its last line of output is the result."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "docs")])
     command = [sys.executable, "-m", "benchmarks.side", side.implementation, side.setting.dumps()]
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -1,7 +1,7 @@
 """The bars: how much faster and leaner we have to be, measured.
 
-    PYTHONPATH=tests python -m benchmarks.bars                       # every case, about 20 minutes on 2 idle cores
-    PYTHONPATH=tests python -m benchmarks.bars --case prompt_2000    # one of them
+    PYTHONPATH=docs python -m benchmarks.bars                       # every case, about 20 minutes on 2 idle cores
+    PYTHONPATH=docs python -m benchmarks.bars --case prompt_2000    # one of them
 
 `--clock cpu` judges CPU seconds, which a busy machine disturbs less than wall seconds.
 """

@@ -20,7 +20,7 @@ SMALL = ["--shape", "smoke", "--prompt", "40", "--answers", "5", "3", "--steps",
 
 
 def run(module: str, *flags: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "docs")])}
     command = [sys.executable, "-m", f"benchmarks.{module}", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -57,7 +57,7 @@ def test_each_side_has_its_own_process_and_tables_are_written(tmp_path):
 def test_every_case_runs_at_toy_size(case, tmp_path):
     pytest.importorskip("trl")
     command = ["--case", case, "--toy", "--rounds", "1", "--steps", "1", "--out", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "docs")])}
     program = [sys.executable, "-m", "benchmarks.bars", *command]
     done = subprocess.run(program, capture_output=True, text=True, timeout=900, env=environment, check=False)
     assert done.returncode in (0, 1), done.stderr[-3000:]  # 1: a bar is missed, which says nothing at this size

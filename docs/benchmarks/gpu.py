@@ -1,8 +1,8 @@
 """Everything that is measured on a GPU, in one command; results as JSON.
 
-    PYTHONPATH=tests python -m benchmarks.gpu --out runs/gpu                # all parts, hours on one card
-    PYTHONPATH=tests python -m benchmarks.gpu --parts speed --shapes 8b --prompts 32768 --trainings lora
-    PYTHONPATH=tests python -m benchmarks.gpu --smoke                       # seconds, on a CPU
+    PYTHONPATH=docs python -m benchmarks.gpu --out runs/gpu                # all parts, hours on one card
+    PYTHONPATH=docs python -m benchmarks.gpu --parts speed --shapes 8b --prompts 32768 --trainings lora
+    PYTHONPATH=docs python -m benchmarks.gpu --smoke                       # seconds, on a CPU
 
 - `parity`: our attention backends in bf16 against separate rows, both against fp32;
 - `speed`: tokens/s, peak memory and MFU of a step, ours against TRL, bf16, LoRA and all weights, k = 2 and 4;

@@ -1,6 +1,6 @@
 """Time and memory against prompt length, and against the number of responses, ours and TRL's.
 
-    PYTHONPATH=tests python -m benchmarks.growth --out evaluation/pictures
+    PYTHONPATH=docs python -m benchmarks.growth --out docs/pictures
 
 Writes growth.json, growth.md (tables and slopes) and growth.png. Checkpointing is on and answers are short, so
 that what grows is the prompt. About 40 minutes on two idle cores up to 16K; `--prompts 1024 2048 4096` takes five.
