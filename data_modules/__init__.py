@@ -1,7 +1,7 @@
 """Where preference pairs come from."""
 
+from data_modules.base import PairDataModule
 from data_modules.documents import DocumentDataModule
-from data_modules.pairs import PairDataModule
 from data_modules.preference import PreferenceDataModule
 from data_modules.pretraining import WorldTextDataModule
 from data_modules.qa import QADataModule

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
-from data_modules.builders.sources import DocumentFiles, Source
-from data_modules.pairs import PairDataModule
+from data_modules.builders.sources.base import DocumentFiles, Source
+from data_modules.reading import hold_out
 from data_modules.records import PreferencePair
-from data_modules.sources import hold_out
 
 
 class DocumentDataModule(PairDataModule):

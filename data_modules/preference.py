@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from data_modules.pairs import PairDataModule
+from data_modules.base import PairDataModule
+from data_modules.reading import Keep, hold_out, keep_verified, load_pairs
 from data_modules.records import PreferencePair
-from data_modules.sources import Keep, hold_out, keep_verified, load_pairs
 
 
 class PreferenceDataModule(PairDataModule):

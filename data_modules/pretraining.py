@@ -6,10 +6,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.encoding import EncodedPair
-from data_modules.pairs import collate
-from data_modules.sampling import TokenBudgetBatchSampler
-from data_modules.world import WORDS_PER_FACT, Split, World
+from data_modules.base import collate
+from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.worlds.world import WORDS_PER_FACT, Split, World
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.policy import PromptFormat
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
-from data_modules.builders.sources import QAFiles
-from data_modules.pairs import PairDataModule
-from data_modules.qa_formats import Format, read_corpus, read_qa
-from data_modules.qa_pairs import BuildReport, PairRecipe, build_pairs
+from data_modules.builders.sources.base import QAFiles
+from data_modules.qa_sets.formats import Format, read_corpus, read_qa
+from data_modules.qa_sets.pairing import BuildReport, PairRecipe, build_pairs
+from data_modules.reading import existing_file, hold_out
 from data_modules.records import Passage, PreferencePair, QARecord
-from data_modules.sources import existing_file, hold_out
 
 log = logging.getLogger(__name__)
 

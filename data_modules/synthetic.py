@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from data_modules.pairs import PairDataModule
+from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair, Turn
-from data_modules.world import Fact, Question, Split, World, num_words_of
+from data_modules.worlds.world import Fact, Question, Split, World, num_words_of
 
 
 class SyntheticDataModule(PairDataModule):

@@ -1,21 +1,21 @@
 """Preference pairs built from raw text with a model."""
 
-from data_modules.builders.chunk_scores import SpacyEntities, WordOverlap
-from data_modules.builders.chunking import Chunking
-from data_modules.builders.decontamination import Decontamination
-from data_modules.builders.filters import Copy, Refusal, Repetition, TooShort
-from data_modules.builders.judging import SubEM, TokenF1
-from data_modules.builders.local import TransformersGenerator
-from data_modules.builders.logo import LOGORecipe
-from data_modules.builders.longpo import LongPORecipe
-from data_modules.builders.questions import Cloze, SelfInstruct
-from data_modules.builders.requests import Decoding, Prompt
-from data_modules.builders.running import Build
-from data_modules.builders.server import ServerGenerator
-from data_modules.builders.solopo import SoLoPORecipe
-from data_modules.builders.sources import DocumentFiles, QAFiles, WorldDocuments, WorldQuestions
-from data_modules.builders.verifying import GoldAnswer, LogProbGap, ModelJudge
-from data_modules.builders.vllm_engine import VLLMGenerator
+from data_modules.builders.build import Build
+from data_modules.builders.checks.decontamination import Decontamination
+from data_modules.builders.checks.verifiers import GoldAnswer, LogProbGap, ModelJudge
+from data_modules.builders.generators.requests import Decoding, Prompt
+from data_modules.builders.generators.server import ServerGenerator
+from data_modules.builders.generators.transformers import TransformersGenerator
+from data_modules.builders.generators.vllm import VLLMGenerator
+from data_modules.builders.recipes.chunk_scores import SpacyEntities, WordOverlap
+from data_modules.builders.recipes.filters import Copy, Refusal, Repetition, TooShort
+from data_modules.builders.recipes.judges import SubEM, TokenF1
+from data_modules.builders.recipes.logo import LOGORecipe
+from data_modules.builders.recipes.longpo import LongPORecipe
+from data_modules.builders.recipes.questions import Cloze, SelfInstruct
+from data_modules.builders.recipes.solopo import SoLoPORecipe
+from data_modules.builders.sources.base import DocumentFiles, QAFiles, WorldDocuments, WorldQuestions
+from data_modules.builders.sources.chunking import Chunking
 
 __all__ = [
     "Build",

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_modules.builders.decontamination import Decontamination
-from data_modules.builders.generators import Generator
-from data_modules.builders.recipes import Recipe
+from data_modules.builders.build import Build
+from data_modules.builders.checks.decontamination import Decontamination
+from data_modules.builders.checks.verifiers import Verifier
+from data_modules.builders.generators.base import Generator
+from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.rehearsal import rehearse
-from data_modules.builders.running import Build
-from data_modules.builders.sources import Source
-from data_modules.builders.verifying import Verifier
+from data_modules.builders.sources.base import Source
 from lit_longpo.cli import Parser
 from lit_longpo.policy import PolicyConfig
 

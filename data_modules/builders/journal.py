@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_modules.builders.requests import Completion, digest
+from data_modules.builders.generators.requests import Completion, digest
 from data_modules.records import RecordError, decode_json
 from lit_longpo.run_folder import check_manifest, complete_lines, lock
 

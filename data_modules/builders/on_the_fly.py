@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_modules.builders.decontamination import Decontamination
-from data_modules.builders.generators import Generator
-from data_modules.builders.local import TransformersGenerator
-from data_modules.builders.recipes import Recipe
-from data_modules.builders.requests import digest
-from data_modules.builders.running import Build
-from data_modules.builders.sources import Source
-from data_modules.builders.verifying import Verifier
+from data_modules.builders.build import Build
+from data_modules.builders.checks.decontamination import Decontamination
+from data_modules.builders.checks.verifiers import Verifier
+from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.requests import digest
+from data_modules.builders.generators.transformers import TransformersGenerator
+from data_modules.builders.recipes.base import Recipe
+from data_modules.builders.sources.base import Source
+from data_modules.reading import Keep, keep_verified
 from data_modules.records import PreferencePair, read_pairs
-from data_modules.sources import Keep, keep_verified
 from lit_longpo.policy import PolicyConfig
 
 

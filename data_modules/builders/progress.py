@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from data_modules.builders.requests import Completion
+from data_modules.builders.generators.requests import Completion
 
 
 class Progress:

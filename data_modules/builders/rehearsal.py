@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from data_modules.builders.generators import Generator
-from data_modules.builders.local import TransformersGenerator, layout
-from data_modules.builders.requests import Completion, Request
-from data_modules.builders.running import Build
-from data_modules.builders.tokens import TextTokens
+from data_modules.builders.build import Build
+from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.requests import Completion, Request
+from data_modules.builders.generators.transformers import TransformersGenerator, layout
+from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.policy import PolicyConfig
 
 SAMPLE = 20  # records that are rehearsed; the cost of the others is scaled from theirs

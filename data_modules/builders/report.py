@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from data_modules.builders.verifying import turns_of, wilson
+from data_modules.builders.checks.verifiers import turns_of, wilson
 from data_modules.records import PreferencePair
 
 Status = Literal["pair", "filtered", "failed"]

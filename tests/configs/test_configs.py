@@ -8,7 +8,7 @@ import pytest
 import yaml
 from support.command_line import COMMANDS, CONFIGS, build, parse
 
-from data_modules.pairs import PairDataModule
+from data_modules.base import PairDataModule
 from evaluation import NeedleCallback
 from lit_longpo import objectives
 

@@ -7,15 +7,15 @@ import pytest
 from support.builders import Scripted
 
 from data_modules import DocumentDataModule, PreferenceDataModule, QADataModule
-from data_modules.builders.chunking import Chunking
-from data_modules.builders.longpo import LongPORecipe
+from data_modules.builders.generators.requests import Decoding, Prompt
 from data_modules.builders.on_the_fly import OnTheFly
-from data_modules.builders.questions import Cloze
-from data_modules.builders.requests import Decoding, Prompt
-from data_modules.builders.solopo import SoLoPORecipe
-from data_modules.builders.sources import WorldDocuments
+from data_modules.builders.recipes.longpo import LongPORecipe
+from data_modules.builders.recipes.questions import Cloze
+from data_modules.builders.recipes.solopo import SoLoPORecipe
+from data_modules.builders.sources.base import WorldDocuments
+from data_modules.builders.sources.chunking import Chunking
+from data_modules.reading import keep_verified
 from data_modules.records import PreferencePair, write_pairs
-from data_modules.sources import keep_verified
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.preference import PreferenceDataModule
+from data_modules.reading import hold_out
 from data_modules.records import PreferencePair, RecordError, write_pairs
-from data_modules.sources import hold_out
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
 

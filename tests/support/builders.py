@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from support.word_tokenizer import word_tokenizer
 
-from data_modules.builders.generators import Generator
-from data_modules.builders.recipes import Workbench
-from data_modules.builders.requests import Completion, seed_of
-from data_modules.builders.tokens import TextTokens
+from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.requests import Completion, seed_of
+from data_modules.builders.recipes.base import Workbench
+from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 

@@ -6,10 +6,10 @@ import pytest
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
-from data_modules.encoding import PairEncoder
-from data_modules.pairs import collate
+from data_modules.base import collate
 from data_modules.records import PreferencePair
-from data_modules.truncation import LengthPolicy, SplitLengths
+from data_modules.rows.encoding import PairEncoder
+from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives
 from lit_longpo.engine import score
 from lit_longpo.policy import PromptFormat, PromptTemplate

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data_modules.sampling import TokenBudgetBatchSampler
+from data_modules.rows.sampling import TokenBudgetBatchSampler
 from lit_longpo import strategies
 from lit_longpo.engine import sequence_parallel, sequence_ranks
 from lit_longpo.engine.sequence_parallel import SequenceRanks

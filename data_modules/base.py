@@ -1,0 +1,257 @@
+"""What every data module shares: pairs -> tokens -> packed batches, resumable and distributed-aware."""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from data_modules.records import PreferencePair
+from data_modules.rows.encoding import EncodedPair, PairEncoder
+from data_modules.rows.positions import PositionSynthesis
+from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.seams import SeamReport, compare_seams
+from data_modules.rows.token_store import TokenStore
+from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation, TruncationReport
+from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
+from lit_longpo.engine import pack
+from lit_longpo.policy import PromptFormat
+
+log = logging.getLogger(__name__)
+
+_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+
+
+class PairDataModule(LightningDataModule, ABC):
+    """Turns the pairs of a subclass into packed batches for the views of an objective.
+
+    Args:
+        max_tokens: budget of one packed row; the batch size in tokens.
+        max_examples: at most this many examples in a row; `None` means as many as fit.
+        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
+        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
+        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
+        prefix_sharing: responses of one prompt share it; False gives each its own copy.
+        positions: synthesised position ids of long prompts (LOGO); `None` means true positions.
+        long_positions: "synthesised" fills long prompts with the short context's tokens, at `positions`:
+            no truly long row is ever computed (an experiment; single-turn pairs only).
+        seed: of the order of training examples and of whatever a data module draws.
+        num_workers: processes that pack batches.
+        views: what the objective asks; the command line fills it in.
+        prompt_format: tokenizer and template; the command line fills it in.
+    """
+
+    def __init__(
+        self,
+        max_tokens: int = 8192,
+        max_examples: int | None = None,
+        max_length: int | None = None,
+        on_overlength: OnOverlength = "error",
+        truncation: Truncation = "middle",
+        prefix_sharing: bool = True,
+        positions: PositionSynthesis | None = None,
+        long_positions: Literal["true", "synthesised"] = "true",
+        seed: int = 0,
+        num_workers: int = 0,
+        views: Views | None = None,
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
+        super().__init__()
+        self.max_tokens, self.max_examples = max_tokens, max_examples
+        self.lengths = LengthPolicy(max_length, on_overlength, truncation)
+        self.prefix_sharing, self.positions = prefix_sharing, positions
+        self.long_from_short = long_positions == "synthesised"
+        if self.long_from_short and positions is None:
+            raise ValueError(
+                "expected `data.init_args.positions` with `long_positions: synthesised`, got none; for example "
+                "positions: {target_length: 65536}"
+            )
+        self.seed, self.num_workers = seed, num_workers
+        self.views, self.prompt_format = views, prompt_format
+        self.report = TruncationReport()
+        self.seams: dict[str, SeamReport] = {}
+        self.stretched: dict[str, Counter[str]] = {}
+        self._encoded: dict[str, TokenStore] = {}
+        self._fingerprint: str | None = None
+
+    @abstractmethod
+    def pairs(self, split: str) -> Sequence[PreferencePair]:
+        """Pairs of "train", "val" or "test"; an empty sequence if there is no such split."""
+
+    def setup(self, stage: str) -> None:
+        """Tokenise once what the stage needs."""
+        for split in _SPLITS.get(stage, ()):
+            if split not in self._encoded:
+                self._encoded[split] = self._encode(split)
+        self._write_report()
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        """Training rows, shuffled every epoch."""
+        overfitting = getattr(self.trainer, "overfit_batches", 0) > 0
+        return self._loader("train", shuffle=not overfitting)
+
+    def val_dataloader(self) -> StatefulDataLoader | list[PreferenceBatch]:
+        """Validation rows in file order; nothing if there is no validation split."""
+        return self._loader("val", shuffle=False) if self._encoded["val"] else []
+
+    def test_dataloader(self) -> StatefulDataLoader:
+        """Test rows in file order."""
+        return self._loader("test", shuffle=False)
+
+    def reference_dataloader(self) -> Iterator[PackedBatch]:
+        """Every row that the reference has to score, once; each rank gets its share."""
+        if self._views.reference:
+            for split in self._encoded.values():
+                for batch in self._sampler(split, shuffle=False):
+                    yield pack([group for index in batch for group in split[index].reference])
+
+    def fingerprint(self) -> str | None:
+        """Hash of the tokenised training examples; `None` before there are any."""
+        if self._fingerprint is None and "train" in self._encoded:
+            self._fingerprint = self._encoded["train"].fingerprint()
+        return self._fingerprint
+
+    def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
+        encoded = self._encoded[split]
+        if not encoded:
+            raise ValueError(
+                f"expected examples in the {split} split, got none; see the counts in the log above, and "
+                "the paths and sizes under `data.init_args`"
+            )
+        return StatefulDataLoader(
+            encoded,
+            batch_sampler=self._sampler(encoded, shuffle=shuffle),
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
+            generator=torch.Generator().manual_seed(self.seed),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def _sampler(self, encoded: TokenStore, *, shuffle: bool) -> TokenBudgetBatchSampler:
+        # The strategy knows its data-parallel ranks, which are fewer than its processes with tensor or
+        # sequence parallelism; without a parallel strategy there is one.
+        ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
+        return TokenBudgetBatchSampler(
+            encoded.lengths,
+            self.max_tokens,
+            self.max_examples,
+            shuffle=shuffle,
+            seed=self.seed,
+            names=encoded.names,
+            **ranks,
+        )
+
+    @property
+    def _views(self) -> Views:
+        if self.views is None or self.prompt_format is None:
+            raise ValueError(
+                f"{type(self).__name__} needs `views` (objective.views) and `prompt_format` "
+                "(policy.prompt_format()); the command line fills them in, from Python pass them"
+            )
+        return self.views
+
+    def _encode(self, split: str) -> TokenStore:
+        views = self._views
+        assert self.prompt_format is not None
+        encoder = PairEncoder(
+            self.prompt_format,
+            views,
+            self.lengths,
+            prefix_sharing=self.prefix_sharing,
+            positions=self.positions,
+            long_from_short=self.long_from_short,
+        )
+        counts = self.report.splits[split] = SplitLengths()
+        pairs = self.pairs(split)
+        self._compare_seams(split, pairs)
+        made = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
+        encoded = TokenStore(self._count_stretched(split, made))
+        self._check_stretched(split)
+        if encoded:
+            log.info("%s: %s", split, _length_summary(encoded.lengths))
+        return encoded
+
+    def _compare_seams(self, split: str, pairs: Sequence[PreferencePair]) -> None:
+        assert self.prompt_format is not None
+        report = self.seams[split] = compare_seams(
+            self.prompt_format, pairs, self._views, long_from_short=self.long_from_short
+        )
+        if report.differing:
+            log.warning(
+                f"{split}: {report.differing} of {report.checked} records have other tokens when prompt and "
+                f"answers are tokenised as one text (sequences: {dict(report.by_view)}), the first is "
+                f"{report.first!r}; serve the model with the prompt tokenised apart from the answer, or change spaces "
+                "and line breaks in `policy.template.user`"
+            )
+
+    def _count_stretched(self, split: str, examples: Iterable[EncodedPair]) -> Iterator[EncodedPair]:
+        """How many examples' long prompts have synthesised positions, and how many were too long for it."""
+        counts = self.stretched[split] = Counter()
+        for example in examples:
+            long = [group for group in example.policy if group.context == "long"]
+            if long and self.positions is not None and self.positions.scheme != "none":
+                counts["stretched" if long[0].position_ids is not None else "too_long"] += 1
+            yield example
+
+    def _check_stretched(self, split: str) -> None:
+        counts = self.stretched[split]
+        if not counts["too_long"]:
+            return
+        assert self.positions is not None
+        message = (
+            f"{split}: {counts['too_long']} of {counts.total()} long prompts leave no room below "
+            f"`data.init_args.positions.target_length: {self.positions.target_length}` and keep their true positions"
+        )
+        if not counts["stretched"]:
+            raise ValueError(f"{message}; raise it, or set `scheme: none` if that is what you want")
+        log.warning(message)
+
+    def reports(self) -> dict[str, Any]:
+        """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
+        return {
+            "positions": {name: dict(counts) for name, counts in self.stretched.items()},
+            "truncation": {name: asdict(counts) for name, counts in self.report.splits.items()},
+            "tokenised_jointly": {name: asdict(report) for name, report in self.seams.items()},
+        }
+
+    def _write_report(self) -> None:
+        """Log what the length policy did; write every report into the run's folder, if a logger makes one."""
+        for line in self.report.lines():
+            log.info(line)
+        for name, counts in self.report.splits.items():
+            if counts.cut or counts.skipped:
+                log.warning("the length policy changed the %s split, see data_report.json", name)
+        if self.trainer is None or not self.trainer.loggers or getattr(self.trainer, "fast_dev_run", False):
+            return
+        folder = self.trainer.log_dir  # asked on every rank: it broadcasts
+        if folder is not None and self.trainer.is_global_zero:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / "data_report.json").write_text(json.dumps(self.reports(), indent=2) + "\n")
+
+
+def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:
+    """Pack examples into one row, and what the reference needs into another (often the same) one."""
+    examples = list(examples)
+    policy = pack([group for example in examples for group in example.policy])
+    if all(example.reference is example.policy for example in examples):
+        return PreferenceBatch(policy, policy)
+    groups = [group for example in examples for group in example.reference]
+    return PreferenceBatch(policy, pack(groups) if groups else None)
+
+
+def _length_summary(lengths: Sequence[int]) -> str:
+    """Deciles of the tokens per example, in words."""
+    ordered = sorted(lengths)
+    marks = [ordered[round(share * (len(ordered) - 1))] for share in (0.0, 0.5, 0.9, 1.0)]
+    return (
+        f"{len(ordered):,} examples, {sum(ordered):,} tokens; tokens per example: "
+        f"shortest {marks[0]:,}, median {marks[1]:,}, nine tenths below {marks[2]:,}, longest {marks[3]:,}"
+    )

@@ -1,0 +1,110 @@
+"""Keeping evaluation questions out of training pairs, by n-gram overlap with named files."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.filters import ngrams
+from data_modules.builders.sources.documents import content_hash
+from data_modules.qa_sets.wrong_answers import CJK, normalise
+from data_modules.reading import existing_file
+from data_modules.records import RecordError, decode_json
+
+Gram = tuple[str, ...]
+
+
+@dataclass
+class Decontamination:
+    """Drops what overlaps with evaluation files.
+
+    Args:
+        files: .jsonl or .json files of an evaluation set.
+        question_fields: fields that hold its questions; where records nest them, at any depth.
+        answer_fields: fields that hold its answers.
+        n: words of an n-gram; a shorter text counts as one n-gram.
+        max_share: n-grams of a text that an evaluation text of the same kind also has, as a share of all.
+        min_answer_words: answers with fewer words ("Paris") coincide by nature; they are counted, not dropped.
+    """
+
+    files: tuple[str, ...]
+    question_fields: tuple[str, ...] = ("question", "input")
+    answer_fields: tuple[str, ...] = ("answer", "answers")
+    n: int = 8
+    max_share: float = 0.5
+    min_answer_words: int = 8
+
+    def __post_init__(self) -> None:
+        self._known: dict[str, set[Gram]] = {}
+
+    def content(self) -> str:
+        """Hash of the files' bytes."""
+        return content_hash([self._path(file) for file in self.files])
+
+    def check(self, question: str, answers: Sequence[str], counts: Counter[str]) -> None:
+        """Compare one question and its answers.
+
+        Raises:
+            DroppedError: one of them overlaps.
+        """
+        known = self._index()
+        if self._overlap(question, known["question"]) > self.max_share:
+            raise DroppedError("the question overlaps with an evaluation file")
+        for answer in answers:
+            if self._overlap(answer, known["answer"]) > self.max_share:
+                if len(_words(answer)) >= self.min_answer_words:
+                    raise DroppedError("an answer overlaps with an evaluation file")
+                counts["short answers that also occur in an evaluation file (kept)"] += 1
+
+    def _overlap(self, text: str, known: set[Gram]) -> float:
+        grams = ngrams(_words(text), self.n)
+        return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
+
+    def _index(self) -> dict[str, set[Gram]]:
+        if not self._known:
+            kinds = {"question": self.question_fields, "answer": self.answer_fields}
+            rows = [row for file in self.files for row in _rows(self._path(file))]
+            for kind, names in kinds.items():
+                texts = [text for row in rows for text in _texts(row, names)]
+                self._known[kind] = {gram for text in texts for gram in ngrams(_words(text), self.n)}
+            if not self._known["question"]:
+                self._known.clear()
+                raise ValueError(
+                    f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(self.files)}, "
+                    "got none; set `decontamination.question_fields`"
+                )
+        return self._known
+
+    def _path(self, file: str) -> Path:
+        return existing_file(file, "decontamination.files", "evaluation records")
+
+
+def _words(text: str) -> list[str]:
+    """Words; characters of text without spaces."""
+    plain = normalise(text)
+    return list(plain.replace(" ", "")) if CJK.search(plain) else plain.split()
+
+
+def _rows(file: Path) -> Iterator[object]:
+    raw = file.read_bytes()
+    if file.suffix == ".jsonl":
+        for number, line in enumerate(raw.splitlines(), 1):
+            yield decode_json(line, f"{file}:{number}")
+    elif file.suffix == ".json":
+        yield json.loads(raw)
+    else:
+        raise RecordError.at(str(file), "file", "a .json or .jsonl file", file.suffix)
+
+
+def _texts(value: object, names: Sequence[str], inside: bool = False) -> Iterator[str]:
+    """Every text at or below one of the named fields."""
+    if isinstance(value, str) and inside:
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, names, inside or name in names)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, names, inside)

@@ -1,0 +1,165 @@
+"""Is chosen really better than rejected? Optional verifiers label every pair; the report says how often not."""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.recipes.base import Steps, Workbench
+from data_modules.builders.recipes.judges import Judge, SubEM
+from data_modules.records import PreferencePair, Turn
+from lit_longpo.engine import generation_mode
+from lit_longpo.policy import PolicyConfig, PromptFormat
+
+Verdict = bool | None
+
+
+class Verifier(ABC):
+    """Says of a pair whether chosen is better (True), worse (False), or neither (None)."""
+
+    @abstractmethod
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
+        """Coroutine that yields requests and returns the verdict on all turns."""
+
+
+@dataclass
+class GoldAnswer(Verifier):
+    """Chosen scores higher than every rejected answer against the gold answers.
+
+    `None` if the gold answers are unknown or the scores are equal. Later turns have no gold answers.
+
+    Args:
+        judge: how answers are scored.
+    """
+
+    judge: Judge = field(default_factory=SubEM)
+
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
+        """No request."""
+        yield from ()
+        if not pair.answers:
+            return None
+        chosen = self.judge.score(pair.chosen, pair.answers)
+        return _all([_compare(chosen, self.judge.score(text, pair.answers)) for text in pair.rejected])
+
+
+@dataclass
+class LogProbGap(Verifier):
+    """A model finds chosen likelier than rejected, per token, given the short context.
+
+    A pair of several turns is worse if any turn is, and better only if all are.
+
+    Args:
+        policy: the model that is asked; a stronger one than the policy says more.
+        min_gap: nats per token below which it cannot tell.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    min_gap: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._loaded: Any = None
+
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
+        """No request: the model runs here."""
+        yield from ()
+        return _all([verdict for turn in turns_of(pair) for verdict in self._verdicts(turn)])
+
+    def _verdicts(self, turn: Turn) -> list[Verdict]:
+        chosen = self._mean_log_prob(turn, turn.chosen)
+        gaps = [chosen - self._mean_log_prob(turn, text) for text in turn.rejected]
+        return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]
+
+    @torch.no_grad()
+    def _mean_log_prob(self, turn: Turn, answer: str) -> float:
+        if self._loaded is None:
+            self._loaded = self.policy.load_base(), self.policy.prompt_format()
+        model, layout = self._loaded
+        assert isinstance(layout, PromptFormat)
+        prompt, response = layout.encode_prompt(turn.short_context, turn.question).ids, layout.encode_response(answer)
+        ids = torch.tensor([[*prompt, *response]], device=model.device)
+        with generation_mode(model):
+            logits = model(input_ids=ids, logits_to_keep=len(response) + 1).logits[0, :-1]
+        return -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
+
+
+@dataclass
+class ModelJudge(Verifier):
+    """The generator reads both answers with the short context and says which is better.
+
+    Asked twice, the answers swapped; only a judge that names the same answer both times has decided.
+
+    Args:
+        prompt: placeholders {context}, {question}, {first} and {second}; the reply has to hold A or B.
+        decoding: of the reply.
+    """
+
+    prompt: Prompt = field(
+        default_factory=lambda: Prompt(
+            "{context}\n\nQuestion: {question}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
+            "Which answer is better supported by the text above? Reply with the letter A or B only."
+        )
+    )
+    decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=8))
+
+    def __post_init__(self) -> None:
+        self.prompt.check("verifiers.init_args.prompt", {"context", "question", "first", "second"})
+
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
+        """Two requests for every rejected answer of every turn."""
+        contests = [(turn, text) for turn in turns_of(pair) for text in turn.rejected]
+        requests = list[Request]()
+        for number, (turn, rejected) in enumerate(contests):
+            for order, texts in enumerate(((turn.chosen, rejected), (rejected, turn.chosen))):
+                fields = {"context": turn.short_context, "question": turn.question}
+                fields |= {"first": texts[0], "second": texts[1]}
+                requests.append(bench.request(f"judge{number}/{order}", self.prompt, self.decoding, fields))
+        replies = [parse_letter(reply.text) for reply in (yield requests)]
+        return _all([_agreed(*replies[start : start + 2]) for start in range(0, len(replies), 2)])
+
+
+def parse_letter(text: str) -> str | None:
+    """The first A or B that stands alone; `None` if there is none."""
+    found = re.search(r"(?<![A-Za-z])([AB])(?![A-Za-z'])", text)
+    return found.group(1) if found else None
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Confidence interval of a share (Wilson score; 95 % for z = 1.96); (0, 1) without trials."""
+    if not trials:
+        return 0.0, 1.0
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    width = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - width) / scale), min(1.0, (centre + width) / scale)
+
+
+def combined(verdicts: list[Verdict]) -> Verdict:
+    """False if any verifier says worse, True if the others that could tell say better, else `None`."""
+    return _all([verdict for verdict in verdicts if verdict is not None])
+
+
+def turns_of(pair: PreferencePair) -> tuple[Turn, ...]:
+    """The first turn and the later ones, alike."""
+    return Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns
+
+
+def _compare(chosen: float, rejected: float) -> Verdict:
+    return None if chosen == rejected else chosen > rejected
+
+
+def _agreed(straight: str | None, swapped: str | None) -> Verdict:
+    return {("A", "B"): True, ("B", "A"): False}.get((straight or "", swapped or ""))
+
+
+def _all(verdicts: list[Verdict]) -> Verdict:
+    if any(verdict is False for verdict in verdicts):
+        return False
+    return True if verdicts and all(verdicts) else None

@@ -1,0 +1,1 @@
+"""What answers requests: a model in this process, a server, vLLM."""

@@ -1,0 +1,36 @@
+"""The protocol of everything that answers prompts."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+from data_modules.builders.generators.requests import Completion, Request
+from lit_longpo.policy import PolicyConfig
+
+
+class Generator(ABC):
+    """Answers requests; a subclass is a dataclass whose fields are its settings."""
+
+    @abstractmethod
+    def open(self, policy: PolicyConfig) -> str:
+        """Get ready.
+
+        Args:
+            policy: the model that a local generator runs, and whose template it follows.
+
+        Returns:
+            What the answers depend on beside the requests, as a short text: the model.
+
+        Raises:
+            ImportError: a missing extra, with the command that installs it.
+        """
+
+    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """Requests that have to be answered together to be answered the same again; here each alone."""
+        return [[request] for request in requests]
+
+    @abstractmethod
+    def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
+        """Answer all requests, in any order; a request that has no answer gets a completion with an error."""
+
+    def close(self) -> None:  # noqa: B027  (nothing to release is the usual case)
+        """Release what `open` took."""

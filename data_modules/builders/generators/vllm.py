@@ -1,0 +1,74 @@
+"""Answers from vLLM in this process (needs a GPU and `pip install vllm`; not part of any extra's default)."""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.requests import Completion, Request
+from lit_longpo.policy import PolicyConfig
+
+
+@dataclass
+class VLLMGenerator(Generator):
+    """vLLM's offline engine on the policy's files.
+
+    Args:
+        options: keyword arguments of `vllm.LLM`, for example `{tensor_parallel_size: 4, max_model_len: 131072}`.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._engine: Any = None
+        self._chat: dict[str, Any] = {}
+
+    def open(self, policy: PolicyConfig) -> str:
+        """Start the engine.
+
+        Raises:
+            ImportError: vLLM is not installed.
+            ValueError: the policy changes positions, which vLLM has its own options for.
+        """
+        if importlib.util.find_spec("vllm") is None:
+            raise ImportError(
+                "VLLMGenerator needs vLLM (Linux with a GPU); type: pip install vllm, or start `vllm serve` elsewhere "
+                "and use ServerGenerator"
+            )
+        if policy.rope is not None and "hf_overrides" not in self.options:
+            raise ValueError(
+                "expected vLLM to be told about `policy.rope`, got no `hf_overrides` in `generator.init_args.options`; "
+                "for example hf_overrides: {rope_parameters: {rope_theta: 1.0e+7, rope_type: default}}"
+            )
+        from vllm import LLM
+
+        self._engine = LLM(model=policy.source, dtype=policy.dtype, **self.options)
+        self._chat = {"chat_template_kwargs": policy.template.options} if policy.template.options else {}
+        return f"vllm:{policy.source}:{policy.template.options}:{self.options}"
+
+    def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
+        """All at once; the engine schedules them."""
+        from vllm import SamplingParams
+
+        requests = [request for batch in batches for request in batch]
+        settings = [
+            SamplingParams(
+                temperature=request.decoding.temperature,
+                top_p=request.decoding.top_p,
+                max_tokens=request.decoding.max_new_tokens,
+                stop=list(request.decoding.stop),
+                seed=request.seed,
+            )
+            for request in requests
+        ]
+        outputs = self._engine.chat([_messages(request) for request in requests], settings, **self._chat)
+        for request, output in zip(requests, outputs, strict=True):
+            best = output.outputs[0]
+            finished, counts = best.finish_reason != "length", (len(output.prompt_token_ids), len(best.token_ids))
+            yield Completion(request.id, best.text.strip(), finished, *counts, server_id=str(output.request_id))
+
+
+def _messages(request: Request) -> list[dict[str, str]]:
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    return [*system, {"role": "user", "content": request.text}]

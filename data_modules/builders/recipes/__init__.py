@@ -1,0 +1,1 @@
+"""One paper, one recipe: how a record becomes a pair."""

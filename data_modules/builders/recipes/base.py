@@ -1,0 +1,97 @@
+"""What a recipe is: a coroutine that yields requests, receives answers and returns a pair.
+
+So that a recipe reads from top to bottom like the paper's list of steps, while the runner answers the
+requests of many records at a time.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request, seed_of
+from data_modules.builders.sources.documents import Document
+from data_modules.builders.sources.tokens import TextTokens
+from data_modules.records import Passage, PreferencePair, QARecord
+from lit_longpo.policy import PromptTemplate
+
+Item = QARecord | Document
+Result = TypeVar("Result", covariant=True)
+Steps = Generator[list[Request], list[Completion], Result]
+
+
+class DroppedError(Exception):
+    """A record gives no pair; the message is the reason, the same for every record with that cause."""
+
+
+@dataclass
+class Workbench:
+    """What a recipe works with on one record.
+
+    Args:
+        item: identifier of the record.
+        tokens: measures and cuts.
+        template: the policy's; what is generated is laid out as `fit` will lay it out.
+        seed: of the build.
+        pool: passages to draw distractors from.
+        counts: what happened to candidates on the way; goes into the report.
+    """
+
+    item: str
+    tokens: TextTokens
+    template: PromptTemplate
+    seed: int = 0
+    pool: Sequence[Passage] = ()
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def rng(self, name: str) -> random.Random:
+        """Random numbers of one step of this record."""
+        return random.Random(f"{self.seed}/{self.item}/{name}")
+
+    def ask(self, name: str, context: str, question: str, decoding: Decoding, sample: int = 0) -> Request:
+        """A request with context and question in the policy's own template."""
+        before, after = self.template.around(question)
+        return self._request(f"{name}/{sample}", before + context + after, decoding, self.template.system)
+
+    def request(
+        self, name: str, prompt: Prompt, decoding: Decoding, fields: dict[str, str], *, stand_in: str = "an answer"
+    ) -> Request:
+        """A request from a recipe's own template."""
+        return self._request(name, "".join(prompt.render(**fields)), decoding, prompt.system, stand_in)
+
+    def _request(
+        self, name: str, text: str, decoding: Decoding, system: str | None, stand_in: str = "an answer"
+    ) -> Request:
+        name = f"{self.item}/{name}"
+        return Request(name, text, decoding, system, seed_of(self.seed, name), stand_in)
+
+
+class Recipe(ABC):
+    """Turns one record into one pair; a subclass is a dataclass whose fields are its settings."""
+
+    accepts: tuple[type[Any], ...] = (QARecord, Document)
+
+    @abstractmethod
+    def steps(self, item: Any, bench: Workbench) -> Steps[PreferencePair]:
+        """Coroutine from record to pair.
+
+        Args:
+            item: one of the types in `accepts`.
+            bench: tokens, seed, template and counts.
+
+        Raises:
+            DroppedError: there is no pair in the record.
+        """
+
+
+def nonempty(texts: Sequence[str], reason: str) -> Sequence[str]:
+    """The texts, if there are any.
+
+    Raises:
+        DroppedError: there are none.
+    """
+    if not texts:
+        raise DroppedError(reason)
+    return texts

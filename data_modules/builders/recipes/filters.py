@@ -1,0 +1,131 @@
+"""Answers that no pair should be made of; every filter names its reason, and reasons are counted."""
+
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_modules.qa_sets.wrong_answers import CJK, normalise
+
+# How language models say that they will not or cannot answer; compared with normalised text.
+_REFUSALS = (
+    "i am sorry but", "i m sorry but", "i apologize but", "i cannot answer", "i can t answer", "i am unable to",
+    "i m unable to", "i cannot help", "i can t help", "i cannot assist", "i can t assist", "i cannot provide",
+    "i can t provide", "i do not have access", "i don t have access", "i do not have enough information",
+    "i don t have enough information", "as an ai", "as a language model", "no information is provided",
+    "the context does not provide", "the context does not mention", "the text does not provide",
+    "the text does not mention", "the passage does not mention", "is not mentioned in the text",
+    "is not mentioned in the context", "cannot be determined from the", "please provide the",
+)  # fmt: skip
+
+
+class AnswerFilter(ABC):
+    """Decides whether an answer may enter a pair."""
+
+    @abstractmethod
+    def reason(self, answer: str, context: str) -> str | None:
+        """Why the answer may not; `None` if it may.
+
+        Args:
+            answer: what was generated.
+            context: what it was generated from.
+        """
+
+
+@dataclass
+class Refusal(AnswerFilter):
+    """The answer says that there is none.
+
+    Args:
+        phrases: further ones, in any case and punctuation.
+    """
+
+    phrases: tuple[str, ...] = ()
+
+    def reason(self, answer: str, context: str) -> str | None:
+        """Looked for in the whole answer."""
+        plain = f" {normalise(answer)} "
+        known = (*_REFUSALS, *map(normalise, self.phrases))
+        return "refusal" if any(f" {phrase} " in plain for phrase in known) else None
+
+
+@dataclass
+class Repetition(AnswerFilter):
+    """The answer says the same again and again.
+
+    The share of repeated word n-grams; unlike the share of repeated words it does not grow with length.
+
+    Args:
+        n: words of an n-gram.
+        max_share: n-grams that occurred before, as a share of all.
+    """
+
+    n: int = 4
+    max_share: float = 0.5
+
+    def reason(self, answer: str, context: str) -> str | None:
+        """Looked for in words; Chinese, Japanese and Korean text is compared by characters."""
+        plain = normalise(answer)
+        grams = ngrams(list(plain) if CJK.search(plain) else plain.split(), self.n)
+        return "repetition" if len(grams) > self.n and 1 - len(set(grams)) / len(grams) > self.max_share else None
+
+
+@dataclass
+class Copy(AnswerFilter):
+    """A long answer is copied from its context instead of answering.
+
+    Args:
+        n: words of an n-gram.
+        min_words: shorter answers may be quotations.
+        max_share: n-grams that occur in the context, as a share of all.
+    """
+
+    n: int = 8
+    min_words: int = 40
+    max_share: float = 0.9
+
+    def reason(self, answer: str, context: str) -> str | None:
+        """Looked for in words."""
+        words = normalise(answer).split()
+        if len(words) < self.min_words:
+            return None
+        grams, known = ngrams(words, self.n), set(ngrams(re.split(r"\s+", normalise(context)), self.n))
+        return "copy of the context" if sum(gram in known for gram in grams) > self.max_share * len(grams) else None
+
+
+@dataclass
+class TooShort(AnswerFilter):
+    """The answer has no words.
+
+    Args:
+        min_words: words of letters or digits at least.
+    """
+
+    min_words: int = 1
+
+    def reason(self, answer: str, context: str) -> str | None:
+        """Counted after removing punctuation."""
+        return "too short" if len(normalise(answer).split()) < self.min_words else None
+
+
+def default_filters() -> list[AnswerFilter]:
+    """Refusals, repetitions, copies and answers without a word."""
+    return [TooShort(), Refusal(), Repetition(), Copy()]
+
+
+def first_reason(filters: Sequence[AnswerFilter], answer: str, context: str, counts: Counter[str]) -> str | None:
+    """The first filter's reason against an answer, counted; `None` if all let it pass."""
+    for each in filters:
+        reason = each.reason(answer, context)
+        if reason is not None:
+            counts[reason] += 1
+            return reason
+    return None
+
+
+def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """All runs of n words; the whole text if it is shorter and not empty."""
+    if len(words) < n:
+        return [tuple(words)] if words else []
+    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]

@@ -1,0 +1,68 @@
+"""How good is an answer, given the gold ones? Scores between 0 and 1."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_modules.qa_sets.wrong_answers import CJK, normalise
+
+
+class Judge(ABC):
+    """Scores an answer against the accepted ones."""
+
+    @abstractmethod
+    def score(self, prediction: str, answers: Sequence[str]) -> float:
+        """Score in [0, 1]; the best of the accepted answers counts."""
+
+
+@dataclass
+class SubEM(Judge):
+    """Substring exact match: does the answer hold a gold answer, as whole words?
+
+    SoLoPO's judge. Whole words, because "no" is not in "north"; Chinese, Japanese and Korean text is
+    compared by characters.
+
+    Args:
+        after: judge only what follows the last occurrence of this text, for answers that think first
+            and would otherwise be right by listing candidates; `None` judges everything.
+    """
+
+    after: str | None = None
+
+    def score(self, prediction: str, answers: Sequence[str]) -> float:
+        """1.0 or 0.0."""
+        found = normalise(conclusion(prediction, self.after))
+        return float(any(_holds(found, normalise(answer)) for answer in answers))
+
+
+@dataclass
+class TokenF1(Judge):
+    """Harmonic mean of word precision and recall (SQuAD's F1 without its article rule).
+
+    Args:
+        after: see `SubEM`.
+    """
+
+    after: str | None = None
+
+    def score(self, prediction: str, answers: Sequence[str]) -> float:
+        """Between 0 and 1."""
+        found = Counter(normalise(conclusion(prediction, self.after)).split())
+        return max((_f1(found, Counter(normalise(answer).split())) for answer in answers), default=0.0)
+
+
+def conclusion(prediction: str, after: str | None) -> str:
+    """What follows the last `after`, or everything if it does not occur."""
+    return prediction.rpartition(after)[2] if after and after in prediction else prediction
+
+
+def _holds(text: str, answer: str) -> bool:
+    if not answer:
+        return False
+    return answer in text if CJK.search(answer) else f" {answer} " in f" {text} "
+
+
+def _f1(found: Counter[str], wanted: Counter[str]) -> float:
+    shared = sum((found & wanted).values())
+    return 2 * shared / (found.total() + wanted.total()) if shared else 0.0

@@ -1,0 +1,148 @@
+"""LOGO's pairs: long context alignment via efficient preference optimization (arXiv 2410.18533), section 3.
+
+Chunks of a document are scored against a question by what they share with it. Preferred: the model's
+answer from critical chunks only. Dispreferred: its answers from irrelevant chunks, and from a mix.
+The training context holds the critical chunks and some irrelevant ones, in the document's order.
+
+Unlike the authors' scripts, whose first negative comes from the lowest of the *best* chunks, an
+irrelevant chunk here shares nothing with the question (at most `max_irrelevant_score`) and does not
+mention a gold answer. Chunks are scored against the question alone, as the paper says.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.recipes.base import DroppedError, Item, Recipe, Workbench
+from data_modules.builders.recipes.chunk_scores import ChunkScorer, WordOverlap
+from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
+from data_modules.builders.recipes.questions import Asked, QuestionMaker, SelfInstruct
+from data_modules.builders.sources.chunking import Chunking
+from data_modules.qa_sets.contexts import SEPARATOR, join_passages, passage_text
+from data_modules.qa_sets.wrong_answers import mentions
+from data_modules.records import Passage, PreferencePair, QARecord
+
+
+@dataclass
+class LOGORecipe(Recipe):
+    """Documents or questions with passages -> one preferred and several dispreferred answers.
+
+    Args:
+        chunking: length of the chunks (paper: 512 tokens).
+        scorer: what chunk and question have in common.
+        num_critical: the best chunks, at most this many.
+        min_critical_score: a critical chunk shares at least this much (paper: 6 entities).
+        max_irrelevant_score: an irrelevant chunk shares at most this much.
+        context_chunks: chunks of the training context (paper: 16).
+        num_irrelevant: dispreferred answers from irrelevant chunks.
+        num_mixed: dispreferred answers from half of the critical chunks and as many irrelevant ones, at least two.
+        questions: asks about a random chunk of a document; questions that exist are taken as they are.
+        instruction: placeholder {question}; becomes the pair's question.
+        decoding: of the answers (scripts: temperature 0.7, top-p 0.95, 512 tokens).
+        attempts: samples drawn for each answer until the filters let one pass.
+        filters: answers that may be neither chosen nor rejected.
+    """
+
+    chunking: Chunking = field(default_factory=lambda: Chunking(512))
+    scorer: ChunkScorer = field(default_factory=WordOverlap)
+    num_critical: int = 4
+    min_critical_score: int = 2
+    max_irrelevant_score: int = 0
+    context_chunks: int = 16
+    num_irrelevant: int = 1
+    num_mixed: int = 1
+    questions: QuestionMaker = field(default_factory=SelfInstruct)
+    instruction: Prompt = field(default_factory=lambda: Prompt("{question}"))
+    decoding: Decoding = field(default_factory=lambda: Decoding(0.7, 0.95, 512))
+    attempts: int = 3
+    filters: list[AnswerFilter] = field(default_factory=default_filters)
+
+    def __post_init__(self) -> None:
+        self.instruction.check("recipe.init_args.instruction", {"question"})
+        if self.num_irrelevant + self.num_mixed < 1 or self.num_critical < 1 or self.attempts < 1:
+            raise ValueError(
+                "expected num_critical >= 1, attempts >= 1 and num_irrelevant + num_mixed >= 1, got "
+                f"{self.num_critical}, {self.attempts} and {self.num_irrelevant} + {self.num_mixed}"
+            )
+
+    def steps(self, item: Item, bench: Workbench) -> Generator[list[Request], list[Completion], PreferencePair]:
+        """A question if there is none, then all answers together."""
+        chunks = [chunk.strip() for chunk in self.chunking.split(_text(item), bench.tokens.count) if chunk.strip()]
+        asked = yield from self._question(item, chunks, bench)
+        critical, irrelevant = self._sort(chunks, asked, bench)
+        question = "".join(self.instruction.render(question=asked.text))
+        contexts = self._answer_contexts(chunks, critical, irrelevant, bench)
+        replies = yield [
+            bench.ask(f"answer{number}", context, question, self.decoding, attempt)
+            for number, context in enumerate(contexts)
+            for attempt in range(self.attempts)
+        ]
+        chosen, *rejected = self._pick(replies, contexts, bench)
+        shown = sorted({*critical, *irrelevant[: max(0, self.context_chunks - len(critical))]})
+        passages = [Passage("", chunks[number], number in critical) for number in shown]
+        long_context, spans = join_passages(passages)
+        return PreferencePair(
+            item.id, question, contexts[0], long_context, chosen, tuple(rejected), asked.answers, spans
+        )
+
+    def _question(
+        self, item: Item, chunks: list[str], bench: Workbench
+    ) -> Generator[list[Request], list[Completion], Asked]:
+        if isinstance(item, QARecord):
+            if not item.question.strip():
+                raise DroppedError("the question is empty")
+            return Asked(item.question, item.answers)
+        number = bench.rng("question").randrange(len(chunks))
+        return (yield from self.questions.steps(chunks[number], f"chunk{number}", bench))
+
+    def _sort(self, chunks: list[str], asked: Asked, bench: Workbench) -> tuple[list[int], list[int]]:
+        """Numbers of the critical chunks in document order, and of the irrelevant ones in random order."""
+        scores = [self.scorer.score(chunk, asked.text) for chunk in chunks]
+        order = sorted(range(len(chunks)), key=lambda number: -scores[number])
+        critical = sorted(n for n in order[: self.num_critical] if scores[n] >= self.min_critical_score)
+        if not critical:
+            raise DroppedError("no chunk shares min_critical_score with the question")
+        irrelevant = [
+            n
+            for n, chunk in enumerate(chunks)
+            if n not in critical and scores[n] <= self.max_irrelevant_score and not mentions(chunk, asked.answers)
+        ]
+        if not irrelevant:
+            raise DroppedError("no chunk is irrelevant to the question")
+        bench.rng("irrelevant").shuffle(irrelevant)
+        return critical, irrelevant
+
+    def _answer_contexts(
+        self, chunks: list[str], critical: list[int], irrelevant: list[int], bench: Workbench
+    ) -> list[str]:
+        """What chosen and each rejected answer are generated from."""
+        rng, half = bench.rng("mix"), len(critical) // 2
+        sets = [critical]
+        for _ in range(self.num_irrelevant):
+            sets.append(rng.sample(irrelevant, min(len(critical), len(irrelevant))))
+        for _ in range(self.num_mixed):
+            # With one critical chunk the mix keeps it, but most of what is read is noise.
+            some = rng.sample(critical, max(1, half))
+            sets.append([*some, *rng.sample(irrelevant, min(max(2, half), len(irrelevant)))])
+        return [join_passages([Passage("", chunks[n]) for n in sorted(numbers)])[0] for numbers in sets]
+
+    def _pick(self, replies: Sequence[Completion], contexts: list[str], bench: Workbench) -> list[str]:
+        """The first usable attempt for every context; a rejected one also differs from chosen."""
+        picked = list[str]()
+        for number, context in enumerate(contexts):
+            attempts = replies[number * self.attempts : (number + 1) * self.attempts]
+            usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench.counts) is None]
+            different = [a for a in usable if a.text not in picked[:1]]
+            if not different:
+                role = "chosen" if number == 0 else "rejected"
+                raise DroppedError(f"no usable {role} answer" if not usable else "rejected is always equal to chosen")
+            bench.counts["answers cut off at max_new_tokens"] += not different[0].finished
+            picked.append(different[0].text)
+        return picked
+
+
+def _text(item: Item) -> str:
+    """What is cut into chunks: the document, or a question's passages."""
+    if isinstance(item, QARecord):
+        return SEPARATOR.join(map(passage_text, item.passages))
+    return item.text

@@ -1,0 +1,162 @@
+"""LongPO's pairs: short-to-long self-evolving from raw documents (arXiv 2502.13922), section 3.3 and 4.1.
+
+Chunks of a document are short contexts. The model makes a question about each; its answer from the
+chunk is chosen, its answer from the whole document is rejected. The turns of one document are one pair.
+
+Where the authors' scripts differ from the paper we follow the paper, or neither:
+- their chunker throws away paragraph groups outside a range of lengths, and the "document" is what is
+  left; here the chunks are the document;
+- their long prompts are cut on the right, question first; here the document is cut in its middle;
+- they sample answers at temperature 1, the paper decodes greedily: `answers: paper | code`.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.recipes.base import DroppedError, Recipe, Steps, Workbench
+from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
+from data_modules.builders.recipes.questions import Asked, QuestionMaker, SelfInstruct
+from data_modules.builders.sources.chunking import Chunking
+from data_modules.builders.sources.documents import Document
+from data_modules.records import PreferencePair, Turn
+
+# name -> (temperature, top_p): the paper's text and the authors' generation scripts disagree.
+ANSWERS = {"paper": (0.0, 1.0), "code": (1.0, 1.0)}
+
+
+@dataclass
+class LongPORecipe(Recipe):
+    """Documents -> multi-turn pairs: chosen from a chunk, rejected from the whole document.
+
+    Args:
+        chunking: length of the chunks (paper: 32768 tokens).
+        max_turns: chunks drawn from a document, each a turn (paper: 4).
+        min_turns: documents with fewer usable turns are dropped and counted.
+        questions: where questions come from.
+        instruction: placeholder {question}; becomes the pair's question.
+        answers: "paper" decodes greedily, "code" samples at temperature 1 as the authors' scripts do.
+        max_new_tokens: of an answer (scripts: 1024).
+        long_tokens: tokens of the document at most; longer ones are cut in the middle, and counted.
+        min_document_tokens: shorter documents are dropped and counted (paper: 65536).
+        filters: turns with such a chosen or rejected answer are left out.
+    """
+
+    chunking: Chunking = field(default_factory=lambda: Chunking(32768))
+    max_turns: int = 4
+    min_turns: int = 1
+    questions: QuestionMaker = field(default_factory=SelfInstruct)
+    instruction: Prompt = field(default_factory=lambda: Prompt("{question}"))
+    answers: Literal["paper", "code"] = "paper"
+    max_new_tokens: int = 1024
+    long_tokens: int = 131072
+    min_document_tokens: int = 0
+    filters: list[AnswerFilter] = field(default_factory=default_filters)
+
+    accepts = (Document,)
+
+    def __post_init__(self) -> None:
+        self.instruction.check("recipe.init_args.instruction", {"question"})
+        if not 1 <= self.min_turns <= self.max_turns:
+            raise ValueError(
+                f"expected 1 <= min_turns <= max_turns, got {self.min_turns} and {self.max_turns}; 1 and 4 work"
+            )
+
+    def steps(self, item: Document, bench: Workbench) -> Generator[list[Request], list[Completion], PreferencePair]:
+        """Questions, then answers from chunks and document together."""
+        if bench.tokens.count(item.text) < self.min_document_tokens:
+            raise DroppedError("the document is shorter than min_document_tokens")
+        document = bench.tokens.cut_middle(item.text, self.long_tokens)
+        bench.counts["documents cut in the middle"] += document != item.text
+        # Only what is left of the document can be asked about it.
+        chunks = [chunk.strip() for chunk in self.chunking.split(document, bench.tokens.count) if chunk.strip()]
+        if len(chunks) < 2:
+            raise DroppedError("the document is a single chunk: short and long context would be the same")
+        drawn = sorted(bench.rng("chunks").sample(range(len(chunks)), min(self.max_turns, len(chunks))))
+        asked = yield from self._ask({number: chunks[number] for number in drawn}, bench)
+        turns = yield from self._answer(document, chunks, asked, bench)
+        if len(turns) < self.min_turns:
+            raise DroppedError(f"fewer than {self.min_turns} usable turns")
+        return _pair(item.id, document, list(turns.values()), asked[next(iter(turns))])
+
+    def _ask(
+        self, chunks: dict[int, str], bench: Workbench
+    ) -> Generator[list[Request], list[Completion], dict[int, Asked]]:
+        """Questions by number of the chunk; all chunks' requests travel together."""
+        makers = {n: self.questions.steps(chunk, f"chunk{n}", bench) for n, chunk in chunks.items()}
+        return (yield from together(makers, bench))
+
+    def _answer(
+        self, document: str, chunks: list[str], asked: dict[int, Asked], bench: Workbench
+    ) -> Generator[list[Request], list[Completion], dict[int, Turn]]:
+        decoding = Decoding(*ANSWERS[self.answers], self.max_new_tokens)
+        texts = {n: "".join(self.instruction.render(question=question.text)) for n, question in asked.items()}
+        if not texts:
+            return {}
+        short = [bench.ask(f"chunk{n}/chosen", chunks[n], text, decoding) for n, text in texts.items()]
+        long = [bench.ask(f"chunk{n}/rejected", document, text, decoding) for n, text in texts.items()]
+        replies = yield [*short, *long]
+        turns = dict[int, Turn]()
+        for (n, text), chosen, rejected in zip(texts.items(), replies, replies[len(short) :], strict=False):
+            bench.counts["answers cut off at max_new_tokens"] += (not chosen.finished) + (not rejected.finished)
+            if self._keep(chosen.text, chunks[n], rejected.text, document, bench):
+                turns[n] = Turn(text, chunks[n], chosen.text, (rejected.text,))
+        return turns
+
+    def _keep(self, chosen: str, chunk: str, rejected: str, document: str, bench: Workbench) -> bool:
+        if chosen == rejected:
+            bench.counts["turns whose answers are the same"] += 1
+            return False
+        reasons = [
+            first_reason(self.filters, chosen, chunk, bench.counts),
+            first_reason(self.filters, rejected, document, bench.counts),
+        ]
+        return not any(reasons)
+
+
+def together(
+    coroutines: dict[int, Steps[Asked]], bench: Workbench
+) -> Generator[list[Request], list[Completion], dict[int, Asked]]:
+    """Run coroutines in lockstep; those that drop out are counted and left out of the result."""
+    results, replies = dict[int, Asked](), dict[int, list[Completion] | None](dict.fromkeys(coroutines))
+    while replies:
+        waiting = dict[int, list[Request]]()
+        for number, reply in replies.items():
+            try:
+                waiting[number] = coroutines[number].send(reply)  # type: ignore[arg-type]
+            except StopIteration as done:
+                results[number] = done.value
+            except DroppedError as error:
+                bench.counts[str(error)] += 1
+        if not waiting:
+            break
+        answers = iter((yield [request for requests in waiting.values() for request in requests]))
+        replies = {number: [next(answers) for _ in requests] for number, requests in waiting.items()}
+    return dict(sorted(results.items()))
+
+
+def _pair(name: str, document: str, turns: list[Turn], asked: Asked) -> PreferencePair:
+    """One pair of all turns; `asked` is the first turn's question, whose answers may be known."""
+    first, *later = turns
+    return PreferencePair(
+        id=name,
+        question=first.question,
+        short_context=first.short_context,
+        long_context=document,
+        chosen=first.chosen,
+        rejected=first.rejected,
+        answers=asked.answers,
+        supporting=_where(document, [turn.short_context for turn in turns]),
+        turns=tuple(later),
+    )
+
+
+def _where(document: str, chunks: list[str]) -> tuple[tuple[int, int], ...]:
+    """Where the turns' chunks lie in the document; they follow each other."""
+    spans, end = list[tuple[int, int]](), 0
+    for chunk in chunks:
+        start = document.index(chunk, end)
+        end = start + len(chunk)
+        spans.append((start, end))
+    return tuple(spans)

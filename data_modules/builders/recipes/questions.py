@@ -1,0 +1,135 @@
+"""Questions about a chunk: asked of a model (self-instruct), or cut out of the text."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
+
+_ITEM = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022]|[Qq](?:uestion)?\s*\d{0,2}\s*[.):])\s*(\S.*)$")
+_SENTENCE = re.compile(r"[^\s.!?][^.!?]*(?:[.!?]|$)")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a chunk.
+
+    Args:
+        text: the question.
+        answers: accepted answers, if they are known; else empty.
+    """
+
+    text: str
+    answers: tuple[str, ...] = ()
+
+
+class QuestionMaker(ABC):
+    """Makes one question about a chunk."""
+
+    @abstractmethod
+    def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[Asked]:
+        """Coroutine that yields requests and returns the question.
+
+        Args:
+            chunk: what to ask about.
+            name: of the requests.
+            bench: seed and counts.
+
+        Raises:
+            DroppedError: the chunk gives no question.
+        """
+
+
+@dataclass
+class SelfInstruct(QuestionMaker):
+    """The model writes several questions, one is drawn (LongPO: temperature 0.7, top-p 0.9).
+
+    Every question that can be read is kept: a chunk whose model wrote three instead of four questions
+    still counts.
+
+    Args:
+        prompt: placeholders {context} and {count}.
+        count: questions asked for.
+        decoding: of the questions.
+    """
+
+    prompt: Prompt = field(
+        default_factory=lambda: Prompt(
+            "{context}\n\nWrite {count} different questions that can be answered from the text above alone. "
+            "Put each on a line of its own and number them 1 to {count}."
+        )
+    )
+    count: int = 4
+    decoding: Decoding = field(default_factory=lambda: Decoding(0.7, 0.9, 192))
+
+    def __post_init__(self) -> None:
+        self.prompt.check("questions.init_args.prompt", {"context", "count"})
+
+    def steps(self, chunk: str, name: str, bench: Workbench) -> Generator[list[Request], list[Completion], Asked]:
+        """One request."""
+        stand_in = f"1. What is said of {' '.join(chunk.split()[:12])}?"
+        fields = {"context": chunk, "count": str(self.count)}
+        (reply,) = yield [bench.request(f"{name}/question", self.prompt, self.decoding, fields, stand_in=stand_in)]
+        found = parse_questions(reply.text)
+        if found and not reply.finished:
+            bench.counts["questions cut off at max_new_tokens"] += 1
+            found.pop()
+        if not found:
+            raise DroppedError("no question could be read in the model's list")
+        return Asked(bench.rng(name).choice(found))
+
+
+@dataclass
+class Cloze(QuestionMaker):
+    """A sentence of the chunk to complete; needs no model, and its answer is known.
+
+    Args:
+        min_words: of the sentences.
+        answer_words: words at a sentence's end that are asked for.
+        prompt: placeholder {sentence}, the sentence without its end.
+    """
+
+    min_words: int = 3
+    answer_words: int = 1
+    prompt: Prompt = field(default_factory=lambda: Prompt("Complete: {sentence}"))
+
+    def __post_init__(self) -> None:
+        self.prompt.check("questions.init_args.prompt", {"sentence"})
+        if not 1 <= self.answer_words < self.min_words:
+            raise ValueError(
+                f"expected 1 <= answer_words < min_words, got {self.answer_words} and {self.min_words}; 1 and 3 work"
+            )
+
+    def steps(self, chunk: str, name: str, bench: Workbench) -> Generator[list[Request], list[Completion], Asked]:
+        """No request."""
+        yield from ()
+        sentences = [match.group().rstrip(".!? \n").split() for match in _SENTENCE.finditer(chunk)]
+        sentences = [words for words in sentences if len(words) >= self.min_words]
+        if not sentences:
+            raise DroppedError(f"no sentence of {self.min_words} words in the chunk")
+        words = bench.rng(name).choice(sentences)
+        kept, answer = words[: -self.answer_words], words[-self.answer_words :]
+        return Asked("".join(self.prompt.render(sentence=" ".join(kept))), (" ".join(answer),))
+
+
+def parse_questions(text: str) -> list[str]:
+    """The items of a numbered or bulleted list; without one, the lines that end in a question mark.
+
+    Each once, in order, surrounding quotation and emphasis marks and repeated numbers removed. Lines that end in a
+    colon are headings.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    items = [_item(line) for line in lines if _ITEM.match(line)]
+    items = items or [line for line in lines if line.endswith(("?", "\uff1f"))]
+    cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)
+    questions = (item for item in cleaned if not item.endswith((":", "\uff1a")))
+    return list(dict.fromkeys(item for item in questions if any(mark.isalpha() for mark in item)))
+
+
+def _item(line: str) -> str:
+    """The text of a list's item; some models number twice."""
+    while match := _ITEM.match(line):
+        line = match.group(1)
+    return line

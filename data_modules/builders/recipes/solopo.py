@@ -1,0 +1,114 @@
+"""SoLoPO's pairs: short-to-long preference optimization (arXiv 2505.11166), section on data.
+
+Sample answers to a question on its short context (supporting passages), score them against the gold
+answer, take a right one as chosen and a wrong one as rejected. The long context holds the same
+passages among irrelevant ones; nothing is generated on it.
+
+Choices of ours where the paper is silent: the short context may hold a few distractors (`short_distractors`),
+no distractor mentions a gold answer, passages come in random order, ties are drawn by seed.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.recipes.base import DroppedError, Recipe, Workbench
+from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
+from data_modules.builders.recipes.judges import Judge, SubEM
+from data_modules.qa_sets.contexts import Context
+from data_modules.qa_sets.pairing import PairRecipe, UnbuildableError, build_contexts
+from data_modules.records import PreferencePair, QARecord
+
+_STEP_BY_STEP = (
+    "Answer the question with the text above. Think step by step, then write the answer on a last line that "
+    'begins with "Answer:".\n\nQuestion: {question}'
+)
+
+
+@dataclass
+class SoLoPORecipe(Recipe):
+    """Questions with supporting passages -> a short and a long context, one right and one wrong answer.
+
+    Args:
+        instruction: placeholder {question}; becomes the pair's question.
+        decoding: of the samples (paper: temperature 0.85).
+        samples: answers to each question (paper: 32).
+        judge: scores an answer against the gold ones.
+        min_margin: by how much chosen has to score better than rejected.
+        min_chosen: score that chosen has to reach.
+        without_right: no sample reaches `min_chosen`: drop the question, or take the gold answer as it is
+            ("gold"; the pair is then off-policy, and counted as such).
+        short_tokens: budget of the short context.
+        long_tokens: budget of the long context.
+        short_distractors: at most this many distractors in the short context.
+        filters: answers that may be neither chosen nor rejected.
+    """
+
+    instruction: Prompt = field(default_factory=lambda: Prompt(_STEP_BY_STEP))
+    decoding: Decoding = field(default_factory=lambda: Decoding(0.85, 1.0, 256))
+    samples: int = 32
+    judge: Judge = field(default_factory=SubEM)
+    min_margin: float = 0.5
+    min_chosen: float = 0.5
+    without_right: Literal["drop", "gold"] = "drop"
+    short_tokens: int = 1100
+    long_tokens: int = 7500
+    short_distractors: int = 2
+    filters: list[AnswerFilter] = field(default_factory=default_filters)
+
+    accepts = (QARecord,)
+
+    def __post_init__(self) -> None:
+        self.instruction.check("recipe.init_args.instruction", {"question"})
+        if self.samples < 2 and self.without_right == "drop":
+            raise ValueError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
+
+    def steps(self, item: QARecord, bench: Workbench) -> Generator[list[Request], list[Completion], PreferencePair]:
+        """One round of samples."""
+        short, long = self._contexts(item, bench)
+        question = "".join(self.instruction.render(question=item.question))
+        replies = yield [bench.ask("sample", short.text, question, self.decoding, n) for n in range(self.samples)]
+        chosen, rejected = self._choose(self._usable(replies, short.text, bench), item, bench)
+        return PreferencePair(
+            id=item.id,
+            question=question,
+            short_context=short.text,
+            long_context=long.text,
+            chosen=chosen,
+            rejected=(rejected,),
+            answers=item.answers,
+            supporting=long.supporting,
+        )
+
+    def _contexts(self, item: QARecord, bench: Workbench) -> tuple[Context, Context]:
+        budgets = PairRecipe(self.short_tokens, self.long_tokens, self.short_distractors)
+        try:
+            return build_contexts(item, bench.pool, budgets, bench.tokens.count, bench.rng("contexts"))
+        except UnbuildableError as error:
+            raise DroppedError(str(error).replace("data.init_args", "recipe.init_args")) from error
+
+    def _usable(self, replies: list[Completion], context: str, bench: Workbench) -> list[str]:
+        """Different answers that no filter refuses; cut-off answers are counted but stay in."""
+        bench.counts["answers cut off at max_new_tokens"] += sum(not reply.finished for reply in replies)
+        texts = [
+            reply.text for reply in replies if first_reason(self.filters, reply.text, context, bench.counts) is None
+        ]
+        return sorted(set(texts))
+
+    def _choose(self, texts: list[str], item: QARecord, bench: Workbench) -> tuple[str, str]:
+        scores = {text: self.judge.score(text, item.answers) for text in texts}
+        best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
+        right = [text for text in texts if scores[text] == best >= self.min_chosen]
+        if not right and self.without_right == "drop":
+            raise DroppedError("no sample is right")
+        if not right:
+            bench.counts["chosen is the gold answer, not a sample"] += 1
+            right, best = [item.answers[0]], self.judge.score(item.answers[0], item.answers)
+        wrong = [text for text in texts if scores[text] == worst and text not in right]
+        if not wrong:
+            raise DroppedError("no sample is wrong")
+        if best - worst < self.min_margin or best <= worst:
+            raise DroppedError("right and wrong are closer than min_margin")
+        rng = bench.rng("choose")
+        return rng.choice(right), rng.choice(wrong)

@@ -1,0 +1,1 @@
+"""What pairs are built from, and how texts are measured and cut."""

@@ -1,0 +1,1 @@
+"""Question-answering sets: read, laid out as short and long contexts, given wrong answers."""

@@ -1,0 +1,178 @@
+"""One question with passages -> one preference pair with a short and a long context. Pure."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from data_modules.qa_sets.contexts import BudgetError, Context, CountTokens, build_context
+from data_modules.qa_sets.wrong_answers import mentions, wrong_answers
+from data_modules.records import Passage, PreferencePair, QARecord
+
+_FULL = 0.9  # a long context below this share of its budget counts as underfilled
+
+
+class UnbuildableError(ValueError):
+    """A record holds no pair; the message is the reason, the same for every record with that cause."""
+
+
+@dataclass(frozen=True)
+class PairRecipe:
+    """What contexts and answers are made of.
+
+    Args:
+        short_tokens: budget of the short context, in tokens.
+        long_tokens: budget of the long context, in tokens.
+        short_distractors: at most this many distractors in the short context.
+        num_rejected: wrong answers of each pair.
+        seed: of every random choice.
+    """
+
+    short_tokens: int = 512
+    long_tokens: int = 2048
+    short_distractors: int = 2
+    num_rejected: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.short_tokens <= self.long_tokens:
+            raise ValueError(
+                f"expected 1 <= short_tokens <= long_tokens, got {self.short_tokens} and {self.long_tokens}; "
+                "set `data.init_args.short_tokens` and `data.init_args.long_tokens`"
+            )
+
+
+@dataclass
+class BuildReport:
+    """What became of one split's records.
+
+    Args:
+        records: records read.
+        built: pairs made of them.
+        underfilled: pairs whose long context stayed below nine tenths of its budget, because there were
+            not enough distractors without the answer.
+        left_out: identifiers of the records without a pair, by reason.
+    """
+
+    records: int = 0
+    built: int = 0
+    underfilled: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """What happened, in sentences."""
+        reasons = [f"{len(ids)} left out ({reason}): {_some(ids)}" for reason, ids in self.left_out.items()]
+        counts = f"{self.built} pairs from {self.records} records"
+        return [f"{counts}, {self.underfilled} with an underfilled long context", *reasons]
+
+
+def build_contexts(
+    record: QARecord,
+    pool: Sequence[Passage],
+    recipe: PairRecipe,
+    count_tokens: CountTokens,
+    rng: random.Random,
+) -> tuple[Context, Context]:
+    """Short and long context of a question.
+
+    Args:
+        record: question, answers and passages.
+        pool: further distractors.
+        recipe: budgets.
+        count_tokens: tokens of a text.
+        rng: decides which distractors are taken and the order of the passages.
+
+    Raises:
+        UnbuildableError: the record has no question or no answer, or its passages are too long.
+    """
+    if not record.question.strip():
+        raise UnbuildableError("the question is empty")
+    if not record.answers:
+        raise UnbuildableError("the passages do not answer the question")
+    supporting = [passage for passage in record.passages if passage.supporting]
+    distractors = _distractors(record, pool, rng)
+    try:
+        short = build_context(supporting, distractors, recipe.short_tokens, count_tokens, rng, recipe.short_distractors)
+        candidates = chain(short.distractors, _distractors(record, pool, rng, without=short.distractors))
+        long = build_context(supporting, candidates, recipe.long_tokens, count_tokens, rng)
+    except BudgetError as error:
+        raise UnbuildableError("the supporting passages alone exceed `data.init_args.short_tokens`") from error
+    return short, long
+
+
+def build_pair(
+    record: QARecord, pool: Sequence[Passage], recipe: PairRecipe, count_tokens: CountTokens
+) -> PreferencePair:
+    """Short context: supporting passages and a few distractors. Long: the same and many more.
+
+    Distractors are the record's own first, then the pool's; none of them mentions a gold answer. The
+    wrong answers come from the distractors of the long context, so both answers can be read in it.
+
+    Args:
+        record: question, answers and passages.
+        pool: further distractors.
+        recipe: budgets and seed; the result depends on nothing else.
+        count_tokens: tokens of a text.
+
+    Raises:
+        UnbuildableError: no pair can be made of this record.
+    """
+    rng = random.Random(f"{recipe.seed}/{record.id}")
+    short, long = build_contexts(record, pool, recipe, count_tokens, rng)
+    rejected = wrong_answers(record.question, record.answers, long.distractors, recipe.num_rejected, rng)
+    if len(rejected) < recipe.num_rejected:
+        raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the distractors")
+    return PreferencePair(
+        id=record.id,
+        question=record.question,
+        short_context=short.text,
+        long_context=long.text,
+        chosen=record.answers[0],
+        rejected=rejected,
+        answers=record.answers,
+        supporting=long.supporting,
+    )
+
+
+def build_pairs(
+    records: Sequence[QARecord],
+    pool: Sequence[Passage],
+    recipe: PairRecipe,
+    count_tokens: CountTokens,
+    report: BuildReport,
+) -> list[PreferencePair]:
+    """Pairs of all records that hold one; the others are counted in the report, by reason."""
+    pairs = list[PreferencePair]()
+    for record in records:
+        report.records += 1
+        try:
+            pair = build_pair(record, pool, recipe, count_tokens)
+        except UnbuildableError as error:
+            report.left_out.setdefault(str(error), []).append(record.id)
+            continue
+        report.built += 1
+        report.underfilled += count_tokens(pair.long_context) < _FULL * recipe.long_tokens
+        pairs.append(pair)
+    return pairs
+
+
+def _distractors(
+    record: QARecord, pool: Sequence[Passage], rng: random.Random, without: Sequence[Passage] = ()
+) -> Iterator[Passage]:
+    """The record's own distractors, then the pool's, each in random order; usable ones, each once."""
+    own = [passage for passage in record.passages if not passage.supporting]
+    supporting = [passage for passage in record.passages if passage.supporting]
+    used = {passage.text for passage in (*supporting, *without)}
+    titles = {passage.title for passage in supporting if passage.title}
+    for passages in (own, pool):
+        for index in rng.sample(range(len(passages)), len(passages)):
+            passage = passages[index]
+            # Another paragraph under a supporting title may state the same fact in other words.
+            foreign = passages is own or passage.title not in titles
+            if foreign and passage.text not in used and not mentions(f"{passage.title} {passage.text}", record.answers):
+                used.add(passage.text)
+                yield Passage(passage.title, passage.text)
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (" ..." if len(ids) > 5 else "")

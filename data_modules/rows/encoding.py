@@ -1,0 +1,262 @@
+"""Pairs -> token groups, for exactly the views that an objective asks."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from data_modules.qa_sets.contexts import Span
+from data_modules.records import PreferencePair, Turn
+from data_modules.rows.truncation import (
+    LengthPolicy,
+    OverlengthError,
+    SplitLengths,
+    cut_middle,
+    drop_passages,
+    spans_hit,
+)
+from lit_longpo.batch import Context, Group, Response, Role, View, Views
+from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompting import EncodedPrompt
+
+# (prompt, tokens of the longest response, record id) -> position ids of the prompt's tokens, or `None`.
+PromptPositions = Callable[[EncodedPrompt, int, str], tuple[int, ...] | None]
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """One example's groups.
+
+    Args:
+        policy: what the policy scores.
+        reference: what the reference scores; the same tuple if the views are the same.
+    """
+
+    policy: tuple[Group, ...]
+    reference: tuple[Group, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the longer of the two rows."""
+        rows = (self.policy, self.reference)
+        return max(sum(group.num_tokens for group in groups) for groups in rows)
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One prompt and everything that may follow it.
+
+    Args:
+        context: which context `text` is.
+        turn: number of the question that the section answers; 0 for all of them in the long context.
+        text: the context.
+        question: the (first) question.
+        responses: tokens after the prompt, chosen first.
+        chosen_format: True where a token of the chosen response is the chat template's own.
+    """
+
+    context: Context
+    turn: int
+    text: str
+    question: str
+    responses: tuple[Response, ...]
+    chosen_format: tuple[bool, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest response."""
+        return max(len(response.token_ids) for response in self.responses)
+
+
+class PairEncoder:
+    """Tokenises pairs; contexts and responses that no view names are never touched.
+
+    Args:
+        prompt_format: tokenizer and template.
+        views: what the objective asks.
+        lengths: what to do with sequences that are too long.
+        prefix_sharing: one group per context; False makes one group per response.
+        positions: position ids of long prompts; `None` means 0, 1, 2 ...
+        long_from_short: put the short context's tokens into long prompts, at `positions`.
+    """
+
+    def __init__(
+        self,
+        prompt_format: PromptFormat,
+        views: Views,
+        lengths: LengthPolicy,
+        *,
+        prefix_sharing: bool = True,
+        positions: PromptPositions | None = None,
+        long_from_short: bool = False,
+    ) -> None:
+        self.prompt_format, self.views, self.lengths = prompt_format, views, lengths
+        self.prefix_sharing, self.positions = prefix_sharing, positions
+        self.long_from_short = long_from_short
+
+    def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
+        """The pair's groups; `None` if the length policy leaves it out (counted).
+
+        Raises:
+            OverlengthError: a sequence is too long and may not, or cannot, be cut.
+            ValueError: the pair has fewer rejected answers than the objective needs.
+        """
+        counts.examples += 1
+        self._check(pair)
+        prompts, cut = list[tuple[_Section, EncodedPrompt]](), False
+        for section in self._sections(pair):
+            prompt = self._fit(pair, section, counts)
+            if prompt is None:
+                counts.skipped += 1
+                return None
+            cut |= prompt[1]
+            prompts.append((section, prompt[0]))
+        counts.cut += cut
+        policy = self._groups(pair, prompts, self.views.policy, self.views.sequence)
+        if set(self.views.reference) == set(self.views.policy) and not self.views.sequence:
+            return EncodedPair(policy, policy)
+        return EncodedPair(policy, self._groups(pair, prompts, self.views.reference))
+
+    def _check(self, pair: PreferencePair) -> None:
+        if self.long_from_short and pair.turns:
+            raise ValueError(
+                f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
+                "turns; set `data.init_args.long_positions: true`"
+            )
+        roles = {view.role for view in (*self.views.policy, *self.views.reference)}
+        if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
+            raise ValueError(
+                f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
+                "add some, or lower the objective's `model.init_args.num_rejected`"
+            )
+
+    def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
+        """In the long context all turns follow one prompt; in short contexts each has its own."""
+        views = (*self.views.policy, *self.views.reference)
+        turns = (Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns)
+        for context in dict.fromkeys(view.context for view in views):
+            roles = {view.role for view in views if view.context == context}
+            if context == "long":
+                text = pair.short_context if self.long_from_short else pair.long_context
+                yield self._section(context, 0, text, turns, roles)
+                continue
+            for number, turn in enumerate(turns):
+                yield self._section(context, number, turn.short_context, (turn,), roles)
+
+    def _section(self, context: Context, number: int, text: str, turns: tuple[Turn, ...], roles: set[Role]) -> _Section:
+        wanted: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
+        if "rejected" in roles:
+            wanted += [("rejected", index) for index in range(self.views.num_rejected)]
+        made = [self._response(turns, role, index) for role, index in wanted]
+        return _Section(context, number, text, turns[0].question, tuple(r for r, _ in made), made[0][1])
+
+    def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
+        """Answers of one side, later questions between them; and which tokens are the template's own."""
+        ids, mask, own = list[int](), list[bool](), list[bool]()
+        for number, turn in enumerate(turns):
+            if number:
+                between = self.prompt_format.encode_turn(turn.question)
+                ids += between.ids
+                mask += [False] * len(between.ids)
+                own += between.format_mask
+            answer = self.prompt_format.encode_response(turn.chosen if role == "chosen" else turn.rejected[index])
+            ids += answer
+            mask += [True] * len(answer)
+            own += [False] * len(answer)
+        return Response(role, tuple(ids), tuple(mask), index), tuple(own)
+
+    def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
+        """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
+        prompt = self.prompt_format.encode_prompt(section.text, section.question)
+        length, limit = len(prompt.ids) + section.longest, self.lengths.max_length
+        if limit is None or length <= limit:
+            return prompt, False
+        if self.lengths.on_overlength == "skip":
+            return None
+        room = len(prompt.context) - (length - limit)
+        if self.lengths.on_overlength == "error" or room < 1:
+            raise _too_long(pair, section.context, length, limit, room)
+        kept = self._cut(pair, section, prompt, room, counts)
+        counts.tokens_lost += len(prompt.context) - len(kept)
+        return replace(prompt, context=kept), True
+
+    def _cut(
+        self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
+    ) -> tuple[int, ...]:
+        """The context's tokens, `room` at most."""
+        spans = supporting_spans(pair, section.text)
+        if self.lengths.truncation == "middle":
+            counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
+            return cut_middle(prompt.context, room)
+        if not spans:
+            raise OverlengthError(
+                f"`truncation: passages` keeps the supporting passages, but record {pair.id!r} does not say "
+                f"which they are in its {section.context} context; add `supporting` spans, or set "
+                "`data.init_args.truncation: middle`"
+            )
+        shorter = drop_passages(section.text, spans, room, self._count_tokens, pair.id)
+        if shorter is None:
+            raise OverlengthError(
+                f"the supporting passages of record {pair.id!r} alone are longer than the {room} tokens left "
+                f"for its {section.context} context; raise `data.init_args.max_length`, or set "
+                "`data.init_args.truncation: middle`"
+            )
+        return self.prompt_format.encode(shorter)
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.prompt_format.encode(text))
+
+    def _groups(
+        self,
+        pair: PreferencePair,
+        prompts: list[tuple[_Section, EncodedPrompt]],
+        views: Iterable[View],
+        sequences: tuple[Context, ...] = (),
+    ) -> tuple[Group, ...]:
+        wanted = {(view.context, view.role) for view in views}
+        groups = list[Group]()
+        for section, prompt in prompts:
+            responses = [r for r in section.responses if (section.context, r.role) in wanted]
+            if not responses:
+                continue
+            whole = self._group(pair, section, prompt)
+            for part in [responses] if self.prefix_sharing else [[response] for response in responses]:
+                scored = part[0].role == "chosen" and section.context in sequences
+                mask = whole.sequence_mask if scored else None
+                groups.append(replace(whole, responses=tuple(part), score_sequence=scored, sequence_mask=mask))
+        return tuple(groups)
+
+    def _group(self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt) -> Group:
+        """The section as a group with all its responses."""
+        positions = None
+        if self.positions is not None and section.context == "long":
+            positions = self.positions(prompt, section.longest, pair.id)
+        counted = None
+        if not self.views.sequence_format:
+            counted = tuple(not own for own in (*prompt.format_mask, *section.chosen_format))
+        return Group(
+            pair.id, section.context, prompt.ids, section.responses, positions, section.turn, sequence_mask=counted
+        )
+
+
+def supporting_spans(pair: PreferencePair, text: str) -> tuple[Span, ...]:
+    """Character spans of the supporting passages in one of the pair's contexts, ascending.
+
+    The record holds those of the long context; short ones contain the same passages.
+    """
+    if text == pair.long_context:
+        return pair.supporting
+    passages = [pair.long_context[start:end] for start, end in pair.supporting]
+    starts = [(text.find(passage), len(passage)) for passage in passages]
+    return tuple(sorted((start, start + n) for start, n in starts if start >= 0))
+
+
+def _too_long(pair: PreferencePair, context: str, length: int, limit: int, room: int) -> OverlengthError:
+    advice = "set `data.init_args.on_overlength` to truncate or skip, or raise `data.init_args.max_length`"
+    if room < 1:
+        advice = (
+            "question and answer alone fill it: raise `data.init_args.max_length`, or set "
+            "`data.init_args.on_overlength: skip`"
+        )
+    return OverlengthError(
+        f"expected at most {limit} tokens in prompt and longest answer of record {pair.id!r} "
+        f"({context} context), got {length}; {advice}"
+    )

@@ -1,0 +1,90 @@
+"""Does tokenising prompt and answer apart give the tokens of the joint text?
+
+Responses share their prompt's tokens, so context, question and answers are tokenised apart. A tokenizer
+that merges across those seams would give other tokens for the whole text, and some chat templates write
+earlier turns differently from the last one. Training and evaluation use the same seams, so nothing
+breaks; but a checkpoint served with joint tokenisation would see other ids.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from data_modules.records import PreferencePair, Turn
+from data_modules.rows.encoding import PairEncoder
+from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from lit_longpo.batch import Group, Response, View, Views
+from lit_longpo.policy import PromptFormat
+
+_ENDS = 500  # characters kept at either end of a context: no merge reaches from a seam beyond its words
+
+
+@dataclass(frozen=True)
+class SeamReport:
+    """Rows compared and rows that differ.
+
+    Args:
+        checked: pairs whose every sequence was tokenised both ways.
+        differing: how many gave other tokens in at least one sequence.
+        first: record of the first difference; `None` if there is none.
+        by_view: differing sequences of each view, for example `{"long.rejected": 3}`.
+    """
+
+    checked: int
+    differing: int
+    first: str | None
+    by_view: Mapping[str, int] = field(default_factory=dict)
+
+
+def compare_seams(
+    prompt_format: PromptFormat, pairs: Sequence[PreferencePair], views: Views, *, long_from_short: bool = False
+) -> SeamReport:
+    """Compare every sequence that the views ask for, all turns included, joint against apart.
+
+    Args:
+        prompt_format: tokenizer and template.
+        pairs: all of them are compared, long contexts by their two ends.
+        views: what the objective asks.
+        long_from_short: whether long prompts hold the short context's tokens.
+    """
+    encoder = PairEncoder(prompt_format, views, LengthPolicy(), long_from_short=long_from_short)
+    differing, by_view = list[str](), Counter[str]()
+    for pair in map(_shortened, pairs):
+        found = _differences(encoder, pair)
+        by_view.update(map(str, found))
+        differing += [pair.id] * bool(found)
+    return SeamReport(len(pairs), len(differing), differing[0] if differing else None, dict(by_view))
+
+
+def _differences(encoder: PairEncoder, pair: PreferencePair) -> list[View]:
+    encoded = encoder.encode(pair, SplitLengths())
+    assert encoded is not None  # without a limit nothing is left out
+    groups = dict.fromkeys((*encoded.policy, *encoded.reference))
+    return [
+        View(group.context, response.role)
+        for group in groups
+        for response in group.responses
+        if group.prompt_ids + response.token_ids != _joint(encoder, pair, group, response)
+    ]
+
+
+def _joint(encoder: PairEncoder, pair: PreferencePair, group: Group, response: Response) -> tuple[int, ...]:
+    turns = (Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns)
+    text = pair.long_context
+    if group.context == "short" or encoder.long_from_short:
+        turns = turns[group.turn : group.turn + 1]
+        text = turns[0].short_context
+    said = [
+        (turn.question, turn.chosen if response.role == "chosen" else turn.rejected[response.index]) for turn in turns
+    ]
+    return encoder.prompt_format.encode_jointly(text, said)
+
+
+def _shortened(pair: PreferencePair) -> PreferencePair:
+    turns = tuple(replace(turn, short_context=_ends_of(turn.short_context)) for turn in pair.turns)
+    short, long = _ends_of(pair.short_context), _ends_of(pair.long_context)
+    return replace(pair, short_context=short, long_context=long, turns=turns, supporting=())
+
+
+def _ends_of(text: str) -> str:
+    return text if len(text) <= 2 * _ENDS else text[:_ENDS] + text[-_ENDS:]

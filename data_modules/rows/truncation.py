@@ -1,0 +1,130 @@
+"""What to do with a sequence that is too long: refuse it, leave it out, or cut its context.
+
+Only the context is ever cut. Question, answers and the text around them stay whole.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data_modules.qa_sets.contexts import SEPARATOR, CountTokens, Span
+
+OnOverlength = Literal["error", "truncate", "skip"]
+Truncation = Literal["middle", "passages"]
+
+
+class OverlengthError(ValueError):
+    """A sequence is too long and may not, or cannot, be cut."""
+
+
+@dataclass(frozen=True)
+class LengthPolicy:
+    """The rule for sequences that are too long.
+
+    Args:
+        max_length: tokens of one sequence, prompt and longest response; `None` means any length.
+        on_overlength: refuse the data (`error`), cut the context, or leave the example out.
+        truncation: cut in the middle of the context, or drop whole distractor passages.
+    """
+
+    max_length: int | None = None
+    on_overlength: OnOverlength = "error"
+    truncation: Truncation = "middle"
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 2:
+            raise ValueError(
+                f"expected `max_length` of at least 2 tokens, got {self.max_length}; "
+                "set `data.init_args.max_length` to the model's window, or to null"
+            )
+
+
+@dataclass
+class SplitLengths:
+    """What the length policy did to one split; each counts what it says.
+
+    Args:
+        examples: examples read.
+        cut: examples kept with at least one context cut.
+        skipped: examples left out.
+        tokens_lost: context tokens cut away.
+        supporting_lost: supporting passages that lost at least one token.
+    """
+
+    examples: int = 0
+    cut: int = 0
+    skipped: int = 0
+    tokens_lost: int = 0
+    supporting_lost: int = 0
+
+
+@dataclass
+class TruncationReport:
+    """What the length policy did, by split."""
+
+    splits: dict[str, SplitLengths] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """One sentence for each split."""
+        return [
+            f"{name}: {split.examples} examples, {split.cut} cut, {split.skipped} skipped, "
+            f"{split.tokens_lost} tokens and {split.supporting_lost} supporting passages lost"
+            for name, split in self.splits.items()
+        ]
+
+
+def cut_middle(ids: Sequence[int], max_tokens: int) -> tuple[int, ...]:
+    """The first and last tokens, `max_tokens` in all; the first half gets the odd one."""
+    if len(ids) <= max_tokens:
+        return tuple(ids)
+    tail = max_tokens // 2
+    return (*ids[: max_tokens - tail], *ids[len(ids) - tail :])
+
+
+def spans_hit(text: str, spans: Sequence[Span], num_ids: int, max_tokens: int, count_tokens: CountTokens) -> int:
+    """Number of spans that `cut_middle` takes a token from.
+
+    Token positions come from counting the text before and inside a span, so a span that ends within
+    a token or two of the cut may be counted as hit.
+    """
+    lost_start, lost_end = max_tokens - max_tokens // 2, num_ids - max_tokens // 2
+    hit = 0
+    for start, end in spans:
+        first = count_tokens(text[:start])
+        hit += first < lost_end and first + count_tokens(text[start:end]) > lost_start
+    return hit
+
+
+def drop_passages(
+    text: str, spans: Sequence[Span], max_tokens: int, count_tokens: CountTokens, seed: str
+) -> str | None:
+    """The context without as many distractor passages as it takes to fit, supporting ones kept.
+
+    Passages are what blank lines separate. Which distractors go is random, so that the supporting
+    passages keep their relative depth on average.
+
+    Args:
+        text: the context.
+        spans: character spans of the supporting passages.
+        max_tokens: budget, in tokens.
+        count_tokens: tokens of a text.
+        seed: decides which distractors go first.
+
+    Returns:
+        The shorter context; `None` if the supporting passages alone are too long.
+    """
+    passages, position = list[tuple[str, bool]](), 0
+    for passage in text.split(SEPARATOR):
+        end = position + len(passage)
+        passages.append((passage, any(start < end and stop > position for start, stop in spans)))
+        position = end + len(SEPARATOR)
+    kept = dict(enumerate(passage for passage, _ in passages))
+    removable = [i for i, (_, supporting) in enumerate(passages) if not supporting]
+    random.Random(seed).shuffle(removable)
+    excess = count_tokens(text) - max_tokens
+    while excess > 0 and removable:
+        excess -= count_tokens(SEPARATOR + kept.pop(removable.pop()))
+        if excess <= 0 or not removable:  # counted apart, pieces can differ from the whole by a token or two
+            excess = count_tokens(SEPARATOR.join(kept.values())) - max_tokens
+    return SEPARATOR.join(kept.values()) if excess <= 0 else None

@@ -1,0 +1,1 @@
+"""Made-up worlds of facts, and the tokenizer that knows their words."""

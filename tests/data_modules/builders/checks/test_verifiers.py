@@ -1,0 +1,52 @@
+"""Verifiers on pairs whose truth is known."""
+
+import pytest
+from support.builders import bench, drive
+
+from data_modules.builders.checks.verifiers import GoldAnswer, LogProbGap, ModelJudge
+from data_modules.records import PreferencePair, Turn
+from lit_longpo.policy import PolicyConfig, PromptTemplate
+
+FACTS = "Pour Ada tea . Show Cora Oslo ."
+GOOD = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk",), ("tea",))
+FLIPPED = PreferencePair("p", "Pour Ada", FACTS, FACTS, "milk", ("tea",), ("tea",))
+TURN = Turn("Show Cora", FACTS, "Oslo", ("Rome",))
+POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
+
+
+def verdict(verifier, pair, answer=lambda request: ""):
+    return drive(verifier.steps(pair, bench()), answer)
+
+
+@pytest.mark.parametrize("verifier", [GoldAnswer(), LogProbGap(POLICY)], ids=lambda value: type(value).__name__)
+def test_flips_are_found(verifier):
+    assert verdict(verifier, GOOD)[0] is True
+    assert verdict(verifier, FLIPPED)[0] is False
+
+
+def test_unknown_is_neither():
+    assert verdict(GoldAnswer(), PreferencePair("p", "q", "c", "c", "tea", ("milk",)))[0] is None
+    assert verdict(GoldAnswer(), PreferencePair("p", "q", "c", "c", "rice", ("milk",), ("tea",)))[0] is None
+    assert verdict(LogProbGap(POLICY, min_gap=1e9), GOOD)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("letters", "expected"), [(("A", "B"), True), (("B", "A"), False), (("A", "A"), None), (("B", "?"), None)]
+)
+def test_a_judge_has_to_agree_with_itself(letters, expected):
+    def answer(request):
+        return letters[int(request.id[-1])]
+
+    found, asked = verdict(ModelJudge(), GOOD, answer)
+    assert found is expected
+    assert len(asked) == 2
+    assert asked[0].text.index("tea") < asked[0].text.index("milk")
+
+
+def test_every_turn_is_judged():
+    pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk",), turns=(TURN,))
+    found, asked = verdict(ModelJudge(), pair, lambda request: "AB"[int(request.id[-1])])
+    assert found is True
+    assert len(asked) == 4
+    one_worse = verdict(ModelJudge(), pair, lambda r: "AB"[int(r.id[-1])] if "judge0" in r.id else "BA"[int(r.id[-1])])
+    assert one_worse[0] is False

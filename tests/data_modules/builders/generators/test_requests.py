@@ -1,0 +1,80 @@
+"""Templates fill every placeholder and drop no field; keys follow the content."""
+
+import string
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules.builders.checks.verifiers import ModelJudge
+from data_modules.builders.generators.requests import Decoding, Prompt, Request, seed_of
+from data_modules.builders.recipes.logo import LOGORecipe
+from data_modules.builders.recipes.longpo import LongPORecipe
+from data_modules.builders.recipes.questions import Cloze, SelfInstruct
+from data_modules.builders.recipes.solopo import SoLoPORecipe
+
+SHIPPED = [
+    (SoLoPORecipe().instruction, ["question"]),
+    (LongPORecipe().instruction, ["question"]),
+    (LOGORecipe().instruction, ["question"]),
+    (SelfInstruct().prompt, ["context", "count"]),
+    (Cloze().prompt, ["sentence"]),
+    (ModelJudge().prompt, ["context", "question", "first", "second"]),
+]
+
+
+@pytest.mark.parametrize(("prompt", "names"), SHIPPED, ids=lambda value: str(value)[:30])
+def test_shipped_templates_show_every_field_and_leave_no_placeholder(prompt, names):
+    values = {name: f"<<{name} with {{braces}}>>" for name in names}
+    text = "".join(prompt.render(**values))
+    for value in values.values():
+        assert value in text
+    for value in values.values():
+        text = text.replace(value, "")
+    assert "{" not in text
+
+
+@given(st.text(), st.text())
+def test_values_are_put_in_as_they_are(context, question):
+    text = "".join(Prompt("{context}\n{question}!").render(context=context, question=question))
+    assert text == f"{context}\n{question}!"
+
+
+@pytest.mark.parametrize("user", ["{question}", "{context} {question} {more}", "no placeholder"])
+def test_other_placeholders_are_refused(user):
+    with pytest.raises(ValueError, match=r"expected the placeholders \{context\}, \{question\}"):
+        Prompt(user).render(context="a", question="b")
+
+
+def test_a_recipe_refuses_a_wrong_template_before_anything_runs():
+    with pytest.raises(ValueError, match=r"recipe\.init_args\.instruction\.user"):
+        SoLoPORecipe(instruction=Prompt("{query}"))
+
+
+def test_the_key_changes_with_everything_the_answer_depends_on():
+    request = Request("id", "text", Decoding(0.5), None, seed=1)
+    others = [
+        replace(request, text="other"),
+        replace(request, decoding=Decoding(0.6)),
+        replace(request, system="be brief"),
+        replace(request, seed=2),
+    ]
+    assert len({each.key("model") for each in (request, *others)} | {request.key("other")}) == 6
+    assert replace(request, id="other name").key("model") == request.key("model")
+
+
+def test_greedy_answers_do_not_depend_on_the_seed():
+    greedy = Request("id", "text", Decoding())
+    assert greedy.key("m") == replace(greedy, seed=5).key("m")
+
+
+@given(st.lists(st.text(alphabet=string.printable)))
+def test_seeds_fit_every_generator(parts):
+    assert 0 <= seed_of(*parts) < 2**31
+
+
+@pytest.mark.parametrize("values", [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}])
+def test_impossible_decoding_is_refused(values):
+    with pytest.raises(ValueError, match="expected temperature"):
+        Decoding(**values)

@@ -1,0 +1,106 @@
+"""A real OpenAI-compatible server on loopback: `transformers serve` with a tiny model, in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support.builders import text_tokens
+from support.ranks import free_port
+from support.tiny_models import tiny_model
+from support.word_tokenizer import word_tokenizer
+
+from data_modules.builders.generators.requests import Decoding, Request
+from data_modules.builders.generators.server import ServerGenerator
+from data_modules.builders.generators.vllm import VLLMGenerator
+from lit_longpo.policy import PolicyConfig
+
+NEEDED = ("openai", "fastapi", "uvicorn")
+CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generation_prompt %}Answer : {% endif %}"
+installed = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    tiny_model("Llama").save_pretrained(folder)
+    word_tokenizer(chat_template=CHAT).save_pretrained(folder)
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--port", str(port)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    log = folder / "log"
+    with open(log, "w") as output:
+        options = ["--host", "127.0.0.1", "--device", "cpu"]
+        process = subprocess.Popen([*command, *options], env=environment, stdout=output, stderr=output)
+    try:
+        _wait(process, f"http://127.0.0.1:{port}/health", log)
+        yield str(folder), f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait(process, url, log):
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()[-2000:]
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(log.read_text()[-2000:])
+
+
+def requests(count, decoding):
+    return [Request(f"record{n}/ask/0", f"word{n} word{n + 1} ?", decoding, seed=n) for n in range(count)]
+
+
+@pytest.mark.slow
+@installed
+def test_answers_of_a_real_server(server):
+    model, url = server
+    generator = ServerGenerator(model, url, concurrency=2, max_retries=2, timeout=60)
+    generator.open(PolicyConfig())
+    asked = requests(5, Decoding(max_new_tokens=4))
+    replies = {reply.request: reply for reply in generator.answer([[request] for request in asked])}
+    assert replies.keys() == {request.id for request in asked}
+    for reply in replies.values():
+        assert reply.error == ""
+        assert reply.server_id
+        assert 1 <= reply.new_tokens <= 4
+        assert reply.prompt_tokens == text_tokens().count("word0 word1 ? Answer : ")
+    again = {reply.request: reply.text for reply in generator.answer([[request] for request in asked])}
+    assert again == {name: reply.text for name, reply in replies.items()}  # greedy
+    sampled = list(generator.answer([[request] for request in requests(2, Decoding(0.9, 0.9, 4))]))
+    assert [reply.error for reply in sampled] == ["", ""]
+    generator.close()
+
+
+@installed
+def test_a_server_that_is_not_there_ends_the_build_with_advice():
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    generator = ServerGenerator("m", url, max_retries=0, max_failures=3, timeout=2)
+    generator.open(PolicyConfig())
+    with pytest.raises(ConnectionError, match=r"3 errors in a row.*type the same command again"):
+        list(generator.answer([[request] for request in requests(8, Decoding())]))
+
+
+@installed
+def test_single_failures_are_completions_with_an_error():
+    generator = ServerGenerator("m", f"http://127.0.0.1:{free_port()}/v1", max_retries=0, timeout=2)
+    generator.open(PolicyConfig())
+    (reply,) = generator.answer([requests(1, Decoding())])
+    assert reply.error.startswith("APIConnectionError")
+
+
+def test_vllm_that_is_absent_is_said():
+    if importlib.util.find_spec("vllm") is not None:
+        pytest.skip("vLLM is installed")
+    with pytest.raises(ImportError, match="pip install vllm"):
+        VLLMGenerator().open(PolicyConfig())

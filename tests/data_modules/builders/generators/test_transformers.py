@@ -1,0 +1,90 @@
+"""The policy answers: greedy as evaluation does, samples by their own seed, whoever shares the batch."""
+
+from dataclasses import replace
+
+import pytest
+from support.greedy import greedy
+
+from data_modules.builders.generators.requests import Decoding, Request
+from data_modules.builders.generators.transformers import TransformersGenerator, until_stop
+from lit_longpo.policy import PolicyConfig, PromptTemplate
+
+POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
+FACTS = "Pour Ada tea . Pour Ben milk . Show Cora Oslo . Show Dan Rome ."
+TEXTS = [f"{FACTS} Complete: {question}" for question in ("Pour Ada", "Pour Ben", "Show Cora", "Show Dan")]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    made = TransformersGenerator(max_batch_tokens=256)
+    made.open(POLICY)
+    return made
+
+
+def answers(generator, requests, together=True):
+    batches = generator.batches(requests) if together else [[request] for request in requests]
+    return {completion.request: completion for completion in generator.answer(batches)}
+
+
+def requests(decoding, seeds=range(4)):
+    return [
+        Request(f"r{n}", text, decoding, seed=seed) for seed, (n, text) in zip(seeds, enumerate(TEXTS), strict=True)
+    ]
+
+
+def test_greedy_answers_are_those_of_evaluation(generator):
+    asked = requests(Decoding(max_new_tokens=4))
+    found = answers(generator, asked)
+    layout = POLICY.prompt_format()
+    ids = [layout.encode_prompt(FACTS, text.rpartition("Complete: ")[2]).ids for text in TEXTS]
+    expected = greedy(POLICY.load(), ids, max_new_tokens=4, eos_token_id=layout.end_id)
+    assert [found[request.id].text for request in asked] == [layout.decode(row) for row in expected]
+    assert found["r0"].text == "tea"
+    assert found["r0"].finished
+    assert found["r0"].prompt_tokens == len(ids[0])
+
+
+def test_samples_follow_their_seed_not_their_batch(generator):
+    wild = Decoding(temperature=3.0, max_new_tokens=6)
+    first = answers(generator, requests(wild))
+    assert answers(generator, requests(wild), together=False) == first
+    assert answers(generator, requests(wild)[::-1]) == first
+    others = answers(generator, requests(wild, seeds=range(10, 14)))
+    assert [others[name].text for name in sorted(others)] != [first[name].text for name in sorted(first)]
+
+
+def test_top_p_of_almost_nothing_is_greedy(generator):
+    sampled = answers(generator, requests(Decoding(1.0, 1e-6, 4)))
+    likeliest = answers(generator, requests(Decoding(0.0, 1.0, 4)))
+    assert {name: reply.text for name, reply in sampled.items()} == {n: reply.text for n, reply in likeliest.items()}
+
+
+def test_an_answer_that_hits_the_limit_is_not_finished(generator):
+    (reply,) = answers(generator, requests(Decoding(temperature=50.0, max_new_tokens=1))[:1]).values()
+    assert reply.new_tokens <= 1
+    if reply.new_tokens:
+        assert not reply.finished
+
+
+def test_stop_texts_end_an_answer(generator):
+    (reply,) = answers(
+        generator, [replace(requests(Decoding(max_new_tokens=4))[0], decoding=Decoding(stop=("tea",)))]
+    ).values()
+    assert reply.text == ""
+    assert until_stop("one. two. three", (". t",)) == "one"
+
+
+def test_batches_hold_one_decoding_and_keep_their_budget(generator):
+    asked = requests(Decoding(max_new_tokens=4)) + requests(Decoding(1.0, max_new_tokens=4))
+    batches = TransformersGenerator.batches(generator, asked * 3)
+    assert sum(map(len, batches)) == 24
+    for batch in batches:
+        assert len({request.decoding for request in batch}) == 1
+        widest = max(len(generator._encode(request)) for request in batch)
+        assert len(batch) == 1 or len(batch) * (widest + 4) <= 256
+
+
+def test_the_models_identity_follows_its_weights():
+    own = TransformersGenerator().open(POLICY)
+    assert own == TransformersGenerator().open(POLICY)
+    assert own != TransformersGenerator().open(replace(POLICY, weights="random"))

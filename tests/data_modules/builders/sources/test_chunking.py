@@ -1,0 +1,58 @@
+"""The union of the chunks is the document, whatever the document."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules.builders.sources.chunking import Chunking
+
+
+def words(text):
+    return len(text.split())
+
+
+ALPHABET = st.sampled_from(
+    ["word", " ", "\n", "\n\n", ". ", "# Head\n", "\u3002", "x" * 30, "CHAPTER I.", "\t", "\r\n"]
+)
+TEXTS = st.lists(ALPHABET, max_size=120).map("".join) | st.text(max_size=200)
+
+
+@given(TEXTS, st.integers(1, 40), st.booleans())
+def test_joined_chunks_are_the_document(text, budget, balance):
+    chunks = Chunking(budget, balance).split(text, len)
+    assert "".join(chunks) == text
+    assert all(0 < len(chunk) <= budget for chunk in chunks)
+
+
+@given(TEXTS, st.integers(1, 12), st.booleans())
+def test_no_chunk_exceeds_its_budget(text, budget, balance):
+    chunks = Chunking(budget, balance).split(text, words)
+    assert "".join(chunks) == text
+    assert all(words(chunk) <= budget for chunk in chunks)
+
+
+def test_cuts_lie_at_paragraphs_if_these_fit():
+    text = "\n\n".join(f"paragraph {number} says this." for number in range(12))
+    for chunk in Chunking(9).split(text, words):
+        assert chunk.startswith("paragraph")
+        assert chunk.rstrip().endswith("this.")
+
+
+def test_a_section_opens_a_chunk_once_the_one_before_is_half_full():
+    text = "one two three four\n\nfive six\n\n# Heading\n\nseven eight"
+    assert Chunking(10, balance=False).split(text, words) == [
+        "one two three four\n\nfive six\n\n",
+        "# Heading\n\nseven eight",
+    ]
+
+
+def test_balance_leaves_no_small_remainder():
+    text = "\n\n".join(["a b c"] * 11)
+    assert [words(chunk) for chunk in Chunking(30, balance=False).split(text, words)] == [30, 3]
+    sizes = [words(chunk) for chunk in Chunking(30).split(text, words)]
+    assert max(sizes) - min(sizes) <= 3
+
+
+def test_an_impossible_length_is_refused():
+    with pytest.raises(ValueError, match="max_tokens"):
+        Chunking(0)

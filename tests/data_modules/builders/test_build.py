@@ -1,0 +1,242 @@
+"""Nothing is lost, nothing is doubled: every record ends somewhere, and a killed build goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.builders import Scripted
+
+from data_modules.builders.build import Build
+from data_modules.builders.checks.decontamination import Decontamination
+from data_modules.builders.checks.verifiers import GoldAnswer, ModelJudge
+from data_modules.builders.generators.requests import Completion, Decoding, Prompt
+from data_modules.builders.journal import ANSWERS, open_journal
+from data_modules.builders.recipes.judges import Judge
+from data_modules.builders.recipes.solopo import SoLoPORecipe
+from data_modules.builders.rehearsal import rehearse
+from data_modules.builders.sources.base import DocumentFiles, QAFiles, WorldDocuments, WorldQuestions
+from data_modules.records import RecordError, read_pairs
+from lit_longpo.policy import PolicyConfig, PromptTemplate
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATE = PromptTemplate("{context} Complete: {question}", chat=False)
+
+
+class Tell(Judge):
+    """word0 to word2 are right."""
+
+    def score(self, prediction, answers):
+        return float(prediction in ("word0", "word1", "word2"))
+
+
+def build(folder, **options):
+    recipe = SoLoPORecipe(Prompt("{question}"), Decoding(1.0), 4, Tell(), short_tokens=40, long_tokens=100)
+    settings = {
+        "source": WorldQuestions(count=11, facts=30),
+        "recipe": recipe,
+        "generator": Scripted(),
+        "verifiers": (GoldAnswer(Tell()), ModelJudge()),
+        "window": 4,
+    }
+    return Build(policy=PolicyConfig(template=TEMPLATE), output=folder, **{**settings, **options})
+
+
+def test_counts_add_up_and_files_are_there(tmp_path):
+    report = build(tmp_path).run()
+    assert report.records == 11 == report.statuses.total()
+    pairs = read_pairs(tmp_path / "pairs.jsonl")
+    outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    assert len(outcomes) == 11
+    assert [row["id"] for row in outcomes if row["status"] == "pair"] == [pair.id for pair in pairs]
+    assert all(row["reason"] for row in outcomes if row["status"] != "pair")
+    assert all(pair.verified is True for pair in pairs)
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["statuses"] == dict(report.statuses)
+    assert written["flip_rate"]["GoldAnswer"]["rate"] == 0.0
+    markdown = (tmp_path / "report.md").read_text()
+    for title in ("Is chosen better", "Tokens: long context", "supporting text lies", "Short context by long"):
+        assert title in markdown
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(tmp_path):
+    files = [tmp_path / name / "pairs.jsonl" for name in "abc"]
+    for file, seed in zip(files, (0, 0, 1), strict=True):
+        build(file.parent, seed=seed).run()
+    first, second, third = (file.read_bytes() for file in files)
+    assert first == second != third
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.77, 0.99, 1.0])
+def test_a_build_killed_anywhere_goes_on_to_the_identical_file(tmp_path, share):
+    """The journal is the only state: any prefix of its bytes is what a kill can leave behind."""
+    whole, cut = build(tmp_path / "whole"), build(tmp_path / "cut")
+    whole.run()
+    cut.run()
+    journal = tmp_path / "cut" / ANSWERS
+    complete = journal.read_bytes()
+    journal.write_bytes(complete[: round(share * len(complete))])
+    for name in ("pairs.jsonl", "outcomes.jsonl", "report.json"):
+        (tmp_path / "cut" / name).unlink()
+    (tmp_path / "cut" / "pairs.jsonl.partial").write_text('{"id": "half a li')
+    again = build(tmp_path / "cut", generator=Scripted())
+    again.run()
+    for name in ("pairs.jsonl", "outcomes.jsonl", "report.json", ANSWERS):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    kept = complete[: round(share * len(complete))].count(b"\n")
+    assert len(again.generator.asked) == complete.count(b"\n") - kept
+
+
+def test_a_higher_limit_goes_on(tmp_path):
+    build(tmp_path, limit=5).run()
+    more = build(tmp_path, generator=Scripted())
+    assert more.run().records == 11
+    assert not any(f"world-{n}/" in name for name in more.generator.asked for n in range(4))
+
+
+def test_other_settings_are_refused(tmp_path):
+    build(tmp_path).run()
+    with pytest.raises(ValueError, match="another seed"):
+        build(tmp_path, seed=3).run()
+    other = Scripted()
+    other.open = lambda policy: "other weights"
+    with pytest.raises(ValueError, match="another model"):
+        build(tmp_path, generator=other).run()
+
+
+def test_changed_input_is_refused(tmp_path):
+    (tmp_path / "docs.txt").write_text("one")
+    source = DocumentFiles(str(tmp_path / "docs.txt"))
+    first = build(tmp_path / "out", source=source).settings()
+    (tmp_path / "docs.txt").write_text("two")
+    assert build(tmp_path / "out", source=source).settings()["contents"] != first["contents"]
+
+
+def test_failed_requests_fail_their_record_alone_and_are_tried_again(tmp_path):
+    report = build(tmp_path, generator=Scripted(fail=("world-3/", "world-7/"))).run()
+    assert report.statuses["failed"] == 2
+    assert report.errors == {"world-3": "it refused", "world-7": "it refused"}
+    assert build(tmp_path, generator=(healthy := Scripted())).run().statuses["failed"] == 0
+    assert {name.split("/")[0] for name in healthy.asked} == {"world-3", "world-7"}
+
+
+def test_a_recipe_that_breaks_on_one_record_does_not_cost_the_others(tmp_path):
+    class Breaks(Judge):
+        def score(self, prediction, answers):
+            if prediction == "word3":
+                raise ZeroDivisionError("bad luck")
+            return float(prediction == "word0")
+
+    recipe = SoLoPORecipe(Prompt("{question}"), Decoding(1.0), 4, Breaks(), short_tokens=40, long_tokens=100)
+    report = build(tmp_path, recipe=recipe, verifiers=()).run()
+    assert 0 < report.statuses["failed"] < report.records == 11
+    assert set(report.errors.values()) == {"ZeroDivisionError: bad luck"}
+
+
+def test_unreadable_input_ends_as_failed(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.pdf").write_bytes(b"x")
+    (tmp_path / "in" / "b.txt").write_text("too short a text")
+    from data_modules.builders.recipes.longpo import LongPORecipe
+
+    report = build(tmp_path / "out", source=DocumentFiles(str(tmp_path / "in")), recipe=LongPORecipe()).run()
+    assert report.statuses == {"failed": 1, "filtered": 1}
+    assert "a.pdf" in report.errors
+
+
+def test_a_recipe_fed_by_the_wrong_source_says_so(tmp_path):
+    with pytest.raises(TypeError, match="expected QARecord from the source, got Document"):
+        build(tmp_path, source=WorldDocuments(2)).run()
+
+
+def test_two_builds_in_one_folder_are_refused(tmp_path):
+    with (
+        open_journal(tmp_path, {}),
+        pytest.raises(BlockingIOError, match="another `output`"),
+        open_journal(tmp_path, {}),
+    ):
+        pass
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    with open_journal(tmp_path, {}) as journal:
+        journal.append("a", Completion("r", "text"))
+        journal.append("a", Completion("r", "other text"))
+        journal.append("b", Completion("r", "", error="not kept"))
+        assert len(journal) == 1
+        assert journal["a"].text == "text"
+    file = tmp_path / ANSWERS
+    file.write_bytes(b"{broken\n" + file.read_bytes())
+    with pytest.raises(RecordError, match=re.escape(f"{ANSWERS}:1")), open_journal(tmp_path, {}):
+        pass
+
+
+def test_evaluation_questions_are_kept_out(tmp_path):
+    records = [
+        {
+            "id": f"r{n}",
+            "question": question,
+            "answer": "word0",
+            "paragraphs": [
+                {"title": "T", "paragraph_text": "word0 word1", "is_supporting": True},
+                {"title": "U", "paragraph_text": "word5 word6", "is_supporting": False},
+            ],
+        }
+        for n, question in enumerate(["Where did the old captain sail in the autumn of that year?", "Who was it?"])
+    ]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    evaluation = {
+        "nested": [{"question": "Where did the old captain sail, in the autumn of that year, then?", "answer": "word0"}]
+    }
+    (tmp_path / "eval.json").write_text(json.dumps(evaluation))
+    generator = Scripted()
+    report = build(
+        tmp_path / "out",
+        source=QAFiles((str(tmp_path / "qa.jsonl"),)),
+        decontamination=Decontamination((str(tmp_path / "eval.json"),)),
+        generator=generator,
+    ).run()
+    assert report.reasons["the question overlaps with an evaluation file"] == 1
+    assert report.candidates["short answers that also occur in an evaluation file (kept)"] == 1
+    assert not any(name.startswith("r0/") for name in generator.asked)  # nothing was paid for it
+
+
+def test_a_dry_run_shows_prompts_and_cost_and_writes_nothing(tmp_path):
+    text = rehearse(build(tmp_path / "out", verifiers=()))
+    assert text.count("--- prompt") == 3
+    assert "Complete:" in text
+    assert "11 records (counted): about 44 requests" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_manifest_says_what_the_pairs_depend_on(tmp_path):
+    build(tmp_path).run()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["recipe"]["class"] == "SoLoPORecipe"
+    assert manifest["recipe"]["decoding"]["temperature"] == 1.0
+    assert manifest["seed"] == 0
+    assert len(manifest["hash"]) == 32
+    assert "limit" not in manifest
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_again(tmp_path):
+    """A real process, killed while it writes; the second run ends with the file of an undisturbed one."""
+    command = [sys.executable, "-m", "lit_longpo", "build", "--config", "configs/build/longpo.yaml", "--window", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([*command, "--output", str(tmp_path / "a")], cwd=ROOT, env=environment)
+    journal = tmp_path / "a" / ANSWERS
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.stat().st_size > 4000) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "a" / "pairs.jsonl").exists()
+    for name in "ab":
+        subprocess.run([*command, "--output", str(tmp_path / name)], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "a" / "pairs.jsonl").read_bytes() == (tmp_path / "b" / "pairs.jsonl").read_bytes()
