@@ -1,7 +1,8 @@
-"""Who may import whom, and that every module imports alone."""
+"""Who may import whom, that every module imports alone, and that every test lies where its source does."""
 
 import ast
 import importlib
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,17 @@ MAY_IMPORT = {
     "lit_longpo": set(),
     "data_modules": {"lit_longpo"},
     "evaluation": {"lit_longpo"},
+}
+
+# Tests of what several files do together, which therefore have no file of their name.
+TOGETHER = {
+    "lit_longpo/checkpoints/test_resume.py": "a killed run goes on: checkpoints and the place in the data",
+    "lit_longpo/objectives/test_costs.py": "counts the table in objectives/README.md",
+    "lit_longpo/objectives/test_host_waits.py": "no objective's step waits for a GPU",
+    "lit_longpo/planning/test_measured.py": "the plan beside real runs",
+    "lit_longpo/policy/test_gguf.py": "files of the optional package gguf, read by loading.py",
+    "lit_longpo/strategies/test_parity.py": "ranks under every strategy train like one process",
+    "evaluation/test_parallel.py": "ranks evaluate like one process",
 }
 
 
@@ -47,3 +59,29 @@ def test_every_module_imports(path):
 
 def test_there_is_no_utils_module():
     assert not [path for package in PACKAGES for path in modules(package) if path.stem in {"utils", "helpers"}]
+
+
+def mirrored(package):
+    return sorted(path.relative_to(ROOT / "tests") for path in (ROOT / "tests" / package).rglob("test_*.py"))
+
+
+def has_source(test):
+    """Named after a file or a folder in the mirrored place, or after that folder itself."""
+    name, folder = test.stem.removeprefix("test_"), ROOT / test.parent
+    return (folder / f"{name}.py").is_file() or (folder / name).is_dir() or (folder.is_dir() and folder.name == name)
+
+
+@pytest.mark.parametrize("test", [test for package in PACKAGES for test in mirrored(package)], ids=str)
+def test_tests_mirror_the_packages(test):
+    assert has_source(test) != (str(test) in TOGETHER), f"expected a source file or folder for tests/{test}"
+
+
+def test_every_exception_is_a_test():
+    assert set(TOGETHER) <= {str(test) for package in PACKAGES for test in mirrored(package)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_its_types_are_shipped(package):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert (ROOT / package / "py.typed").exists()
+    assert "py.typed" in settings[package]
