@@ -60,6 +60,8 @@ class Optimization:
     def build(self, parameters: Iterable[torch.nn.Parameter], num_steps: int) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps."""
         optimizer = self.optimizer(parameters)
+        # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         name = "constant_with_warmup" if self.schedule == "constant" else self.schedule
         warmup = round(self.warmup_fraction * num_steps)
         return optimizer, get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=num_steps)

@@ -32,8 +32,11 @@ class NonFiniteGuard(Callback):
     """Checks loss and gradients at every optimizer step, on all ranks together.
 
     DeepSpeed keeps gradients to itself. There the loss is checked before the step and the norm of all
-    gradients, which DeepSpeed works out anyway, right after it, before anything is saved; except in fp16, where
-    a norm that is not finite is how its loss scale finds its way.
+    gradients, which DeepSpeed works out anyway, right after it, before anything is saved.
+
+    In fp16 a gradient that is not finite is how the loss scale finds its way: the scaler leaves that step out. It
+    counts only where the scale has fallen to 1. What is checked is the loss without its scale, what is reported the
+    logged `train/loss` while that is a number.
 
     On the first bad value it writes `non_finite.json` (step, records, values) into the run's folder
     and raises; the last checkpoint is intact.
@@ -58,13 +61,13 @@ class NonFiniteGuard(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remember which records are on their way."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            self._records = []
+            self._records, self._loss = [], None
         self._step = trainer.global_step
         self._records.extend(batch.policy.examples)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
-        """Remember the loss; it is looked at together with the gradients, in one synchronisation."""
-        self._loss = loss.detach()
+        """Add the row's loss; the sum is looked at together with the gradients, in one synchronisation."""
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Check this step, or the one before."""
@@ -73,7 +76,10 @@ class NonFiniteGuard(Callback):
         norm = torch.nn.utils.get_total_norm(gradients)
         loss = norm.new_zeros(()) if self._loss is None else self._loss
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        self._pending = self._check(loss, norm)
+        scale = _loss_scale(trainer)
+        shown = trainer.callback_metrics.get("train/loss", loss / scale).to(loss)
+        loss = torch.where(torch.isfinite(loss), shown, loss)
+        self._pending = self._check(loss, norm, skips=scale > 1)
         if loss.device.type == "cpu" if self.wait is None else self.wait:
             self._look(trainer)
 
@@ -96,9 +102,9 @@ class NonFiniteGuard(Callback):
         """The last step."""
         self._look(trainer)
 
-    def _check(self, loss: torch.Tensor, norm: torch.Tensor) -> _Check:
-        """Start the values on their way; nobody waits."""
-        bad = torch.isfinite(norm + loss).logical_not().to(loss.dtype)
+    def _check(self, loss: torch.Tensor, norm: torch.Tensor, *, skips: bool) -> _Check:
+        """Start the values on their way; nobody waits. `skips`: a scaler leaves steps without finite gradients out."""
+        bad = torch.isfinite(loss if skips else norm + loss).logical_not().to(loss.dtype)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
         values = torch.stack([bad, loss, norm.to(loss)])
@@ -129,3 +135,9 @@ class NonFiniteGuard(Callback):
             f"{norm} for records {', '.join(records[:4])}; see {folder / 'non_finite.json'}, then lower the "
             "learning rate, set `trainer.gradient_clip_val`, or resume without those records"
         )
+
+
+def _loss_scale(trainer: Trainer) -> float:
+    """What losses are multiplied by before the backward pass; 1 without a scaler."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return 1.0 if scaler is None else float(scaler.get_scale())

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision
 from support.groups import random_groups
 from support.preference_data import RandomPairs
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,7 +17,7 @@ from lit_longpo.objectives import ORPO
 from lit_longpo.policy import LoRA, PolicyConfig
 
 
-def fit(folder, policy_folder, *callbacks, steps=4, module=None):
+def fit(folder, policy_folder, *callbacks, steps=4, module=None, **options):
     seed_everything(0, verbose=False)
     module = module or ORPO(policy=PolicyConfig(source=str(policy_folder)))
     trainer = Trainer(
@@ -30,6 +31,7 @@ def fit(folder, policy_folder, *callbacks, steps=4, module=None):
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         callbacks=list(callbacks),
+        **options,
     )
     trainer.fit(module, datamodule=RandomPairs(module.views))
     return trainer, module
@@ -100,6 +102,53 @@ def test_the_guard_lets_good_runs_pass(policy_folder, tmp_path):
     trainer, _ = fit(tmp_path, policy_folder, NonFiniteGuard())
     assert trainer.global_step == 4
     assert not list(tmp_path.rglob("non_finite.json"))
+
+
+def fp16(scale):
+    return MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=scale))
+
+
+def test_the_guard_lives_with_the_overflows_by_which_a_loss_scale_finds_its_way(policy_folder, tmp_path):
+    plugin = fp16(2.0**33)
+    trainer, module = fit(tmp_path, policy_folder, NonFiniteGuard(), steps=16, max_epochs=4, plugins=plugin)
+    assert trainer.global_step == 16
+    assert plugin.scaler.get_scale() < 2.0**30  # steps were left out
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+
+
+class NaNGradient(ORPO):
+    """A finite loss whose gradient is no number, whatever the scale."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        loss.register_hook(lambda gradient: gradient * float("nan"))
+        return loss
+
+
+def test_a_scale_that_has_fallen_to_one_excuses_nothing_and_the_loss_is_reported_without_it(policy_folder, tmp_path):
+    module = NaNGradient(policy=PolicyConfig(source=str(policy_folder)))
+    with pytest.raises(NonFiniteError, match="at step 3"):
+        fit(tmp_path, policy_folder, NonFiniteGuard(), module=module, plugins=fp16(8.0))
+    report = json.loads(next(tmp_path.rglob("non_finite.json")).read_text())
+    assert report["loss"] == pytest.approx(float(module.trainer.callback_metrics["train/loss"]))
+
+
+def test_a_loss_that_is_no_number_stops_a_scaled_run_too(policy_folder, tmp_path):
+    module = Spoiled(policy=PolicyConfig(source=str(policy_folder)))
+    with pytest.raises(NonFiniteError, match=r"at step 2, got loss nan"):
+        fit(tmp_path, policy_folder, NonFiniteGuard(), module=module, plugins=fp16(2.0**10))
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_any_row_of_an_accumulated_step_stops_the_guard(row, policy_folder, tmp_path):
+    class SpoiledRow(ORPO):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss.detach() * float("nan") + 0 * loss if batch_idx == row else loss
+
+    module = SpoiledRow(policy=PolicyConfig(source=str(policy_folder)))
+    with pytest.raises(NonFiniteError, match=r"at step 0, got loss nan"):
+        fit(tmp_path, policy_folder, NonFiniteGuard(), module=module, accumulate_grad_batches=3)
 
 
 def test_the_saved_folder_is_loaded_by_transformers_alone(policy_folder, tmp_path):
