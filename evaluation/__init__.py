@@ -1,14 +1,13 @@
 """Does it work? Benchmarks, metrics, callbacks and reports."""
 
-from evaluation.callback import BenchmarkCallback
-from evaluation.lm_eval_callback import LMEvalCallback
-from evaluation.longbench import LongBench
-from evaluation.longbench_v2 import LongBenchV2
-from evaluation.lveval import LVEval
-from evaluation.needle import NeedleBenchmark, TextHaystack
-from evaluation.needle_callback import NeedleCallback
-from evaluation.official_callbacks import LongBenchCallback, LongBenchV2Callback, LVEvalCallback
-from evaluation.truncation import truncate_middle
+from evaluation.benchmarks.longbench import LongBench
+from evaluation.benchmarks.longbench_v2 import LongBenchV2
+from evaluation.benchmarks.lveval import LVEval
+from evaluation.benchmarks.needle import NeedleBenchmark, TextHaystack
+from evaluation.callbacks.benchmark import BenchmarkCallback
+from evaluation.callbacks.lm_eval import LMEvalCallback
+from evaluation.callbacks.ready_made import LongBenchCallback, LongBenchV2Callback, LVEvalCallback, NeedleCallback
+from evaluation.prompting import truncate_middle
 
 __all__ = [
     "BenchmarkCallback",

@@ -15,16 +15,17 @@ from rich.console import Console
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
-from evaluation.batching import Batching
-from evaluation.benchmark import Benchmark, BenchmarkReport
-from evaluation.compare import compare_files
-from evaluation.ranks import rank, world_size
-from evaluation.report import write_report
-from evaluation.responses import Responses, manifest_of, open_responses, stored_notes, stored_responses
-from evaluation.runner import Runner
-from evaluation.scoring import make_report, rescore
-from evaluation.settings import RunSettings
-from evaluation.summary import table
+from evaluation.benchmark import Benchmark
+from evaluation.reports.comparison import compare_files
+from evaluation.reports.pages import write_report
+from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.terminal import table
+from evaluation.running.batching import Batching
+from evaluation.running.processes import rank, world_size
+from evaluation.running.responses import Responses, manifest_of, open_responses, stored_notes, stored_responses
+from evaluation.running.results import make_report, rescore
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
 from lit_longpo.cli import Parser
 from lit_longpo.engine import end_ids
 from lit_longpo.policy import PolicyConfig

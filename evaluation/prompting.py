@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
+from typing import Literal, get_args
 
-from evaluation.truncation import Style, truncate_middle
 from lit_longpo.policy import PromptFormat
+
+Style = Literal["longbench", "longbench_v2"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,38 @@ def build_prompt(
     lost = len(whole) - len(kept)
     own = rules.stop_at_newline  # the official script then names all stops itself
     return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), int(own), len(whole), lost, uses_chat, own)
+
+
+def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> list[int]:
+    """Tokens that stay when a prompt is cut to a length.
+
+    "longbench" (LV-Eval too) keeps `max_length // 2` tokens of either end, so an odd length loses one
+    more; at 1 its slices keep everything, which is the official rule and of no use. "longbench_v2"
+    keeps exactly `max_length`, the odd one at the end.
+
+    Args:
+        ids: tokens of the whole prompt. Shape: (num_tokens,)
+        max_length: tokens to keep at most; a prompt that is not longer stays as it is.
+        style: whose rule.
+
+    Returns:
+        The kept tokens, head and tail joined.
+
+    Raises:
+        ValueError: `max_length` below 1 or an unknown style.
+    """
+    if style not in get_args(Style):
+        raise ValueError(f"expected a style of {', '.join(get_args(Style))}, got {style!r}")
+    if max_length < 1:
+        raise ValueError(
+            f"expected max_length of at least 1 token, got {max_length}; pass the model's window minus 500"
+        )
+    ids = list(ids)
+    if len(ids) <= max_length:
+        return ids
+    head = max_length // 2
+    tail = head if style == "longbench" else max_length - head
+    return ids[:head] + ids[-tail:]  # a tail of 0 is everything, as in the official slice
 
 
 def _encode(text: str, prompt_format: PromptFormat) -> list[int]:

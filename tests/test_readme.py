@@ -7,10 +7,10 @@ import pytest
 from lightning.pytorch import Trainer
 
 from evaluation.benchmark import Benchmark
-from evaluation.report import html, write_report
-from evaluation.responses import Responses
-from evaluation.runner import Runner
-from evaluation.settings import RunSettings
+from evaluation.reports.pages import html, write_report
+from evaluation.running.responses import Responses
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from evaluation.benchmark import BenchmarkReport, Prediction
+from evaluation.reports.report import BenchmarkReport, Prediction
 
 Key = TypeVar("Key", str, float)
 Groups = dict[Key, list[Prediction]]

@@ -6,10 +6,10 @@ what is missing.
 
 from collections.abc import Callable, Collection, Mapping
 
-from evaluation.benchmark import BenchmarkReport
 from evaluation.metrics.lveval import LEVELS, METRICS
 from evaluation.reports.official_means import CATEGORIES, Means, Part, language_tasks, official_means, official_parts
-from evaluation.reports.section import Section, estimate_cells
+from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.table import Section, estimate_cells
 
 _HEADER = ("examples", "mean", "interval")
 _LANGUAGES = {"en": "English", "zh": "Chinese"}

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from evaluation.benchmark import BenchmarkReport, Prediction
 from evaluation.metrics.longbench import BUCKETS, TASKS
 from evaluation.metrics.lveval import dataset_name
-from evaluation.reports.bootstrap import Estimate, estimate_mean_of
 from evaluation.reports.grouping import by_task, scores
+from evaluation.reports.intervals import Estimate, estimate_mean_of
+from evaluation.reports.report import BenchmarkReport, Prediction
 
 
 @dataclass(frozen=True)

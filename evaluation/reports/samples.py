@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.benchmark import BenchmarkReport, Prediction
 from evaluation.reports.grouping import by_task
-from evaluation.reports.section import Section, percent
+from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.table import Section, percent
 
 _MAX_CHARACTERS = 2000
 # Control characters that a terminal would obey are shown as pictures of themselves.

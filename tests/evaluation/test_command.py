@@ -8,9 +8,9 @@ from support.byte_tokenizer import byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
 
-from evaluation.benchmark import BenchmarkReport
 from evaluation.command import evaluate, evaluate_parser, parse_evaluation
-from evaluation.responses import stored_responses
+from evaluation.reports.report import BenchmarkReport
+from evaluation.running.responses import stored_responses
 from lit_longpo import __main__ as command_line
 from lit_longpo.errors import message_for_user
 

@@ -1,15 +1,19 @@
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.word_tokenizer import word_tokenizer
 
+from evaluation import truncate_middle
 from evaluation.prompting import Rules, build_prompt, check_template, decode
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 plain = PromptFormat(byte_tokenizer(), PromptTemplate())
 chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
 BOS, EOS, END = plain.tokenizer.convert_tokens_to_ids(["<bos>", "<eos>", "<end>"])
+styles = st.sampled_from(["longbench", "longbench_v2"])
 
 
 def text_of(prompt):
@@ -106,3 +110,36 @@ def test_templates_are_accepted_or_refused_but_never_fail_later(template):
     except ValueError:
         return
     assert "C" in template.format(context="C", input="I")
+
+
+@pytest.mark.parametrize(
+    ("style", "max_length", "kept"),
+    [
+        ("longbench", 4, [0, 1, 8, 9]),
+        ("longbench", 5, [0, 1, 8, 9]),  # an odd length loses one token
+        ("longbench_v2", 4, [0, 1, 8, 9]),
+        ("longbench_v2", 5, [0, 1, 7, 8, 9]),  # and here it does not
+        ("longbench_v2", 1, [9]),
+        ("longbench", 1, list(range(10))),  # two slices of zero: everything stays
+        ("longbench", 10, list(range(10))),
+    ],
+)
+def test_tokens_are_cut_by_the_official_rules(style, max_length, kept):
+    assert truncate_middle(range(10), max_length, style=style) == kept
+
+
+@given(st.integers(0, 200), st.integers(2, 200), styles)
+def test_a_cut_keeps_a_head_and_a_tail(num_tokens, max_length, style):
+    kept = truncate_middle(range(num_tokens), max_length, style=style)
+    lost_to_halves = 1 if style == "longbench" and max_length % 2 and num_tokens > max_length else 0
+    assert len(kept) == min(num_tokens, max_length - lost_to_halves)
+    gaps = [second - first for first, second in itertools.pairwise(kept) if second - first > 1]
+    assert len(gaps) <= 1
+    assert not kept or (kept[0], kept[-1]) == (0, num_tokens - 1)
+
+
+def test_nonsensical_cuts_are_refused():
+    with pytest.raises(ValueError, match="at least 1 token"):
+        truncate_middle([1], 0, style="longbench")
+    with pytest.raises(ValueError, match="longbench, longbench_v2"):
+        truncate_middle([1], 5, style="lveval")

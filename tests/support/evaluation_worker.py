@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer, seed_everything
 from support.parallel_worker import OBJECTIVES, STRATEGIES, Uneven
 
 from evaluation import LongBenchCallback
-from evaluation.batching import Batching
+from evaluation.running.batching import Batching
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
 

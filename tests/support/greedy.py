@@ -1,12 +1,12 @@
-"""`evaluation.generation.answer` for prompts that end alike, all at once."""
+"""`evaluation.running.answering.answer` for prompts that end alike, all at once."""
 
 from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from evaluation.batching import Batching
-from evaluation.generation import answer
 from evaluation.prompting import Prompt
+from evaluation.running.answering import answer
+from evaluation.running.batching import Batching
 
 
 def greedy(

@@ -2,10 +2,10 @@
 
 import random
 
-from evaluation.benchmark import BenchmarkReport, Prediction
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, total
 from evaluation.metrics.longbench_v2 import table
 from evaluation.metrics.lveval import METRICS
+from evaluation.reports.report import BenchmarkReport, Prediction
 
 NASTY = (
     "<script>alert(1)</script>",

@@ -7,7 +7,7 @@ from support import reports
 from evaluation.metrics.longbench import TASKS, averages
 from evaluation.metrics.lveval import LEVELS
 from evaluation.reports.official import official_sections
-from evaluation.reports.sections import sections
+from evaluation.reports.tables import sections
 
 
 def table(section):

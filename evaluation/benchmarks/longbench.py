@@ -1,0 +1,186 @@
+"""LongBench and LongBench-E from their official files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evaluation.benchmark import Example
+from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
+from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
+from evaluation.metrics import aggregate, score
+from evaluation.metrics.longbench import TASKS, bucket
+from evaluation.prompting import Prompt, Rules, build_prompt, check_template
+from lit_longpo.policy import PromptFormat
+
+LAYOUT = "config/dataset2prompt.json, config/dataset2maxlen.json, data/<task>.jsonl"
+E_TASKS = (
+    *("qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "gov_report", "multi_news", "trec"),
+    *("triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p"),
+)
+_COUNTS = dict.fromkeys(TASKS, 200) | {"multifieldqa_en": 150, "lcc": 500, "repobench-p": 500}
+_E_COUNTS = {f"{task}_e": 300 for task in E_TASKS} | {"qasper_e": 224, "multifieldqa_en_e": 150, "multi_news_e": 294}
+NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
+_PROMPTS, _LIMITS = "config/dataset2prompt.json", "config/dataset2maxlen.json"
+_OFFICIAL = {  # sha256
+    _PROMPTS: "56d22ad4f382169c2b8a11ff4c982a4a1bea096c8152b0f0b85b64686b157c30",
+    _LIMITS: "72966b3c0933e214591637fb085798c5e687ebff4ddaab5d99bbc31120532022",
+}
+_COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
+_DATA = ("5e628be450b7e67fb7ae6e201bd6d8f7056f7672", "cb45b11a4133c6bc1d6a44b0f8e701335ff1e543195db1103472e575857f7f64")
+
+
+class LongBench:
+    """LongBench or, with `extended`, LongBench-E.
+
+    Six tasks are asked without the chat template, and samsum's answer ends at its first newline, as in
+    the official script. Its seed has no effect: decoding is greedy. Its chat strings, written for eight
+    models of 2023, are the tokenizer's chat template here.
+
+    Args:
+        folder: in the official layout: `config/dataset2prompt.json`, `config/dataset2maxlen.json` and
+            `data/<task>.jsonl` (`data/<task>_e.jsonl`). `None` downloads (`evaluation.benchmarks.downloads`).
+        extended: LongBench-E: 13 tasks, scores by length.
+        tasks: which ones; `None` means all that have a data file.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        OfficialFileError: a configuration is malformed.
+        ValueError: an unknown task, or no data at all.
+    """
+
+    num_calls = 1
+    protocol = "THUDM/LongBench 2e00731"
+    notes = (
+        "the tokenizer's chat template in place of the official script's own chat strings for eight models of 2023",
+        "a beginning-of-text token that the chat template writes is not doubled",
+    )
+
+    def __init__(
+        self, folder: str | Path | None = None, *, extended: bool = False, tasks: Sequence[str] | None = None
+    ) -> None:
+        self.folder = prepare_data("longbench", _remote()) if folder is None else Path(folder).expanduser()
+        self.extended = extended
+        self.name = "longbench_e" if extended else "longbench"
+        self._templates = self._config(_PROMPTS, str)
+        self._limits = self._config(_LIMITS, int)
+        known = tuple(f"{task}_e" for task in E_TASKS) if extended else tuple(TASKS)
+        self.tasks = _chosen(tasks, known, tuple(task for task in known if self._path(task).is_file()), self.folder)
+        self._missing = [task for task in known if task not in self.tasks]
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Changed configuration files and tasks that are left out."""
+        left_out = (f"tasks left out: {', '.join(self._missing)}",) if self._missing else ()
+        return differences(self.folder, _OFFICIAL) + left_out
+
+    @property
+    def official_counts(self) -> dict[str, int]:
+        """Records of each task in the official files."""
+        return _E_COUNTS if self.extended else _COUNTS
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The version, and hashes of the configuration files."""
+        return {"extended": self.extended, **hashes(self.folder, _OFFICIAL)}
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Records of a task.
+
+        Raises:
+            FileNotFoundError: no data file.
+            OfficialFileError: a record is malformed; the message names file, line and field.
+        """
+        seen: dict[str, int] = {}
+        for row in read_rows(self._path(task), LAYOUT):
+            example = self._example(row, task)
+            seen[example.id] = seen.get(example.id, 0) + 1
+            yield replace(example, id=f"{example.id}#{seen[example.id]}") if seen[example.id] > 1 else example
+
+    def rules(self, task: str) -> Rules:
+        """How a task is asked."""
+        name = task.removesuffix("_e") if self.extended else task
+        return Rules("longbench", self._limits[name], chat=name not in NO_CHAT, stop_at_newline=name == "samsum")
+
+    def prompt(
+        self,
+        example: Example,
+        prompt_format: PromptFormat,
+        max_length: int,
+        *,
+        window: int | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Prompt:
+        """The filled template, cut in the middle; `earlier` is empty as there is one call."""
+        template = self._templates[example.task.removesuffix("_e") if self.extended else example.task]
+        return build_prompt(
+            template.format(**example.fields), prompt_format, self.rules(example.task), max_length, window
+        )
+
+    def score(self, example: Example, prediction: str) -> float:
+        """Official score, 0 to 1."""
+        return score("longbench", example.task, prediction, example.answers, all_classes=example.all_classes)
+
+    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        """One task's "score", or the scores of LongBench-E's three buckets; percent, two decimals."""
+        result = aggregate(
+            "longbench",
+            examples[0].task,
+            predictions,
+            [example.answers for example in examples],
+            [example.length for example in examples] if self.extended else None,
+            all_classes=examples[-1].all_classes,
+        )
+        return result if isinstance(result, dict) else {"score": result}
+
+    def _path(self, task: str) -> Path:
+        return self.folder / "data" / f"{task}.jsonl"
+
+    def _config(self, name: str, kind: type) -> dict:
+        path = self.folder / name
+        values = read_json(path, LAYOUT)
+        if not isinstance(values, dict):
+            raise OfficialFileError.at(str(path), "file", "a JSON object", values)
+        for task in TASKS:
+            if type(values.get(task)) is not kind or (kind is int and values[task] < 1):
+                raise OfficialFileError.at(
+                    str(path), f"field {task!r}", f"{kind.__name__} of the task", values.get(task)
+                )
+            if kind is str:
+                check_template(values[task], f"{path}: field {task!r}")
+        return values
+
+    def _example(self, row: Row, task: str) -> Example:
+        row.choice("dataset", (task, task.removesuffix("_e")))
+        length = row.count("length")
+        fields = {name: row.text(name) for name in ("context", "input")}
+        return Example(
+            f"{task}/{row.text('_id')}",
+            task,
+            length,
+            fields["input"],
+            row.texts("answers"),
+            fields,
+            {"length": bucket(length)} if self.extended else {},
+            None if row.values.get("all_classes") is None else row.texts("all_classes"),
+        )
+
+
+def _remote() -> Iterator[RemoteFile]:
+    """Templates at the pinned commit, and all data in one archive."""
+    for path, sha256 in _OFFICIAL.items():
+        yield github_file("THUDM/LongBench", _COMMIT, f"LongBench/{path}", path, sha256)
+    revision, sha256 = _DATA
+    yield hub_file("THUDM/LongBench", revision, "data.zip", sha256, is_archive=True)
+
+
+def _chosen(
+    tasks: Sequence[str] | None, known: tuple[str, ...], present: tuple[str, ...], folder: Path
+) -> tuple[str, ...]:
+    unknown = [task for task in tasks or () if task not in known]
+    if unknown:
+        raise ValueError(f"expected tasks of {', '.join(known)}, got {', '.join(unknown)}; correct `tasks`")
+    if not (tasks or present):
+        raise FileNotFoundError(
+            f"expected data/<task>.jsonl, for example data/{known[0]}.jsonl, got none in {folder}; set `folder`"
+        )
+    return tuple(tasks or present)

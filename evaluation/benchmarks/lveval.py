@@ -1,0 +1,267 @@
+"""LV-Eval from its official files: the same questions at five levels of length."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evaluation.benchmark import Example
+from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
+from evaluation.benchmarks.official_files import (
+    OfficialFileError,
+    Row,
+    differences,
+    hashes,
+    read_json,
+    read_rows,
+    read_text,
+)
+from evaluation.metrics import aggregate, score
+from evaluation.metrics.lveval import METRICS, dataset_name
+from evaluation.prompting import Prompt, Rules, build_prompt, check_template
+from lit_longpo.policy import PromptFormat
+
+LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
+_OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
+_VALUES = "d56d77912ce01dfb4f43d94a5a58ecac411c2355519b204e04ea9402c901b1c2"  # sha256 of what `_digest` reads of it
+_COMMIT = "63e7ae939bd347c76b2cdb1cebfb216faca26897"
+_DATA = "86a3b0e6f2266281d481bcb46a0bda5b511cffb0"
+_COUNTS = {  # at every level
+    "loogle_SD_mixup": 160,
+    "loogle_CR_mixup": 99,
+    "loogle_MIR_mixup": 139,
+    "hotpotwikiqa_mixup": 124,
+    "multifieldqa_en_mixup": 101,
+    "multifieldqa_zh_mixup": 133,
+    "factrecall_en": 200,
+    "factrecall_zh": 200,
+    "cmrc_mixup": 200,
+    "lic_mixup": 197,
+    "dureader_mixup": 176,
+}
+_NAMES = ("DATASET_MAXGEN", "DATASET_PROMPT", "DATASET_SELECTED", "DATASET_LENGTH_LEVEL")
+
+
+@dataclass(frozen=True)
+class LVEvalConfig:
+    """What LV-Eval's configuration says.
+
+    Args:
+        templates: prompt of each data set.
+        limits: new tokens of each data set.
+        datasets: names, in the official order.
+        levels: "16k" and so on, ascending.
+    """
+
+    templates: Mapping[str, str]
+    limits: Mapping[str, int]
+    datasets: tuple[str, ...]
+    levels: tuple[str, ...]
+
+
+class LVEval:
+    """LV-Eval: 11 data sets at 5 levels, one task for each pair.
+
+    Follows the script for local models; its per-model chat strings are the tokenizer's chat template here.
+
+    Args:
+        folder: in the official layout: `config.py`, or its content as `config/config.json`, and
+            `data/<dataset>_<level>.jsonl`. `None` downloads (`evaluation.benchmarks.downloads`).
+        datasets: which ones; `None` means all.
+        levels: which ones, for example `["16k", "32k"]`; `None` means all.
+
+    Raises:
+        FileNotFoundError: no configuration, or no data file for any chosen task.
+        OfficialFileError: the configuration is malformed.
+        ValueError: an unknown data set or level.
+    """
+
+    name = "lveval"
+    num_calls = 1
+    protocol = "infinigence/LVEval 63e7ae9"
+    notes = (
+        "the tokenizer's chat template in place of the official script's own chat strings for the models it names",
+        "a beginning-of-text token that the chat template writes is not doubled",
+    )
+
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        *,
+        datasets: Sequence[str] | None = None,
+        levels: Sequence[str] | None = None,
+    ) -> None:
+        wanted = METRICS if datasets is None else datasets
+        self.folder = prepare_data("lveval", _remote(wanted)) if folder is None else Path(folder).expanduser()
+        self.config = load_config(self.folder)
+        self.datasets = _subset("datasets", datasets, self.config.datasets)
+        self.levels = _subset("levels", levels, self.config.levels)
+        chosen = [f"{dataset}_{level}" for dataset in self.datasets for level in self.levels]
+        self.tasks = tuple(task for task in chosen if self._path(task).is_file())
+        if not self.tasks:
+            raise FileNotFoundError(
+                f"expected data files like data/{chosen[0]}.jsonl, got none in {self.folder}; set `folder`"
+            )
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """A changed configuration and tasks that are left out."""
+        is_python = (self.folder / "config.py").is_file()
+        changed = differences(self.folder, _OFFICIAL) if is_python else _other_values(self.config)
+        every = [f"{dataset}_{level}" for dataset in self.config.datasets for level in self.config.levels]
+        missing = [task for task in every if task not in self.tasks]
+        return (*changed, *([f"tasks left out: {', '.join(missing)}"] if missing else []))
+
+    @property
+    def official_counts(self) -> dict[str, int]:
+        """Records of each task in the official files."""
+        return {task: _COUNTS[dataset_name(task)] for task in self.tasks}
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """A hash of the configuration file."""
+        return dict(hashes(self.folder, ("config.py", "config/config.json")))
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Records of one data set at one level.
+
+        Raises:
+            FileNotFoundError: no data file.
+            OfficialFileError: a record is malformed; the message names file, line and field.
+        """
+        for number, row in enumerate(read_rows(self._path(task), LAYOUT), 1):
+            yield _example(row, task, number)
+
+    def prompt(
+        self,
+        example: Example,
+        prompt_format: PromptFormat,
+        max_length: int,
+        *,
+        window: int | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Prompt:
+        """The filled template, cut in the middle, always in the chat template if the model has one."""
+        dataset = dataset_name(example.task)
+        text = self.config.templates[dataset].format(**example.fields)
+        return build_prompt(text, prompt_format, Rules("longbench", self.config.limits[dataset]), max_length, window)
+
+    def score(self, example: Example, prediction: str) -> float:
+        """Official score against the first answer, 0 to 1."""
+        return score("lveval", example.task, prediction, example.answers, answer_keywords=example.answer_keywords)
+
+    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        """The "score" of one data set at one level: percent, two decimals."""
+        result = aggregate(
+            "lveval",
+            examples[0].task,
+            predictions,
+            [example.answers for example in examples],
+            answer_keywords=[example.answer_keywords for example in examples],
+        )
+        assert isinstance(result, float)
+        return {"score": result}
+
+    def _path(self, task: str) -> Path:
+        return self.folder / "data" / f"{task}.jsonl"
+
+
+def _remote(datasets: Iterable[str]) -> Iterator[RemoteFile]:
+    """The configuration at the pinned commit, and an archive of all levels for each data set."""
+    for path, sha256 in _OFFICIAL.items():
+        yield github_file("infinigence/LVEval", _COMMIT, path, path, sha256)
+    for dataset in datasets:
+        yield hub_file("Infinigence/LVEval", _DATA, f"{dataset}.zip", None, is_archive=True)
+
+
+def load_config(folder: Path) -> LVEvalConfig:
+    """The configuration of a folder, from `config.py` or else `config/config.json`.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        OfficialFileError: it lacks something, or a value is not a literal of the right kind.
+    """
+    python = folder / "config.py"
+    path = python if python.is_file() else folder / "config" / "config.json"
+    values = parse_literals(read_text(path, LAYOUT), str(path)) if path == python else read_json(path, LAYOUT)
+    if not isinstance(values, dict):
+        raise OfficialFileError.at(str(path), "file", "a JSON object", values)
+    row = Row(str(path), values)
+    templates, limits = (_table(row, name, kind) for name, kind in (("DATASET_PROMPT", str), ("DATASET_MAXGEN", int)))
+    config = LVEvalConfig(templates, limits, row.texts("DATASET_SELECTED"), row.texts("DATASET_LENGTH_LEVEL"))
+    for dataset in config.datasets:
+        if dataset not in templates or dataset not in limits or dataset not in METRICS:
+            raise row.error("DATASET_SELECTED", "known data sets with a prompt and a limit", dataset)
+        check_template(templates[dataset], f"{path}: {dataset}")
+    return config
+
+
+def _other_values(config: LVEvalConfig) -> tuple[str, ...]:
+    """Whether values read from JSON are not those of the official `config.py`, for a report."""
+    digest = _digest(config)
+    if digest == _VALUES:
+        return ()
+    return (f"config/config.json has other values than the official config.py: sha256 {digest}, expected {_VALUES}",)
+
+
+def _digest(config: LVEvalConfig) -> str:
+    """Sha256 of all values, in whatever order a file has them."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse_literals(source: str, where: str) -> dict[str, object]:
+    """Values that a Python file assigns to LV-Eval's four names. Nothing is executed or imported.
+
+    Raises:
+        OfficialFileError: the file is not Python, or one of the values is not a literal.
+    """
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise OfficialFileError.at(where, "file", f"Python ({error})", source) from error
+    values: dict[str, object] = {}
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in _NAMES:
+                values[target.id] = _literal(node.value, f"{where}:{node.lineno}", target.id)  # type: ignore[attr-defined]
+    return values
+
+
+def _literal(node: ast.expr, where: str, name: str) -> object:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise OfficialFileError.at(where, name, "a literal", ast.unparse(node)) from error
+
+
+def _table(row: Row, name: str, kind: type) -> dict:
+    values = row.values.get(name)
+    if not isinstance(values, dict) or not all(type(value) is kind for value in values.values()):
+        raise row.error(name, f"an object of {kind.__name__} values", values)
+    return values
+
+
+def _subset(name: str, chosen: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [item for item in chosen or () if item not in known]
+    if unknown:
+        raise ValueError(f"expected {name} of {', '.join(known)}, got {', '.join(unknown)}; correct `{name}`")
+    return known if chosen is None else tuple(chosen)
+
+
+def _example(row: Row, task: str, number: int) -> Example:
+    fields = {name: row.text(name) for name in ("context", "input")}
+    dataset = dataset_name(task)
+    return Example(
+        f"{task}/{number}",
+        task,
+        row.count("length"),
+        fields["input"],
+        row.texts("answers"),
+        fields,
+        {"level": task.removeprefix(f"{dataset}_")},
+        None,
+        row.optional_text("answer_keywords"),
+    )

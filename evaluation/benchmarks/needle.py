@@ -1,0 +1,183 @@
+"""Needle in a haystack and harder kinds of it: facts hidden at depths of contexts of chosen lengths."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import Literal, get_args
+
+from evaluation.benchmark import Example
+from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences
+from evaluation.benchmarks.riddles import TASKS, Riddle, Sizes
+from evaluation.metrics import sub_em
+from evaluation.metrics.ruler import all_found, share_found
+from evaluation.prompting import Prompt
+from lit_longpo.policy import PromptFormat
+
+Scoring = Literal["share", "all"]
+NEEDLE = "needle"
+
+__all__ = ["Haystack", "NeedleBenchmark", "TextHaystack"]
+
+
+@dataclass(frozen=True)
+class NeedleBenchmark:
+    """A grid of lengths and depths, for one or several tasks.
+
+    "needle" hides one fact of the haystack; it is found if an accepted answer is in the response
+    (`sub_em`). The other tasks, in prose of our own, are `evaluation.benchmarks.riddles`; the share of expected
+    strings that are in the response is their score, as in RULER. In "multi_key" the asked fact lies at the
+    depth of the cell, and the cells of one column ask about the same contexts, whose keys and values are computed
+    once; the facts of the others are scattered over the context and have no depth.
+
+    Args:
+        haystack: source of "needle"; `None` means plain prose (`TextHaystack`).
+        lengths: tokens of the context, one column each.
+        depths: relative positions of the needle, one row each.
+        num_examples: questions in every cell. Tasks without depths have as many at each length as the others.
+        max_new_tokens: tokens of an answer at most; `None` means what each task needs.
+        tasks: of "needle", "multi_key", "multi_value", "multi_query", "variable_tracking".
+        scoring: of the other tasks: "share" of the strings found, or 1 only if "all" are.
+        sizes: how much the other tasks hide.
+        hay: text file between their facts; `None` means simple made-up sentences.
+        seed: of the other tasks.
+
+    Raises:
+        ValueError: an unknown task or scoring, a length below 1, a depth outside 0 to 1.
+    """
+
+    name = "needle"
+    num_calls = 1
+    protocol = "lit_longpo needle 2; lists scored by the rule of NVIDIA/RULER c3f5e3b"
+
+    haystack: Haystack | None = None
+    lengths: Sequence[int] = (512, 1024, 2048, 4096)
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    num_examples: int = 5
+    max_new_tokens: int | None = None
+    tasks: tuple[str, ...] = (NEEDLE,)
+    scoring: Scoring = "share"
+    sizes: Sizes = field(default_factory=Sizes)
+    hay: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = (NEEDLE, *TASKS)
+        unknown = [task for task in self.tasks if task not in known]
+        if unknown or not self.tasks:
+            raise ValueError(f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`")
+        if self.scoring not in get_args(Scoring):
+            raise ValueError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
+        if min(self.lengths, default=0) < 1 or not all(0 <= depth <= 1 for depth in self.depths) or not self.depths:
+            raise ValueError(
+                f"expected lengths of at least 1 token and depths of 0 to 1, got {list(self.lengths)} and "
+                f"{list(self.depths)}; correct `lengths` or `depths`"
+            )
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Why figures are not RULER's."""
+        own = ("hay, wordings and sizes are our own: not comparable with published figures of RULER",)
+        strict = ("lists count only if complete, where RULER counts the share",) if self.scoring == "all" else ()
+        return own + strict if set(self.tasks) - {NEEDLE} else ()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What contexts depend on beside the grid, which ids tell."""
+        named = self._source if is_dataclass(self._source) else type(self._source).__name__
+        return {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
+
+    @property
+    def _source(self) -> Haystack:
+        return self.haystack or TextHaystack()
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Questions of a task, lengths ascending as given, without contexts: those take a tokenizer."""
+        for length in self.lengths:
+            for depth in self.depths:
+                for index in range(self.num_examples):
+                    yield self._example(task, length, depth, index)
+
+    def prompt(
+        self,
+        example: Example,
+        prompt_format: PromptFormat,
+        max_length: int,
+        *,
+        window: int | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Prompt:
+        """Context and question in the policy's own template. Nothing is ever cut.
+
+        Raises:
+            ValueError: the prompt is longer than `max_length`, or prompt and answer than `window`.
+        """
+        context = self.context(example, lambda text: len(prompt_format.encode(text)))
+        ids = prompt_format.encode_prompt(context, example.question).ids
+        limit = self._limit(example.task)
+        room = max_length if window is None else min(max_length, window - limit)
+        if len(ids) > room:
+            raise ValueError(
+                f"expected a prompt of at most {room} tokens, got {len(ids)} for a context of {example.length}: a "
+                "needle must not be cut; drop that length from `lengths`, or raise `max_length` if the window allows"
+            )
+        stops = tuple(dict.fromkeys((prompt_format.end_id, int(prompt_format.tokenizer.eos_token_id))))
+        return Prompt(ids, limit, stops, 0, len(ids), 0, prompt_format.uses_chat)
+
+    def context(self, example: Example, num_tokens: CountTokens) -> str:
+        """Hay and facts of an example, as long as a tokenizer counts.
+
+        Raises:
+            ValueError: the facts do not fit, or the haystack asks something else than before.
+        """
+        if example.task != NEEDLE:
+            riddle, draw = self._riddle(example.task, example.length, example.fields)
+            return lay(sentences(draw, self.hay), riddle.facts, example.length, num_tokens)
+        depth, index = float(example.fields["depth"]), int(example.fields["index"])
+        context, question, answers = self._source.needle(example.length, depth, index, num_tokens)
+        if (question, answers) != (example.question, example.answers):
+            raise ValueError(
+                f"expected the question {example.question!r} again, got {question!r}; in "
+                f"{type(self._source).__name__} question and answers must not depend on `num_tokens`"
+            )
+        return context
+
+    def score(self, example: Example, prediction: str) -> float:
+        """0 to 1; see the class."""
+        if example.task == NEEDLE:
+            return sub_em(prediction, example.answers)
+        return {"share": share_found, "all": all_found}[self.scoring](prediction, example.answers)
+
+    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        """Percent by length, and the mean over lengths; two decimals."""
+        scores = [
+            (example.length, self.score(example, text)) for example, text in zip(examples, predictions, strict=True)
+        ]
+        means = {
+            length: fmean(score for _, score in rows)
+            for length, rows in groupby(sorted(scores), key=lambda row: row[0])
+        }
+        columns = {str(length): round(100 * mean, 2) for length, mean in means.items()}
+        return columns | {"mean": round(100 * fmean(means.values()), 2)}
+
+    def _limit(self, task: str) -> int:
+        return self.max_new_tokens or (16 if task == NEEDLE else TASKS[task].max_new_tokens)
+
+    def _example(self, task: str, length: int, depth: float, index: int) -> Example:
+        has_depth = task == NEEDLE or TASKS[task].has_depth
+        fields = {"depth": repr(depth), "index": str(index)}
+        if task == NEEDLE:
+            _, question, answers = self._source.needle(length, depth, index, lambda text: len(text.split()))
+        else:
+            riddle, _ = self._riddle(task, length, fields)
+            question, answers = riddle.question, riddle.answers
+        name = f"{task}/{length}-{depth:g}-{index}"
+        return Example(name, task, length, question, answers, fields, depth=depth if has_depth else None)
+
+    def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
+        """Of a cell and number, and the state from which its hay is drawn."""
+        kind, depth = TASKS[task], float(cell["depth"])
+        own = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
+        draw = random.Random(f"{self.seed}-{task}-{length}{own}-{cell['index']}")
+        return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw

@@ -1,0 +1,1 @@
+"""Benchmarks while a model is trained."""

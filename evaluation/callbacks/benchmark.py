@@ -1,0 +1,142 @@
+"""Benchmarks inside `fit`: scores and figures into TensorBoard, reports beside the checkpoint."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+
+from evaluation.benchmark import Benchmark
+from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
+from evaluation.reports.figures import figures
+from evaluation.reports.pages import write_report
+from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.samples import sample_table
+from evaluation.reports.scalars import scalars
+from evaluation.reports.terminal import comparison
+from evaluation.running.batching import Batching
+from evaluation.running.responses import Responses
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
+from lit_longpo.objectives import PreferenceModule
+
+log = logging.getLogger(__name__)
+_GRID = ("lengths", "depths", "num_examples", "max_new_tokens", "scoring")  # of needles; the settings lack them
+
+
+class BenchmarkCallback(ScheduledCallback):
+    """A benchmark before training, at validation, at the end of `fit`, and in `validate` and `test`.
+
+    Logs `benchmark/<name>/<task>` and `benchmark/<name>/mean` (0 to 1), sample answers and figures, leaves
+    reports in `benchmarks` beside the run, and prints before and after side by side. Training is the same
+    with and without it: random states are restored. Several processes share the questions. Responses are
+    kept in memory only: a `fit` that is killed during a benchmark asks all of its questions again.
+
+    Args:
+        benchmark: what is asked; `LongBenchCallback` and its like make their own.
+        tasks: of the benchmark; `None` means all.
+        limit: examples of each task at most, the same random subset at every run.
+        seed: of the subset.
+        max_length: tokens that longer prompts are cut to in the middle; `None` means what the window leaves.
+        max_minutes: of one run; what is not answered then is left out, and the report says so.
+        batching: which prompts share a forward; `None` means the defaults.
+        before_training: also run on the untrained policy.
+        every_n_validations: run at every n-th validation; 0 means only before and after training.
+        num_samples: answers of each task shown as text.
+        label: tells several callbacks of one benchmark apart: with it, reports are `<name>-<label>-step<n>.*`
+            and scalars `benchmark/<name>-<label>/...`.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        *,
+        tasks: list[str] | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        max_length: int | None = None,
+        max_minutes: float | None = None,
+        batching: Batching | None = None,
+        before_training: bool = True,
+        every_n_validations: int = 1,
+        num_samples: int = 8,
+        label: str = "",
+    ) -> None:
+        super().__init__(before_training, every_n_validations, label)
+        self.benchmark = benchmark
+        self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching())
+        self.num_samples = num_samples
+        self.reports: list[BenchmarkReport] = []
+
+    @property
+    def name(self) -> str:
+        """The benchmark's."""
+        return self.benchmark.name
+
+    @cached_property
+    def state_key(self) -> str:
+        """Tells several of these callbacks apart in a checkpoint."""
+        own, run = self.benchmark, self.settings
+        asked = [*own.tasks, str(own.settings), *(str(getattr(own, name, "")) for name in _GRID)]
+        chosen = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
+        return self._generate_state_key(benchmark=own.name, label=self.label, asked=asked, run=chosen)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: the count of validations, and the scores before training."""
+        return {**super().state_dict(), "before": asdict(self.reports[0]) if self.reports else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting, and compare with the scores before training."""
+        super().load_state_dict(state_dict)
+        self.reports = [BenchmarkReport.of(state_dict["before"])] if state_dict["before"] else []
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The trained policy, unless validation has just done it; then before and after."""
+        super().on_train_end(trainer, pl_module)
+        if trainer.is_global_zero and len(self.reports) > 1:
+            Console().print(comparison(self.reports[0], self.reports[-1], self.title))
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask, score and log."""
+        step, module = trainer.global_step, cast(PreferenceModule, pl_module)
+        log.info("%s at step %d", self.title, step)
+        assert module.prompt_format is not None
+        runner = Runner(self.benchmark, module.model, module.prompt_format, self.settings, Responses())
+        report = runner.run(step=step, name=f"{module.policy.source} at step {step}")
+        if not report.predictions:
+            log.warning("%s: nothing was answered within max_minutes; raise it", self.title)
+            return
+        self.reports.append(report)
+        self._log(trainer, report)
+
+    def _log(self, trainer: Trainer, report: BenchmarkReport) -> None:
+        values = _renamed(scalars(report), report.name, self.title)
+        trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        folder = report_folder(trainer)
+        if not trainer.is_global_zero:
+            return
+        write_report(report, folder, self.label)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                self._show(logger, report)
+        shown = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
+        log.info("%s: %s", self.title, ", ".join(shown))
+
+    def _show(self, logger: TensorBoardLogger, report: BenchmarkReport) -> None:
+        """Pictures and answers on TensorBoard's pages."""
+        root = f"benchmark/{self.title}"
+        for name, figure in figures(report).items():
+            logger.experiment.add_figure(f"{root}/{name}", figure, report.step)
+        logger.experiment.add_text(root, sample_table(report, self.num_samples).markdown(), report.step)
+
+
+def _renamed(values: Mapping[str, float], name: str, title: str) -> dict[str, float]:
+    """Scalars below `benchmark/<title>` that were below `benchmark/<name>`."""
+    return {key.replace(f"benchmark/{name}", f"benchmark/{title}", 1): value for key, value in values.items()}

@@ -1,0 +1,166 @@
+"""Short contexts inside `fit`: named tasks of lm-evaluation-harness, through its Python API.
+
+Preference training on long contexts can cost what a model knew about short ones; this shows it in the
+same TensorBoard.
+"""
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
+from lit_longpo.engine import base_model, generation_mode
+from lit_longpo.objectives import PreferenceModule
+
+log = logging.getLogger(__name__)
+_KEPT = ("results", "versions", "n-shot", "n-samples")
+
+
+class LMEvalCallback(ScheduledCallback):
+    """Scores of lm-evaluation-harness before training, at validation and at the end of `fit`.
+
+    Logs `benchmark/lm_eval/<task>/<metric>` and leaves `benchmarks/lm_eval-step<n>.json` beside the run.
+    Every process asks every question, so sharded weights are gathered in step. Training is the same with
+    and without it: random states are restored. Its own tasks download their data; tasks of a local folder
+    need no network.
+
+    Args:
+        tasks: names, for example `[arc_challenge, hellaswag]`.
+        include_path: folder of task YAML files of your own; then only those are known.
+        num_fewshot: solved examples in every prompt; `None` means what each task says.
+        limit: questions of each task at most; `None` means all.
+        batch_size: questions in one forward.
+        apply_chat_template: wrap prompts in the tokenizer's chat template.
+        before_training: also run on the untrained policy.
+        every_n_validations: run at every n-th validation; 0 means only before and after training.
+        label: tells several of these callbacks apart: with it, reports are `lm_eval-<label>-step<n>.json` and
+            scalars `benchmark/lm_eval-<label>/...`.
+
+    Raises:
+        ModuleNotFoundError: the extra `lm-eval` is not installed.
+        ValueError: no task is named.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        include_path: str | None = None,
+        num_fewshot: int | None = None,
+        limit: int | None = None,
+        batch_size: int = 8,
+        apply_chat_template: bool = False,
+        before_training: bool = True,
+        every_n_validations: int = 1,
+        label: str = "",
+    ) -> None:
+        if find_spec("lm_eval") is None:
+            raise ModuleNotFoundError(
+                "expected the package 'lm_eval' for LMEvalCallback, got none; type: pip install 'lit_longpo[lm-eval]'"
+            )
+        if not tasks:
+            raise ValueError("expected names of tasks, got none; set `tasks`, for example [arc_challenge]")
+        self.tasks, self.include_path = list(tasks), include_path
+        self.batch_size = batch_size
+        self.options = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": apply_chat_template}
+        super().__init__(before_training, every_n_validations, label)
+        self.scores: dict[int, dict[str, float]] = {}
+        self._manager: Any = None
+
+    @property
+    def name(self) -> str:
+        """Of the harness."""
+        return "lm_eval"
+
+    @property
+    def state_key(self) -> str:
+        """Tells several of these callbacks apart in a checkpoint."""
+        asked = {"tasks": self.tasks, "include_path": self.include_path, **self.options}
+        return self._generate_state_key(label=self.label, **asked)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the tasks before any time is spent on training.
+
+        Raises:
+            FileNotFoundError: `include_path` is not there.
+            ValueError: a task is unknown, or another callback of the trainer has the same label.
+        """
+        self._manager = self._manager or _task_manager(self.include_path)
+        unknown = [name for name in self.tasks if name not in self._manager.all_tasks]
+        if unknown:
+            where = f"in {self.include_path}: {', '.join(sorted(self._manager.all_tasks))}" if self.include_path else ""
+            raise ValueError(
+                f"expected tasks that lm-evaluation-harness knows {where or '(lm-eval ls tasks)'}, got "
+                f"{', '.join(unknown)}; correct `tasks`"
+            )
+        super().setup(trainer, pl_module, stage)
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the harness, keep and log its scores."""
+        log.info("%s: %s at step %d", self.title, ", ".join(self.tasks), trainer.global_step)
+        found = cast(dict[str, Any], self._evaluate(cast(PreferenceModule, pl_module)))
+        results = trainer.strategy.broadcast(found)  # the first process has them
+        values = scores_of(results["results"], self.title)
+        self.scores[trainer.global_step] = values
+        trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        folder = report_folder(trainer)
+        if trainer.is_global_zero:
+            self._save(folder / f"{self.title}-step{trainer.global_step}.json", trainer.global_step, results)
+        shown = (f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items())
+        log.info("%s: %s", self.title, ", ".join(shown))
+
+    def _evaluate(self, module: PreferenceModule) -> dict[str, Any] | None:
+        """Results on the first process of a machine, nothing on the others."""
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+
+        assert module.prompt_format is not None
+        tokenizer = copy.deepcopy(module.prompt_format.tokenizer)  # the harness may give it a padding token
+        with generation_mode(module.model):
+            judge = HFLM(pretrained=base_model(module.model), tokenizer=tokenizer, batch_size=self.batch_size)
+            options = {**self.options, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
+            found = simple_evaluate(model=judge, tasks=self.tasks, **options)
+        return None if found is None else {name: found[name] for name in _KEPT if name in found}
+
+    def _save(self, path: Path, step: int, results: Mapping[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"step": step, "options": self.options, **results}, indent=1, default=str)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") -> dict[str, float]:
+    """`benchmark/<title>/<task>/<metric>` of the harness's table; a filter's name follows the metric's.
+
+    Standard errors and whatever is no number are left out.
+    """
+    return {
+        f"benchmark/{title}/{task}/{_metric(name)}": float(value)
+        for task, row in results.items()
+        for name, value in row.items()
+        if "," in name and "_stderr" not in name and isinstance(value, int | float)
+    }
+
+
+def _metric(name: str) -> str:
+    metric, _, kind = name.partition(",")
+    return metric if kind == "none" else f"{metric}_{kind}"
+
+
+def _task_manager(include_path: str | None) -> Any:
+    """The harness's list of tasks; reading its own ones takes a while."""
+    from lm_eval.tasks import TaskManager
+
+    if include_path is None:
+        return TaskManager()
+    folder = Path(include_path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"expected a folder of task YAML files, got {include_path}; set `include_path`")
+    return TaskManager(include_path=str(folder), include_defaults=False)

@@ -1,0 +1,112 @@
+"""Benchmarks inside `fit`, `validate` and `test` by a name of their own: needles, LongBench, LongBench v2, LV-Eval."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from evaluation.benchmarks.longbench import LongBench
+from evaluation.benchmarks.longbench_v2 import LongBenchV2, Mode
+from evaluation.benchmarks.lveval import LVEval
+from evaluation.benchmarks.needle import NEEDLE, Haystack, NeedleBenchmark, Scoring, TextHaystack
+from evaluation.benchmarks.riddles import Sizes
+from evaluation.callbacks.benchmark import BenchmarkCallback
+from evaluation.running.batching import Batching
+
+
+class NeedleCallback(BenchmarkCallback):
+    """Needle-in-a-haystack accuracy before training, at validation and at the end of `fit`.
+
+    Logs `benchmark/needle/<length>` and `benchmark/needle/mean`, of other tasks
+    `benchmark/needle/<task>/<length>`, a heat map and sample answers, and prints before and after side by
+    side. Training is the same with and without it: random states are restored.
+
+    Args:
+        haystack: where needles and hay come from; `None` means plain prose (`TextHaystack`).
+        lengths: tokens of the context.
+        depths: relative positions of the needle.
+        num_examples: questions in every (length, depth) cell.
+        max_new_tokens: tokens of an answer at most; `None` means what each task needs, 16 for "needle".
+        max_batch_tokens: padded prompt tokens of one generation batch.
+        tasks: of "needle", "multi_key", "multi_value", "multi_query", "variable_tracking".
+        scoring: of the other tasks: "share" of the strings found, or 1 only if "all" are.
+        sizes: how much the other tasks hide; `None` means the defaults.
+        hay: text file between the facts of the other tasks; `None` means simple made-up sentences.
+        needle_seed: of the other tasks.
+        **options: of `BenchmarkCallback`; its `seed` is that of the subset, and a prompt over its `max_length` is
+            refused, not cut.
+    """
+
+    def __init__(
+        self,
+        haystack: Haystack | None = None,
+        lengths: Sequence[int] = (512, 1024, 2048, 4096),
+        depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        num_examples: int = 5,
+        max_new_tokens: int | None = None,
+        max_batch_tokens: int = 16384,
+        *,
+        tasks: Sequence[str] = (NEEDLE,),
+        scoring: Scoring = "share",
+        sizes: Sizes | None = None,
+        hay: str | None = None,
+        needle_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        benchmark = NeedleBenchmark(
+            haystack or TextHaystack(),
+            tuple(lengths),
+            tuple(depths),
+            num_examples,
+            max_new_tokens,
+            tuple(tasks),
+            scoring,
+            sizes or Sizes(),
+            hay,
+            needle_seed,
+        )
+        super().__init__(benchmark, tasks=None, batching=Batching(max_batch_tokens), **options)
+
+
+class LongBenchCallback(BenchmarkCallback):
+    """LongBench or LongBench-E: `benchmark/longbench/<task>`, `benchmark/longbench_e/<task>/<length>`.
+
+    Args:
+        folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
+        extended: LongBench-E.
+        **options: of `BenchmarkCallback`.
+    """
+
+    def __init__(self, folder: str | None = None, extended: bool = False, **options: Any) -> None:
+        super().__init__(LongBench(folder, extended=extended), **options)
+
+
+class LongBenchV2Callback(BenchmarkCallback):
+    """LongBench v2: `benchmark/longbench_v2/{Overall,Easy,Hard,Short,Medium,Long}`.
+
+    Args:
+        folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
+        mode: "zero_shot", "chain_of_thought" or "no_context".
+        **options: of `BenchmarkCallback`.
+    """
+
+    def __init__(self, folder: str | None = None, mode: Mode = "zero_shot", **options: Any) -> None:
+        super().__init__(LongBenchV2(folder, mode=mode), **options)
+
+
+class LVEvalCallback(BenchmarkCallback):
+    """LV-Eval: `benchmark/lveval/<dataset>_<level>`.
+
+    Args:
+        folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
+        datasets: which ones; `None` means all.
+        levels: which ones, for example `[16k, 32k]`; `None` means all.
+        **options: of `BenchmarkCallback`.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        datasets: list[str] | None = None,
+        levels: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(LVEval(folder, datasets=datasets, levels=levels), **options)

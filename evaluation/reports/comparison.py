@@ -1,0 +1,197 @@
+"""Two reports of the same questions: differences by id, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.reports.intervals import METHOD, Estimate, estimate, estimate_mean_of
+from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.table import Section, escape, interval, percent
+
+Pair = tuple[Prediction, Prediction]
+_HEADER = ("task", "examples", "a", "b", "b - a", "interval", "b better", "b worse")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Paired scores of one task.
+
+    Args:
+        task: its name, or what the row sums up.
+        before: mean score in the first report.
+        after: mean score in the second report.
+        difference: mean of the differences, second minus first.
+        num_better: examples with a higher score in the second report.
+        num_worse: examples with a lower one.
+    """
+
+    task: str
+    before: float
+    after: float
+    difference: Estimate
+    num_better: int
+    num_worse: int
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """In percent and points."""
+        return (
+            *(self.task, f"{self.difference.num:,}", percent(self.before), percent(self.after)),
+            *(f"{100 * self.difference.mean:+.2f}", interval(self.difference)),
+            *(f"{self.num_better:,}", f"{self.num_worse:,}"),
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed between two reports.
+
+    Args:
+        first: "a" of the table.
+        second: "b" of the table.
+        rows: one for each task, then those that sum up.
+        only_first: ids that only the first report has, or counts: LongBench v2 leaves out empty responses.
+        only_second: ids that only the second report has or counts.
+        differing: what else differs, in words.
+    """
+
+    first: BenchmarkReport
+    second: BenchmarkReport
+    rows: tuple[Row, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    differing: tuple[str, ...]
+
+    def markdown(self) -> str:
+        """What was compared, what could not be, and the table."""
+        lines = [
+            f"- a: {_described(self.first)}",
+            f"- b: {_described(self.second)}",
+            f"- protocol: {self.first.protocol or 'not stated'}",
+            f"- only in a: {_listed(self.only_first)}",
+            f"- only in b: {_listed(self.only_second)}",
+            *(f"- differs: {text}" for text in self.differing or ("nothing else",)),
+        ]
+        note = f"Percent, and points for differences, which are paired by id. {METHOD}"
+        table = Section("Paired differences", _HEADER, [row.cells for row in self.rows], note)
+        title = escape(f"{self.first.name}: b against a")
+        return "\n\n".join([f"# {title}", "\n".join(escape(line) for line in lines), table.markdown()]) + "\n"
+
+
+def compare_files(a: Path, b: Path) -> str:
+    """Compare two reports that `BenchmarkReport.save` wrote.
+
+    Args:
+        a: the first report, for example of the untrained model.
+        b: the second one.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file is no report, or what `compare` refuses.
+    """
+    return compare(_load(a), _load(b)).markdown()
+
+
+def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
+    """Paired differences over the examples that both reports have.
+
+    Args:
+        first: report of the first model.
+        second: report of the second model.
+
+    Raises:
+        ValueError: the benchmarks or protocols differ, an id does not mean the same question in both, or no
+            id is in both.
+    """
+    for what in ("name", "protocol"):
+        if getattr(first, what) != getattr(second, what):
+            raise ValueError(
+                f"expected two reports with the same {what}, got {getattr(first, what)!r} and "
+                f"{getattr(second, what)!r}; their scores do not measure the same: compare reports of one benchmark"
+            )
+    before, after = _by_id(first), _by_id(second)
+    pairs = [(before[name], after[name]) for name in before if name in after]
+    if not pairs:
+        raise ValueError("expected ids that both reports have, got none; run both on the same tasks")
+    _check_same_questions(pairs)
+    return Comparison(
+        first,
+        second,
+        tuple(_rows(first.name, pairs)),
+        tuple(name for name in before if name not in after),
+        tuple(name for name in after if name not in before),
+        tuple(_differing(first, second)),
+    )
+
+
+def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:
+    return {item.id: item for item in report.counted}
+
+
+def _check_same_questions(pairs: Sequence[Pair]) -> None:
+    for one, other in pairs:
+        if (one.task, one.question, one.answers) != (other.task, other.question, other.answers):
+            raise ValueError(
+                f"expected {one.id} to be one question in both reports, got {one.question!r:.80} with "
+                f"{one.answers!r:.80} and {other.question!r:.80} with {other.answers!r:.80}; run both with the same "
+                "data and seed"
+            )
+
+
+def _rows(name: str, pairs: Sequence[Pair]) -> list[Row]:
+    tasks: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        tasks.setdefault(pair[0].task or name, []).append(pair)
+    rows = [_row(task, items, estimate(_differences(items), task)) for task, items in tasks.items()]
+    if len(tasks) == 1:
+        return rows
+    over_tasks = estimate_mean_of({task: _differences(items) for task, items in tasks.items()})
+    before, after = (sum(getattr(row, side) for row in rows) / len(rows) for side in ("before", "after"))
+    better, worse = (sum(getattr(row, side) for row in rows) for side in ("num_better", "num_worse"))
+    return [
+        *rows,
+        Row("mean of tasks", before, after, over_tasks, better, worse),
+        _row("all examples", pairs, estimate(_differences(pairs))),
+    ]
+
+
+def _row(task: str, pairs: Sequence[Pair], difference: Estimate) -> Row:
+    gaps = _differences(pairs)
+    before, after = (sum(pair[side].score for pair in pairs) / len(pairs) for side in (0, 1))
+    return Row(task, before, after, difference, sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps))
+
+
+def _differences(pairs: Sequence[Pair]) -> list[float]:
+    return [other.score - one.score for one, other in pairs]
+
+
+def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
+    """Settings and deviations that are not the same."""
+    one, other = _facts(first), _facts(second)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return [f"{name}: {one.get(name, 'not stated')} and {other.get(name, 'not stated')}" for name in names]
+
+
+def _facts(report: BenchmarkReport) -> Mapping[str, object]:
+    return {**report.settings, "deviations": "; ".join(report.deviations) or "none"}
+
+
+def _described(report: BenchmarkReport) -> str:
+    return f"{report.model or 'model not stated'}, step {report.step:,}, {len(report.predictions):,} examples"
+
+
+def _listed(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:5])
+    return f"{len(ids)} ids ({shown}{', ...' if len(ids) > 5 else ''})" if ids else "no id"
+
+
+def _load(path: Path) -> BenchmarkReport:
+    try:
+        return BenchmarkReport.load(Path(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"expected a report in {path}, got something else ({error!r:.80}); name a <benchmark>-step<n>.json"
+        ) from error

@@ -1,0 +1,101 @@
+"""Figures of reports; matplotlib without global state."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isnan, nan
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from evaluation.reports.grouping import by_depth, by_length, by_task, scores
+from evaluation.reports.intervals import CONFIDENCE, estimate
+from evaluation.reports.report import BenchmarkReport, Prediction
+
+_MAX_LINES = 8
+
+
+def figures(report: BenchmarkReport) -> dict[str, Figure]:
+    """Pictures of a report by name, as far as it has lengths and depths.
+
+    "by_length" always, "by_depth" with depths, "heat_map" with depths; of several tasks each has its
+    own, "heat_map/<task>".
+    """
+    pictures = {"by_length": length_curve(report)}
+    if not by_depth(report):
+        return pictures
+    pictures["by_depth"] = depth_curve(report)
+    tasks = {task: items for task, items in by_task(report).items() if any(item.depth is not None for item in items)}
+    for task, items in tasks.items():
+        name = "heat_map" if len(tasks) == 1 else f"heat_map/{task}"
+        title = report.name if task == report.name else f"{report.name}, {task}"
+        pictures[name] = heat_map(replace(report, name=title, predictions=tuple(items)))
+    return pictures
+
+
+def heat_map(report: BenchmarkReport) -> Figure:
+    """Depth down, length across, score in colour and as a number in every cell that has an example."""
+    shown = replace(report, predictions=tuple(item for item in report.predictions if item.depth is not None))
+    cells = shown.by_cell()
+    depths = sorted({depth for depth, _ in cells})
+    lengths = sorted({length for _, length in cells})
+    grid = [[cells.get((depth, length), nan) for length in lengths] for depth in depths]
+    figure, axes = _empty(1.6 + 0.9 * len(lengths), 1.4 + 0.5 * len(depths))
+    image = axes.imshow(grid, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
+    axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+    axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
+    axes.set_xlabel("context length (tokens)")
+    axes.set_ylabel("depth")
+    axes.set_title(f"{report.name}, step {report.step}: mean {shown.mean:.1%}")
+    for row, values in enumerate(grid):
+        for column, score in enumerate(values):
+            text = "" if isnan(score) else f"{score:.0%}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=9)
+    figure.colorbar(image, ax=axes, label="mean score")
+    return figure
+
+
+def length_curve(report: BenchmarkReport) -> Figure:
+    """Mean score and its interval by length, and a line for each of a few tasks."""
+    figure, axes = _empty()
+    _curve(axes, report, by_length(report))
+    axes.set_xlabel("length")
+    return figure
+
+
+def depth_curve(report: BenchmarkReport) -> Figure:
+    """Mean score and its interval by depth, and a line for each of a few tasks."""
+    figure, axes = _empty()
+    _curve(axes, report, {f"{depth:.0%}": items for depth, items in by_depth(report).items()})
+    axes.set_xlabel("depth")
+    return figure
+
+
+def _empty(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Prediction]]) -> None:
+    points = [estimate(scores(items), name) for name, items in groups.items()]
+    places = range(len(points))
+    axes.fill_between(
+        places, [point.low for point in points], [point.high for point in points], alpha=0.2, color="black", lw=0
+    )
+    axes.plot(places, [point.mean for point in points], color="black", marker="o", lw=2, label="all examples")
+    tasks = dict.fromkeys(item.task for items in groups.values() for item in items)
+    for task in tasks if 1 < len(tasks) <= _MAX_LINES else ():
+        means = [_mean(scores(item for item in items if item.task == task)) for items in groups.values()]
+        axes.plot(places, means, marker=".", lw=1, label=task)
+    axes.set_xticks(places, list(groups), rotation=30 if sum(map(len, groups)) > 45 else 0)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("mean score")
+    axes.set_title(f"{report.name}, step {report.step}; shaded: {CONFIDENCE:.0%} interval")
+    axes.grid(alpha=0.3)
+    if len(axes.lines) > 1:
+        axes.legend(fontsize=8)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else nan

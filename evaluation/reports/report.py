@@ -1,0 +1,213 @@
+"""The answers of one model to one benchmark, and their means; as JSON and back."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import isnan, nan
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol, TypeVar
+
+Key = TypeVar("Key", int, tuple[float, int], tuple[str, float, int])
+Tables = Mapping[str, Mapping[str, float]]
+_JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered example.
+
+    Args:
+        id: unique in the report.
+        length: tokens of the context that were asked for.
+        depth: relative position of the needed facts, 0 to 1; `None` if it has none.
+        question: what was asked.
+        answers: accepted answers.
+        prediction: generated text.
+        score: 0 to 1.
+        task: data set it belongs to; empty if the benchmark has only one.
+        groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
+        num_tokens: tokens of the filled template, before truncation; 0 if not counted.
+        num_lost: of them, cut out of the middle.
+    """
+
+    id: str
+    length: int
+    depth: float | None
+    question: str
+    answers: tuple[str, ...]
+    prediction: str
+    score: float
+    task: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    num_tokens: int = 0
+    num_lost: int = 0
+
+
+# Predictions that enter a benchmark's means; all of them where nothing is said.
+_COUNTED: Mapping[str, Callable[[Prediction], bool]] = {"longbench_v2": lambda item: bool(item.prediction)}
+
+
+class Cut(Protocol):
+    """A prompt that knows what it lost."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens before truncation."""
+
+    @property
+    def num_lost(self) -> int:
+        """Tokens that truncation removed."""
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What truncation did to one task.
+
+    Args:
+        num_examples: prompts of the task.
+        num_cut: prompts that were cut.
+        num_tokens: tokens of all prompts before.
+        num_lost: tokens that were removed.
+    """
+
+    num_examples: int
+    num_cut: int
+    num_tokens: int
+    num_lost: int
+
+    def __str__(self) -> str:
+        share = self.num_lost / self.num_tokens if self.num_tokens else 0.0
+        return f"{self.num_cut} of {self.num_examples} cut, {self.num_lost:,} tokens lost ({share:.1%})"
+
+
+def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, Truncation]:
+    """What truncation did, by task.
+
+    Args:
+        prompts: of each task.
+    """
+    report = {}
+    for task, items in prompts.items():
+        cuts = list(items)
+        report[task] = Truncation(
+            len(cuts),
+            sum(1 for cut in cuts if cut.num_lost),
+            sum(cut.num_tokens for cut in cuts),
+            sum(cut.num_lost for cut in cuts),
+        )
+    return report
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """Scores of one model on one benchmark.
+
+    Args:
+        name: of the benchmark.
+        step: optimizer steps the model had taken.
+        predictions: every answered example.
+        model: what was evaluated.
+        protocol: whose rules were followed.
+        deviations: where they were not, in words.
+        tables: official numbers of each task, in percent, by the column's name.
+        settings: of the run, for example `max_length`.
+        notes: what always holds for the benchmark, in words.
+    """
+
+    name: str
+    step: int
+    predictions: tuple[Prediction, ...]
+    model: str = ""
+    protocol: str = ""
+    deviations: tuple[str, ...] = ()
+    tables: Tables = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> tuple[Prediction, ...]:
+        """Predictions that enter means: LongBench v2 leaves empty responses out of every count."""
+        keep = _COUNTED.get(self.name)
+        return tuple(item for item in self.predictions if keep is None or keep(item))
+
+    @property
+    def mean(self) -> float:
+        """Mean score of all predictions that count, 0 to 1; NaN if none does."""
+        return fmean(item.score for item in self.counted) if self.counted else nan
+
+    def by_length(self) -> dict[int, float]:
+        """Mean score of each length, ascending."""
+        return _means((item.length, item.score) for item in self.counted)
+
+    def by_cell(self) -> dict[tuple[float, int], float]:
+        """Mean score of each (depth, length); predictions without a depth are in no cell."""
+        return _means(((item.depth, item.length), item.score) for item in self.counted if item.depth is not None)
+
+    def truncation(self) -> dict[str, Truncation]:
+        """What truncation did to each task: samples cut, tokens lost."""
+        tasks = dict.fromkeys(item.task for item in self.predictions)
+        return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})
+
+    def save(self, path: Path, sections: Sequence[Mapping[str, object]] = ()) -> None:
+        """Write as JSON; a mean of nothing, NaN, which JSON does not know, becomes null.
+
+        Args:
+            path: of the file; its folder is made if it is not there.
+            sections: tables for readers of the file, as plain values; `load` passes over them.
+
+        Raises:
+            ValueError: a score or setting is not a finite number.
+            TypeError: a setting is nothing that JSON knows.
+        """
+        scores = {"mean": _or_none(self.mean), "by_length": self.by_length(), "cells": self._cells()}
+        more = {"tables": _without_nan(self.tables), "scores": scores, "sections": list(sections)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**asdict(self), **more}, **_JSON) + "\n", encoding="utf-8")
+
+    def _cells(self) -> list[dict[str, object]]:
+        """`by_cell` of each task."""
+        means = _means(
+            ((item.task or self.name, item.depth, item.length), item.score)
+            for item in self.counted
+            if item.depth is not None
+        )
+        return [
+            {"task": task, "depth": depth, "length": length, "score": score}
+            for (task, depth, length), score in means.items()
+        ]
+
+    @classmethod
+    def load(cls, path: Path) -> "BenchmarkReport":
+        """Read what `save` wrote."""
+        return cls.of(json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "BenchmarkReport":
+        """From plain values, as `dataclasses.asdict` gives them."""
+        rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
+        known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
+        known["tables"] = _with_nan(known.get("tables", {}))
+        texts = {name: tuple(known.get(name, ())) for name in ("deviations", "notes")}
+        return cls(**{**known, **texts, "predictions": tuple(rows)})
+
+
+def _without_nan(tables: Tables) -> dict[str, dict[str, float | None]]:
+    return {task: {name: _or_none(value) for name, value in row.items()} for task, row in tables.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return None if isnan(value) else value
+
+
+def _with_nan(tables: Mapping[str, Mapping[str, float | None]]) -> Tables:
+    return {
+        task: {name: nan if value is None else value for name, value in row.items()} for task, row in tables.items()
+    }
+
+
+def _means(scores: Iterable[tuple[Key, float]]) -> dict[Key, float]:
+    groups: dict[Key, list[float]] = {}
+    for key, score in scores:
+        groups.setdefault(key, []).append(score)
+    return {key: fmean(groups[key]) for key in sorted(groups)}

@@ -1,0 +1,63 @@
+"""A titled table: what Markdown, the HTML page and the terminal show alike."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.reports.intervals import Estimate
+
+_MARKS = re.compile(r"([\\`*\[\]|~])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table of texts.
+
+    Args:
+        title: heading.
+        header: column names.
+        rows: cells, each row as long as the header.
+        note: a sentence below the heading.
+        is_text: the columns hold prose, not numbers.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    is_text: bool = False
+
+    def markdown(self) -> str:
+        """Heading, note and table."""
+        lines = [self.header, ["---", *["---" if self.is_text else "---:"] * (len(self.header) - 1)], *self.rows]
+        cells = [[cell if number == 1 else escape(cell) for cell in line] for number, line in enumerate(lines)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        return "\n\n".join(part for part in (f"## {escape(self.title)}", escape(self.note), table) if part)
+
+    def plain(self) -> dict[str, object]:
+        """Title, header, rows and note, as JSON knows them."""
+        rows = [list(row) for row in self.rows]
+        return {"title": self.title, "header": list(self.header), "rows": rows, "note": self.note}
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, in one line: responses of a model can hold anything."""
+    plain = "".join(_ENTITIES.get(mark, mark) for mark in " ".join(text.split()))
+    return _MARKS.sub(r"\\\1", plain)
+
+
+def percent(value: float) -> str:
+    """Of a score between 0 and 1; a dash for none."""
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def interval(value: Estimate) -> str:
+    """Both ends in percent; a dash where there is none."""
+    return "-" if math.isnan(value.low) else f"{100 * value.low:.2f} to {100 * value.high:.2f}"
+
+
+def estimate_cells(value: Estimate) -> tuple[str, str, str]:
+    """Number of examples, mean and interval."""
+    return f"{value.num:,}", percent(value.mean), interval(value)

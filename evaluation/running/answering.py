@@ -1,0 +1,91 @@
+"""Greedy answers: batched by length, contexts computed once, dealt over processes, in step if sharded."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from evaluation.prompting import Prompt
+from evaluation.running.batching import Batch, Batching, Round, limits, plan
+from evaluation.running.processes import gather, rank, world_size
+from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill
+from lit_longpo.strategies import is_sharded
+
+
+def answer(
+    model: nn.Module, prompts: Sequence[Prompt], batching: Batching, *, seed: int | None = None
+) -> Generator[dict[int, list[int]], None, None]:
+    """Most likely answers, token by token, as they come.
+
+    Of the model's own generation settings only the end tokens have a say, as in the official scripts: no
+    temperature, no repetition penalty. Every process asks for the same prompts, answers its share and gets all
+    answers. With sharded weights every process runs the same forwards: prompts of a round are padded to one
+    width, a process without a batch repeats another's, and no keys are shared between prompts.
+
+    Args:
+        model: a policy with prefix-shared attention; it attends ordinarily meanwhile.
+        prompts: what to answer.
+        batching: which share a forward.
+        seed: of a random order of rounds; `None` means the longest first.
+
+    Yields:
+        Generated ids, stop ids left out, by the prompt's number: a round's of all processes. Stop between
+        rounds by closing the generator, on all processes alike.
+    """
+    sharded = is_sharded(model) and world_size() > 1
+    batching = replace(batching, min_shared=0) if sharded else batching
+    prompts = [_with_stops(prompt, end_ids(model)) for prompt in prompts]
+    for step in plan(prompts, batching, world_size(), seed):
+        with generation_mode(model):
+            own = _own(model, step, prompts, batching, sharded=sharded)
+        merged = dict[int, list[int]]()
+        for part in gather(own):
+            merged.update(part)
+        yield merged
+
+
+def _with_stops(prompt: Prompt, ends: tuple[int, ...]) -> Prompt:
+    if prompt.only_these_stops:
+        return prompt
+    return replace(prompt, stop_ids=tuple(dict.fromkeys((*prompt.stop_ids, *ends))))
+
+
+def _own(
+    model: nn.Module, step: Round, prompts: Sequence[Prompt], batching: Batching, *, sharded: bool
+) -> dict[int, list[int]]:
+    """This process's answers of a round."""
+    idle = rank() >= len(step.batches)
+    if idle and not sharded:
+        return {}
+    batch = step.batches[-1 if idle else rank()]
+    if batch.shared:
+        return _shared(model, batch, prompts, batching)
+    chosen = [prompts[number] for number in batch.numbers]
+    rows = continue_rows(
+        model,
+        [prompt.ids for prompt in chosen],
+        limits(chosen[0]),
+        prefill_chunk=batching.prefill_chunk,
+        width=step.width if sharded else None,
+        lockstep=sharded,
+    )
+    found = zip(batch.numbers, rows, chosen, strict=True)
+    return {} if idle else {number: _until(row, prompt.stop_ids) for number, row, prompt in found}
+
+
+def _shared(model: nn.Module, batch: Batch, prompts: Sequence[Prompt], batching: Batching) -> dict[int, list[int]]:
+    """One question after the other on a copy of the keys and values of what they share."""
+    chunk = batching.prefill_chunk
+    cache = prefill(model, prompts[batch.numbers[0]].ids[: batch.shared], prefill_chunk=chunk)
+    found = {}
+    for number in batch.numbers:
+        prompt = prompts[number]
+        [row] = continue_rows(model, [prompt.ids], limits(prompt), prefill_chunk=chunk, cache=cache)
+        found[number] = _until(row, prompt.stop_ids)
+    return found
+
+
+def _until(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
+    """The ids before the first stop id."""
+    end = next((place for place, token in enumerate(ids) if token in stop_ids), len(ids))
+    return ids[:end]

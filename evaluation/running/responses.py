@@ -1,0 +1,191 @@
+"""Generated answers on disk: appended as they come, never asked for again, scored as often as you like."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmarks.official_files import OfficialFileError
+from lit_longpo.policy import PromptFormat
+from lit_longpo.run_folder import MANIFEST, check_manifest, complete_lines, lock
+
+KIND = "evaluation"
+_FORMAT = 1  # of the folder; raised when older folders cannot be continued
+
+
+@dataclass(frozen=True)
+class Response:
+    """One generated text.
+
+    Args:
+        id: of the example.
+        call: number of the call, from 0; LongBench v2's chain of thought makes two.
+        response: the text, nothing stripped.
+        num_tokens: tokens of the filled template, before truncation.
+        num_lost: of them, cut out of the middle.
+        record: hash of the record that was asked about.
+    """
+
+    id: str
+    call: int
+    response: str
+    num_tokens: int
+    num_lost: int
+    record: str
+
+
+class Responses:
+    """The responses of one run, in a folder of `<task>.jsonl` files or in memory only.
+
+    Args:
+        folder: `None` keeps them in memory.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._tasks: dict[str, dict[tuple[str, int], Response]] = {}
+
+    def add(self, task: str, rows: Sequence[Response]) -> None:
+        """Remember responses, on disk first."""
+        if self.folder is not None:
+            lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+            with open(self._path(task), "ab") as file:
+                file.write(lines.encode())
+        self.share(task, rows)
+
+    def share(self, task: str, rows: Iterable[Response]) -> None:
+        """Remember responses in memory, for example what another process has on disk."""
+        self._tasks.setdefault(task, {}).update({(row.id, row.call): row for row in rows})
+
+    def of_task(self, task: str) -> list[Response]:
+        """All of a task, in the order in which they came.
+
+        Raises:
+            OfficialFileError: a line of the file is damaged; the message names it.
+        """
+        if task not in self._tasks and self.folder is not None and self._path(task).exists():
+            with open(self._path(task), "r+b") as file:
+                self.share(task, list(_read(file, self._path(task))))
+        return list(self._tasks.get(task, {}).values())
+
+    def of_example(self, example: Example) -> list[Response]:
+        """Those of one example, in the order of the calls.
+
+        Raises:
+            ValueError: they answer another record of that id.
+        """
+        rows = self._tasks.get(example.task, {})
+        found = list[Response]()
+        while (example.id, len(found)) in rows:
+            found.append(rows[example.id, len(found)])
+        if any(row.record != record_hash(example) for row in found):
+            raise ValueError(
+                f"expected stored responses to the record {example.id} as it is now, got some to another text; set "
+                f"another `output`, or delete {self._path(example.task) if self.folder else 'them'} to start over"
+            )
+        return found
+
+    def forget(self, task: str) -> None:
+        """Free the memory of a task that is on disk."""
+        self._tasks.pop(task, None)
+
+    def _path(self, task: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{task}.jsonl"
+
+
+def record_hash(example: Example) -> str:
+    """What is asked, as 16 hex digits; answers may be corrected afterwards."""
+    asked = json.dumps([example.question, sorted(example.fields.items())], ensure_ascii=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[Responses]:
+    """The responses in a folder, for one run at a time.
+
+    Args:
+        folder: made if it is not there.
+        manifest: what responses depend on; written by the first run, compared by later ones.
+        notes: written with it, not compared.
+
+    Raises:
+        ValueError: the folder holds responses with other settings.
+        BlockingIOError: another process is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        check_manifest(folder, manifest, KIND, notes)
+        yield Responses(folder)
+
+
+@contextmanager
+def stored_responses(folder: Path) -> Iterator[Responses]:
+    """The responses that a run left, whatever it depended on.
+
+    Args:
+        folder: of a run.
+
+    Raises:
+        BlockingIOError: the run is still writing there.
+    """
+    with _alone(folder):
+        yield Responses(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with open(folder / ".lock", "a+b") as file:
+        lock(file, folder, KIND)
+        yield
+
+
+def _read(file: Any, path: Path) -> Iterator[Response]:
+    for number, (_, line) in enumerate(complete_lines(file), 1):
+        try:
+            yield Response(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise OfficialFileError(
+                f"{path}:{number}: expected a stored response, got {line[:80]!r}; delete the line to ask again"
+            ) from error
+
+
+def manifest_of(
+    benchmark: Benchmark, prompt_format: PromptFormat, fingerprint: str, max_length: int, ends: Sequence[int]
+) -> dict[str, object]:
+    """What responses depend on beside the records, each of which is hashed apart.
+
+    Args:
+        benchmark: what is asked.
+        prompt_format: tokenizer and chat template.
+        fingerprint: of the model, adapters included.
+        max_length: tokens that longer prompts are cut to.
+        ends: the model's own end tokens.
+    """
+    template = prompt_format.template
+    chat = [prompt_format.uses_chat, template.system, template.options, prompt_format.tokenizer.chat_template]
+    return {
+        "format": _FORMAT,
+        "benchmark": benchmark.name,
+        "benchmark settings": dict(benchmark.settings),
+        "model": fingerprint,
+        "max_length": max_length,
+        "end tokens": list(ends),
+        "chat template": hashlib.sha256(json.dumps(chat, sort_keys=True, default=str).encode()).hexdigest()[:16],
+    }
+
+
+def stored_notes(folder: Path) -> dict[str, Any]:
+    """What was written down about the responses in a folder.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
+    return dict(json.loads(path.read_text()))

@@ -1,0 +1,203 @@
+"""Runs a benchmark on a model: examples to prompts to responses to scores, resumable at any point."""
+
+import logging
+import random
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from torch import nn
+
+from evaluation.benchmark import Benchmark, Example
+from evaluation.prompting import Prompt, decode
+from evaluation.reports.report import BenchmarkReport
+from evaluation.running.answering import answer
+from evaluation.running.batching import Batching
+from evaluation.running.processes import gather, rank, world_size
+from evaluation.running.progress import bar
+from evaluation.running.responses import Response, Responses, record_hash
+from evaluation.running.results import TaskScores, is_done, make_report, score_task, subset
+from evaluation.running.settings import RunSettings, window
+from lit_longpo.policy import PromptFormat
+
+log = logging.getLogger(__name__)
+
+Asked = tuple[Example, Prompt]
+_ROUNDS = 4  # between two looks at the clock before prompts are built
+
+
+@dataclass
+class Runner:
+    """One run over the tasks of a benchmark.
+
+    Every process reads, prompts and scores everything and generates its share. Only the first one writes
+    responses; the others get to know them.
+
+    Args:
+        benchmark: what is asked.
+        model: who answers.
+        prompt_format: its tokenizer and chat template.
+        settings: which examples, and for how long.
+        responses: what is answered already, and where new answers go; of the first process only.
+    """
+
+    benchmark: Benchmark
+    model: nn.Module
+    prompt_format: PromptFormat
+    settings: RunSettings
+    responses: Responses
+
+    def __post_init__(self) -> None:
+        self.max_length = self.settings.length(self.benchmark, self.model, self.prompt_format)
+
+    def run(self, *, step: int = 0, name: str = "") -> BenchmarkReport:
+        """Answer what is not answered yet, and score.
+
+        Args:
+            step: optimizer steps the model had taken.
+            name: of the model, for the report.
+
+        Raises:
+            ValueError: a prompt and its answer do not fit the window, or stored responses belong to other records.
+        """
+        minutes = self.settings.max_minutes
+        end = None if minutes is None else time.monotonic() + 60 * minutes
+        scores, tasks = {}, self.settings.chosen(self.benchmark)
+        for number, task in enumerate(tasks):
+            scores[task] = self._task(task, _share(end, len(tasks) - number))
+        return make_report(self.benchmark, scores, step=step, model=name, settings=self._told())
+
+    def _task(self, task: str, end: float | None) -> TaskScores:
+        examples, num_examples = subset(self.benchmark.examples(task), task, self.settings)
+        self.responses.share(task, gather(self.responses.of_task(task))[0])
+        left = self._left(examples)
+        known = len(examples) - len(left)
+        while left and not _over(end):  # again if a later call did not need all of its time
+            for call in range(self.benchmark.num_calls):
+                self._call(task, call, left, _share(end, self.benchmark.num_calls - call))
+            left = self._left(left)
+        scores = score_task(self.benchmark, examples, self.responses, num_examples)
+        self.responses.forget(task)
+        new = len(scores.predictions) - known
+        log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, len(left), _shown(scores))
+        return scores
+
+    def _left(self, examples: Sequence[Example], call: int | None = None) -> list[Example]:
+        """Those that are not done yet; with `call` only those that wait for that one."""
+        rows = [(example, self.responses.of_example(example)) for example in examples]
+        calls = self.benchmark.num_calls
+        return [item for item, found in rows if call in (None, len(found)) and not is_done(found, calls)]
+
+    def _call(self, task: str, call: int, examples: Sequence[Example], end: float | None) -> None:
+        """Generate the responses of one call, until the time is over."""
+        waiting = self._left(examples, call)
+        if not waiting:
+            return
+        if end is None:
+            self._at_once(task, call, waiting)
+        else:
+            self._until(end, task, call, waiting)
+
+    def _at_once(self, task: str, call: int, examples: Sequence[Example]) -> None:
+        """All of them, batched by length over the whole task."""
+        asked = list(self._asked(examples))
+        with bar(task, sum(len(prompt.ids) for _, prompt in asked)) as advance:
+            for prompts in self._answered(task, call, asked, None):
+                advance(sum(len(prompt.ids) for prompt in prompts))
+
+    def _until(self, end: float, task: str, call: int, examples: Sequence[Example]) -> None:
+        """In a random order; prompts are built a few rounds at a time, and never once the time is over."""
+        asked = self._asked(shuffled(examples, f"{self.settings.seed}-{task}"))
+        with bar(task, len(examples)) as advance:
+            while not _over(end) and (part := portion(asked, self.settings.batching, world_size())):
+                with closing(self._answered(task, call, part, self.settings.seed)) as rounds:
+                    for prompts in rounds:
+                        advance(len(prompts))
+                        if _over(end):
+                            return
+
+    def _answered(
+        self, task: str, call: int, asked: Sequence[Asked], seed: int | None
+    ) -> Generator[list[Prompt], None, None]:
+        """Generate and remember, round by round; gives the prompts of each."""
+        prompts = [prompt for _, prompt in asked]
+        with closing(answer(self.model, prompts, self.settings.batching, seed=seed)) as rounds:
+            for found in rounds:
+                rows = [self._response(*asked[number], call, ids) for number, ids in sorted(found.items())]
+                (self.responses.add if rank() == 0 else self.responses.share)(task, rows)
+                yield [prompts[number] for number in found]
+
+    def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
+        """With the prompt of the next call, built when it is taken."""
+        for example in examples:
+            yield example, self._prompt(example, [row.response for row in self.responses.of_example(example)])
+
+    def _prompt(self, example: Example, earlier: list[str]) -> Prompt:
+        positions = window(self.model)
+        return self.benchmark.prompt(example, self.prompt_format, self.max_length, window=positions, earlier=earlier)
+
+    def _response(self, example: Example, prompt: Prompt, call: int, ids: Sequence[int]) -> Response:
+        text = decode(ids, self.prompt_format)
+        return Response(example.id, call, text, prompt.num_tokens, prompt.num_lost, record_hash(example))
+
+    def _told(self) -> dict[str, object]:
+        own = self.settings
+        return {
+            "max_length": self.max_length,
+            "window": window(self.model),
+            "limit": own.limit,
+            "seed": own.seed,
+            "max_minutes": own.max_minutes,
+            "system message": self.prompt_format.template.system,
+            **self.benchmark.settings,
+        }
+
+
+def _share(end: float | None, parts: int) -> float | None:
+    """When the first of several parts is over that share the time that is left."""
+    if end is None:
+        return None
+    now = time.monotonic()
+    return now + max(0.0, end - now) / parts
+
+
+def _over(end: float | None) -> bool:
+    """Whether the time is over for any process: all stop together."""
+    return end is not None and any(gather(time.monotonic() >= end))
+
+
+def _shown(scores: TaskScores) -> str:
+    return ", ".join(f"{column} {value:g}" for column, value in scores.table.items()) or "no score"
+
+
+def shuffled(examples: Sequence[Example], seed: str) -> list[Example]:
+    """The examples in a random order, those about the same context side by side.
+
+    Args:
+        examples: to be asked; whoever has the same ones and the same seed gets the same order.
+        seed: of the order.
+    """
+    groups = dict[str, list[Example]]()
+    for example in examples:
+        groups.setdefault(example.fields.get("context", example.id), []).append(example)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)
+    return [example for group in order for example in group]
+
+
+def portion(asked: Iterator[Asked], batching: Batching, num_ranks: int) -> list[Asked]:
+    """The next prompts, enough for about four rounds of answers; none if all have been taken.
+
+    Args:
+        asked: examples and their prompts, which are built as they are taken.
+        batching: which prompts share a forward.
+        num_ranks: processes that answer.
+    """
+    room, taken = _ROUNDS * num_ranks * batching.max_batch_tokens, list[Asked]()
+    for item in asked:
+        taken.append(item)
+        room -= min(len(item[1].ids), batching.max_batch_tokens)
+        if room <= 0:
+            break
+    return taken

@@ -1,0 +1,110 @@
+"""What a run of a benchmark can be told, by the command line and by callbacks alike."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from evaluation.benchmark import Benchmark
+from evaluation.running.batching import Batching
+from lit_longpo.engine import base_model
+from lit_longpo.policy import PromptFormat
+
+SLACK = 64  # a cut prompt grows by a few tokens when its text is encoded again
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Which examples are asked, how much of them, and for how long.
+
+    Args:
+        tasks: of the benchmark; `None` means all.
+        limit: examples of each task at most, a random subset; a larger limit adds to a smaller one.
+        seed: of the subset.
+        max_length: tokens that the middle of a longer prompt is cut to, before the chat template. `None`
+            means what the model's window leaves after the longest answer and the chat template, and at
+            most the window minus 500 (see `default_max_length`).
+        max_minutes: stop after this time, between batches. Each task gets the same share of what is left, and
+            so does each call of a task. Examples are taken in a random order, by `seed`.
+        batching: which prompts share a forward.
+
+    Raises:
+        ValueError: a number below what makes sense.
+    """
+
+    tasks: list[str] | None = None
+    limit: int | None = None
+    seed: int = 0
+    max_length: int | None = None
+    max_minutes: float | None = None
+    batching: Batching = field(default_factory=Batching)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"expected a limit of at least 1 example, got {self.limit}; raise it or leave it out")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ValueError(f"expected max_minutes above 0, got {self.max_minutes}; raise it or leave it out")
+
+    def chosen(self, benchmark: Benchmark) -> tuple[str, ...]:
+        """The tasks to run, in the benchmark's order.
+
+        Raises:
+            ValueError: an unknown task.
+        """
+        unknown = [task for task in self.tasks or () if task not in benchmark.tasks]
+        if unknown:
+            raise ValueError(
+                f"expected tasks of {benchmark.name} that have data: {', '.join(benchmark.tasks)}; got "
+                f"{', '.join(unknown)}; correct `tasks`"
+            )
+        return tuple(task for task in benchmark.tasks if self.tasks is None or task in self.tasks)
+
+    def length(self, benchmark: Benchmark, model: nn.Module, prompt_format: PromptFormat) -> int:
+        """`max_length`, or what is left of the model's window."""
+        if self.max_length is not None:
+            return self.max_length
+        return default_max_length(benchmark, self.chosen(benchmark), prompt_format, window(model))
+
+
+def window(model: nn.Module) -> int | None:
+    """Positions that the model can read; `None` if its configuration does not say."""
+    size = getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return None if size is None else int(size)
+
+
+def default_max_length(
+    benchmark: Benchmark, tasks: Sequence[str], prompt_format: PromptFormat, window: int | None
+) -> int:
+    """The window without the longest answer, the chat template and some slack.
+
+    At most the window minus 500, as LongBench and LV-Eval advise, or minus an eighth of a small window.
+
+    Args:
+        benchmark: what is asked.
+        tasks: of it.
+        prompt_format: tokenizer and chat template.
+        window: positions that the model can read.
+
+    Raises:
+        ValueError: the window is unknown or too small for the answers.
+    """
+    if window is None:
+        raise ValueError("the model's configuration does not state its window; set `max_length`")
+    room = max(_room(benchmark, task, prompt_format) for task in tasks)
+    length = window - max(room + SLACK, min(500, window // 8))
+    if length < 2:
+        raise ValueError(
+            f"expected a window with room for {room} tokens of answer and chat template, got {window} positions; "
+            "leave out the tasks with the longest answers, with `tasks`"
+        )
+    return length
+
+
+def _room(benchmark: Benchmark, task: str, prompt_format: PromptFormat) -> int:
+    """New tokens and chat template of a task's first call."""
+    first = next(iter(benchmark.examples(task)), None)
+    if first is None:
+        return 0
+    prompt = benchmark.prompt(first, prompt_format, sys.maxsize)
+    return prompt.max_new_tokens + len(prompt.ids) - prompt.num_tokens

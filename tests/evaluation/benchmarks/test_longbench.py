@@ -1,0 +1,176 @@
+import json
+import math
+
+import pytest
+from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.official_data import official
+
+from evaluation.benchmark import Benchmark
+from evaluation.benchmarks.longbench import E_TASKS, NO_CHAT, LongBench
+from evaluation.benchmarks.official_files import OfficialFileError
+from evaluation.metrics.longbench import TASKS
+from evaluation.reports.report import BenchmarkReport, truncation_report
+from evaluation.running.results import TaskScores, make_report
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
+RECORD = {
+    "input": "Who? {context}",
+    "context": "Oslo {input} {x}",
+    "answers": ["Oslo"],
+    "length": 4000,
+    "dataset": "hotpotqa",
+    "language": "en",
+    "all_classes": None,
+    "_id": "one",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The official layout with templates of our own and two tasks."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "data").mkdir()
+    templates = dict.fromkeys(TASKS, "T: {context}\nQ: {input}\nA:") | {"samsum": "S: {context}"}
+    (tmp_path / "config" / "dataset2prompt.json").write_text(json.dumps(templates))
+    (tmp_path / "config" / "dataset2maxlen.json").write_text(json.dumps(dict.fromkeys(TASKS, 32) | {"samsum": 128}))
+    write(tmp_path, "hotpotqa", RECORD, {**RECORD, "length": 3999})
+    write(tmp_path, "samsum", {**RECORD, "dataset": "samsum", "answers": ["They met."]})
+    write(tmp_path, "hotpotqa_e", RECORD, {**RECORD, "_id": "two", "length": 9000, "dataset": "hotpotqa_e"})
+    return tmp_path
+
+
+def write(folder, task, *records):
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (folder / "data" / f"{task}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_prompts_are_filled_once(folder):
+    """Braces inside the record stay what they are."""
+    bench = LongBench(folder)
+    assert isinstance(bench, Benchmark)
+    example = next(bench.examples("hotpotqa"))
+    prompt = bench.prompt(example, chat, 500)
+    text = chat.tokenizer.decode(list(prompt.ids))
+    user = "T: Oslo {input} {x}\nQ: Who? {context}\nA:"
+    assert text == f"<bos>[user]{user}<end>[assistant]"
+    assert (prompt.max_new_tokens, prompt.min_new_tokens) == (32, 0)
+
+
+def test_samsum_stops_at_a_newline_and_goes_without_the_chat_template(folder):
+    bench = LongBench(folder)
+    prompt = bench.prompt(next(bench.examples("samsum")), chat, 500)
+    assert chat.tokenizer.decode(list(prompt.ids)) == "<bos>S: Oslo {input} {x}"
+    assert chat.tokenizer.encode("\n", add_special_tokens=False)[0] in prompt.stop_ids
+    assert (prompt.max_new_tokens, prompt.min_new_tokens) == (128, 1)
+
+
+def test_six_tasks_go_without_the_chat_template(folder):
+    bench = LongBench(folder)
+    assert {task for task in TASKS if not bench.rules(task).chat} == NO_CHAT
+    assert {task for task in TASKS if bench.rules(task).stop_at_newline} == {"samsum"}
+    extended = LongBench(folder, extended=True)
+    assert not extended.rules("trec_e").chat
+    assert extended.rules("samsum_e").stop_at_newline
+
+
+def test_repeated_ids_become_unique_and_left_out_tasks_are_said(folder):
+    bench = LongBench(folder)
+    assert [example.id for example in bench.examples("hotpotqa")] == ["hotpotqa/one", "hotpotqa/one#2"]
+    assert bench.tasks == ("hotpotqa", "samsum")
+    changed, _, left_out = bench.deviations
+    assert "dataset2prompt.json is not the official file" in changed
+    assert "narrativeqa" in left_out
+    assert LongBench(folder, tasks=["samsum"]).tasks == ("samsum",)
+
+
+def test_buckets_of_longbench_e(folder):
+    bench = LongBench(folder, extended=True)
+    assert (bench.name, bench.tasks) == ("longbench_e", ("hotpotqa_e",))
+    examples = list(bench.examples("hotpotqa_e"))
+    assert [example.groups["length"] for example in examples] == ["4-8k", "8k+"]
+    table = bench.table(examples, ["Oslo", "Bergen"])
+    assert math.isnan(table.pop("0-4k"))
+    assert table == {"4-8k": 100.0, "8k+": 0.0}
+
+
+def test_answers_become_a_report(folder, tmp_path):
+    bench = LongBench(folder)
+    examples = list(bench.examples("hotpotqa"))
+    rows = [example.answered("Oslo", bench.score(example, "Oslo")) for example in examples]
+    report = BenchmarkReport(bench.name, 0, tuple(rows))
+    assert report.by_length() == {3999: 1.0, 4000: 1.0}
+    report.save(tmp_path / "report.json")
+    assert BenchmarkReport.load(tmp_path / "report.json") == report
+    assert bench.table(examples, ["Oslo", "x"]) == {"score": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answers": "Oslo"}, "field 'answers': expected a list of texts, got 'Oslo'"),
+        ({"answers": []}, "field 'answers'"),
+        ({"length": "4000"}, "field 'length': expected a whole number"),
+        ({"context": None}, "field 'context': expected text"),
+        ({"dataset": "qasper"}, "field 'dataset': expected one of hotpotqa"),
+        ({"all_classes": "x"}, "field 'all_classes'"),
+    ],
+)
+def test_malformed_records_name_file_line_and_field(folder, change, message):
+    write(folder, "hotpotqa", RECORD, RECORD | change)
+    with pytest.raises(OfficialFileError, match=rf"hotpotqa\.jsonl:2: {message}"):
+        list(LongBench(folder).examples("hotpotqa"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dataset2prompt.json", {}, "field 'narrativeqa': expected str"),
+        ("dataset2maxlen.json", dict.fromkeys(TASKS, True), "field 'narrativeqa': expected int"),
+        ("dataset2maxlen.json", dict.fromkeys(TASKS, 0), "expected int"),
+        ("dataset2prompt.json", dict.fromkeys(TASKS, "{context.__class__}"), "perhaps {input} to fill in"),
+        ("dataset2prompt.json", [], "a JSON object"),
+    ],
+)
+def test_malformed_configurations_name_the_file(folder, name, content, message):
+    (folder / "config" / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{name}.*{message}"):
+        LongBench(folder)
+
+
+def test_missing_things_are_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="set `folder`"):
+        LongBench(tmp_path / "none")
+    with pytest.raises(ValueError, match="got hotpot; correct `tasks`"):
+        LongBench(folder, tasks=["hotpot"])
+    for path in (folder / "data").iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"data/narrativeqa\.jsonl"):
+        LongBench(folder)
+
+
+def test_the_official_files_are_read_and_their_records_counted():
+    bench = LongBench(official("longbench"))
+    assert bench.tasks == tuple(TASKS)
+    assert bench.deviations == ()  # of the configuration; the records are a sample
+    count = len(list(bench.examples("hotpotqa")))
+    report = make_report(bench, {"hotpotqa": TaskScores((), {}, count, count)})
+    assert f"records: hotpotqa {count} of 200 official ones" in report.deviations
+    limits = {task: bench.rules(task).max_new_tokens for task in ("gov_report", "samsum", "lcc", "hotpotqa")}
+    assert limits == {"gov_report": 512, "samsum": 128, "lcc": 64, "hotpotqa": 32}
+    assert len(E_TASKS) == 13
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_official_record_is_prompted_and_its_answer_is_right(task):
+    """A copied answer scores 1: whole percent, whole numbers and ROUGE's 1e-8 included."""
+    bench = LongBench(official("longbench"))
+    examples = list(bench.examples(task))
+    prompts = [bench.prompt(example, chat, 2000) for example in examples]
+    assert all(prompt.uses_chat != (task in NO_CHAT) for prompt in prompts)
+    assert truncation_report({task: prompts})[task].num_cut > 0
+    perfect = [example.answers[0] for example in examples]
+    if task in ("gov_report", "multi_news", "vcsum", "qmsum"):  # slow: one is enough
+        assert bench.score(examples[0], perfect[0]) > 0.99
+    else:
+        assert bench.table(examples, perfect)["score"] > 99.0

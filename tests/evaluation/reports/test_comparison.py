@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import pytest
+from support import reports
+
+from evaluation.reports.comparison import compare, compare_files
+from evaluation.reports.report import BenchmarkReport, Prediction
+
+
+def report(scores, *, step=0, task="trec", **more):
+    rows = [
+        Prediction(f"{task}/{number}", 100, None, "Who?", ("I",), "text", score, task=task)
+        for number, score in enumerate(scores)
+    ]
+    return BenchmarkReport("longbench", step, tuple(rows), "model", "protocol", **more)
+
+
+def merged(*parts):
+    return replace(parts[0], predictions=tuple(item for part in parts for item in part.predictions))
+
+
+def test_differences_are_paired_by_id_whatever_the_order():
+    first = report([0.0, 0.5, 1.0, 0.5])
+    second = report([0.2, 0.7, 1.0, 0.3])
+    (row,) = compare(first, replace(second, predictions=second.predictions[::-1])).rows
+    assert row.difference.mean == pytest.approx(0.05)
+    assert (row.num_better, row.num_worse, row.difference.num) == (2, 1, 4)
+    assert (row.before, row.after) == pytest.approx((0.5, 0.55))
+
+
+def test_pairing_sees_what_separate_intervals_would_hide():
+    """Scores vary widely, the gain is the same everywhere: no doubt is left."""
+    scores = [number / 40 for number in range(30)]
+    (row,) = compare(report(scores), report([score + 0.01 for score in scores])).rows
+    assert row.difference.low == pytest.approx(0.01)
+    assert row.difference.high == pytest.approx(0.01)
+
+
+def test_tasks_and_examples_are_summed_up_apart():
+    first = merged(report([0.0] * 6), report([0.0] * 2, task="lcc"))
+    second = merged(report([1.0] * 6), report([0.0] * 2, task="lcc"))
+    rows = {row.task: row for row in compare(first, second).rows}
+    assert list(rows) == ["trec", "lcc", "mean of tasks", "all examples"]
+    assert rows["mean of tasks"].difference.mean == pytest.approx(0.5)
+    assert rows["all examples"].difference.mean == pytest.approx(0.75)
+    assert rows["mean of tasks"].after - rows["mean of tasks"].before == pytest.approx(0.5)
+    assert rows["all examples"].num_better == 6
+
+
+def test_ids_of_one_report_only_are_stated():
+    found = compare(report([0.0, 1.0, 0.5]), report([0.0, 1.0]))
+    assert found.only_first == ("trec/2",)
+    assert "only in a: 1 ids (trec/2)" in found.markdown()
+    assert "only in b: no id" in found.markdown()
+    assert found.rows[0].difference.num == 2
+
+
+def test_other_settings_are_stated():
+    found = compare(report([0.1], settings={"max_length": 3500}), report([0.1], settings={"max_length": 7500}))
+    assert found.differing == ("max_length: 3500 and 7500",)
+    assert "differs: max_length: 3500 and 7500" in found.markdown()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "lveval"}, "the same name, got 'longbench' and 'lveval'"),
+        ({"protocol": "other"}, "the same protocol, got 'protocol' and 'other'"),
+        ({"predictions": report([0.1], task="lcc").predictions}, "ids that both reports have, got none"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        compare(report([0.1]), replace(report([0.1]), **change))
+
+
+def test_one_id_with_two_questions_is_refused():
+    first = report([0.1])
+    other = replace(first, predictions=(replace(first.predictions[0], question="Where?"),))
+    with pytest.raises(ValueError, match="expected trec/0 to be one question"):
+        compare(first, other)
+
+
+def test_files_become_markdown(tmp_path):
+    first, second = reports.longbench(seed=0), reports.longbench(seed=0)
+    second = replace(second, step=40, predictions=tuple(replace(p, score=1.0) for p in second.predictions))
+    first.save(tmp_path / "a.json")
+    second.save(tmp_path / "b.json")
+    text = compare_files(tmp_path / "a.json", tmp_path / "b.json")
+    assert text.startswith("# longbench: b against a\n\n- a: models/&lt;small&gt;, step 20, 105 examples\n")
+    assert text.count("\n| ") == 2 + 21 + 2
+    assert "2,000 resamples" in text
+    assert "passage_retrieval_zh" in text
+    assert "mean of tasks" in text
+
+
+def test_a_file_that_is_no_report_is_named(tmp_path):
+    path = tmp_path / "other.json"
+    for text in ("{}", "[1]", "not json"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"expected a report in .*other\.json"):
+            compare_files(path, path)
+    with pytest.raises(FileNotFoundError):
+        compare_files(tmp_path / "none.json", path)

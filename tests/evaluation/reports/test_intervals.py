@@ -1,0 +1,52 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.reports.intervals import RESAMPLES, estimate, estimate_mean_of, resampled_means
+
+some_scores = st.lists(st.floats(0, 1), min_size=2, max_size=40)
+
+
+@given(some_scores)
+@settings(max_examples=30, deadline=None)
+def test_intervals_hold_the_mean_of_draws_and_stay_within_the_scores(scores):
+    found = estimate(scores)
+    assert min(scores) - 1e-9 <= found.low <= found.high <= max(scores) + 1e-9
+    assert found.mean == pytest.approx(np.mean(scores))
+    assert found == estimate(scores)
+
+
+def test_the_interval_of_a_share_is_the_binomial_one():
+    """For zeros and ones the bootstrap's draws are binomial, whose quantiles are known."""
+    found = estimate([1.0] * 30 + [0.0] * 70)
+    spread = 1.96 * math.sqrt(0.3 * 0.7 / 100)
+    assert found.low == pytest.approx(0.3 - spread, abs=0.015)
+    assert found.high == pytest.approx(0.3 + spread, abs=0.015)
+
+
+def test_blocks_of_draws_are_draws_of_the_whole_sample():
+    values = np.arange(3000) / 3000  # several blocks
+    draws = resampled_means(values)
+    assert draws.shape == (RESAMPLES,)
+    assert draws.std() == pytest.approx(values.std() / math.sqrt(len(values)), rel=0.1)
+    assert len(set(draws)) > RESAMPLES / 2
+
+
+def test_one_score_has_no_interval():
+    found = estimate([0.5])
+    assert (found.mean, found.num) == (0.5, 1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_a_mean_of_tasks_weighs_tasks_not_examples():
+    groups = {"large": [1.0] * 90 + [0.0] * 10, "small": [0.0, 1.0, 0.0, 0.0]}
+    found = estimate_mean_of(groups)
+    assert found.mean == pytest.approx((0.9 + 0.25) / 2)
+    assert found.num == 104
+    spread = 1.96 * math.sqrt(0.09 / 100 + 0.1875 / 4) / 2  # variances of independent means add up
+    assert found.high - found.low == pytest.approx(2 * spread, rel=0.1)
+    assert estimate_mean_of(groups, {"large": 0.8, "small": 0.2}).mean == pytest.approx(0.77)

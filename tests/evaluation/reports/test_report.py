@@ -1,0 +1,69 @@
+import json
+from dataclasses import replace
+
+import pytest
+from support import reports
+
+from evaluation.metrics.longbench_v2 import table
+from evaluation.prompting import Prompt
+from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
+from evaluation.reports.tables import plain_sections
+
+
+def answers(*responses, name="longbench_v2"):
+    rows = [
+        Prediction(str(number), 10 * number, None, "Which?", ("A",), text, float(text.endswith("A")), task=name)
+        for number, text in enumerate(responses)
+    ]
+    return BenchmarkReport(name, 0, tuple(rows))
+
+
+def saved(report, folder, *sections):
+    report.save(folder / "report.json", *sections)
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def test_means_leave_out_what_the_official_table_of_v2_leaves_out():
+    responses = ["The correct answer is A", "The correct answer is B", ""]
+    report = answers(*responses)
+    assert 100 * report.mean == table(responses, [["A"]] * 3, None, None)["Overall"] == 50.0
+    assert report.by_length() == {0: 1.0, 10: 0.0}
+    assert answers(*responses, name="longbench").mean == pytest.approx(1 / 3)  # an empty response is a wrong one
+
+
+def test_a_mean_of_nothing_becomes_null(tmp_path):
+    report = answers("", "")
+    assert saved(report, tmp_path)["scores"] == {"mean": None, "by_length": {}, "cells": []}
+    assert BenchmarkReport.load(tmp_path / "report.json") == report
+
+
+def test_cells_hold_what_has_a_depth_by_task(tmp_path):
+    report = reports.needle(tasks=("needle", "multi_key", "multi_value"), depths=(0.0, 0.5))
+    cells = saved(report, tmp_path)["scores"]["cells"]
+    assert [(cell["task"], cell["depth"], cell["length"]) for cell in cells] == [
+        (task, depth, length) for task in ("multi_key", "needle") for depth in (0.0, 0.5) for length in (512, 1024)
+    ]
+    [first] = [item for item in cells if (item["task"], item["depth"], item["length"]) == ("needle", 0.0, 512)]
+    alone = replace(report, predictions=tuple(item for item in report.predictions if item.task == "needle"))
+    assert first["score"] == alone.by_cell()[0.0, 512]
+    assert saved(reports.longbench(tasks=("trec",)), tmp_path)["scores"]["cells"] == []
+
+
+def test_sections_are_for_readers_of_the_file(tmp_path):
+    report = replace(reports.longbench(), notes=("one", "two"))
+    sections = {section["title"]: section for section in saved(report, tmp_path, plain_sections(report))["sections"]}
+    assert {"Scores", "Categories, English", "Categories, Chinese", "Truncation"} <= set(sections)
+    [average] = [row for row in sections["Categories, English"]["rows"] if row[0] == "average"]
+    interval = average[sections["Categories, English"]["header"].index("interval")]
+    assert " to " in interval
+    assert BenchmarkReport.load(tmp_path / "report.json") == report
+
+
+def prompt(num_tokens, num_lost):
+    return Prompt((), 1, (), 0, num_tokens, num_lost, False)
+
+
+def test_truncation_is_counted_by_task():
+    report = truncation_report({"a": [prompt(100, 0), prompt(300, 100)], "b": []})
+    assert str(report["a"]) == "1 of 2 cut, 100 tokens lost (25.0%)"
+    assert (report["b"].num_examples, str(report["b"])) == (0, "0 of 0 cut, 0 tokens lost (0.0%)")

@@ -1,0 +1,322 @@
+import json
+import time
+
+import pytest
+from support import official_layout
+from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.official_data import official
+from support.tiny_models import tiny_model
+
+from evaluation import LongBench, LongBenchV2, LVEval
+from evaluation.reports.report import BenchmarkReport, Truncation
+from evaluation.running import runner
+from evaluation.running.batching import Batching
+from evaluation.running.responses import Responses, open_responses
+from evaluation.running.results import make_report, rescore
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings, default_max_length
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+MODEL = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
+chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
+TASKS = {"hotpotqa": 5, "samsum": 3, "trec": 4}
+
+
+@pytest.fixture(scope="module")
+def longbench(tmp_path_factory):
+    return LongBench(official_layout.longbench(tmp_path_factory.mktemp("longbench"), TASKS))
+
+
+def run(benchmark, responses=None, model=MODEL, **settings):
+    return Runner(benchmark, model, chat, RunSettings(**settings), responses or Responses()).run(step=7, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(longbench):
+    return run(longbench)
+
+
+def test_every_example_is_in_the_report_in_the_official_order(longbench, whole):
+    ids = [example.id for task in longbench.tasks for example in longbench.examples(task)]
+    assert [row.id for row in whole.predictions] == ids
+    assert (whole.name, whole.step, whole.model, whole.protocol) == ("longbench", 7, "tiny", longbench.protocol)
+    assert len({row.prediction for row in whole.predictions}) > 5
+    for row in whole.predictions:
+        assert row.task == row.id.split("/")[0]
+
+
+def test_tables_are_the_official_numbers(longbench, whole):
+    for task in longbench.tasks:
+        texts = [row.prediction for row in whole.predictions if row.task == task]
+        assert whole.tables[task] == longbench.table(list(longbench.examples(task)), texts)
+
+
+def test_an_answer_is_the_models_own(longbench, whole):
+    """Tasks of different limits and chat rules: against one prompt alone through `generate`."""
+    for task in longbench.tasks:
+        example = list(longbench.examples(task))[2]
+        prompt = longbench.prompt(example, chat, whole.settings["max_length"])
+        [ids] = next(runner.answer(MODEL, [prompt], Batching())).values()
+        [row] = [row for row in whole.predictions if row.id == example.id]
+        assert row.prediction == chat.tokenizer.decode(ids, skip_special_tokens=True)
+        assert (row.num_tokens, row.num_lost) == (prompt.num_tokens, 0)
+
+
+def test_the_default_length_leaves_room_and_is_stated(longbench, whole):
+    assert whole.settings["window"] == 4096
+    assert whole.settings["max_length"] == 4096 - 500
+    prompt = longbench.prompt(next(longbench.examples("hotpotqa")), chat, 4000)
+    template = len(prompt.ids) - prompt.num_tokens
+    assert template > 5
+    assert default_max_length(longbench, ("hotpotqa",), chat, 512) == 512 - 6 - template - 64
+    with pytest.raises(ValueError, match="set `max_length`"):
+        default_max_length(longbench, ("hotpotqa",), chat, None)
+    with pytest.raises(ValueError, match="leave out the tasks with the longest answers"):
+        default_max_length(longbench, ("hotpotqa",), chat, 60)
+
+
+def test_what_truncation_did_is_reported(longbench):
+    report = run(longbench, tasks=["hotpotqa"], max_length=80)
+    lost = [row.num_lost for row in report.predictions]
+    assert 0 in lost
+    tokens = sum(row.num_tokens for row in report.predictions)
+    assert report.truncation() == {"hotpotqa": Truncation(5, sum(map(bool, lost)), tokens, sum(lost))}
+    assert sum(lost) > 100
+
+
+def test_a_limit_is_a_subset_and_a_larger_one_adds_to_it(longbench, whole):
+    one, two = (run(longbench, limit=limit, seed=3) for limit in (1, 2))
+    ids = [{row.id for row in report.predictions} for report in (one, two)]
+    assert len(ids[0]) == 3
+    assert ids[0] < ids[1]
+    assert ids[0] != {row.id for row in run(longbench, limit=1, seed=5).predictions}
+    assert "a subset of the examples: hotpotqa 1 of 5, trec 1 of 4, samsum 1 of 3" in one.deviations
+    assert all(row in whole.predictions for row in one.predictions)
+
+
+def test_unknown_tasks_and_impossible_settings_are_refused(longbench):
+    with pytest.raises(ValueError, match=r"that have data: hotpotqa, trec, samsum; got qasper; correct `tasks`"):
+        run(longbench, tasks=["qasper"])
+    with pytest.raises(ValueError, match="limit of at least 1"):
+        RunSettings(limit=0)
+    with pytest.raises(ValueError, match="max_minutes above 0"):
+        RunSettings(max_minutes=0)
+
+
+class Killed(Exception):
+    """What a test throws to end a run."""
+
+
+class Counting(Responses):
+    """Ends the run after some rounds, and counts what was generated."""
+
+    def __init__(self, folder, rounds):
+        super().__init__(folder)
+        self.rounds, self.added = rounds, []
+
+    def add(self, task, rows):
+        if self.rounds == 0:
+            raise Killed
+        self.rounds -= 1
+        super().add(task, rows)
+        self.added += [row.id for row in rows]
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 4, 9])
+def test_a_killed_run_goes_on_and_asks_nothing_twice(longbench, whole, tmp_path, rounds):
+    small = {"batching": Batching(200, 32, 0)}
+    killed = Counting(tmp_path, rounds)
+    with pytest.raises(Killed):
+        run(longbench, killed, **small)
+    for path in tmp_path.glob("*.jsonl"):
+        with path.open("a") as file:
+            file.write('{"id": "hotpotqa/r0", "call": 0, "respo')  # killed while writing
+    again = Counting(tmp_path, -1)
+    report = run(longbench, again, **small)
+    assert report == whole
+    assert sorted(killed.added + again.added) == sorted(row.id for row in whole.predictions)
+    assert run(longbench, Counting(tmp_path, 0), **small) == whole
+
+
+def test_stored_responses_are_scored_again_without_a_model(longbench, whole, tmp_path):
+    run(longbench, Responses(tmp_path))
+    scores = rescore(longbench, Responses(tmp_path), RunSettings())
+    again = make_report(longbench, scores, step=7, model="tiny", settings=whole.settings)
+    assert again == whole
+    path = tmp_path / "trec.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "response": "Greta"}) + "\n" for row in rows))
+    assert rescore(longbench, Responses(tmp_path), RunSettings())["trec"].table == {"score": 100.0}
+
+
+def test_a_changed_record_is_not_scored_with_an_old_answer(longbench, tmp_path):
+    run(longbench, Responses(tmp_path), tasks=["trec"])
+    other = official_layout.longbench(tmp_path / "other", {"trec": 2})
+    path = other / "data" / "trec.jsonl"
+    path.write_text(path.read_text().replace("Who came", "Who left"))
+    with pytest.raises(ValueError, match=r"record trec/r0 as it is now.*delete .*trec\.jsonl"):
+        run(LongBench(other), Responses(tmp_path), tasks=["trec"])
+
+
+def test_a_damaged_line_is_named(longbench, tmp_path):
+    run(longbench, Responses(tmp_path), tasks=["trec"])
+    path = tmp_path / "trec.jsonl"
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(ValueError, match=r"trec\.jsonl:1: expected a stored response"):
+        run(longbench, Responses(tmp_path), tasks=["trec"])
+
+
+def test_a_folder_belongs_to_one_model_and_one_run(tmp_path):
+    with open_responses(tmp_path, {"model": "a"}, {"source": "x"}) as responses:
+        responses.add("t", [])
+        with pytest.raises(BlockingIOError, match="no other evaluation"), open_responses(tmp_path, {}, {}):
+            pass
+    with pytest.raises(ValueError, match="another model"), open_responses(tmp_path, {"model": "b"}, {"source": "x"}):
+        pass
+    with open_responses(tmp_path, {"model": "a"}, {"source": "moved"}):
+        pass
+
+
+def test_the_time_box_stops_between_batches(longbench, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    report = run(longbench, max_minutes=24 / 60, batching=Batching(1, None, 0))
+    assert 3 <= len(report.predictions) < 12
+    assert {row.task for row in report.predictions} == {"hotpotqa", "samsum", "trec"}
+    assert any("not all of them answered" in line and "hotpotqa" in line for line in report.deviations)
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def spend_on_prompts(self, monkeypatch, benchmark, seconds):
+        """Building a prompt takes so long; returns the ids of those that are built."""
+        built, real = [], benchmark.prompt
+
+        def prompt(example, *args, **options):
+            built.append(example.id)
+            self.now += seconds
+            return real(example, *args, **options)
+
+        monkeypatch.setattr(benchmark, "prompt", prompt)
+        return built
+
+    def spend_on_answers(self, monkeypatch, seconds):
+        """A round of answers takes what `seconds` says of its first prompt; returns how many were asked at once."""
+        asked, real = [], runner.answer
+
+        def answer(model, prompts, *args, **options):
+            asked.append(len(prompts))
+            for found in real(model, prompts, *args, **options):
+                self.now += seconds(prompts[min(found)])
+                yield found
+
+        monkeypatch.setattr(runner, "answer", answer)
+        return asked
+
+
+def test_the_time_box_covers_the_building_of_prompts(longbench, monkeypatch):
+    clock = Clock(monkeypatch)
+    built = clock.spend_on_prompts(monkeypatch, longbench, seconds=60)
+    report = run(longbench, max_minutes=3, max_length=3000, batching=Batching(1, None, 0))
+    assert {name.partition("/")[0] for name in built} == {"hotpotqa"}
+    assert len(built) == 4
+    assert len(report.predictions) == 1
+
+
+def test_only_a_time_box_splits_a_task(longbench, monkeypatch):
+    clock = Clock(monkeypatch)
+    asked = clock.spend_on_answers(monkeypatch, lambda prompt: 1.0)
+    small = {"batching": Batching(1, None, 0)}
+    whole = run(longbench, **small)
+    assert asked == [5, 4, 3]
+    boxed = run(longbench, max_minutes=60, **small)
+    assert asked[3:] == [4, 1, 4, 3]
+    assert boxed.predictions == whole.predictions
+
+
+def test_a_time_box_leaves_a_random_subset_of_the_seed(tmp_path, monkeypatch):
+    bench = LongBench(official_layout.longbench(tmp_path, {"hotpotqa": 10}))
+    Clock(monkeypatch).spend_on_answers(monkeypatch, lambda prompt: 60.0)
+
+    def answered(seed):
+        return {row.id for row in run(bench, max_minutes=4, seed=seed, batching=Batching(1, None, 0)).predictions}
+
+    one, other = answered(1), answered(2)
+    assert len(one) == len(other) == 4
+    assert one == answered(1)
+    assert one != other
+    assert one != {f"hotpotqa/r{number}" for number in range(4)}
+
+
+@pytest.fixture
+def reasoned(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.benchmarks.longbench_v2._REASONING_TOKENS", 12)
+    monkeypatch.setattr("evaluation.benchmarks.longbench_v2._ANSWER_TOKENS", 6)
+    return LongBenchV2(official_layout.longbench_v2(tmp_path, 8), mode="chain_of_thought")
+
+
+def test_a_time_box_leaves_time_for_the_second_call(reasoned, monkeypatch):
+    Clock(monkeypatch).spend_on_answers(monkeypatch, lambda prompt: 60.0)
+    report = run(reasoned, max_minutes=6, max_length=400, batching=Batching(1, None, 0))
+    assert len(report.predictions) == 3
+
+
+def test_time_that_the_second_call_leaves_is_used(reasoned, monkeypatch):
+    cost = {12: 60.0, 6: 0.0}
+    Clock(monkeypatch).spend_on_answers(monkeypatch, lambda prompt: cost[prompt.max_new_tokens])
+    report = run(reasoned, max_minutes=6, max_length=400, batching=Batching(1, None, 0))
+    assert len(report.predictions) == 5
+
+
+def test_the_second_prompt_holds_the_reasoning(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.benchmarks.longbench_v2._REASONING_TOKENS", 12)
+    monkeypatch.setattr("evaluation.benchmarks.longbench_v2._ANSWER_TOKENS", 6)
+    bench = LongBenchV2(official_layout.longbench_v2(tmp_path, 4), mode="chain_of_thought")
+    examples = list(bench.examples())
+    responses = Responses(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    report = run(bench, responses, max_length=400)
+    stored = {(row.id, row.call): row for row in responses.of_task("longbench_v2")}
+    assert len(stored) == 8
+    for example, row in zip(examples, report.predictions, strict=True):
+        reasoning = stored[example.id, 0].response
+        prompt = bench.prompt(example, chat, 400, earlier=[reasoning])
+        [ids] = next(runner.answer(MODEL, [prompt], Batching())).values()
+        assert row.prediction == chat.tokenizer.decode(ids, skip_special_tokens=True)
+        first = bench.prompt(example, chat, 400)
+        assert (row.num_tokens, row.num_lost) == (first.num_tokens, first.num_lost)
+        assert chat.tokenizer.decode(prompt.ids) != chat.tokenizer.decode(first.ids)
+    assert report.settings["mode"] == "chain_of_thought"
+
+
+def test_an_empty_response_ends_an_example(longbench, tmp_path):
+    bench = LongBenchV2(official_layout.longbench_v2(tmp_path, 2), mode="chain_of_thought")
+    silent = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
+    silent.lm_head.weight.data.zero_()  # the first token wins, which is made the end of an answer
+    form = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
+    form.end_id = 0
+    report = Runner(bench, silent, form, RunSettings(max_length=400), Responses()).run()
+    assert [row.prediction for row in report.predictions] == ["", ""]
+
+
+def test_questions_about_one_context_share_it(tmp_path):
+    bench = LVEval(official_layout.lveval(tmp_path, 3))
+    shared, apart = (run(bench, batching=Batching(min_shared=size)) for size in (64, 0))
+    assert shared == apart
+    assert set(shared.tables) == set(bench.tasks)
+
+
+@pytest.mark.parametrize("name", ["longbench", "longbench_v2"])
+def test_official_records_run(name, tmp_path):
+    bench = {"longbench": LongBench, "longbench_v2": LongBenchV2}[name](official(name))
+    tasks = [task for task in bench.tasks if task in ("trec", "samsum", "lcc", "longbench_v2")]
+    report = run(bench, tasks=tasks, limit=1, max_length=300)
+    assert len(report.predictions) == len(tasks)
+    assert all(item.num_lost > 1000 for item in report.predictions)
+    report.save(tmp_path / "report.json")
+    assert BenchmarkReport.load(tmp_path / "report.json").tables.keys() == set(tasks)
