@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -10,6 +10,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.optimization import get_scheduler
 
+from lit_longpo.ranges import check_range
+
+_WHERE = "optimization.optimizer.init_args"
+_USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
 _FUSED_DEVICES = {"cuda", "cpu", "xpu", "mps"}
 
 
@@ -40,31 +44,109 @@ class FusedAdamW(torch.optim.AdamW):
 class Optimization:
     """How the policy is optimized.
 
+    Vectors (norms and biases) have no weight decay; matrices have it, adapters and embeddings among them.
+
     Args:
         optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`.
         schedule: shape of the learning rate after the warm-up.
         warmup_fraction: share of all optimizer steps over which the rate rises from 0.
+        min_lr_fraction: share of the peak rate that "linear" and "cosine" end at.
+
+    Raises:
+        ValueError: a number is out of range, or a constant rate is told where to end.
     """
 
     optimizer: OptimizerCallable = FusedAdamW
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_fraction: float = 0.1
+    min_lr_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.warmup_fraction < 1.0:
+        tenth = "0.1 warms up over the first tenth of the steps"
+        check_range("optimization.warmup_fraction", self.warmup_fraction, tenth, at_least=0.0, below=1.0)
+        share = "0.1 ends at a tenth of the peak rate"
+        check_range("optimization.min_lr_fraction", self.min_lr_fraction, share, at_least=0.0, below=1.0)
+        if self.min_lr_fraction and self.schedule == "constant":
             raise ValueError(
-                f"expected `optimization.warmup_fraction` in [0, 1), got {self.warmup_fraction}; 0.1 warms up over "
-                "the first tenth of the steps"
+                "expected no `optimization.min_lr_fraction` with `optimization.schedule: constant`, got "
+                f"{self.min_lr_fraction}; remove it, or set `optimization.schedule: cosine`"
             )
+        self._check_optimizer()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The optimizer's settings, among them `lr`.
+
+        Raises:
+            ValueError: it does not take them.
+        """
+        try:
+            return self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))]).defaults
+        except ValueError as error:
+            raise ValueError(
+                f"expected `{_WHERE}` that the optimizer takes, got others ({error}); {_USUAL_RATE}, no weight decay"
+            ) from error
 
     def build(self, parameters: Iterable[torch.nn.Parameter], num_steps: int) -> tuple[Optimizer, LambdaLR]:
-        """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps."""
-        optimizer = self.optimizer(parameters)
+        """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.
+
+        Args:
+            parameters: whole or sharded.
+            num_steps: of the whole fit; -1 if nobody knows, see `check_length`.
+        """
+        self.check_length(num_steps)
+        optimizer = self.optimizer(self._groups(list(parameters)))
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        name = "constant_with_warmup" if self.schedule == "constant" else self.schedule
+        name, options = self._shape(float(optimizer.defaults["lr"] or 0.0))
         warmup = round(self.warmup_fraction * num_steps)
-        return optimizer, get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=num_steps)
+        return optimizer, get_scheduler(name, optimizer, warmup, num_steps, scheduler_specific_kwargs=options)
+
+    def check_length(self, num_steps: int) -> None:
+        """Refuse a schedule over an unknown number of steps.
+
+        Raises:
+            ValueError: saying what to type.
+        """
+        if num_steps >= 0 or (self.schedule == "constant" and not self.warmup_fraction):
+            return
+        raise ValueError(
+            f"expected a known number of steps with `optimization.schedule: {self.schedule}` and `warmup_fraction: "
+            f"{self.warmup_fraction}`, got a run that only its time ends; type --trainer.max_steps N (or "
+            "--trainer.max_epochs N) beside `trainer.max_time`, or --optimization.schedule constant "
+            "--optimization.warmup_fraction 0"
+        )
+
+    def _check_optimizer(self) -> None:
+        defaults = self.defaults
+        if isinstance(rate := defaults.get("lr"), float | int):  # there are optimizers that find their own
+            check_range(f"{_WHERE}.lr", rate, _USUAL_RATE, above=0.0, at_most=10.0)
+        decay = defaults.get("weight_decay", 0.0)
+        check_range(f"{_WHERE}.weight_decay", decay, "0 is usual, 0.1 much", at_least=0.0, at_most=10.0)
+
+    def _groups(self, parameters: list[torch.nn.Parameter]) -> list[Any]:
+        """Vectors without weight decay apart from the rest, if there is any decay."""
+        if not self.defaults.get("weight_decay"):
+            return list(parameters)
+        vectors = [parameter for parameter in parameters if _num_dimensions(parameter) < 2]
+        matrices = [parameter for parameter in parameters if _num_dimensions(parameter) >= 2]
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+    def _shape(self, peak: float) -> tuple[str, dict[str, Any] | None]:
+        """Name and options of the schedule in transformers."""
+        if self.schedule == "constant":
+            return "constant_with_warmup", None
+        if not self.min_lr_fraction:
+            return self.schedule, None
+        if self.schedule == "cosine":
+            return "cosine_with_min_lr", {"min_lr_rate": self.min_lr_fraction}
+        return "polynomial", {"power": 1.0, "lr_end": self.min_lr_fraction * peak}
+
+
+def _num_dimensions(parameter: torch.nn.Parameter) -> int:
+    """Of the whole parameter; ZeRO-3 leaves a vector of it here."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _can_fuse(params: list[torch.nn.Parameter]) -> bool:

@@ -22,6 +22,7 @@ from lit_longpo.engine import PREFIX_SHARED, base_model, check_heads
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
+from lit_longpo.ranges import check_range
 
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
@@ -41,6 +42,9 @@ class LoRA:
         target_modules: module names, or "all-linear" for every linear layer but the head.
         also_train: parts of parameter names that are trained in full beside the adapters, for example
             `[embed_tokens, norm]` (LOGO). They are exported merged, not as adapters.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     r: int = 16
@@ -48,6 +52,11 @@ class LoRA:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     also_train: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_range("policy.lora.r", self.r, "16 is usual", at_least=1)
+        check_range("policy.lora.alpha", self.alpha, "twice the rank is usual", at_least=1)
+        check_range("policy.lora.dropout", self.dropout, "0.05 is usual", at_least=0.0, below=1.0)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model
+from lit_longpo.ranges import LARGEST, check_range
 
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
 
@@ -46,10 +47,7 @@ class RoPE:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.theta is not None and self.theta <= 0) or (self.factor is not None and self.factor < 1):
-            raise ValueError(
-                f"expected `policy.rope` with theta above 0 and factor of at least 1, got {self.theta}, {self.factor}"
-            )
+        self._check_numbers()
         if self.type not in (None, "default") and self.factor is None:
             raise ValueError(
                 f"expected `policy.rope.factor` with `policy.rope.type: {self.type}`, got none; 4.0 makes contexts "
@@ -83,6 +81,15 @@ class RoPE:
             text.max_position_embeddings = trained
         if self.max_length is not None:
             text.max_position_embeddings = self.max_length
+
+    def _check_numbers(self) -> None:
+        if self.theta is not None:
+            check_range("policy.rope.theta", self.theta, "1e7 is LongPO's", above=1.0, at_most=1e12)
+        if self.factor is not None:
+            check_range("policy.rope.factor", self.factor, "4.0 is four times longer", at_least=1.0, at_most=LARGEST)
+        for name in ("original_length", "max_length"):
+            if (length := getattr(self, name)) is not None:
+                check_range(f"policy.rope.{name}", length, "null keeps the model's", at_least=1)
 
     def _check_use(self, kind: str) -> None:
         if self.factor is not None and kind == "default":

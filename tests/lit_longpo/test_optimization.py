@@ -1,15 +1,21 @@
 """Optimizer, schedule and precision against plain torch."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.plugins import MixedPrecision
+from support.command_line import CONFIGS, build
 from support.preference_data import RandomPairs
+from support.tiny_models import tiny_model
 
 from lit_longpo.engine import score
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.loading import add_adapters
 
 CLIP = 0.05  # below every gradient's norm
 STEPS = 4
@@ -75,3 +81,96 @@ def test_mixed_precision_clips_unscaled_gradients_whatever_the_optimizer(precisi
     assert skipped == 0
     for name, weight in expected.items():
         torch.testing.assert_close(actual[name], weight, rtol=1e-5, atol=1e-6)
+
+
+def rates(schedule, steps, *, floor, warmup=0.2):
+    """Of a peak of 1."""
+    made = Optimization(lambda p: FusedAdamW(p, lr=1.0), schedule, warmup, floor)
+    optimizer, scheduler = made.build([torch.nn.Parameter(torch.zeros(1))], steps)
+    seen = []
+    for _ in range(steps + 1):
+        seen.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_linear_and_cosine_end_at_the_smallest_rate():
+    assert rates("linear", 10, floor=0.2) == pytest.approx(
+        [0.0, 0.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2], rel=1e-6
+    )
+    falling = [0.2 + 0.8 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(9)]
+    assert rates("cosine", 10, floor=0.2) == pytest.approx([0.0, 0.5, *falling], rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_schedule_over_an_unknown_number_of_steps_is_refused(schedule):
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    with pytest.raises(ValueError, match=r"known number of steps .* type --trainer.max_steps N"):
+        Optimization(schedule=schedule).build(parameters, -1)
+    _, scheduler = Optimization(lambda p: FusedAdamW(p, lr=0.5), "constant", 0.0).build(parameters, -1)
+    assert [scheduler.get_last_lr()[0], scheduler.step(), scheduler.get_last_lr()[0]] == [0.5, None, 0.5]
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2, also_train=["norm", "bias"])])
+@pytest.mark.parametrize("optimizer", [FusedAdamW, torch.optim.AdamW, torch.optim.SGD])
+def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, lora):
+    model = tiny_model("Qwen2")  # its attention has biases
+    model = model if lora is None else add_adapters(model, lora)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    before = {name: value.detach().clone() for name, value in trained.items()}
+    decaying = Optimization(partial(optimizer, lr=0.5, weight_decay=0.5), "constant", 0.0)
+    stepper, _ = decaying.build(trained.values(), 1)
+    for parameter in trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    stepper.step()
+    vectors = {name for name in trained if name.endswith(".bias") or "norm" in name}
+    assert vectors
+    for name, value in trained.items():
+        torch.testing.assert_close(value.detach(), before[name] * (1.0 if name in vectors else 0.75), msg=name)
+    if lora is not None:
+        assert any("lora_A" in name for name in set(trained) - vectors)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0.0", "init_args.lr` above 0 and at most 10, got 0.0; lr 1e-6 is usual"),
+        (".inf", "init_args.lr` above 0 and at most 10, got inf"),
+        ("1.0e+30", "init_args.lr` above 0 and at most 10, got"),
+        ("-1.0e-6", r"that the optimizer takes, got others \(Invalid learning rate: -1e-06\); lr 1e-6 is usual"),
+        (".nan", r"that the optimizer takes, got others \(Invalid learning rate: nan\)"),
+    ],
+)
+def test_learning_rates_that_mean_nothing_are_refused_before_anything_is_loaded(value, message):
+    with pytest.raises(ValueError, match=message):
+        build("--config", CONFIGS / "dpo.yaml", f"--optimization.optimizer.init_args.lr={value}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight_decay": -0.1}, r"others \(Invalid weight_decay value: -0.1\)"),
+        ({"weight_decay": math.inf}, r"init_args.weight_decay` of at least 0 and at most 10, got inf; 0 is usual"),
+        ({"betas": (0.9, math.nan)}, r"expected `optimization.*` that the optimizer takes, got others \(Invalid beta"),
+    ],
+)
+def test_optimizer_arguments_that_mean_nothing_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Optimization(partial(FusedAdamW, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"warmup_fraction": math.nan},
+            r"`optimization.warmup_fraction` of at least 0 and below 1, got nan; 0.1",
+        ),
+        ({"min_lr_fraction": 1.0}, r"`optimization.min_lr_fraction` of at least 0 and below 1, got 1.0; 0.1 ends"),
+        ({"min_lr_fraction": 0.1, "schedule": "constant"}, "no `optimization.min_lr_fraction` with"),
+    ],
+)
+def test_schedules_that_mean_nothing_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Optimization(**arguments)

@@ -79,3 +79,17 @@ def test_a_tokenizer_of_another_model_is_refused(policy_folder):
     check_vocabulary(policy.load(), policy.prompt_format())
     with pytest.raises(ValueError, match="below the model's 50 embeddings"):
         check_vocabulary(tiny_model("Llama", vocab_size=50), policy.prompt_format())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"r": 0}, r"`policy.lora.r` of at least 1, got 0; 16 is usual"),
+        ({"alpha": -32}, r"`policy.lora.alpha` of at least 1, got -32"),
+        ({"dropout": 1.0}, r"`policy.lora.dropout` of at least 0 and below 1, got 1.0"),
+        ({"dropout": float("nan")}, r"`policy.lora.dropout` of at least 0 and below 1, got nan"),
+    ],
+)
+def test_adapters_whose_numbers_mean_nothing_are_refused(numbers, message):
+    with pytest.raises(ValueError, match=message):
+        LoRA(**numbers)

@@ -114,8 +114,13 @@ def test_dynamic_scaling_starts_at_the_original_length():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"theta": -5.0}, "theta above 0"),
-        ({"type": "linear", "factor": 0.5}, "factor of at least 1"),
+        ({"theta": -5.0}, "theta` above 1 and at most 1e\\+12, got -5.0; 1e7 is LongPO's"),
+        ({"theta": float("nan")}, "theta` above 1"),
+        ({"theta": float("inf")}, "theta` above 1"),
+        ({"type": "linear", "factor": 0.5}, "factor` of at least 1"),
+        ({"type": "yarn", "factor": float("nan")}, "factor` of at least 1"),
+        ({"type": "yarn", "factor": 4.0, "original_length": 0}, "original_length` of at least 1, got 0"),
+        ({"max_length": -1}, "max_length` of at least 1, got -1; null keeps the model's"),
         ({"factor": 4.0}, r"set `policy\.rope\.type: yarn`"),
         ({"type": "linear", "factor": 4.0, "original_length": 64}, "has no use for it"),
     ],
