@@ -19,7 +19,7 @@ from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.seams import SeamReport, compare_seams
 from data_modules.rows.token_store import TokenStore
-from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation, TruncationReport
+from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
 from lit_longpo.engine import pack
 from lit_longpo.policy import PromptFormat
@@ -75,7 +75,7 @@ class PairDataModule(LightningDataModule, ABC):
             )
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
-        self.report = TruncationReport()
+        self.truncation: dict[str, SplitLengths] = {}
         self.seams: dict[str, SeamReport] = {}
         self.stretched: dict[str, Counter[str]] = {}
         self._encoded: dict[str, TokenStore] = {}
@@ -151,38 +151,43 @@ class PairDataModule(LightningDataModule, ABC):
 
     @property
     def _views(self) -> Views:
+        return self._linked[0]
+
+    @property
+    def _format(self) -> PromptFormat:
+        return self._linked[1]
+
+    @property
+    def _linked(self) -> tuple[Views, PromptFormat]:
         if self.views is None or self.prompt_format is None:
             raise ValueError(
                 f"{type(self).__name__} needs `views` (objective.views) and `prompt_format` "
                 "(policy.prompt_format()); the command line fills them in, from Python pass them"
             )
-        return self.views
+        return self.views, self.prompt_format
 
     def _encode(self, split: str) -> TokenStore:
-        views = self._views
-        assert self.prompt_format is not None
         encoder = PairEncoder(
-            self.prompt_format,
-            views,
+            self._format,
+            self._views,
             self.lengths,
             prefix_sharing=self.prefix_sharing,
             positions=self.positions,
             long_from_short=self.long_from_short,
         )
-        counts = self.report.splits[split] = SplitLengths()
+        counts = self.truncation[split] = SplitLengths()
         pairs = self.pairs(split)
         self._compare_seams(split, pairs)
-        made = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
-        encoded = TokenStore(self._count_stretched(split, made))
+        examples = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
+        encoded = TokenStore(self._count_stretched(split, examples))
         self._check_stretched(split)
         if encoded:
             log.info("%s: %s", split, _length_summary(encoded.lengths))
         return encoded
 
     def _compare_seams(self, split: str, pairs: Sequence[PreferencePair]) -> None:
-        assert self.prompt_format is not None
         report = self.seams[split] = compare_seams(
-            self.prompt_format, pairs, self._views, long_from_short=self.long_from_short
+            self._format, pairs, self._views, long_from_short=self.long_from_short
         )
         if report.differing:
             log.warning(
@@ -218,15 +223,14 @@ class PairDataModule(LightningDataModule, ABC):
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
         return {
             "positions": {name: dict(counts) for name, counts in self.stretched.items()},
-            "truncation": {name: asdict(counts) for name, counts in self.report.splits.items()},
+            "truncation": {name: asdict(counts) for name, counts in self.truncation.items()},
             "tokenised_jointly": {name: asdict(report) for name, report in self.seams.items()},
         }
 
     def _write_report(self) -> None:
         """Log what the length policy did; write every report into the run's folder, if a logger makes one."""
-        for line in self.report.lines():
-            log.info(line)
-        for name, counts in self.report.splits.items():
+        for name, counts in self.truncation.items():
+            log.info("%s: %s", name, counts)
             if counts.cut or counts.skipped:
                 log.warning("the length policy changed the %s split, see data_report.json", name)
         if self.trainer is None or not self.trainer.loggers or getattr(self.trainer, "fast_dev_run", False):

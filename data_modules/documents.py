@@ -5,8 +5,9 @@ from typing import Any
 
 from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
-from data_modules.builders.sources.base import DocumentFiles, Source
-from data_modules.reading import hold_out
+from data_modules.builders.sources.base import Source
+from data_modules.builders.sources.documents import DocumentFiles
+from data_modules.reading import share_of
 from data_modules.records import PreferencePair
 
 
@@ -49,8 +50,7 @@ class DocumentDataModule(PairDataModule):
         if split == "val" and self.val_source is not None:
             return self.build.pairs(self.val_source)
         fraction = 0.0 if self.val_source is not None else self.val_fraction
-        kept, held = hold_out(self.build.pairs(self.source), fraction, self.seed)
-        return kept if split == "train" else held
+        return share_of(split, self.build.pairs(self.source), fraction, self.seed)
 
 
 def _source(source: Source | str) -> Source:

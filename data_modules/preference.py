@@ -1,10 +1,9 @@
 """Preference pairs that exist already: JSONL or parquet files, or a data set by name."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from data_modules.base import PairDataModule
-from data_modules.reading import Keep, hold_out, keep_verified, load_pairs
+from data_modules.reading import Keep, keep_verified, load_pairs, share_of
 from data_modules.records import PreferencePair
 
 
@@ -47,19 +46,20 @@ class PreferenceDataModule(PairDataModule):
 
     def pairs(self, split: str) -> list[PreferencePair]:
         """Pairs of one split, in file order."""
+        source = self._source_of(split)
+        if source is not None:
+            return load_pairs(*source)
         if split == "test":
-            return self._own_split("test", self.test_path, self.test_split) or []
-        own = self._own_split("val", self.val_path, self.val_split)
-        if split == "val" and own is not None:
-            return own
-        pairs: Sequence[PreferencePair] = load_pairs(self.path, self.split, "data.init_args.path")
+            return []
+        pairs = load_pairs(self.path, self.split, "data.init_args.path")
         pairs = keep_verified(pairs, self.keep, "data.init_args.keep")
-        kept, held = hold_out(pairs, 0.0 if own is not None else self.val_fraction, self.seed)
-        return kept if split == "train" else held
+        return share_of(split, pairs, 0.0 if self._source_of("val") else self.val_fraction, self.seed)
 
-    def _own_split(self, name: str, path: str | None, split: str | None) -> list[PreferencePair] | None:
-        """Pairs of a split with a source of its own; `None` without one."""
-        if path is None and split is None:
+    def _source_of(self, split: str) -> tuple[str, str, str] | None:
+        """Where a split's own pairs lie: source, split of it, and the setting that names it; `None` without any."""
+        sources = {"val": (self.val_path, self.val_split), "test": (self.test_path, self.test_split)}
+        path, part = sources.get(split, (None, None))
+        if path is None and part is None:
             return None
-        argument = f"data.init_args.{name}_path" if path else "data.init_args.path"
-        return load_pairs(path or self.path, split or self.split, argument)
+        argument = f"data.init_args.{split}_path" if path else "data.init_args.path"
+        return path or self.path, part or self.split, argument

@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any, Literal
 
 from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
-from data_modules.builders.sources.base import QAFiles
-from data_modules.qa_sets.formats import Format, read_corpus, read_qa
-from data_modules.qa_sets.pairing import BuildReport, PairRecipe, build_pairs
-from data_modules.reading import existing_file, hold_out
+from data_modules.builders.sources.qa_files import QAFiles
+from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
+from data_modules.qa_sets.pairing import PairingReport, PairRecipe, build_pairs
+from data_modules.reading import Item, existing_file, share_of
 from data_modules.records import Passage, PreferencePair, QARecord
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class QADataModule(PairDataModule):
     def __init__(
         self,
         path: str,
-        format: Format = "auto",
+        format: QAFormat = "auto",
         corpus: str | None = None,
         short_tokens: int = 512,
         long_tokens: int = 2048,
@@ -63,8 +64,7 @@ class QADataModule(PairDataModule):
         self.short_distractors, self.on_unbuildable = short_distractors, on_unbuildable
         self.val_path, self.val_fraction, self.test_path = val_path, val_fraction, test_path
         self.build = build
-        self.built: dict[str, BuildReport] = {}
-        self._token_counts: dict[str, int] = {}
+        self.built: dict[str, PairingReport] = {}
 
     def reports(self) -> dict[str, Any]:
         """Adds what was built from the records."""
@@ -81,15 +81,17 @@ class QADataModule(PairDataModule):
         return self._from_records(split) if self.build is None else self._from_model(split, self.build)
 
     def _from_model(self, split: str, build: OnTheFly) -> Sequence[PreferencePair]:
-        own = {"val": self.val_path, "test": self.test_path}.get(split)
-        if own is not None:
-            return build.pairs(self._source(own))
-        if split == "test":
-            return []
-        kept, held = hold_out(
-            build.pairs(self._source(self.path)), 0.0 if self.val_path else self.val_fraction, self.seed
-        )
-        return kept if split == "train" else held
+        path = self._path_of(split)
+        if path is not None:
+            return build.pairs(self._source(path))
+        return [] if split == "test" else self._share(split, build.pairs(self._source(self.path)))
+
+    def _path_of(self, split: str) -> str | None:
+        """The file of a split that has one of its own; train and, without one, val share `path`."""
+        return {"val": self.val_path, "test": self.test_path}.get(split)
+
+    def _share(self, split: str, items: Sequence[Item]) -> list[Item]:
+        return share_of(split, items, 0.0 if self.val_path else self.val_fraction, self.seed)
 
     def _source(self, path: str) -> QAFiles:
         return QAFiles((path,), self.format, () if self.corpus is None else (self.corpus,))
@@ -103,27 +105,22 @@ class QADataModule(PairDataModule):
             num_rejected=max(1, self._views.num_rejected),
             seed=self.seed,
         )
-        report = self.built[split] = BuildReport()
-        pairs = build_pairs(records, pool, recipe, self._count_tokens, report)
-        self._token_counts.clear()
-        self._tell(split, report)
+        report = self.built[split] = PairingReport()
+        encode = self._format.encode
+        count_tokens = cache(lambda text: len(encode(text)))  # the same passages fill the contexts of many questions
+        pairs = build_pairs(records, pool, recipe, count_tokens, report)
+        self._log_or_refuse(split, report)
         return pairs
 
     def _questions(self, split: str) -> tuple[list[QARecord], list[Passage]]:
         """One split's questions, and the passages that further distractors come from."""
-        own = {"val": self.val_path, "test": self.test_path}.get(split)
-        if split == "test" and own is None:
+        path = self._path_of(split)
+        if split == "test" and path is None:
             return [], []
-        records = self._read(own or self.path, f"data.init_args.{f'{split}_path' if own else 'path'}")
-        pool = self._pool(records)
-        if own is None:
-            kept, held = hold_out(records, 0.0 if self.val_path else self.val_fraction, self.seed)
-            records = kept if split == "train" else held
-        return records, pool
-
-    def _read(self, path: str, argument: str) -> list[QARecord]:
         what = "a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file"
-        return read_qa(existing_file(path, argument, what), self.format)
+        argument = f"data.init_args.{f'{split}_path' if path else 'path'}"
+        records = read_qa(existing_file(path or self.path, argument, what), self.format)
+        return records if path else self._share(split, records), self._pool(records)
 
     def _pool(self, records: Sequence[QARecord]) -> list[Passage]:
         if self.corpus is not None:
@@ -132,13 +129,7 @@ class QADataModule(PairDataModule):
         passages = {passage.text: passage for record in records for passage in record.passages}
         return list(passages.values())
 
-    def _count_tokens(self, text: str) -> int:
-        if text not in self._token_counts:
-            assert self.prompt_format is not None
-            self._token_counts[text] = len(self.prompt_format.encode(text))
-        return self._token_counts[text]
-
-    def _tell(self, split: str, report: BuildReport) -> None:
+    def _log_or_refuse(self, split: str, report: PairingReport) -> None:
         """Log what was built; warn about, or refuse, records without a pair.
 
         Raises:

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import datasets
-import pyarrow.parquet
-
 from data_modules.records import PreferencePair, collect_pairs, read_pairs
 
 log = logging.getLogger(__name__)
@@ -55,6 +52,8 @@ def load_pairs(source: str, split: str, argument: str) -> list[PreferencePair]:
         return read_pairs(existing_file(source, argument, "preference pairs"))
     if suffix == ".parquet":
         return collect_pairs(_parquet_rows(existing_file(source, argument, "preference pairs")))
+    import datasets  # pandas and pyarrow come with it: a second that JSONL does not need
+
     try:
         table = datasets.load_dataset(source, split=split)
     except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
@@ -65,7 +64,7 @@ def load_pairs(source: str, split: str, argument: str) -> list[PreferencePair]:
     return collect_pairs((f"{source} [{split}]: row {n}", _plain(row)) for n, row in enumerate(table, 1))
 
 
-def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) -> Sequence[PreferencePair]:
+def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) -> list[PreferencePair]:
     """Pairs that the verifiers' label lets pass; how many it does not is logged.
 
     Args:
@@ -78,15 +77,15 @@ def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) ->
         ValueError: nothing is left.
     """
     allowed = {"all": (True, None, False), "not_worse": (True, None), "verified": (True,)}[keep]
-    kept = [pair for pair in pairs if pair.verified in allowed]
-    if pairs and not kept:
+    passing = [pair for pair in pairs if pair.verified in allowed]
+    if pairs and not passing:
         raise ValueError(
             f"expected pairs that pass `{argument}: {keep}`, got none of {len(pairs)}; set it to `all`, or label the "
             "pairs with `verifiers` when they are built"
         )
-    if len(kept) < len(pairs):
-        log.warning("%d of %d pairs left out by `%s: %s`", len(pairs) - len(kept), len(pairs), argument, keep)
-    return kept
+    if len(passing) < len(pairs):
+        log.warning("%d of %d pairs left out by `%s: %s`", len(pairs) - len(passing), len(pairs), argument, keep)
+    return passing
 
 
 def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
@@ -103,12 +102,22 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[It
             f"expected examples left for training, got {len(items)} in all and {count} of them held out; "
             "lower `data.init_args.val_fraction`, or set it to 0"
         )
-    held = set(random.Random(seed).sample(range(len(items)), count))
-    kept = [item for number, item in enumerate(items) if number not in held]
-    return kept, [item for number, item in enumerate(items) if number in held]
+    numbers = set(random.Random(seed).sample(range(len(items)), count))
+    parts: tuple[list[Item], list[Item]] = ([], [])
+    for number, item in enumerate(items):
+        parts[number in numbers].append(item)
+    return parts
+
+
+def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> list[Item]:
+    """What "train" or "val" gets of items that both are made of; see `hold_out`."""
+    train, val = hold_out(items, fraction, seed)
+    return train if split == "train" else val
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
+    import pyarrow.parquet
+
     number = 0
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=64):

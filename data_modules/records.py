@@ -3,9 +3,13 @@
 import difflib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+
+from data_modules.strict_json import RecordError, check_text, check_texts, decode_json
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -74,78 +78,37 @@ class PreferencePair:
     chosen: str
     rejected: tuple[str, ...]
     answers: tuple[str, ...] = ()
-    supporting: tuple[tuple[int, int], ...] = field(default=())
+    supporting: tuple[Span, ...] = ()
     turns: tuple[Turn, ...] = ()
     verified: bool | None = None
+
+    @classmethod
+    def from_turns(
+        cls, id: str, long_context: str, turns: Sequence[Turn], answers: tuple[str, ...], supporting: tuple[Span, ...]
+    ) -> "PreferencePair":
+        """A pair of one or more turns about the same long context.
+
+        Args:
+            id: unique in its file.
+            long_context: what all turns are about.
+            turns: at least one, in the order they are asked.
+            answers: accepted gold answers of the first.
+            supporting: character spans of the supporting passages in `long_context`.
+        """
+        first, *later = turns
+        return cls(
+            id, **vars(first), long_context=long_context, answers=answers, supporting=supporting, turns=tuple(later)
+        )
+
+    @property
+    def all_turns(self) -> tuple[Turn, ...]:
+        """The first question and the later ones, alike."""
+        return Turn(self.question, self.short_context, self.chosen, self.rejected), *self.turns
 
 
 _NAMES = tuple(item.name for item in fields(PreferencePair))
 _TURN_NAMES = tuple(item.name for item in fields(Turn))
 _OPTIONAL = tuple(item.name for item in fields(PreferencePair) if item.default is not MISSING)
-
-
-class RecordError(ValueError):
-    """A stored record is not what it must be; the message names file, line, field, expected and got."""
-
-    @classmethod
-    def at(cls, where: str, name: str, expected: str, got: object) -> "RecordError":
-        """Error for one field.
-
-        Args:
-            where: file and line, e.g. `pairs.jsonl:12`.
-            name: the field, or `record` when the whole line is meant.
-            expected: in words.
-            got: the offending value; shortened in the message.
-        """
-        shown = repr(got)
-        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
-        return cls(f"{where}: {name}: expected {expected}, got {shown}; correct the file, nothing is skipped")
-
-
-def decode_json(raw: bytes | str, where: str) -> object:
-    """Value of one JSON text.
-
-    Raises:
-        RecordError: not UTF-8, not JSON, or a key given twice.
-    """
-
-    def unique(items: list[tuple[str, object]]) -> dict[str, object]:
-        if len(dict(items)) < len(items):
-            raise RecordError.at(where, "record", "each field once", [key for key, _ in items])
-        return dict(items)
-
-    try:
-        return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw, object_pairs_hook=unique)
-    except RecordError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
-
-
-def check_text(value: object, name: str, where: str, *, blank: bool = False) -> str:
-    """The value, if it is text that can be encoded and, unless `blank` is allowed, says something.
-
-    Raises:
-        RecordError: it is not.
-    """
-    if not isinstance(value, str) or not (blank or value.strip()):
-        raise RecordError.at(where, f"field {name!r}", "text" if blank else "text that is not empty", value)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:  # a lone surrogate; the tokenizer would fail on it much later
-        raise RecordError.at(where, f"field {name!r}", "valid Unicode text", value) from error
-    return value
-
-
-def check_texts(value: object, name: str, where: str, *, blank: bool = False) -> tuple[str, ...]:
-    """The values, if they are a list of texts that pass `check_text`.
-
-    Raises:
-        RecordError: they are not.
-    """
-    if not isinstance(value, list | tuple):
-        raise RecordError.at(where, f"field {name!r}", "a list of texts", value)
-    return tuple(check_text(item, f"{name}[{i}]", where, blank=blank) for i, item in enumerate(value))
 
 
 def parse_pair(value: object, where: str) -> PreferencePair:
@@ -267,11 +230,11 @@ def _check_names(value: dict[object, object], where: str, names: tuple[str, ...]
             raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
 
 
-def _spans(value: object, length: int, where: str) -> tuple[tuple[int, int], ...]:
+def _spans(value: object, length: int, where: str) -> tuple[Span, ...]:
     expected = f"ascending [start, end] pairs inside the {length} characters of `long_context`"
     if not isinstance(value, list | tuple):
         raise RecordError.at(where, "field 'supporting'", expected, value)
-    spans, last = list[tuple[int, int]](), 0
+    spans, last = list[Span](), 0
     for item in value:
         if not isinstance(item, list | tuple) or len(item) != 2 or any(type(end) is not int for end in item):
             raise RecordError.at(where, "field 'supporting'", expected, item)

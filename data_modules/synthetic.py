@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 from data_modules.base import PairDataModule
-from data_modules.records import PreferencePair, Turn
+from data_modules.records import PreferencePair, Span, Turn
 from data_modules.worlds.world import Fact, Question, Split, World, num_words_of
 
 
@@ -56,18 +57,9 @@ class SyntheticDataModule(PairDataModule):
         needed = sum(num_words_of(fact.sentence) for fact in supporting)
         distractors = world.distractors(max(0, world.random.randint(*self.long_words) - needed))
         long_context = world.arrange(supporting, distractors)
-        first, *later = [self._turn(world, question, distractors) for question in questions]
-        return PreferencePair(
-            id=f"{split}-{index}",
-            question=first.question,
-            short_context=first.short_context,
-            long_context=long_context,
-            chosen=first.chosen,
-            rejected=first.rejected,
-            answers=(first.chosen,),
-            supporting=_spans(supporting, long_context),
-            turns=tuple(later),
-        )
+        turns = [self._turn(world, question, distractors) for question in questions]
+        spans = _spans(supporting, long_context)
+        return PreferencePair.from_turns(f"{split}-{index}", long_context, turns, (turns[0].chosen,), spans)
 
     def _turn(self, world: World, question: Question, distractors: list[Fact]) -> Turn:
         needed = sum(num_words_of(fact.sentence) for fact in question.supporting)
@@ -105,7 +97,7 @@ class WorldHaystack:
             index: number of the example.
             num_tokens: counts a text's tokens.
         """
-        world = World(self.split, hash_free_seed(self.seed, length, depth, index))
+        world = World(self.split, needle_seed(self.seed, length, depth, index))
         question = world.question(self.hops)
         used = sum(num_tokens(fact.sentence) for fact in question.supporting)
         distractors: list[Fact] = []
@@ -115,22 +107,17 @@ class WorldHaystack:
         return world.arrange(question.supporting, distractors, depth), question.text, (question.answer,)
 
 
-def hash_free_seed(seed: int, length: int, depth: float, index: int) -> int:
+def needle_seed(seed: int, length: int, depth: float, index: int) -> int:
     """One integer for one cell and example; the same on every machine."""
     return ((seed * 10_007 + length) * 1_009 + round(depth * 1000)) * 100_003 + index
 
 
 def _prefix(facts: list[Fact], num_words: int) -> list[Fact]:
     """As many facts from the front as fit into `num_words`."""
-    kept: list[Fact] = []
-    for fact in facts:
-        num_words -= num_words_of(fact.sentence)
-        if num_words < 0:
-            break
-        kept.append(fact)
-    return kept
+    totals = accumulate(num_words_of(fact.sentence) for fact in facts)
+    return [fact for fact, total in zip(facts, totals, strict=True) if total <= num_words]
 
 
-def _spans(facts: list[Fact], context: str) -> tuple[tuple[int, int], ...]:
+def _spans(facts: list[Fact], context: str) -> tuple[Span, ...]:
     starts = [(context.index(fact.sentence), len(fact.sentence)) for fact in facts]
     return tuple((start, start + length) for start, length in sorted(starts))

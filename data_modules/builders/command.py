@@ -7,7 +7,7 @@ from typing import Any
 from data_modules.builders.build import Build
 from data_modules.builders.checks.decontamination import Decontamination
 from data_modules.builders.checks.verifiers import Verifier
-from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.base import Source
@@ -27,7 +27,7 @@ def build_parser() -> BuildParser:
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_subclass_arguments(Source, "source")
     parser.add_subclass_arguments(Recipe, "recipe")
-    parser.add_subclass_arguments(Generator, "generator")
+    parser.add_subclass_arguments(TextGenerator, "generator")
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_argument("--verifiers", type=list[Verifier], default=[], enable_path=True, help="label every pair")
     parser.add_argument("--decontamination", type=Decontamination | None, default=None, help="evaluation files")
@@ -52,8 +52,8 @@ def build() -> None:
     """Build pairs as the command line says."""
     arguments = sys.argv[1:]
     arguments.remove("build")
-    made, dry_run = parse_build(arguments)
+    described, dry_run = parse_build(arguments)
     if dry_run:
-        sys.stdout.write(rehearse(made) + "\n")
+        sys.stdout.write(rehearse(described) + "\n")
         return
-    made.run()
+    described.run()

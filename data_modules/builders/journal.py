@@ -5,17 +5,19 @@ needs to go on, and a finished one to be checked.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
-from data_modules.records import RecordError, decode_json
+from data_modules.strict_json import RecordError, decode_json
 from lit_longpo.run_folder import check_manifest, complete_lines, lock
 
 ANSWERS = "answers.jsonl"
+# Classes by the names they had when folders were first written, so that a build of then goes on.
+_WRITTEN_NAMES = {"ContainsGold": "SubEM", "RequestTemplate": "Prompt"}
 
 
 class Journal:
@@ -84,3 +86,21 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
         lock(file, folder, "build")
         check_manifest(folder, {**manifest, "hash": digest(manifest)}, "build")
         yield Journal(file, path)
+
+
+def describe(value: Any) -> Any:
+    """Settings as JSON: class names and fields; fields marked `runtime` change no result and are left out."""
+    name = _WRITTEN_NAMES.get(type(value).__name__, type(value).__name__)
+    if is_dataclass(value) and not isinstance(value, type):
+        settings = [item.name for item in fields(value) if item.init and not item.metadata.get("runtime")]
+        return {"class": name} | {setting: describe(getattr(value, setting)) for setting in settings}
+    if isinstance(value, dict):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [describe(item) for item in value]
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    # somebody's own class
+    return {"class": name} | {key: describe(item) for key, item in vars(value).items() if not key.startswith("_")}

@@ -7,7 +7,7 @@ from pathlib import Path
 from data_modules.builders.build import Build
 from data_modules.builders.checks.decontamination import Decontamination
 from data_modules.builders.checks.verifiers import Verifier
-from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import digest
 from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.builders.recipes.base import Recipe
@@ -34,7 +34,7 @@ class OnTheFly:
     """
 
     recipe: Recipe
-    generator: Generator | None = None
+    generator: TextGenerator | None = None
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     verifiers: list[Verifier] = field(default_factory=list)
     decontamination: Decontamination | None = None

@@ -4,26 +4,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from data_modules.builders.build import Build
-from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
-from data_modules.builders.generators.transformers import TransformersGenerator, layout
+from data_modules.builders.generators.transformers import TransformersGenerator, request_format
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.policy import PolicyConfig
 
 SAMPLE = 20  # records that are rehearsed; the cost of the others is scaled from theirs
 
 
-class Memory(dict[str, Completion]):
-    """Answers of a dry run."""
+class RehearsedAnswers(dict[str, Completion]):
+    """Answers of a dry run, in place of a journal."""
 
     append = dict.__setitem__
 
 
 @dataclass
-class Rehearsal(Generator):
-    """Answers every request with its stand-in and remembers what was asked."""
+class Rehearsal(TextGenerator):
+    """Answers every request with its stand-in and remembers the request."""
 
-    asked: list[Request] = field(init=False, default_factory=list)
+    requests: list[Request] = field(init=False, default_factory=list)
 
     def open(self, policy: PolicyConfig) -> str:
         """Nothing to get ready."""
@@ -33,7 +33,7 @@ class Rehearsal(Generator):
         """The stand-ins."""
         for batch in batches:
             for request in batch:
-                self.asked.append(request)
+                self.requests.append(request)
                 yield Completion(request.id, request.stand_in)
 
 
@@ -44,32 +44,31 @@ def rehearse(build: Build, num_prompts: int = 3) -> str:
         build: what would be run.
         num_prompts: prompts shown.
     """
-    total = sum(1 for _ in build.source.items(build.tokens))
-    total = min(total, build.limit or total)
+    total = build.num_records()
     rehearsal = Rehearsal()
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
-    for _ in sample.outcomes(Memory()):
+    for _ in sample.outcomes(RehearsedAnswers()):
         pass
-    own = build.policy if isinstance(build.generator, TransformersGenerator) else None
-    shown = [f"--- prompt {request.id}\n{_shown(request, own)}\n" for request in rehearsal.asked[:num_prompts]]
-    return "\n".join([*shown, *_cost(rehearsal.asked, min(SAMPLE, total), total, build.tokens)])
+    policy = build.policy if isinstance(build.generator, TransformersGenerator) else None
+    prompts = [f"--- prompt {request.id}\n{_shown(request, policy)}\n" for request in rehearsal.requests[:num_prompts]]
+    return "\n".join([*prompts, *_cost(rehearsal.requests, min(SAMPLE, total), total, build.tokens)])
 
 
 def _shown(request: Request, policy: PolicyConfig | None) -> str:
     """What the policy reads, its chat template's marks included; what a server is sent."""
     if policy is not None:
-        form = layout(policy, request.system)
-        return str(form.tokenizer.decode(list(form.encode_prompt("", request.text).ids)))
+        prompt_format = request_format(policy, request.system)
+        return str(prompt_format.tokenizer.decode(list(prompt_format.encode_prompt("", request.text).ids)))
     return f"[system] {request.system}\n{request.text}" if request.system else request.text
 
 
-def _cost(asked: Sequence[Request], sample: int, total: int, tokens: TextTokens) -> list[str]:
+def _cost(requests: Sequence[Request], sample: int, total: int, tokens: TextTokens) -> list[str]:
     scale = total / max(1, sample)
-    prompt = sum(tokens.count(request.text) for request in asked)
-    new = sum(request.decoding.max_new_tokens for request in asked)
+    prompt = sum(tokens.count(request.text) for request in requests)
+    new = sum(request.decoding.max_new_tokens for request in requests)
     how = f"scaled from {sample}" if sample < total else "counted"
     return [
-        f"{total:,} records ({how}): about {round(len(asked) * scale):,} requests, "
+        f"{total:,} records ({how}): about {round(len(requests) * scale):,} requests, "
         f"{round(prompt * scale):,} prompt tokens",
         f"and at most {round(new * scale):,} new tokens; verifiers that ask a model come on top",
     ]

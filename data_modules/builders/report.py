@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from data_modules.builders.checks.verifiers import turns_of, wilson
+from data_modules.builders.checks.verifiers import Verdict, wilson
 from data_modules.records import PreferencePair
 
 Status = Literal["pair", "filtered", "failed"]
+Verdicts = tuple[tuple[str, Verdict], ...]  # (verifier, what it said)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Outcome:
     reason: str = ""
     pair: PreferencePair | None = None
     counts: Counter[str] = field(default_factory=Counter)
-    verdicts: tuple[tuple[str, bool | None], ...] = ()
+    verdicts: Verdicts = ()
 
 
 @dataclass
@@ -79,7 +80,7 @@ class BuildReport:
     def _measure(self, pair: PreferencePair, count: Callable[[str], int]) -> None:
         long = count(pair.long_context)
         self._length("long context", [long])
-        for turn in turns_of(pair):
+        for turn in pair.all_turns:
             short = count(turn.short_context)
             self.ratios.append(short / max(1, long))
             self._length("short context", [short])

@@ -5,17 +5,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from data_modules.records import Passage
+from data_modules.records import Passage, Span
 
 SEPARATOR = "\n\n"
 _MAX_MISSES = 16  # distractors too long for what is left of a budget, in a row, before we call it full
 
-Span = tuple[int, int]
 CountTokens = Callable[[str], int]
 
 
 @dataclass(frozen=True)
-class Context:
+class AssembledContext:
     """A context and where its facts lie.
 
     Args:
@@ -62,7 +61,7 @@ def build_context(
     count_tokens: CountTokens,
     rng: random.Random,
     max_distractors: int | None = None,
-) -> Context:
+) -> AssembledContext:
     """Mix supporting passages with as many distractors as fit, in random order.
 
     Args:
@@ -79,17 +78,17 @@ def build_context(
     Raises:
         BudgetError: the supporting passages alone need more than `max_tokens`.
     """
-    needed = count_tokens(join_passages(supporting)[0])
-    if needed > max_tokens:
-        raise BudgetError(f"expected supporting passages of at most {max_tokens} tokens, got {needed}")
-    picked = _pick(distractors, max_tokens - needed, count_tokens, max_distractors)
+    size = count_tokens(join_passages(supporting)[0])
+    if size > max_tokens:
+        raise BudgetError(f"expected supporting passages of at most {max_tokens} tokens, got {size}")
+    picked = _pick(distractors, max_tokens - size, count_tokens, max_distractors)
     # Pieces counted apart can be a few tokens short of the whole, so the sum is checked on the whole.
     while True:
         order = [*supporting, *picked]
         rng.shuffle(order)
         text, spans = join_passages(order)
         if not picked or count_tokens(text) <= max_tokens:
-            return Context(text, spans, tuple(picked))
+            return AssembledContext(text, spans, tuple(picked))
         picked.pop()
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_modules.records import Passage, QARecord, RecordError, check_text, check_texts, decode_json
+from data_modules.records import Passage, QARecord
+from data_modules.strict_json import RecordError, check_text, check_texts, decode_json
 
-Format = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad"]
+QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad"]
 Fields = dict[str, object]
 
 
-def read_qa(path: str | Path, format: Format = "auto") -> list[QARecord]:
+def read_qa(path: str | Path, format: QAFormat = "auto") -> list[QARecord]:
     """All questions of a file with their passages.
 
     Args:
@@ -29,14 +30,13 @@ def read_qa(path: str | Path, format: Format = "auto") -> list[QARecord]:
         raise RecordError.at(str(path), "file", "at least one record", "an empty file")
     if format == "auto":
         format = _recognise(rows[0][1], str(path))
-    records, seen = list[QARecord](), set[str]()
+    records = dict[str, QARecord]()
     for where, row in rows:
         for record in _READERS[format](row, where):
-            if record.id in seen:
+            if record.id in records:
                 raise RecordError.at(where, "field 'id'", "an id not used before", record.id)
-            seen.add(record.id)
-            records.append(record)
-    return records
+            records[record.id] = record
+    return list(records.values())
 
 
 def read_corpus(path: str | Path) -> list[Passage]:
@@ -62,15 +62,15 @@ def _rows(path: Path) -> Iterator[tuple[str, Fields]]:
         yield where, _object(value, "record", where)
 
 
-def _recognise(row: Fields, path: str) -> Format:
+def _recognise(row: Fields, path: str) -> QAFormat:
     if "data" in row:
         return "squad"
     if "paragraphs" in row:
         return "musique"
     if "supporting_facts" in row:
         return "2wikimultihop" if "evidences" in row else "hotpotqa"
-    known = ", ".join(name for name in get_args(Format) if name != "auto")
-    raise RecordError.at(path, "file", f"one of the formats {known} (see `data.init_args.format`)", sorted(row))
+    formats = ", ".join(name for name in get_args(QAFormat) if name != "auto")
+    raise RecordError.at(path, "file", f"one of the formats {formats} (see `data.init_args.format`)", sorted(row))
 
 
 def _musique(row: Fields, where: str) -> Iterator[QARecord]:

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from data_modules.qa_sets.contexts import BudgetError, Context, CountTokens, build_context
-from data_modules.qa_sets.wrong_answers import mentions, wrong_answers
+from data_modules.qa_sets.contexts import AssembledContext, BudgetError, CountTokens, build_context
+from data_modules.qa_sets.matching import mentions
+from data_modules.qa_sets.wrong_answers import wrong_answers
 from data_modules.records import Passage, PreferencePair, QARecord
 
 _FULL = 0.9  # a long context below this share of its budget counts as underfilled
@@ -43,7 +44,7 @@ class PairRecipe:
 
 
 @dataclass
-class BuildReport:
+class PairingReport:
     """What became of one split's records.
 
     Args:
@@ -72,7 +73,7 @@ def build_contexts(
     recipe: PairRecipe,
     count_tokens: CountTokens,
     rng: random.Random,
-) -> tuple[Context, Context]:
+) -> tuple[AssembledContext, AssembledContext]:
     """Short and long context of a question.
 
     Args:
@@ -139,7 +140,7 @@ def build_pairs(
     pool: Sequence[Passage],
     recipe: PairRecipe,
     count_tokens: CountTokens,
-    report: BuildReport,
+    report: PairingReport,
 ) -> list[PreferencePair]:
     """Pairs of all records that hold one; the others are counted in the report, by reason."""
     pairs = list[PreferencePair]()
@@ -160,17 +161,21 @@ def _distractors(
     record: QARecord, pool: Sequence[Passage], rng: random.Random, without: Sequence[Passage] = ()
 ) -> Iterator[Passage]:
     """The record's own distractors, then the pool's, each in random order; usable ones, each once."""
-    own = [passage for passage in record.passages if not passage.supporting]
+    others = [passage for passage in record.passages if not passage.supporting]
     supporting = [passage for passage in record.passages if passage.supporting]
-    used = {passage.text for passage in (*supporting, *without)}
+    taken = {passage.text for passage in (*supporting, *without)}
     titles = {passage.title for passage in supporting if passage.title}
-    for passages in (own, pool):
+    for passages in (others, pool):
         for index in rng.sample(range(len(passages)), len(passages)):
             passage = passages[index]
             # Another paragraph under a supporting title may state the same fact in other words.
-            foreign = passages is own or passage.title not in titles
-            if foreign and passage.text not in used and not mentions(f"{passage.title} {passage.text}", record.answers):
-                used.add(passage.text)
+            foreign = passages is others or passage.title not in titles
+            if (
+                foreign
+                and passage.text not in taken
+                and not mentions(f"{passage.title} {passage.text}", record.answers)
+            ):
+                taken.add(passage.text)
                 yield Passage(passage.title, passage.text)
 
 

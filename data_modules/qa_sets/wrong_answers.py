@@ -7,10 +7,9 @@ and know English best. Chinese text is cut at its punctuation.
 
 import random
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 
+from data_modules.qa_sets.matching import CJK, CONNECTORS, STOPWORDS, has_words, normalise
 from data_modules.records import Passage
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -24,20 +23,11 @@ _NUMBER = re.compile(
     rf"[$\u00a3\u20ac]?(?<![\d,.])\d[\d,]*(?:\.\d+)?(?:%| percent| thousand| million| billion)?"
     rf"|\b(?:{_NUMBER_WORDS})\b"
 )
-_CONNECTORS = {"of", "the", "de", "la", "von", "van", "and", "&", "du", "del", "der", "for", "in"}
-_COMMON_WORDS = (
-    "a an he she it its they their his her this that these those there was were is are be been on at by to "
-    "as or but from with when while after before during since until into than then which who whom whose what "
-    "where how not no also both each other some such many most one first we you i if so although however "
-    "because"
-)
-STOPWORDS = _CONNECTORS | set(_COMMON_WORDS.split())
 _CALENDAR = (
     "january february march april may june july august september october november december "
     "monday tuesday wednesday thursday friday saturday sunday inc ltd"
 )
 _NOT_NAMES = set(_CALENDAR.split())
-CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _PHRASE_END = re.compile(r"[^\w\s'-]+")
 _CLAUSE_END = re.compile(
     r"[\s,.;:!?()\[\]\"\u00b7\u2018-\u201d\u3001\u3002\u3008-\u300f\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]+"
@@ -46,29 +36,6 @@ _CLAUSE_END = re.compile(
 _SENTENCE_END = re.compile(r"(?<=\w\w[.!?])\s+")
 _NAME_END = re.compile(r"[,;:()\[\]\"\u201c\u201d!?]+|(?<=\w\w)[.]$|\s-+\s")
 _MAX_WORDS = 12
-
-
-@lru_cache(maxsize=1 << 14)  # the same passages are compared with the answers of many questions
-def normalise(text: str) -> str:
-    """Lower case, letters and digits only, single spaces; the form in which answers are compared."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(mark if mark.isalnum() else " " for mark in folded).split())
-
-
-def mentions(text: str, answers: Iterable[str]) -> bool:
-    """Whether a passage holds one of the answers.
-
-    Answers of up to three letters have to be whole words ("US" is not in "famous"); "yes" and "no"
-    are never mentioned.
-    """
-    text = normalise(text)
-    for answer in map(normalise, answers):
-        if not answer or answer in ("yes", "no"):
-            continue
-        whole_word = len(answer) <= 3 and not CJK.search(answer)
-        if f" {answer} " in f" {text} " if whole_word else answer in text:
-            return True
-    return False
 
 
 def wrong_answers(
@@ -87,24 +54,25 @@ def wrong_answers(
         At most `count` texts, none equal to, inside, or around a gold answer; fewer, down to none,
         if the passages do not hold enough.
     """
-    gold, asked = [normalise(answer) for answer in answers], normalise(question)
+    gold, plain_question = [normalise(answer) for answer in answers], normalise(question)
     if gold[0] in ("yes", "no"):
         return ("no" if gold[0] == "yes" else "yes",)[:count]
-    found: dict[str, str] = {}
+    by_form: dict[str, str] = {}  # normal form -> wrong answer as it is written
     for find in _finders(answers[0]):
+        # Shuffled, then sorted stably: the likest first, equally like ones in an order that the seed draws.
         candidates = sorted({text for passage in passages for text in find(passage)})
         rng.shuffle(candidates)
         for text in sorted(candidates, key=lambda text: _distance(text, answers[0])):
-            plain = normalise(text)
-            if plain not in found and _is_wrong(plain, gold, asked):
-                found[plain] = text.strip()
-        if len(found) >= count:
+            form = normalise(text)
+            if form not in by_form and _is_wrong(form, gold, plain_question):
+                by_form[form] = text.strip()
+        if len(by_form) >= count:
             break
-    return tuple(found.values())[:count]
+    return tuple(by_form.values())[:count]
 
 
 def _is_wrong(candidate: str, gold: Sequence[str], question: str) -> bool:
-    if not candidate or len(candidate.split()) > _MAX_WORDS or f" {candidate} " in f" {question} ":
+    if not candidate or len(candidate.split()) > _MAX_WORDS or has_words(question, candidate):
         return False
     return not any(candidate in answer or answer in candidate for answer in gold)
 
@@ -120,10 +88,10 @@ def _finders(answer: str) -> list[Callable[[Passage], Iterator[str]]]:
         same_words = re.sub(r"\d+", r"\\d+", re.escape(answer))
         alike = re.compile(rf"(?<![\d,.]){same_words}(?!\d)")
         kinds += [alike, *((_DATE, _YEAR, _NUMBER) if kinds and kinds[0] is _DATE else (_NUMBER, _DATE))]
-    found = [_matches(pattern) for pattern in kinds]
+    same_kind = [_matches(pattern) for pattern in kinds]
     if CJK.search(answer):
-        return [*found, _clauses]
-    return [*found, _names if answer[:1].isupper() or found else _phrases_like(answer), _names, _clauses]
+        return [*same_kind, _clauses]
+    return [*same_kind, _names if answer[:1].isupper() or same_kind else _phrases_like(answer), _names, _clauses]
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[Passage], Iterator[str]]:
@@ -143,12 +111,12 @@ def _names(passage: Passage) -> Iterator[str]:
 def _capital_runs(clause: str, *, at_start: bool) -> Iterator[str]:
     """Runs of capitalised words; a single one at the start of a sentence need not be a name."""
     run: list[str] = []
-    for number, raw in enumerate([*clause.split(), ""]):
+    for number, raw in enumerate([*clause.split(), ""]):  # the empty word closes a run at the clause's end
         word = re.sub(r"['\u2019]s$", "", raw)
-        continues = word[:1].isupper() or (bool(run) and word in _CONNECTORS)
+        continues = word[:1].isupper() or (bool(run) and word in CONNECTORS)
         if continues:
             run.append(word)
-        if run and (not continues or word != raw):
+        if run and (not continues or word != raw):  # a possessive ends its run: "Ada's mentor"
             end = number if continues else number - 1
             if not (at_start and end == 0):
                 yield _trimmed(run)

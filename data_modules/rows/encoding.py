@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from data_modules.qa_sets.contexts import Span
-from data_modules.records import PreferencePair, Turn
+from data_modules.records import PreferencePair, Span, Turn
 from data_modules.rows.truncation import (
     LengthPolicy,
     OverlengthError,
@@ -131,37 +130,36 @@ class PairEncoder:
     def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
         """In the long context all turns follow one prompt; in short contexts each has its own."""
         views = (*self.views.policy, *self.views.reference)
-        turns = (Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns)
         for context in dict.fromkeys(view.context for view in views):
             roles = {view.role for view in views if view.context == context}
             if context == "long":
                 text = pair.short_context if self.long_from_short else pair.long_context
-                yield self._section(context, 0, text, turns, roles)
+                yield self._section(context, 0, text, pair.all_turns, roles)
                 continue
-            for number, turn in enumerate(turns):
+            for number, turn in enumerate(pair.all_turns):
                 yield self._section(context, number, turn.short_context, (turn,), roles)
 
     def _section(self, context: Context, number: int, text: str, turns: tuple[Turn, ...], roles: set[Role]) -> _Section:
-        wanted: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
+        sides: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
         if "rejected" in roles:
-            wanted += [("rejected", index) for index in range(self.views.num_rejected)]
-        made = [self._response(turns, role, index) for role, index in wanted]
-        return _Section(context, number, text, turns[0].question, tuple(r for r, _ in made), made[0][1])
+            sides += [("rejected", index) for index in range(self.views.num_rejected)]
+        responses, formats = zip(*(self._response(turns, role, index) for role, index in sides), strict=True)
+        return _Section(context, number, text, turns[0].question, responses, formats[0])
 
     def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
         """Answers of one side, later questions between them; and which tokens are the template's own."""
-        ids, mask, own = list[int](), list[bool](), list[bool]()
+        ids, mask, formats = list[int](), list[bool](), list[bool]()
         for number, turn in enumerate(turns):
-            if number:
+            if number:  # the first question is in the prompt, later ones stand between the answers, unscored
                 between = self.prompt_format.encode_turn(turn.question)
                 ids += between.ids
                 mask += [False] * len(between.ids)
-                own += between.format_mask
+                formats += between.format_mask
             answer = self.prompt_format.encode_response(turn.chosen if role == "chosen" else turn.rejected[index])
             ids += answer
             mask += [True] * len(answer)
-            own += [False] * len(answer)
-        return Response(role, tuple(ids), tuple(mask), index), tuple(own)
+            formats += [False] * len(answer)
+        return Response(role, tuple(ids), tuple(mask), index), tuple(formats)
 
     def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
@@ -171,12 +169,12 @@ class PairEncoder:
             return prompt, False
         if self.lengths.on_overlength == "skip":
             return None
-        room = len(prompt.context) - (length - limit)
+        room = len(prompt.context) - (length - limit)  # all that is too much comes out of the context
         if self.lengths.on_overlength == "error" or room < 1:
             raise _too_long(pair, section.context, length, limit, room)
-        kept = self._cut(pair, section, prompt, room, counts)
-        counts.tokens_lost += len(prompt.context) - len(kept)
-        return replace(prompt, context=kept), True
+        context = self._cut(pair, section, prompt, room, counts)
+        counts.tokens_lost += len(prompt.context) - len(context)
+        return replace(prompt, context=context), True
 
     def _cut(
         self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
@@ -211,13 +209,14 @@ class PairEncoder:
         views: Iterable[View],
         sequences: tuple[Context, ...] = (),
     ) -> tuple[Group, ...]:
-        wanted = {(view.context, view.role) for view in views}
+        sides = {(view.context, view.role) for view in views}
         groups = list[Group]()
         for section, prompt in prompts:
-            responses = [r for r in section.responses if (section.context, r.role) in wanted]
+            responses = [r for r in section.responses if (section.context, r.role) in sides]
             if not responses:
                 continue
             whole = self._group(pair, section, prompt)
+            # Without sharing every response gets a group, and so a copy of the prompt, of its own.
             for part in [responses] if self.prefix_sharing else [[response] for response in responses]:
                 scored = part[0].role == "chosen" and section.context in sequences
                 mask = whole.sequence_mask if scored else None
@@ -231,7 +230,7 @@ class PairEncoder:
             positions = self.positions(prompt, section.longest, pair.id)
         counted = None
         if not self.views.sequence_format:
-            counted = tuple(not own for own in (*prompt.format_mask, *section.chosen_format))
+            counted = tuple(not of_format for of_format in (*prompt.format_mask, *section.chosen_format))
         return Group(
             pair.id, section.context, prompt.ids, section.responses, positions, section.turn, sequence_mask=counted
         )

@@ -74,7 +74,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.digest = zlib.crc32(repr((list(lengths), names, max_tokens, max_examples, shuffle, seed)).encode())
         self._classes = _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
         self._layout = self._lay_out() if shuffle else self._split(self._lay_out())
-        self._known: tuple[int, list[list[int]]] | None = None
+        self._dealt: tuple[int, list[list[int]]] | None = None  # the epoch asked for last, and its rows
 
     def __len__(self) -> int:
         """Rows of one epoch on this rank, the same on every rank and in every epoch."""
@@ -85,20 +85,22 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     def batches(self, epoch: int) -> list[list[int]]:
         """This rank's rows in one epoch, as example indices."""
-        if self._known is None or self._known[0] != epoch:
+        if self._dealt is None or self._dealt[0] != epoch:
             rows = self._deal(epoch)
             rows += [rows[number % len(rows)] for number in range(-len(rows) % self.num_replicas)]
-            self._known = (epoch, rows[self.rank :: self.num_replicas])
-        return self._known[1]
+            self._dealt = (epoch, rows[self.rank :: self.num_replicas])
+        return self._dealt[1]
 
     def _lay_out(self) -> list[list[int]]:
         """Rows of size classes: each example goes into the first open row with room for its class."""
         order = [name for name, members in self._classes.items() for _ in members]
         if self.shuffle:
             random.Random(self.seed).shuffle(order)
+        # A class takes the room of its longest member: whichever the epoch deals, it fits.
         size = {name: max(self.lengths[i] for i in members) for name, members in self._classes.items()}
         rows, left = list[list[int]](), list[int]()
         for name in order:
+            # In a fixed order only the last row is open; in a free one a few more, so that gaps get filled.
             start = max(0, len(rows) - (_OPEN_ROWS if self.shuffle else 1))
             has_room = (i for i in range(start, len(rows)) if size[name] <= left[i] and not self._full(rows[i]))
             row = next(has_room, len(rows))
@@ -172,8 +174,8 @@ class BatchIterator(Iterator[list[int]]):
         """
         sampler = self._sampler
         position, rows = state["position"], state["rows"]
-        known = (state["digest"], state["num_replicas"])
-        if 0 < position < rows and known != (sampler.digest, sampler.num_replicas):
+        same_rows = (state["digest"], state["num_replicas"]) == (sampler.digest, sampler.num_replicas)
+        if 0 < position < rows and not same_rows:
             raise ValueError(
                 "expected the data, `max_tokens`, `max_examples`, `seed` and number of data-parallel ranks "
                 f"({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from data_modules.records import PreferencePair, Turn
+from data_modules.records import PreferencePair
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views
@@ -50,9 +50,9 @@ def compare_seams(
     encoder = PairEncoder(prompt_format, views, LengthPolicy(), long_from_short=long_from_short)
     differing, by_view = list[str](), Counter[str]()
     for pair in map(_shortened, pairs):
-        found = _differences(encoder, pair)
-        by_view.update(map(str, found))
-        differing += [pair.id] * bool(found)
+        views_that_differ = _differences(encoder, pair)
+        by_view.update(map(str, views_that_differ))
+        differing += [pair.id] * bool(views_that_differ)
     return SeamReport(len(pairs), len(differing), differing[0] if differing else None, dict(by_view))
 
 
@@ -69,15 +69,14 @@ def _differences(encoder: PairEncoder, pair: PreferencePair) -> list[View]:
 
 
 def _joint(encoder: PairEncoder, pair: PreferencePair, group: Group, response: Response) -> tuple[int, ...]:
-    turns = (Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns)
-    text = pair.long_context
+    turns, text = pair.all_turns, pair.long_context
     if group.context == "short" or encoder.long_from_short:
         turns = turns[group.turn : group.turn + 1]
         text = turns[0].short_context
-    said = [
+    questions_and_answers = [
         (turn.question, turn.chosen if response.role == "chosen" else turn.rejected[response.index]) for turn in turns
     ]
-    return encoder.prompt_format.encode_jointly(text, said)
+    return encoder.prompt_format.encode_jointly(text, questions_and_answers)
 
 
 def _shortened(pair: PreferencePair) -> PreferencePair:

@@ -5,10 +5,11 @@ Only the context is ever cut. Question, answers and the text around them stay wh
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from data_modules.qa_sets.contexts import SEPARATOR, CountTokens, Span
+from data_modules.qa_sets.contexts import SEPARATOR, CountTokens
+from data_modules.records import Span
 
 OnOverlength = Literal["error", "truncate", "skip"]
 Truncation = Literal["middle", "passages"]
@@ -58,20 +59,11 @@ class SplitLengths:
     tokens_lost: int = 0
     supporting_lost: int = 0
 
-
-@dataclass
-class TruncationReport:
-    """What the length policy did, by split."""
-
-    splits: dict[str, SplitLengths] = field(default_factory=dict)
-
-    def lines(self) -> list[str]:
-        """One sentence for each split."""
-        return [
-            f"{name}: {split.examples} examples, {split.cut} cut, {split.skipped} skipped, "
-            f"{split.tokens_lost} tokens and {split.supporting_lost} supporting passages lost"
-            for name, split in self.splits.items()
-        ]
+    def __str__(self) -> str:
+        return (
+            f"{self.examples} examples, {self.cut} cut, {self.skipped} skipped, "
+            f"{self.tokens_lost} tokens and {self.supporting_lost} supporting passages lost"
+        )
 
 
 def cut_middle(ids: Sequence[int], max_tokens: int) -> tuple[int, ...]:
@@ -88,12 +80,13 @@ def spans_hit(text: str, spans: Sequence[Span], num_ids: int, max_tokens: int, c
     Token positions come from counting the text before and inside a span, so a span that ends within
     a token or two of the cut may be counted as hit.
     """
+    # What `cut_middle` takes out, in token positions.
     lost_start, lost_end = max_tokens - max_tokens // 2, num_ids - max_tokens // 2
-    hit = 0
+    hits = 0
     for start, end in spans:
         first = count_tokens(text[:start])
-        hit += first < lost_end and first + count_tokens(text[start:end]) > lost_start
-    return hit
+        hits += first < lost_end and first + count_tokens(text[start:end]) > lost_start
+    return hits
 
 
 def drop_passages(
@@ -119,12 +112,12 @@ def drop_passages(
         end = position + len(passage)
         passages.append((passage, any(start < end and stop > position for start, stop in spans)))
         position = end + len(SEPARATOR)
-    kept = dict(enumerate(passage for passage, _ in passages))
+    rest = dict(enumerate(passage for passage, _ in passages))
     removable = [i for i, (_, supporting) in enumerate(passages) if not supporting]
     random.Random(seed).shuffle(removable)
     excess = count_tokens(text) - max_tokens
     while excess > 0 and removable:
-        excess -= count_tokens(SEPARATOR + kept.pop(removable.pop()))
+        excess -= count_tokens(SEPARATOR + rest.pop(removable.pop()))
         if excess <= 0 or not removable:  # counted apart, pieces can differ from the whole by a token or two
-            excess = count_tokens(SEPARATOR.join(kept.values())) - max_tokens
-    return SEPARATOR.join(kept.values()) if excess <= 0 else None
+            excess = count_tokens(SEPARATOR.join(rest.values())) - max_tokens
+    return SEPARATOR.join(rest.values()) if excess <= 0 else None

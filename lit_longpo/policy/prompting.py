@@ -147,7 +147,7 @@ class PromptFormat:
             return (*self._start(), *itertools.chain(*parts))
         asked[1:] = [text.lstrip() for text in asked[1:]]
         said = [
-            _says(role, text)
+            message(role, text)
             for turn in zip(asked, answers, strict=True)
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
@@ -177,11 +177,11 @@ class PromptFormat:
         """The user's text, and what assistant and user say in turns after it, up to the next answer."""
         if not self.uses_chat:
             return user
-        said = [_says(("assistant", "user")[number % 2], text) for number, text in enumerate(more)]
-        return self._render([*self._system(), _says("user", user), *said], add_generation_prompt=True)
+        said = [message(("assistant", "user")[number % 2], text) for number, text in enumerate(more)]
+        return self._render([*self._system(), message("user", user), *said], add_generation_prompt=True)
 
     def _system(self) -> list[dict[str, str]]:
-        return [] if self.template.system is None else [_says("system", self.template.system)]
+        return [] if self.template.system is None else [message("system", self.template.system)]
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
         options = {**self.template.options, "add_generation_prompt": add_generation_prompt}
@@ -195,7 +195,7 @@ class PromptFormat:
         eos = int(self.tokenizer.eos_token_id)
         if not self.uses_chat:
             return eos
-        said = self._render([*self._system(), _says("user", "question"), _says("assistant", _ANSWER_MARK)])
+        said = self._render([*self._system(), message("user", "question"), message("assistant", _ANSWER_MARK)])
         closing = self.encode(said.partition(_ANSWER_MARK)[2].strip())
         return closing[0] if len(closing) == 1 else eos
 
@@ -205,5 +205,6 @@ def _shared(first: str, second: str) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
-def _says(role: str, content: str) -> dict[str, str]:
+def message(role: str, content: str) -> dict[str, str]:
+    """What one side of a chat says, as chat templates and servers take it."""
     return {"role": role, "content": content}

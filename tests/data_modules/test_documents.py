@@ -7,13 +7,13 @@ import pytest
 from support.builders import Scripted
 
 from data_modules import DocumentDataModule, PreferenceDataModule, QADataModule
-from data_modules.builders.generators.requests import Decoding, Prompt
+from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze
 from data_modules.builders.recipes.solopo import SoLoPORecipe
-from data_modules.builders.sources.base import WorldDocuments
 from data_modules.builders.sources.chunking import Chunking
+from data_modules.builders.sources.worlds import WorldDocuments
 from data_modules.reading import keep_verified
 from data_modules.records import PreferencePair, write_pairs
 from lit_longpo.batch import View, Views
@@ -25,7 +25,7 @@ VIEWS = Views((View("long", "chosen"), View("long", "rejected")))
 
 def longpo(cache, generator, **options):
     recipe = LongPORecipe(
-        Chunking(24), 2, questions=Cloze(prompt=Prompt("{sentence}")), max_new_tokens=4, long_tokens=80
+        Chunking(24), 2, questions=Cloze(prompt=RequestTemplate("{sentence}")), max_new_tokens=4, long_tokens=80
     )
     return OnTheFly(recipe, generator, POLICY, cache=str(cache), **options)
 
@@ -75,7 +75,7 @@ def test_questions_are_answered_by_the_model_if_asked_for(tmp_path):
         for n in range(12)
     ]
     (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = SoLoPORecipe(Prompt("{question}"), Decoding(1.0), 12, short_tokens=20, long_tokens=40)
+    recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 12, short_tokens=20, long_tokens=40)
     build = OnTheFly(recipe, Scripted(), POLICY, cache=str(tmp_path / "cache"))
     data = QADataModule(str(tmp_path / "qa.jsonl"), build=build, val_fraction=0.1)
     data.prepare_data()

@@ -12,7 +12,8 @@ from support.word_tokenizer import word_tokenizer
 
 from data_modules.preference import PreferenceDataModule
 from data_modules.reading import hold_out
-from data_modules.records import PreferencePair, RecordError, write_pairs
+from data_modules.records import PreferencePair, write_pairs
+from data_modules.strict_json import RecordError
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
 

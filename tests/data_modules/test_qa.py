@@ -9,8 +9,9 @@ from support.word_tokenizer import word_tokenizer
 
 from data_modules.qa import QADataModule
 from data_modules.qa_sets.formats import read_corpus, read_qa
-from data_modules.qa_sets.wrong_answers import mentions, normalise
-from data_modules.records import Passage, RecordError
+from data_modules.qa_sets.matching import mentions, normalise
+from data_modules.records import Passage
+from data_modules.strict_json import RecordError
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
 

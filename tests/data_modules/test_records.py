@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.records import PreferencePair, RecordError, read_pairs, write_pairs
+from data_modules.records import PreferencePair, read_pairs, write_pairs
+from data_modules.strict_json import RecordError
 
 PAIR = PreferencePair("a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9)))
 

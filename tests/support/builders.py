@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from support.word_tokenizer import word_tokenizer
 
-from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, seed_of
 from data_modules.builders.recipes.base import Workbench
 from data_modules.builders.sources.tokens import TextTokens
@@ -33,7 +33,7 @@ def drive(steps, answer):
 
 
 @dataclass
-class Scripted(Generator):
+class Scripted(TextGenerator):
     """Answers that depend on the request alone; requests whose id holds a part of `fail` get an error."""
 
     name: str = "scripted"

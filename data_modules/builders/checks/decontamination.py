@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_modules.builders.recipes.base import DroppedError
-from data_modules.builders.recipes.filters import ngrams
-from data_modules.builders.sources.documents import content_hash
-from data_modules.qa_sets.wrong_answers import CJK, normalise
+from data_modules.builders.sources.base import content_hash
+from data_modules.qa_sets.matching import CJK, ngrams, normalise
 from data_modules.reading import existing_file
-from data_modules.records import RecordError, decode_json
+from data_modules.strict_json import RecordError, decode_json
 
 Gram = tuple[str, ...]
 
@@ -37,7 +36,7 @@ class Decontamination:
     min_answer_words: int = 8
 
     def __post_init__(self) -> None:
-        self._known: dict[str, set[Gram]] = {}
+        self._evaluation_grams: dict[str, set[Gram]] = {}
 
     def content(self) -> str:
         """Hash of the files' bytes."""
@@ -49,33 +48,35 @@ class Decontamination:
         Raises:
             DroppedError: one of them overlaps.
         """
-        known = self._index()
-        if self._overlap(question, known["question"]) > self.max_share:
+        grams = self._index()
+        if self._overlap(question, grams["question"]) > self.max_share:
             raise DroppedError("the question overlaps with an evaluation file")
         for answer in answers:
-            if self._overlap(answer, known["answer"]) > self.max_share:
+            if self._overlap(answer, grams["answer"]) > self.max_share:
                 if len(_words(answer)) >= self.min_answer_words:
                     raise DroppedError("an answer overlaps with an evaluation file")
                 counts["short answers that also occur in an evaluation file (kept)"] += 1
 
-    def _overlap(self, text: str, known: set[Gram]) -> float:
+    def _overlap(self, text: str, evaluation: set[Gram]) -> float:
+        """N-grams of the text that evaluation texts have too, as a share of all."""
         grams = ngrams(_words(text), self.n)
-        return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
+        return sum(gram in evaluation for gram in grams) / len(grams) if grams else 0.0
 
     def _index(self) -> dict[str, set[Gram]]:
-        if not self._known:
+        """N-grams of the evaluation files' questions and answers; read once."""
+        if not self._evaluation_grams:
             kinds = {"question": self.question_fields, "answer": self.answer_fields}
             rows = [row for file in self.files for row in _rows(self._path(file))]
             for kind, names in kinds.items():
                 texts = [text for row in rows for text in _texts(row, names)]
-                self._known[kind] = {gram for text in texts for gram in ngrams(_words(text), self.n)}
-            if not self._known["question"]:
-                self._known.clear()
+                self._evaluation_grams[kind] = {gram for text in texts for gram in ngrams(_words(text), self.n)}
+            if not self._evaluation_grams["question"]:
+                self._evaluation_grams.clear()
                 raise ValueError(
                     f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(self.files)}, "
                     "got none; set `decontamination.question_fields`"
                 )
-        return self._known
+        return self._evaluation_grams
 
     def _path(self, file: str) -> Path:
         return existing_file(file, "decontamination.files", "evaluation records")

@@ -3,19 +3,18 @@
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate
 from data_modules.builders.recipes.base import Steps, Workbench
-from data_modules.builders.recipes.judges import Judge, SubEM
+from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.engine import generation_mode
-from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy import PolicyConfig
 
 Verdict = bool | None
 
@@ -38,9 +37,9 @@ class GoldAnswer(Verifier):
         judge: how answers are scored.
     """
 
-    judge: Judge = field(default_factory=SubEM)
+    judge: Judge = field(default_factory=ContainsGold)
 
-    def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
         """No request."""
         yield from ()
         if not pair.answers:
@@ -66,10 +65,10 @@ class LogProbGap(Verifier):
     def __post_init__(self) -> None:
         self._loaded: Any = None
 
-    def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
         """No request: the model runs here."""
         yield from ()
-        return _all([verdict for turn in turns_of(pair) for verdict in self._verdicts(turn)])
+        return _all([verdict for turn in pair.all_turns for verdict in self._verdicts(turn)])
 
     def _verdicts(self, turn: Turn) -> list[Verdict]:
         chosen = self._mean_log_prob(turn, turn.chosen)
@@ -80,9 +79,9 @@ class LogProbGap(Verifier):
     def _mean_log_prob(self, turn: Turn, answer: str) -> float:
         if self._loaded is None:
             self._loaded = self.policy.load_base(), self.policy.prompt_format()
-        model, layout = self._loaded
-        assert isinstance(layout, PromptFormat)
-        prompt, response = layout.encode_prompt(turn.short_context, turn.question).ids, layout.encode_response(answer)
+        model, prompt_format = self._loaded
+        prompt = prompt_format.encode_prompt(turn.short_context, turn.question).ids
+        response = prompt_format.encode_response(answer)
         ids = torch.tensor([[*prompt, *response]], device=model.device)
         with generation_mode(model):
             logits = model(input_ids=ids, logits_to_keep=len(response) + 1).logits[0, :-1]
@@ -100,8 +99,8 @@ class ModelJudge(Verifier):
         decoding: of the reply.
     """
 
-    prompt: Prompt = field(
-        default_factory=lambda: Prompt(
+    prompt: RequestTemplate = field(
+        default_factory=lambda: RequestTemplate(
             "{context}\n\nQuestion: {question}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
             "Which answer is better supported by the text above? Reply with the letter A or B only."
         )
@@ -111,9 +110,9 @@ class ModelJudge(Verifier):
     def __post_init__(self) -> None:
         self.prompt.check("verifiers.init_args.prompt", {"context", "question", "first", "second"})
 
-    def steps(self, pair: PreferencePair, bench: Workbench) -> Generator[list[Request], list[Completion], Verdict]:
+    def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:
         """Two requests for every rejected answer of every turn."""
-        contests = [(turn, text) for turn in turns_of(pair) for text in turn.rejected]
+        contests = [(turn, text) for turn in pair.all_turns for text in turn.rejected]
         requests = list[Request]()
         for number, (turn, rejected) in enumerate(contests):
             for order, texts in enumerate(((turn.chosen, rejected), (rejected, turn.chosen))):
@@ -126,8 +125,8 @@ class ModelJudge(Verifier):
 
 def parse_letter(text: str) -> str | None:
     """The first A or B that stands alone; `None` if there is none."""
-    found = re.search(r"(?<![A-Za-z])([AB])(?![A-Za-z'])", text)
-    return found.group(1) if found else None
+    match = re.search(r"(?<![A-Za-z])([AB])(?![A-Za-z'])", text)
+    return match.group(1) if match else None
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -144,11 +143,6 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 def combined(verdicts: list[Verdict]) -> Verdict:
     """False if any verifier says worse, True if the others that could tell say better, else `None`."""
     return _all([verdict for verdict in verdicts if verdict is not None])
-
-
-def turns_of(pair: PreferencePair) -> tuple[Turn, ...]:
-    """The first turn and the later ones, alike."""
-    return Turn(pair.question, pair.short_context, pair.chosen, pair.rejected), *pair.turns
 
 
 def _compare(chosen: float, rejected: float) -> Verdict:

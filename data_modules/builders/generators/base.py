@@ -7,7 +7,7 @@ from data_modules.builders.generators.requests import Completion, Request
 from lit_longpo.policy import PolicyConfig
 
 
-class Generator(ABC):
+class TextGenerator(ABC):
     """Answers requests; a subclass is a dataclass whose fields are its settings."""
 
     @abstractmethod

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from lit_longpo.policy.prompting import message
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -34,8 +37,8 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A prompt template; every placeholder is filled and no field is dropped.
+class RequestTemplate:
+    """What a recipe asks, with placeholders; every placeholder is filled and no field is dropped.
 
     Args:
         user: the user's text with `{placeholders}`.
@@ -51,15 +54,16 @@ class Prompt:
         Raises:
             ValueError: naming the setting, the placeholders expected and those found.
         """
-        found = set(_PLACEHOLDER.findall(self.user))
-        if found != expected:
+        placeholders = set(_PLACEHOLDER.findall(self.user))
+        if placeholders != expected:
             raise ValueError(
-                f"expected the placeholders {_braced(expected)} in `{argument}.user`, got {_braced(found) or 'none'}; "
+                f"expected the placeholders {_braced(expected)} in `{argument}.user`, got "
+                f"{_braced(placeholders) or 'none'}; "
                 f"change the template {self.user!r}"
             )
 
-    def render(self, **fields: str) -> tuple[str, str, str]:
-        """The user's text as what stands before the context, the context, and what follows.
+    def render(self, **fields: str) -> str:
+        """The user's text with its placeholders filled.
 
         Values are put in as they are: braces inside them mean nothing.
 
@@ -67,9 +71,7 @@ class Prompt:
             ValueError: a placeholder without a field, or a field without a placeholder.
         """
         self.check("prompt", set(fields))
-        before, marker, after = self.user.partition("{context}")
-        texts = [_PLACEHOLDER.sub(lambda match: fields[match.group(1)], part) for part in (before, after)]
-        return texts[0], fields["context"] if marker else "", texts[1]
+        return _PLACEHOLDER.sub(lambda match: fields[match.group(1)], self.user)
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,16 @@ class Request:
     seed: int = 0
     stand_in: str = field(default="an answer", compare=False)
 
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """System message, if there is one, and user's text, as chat servers and engines take them."""
+        system = [message("system", self.system)] if self.system else []
+        return [*system, message("user", self.text)]
+
     def key(self, model: str) -> str:
         """Content key: equal if and only if model, prompt, decoding and seed are (32 hex digits)."""
-        asked = [model, self.system, self.text, asdict(self.decoding), self.seed if self.decoding.temperature else 0]
-        return digest(asked)
+        seed = self.seed if self.decoding.temperature else 0
+        return digest([model, self.system, self.text, asdict(self.decoding), seed])
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,12 @@ def digest(value: Any) -> str:
 def seed_of(*parts: object) -> int:
     """A seed below 2**31 from anything with a fixed text."""
     return int(digest([str(part) for part in parts])[:8], 16) >> 1
+
+
+def until_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the stop texts."""
+    ends = [text.index(mark) for mark in stop if mark in text]
+    return text[: min(ends)].strip() if ends else text.strip()
 
 
 def _braced(names: set[str]) -> str:

@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_modules.builders.generators.base import Generator
-from data_modules.builders.generators.requests import Completion, Request
-from data_modules.builders.generators.transformers import until_stop
+from data_modules.builders.generators.base import TextGenerator
+from data_modules.builders.generators.requests import Completion, Request, until_stop
 from lit_longpo.policy import PolicyConfig
 
 
 @dataclass
-class ServerGenerator(Generator):
+class ServerGenerator(TextGenerator):
     """Chat completions of a server, several at a time.
 
     A server that samples need not repeat itself; answers already written are never asked again.
@@ -94,10 +93,9 @@ class ServerGenerator(Generator):
 
     def _body(self, request: Request) -> dict[str, Any]:
         decoding = request.decoding
-        system = [{"role": "system", "content": request.system}] if request.system else []
         return {
             "model": self.model,
-            "messages": [*system, {"role": "user", "content": request.text}],
+            "messages": request.messages,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "max_tokens": decoding.max_new_tokens,

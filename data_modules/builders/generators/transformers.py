@@ -7,18 +7,9 @@ from itertools import takewhile
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
 
-from data_modules.builders.generators.base import Generator
-from data_modules.builders.generators.requests import Completion, Decoding, Request
+from data_modules.builders.generators.base import TextGenerator
+from data_modules.builders.generators.requests import Completion, Request, until_stop
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -26,47 +17,8 @@ from lit_longpo.policy.fingerprint import model_fingerprint
 log = logging.getLogger(__name__)
 
 
-class SeededNoise(LogitsProcessor):
-    """Turns the likeliest token into a sample: argmax of log-probabilities plus Gumbel noise.
-
-    Every row draws from a generator of its own, so that a record's sample depends on its seed and not on
-    which records share its batch.
-
-    Args:
-        seeds: one for each row.
-    """
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores plus noise. Shape: (batch, vocabulary)."""
-        drawn = [torch.rand(scores.shape[-1], generator=own) for own in self.generators]
-        uniform = torch.stack(drawn).clamp_(1e-20, 1 - 1e-7).to(scores.device)
-        return scores.float() - torch.log(-torch.log(uniform))
-
-
-class StopTexts(StoppingCriteria):
-    """Ends a row whose answer holds a stop text (transformers' own criterion needs a byte-level vocabulary).
-
-    Args:
-        stop: the texts.
-        prompt_format: decodes.
-        width: tokens of the padded prompts.
-    """
-
-    def __init__(self, stop: Sequence[str], prompt_format: PromptFormat, width: int) -> None:
-        self.stop, self.format, self.width = stop, prompt_format, width
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
-        """Rows that are done. Shape: (batch,)."""
-        texts = [self.format.decode(row) for row in input_ids[:, self.width :].tolist()]
-        done = [any(mark in text for mark in self.stop) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
-
-
 @dataclass
-class TransformersGenerator(Generator):
+class TransformersGenerator(TextGenerator):
     """The policy itself, in batches of similar length with a key-value cache.
 
     Args:
@@ -93,12 +45,13 @@ class TransformersGenerator(Generator):
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Neighbours in length with the same decoding: floating point depends on who shares a batch."""
-        made: list[list[Request]] = []
+        batches: list[list[Request]] = []
         for decoding in dict.fromkeys(request.decoding for request in requests):
             alike = [request for request in requests if request.decoding == decoding]
             lengths = {id(request): len(self._encode(request)) for request in alike}
-            made += _packed(sorted(alike, key=lambda request: lengths[id(request)]), lengths, self.max_batch_tokens)
-        return made
+            alike.sort(key=lambda request: lengths[id(request)])
+            batches += _packed(alike, lengths, self.max_batch_tokens)
+        return batches
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """One batch after the other."""
@@ -106,54 +59,48 @@ class TransformersGenerator(Generator):
             yield from self._answer(batch)
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
-        prompts = [self._encode(request) for request in batch]
-        ends, decoding = (self._format(None).end_id, *end_ids(self._model)), batch[0].decoding
+        # transformers' generation, which importing this file need not bring
+        from data_modules.builders.generators.steering import processors, stopping
+
+        prompts, plain = [self._encode(request) for request in batch], self._format(None)
+        ends, decoding = (plain.end_id, *end_ids(self._model)), batch[0].decoding
         with generation_mode(self._model):
             answers = continue_rows(
                 self._model,
                 prompts,
                 Limits(decoding.max_new_tokens, ends),  # sampling is greedy decoding of noisy scores: SeededNoise
-                logits_processor=_processors(batch),
-                stopping_criteria=StoppingCriteriaList(self._stops(decoding, max(map(len, prompts)))),
+                logits_processor=processors(batch),
+                stopping_criteria=stopping(decoding.stop, plain, max(map(len, prompts))),
             )
         rows = zip(batch, prompts, answers, strict=True)
         return [self._completion(request, len(prompt), row, ends) for request, prompt, row in rows]
 
-    def _stops(self, decoding: Decoding, width: int) -> list[StoppingCriteria]:
-        return [StopTexts(decoding.stop, self._format(None), width)] if decoding.stop else []
-
     def _completion(self, request: Request, prompt_tokens: int, row: list[int], ends: Sequence[int]) -> Completion:
         ids = list(takewhile(lambda token: token not in ends, row))
         text = self._format(None).decode(ids)
-        kept = until_stop(text, request.decoding.stop)
-        finished = len(ids) < len(row) or kept != text or len(row) < request.decoding.max_new_tokens
-        return Completion(request.id, kept, finished, prompt_tokens, len(ids))
+        answer = until_stop(text, request.decoding.stop)
+        finished = len(ids) < len(row) or answer != text or len(row) < request.decoding.max_new_tokens
+        return Completion(request.id, answer, finished, prompt_tokens, len(ids))
 
     def _encode(self, request: Request) -> tuple[int, ...]:
         return self._format(request.system).encode_prompt("", request.text).ids
 
     def _format(self, system: str | None) -> PromptFormat:
         if system not in self._formats:
-            self._formats[system] = layout(self._policy, system)
+            self._formats[system] = request_format(self._policy, system)
         return self._formats[system]
 
 
-def layout(policy: PolicyConfig, system: str | None) -> PromptFormat:
+def request_format(policy: PolicyConfig, system: str | None) -> PromptFormat:
     """How requests become the policy's prompts: its chat template around the whole text.
 
     Args:
         policy: tokenizer and chat template.
         system: a request's own system message; `None` means the policy's.
     """
-    own = policy.template
-    template = PromptTemplate("{context}{question}", system or own.system, own.chat, own.options)
+    chat = policy.template
+    template = PromptTemplate("{context}{question}", system or chat.system, chat.chat, chat.options)
     return PolicyConfig(**{**vars(policy), "template": template}).prompt_format()
-
-
-def until_stop(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the stop texts."""
-    ends = [text.index(mark) for mark in stop if mark in text]
-    return text[: min(ends)].strip() if ends else text.strip()
 
 
 def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) -> list[list[Request]]:
@@ -164,13 +111,3 @@ def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) ->
             batches.append([])
         batches[-1].append(request)
     return batches
-
-
-def _processors(batch: Sequence[Request]) -> LogitsProcessorList:
-    decoding = batch[0].decoding
-    if not decoding.temperature:
-        return LogitsProcessorList()
-    steps: list[Any] = [TemperatureLogitsWarper(decoding.temperature)]
-    if decoding.top_p < 1:
-        steps.append(TopPLogitsWarper(decoding.top_p))
-    return LogitsProcessorList([*steps, SeededNoise([request.seed for request in batch])])

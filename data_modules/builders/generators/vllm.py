@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_modules.builders.generators.base import Generator
+from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
 from lit_longpo.policy import PolicyConfig
 
 
 @dataclass
-class VLLMGenerator(Generator):
+class VLLMGenerator(TextGenerator):
     """vLLM's offline engine on the policy's files.
 
     Args:
@@ -62,13 +62,8 @@ class VLLMGenerator(Generator):
             )
             for request in requests
         ]
-        outputs = self._engine.chat([_messages(request) for request in requests], settings, **self._chat)
+        outputs = self._engine.chat([request.messages for request in requests], settings, **self._chat)
         for request, output in zip(requests, outputs, strict=True):
             best = output.outputs[0]
             finished, counts = best.finish_reason != "length", (len(output.prompt_token_ids), len(best.token_ids))
             yield Completion(request.id, best.text.strip(), finished, *counts, server_id=str(output.request_id))
-
-
-def _messages(request: Request) -> list[dict[str, str]]:
-    system = [{"role": "system", "content": request.system}] if request.system else []
-    return [*system, {"role": "user", "content": request.text}]

@@ -7,17 +7,16 @@ requests of many records at a time.
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request, seed_of
-from data_modules.builders.sources.documents import Document
+from data_modules.builders.generators.requests import Completion, Decoding, Request, RequestTemplate, seed_of
+from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.policy import PromptTemplate
 
-Item = QARecord | Document
 Result = TypeVar("Result", covariant=True)
 Steps = Generator[list[Request], list[Completion], Result]
 
@@ -56,10 +55,20 @@ class Workbench:
         return self._request(f"{name}/{sample}", before + context + after, decoding, self.template.system)
 
     def request(
-        self, name: str, prompt: Prompt, decoding: Decoding, fields: dict[str, str], *, stand_in: str = "an answer"
+        self,
+        name: str,
+        template: RequestTemplate,
+        decoding: Decoding,
+        fields: dict[str, str],
+        *,
+        stand_in: str = "an answer",
     ) -> Request:
         """A request from a recipe's own template."""
-        return self._request(name, "".join(prompt.render(**fields)), decoding, prompt.system, stand_in)
+        return self._request(name, template.render(**fields), decoding, template.system, stand_in)
+
+    def count_cut_off(self, replies: Iterable[Completion]) -> None:
+        """Count answers that ran into their limit; they stay in, and the report says how many."""
+        self.counts["answers cut off at max_new_tokens"] += sum(not reply.finished for reply in replies)
 
     def _request(
         self, name: str, text: str, decoding: Decoding, system: str | None, stand_in: str = "an answer"
@@ -84,14 +93,3 @@ class Recipe(ABC):
         Raises:
             DroppedError: there is no pair in the record.
         """
-
-
-def nonempty(texts: Sequence[str], reason: str) -> Sequence[str]:
-    """The texts, if there are any.
-
-    Raises:
-        DroppedError: there are none.
-    """
-    if not texts:
-        raise DroppedError(reason)
-    return texts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_modules.qa_sets.wrong_answers import CJK, STOPWORDS, normalise
+from data_modules.qa_sets.matching import CJK, STOPWORDS, normalise
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -61,10 +61,10 @@ class SpacyEntities(ChunkScorer):
 
 
 def _load(model: str) -> Any:
-    needed = {"spacy": 'pip install "lit_longpo[build]"'}
+    packages = {"spacy": 'pip install "lit_longpo[build]"'}
     if not Path(model).is_dir():
-        needed[model] = f"python -m spacy download {model}"
-    for package, command in needed.items():
+        packages[model] = f"python -m spacy download {model}"
+    for package, command in packages.items():
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"SpacyEntities needs {package}, which is not installed; type: {command}")
     import spacy
@@ -73,6 +73,7 @@ def _load(model: str) -> Any:
 
 
 def _content(text: str) -> set[str]:
+    """Content words, plurals cut; of text without spaces, its pairs of characters."""
     words = set[str]()
     for word in _WORD.findall(text.casefold()):
         if CJK.search(word):

@@ -1,12 +1,11 @@
 """Answers that no pair should be made of; every filter names its reason, and reasons are counted."""
 
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_modules.qa_sets.wrong_answers import CJK, normalise
+from data_modules.qa_sets.matching import CJK, has_words, ngrams, normalise
 
 # How language models say that they will not or cannot answer; compared with normalised text.
 _REFUSALS = (
@@ -45,9 +44,8 @@ class Refusal(AnswerFilter):
 
     def reason(self, answer: str, context: str) -> str | None:
         """Looked for in the whole answer."""
-        plain = f" {normalise(answer)} "
-        known = (*_REFUSALS, *map(normalise, self.phrases))
-        return "refusal" if any(f" {phrase} " in plain for phrase in known) else None
+        plain, phrases = normalise(answer), (*_REFUSALS, *map(normalise, self.phrases))
+        return "refusal" if any(has_words(plain, phrase) for phrase in phrases) else None
 
 
 @dataclass
@@ -90,8 +88,9 @@ class Copy(AnswerFilter):
         words = normalise(answer).split()
         if len(words) < self.min_words:
             return None
-        grams, known = ngrams(words, self.n), set(ngrams(re.split(r"\s+", normalise(context)), self.n))
-        return "copy of the context" if sum(gram in known for gram in grams) > self.max_share * len(grams) else None
+        grams, of_context = ngrams(words, self.n), set(ngrams(normalise(context).split(), self.n))
+        copies = sum(gram in of_context for gram in grams)
+        return "copy of the context" if copies > self.max_share * len(grams) else None
 
 
 @dataclass
@@ -122,10 +121,3 @@ def first_reason(filters: Sequence[AnswerFilter], answer: str, context: str, cou
             counts[reason] += 1
             return reason
     return None
-
-
-def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    """All runs of n words; the whole text if it is shorter and not empty."""
-    if len(words) < n:
-        return [tuple(words)] if words else []
-    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_modules.qa_sets.wrong_answers import CJK, normalise
+from data_modules.qa_sets.matching import CJK, has_words, normalise
 
 
 class Judge(ABC):
@@ -17,11 +17,11 @@ class Judge(ABC):
 
 
 @dataclass
-class SubEM(Judge):
-    """Substring exact match: does the answer hold a gold answer, as whole words?
+class ContainsGold(Judge):
+    """Does the answer hold a gold answer, as whole words?
 
-    SoLoPO's judge. Whole words, because "no" is not in "north"; Chinese, Japanese and Korean text is
-    compared by characters.
+    SoLoPO's judge; the paper calls it substring exact match. Whole words, because "no" is not in "north";
+    Chinese, Japanese and Korean text is compared by characters.
 
     Args:
         after: judge only what follows the last occurrence of this text, for answers that think first
@@ -32,8 +32,13 @@ class SubEM(Judge):
 
     def score(self, prediction: str, answers: Sequence[str]) -> float:
         """1.0 or 0.0."""
-        found = normalise(conclusion(prediction, self.after))
-        return float(any(_holds(found, normalise(answer)) for answer in answers))
+        text = normalise(conclusion(prediction, self.after))
+        return float(any(_holds(text, normalise(answer)) for answer in answers))
+
+
+@dataclass
+class SubEM(ContainsGold):
+    """The name that `ContainsGold` had; YAML that says it goes on as before."""
 
 
 @dataclass
@@ -41,15 +46,15 @@ class TokenF1(Judge):
     """Harmonic mean of word precision and recall (SQuAD's F1 without its article rule).
 
     Args:
-        after: see `SubEM`.
+        after: see `ContainsGold`.
     """
 
     after: str | None = None
 
     def score(self, prediction: str, answers: Sequence[str]) -> float:
         """Between 0 and 1."""
-        found = Counter(normalise(conclusion(prediction, self.after)).split())
-        return max((_f1(found, Counter(normalise(answer).split())) for answer in answers), default=0.0)
+        words = Counter(normalise(conclusion(prediction, self.after)).split())
+        return max((_f1(words, Counter(normalise(answer).split())) for answer in answers), default=0.0)
 
 
 def conclusion(prediction: str, after: str | None) -> str:
@@ -60,9 +65,9 @@ def conclusion(prediction: str, after: str | None) -> str:
 def _holds(text: str, answer: str) -> bool:
     if not answer:
         return False
-    return answer in text if CJK.search(answer) else f" {answer} " in f" {text} "
+    return answer in text if CJK.search(answer) else has_words(text, answer)
 
 
-def _f1(found: Counter[str], wanted: Counter[str]) -> float:
-    shared = sum((found & wanted).values())
-    return 2 * shared / (found.total() + wanted.total()) if shared else 0.0
+def _f1(prediction: Counter[str], answer: Counter[str]) -> float:
+    shared = sum((prediction & answer).values())
+    return 2 * shared / (prediction.total() + answer.total()) if shared else 0.0

@@ -9,17 +9,18 @@ irrelevant chunk here shares nothing with the question (at most `max_irrelevant_
 mention a gold answer. Chunks are scored against the question alone, as the paper says.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
-from data_modules.builders.recipes.base import DroppedError, Item, Recipe, Workbench
+from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
+from data_modules.builders.recipes.base import DroppedError, Recipe, Steps, Workbench
 from data_modules.builders.recipes.chunk_scores import ChunkScorer, WordOverlap
 from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
-from data_modules.builders.recipes.questions import Asked, QuestionMaker, SelfInstruct
+from data_modules.builders.recipes.questions import ChunkQuestion, QuestionMaker, SelfInstruct
+from data_modules.builders.sources.base import Item
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.qa_sets.contexts import SEPARATOR, join_passages, passage_text
-from data_modules.qa_sets.wrong_answers import mentions
+from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord
 
 
@@ -52,7 +53,7 @@ class LOGORecipe(Recipe):
     num_irrelevant: int = 1
     num_mixed: int = 1
     questions: QuestionMaker = field(default_factory=SelfInstruct)
-    instruction: Prompt = field(default_factory=lambda: Prompt("{question}"))
+    instruction: RequestTemplate = field(default_factory=lambda: RequestTemplate("{question}"))
     decoding: Decoding = field(default_factory=lambda: Decoding(0.7, 0.95, 512))
     attempts: int = 3
     filters: list[AnswerFilter] = field(default_factory=default_filters)
@@ -65,39 +66,37 @@ class LOGORecipe(Recipe):
                 f"{self.num_critical}, {self.attempts} and {self.num_irrelevant} + {self.num_mixed}"
             )
 
-    def steps(self, item: Item, bench: Workbench) -> Generator[list[Request], list[Completion], PreferencePair]:
+    def steps(self, item: Item, bench: Workbench) -> Steps[PreferencePair]:
         """A question if there is none, then all answers together."""
         chunks = [chunk.strip() for chunk in self.chunking.split(_text(item), bench.tokens.count) if chunk.strip()]
-        asked = yield from self._question(item, chunks, bench)
-        critical, irrelevant = self._sort(chunks, asked, bench)
-        question = "".join(self.instruction.render(question=asked.text))
+        question = yield from self._question(item, chunks, bench)
+        critical, irrelevant = self._sort(chunks, question, bench)
+        text = self.instruction.render(question=question.text)
         contexts = self._answer_contexts(chunks, critical, irrelevant, bench)
         replies = yield [
-            bench.ask(f"answer{number}", context, question, self.decoding, attempt)
+            bench.ask(f"answer{number}", context, text, self.decoding, attempt)
             for number, context in enumerate(contexts)
             for attempt in range(self.attempts)
         ]
         chosen, *rejected = self._pick(replies, contexts, bench)
-        shown = sorted({*critical, *irrelevant[: max(0, self.context_chunks - len(critical))]})
-        passages = [Passage("", chunks[number], number in critical) for number in shown]
+        numbers = sorted({*critical, *irrelevant[: max(0, self.context_chunks - len(critical))]})
+        passages = [Passage("", chunks[number], number in critical) for number in numbers]
         long_context, spans = join_passages(passages)
         return PreferencePair(
-            item.id, question, contexts[0], long_context, chosen, tuple(rejected), asked.answers, spans
+            item.id, text, contexts[0], long_context, chosen, tuple(rejected), question.answers, spans
         )
 
-    def _question(
-        self, item: Item, chunks: list[str], bench: Workbench
-    ) -> Generator[list[Request], list[Completion], Asked]:
+    def _question(self, item: Item, chunks: list[str], bench: Workbench) -> Steps[ChunkQuestion]:
         if isinstance(item, QARecord):
             if not item.question.strip():
                 raise DroppedError("the question is empty")
-            return Asked(item.question, item.answers)
+            return ChunkQuestion(item.question, item.answers)
         number = bench.rng("question").randrange(len(chunks))
         return (yield from self.questions.steps(chunks[number], f"chunk{number}", bench))
 
-    def _sort(self, chunks: list[str], asked: Asked, bench: Workbench) -> tuple[list[int], list[int]]:
+    def _sort(self, chunks: list[str], question: ChunkQuestion, bench: Workbench) -> tuple[list[int], list[int]]:
         """Numbers of the critical chunks in document order, and of the irrelevant ones in random order."""
-        scores = [self.scorer.score(chunk, asked.text) for chunk in chunks]
+        scores = [self.scorer.score(chunk, question.text) for chunk in chunks]
         order = sorted(range(len(chunks)), key=lambda number: -scores[number])
         critical = sorted(n for n in order[: self.num_critical] if scores[n] >= self.min_critical_score)
         if not critical:
@@ -105,7 +104,7 @@ class LOGORecipe(Recipe):
         irrelevant = [
             n
             for n, chunk in enumerate(chunks)
-            if n not in critical and scores[n] <= self.max_irrelevant_score and not mentions(chunk, asked.answers)
+            if n not in critical and scores[n] <= self.max_irrelevant_score and not mentions(chunk, question.answers)
         ]
         if not irrelevant:
             raise DroppedError("no chunk is irrelevant to the question")
@@ -128,17 +127,17 @@ class LOGORecipe(Recipe):
 
     def _pick(self, replies: Sequence[Completion], contexts: list[str], bench: Workbench) -> list[str]:
         """The first usable attempt for every context; a rejected one also differs from chosen."""
-        picked = list[str]()
+        answers = list[str]()
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
             usable = [a for a in attempts if first_reason(self.filters, a.text, context, bench.counts) is None]
-            different = [a for a in usable if a.text not in picked[:1]]
+            different = [a for a in usable if a.text not in answers[:1]]
             if not different:
                 role = "chosen" if number == 0 else "rejected"
                 raise DroppedError(f"no usable {role} answer" if not usable else "rejected is always equal to chosen")
-            bench.counts["answers cut off at max_new_tokens"] += not different[0].finished
-            picked.append(different[0].text)
-        return picked
+            bench.count_cut_off(different[:1])
+            answers.append(different[0].text)
+        return answers
 
 
 def _text(item: Item) -> str:

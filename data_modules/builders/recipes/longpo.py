@@ -10,17 +10,16 @@ Where the authors' scripts differ from the paper we follow the paper, or neither
 - they sample answers at temperature 1, the paper decodes greedily: `answers: paper | code`.
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.generators.requests import Completion, Decoding, Request, RequestTemplate
 from data_modules.builders.recipes.base import DroppedError, Recipe, Steps, Workbench
 from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
-from data_modules.builders.recipes.questions import Asked, QuestionMaker, SelfInstruct
+from data_modules.builders.recipes.questions import ChunkQuestion, QuestionMaker, SelfInstruct
+from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.chunking import Chunking
-from data_modules.builders.sources.documents import Document
-from data_modules.records import PreferencePair, Turn
+from data_modules.records import PreferencePair, Span, Turn
 
 # name -> (temperature, top_p): the paper's text and the authors' generation scripts disagree.
 ANSWERS = {"paper": (0.0, 1.0), "code": (1.0, 1.0)}
@@ -47,7 +46,7 @@ class LongPORecipe(Recipe):
     max_turns: int = 4
     min_turns: int = 1
     questions: QuestionMaker = field(default_factory=SelfInstruct)
-    instruction: Prompt = field(default_factory=lambda: Prompt("{question}"))
+    instruction: RequestTemplate = field(default_factory=lambda: RequestTemplate("{question}"))
     answers: Literal["paper", "code"] = "paper"
     max_new_tokens: int = 1024
     long_tokens: int = 131072
@@ -63,7 +62,7 @@ class LongPORecipe(Recipe):
                 f"expected 1 <= min_turns <= max_turns, got {self.min_turns} and {self.max_turns}; 1 and 4 work"
             )
 
-    def steps(self, item: Document, bench: Workbench) -> Generator[list[Request], list[Completion], PreferencePair]:
+    def steps(self, item: Document, bench: Workbench) -> Steps[PreferencePair]:
         """Questions, then answers from chunks and document together."""
         if bench.tokens.count(item.text) < self.min_document_tokens:
             raise DroppedError("the document is shorter than min_document_tokens")
@@ -73,25 +72,23 @@ class LongPORecipe(Recipe):
         chunks = [chunk.strip() for chunk in self.chunking.split(document, bench.tokens.count) if chunk.strip()]
         if len(chunks) < 2:
             raise DroppedError("the document is a single chunk: short and long context would be the same")
-        drawn = sorted(bench.rng("chunks").sample(range(len(chunks)), min(self.max_turns, len(chunks))))
-        asked = yield from self._ask({number: chunks[number] for number in drawn}, bench)
-        turns = yield from self._answer(document, chunks, asked, bench)
+        numbers = sorted(bench.rng("chunks").sample(range(len(chunks)), min(self.max_turns, len(chunks))))
+        # All chunks' requests travel together.
+        makers = {n: self.questions.steps(chunks[n], f"chunk{n}", bench) for n in numbers}
+        questions = yield from together(makers, bench)
+        turns = yield from self._answer(document, chunks, questions, bench)
         if len(turns) < self.min_turns:
             raise DroppedError(f"fewer than {self.min_turns} usable turns")
-        return _pair(item.id, document, list(turns.values()), asked[next(iter(turns))])
-
-    def _ask(
-        self, chunks: dict[int, str], bench: Workbench
-    ) -> Generator[list[Request], list[Completion], dict[int, Asked]]:
-        """Questions by number of the chunk; all chunks' requests travel together."""
-        makers = {n: self.questions.steps(chunk, f"chunk{n}", bench) for n, chunk in chunks.items()}
-        return (yield from together(makers, bench))
+        spans = _where(document, [turn.short_context for turn in turns.values()])
+        answers = questions[next(iter(turns))].answers
+        return PreferencePair.from_turns(item.id, document, list(turns.values()), answers, spans)
 
     def _answer(
-        self, document: str, chunks: list[str], asked: dict[int, Asked], bench: Workbench
-    ) -> Generator[list[Request], list[Completion], dict[int, Turn]]:
+        self, document: str, chunks: list[str], questions: dict[int, ChunkQuestion], bench: Workbench
+    ) -> Steps[dict[int, Turn]]:
+        """Turns by number of the chunk, without those that are left out."""
         decoding = Decoding(*ANSWERS[self.answers], self.max_new_tokens)
-        texts = {n: "".join(self.instruction.render(question=question.text)) for n, question in asked.items()}
+        texts = {n: self.instruction.render(question=question.text) for n, question in questions.items()}
         if not texts:
             return {}
         short = [bench.ask(f"chunk{n}/chosen", chunks[n], text, decoding) for n, text in texts.items()]
@@ -99,7 +96,7 @@ class LongPORecipe(Recipe):
         replies = yield [*short, *long]
         turns = dict[int, Turn]()
         for (n, text), chosen, rejected in zip(texts.items(), replies, replies[len(short) :], strict=False):
-            bench.counts["answers cut off at max_new_tokens"] += (not chosen.finished) + (not rejected.finished)
+            bench.count_cut_off([chosen, rejected])
             if self._keep(chosen.text, chunks[n], rejected.text, document, bench):
                 turns[n] = Turn(text, chunks[n], chosen.text, (rejected.text,))
         return turns
@@ -115,11 +112,12 @@ class LongPORecipe(Recipe):
         return not any(reasons)
 
 
-def together(
-    coroutines: dict[int, Steps[Asked]], bench: Workbench
-) -> Generator[list[Request], list[Completion], dict[int, Asked]]:
-    """Run coroutines in lockstep; those that drop out are counted and left out of the result."""
-    results, replies = dict[int, Asked](), dict[int, list[Completion] | None](dict.fromkeys(coroutines))
+def together(coroutines: dict[int, Steps[ChunkQuestion]], bench: Workbench) -> Steps[dict[int, ChunkQuestion]]:
+    """Run coroutines in lockstep; those that drop out are counted and left out of the result.
+
+    Each round sends every coroutine its answers and asks all their next requests at once. `send(None)` starts one.
+    """
+    results, replies = dict[int, ChunkQuestion](), dict[int, list[Completion] | None](dict.fromkeys(coroutines))
     while replies:
         waiting = dict[int, list[Request]]()
         for number, reply in replies.items():
@@ -136,25 +134,9 @@ def together(
     return dict(sorted(results.items()))
 
 
-def _pair(name: str, document: str, turns: list[Turn], asked: Asked) -> PreferencePair:
-    """One pair of all turns; `asked` is the first turn's question, whose answers may be known."""
-    first, *later = turns
-    return PreferencePair(
-        id=name,
-        question=first.question,
-        short_context=first.short_context,
-        long_context=document,
-        chosen=first.chosen,
-        rejected=first.rejected,
-        answers=asked.answers,
-        supporting=_where(document, [turn.short_context for turn in turns]),
-        turns=tuple(later),
-    )
-
-
-def _where(document: str, chunks: list[str]) -> tuple[tuple[int, int], ...]:
+def _where(document: str, chunks: list[str]) -> tuple[Span, ...]:
     """Where the turns' chunks lie in the document; they follow each other."""
-    spans, end = list[tuple[int, int]](), 0
+    spans, end = list[Span](), 0
     for chunk in chunks:
         start = document.index(chunk, end)
         end = start + len(chunk)

@@ -2,10 +2,9 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
+from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 
 _ITEM = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022]|[Qq](?:uestion)?\s*\d{0,2}\s*[.):])\s*(\S.*)$")
@@ -13,8 +12,8 @@ _SENTENCE = re.compile(r"[^\s.!?][^.!?]*(?:[.!?]|$)")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question about a chunk.
+class ChunkQuestion:
+    """A question about a chunk, or about passages that have one.
 
     Args:
         text: the question.
@@ -29,7 +28,7 @@ class QuestionMaker(ABC):
     """Makes one question about a chunk."""
 
     @abstractmethod
-    def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[Asked]:
+    def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[ChunkQuestion]:
         """Coroutine that yields requests and returns the question.
 
         Args:
@@ -55,8 +54,8 @@ class SelfInstruct(QuestionMaker):
         decoding: of the questions.
     """
 
-    prompt: Prompt = field(
-        default_factory=lambda: Prompt(
+    prompt: RequestTemplate = field(
+        default_factory=lambda: RequestTemplate(
             "{context}\n\nWrite {count} different questions that can be answered from the text above alone. "
             "Put each on a line of its own and number them 1 to {count}."
         )
@@ -67,18 +66,18 @@ class SelfInstruct(QuestionMaker):
     def __post_init__(self) -> None:
         self.prompt.check("questions.init_args.prompt", {"context", "count"})
 
-    def steps(self, chunk: str, name: str, bench: Workbench) -> Generator[list[Request], list[Completion], Asked]:
+    def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[ChunkQuestion]:
         """One request."""
         stand_in = f"1. What is said of {' '.join(chunk.split()[:12])}?"
         fields = {"context": chunk, "count": str(self.count)}
         (reply,) = yield [bench.request(f"{name}/question", self.prompt, self.decoding, fields, stand_in=stand_in)]
-        found = parse_questions(reply.text)
-        if found and not reply.finished:
+        questions = parse_questions(reply.text)
+        if questions and not reply.finished:
             bench.counts["questions cut off at max_new_tokens"] += 1
-            found.pop()
-        if not found:
+            questions.pop()
+        if not questions:
             raise DroppedError("no question could be read in the model's list")
-        return Asked(bench.rng(name).choice(found))
+        return ChunkQuestion(bench.rng(name).choice(questions))
 
 
 @dataclass
@@ -93,7 +92,7 @@ class Cloze(QuestionMaker):
 
     min_words: int = 3
     answer_words: int = 1
-    prompt: Prompt = field(default_factory=lambda: Prompt("Complete: {sentence}"))
+    prompt: RequestTemplate = field(default_factory=lambda: RequestTemplate("Complete: {sentence}"))
 
     def __post_init__(self) -> None:
         self.prompt.check("questions.init_args.prompt", {"sentence"})
@@ -102,7 +101,7 @@ class Cloze(QuestionMaker):
                 f"expected 1 <= answer_words < min_words, got {self.answer_words} and {self.min_words}; 1 and 3 work"
             )
 
-    def steps(self, chunk: str, name: str, bench: Workbench) -> Generator[list[Request], list[Completion], Asked]:
+    def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[ChunkQuestion]:
         """No request."""
         yield from ()
         sentences = [match.group().rstrip(".!? \n").split() for match in _SENTENCE.finditer(chunk)]
@@ -110,8 +109,8 @@ class Cloze(QuestionMaker):
         if not sentences:
             raise DroppedError(f"no sentence of {self.min_words} words in the chunk")
         words = bench.rng(name).choice(sentences)
-        kept, answer = words[: -self.answer_words], words[-self.answer_words :]
-        return Asked("".join(self.prompt.render(sentence=" ".join(kept))), (" ".join(answer),))
+        sentence, answer = " ".join(words[: -self.answer_words]), " ".join(words[-self.answer_words :])
+        return ChunkQuestion(self.prompt.render(sentence=sentence), (answer,))
 
 
 def parse_questions(text: str) -> list[str]:

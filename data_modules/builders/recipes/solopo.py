@@ -8,15 +8,14 @@ Choices of ours where the paper is silent: the short context may hold a few dist
 no distractor mentions a gold answer, passages come in random order, ties are drawn by seed.
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt, Request
-from data_modules.builders.recipes.base import DroppedError, Recipe, Workbench
+from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
+from data_modules.builders.recipes.base import DroppedError, Recipe, Steps, Workbench
 from data_modules.builders.recipes.filters import AnswerFilter, default_filters, first_reason
-from data_modules.builders.recipes.judges import Judge, SubEM
-from data_modules.qa_sets.contexts import Context
+from data_modules.builders.recipes.judges import ContainsGold, Judge
+from data_modules.qa_sets.contexts import AssembledContext
 from data_modules.qa_sets.pairing import PairRecipe, UnbuildableError, build_contexts
 from data_modules.records import PreferencePair, QARecord
 
@@ -45,10 +44,10 @@ class SoLoPORecipe(Recipe):
         filters: answers that may be neither chosen nor rejected.
     """
 
-    instruction: Prompt = field(default_factory=lambda: Prompt(_STEP_BY_STEP))
+    instruction: RequestTemplate = field(default_factory=lambda: RequestTemplate(_STEP_BY_STEP))
     decoding: Decoding = field(default_factory=lambda: Decoding(0.85, 1.0, 256))
     samples: int = 32
-    judge: Judge = field(default_factory=SubEM)
+    judge: Judge = field(default_factory=ContainsGold)
     min_margin: float = 0.5
     min_chosen: float = 0.5
     without_right: Literal["drop", "gold"] = "drop"
@@ -64,10 +63,10 @@ class SoLoPORecipe(Recipe):
         if self.samples < 2 and self.without_right == "drop":
             raise ValueError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
 
-    def steps(self, item: QARecord, bench: Workbench) -> Generator[list[Request], list[Completion], PreferencePair]:
+    def steps(self, item: QARecord, bench: Workbench) -> Steps[PreferencePair]:
         """One round of samples."""
         short, long = self._contexts(item, bench)
-        question = "".join(self.instruction.render(question=item.question))
+        question = self.instruction.render(question=item.question)
         replies = yield [bench.ask("sample", short.text, question, self.decoding, n) for n in range(self.samples)]
         chosen, rejected = self._choose(self._usable(replies, short.text, bench), item, bench)
         return PreferencePair(
@@ -81,7 +80,7 @@ class SoLoPORecipe(Recipe):
             supporting=long.supporting,
         )
 
-    def _contexts(self, item: QARecord, bench: Workbench) -> tuple[Context, Context]:
+    def _contexts(self, item: QARecord, bench: Workbench) -> tuple[AssembledContext, AssembledContext]:
         budgets = PairRecipe(self.short_tokens, self.long_tokens, self.short_distractors)
         try:
             return build_contexts(item, bench.pool, budgets, bench.tokens.count, bench.rng("contexts"))
@@ -90,13 +89,12 @@ class SoLoPORecipe(Recipe):
 
     def _usable(self, replies: list[Completion], context: str, bench: Workbench) -> list[str]:
         """Different answers that no filter refuses; cut-off answers are counted but stay in."""
-        bench.counts["answers cut off at max_new_tokens"] += sum(not reply.finished for reply in replies)
-        texts = [
-            reply.text for reply in replies if first_reason(self.filters, reply.text, context, bench.counts) is None
-        ]
-        return sorted(set(texts))
+        bench.count_cut_off(replies)
+        texts = [reply.text for reply in replies]
+        return sorted({text for text in texts if first_reason(self.filters, text, context, bench.counts) is None})
 
     def _choose(self, texts: list[str], item: QARecord, bench: Workbench) -> tuple[str, str]:
+        """One of the best and one of the worst answers, drawn by seed."""
         scores = {text: self.judge.score(text, item.answers) for text in texts}
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]

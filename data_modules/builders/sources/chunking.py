@@ -1,11 +1,11 @@
 """Cutting a document into chunks at its own borders. Pure; joined, the chunks are the document again."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-CountTokens = Callable[[str], int]
+from data_modules.qa_sets.contexts import CountTokens
 
 # A line that opens a section: Markdown, LaTeX, or a numbered chapter of a book.
 _HEADING = re.compile(r"#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chapter|BOOK|PART|ADVENTURE)\s+[IVXLC\d]+")

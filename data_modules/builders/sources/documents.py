@@ -1,40 +1,60 @@
 """Raw documents from text, Markdown and JSONL files and folders of them."""
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_modules.records import RecordError, check_text, decode_json
+from data_modules.builders.sources.base import Document, Source, Unreadable, content_hash
+from data_modules.builders.sources.chunking import Chunking
+from data_modules.builders.sources.tokens import TextTokens
+from data_modules.strict_json import RecordError, check_text, decode_json
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
 
-@dataclass(frozen=True)
-class Document:
-    """A text without questions.
+@dataclass
+class DocumentFiles(Source):
+    """Raw documents: a .txt, .md or .jsonl file, or a folder of them.
 
     Args:
-        id: where it comes from; unique in its source.
-        text: all of it.
+        path: file or folder.
+        text_field: field of a JSONL line that holds the text.
+        start_after: regular expression of the line after which the text begins, e.g. a licence header.
+        end_before: regular expression of what follows the text.
+        document_tokens: cut documents into parts of at most this many tokens, at section and paragraph
+            borders, each a document of its own; `None` keeps them whole.
     """
 
-    id: str
-    text: str
+    path: str
+    text_field: str = "text"
+    start_after: str | None = None
+    end_before: str | None = None
+    document_tokens: int | None = None
 
+    def items(self, tokens: TextTokens) -> Iterator[Document | Unreadable]:
+        """Every document or part, in order."""
+        for item in read_documents(document_files(self.path), self.text_field):
+            if isinstance(item, Unreadable):
+                yield item
+                continue
+            try:
+                text = clip(item.text, self.start_after, self.end_before)
+            except ValueError as error:
+                yield Unreadable(item.id, str(error))
+                continue
+            yield from self._parts(item.id, text, tokens)
 
-@dataclass(frozen=True)
-class Unreadable:
-    """Input that is no document; it ends as failed in the report, it does not end the build.
+    def content(self) -> str:
+        """Hash of the files' bytes."""
+        return content_hash(document_files(self.path))
 
-    Args:
-        id: where it lies.
-        error: what was expected and what came.
-    """
-
-    id: str
-    error: str
+    def _parts(self, name: str, text: str, tokens: TextTokens) -> Iterator[Document | Unreadable]:
+        if self.document_tokens is None:
+            yield Document(name, text)
+            return
+        for number, part in enumerate(Chunking(self.document_tokens).split(text, tokens.count)):
+            yield Document(f"{name}#{number}", part.strip())
 
 
 def document_files(path: str, argument: str = "source.init_args.path") -> list[Path]:
@@ -63,13 +83,13 @@ def read_documents(files: list[Path], text_field: str = "text") -> Iterator[Docu
         files: in the order wanted.
         text_field: field of a JSONL line that holds the text; an `id` field is taken if there is one.
     """
-    seen = dict[str, str]()
+    places = dict[str, str]()
     for file in files:
         for where, value in _read(file, text_field):
-            if isinstance(value, Document) and value.id in seen:
-                yield Unreadable(where, f"expected an id not used before (see {seen[value.id]}), got {value.id!r}")
+            if isinstance(value, Document) and value.id in places:
+                yield Unreadable(where, f"expected an id not used before (see {places[value.id]}), got {value.id!r}")
                 continue
-            seen[value.id] = where
+            places[value.id] = where
             yield value
 
 
@@ -87,20 +107,11 @@ def clip(text: str, start_after: str | None, end_before: str | None) -> str:
     for pattern, before in ((start_after, True), (end_before, False)):
         if pattern is None:
             continue
-        found = re.search(rf"(?:{pattern}).*\n?" if before else pattern, text)
-        if found is None:
+        match = re.search(rf"(?:{pattern}).*\n?" if before else pattern, text)
+        if match is None:
             raise ValueError(f"expected a match of {pattern!r} in the document, got none; set it to null or correct it")
-        text = text[found.end() :] if before else text[: found.start()]
+        text = text[match.end() :] if before else text[: match.start()]
     return text.strip("\n")
-
-
-def content_hash(files: list[Path]) -> str:
-    """Hash of the files' bytes in order (32 hex digits); names do not count."""
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()[:32]
 
 
 def _read(file: Path, text_field: str) -> Iterator[tuple[str, Document | Unreadable]]:

@@ -38,8 +38,8 @@ class TextTokens:
                 f"expected a fast tokenizer (one that gives character offsets), got {type(tokenizer).__name__}; "
                 "add tokenizer.json to the folder of `policy.source`"
             )
-        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [int(end) for _, end in found["offset_mapping"]]
+        encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [int(end) for _, end in encoding["offset_mapping"]]
 
     def cut_middle(self, text: str, max_tokens: int) -> str:
         """First and last part of a text that is too long, a mark between them; `max_tokens` at most.
@@ -54,10 +54,10 @@ class TextTokens:
         while budget > 1:
             tail = budget // 2
             start = ends[len(ends) - tail - 1]
-            kept = text[: ends[budget - tail - 1]].rstrip() + OMISSION + text[start:].lstrip()
-            if self.count(kept) <= max_tokens:
-                return kept
-            budget -= max(1, self.count(kept) - max_tokens)  # a seam can cost a token or two
+            shorter = text[: ends[budget - tail - 1]].rstrip() + OMISSION + text[start:].lstrip()
+            if self.count(shorter) <= max_tokens:
+                return shorter
+            budget -= max(1, self.count(shorter) - max_tokens)  # a seam can cost a token or two
         raise ValueError(
             f"expected room for at least two tokens and the mark of omission, got max_tokens={max_tokens}; raise it"
         )

@@ -15,13 +15,16 @@ from support.builders import Scripted
 from data_modules.builders.build import Build
 from data_modules.builders.checks.decontamination import Decontamination
 from data_modules.builders.checks.verifiers import GoldAnswer, ModelJudge
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt
+from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
 from data_modules.builders.journal import ANSWERS, open_journal
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 from data_modules.builders.rehearsal import rehearse
-from data_modules.builders.sources.base import DocumentFiles, QAFiles, WorldDocuments, WorldQuestions
-from data_modules.records import RecordError, read_pairs
+from data_modules.builders.sources.documents import DocumentFiles
+from data_modules.builders.sources.qa_files import QAFiles
+from data_modules.builders.sources.worlds import WorldDocuments, WorldQuestions
+from data_modules.records import read_pairs
+from data_modules.strict_json import RecordError
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +39,7 @@ class Tell(Judge):
 
 
 def build(folder, **options):
-    recipe = SoLoPORecipe(Prompt("{question}"), Decoding(1.0), 4, Tell(), short_tokens=40, long_tokens=100)
+    recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 4, Tell(), short_tokens=40, long_tokens=100)
     settings = {
         "source": WorldQuestions(count=11, facts=30),
         "recipe": recipe,
@@ -132,7 +135,7 @@ def test_a_recipe_that_breaks_on_one_record_does_not_cost_the_others(tmp_path):
                 raise ZeroDivisionError("bad luck")
             return float(prediction == "word0")
 
-    recipe = SoLoPORecipe(Prompt("{question}"), Decoding(1.0), 4, Breaks(), short_tokens=40, long_tokens=100)
+    recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 4, Breaks(), short_tokens=40, long_tokens=100)
     report = build(tmp_path, recipe=recipe, verifiers=()).run()
     assert 0 < report.statuses["failed"] < report.records == 11
     assert set(report.errors.values()) == {"ZeroDivisionError: bad luck"}

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.qa_sets.wrong_answers import mentions, normalise, wrong_answers
+from data_modules.qa_sets.matching import mentions, normalise
+from data_modules.qa_sets.wrong_answers import wrong_answers
 from data_modules.records import Passage
 
 PASSAGES = [

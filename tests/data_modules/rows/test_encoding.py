@@ -7,9 +7,10 @@ from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.base import collate
-from data_modules.records import PreferencePair, RecordError, Turn, parse_pair
+from data_modules.records import PreferencePair, Turn, parse_pair
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from data_modules.strict_json import RecordError
 from data_modules.synthetic import SyntheticDataModule
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine import score

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.builders.checks.verifiers import ModelJudge
-from data_modules.builders.generators.requests import Decoding, Prompt, Request, seed_of
+from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, seed_of
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze, SelfInstruct
@@ -27,7 +27,7 @@ SHIPPED = [
 @pytest.mark.parametrize(("prompt", "names"), SHIPPED, ids=lambda value: str(value)[:30])
 def test_shipped_templates_show_every_field_and_leave_no_placeholder(prompt, names):
     values = {name: f"<<{name} with {{braces}}>>" for name in names}
-    text = "".join(prompt.render(**values))
+    text = prompt.render(**values)
     for value in values.values():
         assert value in text
     for value in values.values():
@@ -37,19 +37,19 @@ def test_shipped_templates_show_every_field_and_leave_no_placeholder(prompt, nam
 
 @given(st.text(), st.text())
 def test_values_are_put_in_as_they_are(context, question):
-    text = "".join(Prompt("{context}\n{question}!").render(context=context, question=question))
+    text = RequestTemplate("{context}\n{question}!").render(context=context, question=question)
     assert text == f"{context}\n{question}!"
 
 
 @pytest.mark.parametrize("user", ["{question}", "{context} {question} {more}", "no placeholder"])
 def test_other_placeholders_are_refused(user):
     with pytest.raises(ValueError, match=r"expected the placeholders \{context\}, \{question\}"):
-        Prompt(user).render(context="a", question="b")
+        RequestTemplate(user).render(context="a", question="b")
 
 
 def test_a_recipe_refuses_a_wrong_template_before_anything_runs():
     with pytest.raises(ValueError, match=r"recipe\.init_args\.instruction\.user"):
-        SoLoPORecipe(instruction=Prompt("{query}"))
+        SoLoPORecipe(instruction=RequestTemplate("{query}"))
 
 
 def test_the_key_changes_with_everything_the_answer_depends_on():

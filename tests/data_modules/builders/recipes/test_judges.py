@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_modules.builders.checks.verifiers import combined, parse_letter, wilson
 from data_modules.builders.recipes.chunk_scores import SpacyEntities, WordOverlap
 from data_modules.builders.recipes.filters import Copy, Refusal, Repetition, TooShort, default_filters, first_reason
-from data_modules.builders.recipes.judges import SubEM, TokenF1
+from data_modules.builders.recipes.judges import ContainsGold, TokenF1
 from data_modules.builders.recipes.questions import parse_questions
 
 
@@ -26,13 +26,13 @@ from data_modules.builders.recipes.questions import parse_questions
     ],
 )
 def test_sub_em(text, answers, expected):
-    assert SubEM().score(text, answers) == expected
+    assert ContainsGold().score(text, answers) == expected
 
 
 def test_only_the_conclusion_counts_if_asked_for():
     text = "Paris or London? Answer: London"
-    assert SubEM("Answer:").score(text, ["Paris"]) == 0.0
-    assert SubEM("Answer:").score("Paris", ["Paris"]) == 1.0
+    assert ContainsGold("Answer:").score(text, ["Paris"]) == 0.0
+    assert ContainsGold("Answer:").score("Paris", ["Paris"]) == 1.0
 
 
 def test_token_f1():

@@ -3,14 +3,14 @@
 import pytest
 from support.builders import bench, drive
 
-from data_modules.builders.generators.requests import Completion, Decoding, Prompt
+from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze, SelfInstruct
 from data_modules.builders.recipes.solopo import SoLoPORecipe
+from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.chunking import Chunking
-from data_modules.builders.sources.documents import Document
 from data_modules.builders.sources.tokens import OMISSION
 from data_modules.records import Passage, QARecord
 
@@ -23,7 +23,7 @@ DOCUMENT = Document("d1", "\n\n".join(PARTS))
 
 def solopo(**options):
     settings = {"samples": 4, "short_tokens": 40, "long_tokens": 120, "short_distractors": 1}
-    return SoLoPORecipe(instruction=Prompt("Say: {question}"), **settings, **options)
+    return SoLoPORecipe(instruction=RequestTemplate("Say: {question}"), **settings, **options)
 
 
 def sample(texts):
@@ -73,7 +73,7 @@ def test_solopo_names_its_own_setting_when_passages_are_too_long():
 
 
 def longpo(**options):
-    settings = {"chunking": Chunking(25), "max_turns": 3, "questions": Cloze(prompt=Prompt("{sentence}"))}
+    settings = {"chunking": Chunking(25), "max_turns": 3, "questions": Cloze(prompt=RequestTemplate("{sentence}"))}
     return LongPORecipe(**{**settings, **options})
 
 
@@ -195,7 +195,7 @@ def test_logo_says_why_there_is_no_pair(options, reason):
 
 
 def test_logo_asks_about_a_document():
-    recipe = logo(questions=Cloze(prompt=Prompt("{sentence}")), max_irrelevant_score=1)
+    recipe = logo(questions=Cloze(prompt=RequestTemplate("{sentence}")), max_irrelevant_score=1)
     parts = [f"Section opens{n} now. Person{n} owns thing{n} place{n}." for n in range(8)]
     pair, _ = drive(recipe.steps(Document("d", "\n\n".join(parts)), bench()), by_context)
     assert pair.answers

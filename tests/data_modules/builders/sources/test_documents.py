@@ -4,14 +4,8 @@ import json
 
 import pytest
 
-from data_modules.builders.sources.documents import (
-    Document,
-    Unreadable,
-    clip,
-    content_hash,
-    document_files,
-    read_documents,
-)
+from data_modules.builders.sources.base import Document, Unreadable, content_hash
+from data_modules.builders.sources.documents import clip, document_files, read_documents
 
 
 def write(folder):

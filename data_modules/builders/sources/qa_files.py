@@ -1,0 +1,56 @@
+"""Questions with passages from question-answering files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_modules.builders.sources.base import Source, Unreadable, content_hash
+from data_modules.builders.sources.tokens import TextTokens
+from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
+from data_modules.reading import existing_file
+from data_modules.records import Passage, QARecord
+
+
+@dataclass
+class QAFiles(Source):
+    """Questions with supporting passages: MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD files.
+
+    Args:
+        paths: files; identifiers have to be unique over all of them.
+        format: how to read them; "auto" looks at each file's first record.
+        corpus: JSON lists of {title, text} to draw distractors from; without any, the passages of the
+            other questions.
+    """
+
+    paths: tuple[str, ...]
+    format: QAFormat = "auto"
+    corpus: tuple[str, ...] = ()
+
+    def items(self, tokens: TextTokens) -> Iterator[QARecord | Unreadable]:
+        """Every question in file order.
+
+        Raises:
+            RecordError: a record is malformed; nothing has been generated yet.
+        """
+        ids = set[str]()
+        for record in self._records():
+            if record.id in ids:
+                yield Unreadable(record.id, f"expected an id not used before in {', '.join(self.paths)}")
+            else:
+                yield record
+            ids.add(record.id)
+
+    def pool(self) -> list[Passage]:
+        """The corpus, or all passages of all questions, each once."""
+        if self.corpus:
+            files = [existing_file(path, "source.init_args.corpus", "a list of {title, text}") for path in self.corpus]
+            return [passage for file in files for passage in read_corpus(file)]
+        return list({passage.text: passage for record in self._records() for passage in record.passages}.values())
+
+    def content(self) -> str:
+        """Hash of the files' bytes."""
+        return content_hash([existing_file(path, "source.init_args", "a file") for path in (*self.paths, *self.corpus)])
+
+    def _records(self) -> Iterator[QARecord]:
+        for path in self.paths:
+            file = existing_file(path, "source.init_args.paths", "a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file")
+            yield from read_qa(file, self.format)

@@ -1,0 +1,51 @@
+"""When do two texts say the same? Normal form, whole words, n-grams. Pure functions."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+CONNECTORS = {"of", "the", "de", "la", "von", "van", "and", "&", "du", "del", "der", "for", "in"}
+_FUNCTION_WORDS = (
+    "a an he she it its they their his her this that these those there was were is are be been on at by to "
+    "as or but from with when while after before during since until into than then which who whom whose what "
+    "where how not no also both each other some such many most one first we you i if so although however "
+    "because"
+)
+STOPWORDS = CONNECTORS | set(_FUNCTION_WORDS.split())
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+@lru_cache(maxsize=1 << 14)  # the same passages are compared with the answers of many questions
+def normalise(text: str) -> str:
+    """Lower case, letters and digits only, single spaces; the form in which answers are compared."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(mark if mark.isalnum() else " " for mark in folded).split())
+
+
+def mentions(text: str, answers: Iterable[str]) -> bool:
+    """Whether a passage holds one of the answers.
+
+    Answers of up to three letters have to be whole words ("US" is not in "famous"); "yes" and "no"
+    are never mentioned.
+    """
+    text = normalise(text)
+    for answer in map(normalise, answers):
+        if not answer or answer in ("yes", "no"):
+            continue
+        whole_word = len(answer) <= 3 and not CJK.search(answer)
+        if has_words(text, answer) if whole_word else answer in text:
+            return True
+    return False
+
+
+def has_words(text: str, words: str) -> bool:
+    """Whether normalised text holds these words side by side, as whole words ("no" is not in "north")."""
+    return f" {words} " in f" {text} "
+
+
+def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """All runs of n words; the whole text if it is shorter and not empty."""
+    if len(words) < n:
+        return [tuple(words)] if words else []
+    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]

@@ -1,0 +1,67 @@
+"""JSON that is refused, with file, line and field, where it is not what it must be."""
+
+import json
+
+
+class RecordError(ValueError):
+    """A stored record is not what it must be; the message names file, line, field, expected and got."""
+
+    @classmethod
+    def at(cls, where: str, name: str, expected: str, got: object) -> "RecordError":
+        """Error for one field.
+
+        Args:
+            where: file and line, e.g. `pairs.jsonl:12`.
+            name: the field, or `record` when the whole line is meant.
+            expected: in words.
+            got: the offending value; shortened in the message.
+        """
+        shown = repr(got)
+        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
+        return cls(f"{where}: {name}: expected {expected}, got {shown}; correct the file, nothing is skipped")
+
+
+def decode_json(raw: bytes | str, where: str) -> object:
+    """Value of one JSON text.
+
+    Raises:
+        RecordError: not UTF-8, not JSON, or a key given twice.
+    """
+
+    def unique(items: list[tuple[str, object]]) -> dict[str, object]:
+        if len(dict(items)) < len(items):
+            raise RecordError.at(where, "record", "each field once", [key for key, _ in items])
+        return dict(items)
+
+    try:
+        return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw, object_pairs_hook=unique)
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
+
+
+def check_text(value: object, name: str, where: str, *, blank: bool = False) -> str:
+    """The value, if it is text that can be encoded and, unless `blank` is allowed, says something.
+
+    Raises:
+        RecordError: it is not.
+    """
+    if not isinstance(value, str) or not (blank or value.strip()):
+        raise RecordError.at(where, f"field {name!r}", "text" if blank else "text that is not empty", value)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # a lone surrogate; the tokenizer would fail on it much later
+        raise RecordError.at(where, f"field {name!r}", "valid Unicode text", value) from error
+    return value
+
+
+def check_texts(value: object, name: str, where: str, *, blank: bool = False) -> tuple[str, ...]:
+    """The values, if they are a list of texts that pass `check_text`.
+
+    Raises:
+        RecordError: they are not.
+    """
+    if not isinstance(value, list | tuple):
+        raise RecordError.at(where, f"field {name!r}", "a list of texts", value)
+    return tuple(check_text(item, f"{name}[{i}]", where, blank=blank) for i, item in enumerate(value))
