@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse._util import import_object
 from lightning.pytorch import Callback, LightningDataModule
 
-from lit_longpo.objectives import PreferenceModule
+from lit_longpo.objectives import PairwiseModule, PreferenceModule
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -20,23 +20,44 @@ _UNKNOWN = (
     re.compile(r"does not accept (?:option|key|nested key) '([\w.]+)'"),
 )
 _CLASS_PATH = re.compile(r"class_path '([\w.]+)'")
+# A class name where jsonargparse wanted a subclass: the key, the class, the name.
+_NO_SUBCLASS = re.compile(
+    r'key "([\w.]+)":.*Subtypes: \[<class \'([\w.]+)\'>.*dot import path string: ([\w.]+)', re.DOTALL
+)
+# An argument of a class that nobody named: the key, the class.
+_NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
 
 
 def with_suggestion(message: str, parser: ArgumentParser) -> str:
-    """The message, followed by the nearest known names if there are any."""
-    unknown = [match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)]
+    """The message, or a shorter one that says the same, followed by the nearest known names if there are any."""
+    unknown = list(dict.fromkeys(match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)))
     known = sorted({*_option_names(parser), *_class_names(), *_init_args(message)})
-    lines = [line for word in dict.fromkeys(unknown) for line in _suggest(word, known)]
-    return "\n".join([message, *lines])
+    hints = [hint for word in unknown for hint in _hints(word, known)]
+    short = _in_one_line(message)
+    return "; ".join([short, *hints]) if "\n" not in short else "\n".join([short, *hints])
 
 
-def _suggest(word: str, known: list[str]) -> Iterator[str]:
-    """One line naming the closest names: of the whole dotted word, else of one of its parts."""
+def _in_one_line(message: str) -> str:
+    """What was expected where a class should have been named; other messages as they are."""
+    if match := _NO_SUBCLASS.search(message):
+        key, base, word = match.groups()
+        return f"expected `{key}` to name one of {', '.join(_choices(base))}, got {word}"
+    if match := _NO_CLASS.search(message):
+        key, base = match.groups()
+        return f"expected a class before its arguments; type one of {', '.join(_choices(base))} for `{key}` first"
+    return message
+
+
+def _hints(word: str, known: list[str]) -> Iterator[str]:
+    """The closest names of the whole dotted word, else of one of its parts; or whose argument the word is."""
+    names = {name.casefold(): name for name in known}
     for part in (word, *word.split(".")):
-        near = difflib.get_close_matches(part, known, n=3, cutoff=0.75)
+        near = [names[name] for name in difflib.get_close_matches(part.casefold(), names, n=3, cutoff=0.75)]
         if near and part not in known:
             yield f"did you mean {' or '.join(near)}?"
             return
+    if word in _base_arguments():
+        yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
 
 
 def _option_names(parser: ArgumentParser) -> Iterator[str]:
@@ -62,7 +83,22 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(cls)
 
 
+def _choices(base: str) -> list[str]:
+    """Names of the classes that can stand where an import path's class is expected."""
+    return sorted(cls.__name__ for cls in _subclasses(import_object(base)) if not inspect.isabstract(cls))
+
+
+def _base_arguments() -> set[str]:
+    """Arguments of every pairwise objective."""
+    return {name for cls in _subclasses(PairwiseModule) for name in _arguments(cls)}
+
+
 def _init_args(message: str) -> Iterable[str]:
     """Arguments of the classes that the message names."""
     for path in _CLASS_PATH.findall(message):
-        yield from inspect.signature(import_object(path)).parameters
+        yield from _arguments(import_object(path))
+
+
+def _arguments(cls: type) -> list[str]:
+    """Arguments of a class, those that it hands on to its parents included."""
+    return ArgumentParser().add_class_arguments(cls, fail_untyped=False)

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_longpo.batch import Group, PackedBatch, PreferenceBatch, Response, Scores, View, Views
 from lit_longpo.engine import pack
-from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO
-from lit_longpo.objectives.pairwise import dpo_loss, log_odds
+from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO, dpo_loss
+from lit_longpo.objectives.orpo import log_odds
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.reference import ReferenceCache
@@ -146,7 +146,7 @@ def make_module(setting: Setting, folder: str) -> Any:
         "dpo": SeededDPO,
         "simpo": SeededSimPO,
         "orpo": SeededORPO,
-        "solopo": partial(SeededSoLoPO, base="dpo"),
+        "solopo": partial(SeededSoLoPO, base=DPO(), detach_short=False),
         "sft": SeededSFT,
     }
     module = classes[setting.objective](

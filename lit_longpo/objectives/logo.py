@@ -16,13 +16,13 @@ the first one and its labels are not shifted (neither is copied).
 Positions are the data module's business: `data.init_args.positions`.
 """
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_longpo.batch import Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
-from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
 
 def logo_loss(
@@ -63,9 +63,7 @@ class LOGO(PreferenceModule):
         gamma: target margin.
         nll_weight: weight of the chosen response's mean NLL (the paper's lambda).
         num_rejected: M; every record needs that many rejected responses.
-        policy: which model is trained; filled from the top-level key `policy`.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`; unused.
+        **module: see `PreferenceModule`: policy, optimization, reference (unused).
     """
 
     def __init__(
@@ -74,11 +72,9 @@ class LOGO(PreferenceModule):
         gamma: float = 3.0,
         nll_weight: float = 0.1,
         num_rejected: int = 2,
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
+        **module: Any,
     ) -> None:
-        super().__init__(policy, optimization, reference)
+        super().__init__(**module)
         if num_rejected < 1:
             raise ValueError(f"expected `model.init_args.num_rejected` of at least 1, got {num_rejected}; 2 is usual")
         self.beta, self.gamma, self.nll_weight, self.num_rejected = beta, gamma, nll_weight, num_rejected

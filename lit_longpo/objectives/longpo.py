@@ -23,7 +23,7 @@ The code differs from the paper in beta (0.01 in its command, 0.1 in the paper) 
 Adam). `pref_weight` is the paper's lambda; it multiplies the preference term, the NLL has weight 1.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -31,8 +31,6 @@ from torch.nn.functional import logsigmoid
 from lit_longpo.batch import Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
 from lit_longpo.objectives.pairwise import Scored
-from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
 
 def longpo_loss(
@@ -71,10 +69,8 @@ class LongPO(PreferenceModule):
         pref_weight: weight of the preference term (the paper's lambda).
         nll: what the NLL covers: the whole chosen "sequence" (paper), or its "answer" tokens only.
         nll_on_format: False leaves the chat template's own tokens out of the sequence NLL.
-        policy: which model is trained; filled from the top-level key `policy`. With `policy.rope` the
-            reference keeps the original positions.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`.
+        **module: see `PreferenceModule`: policy, optimization, reference; with `policy.rope` the reference keeps the
+            original positions.
     """
 
     def __init__(
@@ -83,11 +79,9 @@ class LongPO(PreferenceModule):
         pref_weight: float = 0.01,
         nll: Literal["sequence", "answer"] = "sequence",
         nll_on_format: bool = True,
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
+        **module: Any,
     ) -> None:
-        super().__init__(policy, optimization, reference)
+        super().__init__(**module)
         self.beta, self.pref_weight = beta, pref_weight
         self.nll, self.nll_on_format = nll, nll_on_format
 

@@ -1,101 +1,17 @@
-"""The baselines: SFT, DPO, SimPO and ORPO, and their rewards, which SoLoPO aligns.
+"""What the pairwise objectives share: one response's numbers, a reward and a loss, and the module around them.
 
-    DPO    Rafailov et al. 2023, "Direct Preference Optimization", arXiv 2305.18290, Eq. 7
-    SimPO  Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward",
-           arXiv 2405.14734, Eq. 6
-    ORPO   Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model",
-           arXiv 2403.07691, Eq. 6 and 7
-
-Symbols: y_w chosen, y_l rejected, pi_theta policy, pi_ref reference, |y| scored tokens. ORPO's
-probability of a response is the geometric mean over its tokens, exp(log pi(y|x) / |y|), as in its
-public implementation; the paper's text defines it by the same mean (Eq. 1).
+A paper is one file: its equation, a pure loss, a `PairwiseAlgorithm` and a `PairwiseModule`. SoLoPO takes any of
+these modules as its base, so nothing else has to know a new one.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from lit_longpo.batch import Context, Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
-from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig, ReferenceConfig
-
-
-def dpo_loss(
-    policy_chosen: Tensor,
-    policy_rejected: Tensor,
-    reference_chosen: Tensor,
-    reference_rejected: Tensor,
-    *,
-    beta: float,
-) -> Tensor:
-    """DPO, Eq. 7: -log sigmoid(beta * [(log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l)]).
-
-    Args:
-        policy_chosen: summed log-probabilities. Shape: (B,).
-        policy_rejected: summed log-probabilities. Shape: (B,).
-        reference_chosen: summed log-probabilities. Shape: (B,).
-        reference_rejected: summed log-probabilities. Shape: (B,).
-        beta: strength of the constraint to the reference.
-
-    Returns:
-        Per-example losses. Shape: (B,).
-    """
-    return -logsigmoid(beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)))
-
-
-def simpo_loss(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_tokens: Tensor,
-    rejected_tokens: Tensor,
-    *,
-    beta: float,
-    gamma: float,
-) -> Tensor:
-    """SimPO, Eq. 6: -log sigmoid(beta/|y_w| log pi(y_w) - beta/|y_l| log pi(y_l) - gamma).
-
-    Args:
-        chosen: summed log-probabilities. Shape: (B,).
-        rejected: summed log-probabilities. Shape: (B,).
-        chosen_tokens: scored tokens. Shape: (B,).
-        rejected_tokens: scored tokens. Shape: (B,).
-        beta: reward scale.
-        gamma: target margin (the paper's gamma, not gamma / beta).
-
-    Returns:
-        Per-example losses. Shape: (B,).
-    """
-    return -logsigmoid(beta * chosen / chosen_tokens - beta * rejected / rejected_tokens - gamma)
-
-
-def log_odds(log_probs: Tensor, tokens: Tensor) -> Tensor:
-    """log(p / (1 - p)) of the length-normalised probability p (ORPO, Eq. 3). Shape: as the arguments."""
-    mean = log_probs / tokens
-    # log(1 - exp(mean)): expm1 keeps its precision when p is close to 1; the clamp keeps p = 1 finite.
-    return mean - torch.log(-torch.expm1(mean.clamp(max=-torch.finfo(mean.dtype).tiny)))
-
-
-def orpo_loss(
-    chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor, *, beta: float
-) -> Tensor:
-    """ORPO, Eq. 6: NLL(y_w) - beta * log sigmoid(log odds(y_w) - log odds(y_l)).
-
-    Args:
-        chosen: summed log-probabilities. Shape: (B,).
-        rejected: summed log-probabilities. Shape: (B,).
-        chosen_tokens: scored tokens. Shape: (B,).
-        rejected_tokens: scored tokens. Shape: (B,).
-        beta: weight of the odds-ratio term (the paper's lambda).
-
-    Returns:
-        Per-example losses, the length-averaged NLL of chosen included. Shape: (B,).
-    """
-    ratio = logsigmoid(log_odds(chosen, chosen_tokens) - log_odds(rejected, rejected_tokens))
-    return -chosen / chosen_tokens - beta * ratio
 
 
 @dataclass(frozen=True)
@@ -123,80 +39,51 @@ class Scored:
         frozen = None if reference is None else first(reference.log_probs(*where))
         return cls(first(policy.log_probs(*where)), first(policy.num_tokens(*where)), frozen)
 
+    @property
+    def reference_log_probs(self) -> Tensor:
+        """`reference`, where an algorithm cannot do without. Shape: (B,).
 
-class Pairwise(Protocol):
-    """A pairwise algorithm: a reward per response and a loss per pair."""
-
-    needs_reference: ClassVar[bool]
-
-    def reward(self, response: Scored) -> Tensor:
-        """Reward r(x, y). Shape: (B,)."""
-
-    def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
-        """Per-example losses. Shape: (B,)."""
-
-
-@dataclass(frozen=True)
-class DPOAlgorithm:
-    """DPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x))."""
-
-    beta: float
-    needs_reference: ClassVar[bool] = True
-
-    def reward(self, response: Scored) -> Tensor:
-        """Reward r(x, y). Shape: (B,)."""
-        return self.beta * (response.log_probs - _reference(response))
-
-    def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
-        """Per-example losses. Shape: (B,)."""
-        return dpo_loss(chosen.log_probs, rejected.log_probs, _reference(chosen), _reference(rejected), beta=self.beta)
+        Raises:
+            ValueError: there is none.
+        """
+        if self.reference is None:
+            raise ValueError(
+                "this objective needs reference log-probabilities, the batch has none; check the objective's `views`"
+            )
+        return self.reference
 
 
-@dataclass(frozen=True)
-class SimPOAlgorithm:
-    """SimPO: r(x, y) = beta / |y| * log pi_theta(y|x); the margin is in the loss only."""
+class PairwiseAlgorithm(ABC):
+    """A reward per response and a loss per pair."""
 
-    beta: float
-    gamma: float
     needs_reference: ClassVar[bool] = False
+    # Weight of the alignment when SoLoPO builds on this algorithm: what its paper tuned, 1 where it says nothing.
+    solopo_alpha: ClassVar[float] = 1.0
 
+    @abstractmethod
     def reward(self, response: Scored) -> Tensor:
         """Reward r(x, y). Shape: (B,)."""
-        return self.beta * response.log_probs / response.tokens
 
+    @abstractmethod
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
-        return simpo_loss(
-            chosen.log_probs,
-            rejected.log_probs,
-            chosen.tokens,
-            rejected.tokens,
-            beta=self.beta,
-            gamma=self.gamma,
-        )
 
 
-@dataclass(frozen=True)
-class ORPOAlgorithm:
-    """ORPO: r(x, y) = log odds of the length-normalised probability; its NLL stays in the loss."""
+class PairwiseModule(PreferenceModule):
+    """Scores chosen and rejected in one context and applies one pairwise algorithm.
 
-    beta: float
-    needs_reference: ClassVar[bool] = False
+    Args:
+        algorithm: reward and loss.
+        context: which context the pair is scored in; `None` means "long".
+        **module: see `PreferenceModule`: policy, optimization, reference.
+    """
 
-    def reward(self, response: Scored) -> Tensor:
-        """Reward r(x, y). Shape: (B,)."""
-        return log_odds(response.log_probs, response.tokens)
-
-    def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
-        """Per-example losses. Shape: (B,)."""
-        return orpo_loss(chosen.log_probs, rejected.log_probs, chosen.tokens, rejected.tokens, beta=self.beta)
-
-
-class _PairwiseModule(PreferenceModule):
-    """Scores chosen and rejected in one context and applies one pairwise algorithm."""
-
-    algorithm: Pairwise
-    context: Context
+    @abstractmethod  # a recipe names a paper
+    def __init__(self, algorithm: PairwiseAlgorithm, context: Context | None = None, **module: Any) -> None:
+        super().__init__(**module)
+        self.algorithm = algorithm
+        self.context: Context = context or "long"
+        self._settings = [name for name, value in {"context": context, **module}.items() if value is not None]
 
     @property
     def views(self) -> Views:
@@ -210,125 +97,22 @@ class _PairwiseModule(PreferenceModule):
         rejected = Scored.of(View(self.context, "rejected"), policy, reference)
         return self.algorithm.loss(chosen, rejected), pair_metrics(self.algorithm, chosen, rejected)
 
+    def bare_algorithm(self) -> PairwiseAlgorithm:
+        """The algorithm, for an objective that brings contexts and policy of its own.
 
-class DPO(_PairwiseModule):
-    """Direct Preference Optimization (arXiv 2305.18290, Eq. 7).
-
-    Args:
-        beta: strength of the constraint to the reference.
-        context: which context the pair is scored in.
-        policy: which model is trained; filled from the top-level key `policy`.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`.
-    """
-
-    def __init__(
-        self,
-        beta: float = 0.1,
-        context: Context = "long",
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
-    ) -> None:
-        super().__init__(policy, optimization, reference)
-        self.context, self.algorithm = context, DPOAlgorithm(beta)
+        Raises:
+            ValueError: this module was given settings that would have no effect there.
+        """
+        if self._settings:
+            raise ValueError(
+                f"expected a base with arguments of {type(self).__name__}'s own, got {' and '.join(self._settings)} "
+                f"too, which would have no effect; remove `model.init_args.base.init_args.{self._settings[0]}`"
+            )
+        return self.algorithm
 
 
-class SimPO(_PairwiseModule):
-    """Simple Preference Optimization (arXiv 2405.14734, Eq. 6), reference-free.
-
-    Args:
-        beta: reward scale.
-        gamma: target margin.
-        context: which context the pair is scored in.
-        policy: which model is trained; filled from the top-level key `policy`.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`; unused.
-    """
-
-    def __init__(
-        self,
-        beta: float = 2.0,
-        gamma: float = 1.0,
-        context: Context = "long",
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
-    ) -> None:
-        super().__init__(policy, optimization, reference)
-        self.context, self.algorithm = context, SimPOAlgorithm(beta, gamma)
-
-
-class ORPO(_PairwiseModule):
-    """Odds Ratio Preference Optimization (arXiv 2403.07691, Eq. 6), reference-free.
-
-    Args:
-        beta: weight of the odds-ratio term.
-        context: which context the pair is scored in.
-        policy: which model is trained; filled from the top-level key `policy`.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`; unused.
-    """
-
-    def __init__(
-        self,
-        beta: float = 0.1,
-        context: Context = "long",
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
-    ) -> None:
-        super().__init__(policy, optimization, reference)
-        self.context, self.algorithm = context, ORPOAlgorithm(beta)
-
-
-class SFT(PreferenceModule):
-    """Supervised fine-tuning on the chosen response: its length-averaged NLL.
-
-    Args:
-        context: which context the response is scored in.
-        sequence_weight: weight of the NLL over the whole sequence, prompt included; 0 leaves it out.
-        policy: which model is trained; filled from the top-level key `policy`.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`; unused.
-    """
-
-    def __init__(
-        self,
-        context: Context = "long",
-        sequence_weight: float = 0.0,
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
-    ) -> None:
-        super().__init__(policy, optimization, reference)
-        self.context: Context = context
-        self.sequence_weight = sequence_weight
-
-    @property
-    def views(self) -> Views:
-        """Chosen in one context, and its whole sequence if that has a weight."""
-        return Views(policy=(View(self.context, "chosen"),), sequence=(self.context,) if self.sequence_weight else ())
-
-    def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
-        """Per-example NLL. Shape: (B,)."""
-        chosen = Scored.of(View(self.context, "chosen"), policy, reference)
-        nll = -chosen.log_probs / chosen.tokens
-        metrics = {"nll": nll.detach(), "logps/chosen": chosen.log_probs.detach()}
-        if not self.sequence_weight:
-            return nll, metrics
-        sequence = policy.sequence_nll(self.context)
-        return nll + self.sequence_weight * sequence, {**metrics, "sequence_nll": sequence.detach()}
-
-
-def pair_metrics(algorithm: Pairwise, chosen: Scored, rejected: Scored) -> Metrics:
+def pair_metrics(algorithm: PairwiseAlgorithm, chosen: Scored, rejected: Scored) -> Metrics:
     """What every pairwise objective logs. Shape of each: (B,)."""
     rewards = preference_metrics(algorithm.reward(chosen), algorithm.reward(rejected))
     log_probs = {"logps/chosen": chosen.log_probs.detach(), "logps/rejected": rejected.log_probs.detach()}
     return {**rewards, **log_probs, "nll": (-chosen.log_probs / chosen.tokens).detach()}
-
-
-def _reference(response: Scored) -> Tensor:
-    if response.reference is None:
-        raise ValueError("DPO needs reference log-probabilities, the batch has none; check the objective's `views`")
-    return response.reference

@@ -16,8 +16,7 @@ Nor is it known whether the authors stop the gradient of the short reward: `deta
 the penalty may be met by lowering the short reward.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,22 +24,10 @@ from torch.nn.functional import softplus
 
 from lit_longpo.batch import Role, Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule
-from lit_longpo.objectives.pairwise import (
-    DPOAlgorithm,
-    ORPOAlgorithm,
-    Pairwise,
-    Scored,
-    SimPOAlgorithm,
-    pair_metrics,
-)
-from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.objectives.orpo import ORPO
+from lit_longpo.objectives.pairwise import PairwiseModule, Scored, pair_metrics
 
-Base = Literal["dpo", "simpo", "orpo"]
 Penalty = Literal["l1", "softplus", "squared"]
-
-# alpha tuned by the authors for Qwen2.5-7B; for Llama-3.1-8B they report ORPO 4.
-PAPER_ALPHA: dict[Base, float] = {"dpo": 3.0, "simpo": 1.0, "orpo": 1.0}
 
 _PENALTIES = {"l1": Tensor.abs, "softplus": lambda gap: softplus(gap.abs()), "squared": Tensor.square}
 
@@ -99,38 +86,31 @@ class SoLoPO(PreferenceModule):
     """Short-to-long preference optimization (arXiv 2505.11166).
 
     Args:
-        base: the pairwise algorithm on the short context.
+        base: the pairwise algorithm on the short context, as the objective that trains it alone: a reward to align
+            and a loss. `None` means ORPO with its own defaults.
         align: whose reward is aligned between the contexts: "chosen" (recommended) or "both".
         penalty: the alignment's s(.).
         detach_short: stop the gradient of the short reward inside the alignment.
-        alpha: weight of the alignment; `None` takes the paper's value for the base
-            (dpo 3, simpo 1, orpo 1).
-        beta: the base's beta; `None` takes dpo 0.1, simpo 2, orpo 0.1.
-        gamma: SimPO's target margin; other bases have none.
-        policy: which model is trained; filled from the top-level key `policy`.
-        optimization: filled from the top-level key `optimization`.
-        reference: filled from the top-level key `reference`; used by base dpo only.
+        alpha: weight of the alignment; `None` takes what the base says (`PairwiseAlgorithm.solopo_alpha`): the
+            paper's value for DPO 3, SimPO 1, ORPO 1.
+        **module: see `PreferenceModule`: policy, optimization, reference (used by bases that need one).
     """
 
     def __init__(
         self,
-        base: Base = "orpo",
+        base: PairwiseModule | None = None,
         align: Literal["chosen", "both"] = "chosen",
         penalty: Penalty = "l1",
-        detach_short: bool = False,
+        detach_short: bool = True,
         alpha: float | None = None,
-        beta: float | None = None,
-        gamma: float = 1.0,
-        policy: PolicyConfig | None = None,
-        optimization: Optimization | None = None,
-        reference: ReferenceConfig | None = None,
+        **module: Any,
     ) -> None:
-        super().__init__(policy, optimization, reference)
-        self.algorithm = base_algorithm(base, beta, gamma)
+        super().__init__(**module)
+        self.algorithm = (base or ORPO()).bare_algorithm()
         self.roles: tuple[Role, ...] = ("chosen",) if align == "chosen" else ("chosen", "rejected")
         self.penalty: Penalty = penalty
         self.detach_short = detach_short
-        self.alpha = PAPER_ALPHA[base] if alpha is None else alpha
+        self.alpha = self.algorithm.solopo_alpha if alpha is None else alpha
 
     @property
     def views(self) -> Views:
@@ -164,16 +144,6 @@ class SoLoPO(PreferenceModule):
     def _penalty(self, reward_short: Tensor, reward_long: Tensor) -> Tensor:
         """The alignment alone, as it is logged. Shape: (B,)."""
         return solo_ra_penalty(reward_short, reward_long, penalty=self.penalty).sum(dim=1)
-
-
-def base_algorithm(base: Base, beta: float | None, gamma: float) -> Pairwise:
-    """The pairwise algorithm under SoLoPO, with its usual beta where none is given."""
-    makers: dict[Base, Callable[[], Pairwise]] = {
-        "dpo": lambda: DPOAlgorithm(0.1 if beta is None else beta),
-        "simpo": lambda: SimPOAlgorithm(2.0 if beta is None else beta, gamma),
-        "orpo": lambda: ORPOAlgorithm(0.1 if beta is None else beta),
-    }
-    return makers[base]()
 
 
 def _stack(rewards: list[Tensor]) -> Tensor:

@@ -3,19 +3,22 @@
 import dataclasses
 import inspect
 import itertools
+import typing
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 from support.command_line import COMMANDS, CONFIGS, build, parse
 
 from data_modules.base import PairDataModule
 from evaluation import NeedleCallback
 from lit_longpo import objectives
+from lit_longpo.objectives import PairwiseModule
 
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 OBJECTIVES = sorted((CONFIGS / "objective").glob("*.yaml"))
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
-LINKED = {"self", "policy", "optimization", "reference"}
+LINKED = {"policy", "optimization", "reference"}
 SECTIONS = {
     "objective": "model",
     "model": "policy",
@@ -95,24 +98,47 @@ def test_every_fragment_fits_its_section(fragment):
 @pytest.mark.parametrize("fragment", OBJECTIVES, ids=names)
 def test_objective_fragments_state_every_argument(fragment):
     stated = yaml.safe_load(fragment.read_text())
-    cls = getattr(objectives, stated["class_path"])
-    assert set(stated["init_args"]) == set(inspect.signature(cls.__init__).parameters) - LINKED
+    resolved = parse("--config", CONFIGS / "solopo.yaml", "--model", stated["class_path"])["model"]
+    assert set(stated["init_args"]) == set(vars(resolved.init_args)) - LINKED
+
+
+def argument_types(cls):
+    """Annotations of everything that a class can be given, what it hands on to its parents included."""
+    makers = [parent.__init__ for parent in reversed(cls.__mro__) if "__init__" in vars(parent)]
+    return {name: kind for maker in makers for name, kind in typing.get_type_hints(maker).items()}
+
+
+def another(value, kind):
+    """A value of the same type that is another."""
+    kinds = typing.get_args(kind) or (kind,)
+    if PairwiseModule in kinds:
+        return {"class_path": "SimPO", "init_args": {"beta": 7.7, "gamma": 7.7}}
+    if bool in kinds:
+        return not value
+    if float in kinds or int in kinds:
+        return (value or 0) + 7
+    words = [word for choice in kinds for word in (typing.get_args(choice) or (choice,)) if isinstance(word, str)]
+    return next(word for word in words if word != value)
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(OBJECTIVES, 2)), ids=lambda path: path.stem)
 def test_swapping_objectives_never_inherits_a_value(first, second, tmp_path):
     """Every value of the first fragment is changed, so that an inherited one would show."""
     changed = yaml.safe_load(first.read_text())
-    numbers = {"beta": 0.77, "gamma": 7.7, "alpha": 77.0, "sequence_weight": 0.7, "pref_weight": 0.7, "nll_weight": 0.7}
-    words = {"context": "short", "base": "dpo", "align": "both", "penalty": "squared", "nll": "answer"}
-    other = {**numbers, **words, "detach_short": False, "nll_on_format": False, "num_rejected": 3}
-    changed["init_args"].update({name: value for name, value in other.items() if name in changed["init_args"]})
+    types = argument_types(getattr(objectives, changed["class_path"]))
+    changed["init_args"] = {name: another(value, types[name]) for name, value in changed["init_args"].items()}
     strange = tmp_path / "first.yaml"
     strange.write_text(yaml.safe_dump(changed))
     model = parse("--config", CONFIGS / "solopo.yaml", "--model", strange, "--model", second)["model"]
     stated = yaml.safe_load(second.read_text())
     assert model.class_path.endswith(stated["class_path"])
-    assert {k: v for k, v in vars(model.init_args).items() if k not in LINKED} == stated["init_args"]
+    values = {name: value for name, value in vars(model.init_args).items() if name not in LINKED}
+    if isinstance(base := values.get("base"), Namespace):
+        assert vars(base.init_args) == vars(
+            parse("--config", CONFIGS / "solopo.yaml")["model"].init_args.base.init_args
+        )
+        values["base"] = base.class_path.rpartition(".")[2]
+    assert values == stated["init_args"]
 
 
 def test_the_resolved_configuration_runs_again(tmp_path):

@@ -7,6 +7,7 @@ from support.ranks import run_command
 
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
+from lit_longpo.objectives import DPO, ORPO, SimPO, SoLoPO
 
 
 def fails(capsys, monkeypatch, *arguments):
@@ -38,6 +39,61 @@ def test_misspelt_keys_in_yaml_too(capsys, monkeypatch, tmp_path):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("trainer: {max_stepz: 3}\n")
     assert "did you mean trainer.max_steps" in fails(capsys, monkeypatch, "--config", str(overlay))
+
+
+@pytest.mark.parametrize(
+    ("init_args", "hint"),
+    [
+        ("base: orpo", "expected `base` to name one of DPO, ORPO, SimPO, got orpo; did you mean ORPO?"),
+        ("beta: 0.1", "type --model.base.beta"),
+        ("gamma: 1.0", "type --model.base.gamma"),
+    ],
+)
+def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, monkeypatch, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(f"model: {{class_path: SoLoPO, init_args: {{{init_args}}}}}\n")
+    option, value = f"--model.{init_args}".split(": ")
+    for arguments in (("--config", str(overlay)), (option, value)):
+        error, where = fails(capsys, monkeypatch, *arguments).splitlines()
+        assert hint in error
+        assert "--help" in where
+
+
+def test_arguments_of_a_base_need_a_base(capsys, monkeypatch):
+    arguments = ("--model", "DPO", "--model", "SoLoPO", "--model.base.beta", "0.3")
+    assert "type one of DPO, ORPO, SimPO for `base` first" in fails(capsys, monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "algorithm"),
+    [
+        ([], ORPO(beta=0.1)),
+        (["--model.base", "ORPO"], ORPO(beta=0.1)),
+        (["--model.base", "{class_path: ORPO, init_args: {beta: 0.3}}"], ORPO(beta=0.3)),
+        (["--model.base.beta", "0.3"], ORPO(beta=0.3)),
+        (["--model", "SoLoPO", "--model.base", "DPO"], DPO(beta=0.1)),
+        (["--model.base", "SimPO", "--model.base.gamma", "0.5"], SimPO(beta=2.0, gamma=0.5)),
+    ],
+)
+def test_the_base_of_solopo_is_named_like_any_objective(arguments, algorithm, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+    model = LongPOCLI(args=["--config", "configs/solopo.yaml", *arguments], run=False).model
+    assert (type(model), model.algorithm) == (SoLoPO, algorithm.algorithm)
+
+
+def test_a_base_with_settings_of_its_own_training_is_one_short_message(monkeypatch):
+    with pytest.raises(SystemExit, match=r"^error: expected a base with .* got context too") as stopped:
+        run_main(monkeypatch, "--model.base", "configs/objective/dpo.yaml")
+    assert len(str(stopped.value).splitlines()) == 1
+
+
+def test_help_of_an_objective_shows_what_it_hands_on(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+    with pytest.raises(SystemExit):
+        LongPOCLI(args=["fit", "--model.help", "DPO"])
+    printed = capsys.readouterr().out
+    for option in ("beta", "context", "policy", "optimization", "reference"):
+        assert f"--model.{option} " in printed
 
 
 def test_wrong_values_name_the_choices(capsys, monkeypatch):

@@ -51,11 +51,11 @@ STRATEGIES = {
 }
 DEVICES = {"single": 1, "ulysses_twice": 4}
 OBJECTIVES = {
-    "solopo": partial(SoLoPO, base="dpo", beta=0.5),
+    "solopo": partial(SoLoPO, base=DPO(beta=0.5)),
     "longpo": partial(LongPO, pref_weight=1.0),
     "logo": partial(LOGO, beta=2.0, gamma=0.5, num_rejected=1),
     "another reference": partial(DPO, beta=0.5, reference=ReferenceConfig(policy=PolicyConfig())),
-    "online": partial(SoLoPO, base="dpo", beta=0.5, reference=ReferenceConfig(mode="online")),
+    "online": partial(SoLoPO, base=DPO(beta=0.5), reference=ReferenceConfig(mode="online")),
 }
 
 

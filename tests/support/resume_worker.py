@@ -22,7 +22,7 @@ from lit_longpo.callbacks.non_finite import NonFiniteError
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.engine import base_model
 from lit_longpo.engine.attention import ordinary_attention
-from lit_longpo.objectives import SoLoPO
+from lit_longpo.objectives import DPO, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate, RoPE
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, full_value, gathered_state_dict
@@ -99,7 +99,7 @@ class NaNGradient(SoLoPO):
 def parts(policy, strategy, objective=SoLoPO):
     """Objective and data; a step of any strategy trains on the same records."""
     adamw = Optimization(partial(FusedAdamW, lr=2e-3), schedule="cosine", warmup_fraction=0.2)
-    module = objective(base="dpo", alpha=0.1, policy=policy, optimization=adamw)
+    module = objective(base=DPO(), alpha=0.1, policy=policy, optimization=adamw)
     data = SyntheticDataModule(
         num_train=32,
         num_val=2,
@@ -173,7 +173,7 @@ def two_steps(strategy, out):
 
 def write_config(folder, name):
     """What the command line leaves beside a run."""
-    section = {"class_path": "lit_longpo.objectives.SoLoPO", "init_args": {"base": "dpo", "alpha": 0.1}}
+    section = {"class_path": "lit_longpo.objectives.SoLoPO", "init_args": {"base": "DPO", "alpha": 0.1}}
     folder.mkdir(parents=True, exist_ok=True)
     config = {"seed_everything": 0, "policy": asdict(POLICIES[name]), "model": section}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -30,7 +30,7 @@ def with_turns(one):
 @pytest.mark.parametrize("build", [pair, lambda number: with_turns(pair(number))])
 def test_a_word_level_tokenizer_has_no_seams(template, build):
     form = PromptFormat(word_tokenizer(chat_template=template), PromptTemplate())
-    for views in (EVERY, LongPO().views, SoLoPO(base="dpo").views, DPO().views):
+    for views in (EVERY, LongPO().views, SoLoPO(base=DPO()).views, DPO().views):
         report = compare_seams(form, [build(n) for n in range(3)], views)
         assert (report.checked, report.differing, report.first, report.by_view) == (3, 0, None, {})
 

@@ -71,7 +71,7 @@ def test_the_card_says_what_was_trained_on_what(strategy, exported):
     card = (exported[strategy, "merged"][0] / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     assert header["tags"] == ["lit_longpo", "solopo"]
-    for line in ("| objective | SoLoPO |", '"base": "dpo"', "| base model | embedded |", "| optimizer steps | 6 |"):
+    for line in ("| objective | SoLoPO |", '"base": "DPO"', "| base model | embedded |", "| optimizer steps | 6 |"):
         assert line in card
     assert f"| processes | {1 if strategy == 'single' else 2} |" in card
     hashes = [row for row in card.splitlines() if row.startswith("| hash of the tokenised")]
@@ -120,7 +120,7 @@ def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
     save = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "filename": "end"}}
     where = ("--trainer.default_root_dir", tmp_path, "--trainer.enable_progress_bar", "false")
     recipe = ("--config", "configs/solopo.yaml", "--config", "configs/overlays/deepspeed_zero3.yaml", *where)
-    small = ("--data.init_args.num_train", 48, "--data.init_args.num_val", 3, "--model.init_args.base", "dpo")
+    small = ("--data.init_args.num_train", 48, "--data.init_args.num_val", 3, "--model.init_args.base", "DPO")
     small = (*small, "--policy.lora.r", 2, "--trainer.callbacks", json.dumps([save]))
     run_command("fit", *recipe, *small, num_ranks=2)
     [checkpoint] = tmp_path.rglob("last.ckpt")

@@ -55,9 +55,9 @@ OBJECTIVES = {
     "simpo": SimPO,
     "orpo": ORPO,
     # A small alpha for DPO: its alignment is zero before the first step, so any step raises that part.
-    "solopo-dpo": partial(SoLoPO, base="dpo", alpha=0.1),
-    "solopo-simpo": partial(SoLoPO, base="simpo"),
-    "solopo-orpo": partial(SoLoPO, base="orpo"),
+    "solopo-dpo": partial(SoLoPO, base=DPO(), alpha=0.1),
+    "solopo-simpo": partial(SoLoPO, base=SimPO()),
+    "solopo-orpo": partial(SoLoPO, base=ORPO()),
     "longpo": partial(LongPO, nll="answer", pref_weight=1.0),
     "logo": partial(LOGO, num_rejected=1),
 }

@@ -18,7 +18,7 @@ OBJECTIVES = {
     "dpo-online": partial(DPO, reference=ReferenceConfig(mode="online")),
     "simpo": SimPO,
     "orpo": ORPO,
-    "solopo-orpo": partial(SoLoPO, base="orpo"),
+    "solopo-orpo": partial(SoLoPO, base=ORPO()),
     "longpo": partial(LongPO, nll="answer"),
     "logo": partial(LOGO, num_rejected=1),
 }

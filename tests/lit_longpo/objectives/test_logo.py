@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_longpo.batch import Scores, Slot
-from lit_longpo.objectives import LOGO
+from lit_longpo.objectives import LOGO, simpo_loss
 from lit_longpo.objectives.logo import logo_loss
-from lit_longpo.objectives.pairwise import simpo_loss
 
 
 def tensor(values):

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_longpo.batch import Scores, Slot, View
-from lit_longpo.objectives import LongPO
+from lit_longpo.objectives import LongPO, dpo_loss
 from lit_longpo.objectives.longpo import longpo_loss
-from lit_longpo.objectives.pairwise import dpo_loss
 
 numbers = st.floats(-30, 0)
 rows = st.lists(st.tuples(numbers, numbers, numbers, numbers, st.floats(0, 10)), min_size=1, max_size=5)

@@ -4,18 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.scores import scores, tensor
 
-from lit_longpo.batch import Scores, Slot, View
-from lit_longpo.objectives import DPO, ORPO, SimPO, SoLoPO
-from lit_longpo.objectives.solopo import PAPER_ALPHA, solo_ra_penalty, solopo_loss
+from lit_longpo.batch import View
+from lit_longpo.objectives import DPO, ORPO, Scored, SimPO, SoLoPO, solo_ra_penalty, solopo_loss
 
-BASES = {"dpo": DPO, "simpo": SimPO, "orpo": ORPO}
+BASES = [DPO, SimPO, ORPO]
 PENALTIES = ["l1", "softplus", "squared"]
 rewards = st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20)), min_size=1, max_size=5)
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def naive_penalty(short, long, penalty):
@@ -60,13 +56,6 @@ def test_an_unknown_penalty_is_refused():
         solo_ra_penalty(tensor(1), tensor(1), penalty="l2")  # type: ignore[arg-type]
 
 
-def scores(numbers):
-    """{(context, role): [summed log-probs of the examples]}, two tokens each."""
-    slots = [Slot(n, *where, 0) for where, values in numbers.items() for n in range(len(values))]
-    sums = [value for values in numbers.values() for value in values]
-    return Scores(tensor(*sums), tensor(*[2.0] * len(sums)), tuple(slots))
-
-
 POLICY = {
     ("short", "chosen"): [-2.0, -3.0],
     ("short", "rejected"): [-4.0, -2.5],
@@ -79,9 +68,9 @@ REFERENCE = {where: [value - 0.5 * n for n, value in enumerate(values)] for wher
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("align", ["chosen", "both"])
 def test_alpha_zero_is_the_base_loss_on_the_short_context(base, align):
-    module = SoLoPO(base=base, alpha=0.0, align=align)
+    module = SoLoPO(base=base(), alpha=0.0, align=align)
     losses, _ = module.loss(scores(POLICY), scores(REFERENCE))
-    plain, _ = BASES[base](context="short").loss(scores(POLICY), scores(REFERENCE))
+    plain, _ = base(context="short").loss(scores(POLICY), scores(REFERENCE))
     torch.testing.assert_close(losses, plain)
 
 
@@ -90,7 +79,7 @@ def test_alpha_zero_is_the_base_loss_on_the_short_context(base, align):
 def test_equal_contexts_give_no_penalty(base, penalty):
     policy = {(context, role): POLICY["short", role] for context, role in POLICY}
     reference = {(context, role): REFERENCE["short", role] for context, role in POLICY}
-    _, metrics = SoLoPO(base=base, align="both", penalty=penalty).loss(scores(policy), scores(reference))
+    _, metrics = SoLoPO(base=base(), align="both", penalty=penalty).loss(scores(policy), scores(reference))
     assert metrics["solo_ra"].abs().max() < 1e-12
 
 
@@ -98,28 +87,43 @@ def test_equal_contexts_give_no_penalty(base, penalty):
 def test_both_adds_the_rejected_alignment(base):
     losses = {}
     for align in ("chosen", "both"):
-        losses[align], _ = SoLoPO(base=base, align=align).loss(scores(POLICY), scores(REFERENCE))
-    algorithm = SoLoPO(base=base).algorithm
-    from lit_longpo.objectives.pairwise import Scored
-
+        losses[align], _ = SoLoPO(base=base(), align=align).loss(scores(POLICY), scores(REFERENCE))
+    algorithm = SoLoPO(base=base()).algorithm
     reward = {
         context: algorithm.reward(Scored.of(View(context, "rejected"), scores(POLICY), scores(REFERENCE)))
         for context in ("short", "long")
     }
-    expected = PAPER_ALPHA[base] * (reward["short"] - reward["long"]).abs()
+    expected = algorithm.solopo_alpha * (reward["short"] - reward["long"]).abs()
     torch.testing.assert_close(losses["both"] - losses["chosen"], expected)
 
 
 def test_the_long_rejected_response_is_never_asked_for_when_aligning_chosen():
-    assert View("long", "rejected") not in SoLoPO(base="dpo").views.policy
-    assert View("long", "rejected") in SoLoPO(base="dpo", align="both").views.policy
+    assert View("long", "rejected") not in SoLoPO(base=DPO()).views.policy
+    assert View("long", "rejected") in SoLoPO(base=DPO(), align="both").views.policy
 
 
 def test_only_dpo_needs_a_reference_and_it_sees_the_same_contexts():
-    assert SoLoPO(base="dpo").views.reference == SoLoPO(base="dpo").views.policy
-    assert not SoLoPO(base="simpo").views.reference
-    assert not SoLoPO(base="orpo").views.reference
+    assert SoLoPO(base=DPO()).views.reference == SoLoPO(base=DPO()).views.policy
+    assert not SoLoPO(base=SimPO()).views.reference
+    assert not SoLoPO(base=ORPO()).views.reference
 
 
 def test_paper_alphas_are_the_defaults():
-    assert {base: SoLoPO(base=base).alpha for base in BASES} == {"dpo": 3.0, "simpo": 1.0, "orpo": 1.0}
+    assert {base: SoLoPO(base=base()).alpha for base in BASES} == {DPO: 3.0, SimPO: 1.0, ORPO: 1.0}
+    assert SoLoPO(base=DPO(), alpha=0.5).alpha == 0.5
+
+
+def test_without_arguments_it_is_orpo_with_the_short_reward_held():
+    module = SoLoPO()
+    assert (module.algorithm, module.alpha, module.detach_short) == (ORPO(beta=0.1).algorithm, 1.0, True)
+
+
+def test_the_base_is_an_algorithm_with_its_own_arguments_and_no_module_inside():
+    module = SoLoPO(base=SimPO(beta=3.0, gamma=0.5))
+    assert module.algorithm == SimPO(beta=3.0, gamma=0.5).algorithm
+    assert not list(module.modules())[1:]
+
+
+def test_a_base_brings_no_context_of_its_own():
+    with pytest.raises(ValueError, match=r"remove `model\.init_args\.base\.init_args\.context`"):
+        SoLoPO(base=DPO(context="long"))

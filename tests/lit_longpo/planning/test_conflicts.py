@@ -14,7 +14,7 @@ from lit_longpo.planning.setting import read_setting
 SOLOPO = CONFIGS / "solopo.yaml"
 ROPE = ("--policy.rope.max_length", "16384")
 GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "2", *ROPE)
-ONLINE_DPO = ("--model.base", "dpo", "--reference.mode", "online")
+ONLINE_DPO = ("--model.base", "DPO", "--reference.mode", "online")
 BF16 = ("--policy.dtype", "bfloat16")
 TINY = json.dumps(yaml.safe_load((CONFIGS / "model" / "tiny.yaml").read_text()))
 
