@@ -7,9 +7,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from support.preference_data import RandomPairs
+from support.preference_data import RandomPairs, groups_for
 from torch.nn.functional import logsigmoid
+from torch.utils.data import DataLoader
 
+from lit_longpo.batch import PreferenceBatch
+from lit_longpo.engine import pack
 from lit_longpo.objectives import DPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.objectives.base import num_optimizer_steps
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -82,6 +85,22 @@ def test_two_runs_with_one_seed_give_the_same_losses(policy_folder, tmp_path):
         run(SoLoPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast()), tmp_path)[0] for _ in range(2)
     ]
     assert runs[0] == runs[1]
+
+
+def test_a_validation_counts_every_example_once_however_rows_are_filled(policy_folder):
+    """Four examples in one row, or three and one: every mean is that of the four."""
+    module = SimPO(policy=PolicyConfig(source=str(policy_folder)))
+
+    def validated(*rows):
+        groups = [[group for example in row for group in groups_for(example, module.views.policy)] for row in rows]
+        loader = DataLoader([PreferenceBatch(pack(row)) for row in groups], batch_size=None)
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+        [metrics] = trainer.validate(module, loader, verbose=False)
+        return metrics
+
+    whole, uneven = validated((0, 1, 2, 3)), validated((0, 1, 2), (3,))
+    assert {"val/loss", "val/nll", "val/rewards/margins"} <= whole.keys()
+    assert uneven == pytest.approx(whole, rel=1e-4)
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2)])
