@@ -26,20 +26,14 @@ from evaluation.running.responses import Responses, manifest_of, open_responses,
 from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
-from lit_longpo.cli import Parser
 from lit_longpo.engine import end_ids
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.strategies import shard
+from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
-
-
-class EvaluateParser(Parser):
-    """Of `evaluate`."""
-
-    command = "evaluate"
 
 
 @dataclass
@@ -132,9 +126,9 @@ class Evaluation:
         return report
 
 
-def evaluate_parser() -> EvaluateParser:
+def evaluate_parser() -> SuggestingParser:
     """Top-level keys: `benchmark`, `policy`, `output`, and the settings of the run."""
-    parser = EvaluateParser(
+    parser = SuggestingParser(
         prog="python -m lit_longpo evaluate",
         description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X. "
         "`evaluate --compare a.json b.json` compares two reports instead.",
@@ -178,10 +172,8 @@ def _with_policy(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def evaluate() -> None:
-    """Evaluate, or compare two reports, as the command line says."""
-    arguments = sys.argv[1:]
-    arguments.remove("evaluate")
+def evaluate(arguments: Sequence[str]) -> None:
+    """Evaluate, or compare two reports, as the arguments say."""
     if "--compare" in arguments:
         _compare([word for word in arguments if word != "--compare"])
         return

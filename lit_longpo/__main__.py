@@ -1,39 +1,95 @@
 """`python -m lit_longpo COMMAND`: one dict from command to function.
 
-The only file that imports the sibling packages: it makes short class names work in YAML.
+The only file that looks at the sibling packages. Each command imports what it needs when it is called, so that none
+waits for the libraries of another.
 """
 
+import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-import data_modules
-import evaluation
-from data_modules.builders.command import build
-from evaluation.command import evaluate
-from lit_longpo import callbacks
-from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import message_for_user
-from lit_longpo.export.command import export
-from lit_longpo.planning.command import plan
-
-__all__ = ["callbacks", "data_modules", "evaluation"]
 
 
-def _lightning() -> None:
-    LongPOCLI()
+def register_classes() -> None:
+    """Let YAML name objectives, data modules and callbacks without their packages."""
+    import data_modules  # noqa: F401
+    import evaluation  # noqa: F401
+    import lit_longpo.callbacks
+    import lit_longpo.objectives  # noqa: F401
 
 
-COMMANDS: dict[str, Callable[[], None]] = {
-    "fit": _lightning,
-    "validate": _lightning,
-    "test": _lightning,
+def lightning(arguments: list[str]) -> None:
+    """LightningCLI: the first argument, or one after its own options, is the command."""
+    register_classes()
+    from lit_longpo.cli import LongPOCLI
+
+    LongPOCLI(args=arguments)
+
+
+def fit(arguments: list[str]) -> None:
+    """Train a policy from YAML."""
+    lightning(["fit", *arguments])
+
+
+def validate(arguments: list[str]) -> None:
+    """Loss and rewards on the validation data."""
+    lightning(["validate", *arguments])
+
+
+def test(arguments: list[str]) -> None:
+    """Loss and rewards on the test data."""
+    lightning(["test", *arguments])
+
+
+def build(arguments: list[str]) -> None:
+    """Preference pairs from raw text, with a model."""
+    from data_modules.builders.command import build
+
+    build(arguments)
+
+
+def plan(arguments: list[str]) -> None:
+    """What `fit` would take, worked out instead of run: memory, FLOPs, time, conflicts."""
+    register_classes()
+    from lit_longpo.planning.command import plan
+
+    plan(arguments)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """A model on a benchmark, or two reports compared."""
+    import data_modules  # noqa: F401  (its haystacks have short names, too)
+    from evaluation.command import evaluate
+
+    evaluate(arguments)
+
+
+def export(arguments: list[str]) -> None:
+    """A checkpoint as a folder for transformers."""
+    from lit_longpo.export.command import export
+
+    export(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "fit": fit,
+    "validate": validate,
+    "test": test,
     "build": build,
     "plan": plan,
     "evaluate": evaluate,
     "export": export,
 }
+
+
+def overview() -> str:
+    """Every command with the first line of its docstring."""
+    lines = [f"  {name:<10}{(command.__doc__ or '').partition('.')[0]}" for name, command in COMMANDS.items()]
+    usage = "python -m lit_longpo"
+    return "\n".join([f"usage: {usage} COMMAND ...", "", *lines, "", f"every option: {usage} COMMAND --help"])
 
 
 def _is_first(environment: Mapping[str, str]) -> bool:
@@ -43,24 +99,49 @@ def _is_first(environment: Mapping[str, str]) -> bool:
     return rank == "0" and environment.get("NODE_RANK", "0") == "0"
 
 
-def main() -> None:
-    """Run the command named by the first argument.
+def _unknown(word: str) -> str:
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"error: expected one of {', '.join(COMMANDS)}, got {word!r}{hint}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the first argument names.
 
     An error written for the user ends it with status 1 and that message alone; LIT_LONGPO_TRACEBACK=1
     shows where it was raised. Everything else keeps its traceback.
+
+    Args:
+        arguments: command and what follows; `None` takes this process's.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    main_process = _is_first(os.environ)
-    for package in ("lit_longpo", "data_modules", "evaluation"):
-        logging.getLogger(package).setLevel(logging.INFO if main_process else logging.WARNING)
-    command = COMMANDS.get(next((word for word in sys.argv[1:] if not word.startswith("-")), "fit"), _lightning)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(overview() + "\n")
+        return
+    _log_to_terminal(first_process=_is_first(os.environ))
     try:
-        command()
+        _run(words)
     except Exception as error:
         message = message_for_user(error)
         if message is None or os.environ.get("LIT_LONGPO_TRACEBACK"):
             raise
         sys.exit(f"error: {message}")
+
+
+def _run(words: list[str]) -> None:
+    if words[0].startswith("-"):  # LightningCLI takes options before the command, too
+        lightning(words)
+    elif words[0] in COMMANDS:
+        COMMANDS[words[0]](words[1:])
+    else:
+        sys.stderr.write(_unknown(words[0]) + "\n")
+        sys.exit(2)
+
+
+def _log_to_terminal(*, first_process: bool) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for package in ("lit_longpo", "data_modules", "evaluation"):
+        logging.getLogger(package).setLevel(logging.INFO if first_process else logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,16 @@
 
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.strategies import check_launch
-from lit_longpo.suggestions import with_suggestion
+from lit_longpo.suggestions import SuggestingParser
 
 _DEFAULTS: dict[str, Any] = {
     # Samplers are ours: Lightning's automatic one always shuffles and does not know token budgets.
@@ -21,15 +22,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class Parser(LightningArgumentParser):
-    """Argument parser whose errors end with what to type instead; a command of its own sets `command`."""
-
-    command = "fit"
-
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
-        hint = f"every option: python -m lit_longpo {self.command} --help"
-        self.exit(2, f"error: {with_suggestion(message, self)}\n{hint}\n")
+class FitParser(SuggestingParser, LightningArgumentParser):
+    """Of LightningCLI's commands."""
 
 
 class LongPOCLI(LightningCLI):
@@ -39,6 +33,8 @@ class LongPOCLI(LightningCLI):
     `reference`, `trainer`. The policy is handed to the objective, its tokenizer and the views that
     the objective wants to the data module, so that any of them can be swapped alone.
     """
+
+    prog = "python -m lit_longpo"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -53,9 +49,14 @@ class LongPOCLI(LightningCLI):
             # Hyper-parameters in a checkpoint would override the YAML on resume; config.yaml is beside the run.
             load_from_checkpoint_support=False,
             save_config_kwargs={"overwrite": True},
-            parser_class=Parser,
+            parser_class=FitParser,
+            parser_kwargs={"prog": self.prog},
             **kwargs,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments; Lightning would take them for a mistake beside those of the process."""
+        self.config = parser.parse_object(args) if isinstance(args, dict | Namespace) else parser.parse_args(args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Top-level sections, and how they reach objective and data."""

@@ -8,7 +8,6 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers.optimization import get_scheduler
 
 from lit_longpo.ranges import check_range
 
@@ -94,6 +93,8 @@ class Optimization:
             parameters: whole or sharded.
             num_steps: of the whole fit; -1 if nobody knows, see `check_length`.
         """
+        from transformers.optimization import get_scheduler  # peft comes with it
+
         self.check_length(num_steps)
         optimizer = self.optimizer(self._groups(list(parameters)))
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.

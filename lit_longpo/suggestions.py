@@ -4,12 +4,10 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 from jsonargparse._util import import_object
-from lightning.pytorch import Callback, LightningDataModule
-
-from lit_longpo.objectives import PairwiseModule, PreferenceModule
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -28,10 +26,20 @@ _NO_SUBCLASS = re.compile(
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
 
 
+class SuggestingParser(ArgumentParser):
+    """Argument parser whose errors end with what to type instead."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
+        name = self.prog.replace(" [options]", "")  # jsonargparse names a subcommand's parser so
+        hint = f"every option: {name} --help"
+        self.exit(2, f"error: {with_suggestion(message, self)}\n{hint}\n")
+
+
 def with_suggestion(message: str, parser: ArgumentParser) -> str:
     """The message, or a shorter one that says the same, followed by the nearest known names if there are any."""
     unknown = list(dict.fromkeys(match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)))
-    known = sorted({*_option_names(parser), *_class_names(), *_init_args(message)})
+    known = sorted({*_option_names(parser), *_class_names(parser), *_init_args(message)})
     hints = [hint for word in unknown for hint in _hints(word, known)]
     short = _in_one_line(message)
     return "; ".join([short, *hints]) if "\n" not in short else "\n".join([short, *hints])
@@ -60,20 +68,33 @@ def _hints(word: str, known: list[str]) -> Iterator[str]:
         yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
 
 
-def _option_names(parser: ArgumentParser) -> Iterator[str]:
-    """Dotted option names of the parser and of its subcommands."""
+def _actions(parser: ArgumentParser) -> Iterator[Any]:
+    """What the parser and those of its subcommands take."""
     for action in parser._actions:
-        yield action.dest
+        yield action
         for subparser in getattr(action, "_name_parser_map", {}).values():
-            yield from _option_names(subparser)
+            yield from _actions(subparser)
 
 
-def _class_names() -> Iterator[str]:
-    """Short names of the objectives, data modules and callbacks that YAML can name."""
-    bases: tuple[type, ...] = (PreferenceModule, LightningDataModule, Callback)
-    for base in bases:
-        for cls in _subclasses(base):
+def _option_names(parser: ArgumentParser) -> Iterator[str]:
+    """Dotted names of the options."""
+    for action in _actions(parser):
+        yield action.dest
+
+
+def _class_names(parser: ArgumentParser) -> Iterator[str]:
+    """Short names of the classes that YAML can name: those below the types of the options."""
+    for kind in {kind for action in _actions(parser) for kind in _classes(getattr(action, "_typehint", None))}:
+        for cls in _subclasses(kind):
             yield cls.__name__
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """The classes in a type, however deep in unions and lists; not Python's own."""
+    if inspect.isclass(hint) and hint.__module__ != "builtins":
+        yield hint
+    for part in get_args(hint):
+        yield from _classes(part)
 
 
 def _subclasses(base: type) -> Iterator[type]:
@@ -90,6 +111,8 @@ def _choices(base: str) -> list[str]:
 
 def _base_arguments() -> set[str]:
     """Arguments of every pairwise objective."""
+    from lit_longpo.objectives import PairwiseModule  # objectives need Lightning, most commands' parsers do not
+
     return {name for cls in _subclasses(PairwiseModule) for name in _arguments(cls)}
 
 

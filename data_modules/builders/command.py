@@ -11,19 +11,13 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.base import Source
-from lit_longpo.cli import Parser
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.suggestions import SuggestingParser
 
 
-class BuildParser(Parser):
-    """Of `build`."""
-
-    command = "build"
-
-
-def build_parser() -> BuildParser:
+def build_parser() -> SuggestingParser:
     """Top-level keys: `source`, `recipe`, `generator`, `policy`, and what `Build` takes beside."""
-    parser = BuildParser(prog="python -m lit_longpo build", description="Preference pairs from raw text.")
+    parser = SuggestingParser(prog="python -m lit_longpo build", description="Preference pairs from raw text.")
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_subclass_arguments(Source, "source")
     parser.add_subclass_arguments(Recipe, "recipe")
@@ -48,12 +42,10 @@ def parse_build(arguments: list[str]) -> tuple[Build, bool]:
     return Build(**{name: values[name] for name in names}, output=Path(values.output)), dry_run
 
 
-def build() -> None:
-    """Build pairs as the command line says."""
-    arguments = sys.argv[1:]
-    arguments.remove("build")
-    described, dry_run = parse_build(arguments)
+def build(arguments: list[str]) -> None:
+    """Build pairs as the arguments say."""
+    job, dry_run = parse_build(arguments)
     if dry_run:
-        sys.stdout.write(rehearse(described) + "\n")
+        sys.stdout.write(rehearse(job) + "\n")
         return
-    described.run()
+    job.run()

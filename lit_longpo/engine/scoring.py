@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
@@ -73,6 +72,10 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
 
 def base_model(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside an optional PEFT wrapper."""
+    if isinstance(model, PreTrainedModel):
+        return model
+    from peft import PeftModel  # plain models do without
+
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, PreTrainedModel):
         raise TypeError(f"expected a transformers causal language model, got {type(model).__name__}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,21 +10,15 @@ from torch import Tensor, nn
 
 from lit_longpo.checkpoints.reading import read_record, read_weights
 from lit_longpo.checkpoints.whole import discard, fault, partial_name, replace
-from lit_longpo.cli import Parser
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
-
-
-class ExportParser(Parser):
-    """Of `export`."""
-
-    command = "export"
 
 
 def export_checkpoint(
@@ -97,11 +90,11 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *, everyth
     model.load_state_dict(weights, strict=False)
 
 
-def export() -> None:
-    """Export as the command line says."""
-    arguments = sys.argv[1:]
-    arguments.remove("export")
-    parser = ExportParser(prog="python -m lit_longpo export", description="A checkpoint as a folder for transformers.")
+def export(arguments: list[str]) -> None:
+    """Export as the arguments say."""
+    parser = SuggestingParser(
+        prog="python -m lit_longpo export", description="A checkpoint as a folder for transformers."
+    )
     parser.add_argument("--checkpoint", type=str, required=True, help="file or folder that any strategy saved")
     parser.add_argument("--output", type=str, required=True, help="folder to write")
     parser.add_argument("--config", type=str | None, default=None, help="the run's config.yaml, if it is elsewhere")

@@ -1,14 +1,16 @@
 """Model or adapters, tokenizer, generation settings and model card in one folder."""
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.policy import PolicyConfig, PromptFormat
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
@@ -44,7 +46,7 @@ def save_policy(
         card: text of README.md.
         state: whole tensors, where the model itself is sharded.
     """
-    cast(PreTrainedModel | PeftModel, model).save_pretrained(str(folder), state_dict=state)
+    cast("PreTrainedModel | PeftModel", model).save_pretrained(str(folder), state_dict=state)
     if settings := base_model(model).generation_config:
         settings.save_pretrained(folder)  # peft leaves them out
     prompt_format.tokenizer.save_pretrained(folder)

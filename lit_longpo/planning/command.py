@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from lit_longpo.planning.setting import PlanOptions, read_setting
 
 class PlanCLI(LongPOCLI):
     """Parses what `fit` parses, and the plan's own options; instantiates nothing."""
+
+    prog = "python -m lit_longpo plan"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(run=False, **kwargs)
@@ -35,18 +36,17 @@ class PlanCLI(LongPOCLI):
         """There is no trainer whose processes could be counted."""
 
 
-def plan_for(arguments: list[str] | None = None) -> Plan:
-    """The plan of a command line; `None` takes this process's."""
+def plan_for(arguments: list[str]) -> Plan:
+    """The plan of a command line."""
     return make_plan(read_setting(PlanCLI(args=arguments).config))
 
 
-def plan() -> None:
-    """Print the plan that the command line asks for, and write it if asked to."""
-    sys.argv.remove("plan")
+def plan(arguments: list[str]) -> None:
+    """Print the plan that the arguments ask for, and write it if they ask for that."""
     logging.getLogger("lit_longpo").setLevel(logging.WARNING)  # nothing is being loaded, so nothing to report on
-    made = plan_for()
-    show(made, Console())
-    if made.setting.options.json is not None:
-        path = Path(made.setting.options.json)
+    result = plan_for(arguments)
+    show(result, Console())
+    if result.setting.options.json is not None:
+        path = Path(result.setting.options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(as_dict(made), indent=2) + "\n")
+        path.write_text(json.dumps(as_dict(result), indent=2) + "\n")

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
-from lit_longpo.cli import Parser
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
@@ -15,6 +14,7 @@ from lit_longpo.planning.rows import RowPlan, fill_row
 from lit_longpo.planning.sharding import init_args, read_sharding
 from lit_longpo.planning.states import Sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.suggestions import SuggestingParser
 
 _CONVERTED: dict[str, torch.dtype] = {precision: getattr(torch, dtype) for precision, dtype in CASTS.items()}
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -155,7 +155,7 @@ def read_setting(config: Namespace) -> Setting:
     Raises:
         ValueError: the strategy is none that can be planned.
     """
-    parser = Parser()
+    parser = SuggestingParser()
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_class_arguments(Optimization, "optimization")
     parser.add_class_arguments(ReferenceConfig, "reference")

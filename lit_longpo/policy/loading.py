@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -218,6 +217,8 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     Raises:
         ValueError: `also_train` names a part that no parameter has.
     """
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,

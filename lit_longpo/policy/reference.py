@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
@@ -200,4 +199,6 @@ def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None
 
 
 def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:
+    from peft import PeftModel
+
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()

@@ -29,11 +29,6 @@ SECTIONS = {
 FRAGMENTS = [path for folder in SECTIONS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_pytest(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
-
-
 def names(path):
     return str(path.relative_to(CONFIGS))
 

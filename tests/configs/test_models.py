@@ -30,11 +30,6 @@ PAPERS = sorted((CONFIGS / "paper").glob("*.yaml"))
 PAIR = PreferencePair("p", "word1 word2", "word3", "word3 word4 word5", "word6 word7", ("word8",))
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_pytest(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
-
-
 def test_every_model_has_a_twin():
     assert {path.stem for path in (CONFIGS / "model").glob("*.yaml")} == {*TWINS, "tiny"}
 

@@ -29,11 +29,6 @@ SLOW = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_pytest(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
-
-
 @cache
 def checked(name):
     arguments, parameters = (RECIPES | SLOW)[name]

@@ -7,8 +7,7 @@ from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
 
 
-def test_a_trace_is_written(policy_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+def test_a_trace_is_written(policy_folder, tmp_path):
     arguments = ("--config", CONFIGS / "solopo.yaml", "--config", CONFIGS / "overlays" / "profile.yaml")
     options = ("--trainer.max_steps", 6, "--trainer.callbacks", "[]", "--trainer.default_root_dir", tmp_path)
     trainer = build(*arguments, *options, "--trainer.enable_checkpointing", "false").trainer

@@ -8,7 +8,7 @@ from support.byte_tokenizer import byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
 
-from evaluation.command import evaluate, evaluate_parser, parse_evaluation
+from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.responses import stored_responses
 from lit_longpo import __main__ as command_line
@@ -33,17 +33,12 @@ def arguments(folder, out, *more):
     return [str(word) for word in (*config, "--accelerator", "cpu", *more)]
 
 
-def run(monkeypatch, *given):
-    monkeypatch.setattr("sys.argv", ["lit_longpo", "evaluate", *given])
-    evaluate()
-
-
-def test_it_is_a_command():
-    assert COMMANDS["evaluate"] is evaluate
+def run(*given):
+    COMMANDS["evaluate"](list(given))
 
 
 def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, monkeypatch, capsys):
-    run(monkeypatch, *arguments(folder, tmp_path, "--model", model))
+    run(*arguments(folder, tmp_path, "--model", model))
     report = BenchmarkReport.load(tmp_path / "longbench-step0.json")
     assert len(report.predictions) == 5
     assert re.fullmatch(rf"{re.escape(str(model))} \([0-9a-f]{{8}}\)", report.model)
@@ -55,49 +50,49 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     rows = [json.loads(line) for line in (stored / "trec.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["trec/r0", "trec/r1"]
 
-    run(monkeypatch, *arguments(folder, tmp_path, "--model", model))  # nothing is left to do
+    run(*arguments(folder, tmp_path, "--model", model))  # nothing is left to do
     assert BenchmarkReport.load(tmp_path / "longbench-step0.json") == report
 
     path = stored / "trec.jsonl"
     path.write_text("".join(json.dumps({**row, "response": "Greta"}) + "\n" for row in rows))
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
-    run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--rescore"))
+    run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
     again = BenchmarkReport.load(tmp_path / "longbench-step0.json")
     manifest = json.loads((stored / "manifest.json").read_text())
     (stored / "manifest.json").write_text(json.dumps({**manifest, "benchmark settings": {"mode": "another"}}))
     with pytest.raises(ValueError, match="rescore with the `benchmark` that asked"):
-        run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--rescore"))
+        run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
     assert (again.tables["trec"], again.model) == ({"score": 100.0}, report.model)
     assert again.settings["max_length"] == report.settings["max_length"]
 
 
-def test_another_model_or_length_is_refused(folder, model, tmp_path, monkeypatch):
-    run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
+def test_another_model_or_length_is_refused(folder, model, tmp_path):
+    run(*arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
     other = tmp_path / "other"
     tiny_model("Llama", seed=1, vocab_size=260, max_position_embeddings=4096).save_pretrained(other)
     byte_tokenizer().save_pretrained(other)
     for changed, more in (("model", ["--model", str(other)]), ("max_length", ["--max_length", "99"])):
         given = arguments(folder, tmp_path, "--model", model, *more)
         with pytest.raises(ValueError, match=f"with another {changed} .*set another `output`, or delete") as caught:
-            run(monkeypatch, *given)
+            run(*given)
         assert message_for_user(caught.value)
 
 
-def test_rescoring_nothing_says_so(folder, tmp_path, monkeypatch):
+def test_rescoring_nothing_says_so(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="expected predictions in"):
-        run(monkeypatch, *arguments(folder, tmp_path, "--rescore"))
+        run(*arguments(folder, tmp_path, "--rescore"))
 
 
-def test_a_run_that_still_answers_is_not_rescored(folder, model, tmp_path, monkeypatch):
-    run(monkeypatch, *arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
+def test_a_run_that_still_answers_is_not_rescored(folder, model, tmp_path):
+    run(*arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
     with (
         stored_responses(tmp_path / "predictions" / "longbench"),
         pytest.raises(BlockingIOError, match="found one that is running"),
     ):
-        run(monkeypatch, *arguments(folder, tmp_path, "--rescore"))
+        run(*arguments(folder, tmp_path, "--rescore"))
 
 
-def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path, monkeypatch):
+def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path):
     """A folder of adapters names its base; other adapters are another model."""
     texts = []
     for number in (0, 1):
@@ -107,10 +102,10 @@ def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path, monkey
         wrapped.save_pretrained(tmp_path / f"adapters{number}")
         byte_tokenizer().save_pretrained(tmp_path / f"adapters{number}")
         given = arguments(folder, tmp_path / f"out{number}", "--model", tmp_path / f"adapters{number}")
-        run(monkeypatch, *given)
+        run(*given)
         report = BenchmarkReport.load(tmp_path / f"out{number}" / "longbench-step0.json")
         texts.append([report.model[-9:], *(row.prediction for row in report.predictions)])
-    run(monkeypatch, *arguments(folder, tmp_path / "plain", "--model", model))
+    run(*arguments(folder, tmp_path / "plain", "--model", model))
     plain = BenchmarkReport.load(tmp_path / "plain" / "longbench-step0.json")
     assert texts[0][1:] == [row.prediction for row in plain.predictions]  # fresh adapters change nothing
     assert texts[0][1:] != texts[1][1:]
@@ -158,15 +153,14 @@ def test_misspelt_options_are_explained(folder, tmp_path, capsys):
     assert "did you mean max_length" in capsys.readouterr().err
 
 
-def test_a_missing_folder_is_a_message(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo", "evaluate", *arguments(tmp_path, tmp_path)])
+def test_a_missing_folder_is_a_message(tmp_path):
     with pytest.raises(SystemExit, match=r"error: expected the official layout .*set `folder`"):
-        command_line.main()
+        command_line.main(["evaluate", *arguments(tmp_path, tmp_path)])
 
 
 def test_prepare_data_loads_no_model(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
-    run(monkeypatch, *arguments(folder, tmp_path, "--prepare_data"))
+    run(*arguments(folder, tmp_path, "--prepare_data"))
     assert not list(tmp_path.iterdir())
 
 
@@ -174,17 +168,17 @@ def test_help_names_the_short_form():
     assert "--model X" in " ".join(evaluate_parser().format_help().split())
 
 
-def test_reports_of_two_runs_are_compared(folder, model, tmp_path, monkeypatch, capsys):
+def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
     for name, seed in (("a", 0), ("b", 1)):
         other = tmp_path / f"model_{name}"
         tiny_model("Llama", seed=seed, vocab_size=260, max_position_embeddings=4096).save_pretrained(other)
         byte_tokenizer().save_pretrained(other)
-        run(monkeypatch, *arguments(folder, tmp_path / name, "--model", str(other)))
+        run(*arguments(folder, tmp_path / name, "--model", str(other)))
     capsys.readouterr()
     paths = [str(tmp_path / name / "longbench-step0.json") for name in ("a", "b")]
-    run(monkeypatch, "--compare", *paths)
+    run("--compare", *paths)
     printed = capsys.readouterr().out
     assert "trec" in printed
     assert "b - a" in printed
     with pytest.raises(SystemExit, match=r"--compare a\.json b\.json"):
-        run(monkeypatch, "--compare", paths[0])
+        run("--compare", paths[0])

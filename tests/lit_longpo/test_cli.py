@@ -1,5 +1,6 @@
 """Misspelt keys and class names get a short answer, through the real command line."""
 
+import subprocess
 import sys
 
 import pytest
@@ -9,9 +10,12 @@ from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.objectives import DPO, ORPO, SimPO, SoLoPO
 
+command.register_classes()
+# Libraries that one command or another needs, and that parsing the command line of `fit` does not.
+HEAVY = {"datasets", "deepspeed", "lm_eval", "openai", "pandas", "peft", "pyarrow", "spacy", "tensorboard", "vllm"}
 
-def fails(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+
+def fails(capsys, *arguments):
     with pytest.raises(SystemExit) as stopped:
         LongPOCLI(args=["fit", "--config", "configs/solopo.yaml", *arguments])
     assert stopped.value.code == 2
@@ -29,16 +33,16 @@ def fails(capsys, monkeypatch, *arguments):
         (["--optimization.scheduel", "linear"], "did you mean optimization.schedule?"),
     ],
 )
-def test_misspelt_names_get_a_suggestion(arguments, hint, capsys, monkeypatch):
-    message = fails(capsys, monkeypatch, *arguments)
+def test_misspelt_names_get_a_suggestion(arguments, hint, capsys):
+    message = fails(capsys, *arguments)
     assert hint in message
     assert len(message.splitlines()) < 20
 
 
-def test_misspelt_keys_in_yaml_too(capsys, monkeypatch, tmp_path):
+def test_misspelt_keys_in_yaml_too(capsys, tmp_path):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("trainer: {max_stepz: 3}\n")
-    assert "did you mean trainer.max_steps" in fails(capsys, monkeypatch, "--config", str(overlay))
+    assert "did you mean trainer.max_steps" in fails(capsys, "--config", str(overlay))
 
 
 @pytest.mark.parametrize(
@@ -49,19 +53,19 @@ def test_misspelt_keys_in_yaml_too(capsys, monkeypatch, tmp_path):
         ("gamma: 1.0", "type --model.base.gamma"),
     ],
 )
-def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, monkeypatch, tmp_path):
+def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, tmp_path):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(f"model: {{class_path: SoLoPO, init_args: {{{init_args}}}}}\n")
     option, value = f"--model.{init_args}".split(": ")
     for arguments in (("--config", str(overlay)), (option, value)):
-        error, where = fails(capsys, monkeypatch, *arguments).splitlines()
+        error, where = fails(capsys, *arguments).splitlines()
         assert hint in error
         assert "--help" in where
 
 
-def test_arguments_of_a_base_need_a_base(capsys, monkeypatch):
+def test_arguments_of_a_base_need_a_base(capsys):
     arguments = ("--model", "DPO", "--model", "SoLoPO", "--model.base.beta", "0.3")
-    assert "type one of DPO, ORPO, SimPO for `base` first" in fails(capsys, monkeypatch, *arguments)
+    assert "type one of DPO, ORPO, SimPO for `base` first" in fails(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -75,20 +79,18 @@ def test_arguments_of_a_base_need_a_base(capsys, monkeypatch):
         (["--model.base", "SimPO", "--model.base.gamma", "0.5"], SimPO(beta=2.0, gamma=0.5)),
     ],
 )
-def test_the_base_of_solopo_is_named_like_any_objective(arguments, algorithm, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+def test_the_base_of_solopo_is_named_like_any_objective(arguments, algorithm):
     model = LongPOCLI(args=["--config", "configs/solopo.yaml", *arguments], run=False).model
     assert (type(model), model.algorithm) == (SoLoPO, algorithm.algorithm)
 
 
-def test_a_base_with_settings_of_its_own_training_is_one_short_message(monkeypatch):
+def test_a_base_with_settings_of_its_own_training_is_one_short_message():
     with pytest.raises(SystemExit, match=r"^error: expected a base with .* got context too") as stopped:
-        run_main(monkeypatch, "--model.base", "configs/objective/dpo.yaml")
+        run_main("--model.base", "configs/objective/dpo.yaml")
     assert len(str(stopped.value).splitlines()) == 1
 
 
-def test_help_of_an_objective_shows_what_it_hands_on(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
+def test_help_of_an_objective_shows_what_it_hands_on(capsys):
     with pytest.raises(SystemExit):
         LongPOCLI(args=["fit", "--model.help", "DPO"])
     printed = capsys.readouterr().out
@@ -96,12 +98,12 @@ def test_help_of_an_objective_shows_what_it_hands_on(capsys, monkeypatch):
         assert f"--model.{option} " in printed
 
 
-def test_wrong_values_name_the_choices(capsys, monkeypatch):
-    assert "bfloat16" in fails(capsys, monkeypatch, "--policy.dtype", "float99")
+def test_wrong_values_name_the_choices(capsys):
+    assert "bfloat16" in fails(capsys, "--policy.dtype", "float99")
 
 
-def test_missing_files_are_named(capsys, monkeypatch):
-    assert "nowhere.yaml" in fails(capsys, monkeypatch, "--config", "nowhere.yaml")
+def test_missing_files_are_named(capsys):
+    assert "nowhere.yaml" in fails(capsys, "--config", "nowhere.yaml")
 
 
 def test_help_works_as_a_process():
@@ -110,25 +112,56 @@ def test_help_works_as_a_process():
     assert "--optimization.schedule" in printed
 
 
+def imported_by(statement):
+    """Every module that a new Python has imported after the statement."""
+    script = f"import sys; {statement}; print(*sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return set(printed.split())
+
+
+def test_no_command_waits_for_the_libraries_of_another():
+    assert not imported_by("import lit_longpo.__main__") & {*HEAVY, "torch", "transformers", "lightning", "evaluation"}
+    parsed = imported_by("from lit_longpo import __main__; __main__.register_classes(); import lit_longpo.cli")
+    assert {"lightning.pytorch.cli", "evaluation", "data_modules"} <= parsed
+    assert not parsed & HEAVY
+
+
+@pytest.mark.parametrize("room", ["data_modules.builders", "evaluation", "lit_longpo.export", "lit_longpo.planning"])
+def test_no_other_command_waits_for_them_either(room):
+    assert not imported_by(f"import {room}.command") & HEAVY
+
+
+def test_the_first_help_lists_every_command(capsys):
+    command.main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in command.COMMANDS)
+
+
+def test_a_misspelt_command_gets_a_suggestion(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["evalute", "--limit", "3"])
+    assert stopped.value.code == 2
+    assert "did you mean evaluate?" in capsys.readouterr().err
+
+
 def test_every_command_is_a_function():
     assert set(command.COMMANDS) >= {"fit", "validate", "test"}
     assert all(callable(function) for function in command.COMMANDS.values())
 
 
-def run_main(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["lit_longpo", "fit", "--config", "configs/solopo.yaml", *arguments])
-    command.main()
+def run_main(*arguments):
+    command.main(["fit", "--config", "configs/solopo.yaml", *arguments])
 
 
 def test_a_missing_data_file_is_one_short_message(monkeypatch, tmp_path):
     where = ("--trainer.default_root_dir", str(tmp_path))
     data = ("--data", "configs/data/musique.yaml", "--data.path", str(tmp_path / "none.jsonl"))
     with pytest.raises(SystemExit, match=r"^error: expected a MuSiQue.*none.jsonl.*--data.path") as stopped:
-        run_main(monkeypatch, *data, *where)
+        run_main(*data, *where)
     assert len(str(stopped.value).splitlines()) == 1
     monkeypatch.setenv("LIT_LONGPO_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):
-        run_main(monkeypatch, *data, *where)
+        run_main(*data, *where)
 
 
 @pytest.mark.parametrize(
@@ -139,14 +172,14 @@ def test_a_missing_data_file_is_one_short_message(monkeypatch, tmp_path):
         (["--policy.lora.target_modules", "[q_prj]"], r"policy\.lora\.target_modules"),
     ],
 )
-def test_our_errors_are_short_wherever_they_are_raised(arguments, hint, monkeypatch, tmp_path):
+def test_our_errors_are_short_wherever_they_are_raised(arguments, hint, tmp_path):
     small = ["--data.init_args.num_train", "8", "--trainer.max_steps", "1", "--trainer.default_root_dir", str(tmp_path)]
     with pytest.raises(SystemExit, match=hint) as stopped:
-        run_main(monkeypatch, *small, *arguments)
+        run_main(*small, *arguments)
     assert len(str(stopped.value).splitlines()) < 4
 
 
 def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
-    monkeypatch.setitem(command.COMMANDS, "fit", lambda: {}["missing"])
+    monkeypatch.setitem(command.COMMANDS, "fit", lambda arguments: {}["missing"])
     with pytest.raises(KeyError):
-        run_main(monkeypatch)
+        run_main()

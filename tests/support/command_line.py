@@ -7,6 +7,8 @@ import pytest
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 
+command.register_classes()
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COMMANDS = command.COMMANDS
 

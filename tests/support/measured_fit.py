@@ -11,7 +11,6 @@ and ZeRO-3, which gather all the time, it grows from step to step, and they are 
 import argparse
 import json
 import resource
-import sys
 import tempfile
 from pathlib import Path
 
@@ -100,7 +99,6 @@ def plan_arguments(arguments: list[str]) -> list[str]:
 
 def measured_in_ranks(arguments: list[str], tokens: int, out: Path) -> None:
     """The first rank writes its steps and its peak; a task for `run_ranks`."""
-    sys.argv = ["measured_fit"]
     cli = build(*arguments)
     peak = measured_peak(cli, tokens)
     if cli.trainer.is_global_zero:
@@ -137,7 +135,6 @@ def main() -> None:
     parser.add_argument("--objective", default="SimPO")
     parser.add_argument("--accumulate", type=int, default=1)
     options = vars(parser.parse_args())
-    sys.argv = ["measured_fit"]
     with tempfile.TemporaryDirectory() as folder:
         arguments = write_case(Path(folder), **options)
         made = plan_for(plan_arguments(arguments))

@@ -12,11 +12,6 @@ FILES = sorted((CONFIGS / "build").glob("*.yaml"))
 OFFLINE = {"solopo": 20, "longpo": 4, "logo": 12}
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_pytest(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
-
-
 def test_there_is_something_to_test():
     assert {path.stem for path in FILES} >= OFFLINE.keys()
     assert "build" in COMMANDS
@@ -30,15 +25,13 @@ def test_every_configuration_parses(path):
 
 
 @pytest.mark.parametrize(("name", "limit"), OFFLINE.items(), ids=OFFLINE)
-def test_offline_recipes_make_pairs_that_fit_reads(name, limit, tmp_path, monkeypatch):
-    arguments = ["build", "--config", str(CONFIGS / "build" / f"{name}.yaml"), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", ["lit_longpo", *arguments, "--limit", str(limit)])
-    COMMANDS["build"]()
+def test_offline_recipes_make_pairs_that_fit_reads(name, limit, tmp_path):
+    arguments = ["--config", str(CONFIGS / "build" / f"{name}.yaml"), "--output", str(tmp_path / "out")]
+    COMMANDS["build"]([*arguments, "--limit", str(limit)])
     pairs = read_pairs(tmp_path / "out" / "pairs.jsonl")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["records"] == limit == sum(report["statuses"].values())
     assert report["statuses"]["pair"] == len(pairs)
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
     cli = build(
         *("--config", CONFIGS / f"{name}.yaml", "--data", CONFIGS / "data" / "pairs.yaml"),
         *("--data.path", tmp_path / "out" / "pairs.jsonl", "--data.val_fraction", 0.0),
@@ -49,10 +42,9 @@ def test_offline_recipes_make_pairs_that_fit_reads(name, limit, tmp_path, monkey
     assert cli.trainer.global_step == 1
 
 
-def test_a_dry_run_prints_and_builds_nothing(tmp_path, monkeypatch, capsys):
-    arguments = ["build", "--config", str(CONFIGS / "build" / "longpo.yaml"), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr("sys.argv", ["lit_longpo", *arguments, "--dry-run"])
-    COMMANDS["build"]()
+def test_a_dry_run_prints_and_builds_nothing(tmp_path, capsys):
+    arguments = ["--config", str(CONFIGS / "build" / "longpo.yaml"), "--output", str(tmp_path / "out")]
+    COMMANDS["build"]([*arguments, "--dry-run"])
     printed = capsys.readouterr().out
     assert printed.count("--- prompt") == printed.count("\n<bos> ") == 3  # as the policy reads them
     assert "requests" in printed

@@ -147,8 +147,7 @@ def test_two_that_would_overwrite_each_other_are_refused_before_training(tmp_pat
         NeedleCallback(label="a/b")
 
 
-def test_recipe_and_overlay_ask_side_by_side(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+def test_recipe_and_overlay_ask_side_by_side():
     overlay = CONFIGS / "overlays" / "benchmark.yaml"
     trainer = build("--config", CONFIGS / "solopo.yaml", "--config", overlay).trainer
     assert [callback.title for callback in callbacks_of(trainer)] == ["needle", "needle-prose"]
@@ -185,8 +184,7 @@ def test_needles_take_what_benchmark_and_run_take():
     assert NeedleCallback().benchmark.tasks == ("needle",)
 
 
-def test_needles_take_it_from_the_command_line_too(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+def test_needles_take_it_from_the_command_line_too():
     given = {
         "tasks": '["multi_value"]', "scoring": "all", "sizes.num_values": 2, "needle_seed": 5, "label": "lists",
         "limit": 2, "seed": 7, "max_length": 900, "max_minutes": 3, "num_samples": 1,
@@ -200,8 +198,7 @@ def test_needles_take_it_from_the_command_line_too(monkeypatch):
     assert (callback.settings.limit, callback.settings.seed, callback.settings.max_minutes) == (2, 7, 3.0)
 
 
-def test_the_options_of_needles_are_listed(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+def test_the_options_of_needles_are_listed(capsys):
     with pytest.raises(SystemExit):
         build("--trainer.callbacks.help", "NeedleCallback")
     told = capsys.readouterr().out

@@ -117,8 +117,7 @@ def test_a_time_box_without_an_answer_is_a_warning(folders, tmp_path, caplog):
     assert "nothing was answered within max_minutes" in caplog.text
 
 
-def test_yaml_finds_them(folders, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
+def test_yaml_finds_them(folders):
     given = ["--trainer.callbacks+", "LongBenchV2Callback", "--trainer.callbacks.folder", folders / "v2"]
     given += ["--trainer.callbacks.limit", 3, "--trainer.callbacks.label", "few"]
     cli = build("--config", CONFIGS / "solopo.yaml", *given)

@@ -1,7 +1,6 @@
 """`python -m lit_longpo plan`: tables, JSON, architectures that are not here, and messages."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -25,15 +24,14 @@ def _short_traces(monkeypatch):
     monkeypatch.setattr(activations, "_TRACED_TOKENS", (512, 1024, 2048))
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["lit_longpo", "plan", *map(str, arguments)])
-    command.main()
+def run(*arguments):
+    command.main(["plan", *map(str, arguments)])
 
 
 @pytest.mark.usefixtures("_short_traces")
-def test_tables_and_json(monkeypatch, capsys, tmp_path):
+def test_tables_and_json(capsys, tmp_path):
     out = tmp_path / "deep" / "plan.json"
-    run(monkeypatch, "--config", SOLOPO, "--row_tokens", 2048, "--device_memory_gib", 4, "--json", out)
+    run("--config", SOLOPO, "--row_tokens", 2048, "--device_memory_gib", 4, "--json", out)
     printed = capsys.readouterr().out
     for words in ("SoLoPO on embedded: 353,152 parameters", "optimizer", "longest context", "fits: peak", "degrees"):
         assert words in printed
@@ -46,9 +44,8 @@ def test_tables_and_json(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("_short_traces")
-def test_a_saved_configuration_can_be_planned(monkeypatch, tmp_path):
+def test_a_saved_configuration_can_be_planned(tmp_path):
     """It holds what the command line of `fit` holds beyond the sections, for example `ckpt_path`."""
-    monkeypatch.setattr(sys, "argv", ["lit_longpo"])
     cli = build("--config", SOLOPO)
     saved = tmp_path / "config.yaml"
     saved.write_text(cli.parser.dump(cli.config) + "ckpt_path: null\n")
@@ -56,9 +53,9 @@ def test_a_saved_configuration_can_be_planned(monkeypatch, tmp_path):
     assert made.row.num_tokens == 1024
 
 
-def test_misspelt_options_are_refused_as_in_fit(monkeypatch, capsys):
+def test_misspelt_options_are_refused_as_in_fit(capsys):
     with pytest.raises(SystemExit):
-        run(monkeypatch, "--config", SOLOPO, "--trainer.max_stepz", 3)
+        run("--config", SOLOPO, "--trainer.max_stepz", 3)
     assert "did you mean trainer.max_steps" in capsys.readouterr().err
 
 
@@ -73,9 +70,9 @@ def test_misspelt_options_are_refused_as_in_fit(monkeypatch, capsys):
         (("--sequence_parallel", 3), r"divides 1 devices, got 3"),
     ],
 )
-def test_what_cannot_be_planned(arguments, message, monkeypatch):
+def test_what_cannot_be_planned(arguments, message):
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
-        run(monkeypatch, "--config", SOLOPO, *arguments)
+        run("--config", SOLOPO, *arguments)
 
 
 @pytest.mark.parametrize("name", shape_names())

@@ -24,9 +24,7 @@ def overlay(name):
 
 
 @pytest.fixture
-def messages(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
-
+def messages():
     def found(*arguments):
         setting = read_setting(PlanCLI(args=["--config", str(SOLOPO), *arguments]).config)
         return conflicts(setting, find_config(setting.policy, setting.options.shape)[0])

@@ -40,11 +40,6 @@ def compare(folder, sizes):
     return made.memory[made.mode].peak / measured
 
 
-@pytest.fixture(autouse=True)
-def _no_arguments_of_pytest(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
-
-
 @pytest.mark.parametrize("case", SMALL)
 def test_small_runs(case, tmp_path):
     assert compare(tmp_path, SMALL[case]) == pytest.approx(1.0, abs=0.15)

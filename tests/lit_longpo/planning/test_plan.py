@@ -15,7 +15,6 @@ DPO = ("--config", str(CONFIGS / "dpo.yaml"), "--row_tokens", "512", "--response
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["lit_longpo"])
     monkeypatch.setattr(plan._Planner, "longest_context", lambda *_: 0)  # traces many more rows
 
 
