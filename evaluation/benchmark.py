@@ -1,11 +1,12 @@
 """What every benchmark asks: examples, their prompts and scores."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
+from evaluation.metrics.longbench import total
 from evaluation.prompting import Prompt
-from evaluation.reports.report import Prediction
+from evaluation.reports.report import Prediction, ReportRules
 from lit_longpo.policy import PromptFormat
 
 
@@ -46,45 +47,54 @@ class Example:
         )
 
 
-@runtime_checkable
-class Benchmark(Protocol):
-    """A benchmark read from its official files. Whoever runs it generates and keeps the predictions.
+class Benchmark(ReportRules, ABC):
+    """A benchmark, its means and the tables of its reports; a published one is a subclass in one file.
 
-    For every example: `num_calls` times ask `prompt`, giving the responses so far as `earlier`, and
-    generate. The last response is scored, or the first empty one, which ends the example. Responses come
-    from `evaluation.prompting.decode`, which does not strip them: leading white space counts.
+    A subclass gives `name` and `tasks`, and says what it asks (`examples`), how (`prompt`) and what an answer is
+    worth (`score`). All else has defaults. Whoever runs it generates and keeps the predictions: for every example
+    `num_calls` times ask `prompt`, giving the responses so far as `earlier`, and generate. The last response is
+    scored, or the first empty one, which ends the example. Responses come from `evaluation.prompting.decode`, which
+    does not strip them: leading white space counts. `counts`, `means` and `summary` are the rules of its reports.
 
-    Two members are optional: `official_counts`, the records of each task in the official files, and `notes`,
-    what readers of every report should know (see `evaluation.running.results.make_report`).
+    Attributes:
+        name: of the report and in TensorBoard.
+        tasks: what `examples` can be asked for.
+        protocol: whose rules are followed: repository and commit.
+        num_calls: generations for each example.
+        notes: what always holds, in words; part of every report's head.
     """
 
-    @property
-    def name(self) -> str:
-        """Of the report and in TensorBoard."""
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """What `examples` can be asked for."""
-
-    @property
-    def num_calls(self) -> int:
-        """Generations for each example."""
-
-    @property
-    def protocol(self) -> str:
-        """Whose rules are followed: repository and commit."""
+    name: str
+    tasks: tuple[str, ...]
+    protocol: str = ""
+    num_calls: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """What is not official about this copy, in words; empty if nothing."""
+        """What is not official about this copy, in words: nothing."""
+        return ()
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """What prompts depend on beside records and model: options, hashes of template files."""
+        """What prompts depend on beside records and model: options, hashes of template files. Nothing."""
+        return {}
 
+    @property
+    def official_counts(self) -> Mapping[str, int]:
+        """Records of each task in the official files, where that is known; fewer become a deviation."""
+        return {}
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells it apart from others of its name: the state of a callback belongs to one of them."""
+        return (*self.tasks, str(self.settings))
+
+    @abstractmethod
     def examples(self, task: str) -> Iterator[Example]:
         """Examples of a task, in the file's order."""
 
+    @abstractmethod
     def prompt(
         self,
         example: Example,
@@ -96,8 +106,14 @@ class Benchmark(Protocol):
     ) -> Prompt:
         """What the model reads, cut to `max_length` tokens before the chat template."""
 
+    @abstractmethod
     def score(self, example: Example, prediction: str) -> float:
         """Official score of one response, 0 to 1."""
 
-    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-        """Official numbers of one task, in percent and rounded, by the column's name."""
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Official numbers of one task, in percent and rounded, by the column's name: "score", their plain mean.
+
+        Args:
+            predictions: scored ones of the task that count, in the official order.
+        """
+        return {"score": total([item.score for item in predictions])}

@@ -23,7 +23,6 @@ TOGETHER = {
     "lit_longpo/planning/test_measured.py": "the plan beside real runs",
     "lit_longpo/policy/test_gguf.py": "files of the optional package gguf, read by loading.py",
     "lit_longpo/strategies/test_parity.py": "ranks under every strategy train like one process",
-    "evaluation/test_parallel.py": "ranks evaluate like one process",
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer
+from support.reports import table_of
 
 from evaluation.benchmark import Benchmark
 from evaluation.reports.pages import html, write_report
@@ -67,5 +68,4 @@ def test_the_shown_benchmark_runs_and_has_a_report(benchmark, policy_folder, tmp
 
 
 def test_the_shown_benchmark_scores_what_it_asks(benchmark):
-    examples = list(benchmark.examples("europe"))
-    assert benchmark.table(examples, ["It is Oslo.", "Oslo"]) == {"score": 50.0}
+    assert table_of(benchmark, list(benchmark.examples("europe")), ["It is Oslo.", "Oslo"]) == {"score": 50.0}

@@ -1,15 +1,20 @@
 """LongBench and LongBench-E from their official files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from evaluation.benchmark import Example
+from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
-from evaluation.metrics import aggregate, score
-from evaluation.metrics.longbench import TASKS, bucket
+from evaluation.metrics import score
+from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
+from evaluation.reports.grouping import official_parts
+from evaluation.reports.intervals import Mean, Means, Part, means_of
+from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.table import Section, means_section
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config/dataset2prompt.json, config/dataset2maxlen.json, data/<task>.jsonl"
@@ -25,11 +30,12 @@ _OFFICIAL = {  # sha256
     _PROMPTS: "56d22ad4f382169c2b8a11ff4c982a4a1bea096c8152b0f0b85b64686b157c30",
     _LIMITS: "72966b3c0933e214591637fb085798c5e687ebff4ddaab5d99bbc31120532022",
 }
+CATEGORIES = {"category": ("en", "English"), "category_zh": ("zh", "Chinese")}  # kinds of means: tasks' language
 _COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
 _DATA = ("5e628be450b7e67fb7ae6e201bd6d8f7056f7672", "cb45b11a4133c6bc1d6a44b0f8e701335ff1e543195db1103472e575857f7f64")
 
 
-class LongBench:
+class LongBench(Benchmark):
     """LongBench or, with `extended`, LongBench-E.
 
     Six tasks are asked without the chat template, and samsum's answer ends at its first newline, as in
@@ -48,7 +54,9 @@ class LongBench:
         ValueError: an unknown task, or no data at all.
     """
 
-    num_calls = 1
+    name = "longbench"
+    names = ("longbench_e",)
+    tasks: tuple[str, ...] = ()
     protocol = "THUDM/LongBench 2e00731"
     notes = (
         "the tokenizer's chat template in place of the official script's own chat strings for eight models of 2023",
@@ -60,7 +68,8 @@ class LongBench:
     ) -> None:
         self.folder = prepare_data("longbench", _remote()) if folder is None else Path(folder).expanduser()
         self.extended = extended
-        self.name = "longbench_e" if extended else "longbench"
+        if extended:
+            self.name = "longbench_e"
         self._templates = self._config(_PROMPTS, str)
         self._limits = self._config(_LIMITS, int)
         known = tuple(f"{task}_e" for task in E_TASKS) if extended else tuple(TASKS)
@@ -91,7 +100,7 @@ class LongBench:
             OfficialFileError: a record is malformed; the message names file, line and field.
         """
         seen: dict[str, int] = {}
-        for row in read_rows(self._path(task), LAYOUT):
+        for row in self._rows(task):
             example = self._example(row, task)
             seen[example.id] = seen.get(example.id, 0) + 1
             yield replace(example, id=f"{example.id}#{seen[example.id]}") if seen[example.id] > 1 else example
@@ -120,17 +129,35 @@ class LongBench:
         """Official score, 0 to 1."""
         return score("longbench", example.task, prediction, example.answers, all_classes=example.all_classes)
 
-    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """One task's "score", or the scores of LongBench-E's three buckets; percent, two decimals."""
-        result = aggregate(
-            "longbench",
-            examples[0].task,
-            predictions,
-            [example.answers for example in examples],
-            [example.length for example in examples] if self.extended else None,
-            all_classes=examples[-1].all_classes,
-        )
-        return result if isinstance(result, dict) else {"score": result}
+        if not self.extended:
+            return super().table(predictions)
+        return by_bucket([item.score for item in predictions], [item.length for item in predictions])
+
+    @classmethod
+    def means(cls, report: BenchmarkReport) -> dict[str, Means]:
+        """Means of "category", and "category_zh" of the Chinese tasks; of LongBench-E those of "bucket".
+
+        Categories without all of their tasks are left out.
+        """
+        parts = official_parts(report)
+        categories = {kind: _categories(parts, language) for kind, (language, _) in CATEGORIES.items()}
+        buckets = {name: official_parts(report, name, partial(_is_in, name)) for name in BUCKETS}
+        return {**categories, "bucket": means_of(buckets)}
+
+    @classmethod
+    def summary(cls, report: BenchmarkReport) -> list[Section]:
+        """The paper's categories in each language of which any task was run; LongBench-E's buckets."""
+        means, run = cls.means(report), official_parts(report)
+        categories = [
+            _category_section(means[kind], language, title, run)
+            for kind, (language, title) in CATEGORIES.items()
+            if run.keys() & language_tasks(language)
+        ]
+        note = "Plain mean of the tasks that have examples in the bucket."
+        buckets = means_section("Buckets of length", "words", means["bucket"], note)
+        return [*categories, *([buckets] if buckets.rows else [])]
 
     def _path(self, task: str) -> Path:
         return self.folder / "data" / f"{task}.jsonl"
@@ -148,6 +175,15 @@ class LongBench:
             if kind is str:
                 check_template(values[task], f"{path}: field {task!r}")
         return values
+
+    def _rows(self, task: str) -> Iterable[Row]:
+        """Records; the last one's class names hold for the whole file of a classification, as in the official loop."""
+        rows = read_rows(self._path(task), LAYOUT)
+        if TASKS[task.removesuffix("_e")].metric is not None:
+            return rows
+        records = list(rows)
+        classes = records[-1].values.get("all_classes") if records else None
+        return [Row(row.where, {**row.values, "all_classes": classes}) for row in records]
 
     def _example(self, row: Row, task: str) -> Example:
         row.choice("dataset", (task, task.removesuffix("_e")))
@@ -184,3 +220,38 @@ def _chosen(
             f"expected data/<task>.jsonl, for example data/{known[0]}.jsonl, got none in {folder}; set `folder`"
         )
     return tuple(tasks or present)
+
+
+def language_tasks(language: str) -> dict[str, str]:
+    """Category of each LongBench task of a language, "en" or "zh"."""
+    return {name: task.category for name, task in TASKS.items() if language in task.languages}
+
+
+def _categories(parts: Mapping[str, Part], language: str) -> Means:
+    """Of the complete categories, and the paper's average if all of them are.
+
+    Many papers report the mean over tasks instead. The code tasks enter both languages.
+    """
+    members: dict[str, list[str]] = {}
+    for name, category in language_tasks(language).items():
+        members.setdefault(category, []).append(name)
+    means = {
+        category: Mean({name: parts[name] for name in names})
+        for category, names in members.items()
+        if parts.keys() >= set(names)
+    }
+    if len(means) == len(members):
+        weights = {name: 1 / len(members) / len(names) for names in members.values() for name in names}
+        means["average"] = Mean({name: parts[name] for name in weights}, weights)
+    return means
+
+
+def _category_section(means: Means, language: str, title: str, run: Collection[str]) -> Section:
+    missing = [name for name in language_tasks(language) if name not in run]
+    note = "Category: plain mean of its tasks. Average: plain mean of the categories, as in the paper."
+    lack = f" Incomplete, so without what needs them, as these tasks were not run: {', '.join(missing)}."
+    return means_section(f"Categories, {title}", "category", means, note + lack * bool(missing))
+
+
+def _is_in(name: str, item: Prediction) -> bool:
+    return item.groups.get("length") == name

@@ -1,15 +1,16 @@
 """LongBench v2 from its official files: zero-shot, chain of thought, without the context."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from evaluation.benchmark import Example
+from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_rows, read_text
-from evaluation.metrics import aggregate, score
+from evaluation.metrics import longbench_v2, score
 from evaluation.metrics.longbench_v2 import LETTERS
 from evaluation.prompting import Prompt, Rules, build_prompt
+from evaluation.reports.report import Prediction
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "data.json or data.jsonl, prompts/0shot.txt, ..."
@@ -39,7 +40,7 @@ _COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
 _DATA = ("2b48e494f2c7a2f0af81aae178e05c7e1dde0fe9", "15d61c22d92c96900b3c4948b6aeea218d3214b676a65df48e7b8555604c7fe2")
 
 
-class LongBenchV2:
+class LongBenchV2(Benchmark):
     """LongBench v2's 503 four-choice questions.
 
     "chain_of_thought" makes two calls: up to 1024 tokens of reasoning, then a prompt without the
@@ -60,7 +61,8 @@ class LongBenchV2:
     name = "longbench_v2"
     protocol = "THUDM/LongBench 2e00731"
     tasks = ("longbench_v2",)
-    official_counts: Mapping[str, int] = {"longbench_v2": 503}
+    official_counts = {"longbench_v2": 503}
+    left_out = "empty responses are left out of every mean, as in the official script"
 
     def __init__(self, folder: str | Path | None = None, *, mode: Mode = "zero_shot") -> None:
         if mode not in get_args(Mode):
@@ -120,18 +122,15 @@ class LongBenchV2:
         """1.0 for the right letter, else 0.0."""
         return score("longbench_v2", example.task, prediction, example.answers)
 
-    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-        """Overall, Easy, Hard, Short, Medium, Long: percent, one decimal; empty responses are left out."""
-        result = aggregate(
-            "longbench_v2",
-            "longbench_v2",
-            predictions,
-            [example.answers for example in examples],
-            [example.groups["length"] for example in examples],
-            difficulties=[example.groups["difficulty"] for example in examples],
-        )
-        assert isinstance(result, dict)
-        return result
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Overall, Easy, Hard, Short, Medium, Long: percent, one decimal."""
+        lengths, difficulties = ([item.groups[name] for item in predictions] for name in ("length", "difficulty"))
+        return longbench_v2.table([item.score for item in predictions], lengths, difficulties)
+
+    @classmethod
+    def counts(cls, prediction: Prediction) -> bool:
+        """Empty responses are left out of every count, as in the official predictions' file."""
+        return bool(prediction.prediction)
 
     def _template(self, call: int, name: str) -> str:
         path = self.folder / name

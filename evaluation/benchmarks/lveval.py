@@ -3,11 +3,11 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmark import Example
+from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import (
     OfficialFileError,
@@ -18,9 +18,13 @@ from evaluation.benchmarks.official_files import (
     read_rows,
     read_text,
 )
-from evaluation.metrics import aggregate, score
-from evaluation.metrics.lveval import METRICS, dataset_name
+from evaluation.metrics import score
+from evaluation.metrics.lveval import LEVELS, METRICS, dataset_name
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
+from evaluation.reports.grouping import official_parts
+from evaluation.reports.intervals import Means, Part, means_of
+from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.table import Section, means_section
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
@@ -61,7 +65,7 @@ class LVEvalConfig:
     levels: tuple[str, ...]
 
 
-class LVEval:
+class LVEval(Benchmark):
     """LV-Eval: 11 data sets at 5 levels, one task for each pair.
 
     Follows the script for local models; its per-model chat strings are the tokenizer's chat template here.
@@ -79,7 +83,7 @@ class LVEval:
     """
 
     name = "lveval"
-    num_calls = 1
+    tasks: tuple[str, ...] = ()
     protocol = "infinigence/LVEval 63e7ae9"
     notes = (
         "the tokenizer's chat template in place of the official script's own chat strings for the models it names",
@@ -152,17 +156,31 @@ class LVEval:
         """Official score against the first answer, 0 to 1."""
         return score("lveval", example.task, prediction, example.answers, answer_keywords=example.answer_keywords)
 
-    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-        """The "score" of one data set at one level: percent, two decimals."""
-        result = aggregate(
-            "lveval",
-            examples[0].task,
-            predictions,
-            [example.answers for example in examples],
-            answer_keywords=[example.answer_keywords for example in examples],
-        )
-        assert isinstance(result, float)
-        return {"score": result}
+    @classmethod
+    def means(cls, report: BenchmarkReport) -> dict[str, Means]:
+        """Means of each "level" over data sets and of each "dataset" over levels, of whatever was run."""
+        levels: dict[str, dict[str, Part]] = {}
+        datasets: dict[str, dict[str, Part]] = {}
+        for task, part in official_parts(report).items():
+            name = dataset_name(task)
+            level = task.removeprefix(f"{name}_")
+            levels.setdefault(level, {})[name] = part
+            datasets.setdefault(name, {})[level] = part
+        return {"level": means_of(levels), "dataset": means_of(datasets)}
+
+    @classmethod
+    def summary(cls, report: BenchmarkReport) -> list[Section]:
+        """The official table, and its means."""
+        means = cls.means(report)
+        levels, datasets = means["level"], means["dataset"]
+        rows = [(name, *(_cell(mean.parts.get(level)) for level in levels)) for name, mean in datasets.items()]
+        of_levels = "Plain mean of the data sets." + _lack(levels, METRICS, "Not the leaderboard's")
+        of_datasets = "Plain mean of the levels." + _lack(datasets, LEVELS, "Not of all levels")
+        return [
+            Section("Official table", ("data set", *levels), rows),
+            means_section("Levels", "level", levels, of_levels),
+            means_section("Data sets", "data set", datasets, of_datasets),
+        ]
 
     def _path(self, task: str) -> Path:
         return self.folder / "data" / f"{task}.jsonl"
@@ -265,3 +283,20 @@ def _example(row: Row, task: str, number: int) -> Example:
         None,
         row.optional_text("answer_keywords"),
     )
+
+
+def _lack(means: Means, wanted: Collection[str], title: str) -> str:
+    """A sentence on what each mean lacks, or nothing; those that lack the same are named together."""
+    lacking: dict[str, list[str]] = {}
+    for name, mean in means.items():
+        if missing := ", ".join(part for part in wanted if part not in mean.parts):
+            lacking.setdefault(missing, []).append(name)
+    clauses = [
+        f"{'all' if 1 < len(names) == len(means) else ', '.join(names)} without {missing}"
+        for missing, names in lacking.items()
+    ]
+    return f" {title}, as not everything was run: {'; '.join(clauses)}." if clauses else ""
+
+
+def _cell(part: Part | None) -> str:
+    return f"{part.value:.2f}" if part else "-"

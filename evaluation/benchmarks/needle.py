@@ -3,16 +3,20 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from itertools import groupby
+from functools import partial
 from statistics import fmean
 from typing import Literal, get_args
 
-from evaluation.benchmark import Example
+from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences
 from evaluation.benchmarks.riddles import TASKS, Riddle, Sizes
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
 from evaluation.prompting import Prompt
+from evaluation.reports.grouping import official_parts
+from evaluation.reports.intervals import Means, means_of
+from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.table import Section, means_section
 from lit_longpo.policy import PromptFormat
 
 Scoring = Literal["share", "all"]
@@ -22,7 +26,7 @@ __all__ = ["Haystack", "NeedleBenchmark", "TextHaystack"]
 
 
 @dataclass(frozen=True)
-class NeedleBenchmark:
+class NeedleBenchmark(Benchmark):
     """A grid of lengths and depths, for one or several tasks.
 
     "needle" hides one fact of the haystack; it is found if an accepted answer is in the response
@@ -48,7 +52,6 @@ class NeedleBenchmark:
     """
 
     name = "needle"
-    num_calls = 1
     protocol = "lit_longpo needle 2; lists scored by the rule of NVIDIA/RULER c3f5e3b"
 
     haystack: Haystack | None = None
@@ -87,6 +90,12 @@ class NeedleBenchmark:
         """What contexts depend on beside the grid, which ids tell."""
         named = self._source if is_dataclass(self._source) else type(self._source).__name__
         return {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The grid as well, which the settings lack."""
+        grid = (self.lengths, self.depths, self.num_examples, self.max_new_tokens, self.scoring)
+        return (*super().identity, *map(str, grid))
 
     @property
     def _source(self) -> Haystack:
@@ -149,17 +158,32 @@ class NeedleBenchmark:
             return sub_em(prediction, example.answers)
         return {"share": share_found, "all": all_found}[self.scoring](prediction, example.answers)
 
-    def table(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Percent by length, and the mean over lengths; two decimals."""
-        scores = [
-            (example.length, self.score(example, text)) for example, text in zip(examples, predictions, strict=True)
-        ]
-        means = {
-            length: fmean(score for _, score in rows)
-            for length, rows in groupby(sorted(scores), key=lambda row: row[0])
-        }
+        lengths: dict[int, list[float]] = {}
+        for item in predictions:
+            lengths.setdefault(item.length, []).append(item.score)
+        means = {length: fmean(lengths[length]) for length in sorted(lengths)}
         columns = {str(length): round(100 * mean, 2) for length, mean in means.items()}
         return columns | {"mean": round(100 * fmean(means.values()), 2)}
+
+    @classmethod
+    def means(cls, report: BenchmarkReport) -> dict[str, Means]:
+        """With several tasks, means of each "length" over tasks, and the mean of each "task"."""
+        if len(report.tables) < 2:
+            return {}
+        names = sorted({item.length for item in report.counted})
+        lengths = {str(length): official_parts(report, str(length), partial(_has, length)) for length in names}
+        tasks = {task: {task: part} for task, part in official_parts(report, "mean").items()}
+        return {"length": means_of(lengths), "task": means_of(tasks)}
+
+    @classmethod
+    def summary(cls, report: BenchmarkReport) -> list[Section]:
+        """With several tasks, their mean by length."""
+        means = cls.means(report)
+        return (
+            [means_section("Tasks by length", "tokens", means["length"], "Plain mean of the tasks.")] if means else []
+        )
 
     def _limit(self, task: str) -> int:
         return self.max_new_tokens or (16 if task == NEEDLE else TASKS[task].max_new_tokens)
@@ -181,3 +205,7 @@ class NeedleBenchmark:
         own = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
         draw = random.Random(f"{self.seed}-{task}-{length}{own}-{cell['index']}")
         return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw
+
+
+def _has(length: int, item: Prediction) -> bool:
+    return item.length == length

@@ -26,7 +26,6 @@ from evaluation.running.settings import RunSettings
 from lit_longpo.objectives import PreferenceModule
 
 log = logging.getLogger(__name__)
-_GRID = ("lengths", "depths", "num_examples", "max_new_tokens", "scoring")  # of needles; the settings lack them
 
 
 class BenchmarkCallback(ScheduledCallback):
@@ -81,10 +80,9 @@ class BenchmarkCallback(ScheduledCallback):
     @cached_property
     def state_key(self) -> str:
         """Tells several of these callbacks apart in a checkpoint."""
-        own, run = self.benchmark, self.settings
-        asked = [*own.tasks, str(own.settings), *(str(getattr(own, name, "")) for name in _GRID)]
+        run, asked = self.settings, list(self.benchmark.identity)
         chosen = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
-        return self._generate_state_key(benchmark=own.name, label=self.label, asked=asked, run=chosen)
+        return self._generate_state_key(benchmark=self.benchmark.name, label=self.label, asked=asked, run=chosen)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: the count of validations, and the scores before training."""

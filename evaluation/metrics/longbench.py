@@ -8,7 +8,6 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 
@@ -149,7 +148,13 @@ def task_name(dataset: str) -> str:
     return task
 
 
-def score(dataset: str, prediction: str, answers: Sequence[str], all_classes: Sequence[str] | None) -> float:
+def score(
+    dataset: str,
+    prediction: str,
+    answers: Sequence[str],
+    all_classes: Sequence[str] | None = None,
+    answer_keywords: str | None = None,
+) -> float:
     """The best score over all answers, 0 to 1; of four tasks only the prediction's first line counts.
 
     Leading newlines, not spaces, are dropped before the first line is taken. Nothing else is stripped.
@@ -173,9 +178,9 @@ def bucket(length: int) -> str:
     return BUCKETS[0] if length < 4000 else BUCKETS[1] if length < 8000 else BUCKETS[2]
 
 
-def total(scores: Sequence[float]) -> float:
-    """Score of a file: percent, two decimals."""
-    return round(100 * sum(scores) / len(scores), 2)
+def total(scores: Sequence[float], predictions: Sequence[str] = ()) -> float:
+    """Score of a file: percent, two decimals; NaN of nothing. Predictions have no say."""
+    return round(100 * sum(scores) / len(scores), 2) if scores else float("nan")
 
 
 def by_bucket(scores: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
@@ -186,23 +191,8 @@ def by_bucket(scores: Sequence[float], lengths: Sequence[int]) -> dict[str, floa
     return {name: float(round(100 * np.mean(row), 2)) if row else float("nan") for name, row in rows.items()}
 
 
-def averages(scores: Mapping[str, float], language: str = "en") -> dict[str, float]:
-    """The paper's table: mean of each category over its tasks of a language, and "average" over categories.
-
-    Many papers report the mean over tasks instead. The code tasks enter both languages.
-
-    Args:
-        scores: of each task, percent; all tasks of the language, or the table would not be the paper's.
-        language: "en" or "zh".
-
-    Raises:
-        ValueError: a task of the language is missing.
-    """
-    rows: dict[str, list[float]] = {}
-    for name, task in TASKS.items():
-        if language in task.languages:
-            if name not in scores:
-                raise ValueError(f"expected scores of every {language} task, got none of {name!r}; run it as well")
-            rows.setdefault(task.category, []).append(scores[name])
-    means = {category: fmean(row) for category, row in rows.items()}
-    return means | {"average": fmean(means.values())}
+def aggregate(
+    scores: Sequence[float], predictions: Sequence[str], lengths: Sequence[int | str] | None = None
+) -> float | dict[str, float]:
+    """Score of a file, or with `lengths` of LongBench-E's buckets."""
+    return total(scores) if lengths is None else by_bucket(scores, [int(length) for length in lengths])

@@ -22,7 +22,13 @@ def extract_letter(response: str) -> str | None:
     return match[1] if match else None
 
 
-def score(prediction: str, answers: Sequence[str]) -> float:
+def score(
+    dataset: str,
+    prediction: str,
+    answers: Sequence[str],
+    all_classes: Sequence[str] | None = None,
+    answer_keywords: str | None = None,
+) -> float:
     """1.0 for the right letter, else 0.0.
 
     Raises:
@@ -34,37 +40,52 @@ def score(prediction: str, answers: Sequence[str]) -> float:
 
 
 def table(
-    predictions: Sequence[str],
-    answers: Sequence[Sequence[str]],
-    lengths: Sequence[str] | None,
-    difficulties: Sequence[str] | None,
-    *,
-    compensated: bool = False,
+    scores: Sequence[float], lengths: Sequence[str] | None = None, difficulties: Sequence[str] | None = None
 ) -> dict[str, float]:
     """Overall accuracy and that of the groups: percent, one decimal.
 
-    An empty response is left out of every count, as in the official predictions' file. A group
-    without a response, for which the official script divides by zero, is NaN.
+    A group without a response, for which the official script divides by zero, is NaN.
 
     Args:
-        predictions: responses.
-        answers: the right letter of each, in a list.
+        scores: of responses that are not empty, as the official predictions' file has no others.
         lengths: "short", "medium" or "long" of each; `None` leaves these groups out.
         difficulties: "easy" or "hard" of each, likewise.
-        compensated: credit a response without an answer with 0.25 (off in the official script).
     """
     rows: dict[str, list[float]] = {"Overall": []}
     rows |= {name: [] for name in GROUPS[1:3] if difficulties is not None}
     rows |= {name: [] for name in GROUPS[3:] if lengths is not None}
     labels = [[heading(group) for group in column] for column in (difficulties, lengths) if column is not None]
-    for prediction, answer, *groups in zip(predictions, answers, *labels, strict=True):
-        value = score(prediction, answer)
-        if compensated and extract_letter(prediction) is None:
-            value = _GUESS
-        if prediction:
-            for group in ("Overall", *groups):
-                rows[group].append(value)
+    for value, *groups in zip(scores, *labels, strict=True):
+        for group in ("Overall", *groups):
+            rows[group].append(value)
     return {name: round(100 * sum(row) / len(row), 1) if row else float("nan") for name, row in rows.items()}
+
+
+def aggregate(
+    scores: Sequence[float],
+    predictions: Sequence[str],
+    lengths: Sequence[str] | None = None,
+    difficulties: Sequence[str] | None = None,
+    compensated: bool = False,
+) -> float | dict[str, float]:
+    """Overall accuracy of a file, or with `lengths` or `difficulties` the whole table.
+
+    An empty response is left out of every count, as in the official predictions' file.
+
+    Args:
+        scores: of each prediction.
+        predictions: responses.
+        lengths: see `table`.
+        difficulties: see `table`.
+        compensated: credit a response without an answer with 0.25 (off in the official script).
+    """
+    kept = [number for number, text in enumerate(predictions) if text]
+    credited = [
+        _GUESS if compensated and extract_letter(predictions[number]) is None else scores[number] for number in kept
+    ]
+    columns = [None if column is None else [column[number] for number in kept] for column in (lengths, difficulties)]
+    rows = table(credited, *columns)
+    return rows["Overall"] if lengths is None and difficulties is None else rows
 
 
 def heading(group: str) -> str:

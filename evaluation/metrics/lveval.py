@@ -9,7 +9,6 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 
 from evaluation.metrics.extras import chinese_words
 from evaluation.metrics.rouge_l import rouge_l
@@ -105,25 +104,13 @@ def dataset_name(dataset: str) -> str:
     return name
 
 
-def score(dataset: str, prediction: str, answers: Sequence[str], answer_keywords: str | None) -> float:
+def score(
+    dataset: str,
+    prediction: str,
+    answers: Sequence[str],
+    all_classes: Sequence[str] | None = None,
+    answer_keywords: str | None = None,
+) -> float:
     """Score against the first answer, 0 to 1; further answers are ignored, as in the official loop."""
     metric = METRICS[dataset_name(dataset)]
     return metric(prediction, answers[0], answer_keywords) if answers else 0.0
-
-
-def averages(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
-    """Plain means of the official table: of every level over data sets, of every data set over levels.
-
-    Args:
-        scores: percent, by `<name>_<level>`.
-
-    Returns:
-        By level, and by data set.
-    """
-    levels: dict[str, list[float]] = {}
-    names: dict[str, list[float]] = {}
-    for dataset, value in scores.items():
-        name = dataset_name(dataset)
-        levels.setdefault(dataset.removeprefix(f"{name}_"), []).append(value)
-        names.setdefault(name, []).append(value)
-    return {key: fmean(row) for key, row in levels.items()}, {key: fmean(row) for key, row in names.items()}

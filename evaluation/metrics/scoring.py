@@ -1,15 +1,41 @@
 """One door to the official scores of every benchmark."""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from evaluation.metrics import longbench, longbench_v2, lveval
 
-BenchmarkName = Literal["longbench", "longbench_v2", "lveval"]
+Score = Callable[[str, str, Sequence[str], Sequence[str] | None, str | None], float]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The official scores of one benchmark.
+
+    Args:
+        score: of one prediction; takes data set, prediction, answers, class names and keywords.
+        aggregate: of a file; takes the scores, the predictions and the `options`. Else the plain mean.
+        options: of `evaluation.metrics.aggregate` that mean something here.
+        advice: for whoever passes another of them.
+    """
+
+    score: Score
+    aggregate: Callable[..., float | dict[str, float]] = longbench.total
+    options: frozenset[str] = frozenset()
+    advice: str = "leave them out"
+
+
+SCORERS: Mapping[str, Scorer] = {
+    "longbench": Scorer(longbench.score, longbench.aggregate, frozenset({"lengths"})),
+    "longbench_v2": Scorer(
+        longbench_v2.score, longbench_v2.aggregate, frozenset({"lengths", "difficulties", "compensated"})
+    ),
+    "lveval": Scorer(lveval.score, advice="call once for every <dataset>_<level>"),
+}
 
 
 def score(
-    benchmark: BenchmarkName,
+    benchmark: str,
     dataset: str,
     prediction: str,
     answers: Sequence[str],
@@ -35,20 +61,16 @@ def score(
         ValueError: unknown benchmark or data set, or something the data set needs is missing.
         ModuleNotFoundError: the extra `eval` is missing and this data set needs it.
     """
-    _check(benchmark)
+    scorer = _scorer(benchmark)
     if isinstance(answers, str) or not isinstance(prediction, str):
         raise TypeError(
             f"expected a text and a list of answers, got {prediction!r:.80} and {answers!r:.80}; pass answers=[...]"
         )
-    if benchmark == "longbench":
-        return longbench.score(dataset, prediction, answers, all_classes)
-    if benchmark == "longbench_v2":
-        return longbench_v2.score(prediction, answers)
-    return lveval.score(dataset, prediction, answers, answer_keywords)
+    return scorer.score(dataset, prediction, answers, all_classes, answer_keywords)
 
 
 def aggregate(
-    benchmark: BenchmarkName,
+    benchmark: str,
     dataset: str,
     predictions: Sequence[str],
     answers: Sequence[Sequence[str]],
@@ -82,32 +104,30 @@ def aggregate(
     Raises:
         ValueError: no predictions, lists of different lengths, or what `score` raises.
     """
-    _check(benchmark)
+    scorer = _scorer(benchmark)
     _check_sizes(len(predictions), answers=answers, lengths=lengths, keywords=answer_keywords, hard=difficulties)
-    if benchmark == "longbench_v2":
-        groups = None if lengths is None else [str(length) for length in lengths]
-        table = longbench_v2.table(predictions, answers, groups, difficulties, compensated=compensated)
-        return table["Overall"] if lengths is None and difficulties is None else table
-    if difficulties is not None or compensated:
-        raise ValueError(
-            f"difficulties and compensated belong to longbench_v2, got them for {benchmark}; leave them out"
-        )
-    if benchmark == "lveval" and lengths is not None:
-        raise ValueError("expected no lengths for lveval, got some; call once for every <dataset>_<level>")
+    given = {"lengths": lengths, "difficulties": difficulties, "compensated": compensated or None}
+    options = {name: value for name, value in given.items() if value is not None}
+    _check_options(benchmark, scorer, options)
     keywords = answer_keywords or [None] * len(predictions)
     classes = _last(all_classes)
     scores = [
         score(benchmark, dataset, text, accepted, all_classes=classes, answer_keywords=words)
         for text, accepted, words in zip(predictions, answers, keywords, strict=True)
     ]
-    if lengths is None:
-        return longbench.total(scores)
-    return longbench.by_bucket(scores, [int(length) for length in lengths])
+    return scorer.aggregate(scores, predictions, **options)
 
 
-def _check(benchmark: str) -> None:
-    if benchmark not in get_args(BenchmarkName):
-        raise ValueError(f"expected a benchmark of {', '.join(get_args(BenchmarkName))}, got {benchmark!r}")
+def _scorer(benchmark: str) -> Scorer:
+    if benchmark not in SCORERS:
+        raise ValueError(f"expected a benchmark of {', '.join(SCORERS)}, got {benchmark!r}")
+    return SCORERS[benchmark]
+
+
+def _check_options(benchmark: str, scorer: Scorer, options: Mapping[str, object]) -> None:
+    for name in sorted(options.keys() - scorer.options):
+        owners = ", ".join(other for other, item in SCORERS.items() if name in item.options)
+        raise ValueError(f"expected no {name} for {benchmark}, got some; they belong to {owners}: {scorer.advice}")
 
 
 def _check_sizes(num_predictions: int, **columns: Sequence | None) -> None:

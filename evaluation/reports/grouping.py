@@ -1,10 +1,12 @@
 """Predictions that count, by task, length, depth and group."""
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from evaluation.reports.intervals import Part
 from evaluation.reports.report import BenchmarkReport, Prediction
 
 Key = TypeVar("Key", str, float)
@@ -71,3 +73,22 @@ def _grouped(items: Iterable[Prediction], key: Callable[[Prediction], str]) -> G
 def scores(items: Iterable[Prediction]) -> list[float]:
     """Their scores."""
     return [item.score for item in items]
+
+
+def official_parts(
+    report: BenchmarkReport, column: str = "score", keep: Callable[[Prediction], bool] | None = None
+) -> dict[str, Part]:
+    """Tasks that have a number in a column of their official tables, and the scores that made it.
+
+    Args:
+        report: with its tables.
+        column: of the tables.
+        keep: which predictions made the column; `None` means all that count.
+    """
+    parts = {}
+    for task, items in by_task(report).items():
+        behind = scores(filter(keep, items) if keep else items)
+        value = report.tables.get(task, {}).get(column, math.nan)
+        if behind and not math.isnan(value):
+            parts[task] = Part(value, behind)
+    return parts

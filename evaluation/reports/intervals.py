@@ -1,8 +1,9 @@
-"""Bootstrap intervals of means. Seeded: the same scores always give the same interval."""
+"""Means and their bootstrap intervals. Seeded: the same scores always give the same interval."""
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
@@ -15,6 +16,7 @@ METHOD = (
     "resamples within each task. They say how much the figures depend on which examples were asked, nothing else."
 )
 _BLOCK = 2_000_000  # drawn indices in memory at once
+_REMEMBERED = 512  # draws of so many means: tables and figures of a report ask for the same ones; 8 MB
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,67 @@ def estimate_mean_of(groups: Mapping[str, Sequence[float]], weights: Mapping[str
 
 
 def resampled_means(scores: Sequence[float], name: str = "") -> NDArray[np.float64]:
-    """Means of samples with replacement. Shape: (RESAMPLES,).
+    """Means of samples with replacement. Shape: (RESAMPLES,). The same array for the same arguments, not writable.
 
     Args:
         scores: the original sample.
         name: seeds the draws.
     """
+    return _draws(tuple(scores), name)
+
+
+@lru_cache(_REMEMBERED)
+def _draws(scores: tuple[float, ...], name: str) -> NDArray[np.float64]:
     values = np.asarray(scores, dtype=np.float64)
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     rows = max(1, _BLOCK // len(values))
     blocks = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     draws = [values[generator.integers(len(values), size=(block, len(values)))].mean(axis=1) for block in blocks]
-    return np.concatenate(draws)
+    means = np.concatenate(draws)
+    means.flags.writeable = False
+    return means
+
+
+@dataclass(frozen=True)
+class Part:
+    """One official number and the scores behind it.
+
+    Args:
+        value: percent, rounded as the benchmark rounds.
+        scores: 0 to 1, at least one.
+    """
+
+    value: float
+    scores: list[float]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean of the rounded numbers, as published tables have it.
+
+    Args:
+        parts: what it is of, by name; at least one.
+        weights: of the parts, together 1; `None` means equal ones.
+    """
+
+    parts: Mapping[str, Part]
+    weights: Mapping[str, float] | None = None
+
+    @property
+    def value(self) -> float:
+        """0 to 1."""
+        shares = self.weights or dict.fromkeys(self.parts, 1 / len(self.parts))
+        return sum(shares[name] * part.value for name, part in self.parts.items()) / 100
+
+    def estimate(self) -> Estimate:
+        """With an interval from the scores."""
+        spread = estimate_mean_of({name: part.scores for name, part in self.parts.items()}, self.weights)
+        return replace(spread, mean=self.value)
+
+
+Means = dict[str, Mean]
+
+
+def means_of(groups: Mapping[str, Mapping[str, Part]]) -> Means:
+    """The mean of each group that has any part."""
+    return {name: Mean(parts) for name, parts in groups.items() if parts}

@@ -12,7 +12,7 @@ from evaluation.reports.figures import figures
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.samples import sample_table, samples
 from evaluation.reports.table import escape
-from evaluation.reports.tables import head, plain_sections, sections
+from evaluation.reports.tables import head, sections
 
 _PAGES = Environment(
     loader=PackageLoader("evaluation", "reports/templates"), autoescape=True, undefined=StrictUndefined
@@ -38,7 +38,7 @@ def write_report(report: BenchmarkReport, folder: Path, label: str = "") -> list
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{report.name}-{label}" if label else report.name
     paths = [folder / f"{name}-step{report.step}.{suffix}" for suffix in ("json", "md", "html")]
-    report.save(paths[0], plain_sections(report))
+    report.save(paths[0], [section.plain() for section in sections(report)])
     paths[1].write_text(markdown(report), encoding="utf-8")
     paths[2].write_text(html(report), encoding="utf-8")
     return paths

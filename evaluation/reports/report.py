@@ -1,12 +1,16 @@
 """The answers of one model to one benchmark, and their means; as JSON and back."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from evaluation.reports.intervals import Means
+from evaluation.reports.table import Section
 
 Key = TypeVar("Key", int, tuple[float, int], tuple[str, float, int])
 Tables = Mapping[str, Mapping[str, float]]
@@ -42,10 +46,6 @@ class Prediction:
     groups: Mapping[str, str] = field(default_factory=dict)
     num_tokens: int = 0
     num_lost: int = 0
-
-
-# Predictions that enter a benchmark's means; all of them where nothing is said.
-_COUNTED: Mapping[str, Callable[[Prediction], bool]] = {"longbench_v2": lambda item: bool(item.prediction)}
 
 
 class Cut(Protocol):
@@ -99,6 +99,42 @@ def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, Truncat
     return report
 
 
+class ReportRules:
+    """What a benchmark says about its reports.
+
+    A report finds them by its name, as one that was stored has nothing else: a class stands for its `name` and for
+    `names`, if its reports can have several.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ()
+    left_out: ClassVar[str] = "responses do not count by the benchmark's rule and are left out of every mean"
+    _of: ClassVar[dict[str, type["ReportRules"]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        stated = (vars(cls).get("name"), *vars(cls).get("names", ()))
+        ReportRules._of.update({name: cls for name in stated if isinstance(name, str)})
+
+    @classmethod
+    def counts(cls, prediction: "Prediction") -> bool:
+        """Whether a prediction enters means and official numbers: all of them do."""
+        return True
+
+    @classmethod
+    def means(cls, report: "BenchmarkReport") -> dict[str, Means]:
+        """Means of official numbers by kind and name, for example of kind "level" that of "16k": none."""
+        return {}
+
+    @classmethod
+    def summary(cls, report: "BenchmarkReport") -> list[Section]:
+        """Tables by the benchmark's own formulas: none.
+
+        A mean that is defined over more than was run is left out or called by another name, and a note says what
+        is missing.
+        """
+        return []
+
+
 @dataclass(frozen=True)
 class BenchmarkReport:
     """Scores of one model on one benchmark.
@@ -126,10 +162,14 @@ class BenchmarkReport:
     notes: tuple[str, ...] = ()
 
     @property
+    def rules(self) -> type[ReportRules]:
+        """What the benchmark of that name says; the plain rules if nobody has that name."""
+        return ReportRules._of.get(self.name, ReportRules)
+
+    @cached_property
     def counted(self) -> tuple[Prediction, ...]:
         """Predictions that enter means: LongBench v2 leaves empty responses out of every count."""
-        keep = _COUNTED.get(self.name)
-        return tuple(item for item in self.predictions if keep is None or keep(item))
+        return tuple(item for item in self.predictions if self.rules.counts(item))
 
     @property
     def mean(self) -> float:

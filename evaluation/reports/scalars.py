@@ -5,7 +5,6 @@ from math import isnan
 from statistics import fmean
 
 from evaluation.reports.grouping import by_depth, by_task, is_grid, scores
-from evaluation.reports.official_means import official_means
 from evaluation.reports.report import BenchmarkReport
 
 
@@ -15,7 +14,7 @@ def scalars(report: BenchmarkReport) -> dict[str, float]:
     `benchmark/<name>/<task>` is the official number of a task; a table of several columns gives
     `benchmark/<name>/<task>/<column>`. The task that is named like the benchmark has no name of its own:
     `benchmark/needle/<length>`, `benchmark/longbench_v2/Overall`. `benchmark/<name>/mean` is the mean over
-    all examples. The benchmark's own means are named by kind (`official_means`), for example
+    all examples. The benchmark's own means are named by kind (`ReportRules.means`), for example
     `benchmark/longbench/category/few-shot`, `benchmark/lveval/level/16k`, and scores by depth
     `benchmark/needle/depth/0.25`. Means of nothing (NaN) are left out.
     """
@@ -46,7 +45,7 @@ def _columns(report: BenchmarkReport, task: str) -> Mapping[str, float]:
 
 
 def _means(report: BenchmarkReport) -> dict[str, float]:
-    kinds = official_means(report).items()
+    kinds = report.rules.means(report).items()
     return {f"{kind}/{name}": mean.value for kind, means in kinds for name, mean in means.items()}
 
 

@@ -5,8 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.reports.intervals import Estimate
+from evaluation.reports.intervals import Estimate, Means
 
+ESTIMATE = ("examples", "mean", "interval")  # columns of `estimate_cells`
 _MARKS = re.compile(r"([\\`*\[\]|~])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -61,3 +62,9 @@ def interval(value: Estimate) -> str:
 def estimate_cells(value: Estimate) -> tuple[str, str, str]:
     """Number of examples, mean and interval."""
     return f"{value.num:,}", percent(value.mean), interval(value)
+
+
+def means_section(title: str, label: str, means: Means, note: str) -> Section:
+    """Means of official numbers, one a row; `label` heads their names."""
+    rows = [(name, *estimate_cells(mean.estimate())) for name, mean in means.items()]
+    return Section(title, (label, *ESTIMATE), rows, note)

@@ -5,28 +5,20 @@ from collections.abc import Iterable, Mapping
 
 from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, scores
 from evaluation.reports.intervals import METHOD, estimate, estimate_mean_of
-from evaluation.reports.official import official_sections
 from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
-from evaluation.reports.table import Section, estimate_cells
-
-_HEADER = ("examples", "mean", "interval")
+from evaluation.reports.table import ESTIMATE, Section, estimate_cells
 
 
 def sections(report: BenchmarkReport) -> list[Section]:
     """Every table but the samples, in the order in which they are shown."""
     return [
         task_table(report),
-        *official_sections(report),
+        *report.rules.summary(report),
         *(_groups(f"Group: {name}", name, groups) for name, groups in by_group(report).items()),
         _groups("By length", "length", by_length(report), "Length in the benchmark's own unit."),
         *([_groups("By depth", "depth", _shares(report))] if by_depth(report) else []),
         truncation_table(report),
     ]
-
-
-def plain_sections(report: BenchmarkReport) -> list[dict[str, object]]:
-    """The same tables as plain values, for `BenchmarkReport.save`."""
-    return [section.plain() for section in sections(report)]
 
 
 def task_table(report: BenchmarkReport) -> Section:
@@ -56,8 +48,8 @@ def task_table(report: BenchmarkReport) -> Section:
 def _note(report: BenchmarkReport) -> str:
     left_out = len(report.predictions) - len(report.counted)
     official = "The columns left of the examples' number are the official ones. " if report.tables else ""
-    empty = f"{left_out} empty responses are left out of every mean, as in the official script. " if left_out else ""
-    return f"Percent. {official}{empty}{METHOD}"
+    without = f"{left_out} {report.rules.left_out}. " if left_out else ""
+    return f"Percent. {official}{without}{METHOD}"
 
 
 def _all(report: BenchmarkReport) -> dict[str, list[Prediction]]:
@@ -74,7 +66,7 @@ def _official(table: Mapping[str, float], columns: Iterable[str]) -> list[str]:
 
 def _groups(title: str, label: str, groups: Mapping[str, list[Prediction]], note: str = "") -> Section:
     rows = [(name, *estimate_cells(estimate(scores(items), name))) for name, items in groups.items()]
-    return Section(title, (label, *_HEADER), rows, note)
+    return Section(title, (label, *ESTIMATE), rows, note)
 
 
 def _shares(report: BenchmarkReport) -> dict[str, list[Prediction]]:

@@ -7,8 +7,12 @@ from itertools import groupby
 
 import numpy as np
 
+from evaluation.benchmark import Example
 from evaluation.prompting import Prompt
 from lit_longpo.engine import Limits
+
+Asked = tuple[Example, Prompt]
+_ROUNDS = 4  # between two looks at the clock before prompts are built
 
 
 @dataclass(frozen=True)
@@ -127,3 +131,35 @@ def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
     size = min(len(first), len(second)) - 1
     different = np.flatnonzero(np.asarray(first[:size]) != np.asarray(second[:size]))
     return int(different[0]) if len(different) else size
+
+
+def shuffled(examples: Sequence[Example], seed: str) -> list[Example]:
+    """The examples in a random order, those about the same context side by side.
+
+    Args:
+        examples: to be asked; whoever has the same ones and the same seed gets the same order.
+        seed: of the order.
+    """
+    groups = dict[str, list[Example]]()
+    for example in examples:
+        groups.setdefault(example.fields.get("context", example.id), []).append(example)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)
+    return [example for group in order for example in group]
+
+
+def portion(asked: Iterator[Asked], batching: Batching, num_ranks: int) -> list[Asked]:
+    """The next prompts, enough for about four rounds of answers; none if all have been taken.
+
+    Args:
+        asked: examples and their prompts, which are built as they are taken.
+        batching: which prompts share a forward.
+        num_ranks: processes that answer.
+    """
+    room, taken = _ROUNDS * num_ranks * batching.max_batch_tokens, list[Asked]()
+    for item in asked:
+        taken.append(item)
+        room -= min(len(item[1].ids), batching.max_batch_tokens)
+        if room <= 0:
+            break
+    return taken

@@ -46,13 +46,12 @@ def score_task(
     benchmark: Benchmark, examples: Sequence[Example], responses: Responses, num_examples: int
 ) -> TaskScores:
     """Official scores of what is answered."""
-    found = [(example, responses.of_example(example)) for example in examples]
-    done = [(example, rows) for example, rows in found if is_done(rows, benchmark.num_calls)]
+    answered = [(example, responses.of_example(example)) for example in examples]
+    done = [(example, rows) for example, rows in answered if is_done(rows, benchmark.num_calls)]
     if not done:
         return TaskScores((), {}, len(examples), num_examples)
-    texts = [rows[-1].response for _, rows in done]
-    table = benchmark.table([example for example, _ in done], texts)
     predictions = tuple(_prediction(benchmark, example, rows) for example, rows in done)
+    table = benchmark.table([item for item in predictions if benchmark.counts(item)])
     return TaskScores(predictions, table, len(examples), num_examples)
 
 
@@ -85,11 +84,7 @@ def make_report(
     model: str = "",
     settings: Mapping[str, object] | None = None,
 ) -> BenchmarkReport:
-    """All tasks together; what is missing is said in the deviations.
-
-    Of the benchmark's optional members `official_counts` says how many records the official files have of each
-    task, and `notes` becomes part of the report.
-    """
+    """All tasks together; what is missing is said in the deviations."""
     return BenchmarkReport(
         benchmark.name,
         step,
@@ -99,7 +94,7 @@ def make_report(
         deviations=(*benchmark.deviations, *_incomplete(benchmark, scores)),
         tables={task: dict(part.table) for task, part in scores.items() if part.table},
         settings=dict(settings or {}),
-        notes=tuple(getattr(benchmark, "notes", ())),
+        notes=tuple(benchmark.notes),
     )
 
 
@@ -111,17 +106,17 @@ def _prediction(benchmark: Benchmark, example: Example, rows: Sequence[Response]
 
 def _incomplete(benchmark: Benchmark, scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
     """What is missing: tasks, records of the official files, chosen examples, answers."""
-    official: Mapping[str, int] = getattr(benchmark, "official_counts", {})
+    official = benchmark.official_counts
     records = {task: (part.num_examples, official.get(task, part.num_examples)) for task, part in scores.items()}
     chosen = {task: (part.num_chosen, part.num_examples) for task, part in scores.items()}
     answered = {task: (len(part.predictions), part.num_chosen) for task, part in scores.items()}
-    found = {
+    lacking = {
         "tasks not run: {}": [task for task in benchmark.tasks if task not in scores],
         "records: {} official ones": _unequal(records),
         "a subset of the examples: {}": _unequal(chosen),
         "not all of them answered: {}": _unequal(answered),
     }
-    return tuple(text.format(", ".join(names)) for text, names in found.items() if names)
+    return tuple(text.format(", ".join(names)) for text, names in lacking.items() if names)
 
 
 def _unequal(pairs: Mapping[str, tuple[int, int]]) -> list[str]:

@@ -1,7 +1,6 @@
 """Runs a benchmark on a model: examples to prompts to responses to scores, resumable at any point."""
 
 import logging
-import random
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -13,7 +12,7 @@ from evaluation.benchmark import Benchmark, Example
 from evaluation.prompting import Prompt, decode
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answering import answer
-from evaluation.running.batching import Batching
+from evaluation.running.batching import Asked, portion, shuffled
 from evaluation.running.processes import gather, rank, world_size
 from evaluation.running.progress import bar
 from evaluation.running.responses import Response, Responses, record_hash
@@ -22,9 +21,6 @@ from evaluation.running.settings import RunSettings, window
 from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
-
-Asked = tuple[Example, Prompt]
-_ROUNDS = 4  # between two looks at the clock before prompts are built
 
 
 @dataclass
@@ -169,35 +165,3 @@ def _over(end: float | None) -> bool:
 
 def _shown(scores: TaskScores) -> str:
     return ", ".join(f"{column} {value:g}" for column, value in scores.table.items()) or "no score"
-
-
-def shuffled(examples: Sequence[Example], seed: str) -> list[Example]:
-    """The examples in a random order, those about the same context side by side.
-
-    Args:
-        examples: to be asked; whoever has the same ones and the same seed gets the same order.
-        seed: of the order.
-    """
-    groups = dict[str, list[Example]]()
-    for example in examples:
-        groups.setdefault(example.fields.get("context", example.id), []).append(example)
-    order = list(groups.values())
-    random.Random(seed).shuffle(order)
-    return [example for group in order for example in group]
-
-
-def portion(asked: Iterator[Asked], batching: Batching, num_ranks: int) -> list[Asked]:
-    """The next prompts, enough for about four rounds of answers; none if all have been taken.
-
-    Args:
-        asked: examples and their prompts, which are built as they are taken.
-        batching: which prompts share a forward.
-        num_ranks: processes that answer.
-    """
-    room, taken = _ROUNDS * num_ranks * batching.max_batch_tokens, list[Asked]()
-    for item in asked:
-        taken.append(item)
-        room -= min(len(item[1].ids), batching.max_batch_tokens)
-        if room <= 0:
-            break
-    return taken

@@ -33,6 +33,32 @@ def row(task, number, draw, *, score=None, length=None, groups=None):
     )
 
 
+def table_of(benchmark, examples, texts):
+    """A benchmark's official numbers for responses, as a run has them."""
+    rows = [item.answered(text, benchmark.score(item, text)) for item, text in zip(examples, texts, strict=True)]
+    return benchmark.table([row for row in rows if benchmark.counts(row)])
+
+
+def summary(report):
+    """The tables by the benchmark's own formulas."""
+    return report.rules.summary(report)
+
+
+def rows_of(section):
+    """Cells of a table by the first one of each row."""
+    return {row[0]: row[1:] for row in section.rows}
+
+
+def averages(scores, language):
+    """The paper's table from every task's score: means of categories, and their mean."""
+    members = {}
+    for name, task in TASKS.items():
+        if language in task.languages:
+            members.setdefault(task.category, []).append(scores[name])
+    means = {category: sum(values) / len(values) for category, values in members.items()}
+    return {**means, "average": sum(means.values()) / len(means)}
+
+
 def finished(name, predictions, tables, **more):
     return BenchmarkReport(
         name, 20, tuple(predictions), "models/<small>", "owner/repository 0123", ("tasks left out: none",), tables,
@@ -72,9 +98,9 @@ def longbench_v2(count=24):
                 groups={**groups, "domain": "Code"},
             )
         )
-    letters = ["The correct answer is (A)" if item.score else item.prediction and "none" for item in rows]
-    groups = [[item.groups[name] for item in rows] for name in ("length", "difficulty")]
-    return finished("longbench_v2", rows, {"longbench_v2": table(letters, [["A"]] * count, *groups)})
+    kept = [item for item in rows if item.prediction]
+    groups = [[item.groups[name] for item in kept] for name in ("length", "difficulty")]
+    return finished("longbench_v2", rows, {"longbench_v2": table([item.score for item in kept], *groups)})
 
 
 def lveval(levels=("16k", "32k"), datasets=tuple(METRICS)):

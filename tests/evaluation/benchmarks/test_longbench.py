@@ -1,9 +1,13 @@
 import json
 import math
+from dataclasses import replace
+from statistics import fmean
 
 import pytest
+from support import reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
+from support.reports import averages, rows_of, summary, table_of
 
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.longbench import E_TASKS, NO_CHAT, LongBench
@@ -89,7 +93,7 @@ def test_buckets_of_longbench_e(folder):
     assert (bench.name, bench.tasks) == ("longbench_e", ("hotpotqa_e",))
     examples = list(bench.examples("hotpotqa_e"))
     assert [example.groups["length"] for example in examples] == ["4-8k", "8k+"]
-    table = bench.table(examples, ["Oslo", "Bergen"])
+    table = table_of(bench, examples, ["Oslo", "Bergen"])
     assert math.isnan(table.pop("0-4k"))
     assert table == {"4-8k": 100.0, "8k+": 0.0}
 
@@ -102,7 +106,7 @@ def test_answers_become_a_report(folder, tmp_path):
     assert report.by_length() == {3999: 1.0, 4000: 1.0}
     report.save(tmp_path / "report.json")
     assert BenchmarkReport.load(tmp_path / "report.json") == report
-    assert bench.table(examples, ["Oslo", "x"]) == {"score": 50.0}
+    assert table_of(bench, examples, ["Oslo", "x"]) == {"score": 50.0}
 
 
 @pytest.mark.parametrize(
@@ -173,4 +177,59 @@ def test_every_official_record_is_prompted_and_its_answer_is_right(task):
     if task in ("gov_report", "multi_news", "vcsum", "qmsum"):  # slow: one is enough
         assert bench.score(examples[0], perfect[0]) > 0.99
     else:
-        assert bench.table(examples, perfect)["score"] > 99.0
+        assert table_of(bench, examples, perfect)["score"] > 99.0
+
+
+def test_longbenchs_categories_are_the_papers_means():
+    report = reports.longbench()
+    scores = {task: columns["score"] for task, columns in report.tables.items()}
+    for section, language in zip(summary(report), ("en", "zh"), strict=True):
+        shown = {name: float(cells[1]) for name, cells in rows_of(section).items()}
+        assert shown == pytest.approx(averages(scores, language), abs=0.0051)
+
+
+def test_a_category_without_all_of_its_tasks_is_left_out_and_named():
+    report = reports.longbench(tasks=("qasper", "narrativeqa", "multifieldqa_en", "trec", "lcc", "repobench-p"))
+    english, chinese = summary(report)
+    assert set(rows_of(english)) == {"single-document QA", "code"}
+    assert "hotpotqa" in english.note
+    assert "triviaqa" in english.note
+    assert set(rows_of(chinese)) == {"code"}
+
+
+def test_the_averages_of_one_language_do_not_need_the_other():
+    english = tuple(name for name, task in TASKS.items() if "en" in task.languages)
+    sections = summary(reports.longbench(tasks=english))
+    assert "average" in rows_of(sections[0])
+    assert "Incomplete" not in sections[0].note
+    assert "average" not in rows_of(sections[1])
+
+
+def test_longbench_e_has_the_mean_of_its_buckets_and_skips_empty_ones():
+    report = reports.longbench_e()
+    (section,) = summary(report)
+    rows = rows_of(section)
+    assert set(rows) == {"0-4k", "4-8k"}  # nothing beyond 8,000 words
+    expected = fmean(report.tables[task]["4-8k"] for task in ("qasper_e", "trec_e"))
+    assert float(rows["4-8k"][1]) == pytest.approx(expected, abs=0.0051)
+
+
+def test_the_papers_averages():
+    """GPT-3.5-Turbo-16k's published rows give 44.0 and 44.5."""
+    english = dict(zip(
+        ("narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique", "gov_report", "qmsum",
+         "multi_news", "trec", "triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p"),
+        (23.6, 43.3, 52.3, 51.6, 37.7, 26.9, 29.5, 23.4, 26.7, 68.0, 91.4, 41.7, 4.5, 71.0, 54.7, 53.6),
+        strict=True,
+    ))  # fmt: skip
+    chinese = {"multifieldqa_zh": 61.2, "dureader": 28.7, "vcsum": 16.0, "lsht": 29.2, "passage_retrieval_zh": 77.5}
+    assert set(english) | set(chinese) == set(TASKS)
+    published = {task: {"score": value} for task, value in (english | chinese).items()}
+    means = LongBench.means(replace(reports.longbench(), tables=published))
+    assert 100 * means["category"]["average"].value == pytest.approx(44.0, abs=0.05)
+    assert 100 * means["category_zh"]["average"].value == pytest.approx(44.5, abs=0.05)
+    del published["qasper"]
+    means = LongBench.means(replace(reports.longbench(), tables=published))
+    assert "average" not in means["category"]
+    assert "single-document QA" not in means["category"]
+    assert "average" in means["category_zh"]

@@ -4,6 +4,7 @@ import math
 import pytest
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
+from support.reports import table_of
 
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.longbench_v2 import LongBenchV2
@@ -80,7 +81,7 @@ def test_scores_and_groups(folder):
     bench = LongBenchV2(folder)
     example = next(bench.examples())
     assert bench.score(example, "The correct answer is (B)") == 1.0
-    table = bench.table([example] * 3, ["The correct answer is B", "", "?"])
+    table = table_of(bench, [example] * 3, ["The correct answer is B", "", "?"])
     assert {name: value for name, value in table.items() if not math.isnan(value)} == {
         "Overall": 50.0,
         "Hard": 50.0,
@@ -122,4 +123,4 @@ def test_the_official_files(mode):
     prompt = bench.prompt(examples[0], chat, 3000)
     assert (prompt.num_lost > 0) == (mode != "no_context")
     right = [f"The correct answer is ({example.answers[0]})" for example in examples]
-    assert bench.table(examples, right)["Overall"] == 100.0
+    assert table_of(bench, examples, right)["Overall"] == 100.0

@@ -1,14 +1,19 @@
 import json
+from dataclasses import replace
+from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
+from support.reports import rows_of, summary, table_of
 
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.lveval import LVEval, load_config, parse_literals
 from evaluation.benchmarks.official_files import OfficialFileError
+from evaluation.metrics.lveval import LEVELS
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
@@ -99,7 +104,7 @@ def test_keywords_reach_the_score(folder):
     gated, plain = (next(bench.examples(task)) for task in ("loogle_SD_mixup_16k", "factrecall_en_16k"))
     assert gated.answer_keywords == "Beethoven"
     assert bench.score(plain, "Ludwig") == 0.0  # only the first answer counts
-    assert bench.table([gated, gated], ["Beethoven", "x"]) == {"score": 50.0}
+    assert table_of(bench, [gated, gated], ["Beethoven", "x"]) == {"score": 50.0}
 
 
 @pytest.mark.parametrize("absent", [{"answer_keywords": None}, {"answer_keywords": ""}])
@@ -149,3 +154,45 @@ def test_the_official_configuration():
     assert config.levels == ("16k", "32k", "64k", "128k", "256k")
     assert len(config.datasets) == 11
     assert {config.limits[name] for name in config.datasets} == {16, 64}
+
+
+def test_lvevals_levels_are_plain_means_of_the_data_sets():
+    report = reports.lveval()
+    official, levels, datasets = summary(report)
+    assert official.header == ("data set", "16k", "32k")
+    expected = fmean(columns["score"] for task, columns in report.tables.items() if task.endswith("_16k"))
+    assert float(rows_of(levels)["16k"][1]) == pytest.approx(expected, abs=0.0051)
+    cells = rows_of(official)["cmrc_mixup"]
+    assert float(rows_of(datasets)["cmrc_mixup"][1]) == pytest.approx(fmean(map(float, cells)), abs=0.0051)
+    assert "leaderboard" not in levels.note
+
+
+def test_an_incomplete_level_is_not_called_the_leaderboards():
+    _, levels, _ = summary(reports.lveval(datasets=("cmrc_mixup", "factrecall_en")))
+    assert "Not the leaderboard's" in levels.note
+    assert "dureader_mixup" in levels.note
+
+
+def without(report, *tasks):
+    kept = tuple(item for item in report.predictions if item.task not in tasks)
+    tables = {task: table for task, table in report.tables.items() if task not in tasks}
+    return replace(report, predictions=kept, tables=tables)
+
+
+def test_each_level_says_what_it_lacks():
+    _, levels, datasets = summary(without(reports.lveval(), "cmrc_mixup_32k", "factrecall_en_32k"))
+    assert levels.note.endswith("leaderboard's, as not everything was run: 32k without factrecall_en, cmrc_mixup.")
+    assert "factrecall_en, cmrc_mixup without 32k, 64k, 128k, 256k" in datasets.note
+    complete = summary(reports.lveval(levels=LEVELS))
+    assert [section.note for section in complete[1:]] == ["Plain mean of the data sets.", "Plain mean of the levels."]
+
+
+def test_plain_means_of_the_table():
+    report = reports.lveval(datasets=("factrecall_en", "factrecall_zh"))
+    tables = {"factrecall_en_16k": 10.0, "factrecall_en_32k": 20.0, "factrecall_zh_16k": 30.0}
+    means = LVEval.means(replace(report, tables={task: {"score": value} for task, value in tables.items()}))
+    assert {name: 100 * mean.value for name, mean in means["level"].items()} == {"16k": 20.0, "32k": 20.0}
+    assert {name: 100 * mean.value for name, mean in means["dataset"].items()} == {
+        "factrecall_en": 15.0,
+        "factrecall_zh": 30.0,
+    }

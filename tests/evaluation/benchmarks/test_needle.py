@@ -4,7 +4,9 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.reports import rows_of, summary, table_of
 
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.needle import Haystack, NeedleBenchmark, TextHaystack
@@ -178,7 +180,7 @@ def test_the_table_has_every_length_in_percent():
     grid = NeedleBenchmark(lengths=(600, 1200), num_examples=1, tasks=("multi_value",))
     examples = list(grid.examples("multi_value"))
     responses = [" ".join(example.answers[: 1 + (example.length > 600)]) for example in examples]
-    assert grid.table(examples, responses) == {"600": 25.0, "1200": 50.0, "mean": 37.5}
+    assert table_of(grid, examples, responses) == {"600": 25.0, "1200": 50.0, "mean": 37.5}
     assert fmean(grid.score(e, r) for e, r in zip(examples, responses, strict=True)) == 0.375
 
 
@@ -226,3 +228,11 @@ def test_the_runner_asks_and_scores_it_like_any_benchmark():
     assert report.settings["needle seed"] == 0
     assert {(item.depth, item.length) for item in report.predictions} == {(d, n) for d in (0.0, 1.0) for n in (32, 64)}
     assert all(item.num_tokens > item.length for item in report.predictions)
+
+
+def test_needles_tasks_are_averaged_by_length():
+    report = reports.needle()
+    (section,) = summary(report)
+    expected = fmean(table["512"] for table in report.tables.values())
+    assert float(rows_of(section)["512"][1]) == pytest.approx(expected, abs=0.0051)
+    assert not summary(reports.needle(tasks=("needle",)))

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import aggregate, score
-from evaluation.metrics.lveval import METRICS, averages, dataset_name
+from evaluation.metrics.lveval import METRICS, dataset_name
 from evaluation.metrics.stop_words import CHINESE, ENGLISH
 
 ENGLISH_SET, CHINESE_SET = "loogle_SD_mixup_16k", "cmrc_mixup_16k"
@@ -114,12 +114,6 @@ def test_a_file_is_rounded_to_two_decimals():
     assert aggregate("lveval", ENGLISH_SET, ["x"] * 3, [["x"]] * 3, answer_keywords=keywords) == 66.67
     with pytest.raises(ValueError, match="every <dataset>_<level>"):
         aggregate("lveval", ENGLISH_SET, ["x"], [["x"]], [16000])
-
-
-def test_plain_means_of_the_table():
-    levels, names = averages({"factrecall_en_16k": 10.0, "factrecall_en_32k": 20.0, "factrecall_zh_16k": 30.0})
-    assert levels == {"16k": 20.0, "32k": 20.0}
-    assert names == {"factrecall_en": 15.0, "factrecall_zh": 30.0}
 
 
 @given(st.sampled_from(sorted(METRICS)), st.text(), st.text(), st.none() | st.text())

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 from support import reports
 
-from evaluation.metrics.longbench_v2 import table
+from evaluation.metrics import aggregate
 from evaluation.prompting import Prompt
 from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
-from evaluation.reports.tables import plain_sections
+from evaluation.reports.tables import sections as tables_of
 
 
 def answers(*responses, name="longbench_v2"):
@@ -26,7 +26,7 @@ def saved(report, folder, *sections):
 def test_means_leave_out_what_the_official_table_of_v2_leaves_out():
     responses = ["The correct answer is A", "The correct answer is B", ""]
     report = answers(*responses)
-    assert 100 * report.mean == table(responses, [["A"]] * 3, None, None)["Overall"] == 50.0
+    assert 100 * report.mean == aggregate("longbench_v2", "", responses, [["A"]] * 3) == 50.0
     assert report.by_length() == {0: 1.0, 10: 0.0}
     assert answers(*responses, name="longbench").mean == pytest.approx(1 / 3)  # an empty response is a wrong one
 
@@ -51,7 +51,10 @@ def test_cells_hold_what_has_a_depth_by_task(tmp_path):
 
 def test_sections_are_for_readers_of_the_file(tmp_path):
     report = replace(reports.longbench(), notes=("one", "two"))
-    sections = {section["title"]: section for section in saved(report, tmp_path, plain_sections(report))["sections"]}
+    sections = {
+        section["title"]: section
+        for section in saved(report, tmp_path, [section.plain() for section in tables_of(report)])["sections"]
+    }
     assert {"Scores", "Categories, English", "Categories, Chinese", "Truncation"} <= set(sections)
     [average] = [row for row in sections["Categories, English"]["rows"] if row[0] == "average"]
     interval = average[sections["Categories, English"]["header"].index("interval")]

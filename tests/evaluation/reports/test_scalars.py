@@ -3,8 +3,8 @@ from statistics import fmean
 
 import pytest
 from support import reports
+from support.reports import averages
 
-from evaluation.metrics.longbench import averages
 from evaluation.reports.scalars import scalars
 
 

@@ -93,3 +93,16 @@ def test_markdown_shows_texts_as_they_are_in_one_cell():
     width = len(sample_table(report).header)
     body = [line for line in sample_table(report).markdown().splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") == width + 1 for line in body)
+
+
+def test_every_mean_has_an_interval_around_it():
+    for make in reports.EVERY:
+        for section in sections(make()):
+            if "interval" in section.header:
+                place = section.header.index("interval")
+                for row in section.rows:
+                    if row[place - 2] == "1":
+                        assert row[place] == "-"
+                        continue
+                    low, high = (float(end) for end in row[place].split(" to "))
+                    assert low <= float(row[place - 1]) <= high

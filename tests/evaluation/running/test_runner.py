@@ -2,7 +2,7 @@ import json
 import time
 
 import pytest
-from support import official_layout
+from support import official_layout, reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
 from support.tiny_models import tiny_model
@@ -48,7 +48,7 @@ def test_every_example_is_in_the_report_in_the_official_order(longbench, whole):
 def test_tables_are_the_official_numbers(longbench, whole):
     for task in longbench.tasks:
         texts = [row.prediction for row in whole.predictions if row.task == task]
-        assert whole.tables[task] == longbench.table(list(longbench.examples(task)), texts)
+        assert whole.tables[task] == reports.table_of(longbench, list(longbench.examples(task)), texts)
 
 
 def test_an_answer_is_the_models_own(longbench, whole):
