@@ -1,4 +1,4 @@
-"""Pairs -> packed batches: exactly the views asked, length policy, resume under Lightning, ranks."""
+"""Pairs -> packed batches: every example once, resume under Lightning, ranks, reports."""
 
 import json
 import logging
@@ -13,44 +13,12 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from support.word_tokenizer import word_tokenizer
+from support.word_pairs import FORMAT, LONGPO, SFT, SOLOPO_DPO, pair
 
-from data_modules.base import PairDataModule, collate
+from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
-from data_modules.rows.encoding import PairEncoder, supporting_spans
 from data_modules.rows.positions import PositionSynthesis
-from data_modules.rows.token_store import TokenStore
-from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
-from lit_longpo.batch import PreferenceBatch, View, Views
-from lit_longpo.policy import PromptFormat, PromptTemplate
-
-FORMAT = PromptFormat(word_tokenizer(), PromptTemplate())
-LC, LR, SC, SR = (View(c, r) for c in ("long", "short") for r in ("chosen", "rejected"))
-SOLOPO_DPO = Views((SC, SR, LC), (SC, SR, LC))
-LONGPO = Views((LC, LR), (SC, SR))
-SFT = Views((LC,))
-VIEWS = {"sft": SFT, "dpo": Views((LC, LR), (LC, LR)), "solopo": SOLOPO_DPO, "longpo": LONGPO}
-
-
-def words(first: int, count: int) -> str:
-    return " ".join(f"word{(first + n) % 80}" for n in range(count))
-
-
-def pair(number: int, long: int = 20, rejected: int = 2) -> PreferencePair:
-    """Long context: a distractor, the fact (3 words), the other distractor. Short context: the fact."""
-    fact = words(number, 3)
-    before, after = words(40, (long - 3) // 2), words(60, long - 3 - (long - 3) // 2)
-    context = f"{before}\n\n{fact}\n\n{after}"
-    start = context.index(fact, len(before))
-    return PreferencePair(
-        f"r{number}",
-        words(5, 2),
-        fact,
-        context,
-        words(number, 1),
-        tuple(words(number + 1 + m, 2) for m in range(rejected)),
-        supporting=((start, start + len(fact)),),
-    )
+from lit_longpo.batch import PreferenceBatch
 
 
 class Pairs(PairDataModule):
@@ -60,116 +28,6 @@ class Pairs(PairDataModule):
 
     def pairs(self, split: str) -> list[PreferencePair]:
         return [pair(n, long=10 + n % 5) for n in range(self.sizes[split])]
-
-
-@pytest.mark.parametrize("name", VIEWS)
-@pytest.mark.parametrize("sharing", [True, False])
-def test_only_the_views_asked_are_scored(name: str, sharing: bool) -> None:
-    views = Views(VIEWS[name].policy, VIEWS[name].reference, num_rejected=2)
-    encoder = PairEncoder(FORMAT, views, LengthPolicy(), prefix_sharing=sharing)
-    batch = collate([encoder.encode(pair(n), SplitLengths()) for n in range(2)])
-
-    def slots(wanted: tuple[View, ...]) -> set[tuple[Any, ...]]:
-        return {
-            (example, view.context, view.role, index)
-            for example in range(2)
-            for view in wanted
-            for index in range(2 if view.role == "rejected" else 1)
-        }
-
-    assert {(s.example, s.context, s.role, s.index) for s in batch.policy.slots} == slots(views.policy)
-    answer = {"chosen": 2, "rejected": 3}  # end-of-sequence included
-    assert len(batch.policy.score_targets) == sum(answer[role] for _, _, role, _ in slots(views.policy))
-    if not views.reference:
-        assert batch.reference is None
-    elif views.reference == views.policy:
-        assert batch.reference is batch.policy
-    else:
-        found = {(s.example, s.context, s.role, s.index) for s in batch.reference.slots}
-        assert found == slots(views.reference)
-
-
-def test_contexts_nobody_asks_for_are_not_tokenised() -> None:
-    seen = []
-
-    class Recording(PromptFormat):
-        def encode(self, text: str) -> tuple[int, ...]:
-            seen.append(text)
-            return super().encode(text)
-
-    encoder = PairEncoder(Recording(word_tokenizer(), PromptTemplate()), SFT, LengthPolicy())
-    encoder.encode(pair(0), SplitLengths())
-    assert pair(0).long_context in seen
-    assert pair(0).short_context not in seen
-    assert not set(pair(0).rejected) & set(seen)
-
-
-def test_chosen_comes_first_whatever_the_order_of_views() -> None:
-    encoded = PairEncoder(FORMAT, Views((SR, SC), num_rejected=2), LengthPolicy()).encode(pair(0), SplitLengths())
-    roles = [(response.role, response.index) for response in encoded.policy[0].responses]
-    assert roles == [("chosen", 0), ("rejected", 0), ("rejected", 1)]
-
-
-def test_too_few_rejected_is_named() -> None:
-    encoder = PairEncoder(FORMAT, Views((LC, LR), num_rejected=3), LengthPolicy())
-    with pytest.raises(ValueError, match=r"expected 3 rejected answers in record 'r0', got 2.*num_rejected"):
-        encoder.encode(pair(0), SplitLengths())
-
-
-@given(
-    st.integers(8, 60),
-    st.integers(4, 60),
-    st.sampled_from(["middle", "passages"]),
-    st.sampled_from(list(VIEWS)),
-)
-@settings(max_examples=150, deadline=None)
-def test_only_the_context_is_ever_cut(long: int, limit: int, truncation: Any, name: str) -> None:
-    record, counts = pair(3, long), SplitLengths()
-    encoder = PairEncoder(FORMAT, VIEWS[name], LengthPolicy(limit, "truncate", truncation))
-    whole = PairEncoder(FORMAT, VIEWS[name], LengthPolicy()).encode(record, SplitLengths())
-    try:
-        cut = encoder.encode(record, counts)
-    except OverlengthError:
-        return
-    lost = 0
-    for before, after in zip(whole.policy, cut.policy, strict=True):
-        assert after.responses == before.responses
-        assert len(after.prompt_ids) + max(len(r.token_ids) for r in after.responses) <= limit
-        assert after.prompt_ids[0] == before.prompt_ids[0]  # bos
-        assert after.prompt_ids[-2:] == before.prompt_ids[-2:]  # question
-        fact = FORMAT.encode(record.short_context)
-        if truncation == "passages":
-            assert any(after.prompt_ids[i : i + 3] == fact for i in range(len(after.prompt_ids)))
-        lost += len(before.prompt_ids) - len(after.prompt_ids)
-    if name != "longpo":  # there the reference has a context of its own
-        assert counts.tokens_lost == lost
-    assert counts.cut == (counts.tokens_lost > 0)
-
-
-def test_error_and_skip() -> None:
-    with pytest.raises(OverlengthError, match=r"at most 10 tokens .* record 'r0' \(long context\), got 25"):
-        PairEncoder(FORMAT, SFT, LengthPolicy(10, "error")).encode(pair(0), SplitLengths())
-    counts = SplitLengths()
-    assert PairEncoder(FORMAT, SFT, LengthPolicy(10, "skip")).encode(pair(0), counts) is None
-    assert counts == SplitLengths(examples=1, skipped=1)
-
-
-def test_supporting_passages_are_found_in_the_short_context() -> None:
-    text = pair(0).short_context
-    spans = supporting_spans(pair(0), text)
-    assert [text[start:end] for start, end in spans] == [pair(0).short_context]
-
-
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True), st.sampled_from(list(VIEWS)))
-@settings(max_examples=40, deadline=None)
-def test_store_gives_back_what_it_took(numbers: list[int], name: str) -> None:
-    encoder = PairEncoder(FORMAT, VIEWS[name], LengthPolicy())
-    examples = [encoder.encode(pair(number), SplitLengths()) for number in numbers]
-    store = TokenStore(examples)
-    assert list(store) == examples
-    assert store.names == [f"r{number}" for number in numbers]
-    same = VIEWS[name].reference == VIEWS[name].policy
-    assert all((example.reference is example.policy) == same for example in store)
 
 
 @given(st.integers(1, 15), st.integers(45, 150), st.integers(1, 5) | st.none())

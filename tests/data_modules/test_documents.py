@@ -1,12 +1,10 @@
 """Data modules that build on the fly: once, from a cache by content, labels respected."""
 
 import json
-from pathlib import Path
 
-import pytest
 from support.builders import Scripted
 
-from data_modules import DocumentDataModule, PreferenceDataModule, QADataModule
+from data_modules import DocumentDataModule, QADataModule
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.recipes.longpo import LongPORecipe
@@ -14,8 +12,6 @@ from data_modules.builders.recipes.questions import Cloze
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.worlds import WorldDocuments
-from data_modules.reading import keep_verified
-from data_modules.records import PreferencePair, write_pairs
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -84,21 +80,3 @@ def test_questions_are_answered_by_the_model_if_asked_for(tmp_path):
     assert {pair.chosen for pair in pairs} == {"word0"}
     assert len(data.pairs("val")) >= 1
     assert data.pairs("test") == []
-
-
-LABELLED = [
-    PreferencePair(f"p{n}", "q", "short", "long", "yes", ("no",), verified=label)
-    for n, label in enumerate((True, None, False))
-]
-
-
-@pytest.mark.parametrize(("keep", "ids"), [("all", "p0 p1 p2"), ("not_worse", "p0 p1"), ("verified", "p0")])
-def test_fit_filters_by_the_label(tmp_path: Path, keep, ids):
-    write_pairs(tmp_path / "pairs.jsonl", LABELLED)
-    data = PreferenceDataModule(str(tmp_path / "pairs.jsonl"), val_fraction=0.0, keep=keep)
-    assert " ".join(pair.id for pair in data.pairs("train")) == ids
-
-
-def test_a_filter_that_leaves_nothing_says_what_to_do():
-    with pytest.raises(ValueError, match="set it to `all`"):
-        keep_verified(LABELLED[1:], "verified", "data.init_args.keep")

@@ -6,12 +6,9 @@ from typing import Any
 
 import datasets
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.preference import PreferenceDataModule
-from data_modules.reading import hold_out
 from data_modules.records import PreferencePair, write_pairs
 from data_modules.strict_json import RecordError
 from lit_longpo.batch import View, Views
@@ -98,17 +95,3 @@ def test_unknown_data_set_says_what_was_expected(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"expected a .jsonl or .parquet file or the name of a data set"):
         module(tmp_path / "nowhere").pairs("train")
-
-
-@given(st.integers(2, 60), st.floats(0, 0.9), st.integers(0, 3))
-def test_held_out_share(count: int, fraction: float, seed: int) -> None:
-    expected = max(1, round(fraction * count)) if fraction else 0
-    if expected >= count:
-        with pytest.raises(ValueError, match=r"lower `data.init_args.val_fraction`"):
-            hold_out(range(count), fraction, seed)
-        return
-    kept, held = hold_out(range(count), fraction, seed)
-    assert sorted(kept + held) == list(range(count))
-    assert len(held) == expected
-    assert (kept, held) == hold_out(range(count), fraction, seed)
-    assert (kept, held) == (sorted(kept), sorted(held))

@@ -1,17 +1,16 @@
 """QA sets -> pairs: every format, budgets, distractors without the answer, counted failures."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.qa_files import hotpotqa, musique, squad, write
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.qa import QADataModule
-from data_modules.qa_sets.formats import read_corpus, read_qa
+from data_modules.qa_sets.formats import read_corpus
 from data_modules.qa_sets.matching import mentions, normalise
 from data_modules.records import Passage
-from data_modules.strict_json import RecordError
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
@@ -24,60 +23,6 @@ REAL = [
     "squad/cmrc2018_trial.squad.json",
 ]
 FORMAT = PromptFormat(word_tokenizer(), PromptTemplate())
-TITLES = ["Oslo Harbour", "Lima Hall", "Cairo Tower", "Perth Mill"]
-
-
-def musique(number: int, **changes: Any) -> dict[str, Any]:
-    paragraphs = [
-        {
-            "idx": i,
-            "title": f"{title} {number}",
-            "paragraph_text": f"{title} was opened in {1900 + 10 * number + i} by Person{number}{i} Jones. "
-            f"It has {20 + i} rooms.",
-            "is_supporting": i == 1,
-        }
-        for i, title in enumerate(TITLES)
-    ]
-    record = {
-        "id": f"m{number}",
-        "question": f"When was the second building of town {number} opened?",
-        "answer": f"{1901 + 10 * number}",
-        "answer_aliases": [],
-        "answerable": True,
-        "paragraphs": paragraphs,
-    }
-    return {**record, **changes}
-
-
-def hotpotqa(number: int, **changes: Any) -> dict[str, Any]:
-    record = musique(number)
-    context = [[p["title"], [p["paragraph_text"], " "]] for p in record["paragraphs"]]
-    facts = [[record["paragraphs"][1]["title"], 0]]
-    base = {"_id": f"h{number}", "question": record["question"], "answer": record["answer"]}
-    return {**base, "supporting_facts": facts, "context": context, **changes}
-
-
-def squad(count: int) -> dict[str, Any]:
-    articles = []
-    for number in range(count):
-        paragraphs = [
-            {
-                "context": p["paragraph_text"],
-                "qas": [
-                    {"id": f"s{number}-{i}", "question": "When was it opened?", "answers": [
-                        {"text": f"{1900 + 10 * number + i}", "answer_start": 0}]}
-                ],
-            }
-            for i, p in enumerate(musique(number)["paragraphs"])
-        ]  # fmt: skip
-        articles.append({"title": f"Town {number}", "paragraphs": paragraphs})
-    return {"version": "1.1", "data": articles}
-
-
-def write(path: Path, value: Any) -> Path:
-    text = "\n".join(map(json.dumps, value)) + "\n" if path.suffix == ".jsonl" else json.dumps(value)
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture(params=["musique", "hotpotqa", "hotpotqa list", "2wikimultihop", "squad"])
@@ -181,34 +126,6 @@ def test_facts_longer_than_the_short_budget_are_counted(tmp_path: Path) -> None:
     data = module(write(tmp_path / "set.jsonl", [musique(0)]), val_fraction=0, short_tokens=5)
     assert data.pairs("train") == []
     assert list(data.built["train"].left_out) == ["the supporting passages alone exceed `data.init_args.short_tokens`"]
-
-
-BAD = {
-    "no answer": (musique(1, answer=""), "'answer'"),
-    "flag as text": (musique(1, answerable="yes"), "'answerable'"),
-    "no passages": (musique(1, paragraphs=None), "'paragraphs'"),
-    "nothing supporting": (musique(1, paragraphs=musique(1)["paragraphs"][2:]), "supporting"),
-    "id twice": (musique(0), "'id'"),
-    "not an object": ([], "record"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_malformed_record_is_named(tmp_path: Path, name: str) -> None:
-    record, field = BAD[name]
-    path = write(tmp_path / "set.jsonl", [musique(0), record])
-    with pytest.raises(RecordError, match=field) as caught:
-        read_qa(path)
-    assert f"{path}:2" in str(caught.value)
-
-
-def test_malformed_hotpotqa_and_unknown_formats(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="context"):
-        read_qa(write(tmp_path / "a.json", [hotpotqa(0, context=[["title"]])]))
-    with pytest.raises(RecordError, match="supporting_facts"):
-        read_qa(write(tmp_path / "b.json", [hotpotqa(0, supporting_facts=["title"])]))
-    with pytest.raises(RecordError, match="one of the formats musique, hotpotqa, 2wikimultihop, squad"):
-        read_qa(write(tmp_path / "c.json", [{"text": "x"}]))
 
 
 def test_missing_file_says_where_and_how(tmp_path: Path) -> None:

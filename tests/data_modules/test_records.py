@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.records import PreferencePair, read_pairs, write_pairs
+from data_modules.records import PreferencePair, Turn, parse_pair, read_pairs, write_pairs
 from data_modules.strict_json import RecordError
 
 PAIR = PreferencePair("a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9)))
@@ -129,3 +129,26 @@ def test_writer_refuses_what_the_reader_would(tmp_path: Path, bad: PreferencePai
         write_pairs(path, [PAIR, bad])
     assert [pair.id for pair in read_pairs(path)] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ("no", r"turns\[0\].*an object"),
+        ({"question": "q", "short_context": "c", "chosen": "a"}, r"turns\[0\].*rejected.*required"),
+        ({"question": "q", "short_context": "c", "chosen": "a", "rejected": ["a"]}, r"turns\[0\]\.rejected"),
+        ({"question": "q", "short_context": "c", "chosen": "a", "rejected": ["b", "d"]}, "1 answers as in the first"),
+        ({"question": "q", "short_context": "c", "chosen": "a", "rejectd": ["b"]}, "did you mean 'rejected'"),
+    ],
+)
+def test_malformed_turns_are_named(turn, message):
+    record = {"id": "x", "question": "q", "short_context": "c", "long_context": "c d", "chosen": "a", "rejected": ["b"]}
+    with pytest.raises(RecordError, match=message):
+        parse_pair({**record, "turns": [turn]}, "pairs.jsonl:1")
+
+
+def test_turns_make_the_pair_that_gives_them_back():
+    turns = tuple(Turn(f"q{n}", f"c{n}", f"a{n}", (f"r{n}", f"s{n}")) for n in range(3))
+    pair = PreferencePair.from_turns("x", "c0 c1 c2", turns, ("a0",), ((0, 2),))
+    assert pair.all_turns == turns
+    assert (pair.question, pair.rejected, pair.turns) == ("q0", ("r0", "s0"), turns[1:])

@@ -1,6 +1,5 @@
 """Answers from a transformers model in this process."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -10,11 +9,10 @@ import torch
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
+from data_modules.builders.generators.steering import processors, stopping
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 from lit_longpo.policy.fingerprint import model_fingerprint
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -59,9 +57,6 @@ class TransformersGenerator(TextGenerator):
             yield from self._answer(batch)
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
-        # transformers' generation, which importing this file need not bring
-        from data_modules.builders.generators.steering import processors, stopping
-
         prompts, plain = [self._encode(request) for request in batch], self._format(None)
         ends, decoding = (plain.end_id, *end_ids(self._model)), batch[0].decoding
         with generation_mode(self._model):

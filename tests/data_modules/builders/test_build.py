@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -10,48 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
-from support.builders import Scripted
+from support.builders import Scripted, world_build
 
-from data_modules.builders.build import Build
-from data_modules.builders.checks.decontamination import Decontamination
-from data_modules.builders.checks.verifiers import GoldAnswer, ModelJudge
-from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
-from data_modules.builders.journal import ANSWERS, open_journal
+from data_modules.builders.generators.requests import Decoding, RequestTemplate
+from data_modules.builders.journal import ANSWERS
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
-from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.documents import DocumentFiles
-from data_modules.builders.sources.qa_files import QAFiles
-from data_modules.builders.sources.worlds import WorldDocuments, WorldQuestions
+from data_modules.builders.sources.worlds import WorldDocuments
 from data_modules.records import read_pairs
-from data_modules.strict_json import RecordError
-from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 ROOT = Path(__file__).resolve().parents[3]
-TEMPLATE = PromptTemplate("{context} Complete: {question}", chat=False)
-
-
-class Tell(Judge):
-    """word0 to word2 are right."""
-
-    def score(self, prediction, answers):
-        return float(prediction in ("word0", "word1", "word2"))
-
-
-def build(folder, **options):
-    recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 4, Tell(), short_tokens=40, long_tokens=100)
-    settings = {
-        "source": WorldQuestions(count=11, facts=30),
-        "recipe": recipe,
-        "generator": Scripted(),
-        "verifiers": (GoldAnswer(Tell()), ModelJudge()),
-        "window": 4,
-    }
-    return Build(policy=PolicyConfig(template=TEMPLATE), output=folder, **{**settings, **options})
 
 
 def test_counts_add_up_and_files_are_there(tmp_path):
-    report = build(tmp_path).run()
+    report = world_build(tmp_path).run()
     assert report.records == 11 == report.statuses.total()
     pairs = read_pairs(tmp_path / "pairs.jsonl")
     outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
@@ -70,7 +42,7 @@ def test_counts_add_up_and_files_are_there(tmp_path):
 def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(tmp_path):
     files = [tmp_path / name / "pairs.jsonl" for name in "abc"]
     for file, seed in zip(files, (0, 0, 1), strict=True):
-        build(file.parent, seed=seed).run()
+        world_build(file.parent, seed=seed).run()
     first, second, third = (file.read_bytes() for file in files)
     assert first == second != third
 
@@ -78,7 +50,7 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.77, 0.99, 1.0])
 def test_a_build_killed_anywhere_goes_on_to_the_identical_file(tmp_path, share):
     """The journal is the only state: any prefix of its bytes is what a kill can leave behind."""
-    whole, cut = build(tmp_path / "whole"), build(tmp_path / "cut")
+    whole, cut = world_build(tmp_path / "whole"), world_build(tmp_path / "cut")
     whole.run()
     cut.run()
     journal = tmp_path / "cut" / ANSWERS
@@ -87,7 +59,7 @@ def test_a_build_killed_anywhere_goes_on_to_the_identical_file(tmp_path, share):
     for name in ("pairs.jsonl", "outcomes.jsonl", "report.json"):
         (tmp_path / "cut" / name).unlink()
     (tmp_path / "cut" / "pairs.jsonl.partial").write_text('{"id": "half a li')
-    again = build(tmp_path / "cut", generator=Scripted())
+    again = world_build(tmp_path / "cut", generator=Scripted())
     again.run()
     for name in ("pairs.jsonl", "outcomes.jsonl", "report.json", ANSWERS):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -96,35 +68,35 @@ def test_a_build_killed_anywhere_goes_on_to_the_identical_file(tmp_path, share):
 
 
 def test_a_higher_limit_goes_on(tmp_path):
-    build(tmp_path, limit=5).run()
-    more = build(tmp_path, generator=Scripted())
+    world_build(tmp_path, limit=5).run()
+    more = world_build(tmp_path, generator=Scripted())
     assert more.run().records == 11
     assert not any(f"world-{n}/" in name for name in more.generator.asked for n in range(4))
 
 
 def test_other_settings_are_refused(tmp_path):
-    build(tmp_path).run()
+    world_build(tmp_path).run()
     with pytest.raises(ValueError, match="another seed"):
-        build(tmp_path, seed=3).run()
+        world_build(tmp_path, seed=3).run()
     other = Scripted()
     other.open = lambda policy: "other weights"
     with pytest.raises(ValueError, match="another model"):
-        build(tmp_path, generator=other).run()
+        world_build(tmp_path, generator=other).run()
 
 
 def test_changed_input_is_refused(tmp_path):
     (tmp_path / "docs.txt").write_text("one")
     source = DocumentFiles(str(tmp_path / "docs.txt"))
-    first = build(tmp_path / "out", source=source).settings()
+    first = world_build(tmp_path / "out", source=source).settings()
     (tmp_path / "docs.txt").write_text("two")
-    assert build(tmp_path / "out", source=source).settings()["contents"] != first["contents"]
+    assert world_build(tmp_path / "out", source=source).settings()["contents"] != first["contents"]
 
 
 def test_failed_requests_fail_their_record_alone_and_are_tried_again(tmp_path):
-    report = build(tmp_path, generator=Scripted(fail=("world-3/", "world-7/"))).run()
+    report = world_build(tmp_path, generator=Scripted(fail=("world-3/", "world-7/"))).run()
     assert report.statuses["failed"] == 2
     assert report.errors == {"world-3": "it refused", "world-7": "it refused"}
-    assert build(tmp_path, generator=(healthy := Scripted())).run().statuses["failed"] == 0
+    assert world_build(tmp_path, generator=(healthy := Scripted())).run().statuses["failed"] == 0
     assert {name.split("/")[0] for name in healthy.asked} == {"world-3", "world-7"}
 
 
@@ -136,7 +108,7 @@ def test_a_recipe_that_breaks_on_one_record_does_not_cost_the_others(tmp_path):
             return float(prediction == "word0")
 
     recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 4, Breaks(), short_tokens=40, long_tokens=100)
-    report = build(tmp_path, recipe=recipe, verifiers=()).run()
+    report = world_build(tmp_path, recipe=recipe, verifiers=()).run()
     assert 0 < report.statuses["failed"] < report.records == 11
     assert set(report.errors.values()) == {"ZeroDivisionError: bad luck"}
 
@@ -147,84 +119,14 @@ def test_unreadable_input_ends_as_failed(tmp_path):
     (tmp_path / "in" / "b.txt").write_text("too short a text")
     from data_modules.builders.recipes.longpo import LongPORecipe
 
-    report = build(tmp_path / "out", source=DocumentFiles(str(tmp_path / "in")), recipe=LongPORecipe()).run()
+    report = world_build(tmp_path / "out", source=DocumentFiles(str(tmp_path / "in")), recipe=LongPORecipe()).run()
     assert report.statuses == {"failed": 1, "filtered": 1}
     assert "a.pdf" in report.errors
 
 
 def test_a_recipe_fed_by_the_wrong_source_says_so(tmp_path):
     with pytest.raises(TypeError, match="expected QARecord from the source, got Document"):
-        build(tmp_path, source=WorldDocuments(2)).run()
-
-
-def test_two_builds_in_one_folder_are_refused(tmp_path):
-    with (
-        open_journal(tmp_path, {}),
-        pytest.raises(BlockingIOError, match="another `output`"),
-        open_journal(tmp_path, {}),
-    ):
-        pass
-
-
-def test_a_damaged_line_in_the_middle_is_named(tmp_path):
-    with open_journal(tmp_path, {}) as journal:
-        journal.append("a", Completion("r", "text"))
-        journal.append("a", Completion("r", "other text"))
-        journal.append("b", Completion("r", "", error="not kept"))
-        assert len(journal) == 1
-        assert journal["a"].text == "text"
-    file = tmp_path / ANSWERS
-    file.write_bytes(b"{broken\n" + file.read_bytes())
-    with pytest.raises(RecordError, match=re.escape(f"{ANSWERS}:1")), open_journal(tmp_path, {}):
-        pass
-
-
-def test_evaluation_questions_are_kept_out(tmp_path):
-    records = [
-        {
-            "id": f"r{n}",
-            "question": question,
-            "answer": "word0",
-            "paragraphs": [
-                {"title": "T", "paragraph_text": "word0 word1", "is_supporting": True},
-                {"title": "U", "paragraph_text": "word5 word6", "is_supporting": False},
-            ],
-        }
-        for n, question in enumerate(["Where did the old captain sail in the autumn of that year?", "Who was it?"])
-    ]
-    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
-    evaluation = {
-        "nested": [{"question": "Where did the old captain sail, in the autumn of that year, then?", "answer": "word0"}]
-    }
-    (tmp_path / "eval.json").write_text(json.dumps(evaluation))
-    generator = Scripted()
-    report = build(
-        tmp_path / "out",
-        source=QAFiles((str(tmp_path / "qa.jsonl"),)),
-        decontamination=Decontamination((str(tmp_path / "eval.json"),)),
-        generator=generator,
-    ).run()
-    assert report.reasons["the question overlaps with an evaluation file"] == 1
-    assert report.candidates["short answers that also occur in an evaluation file (kept)"] == 1
-    assert not any(name.startswith("r0/") for name in generator.asked)  # nothing was paid for it
-
-
-def test_a_dry_run_shows_prompts_and_cost_and_writes_nothing(tmp_path):
-    text = rehearse(build(tmp_path / "out", verifiers=()))
-    assert text.count("--- prompt") == 3
-    assert "Complete:" in text
-    assert "11 records (counted): about 44 requests" in text
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_manifest_says_what_the_pairs_depend_on(tmp_path):
-    build(tmp_path).run()
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["recipe"]["class"] == "SoLoPORecipe"
-    assert manifest["recipe"]["decoding"]["temperature"] == 1.0
-    assert manifest["seed"] == 0
-    assert len(manifest["hash"]) == 32
-    assert "limit" not in manifest
+        world_build(tmp_path, source=WorldDocuments(2)).run()
 
 
 @pytest.mark.slow

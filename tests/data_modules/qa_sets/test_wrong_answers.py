@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.qa_sets.matching import mentions, normalise
+from data_modules.qa_sets.matching import normalise
 from data_modules.qa_sets.wrong_answers import wrong_answers
 from data_modules.records import Passage
 
@@ -79,18 +79,3 @@ def test_never_equal_inside_or_around_a_gold_answer(gold: list[str], count: int,
 
 def test_no_candidate_gives_none() -> None:
     assert wrong_answers("what?", ("x",), [], 1, random.Random(0)) == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "answer", "expected"),
-    [
-        ("G. Stanley Hall led it.", "g stanley  hall", True),
-        ("a famous man", "US", False),
-        ("in the US.", "US", True),
-        ("no one", "no", False),
-        ("Oslo's port", "Oslo", True),
-        ("\u9ec4\u8749\u662f\u704c\u6728", "\u704c\u6728", True),
-    ],
-)
-def test_mentions(text: str, answer: str, expected: bool) -> None:
-    assert mentions(text, [answer]) is expected

@@ -1,18 +1,22 @@
-"""Several questions about one document: one group for the policy, one short group per turn for the reference."""
+"""Exactly the views asked, length policy; several questions about one document: one group for the policy, one short
+group per turn for the reference."""
+
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.padded_rows import padded_log_probs
 from support.tiny_models import tiny_model
+from support.word_pairs import FORMAT, LC, LR, SC, SFT, SR, VIEWS, pair
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.base import collate
-from data_modules.records import PreferencePair, Turn, parse_pair
-from data_modules.rows.encoding import PairEncoder
-from data_modules.rows.truncation import LengthPolicy, SplitLengths
-from data_modules.strict_json import RecordError
-from data_modules.synthetic import SyntheticDataModule
-from lit_longpo.batch import Group, Response
+from data_modules.records import PreferencePair, Turn
+from data_modules.rows.encoding import PairEncoder, supporting_spans
+from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
+from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.engine import score
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.objectives import LongPO
@@ -105,28 +109,99 @@ def test_the_templates_own_tokens_can_be_left_out():
     torch.testing.assert_close(actual[0], sequence_nll(ids, counted), rtol=1e-6, atol=1e-6)
 
 
-def test_synthetic_turns_ask_about_one_document():
-    data = SyntheticDataModule(num_train=5, short_words=24, long_words=(100, 120), num_turns=3, num_rejected=2)
-    for pair in data.pairs("train"):
-        assert len(pair.turns) == 2
-        assert len(pair.supporting) == 3
-        questions = [pair.question, *[turn.question for turn in pair.turns]]
-        for question, answer in zip(questions, [pair.chosen, *[t.chosen for t in pair.turns]], strict=True):
-            assert f"{question} {answer} ." in pair.long_context
-        assert all(len(turn.rejected) == 2 and turn.chosen not in turn.rejected for turn in pair.turns)
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("sharing", [True, False])
+def test_only_the_views_asked_are_scored(name: str, sharing: bool) -> None:
+    views = Views(VIEWS[name].policy, VIEWS[name].reference, num_rejected=2)
+    encoder = PairEncoder(FORMAT, views, LengthPolicy(), prefix_sharing=sharing)
+    batch = collate([encoder.encode(pair(n), SplitLengths()) for n in range(2)])
+
+    def slots(wanted: tuple[View, ...]) -> set[tuple[Any, ...]]:
+        return {
+            (example, view.context, view.role, index)
+            for example in range(2)
+            for view in wanted
+            for index in range(2 if view.role == "rejected" else 1)
+        }
+
+    assert {(s.example, s.context, s.role, s.index) for s in batch.policy.slots} == slots(views.policy)
+    answer = {"chosen": 2, "rejected": 3}  # end-of-sequence included
+    assert len(batch.policy.score_targets) == sum(answer[role] for _, _, role, _ in slots(views.policy))
+    if not views.reference:
+        assert batch.reference is None
+    elif views.reference == views.policy:
+        assert batch.reference is batch.policy
+    else:
+        found = {(s.example, s.context, s.role, s.index) for s in batch.reference.slots}
+        assert found == slots(views.reference)
 
 
-@pytest.mark.parametrize(
-    ("turn", "message"),
-    [
-        ("no", r"turns\[0\].*an object"),
-        ({"question": "q", "short_context": "c", "chosen": "a"}, r"turns\[0\].*rejected.*required"),
-        ({"question": "q", "short_context": "c", "chosen": "a", "rejected": ["a"]}, r"turns\[0\]\.rejected"),
-        ({"question": "q", "short_context": "c", "chosen": "a", "rejected": ["b", "d"]}, "1 answers as in the first"),
-        ({"question": "q", "short_context": "c", "chosen": "a", "rejectd": ["b"]}, "did you mean 'rejected'"),
-    ],
+def test_contexts_nobody_asks_for_are_not_tokenised() -> None:
+    seen = []
+
+    class Recording(PromptFormat):
+        def encode(self, text: str) -> tuple[int, ...]:
+            seen.append(text)
+            return super().encode(text)
+
+    encoder = PairEncoder(Recording(word_tokenizer(), PromptTemplate()), SFT, LengthPolicy())
+    encoder.encode(pair(0), SplitLengths())
+    assert pair(0).long_context in seen
+    assert pair(0).short_context not in seen
+    assert not set(pair(0).rejected) & set(seen)
+
+
+def test_chosen_comes_first_whatever_the_order_of_views() -> None:
+    encoded = PairEncoder(FORMAT, Views((SR, SC), num_rejected=2), LengthPolicy()).encode(pair(0), SplitLengths())
+    roles = [(response.role, response.index) for response in encoded.policy[0].responses]
+    assert roles == [("chosen", 0), ("rejected", 0), ("rejected", 1)]
+
+
+def test_too_few_rejected_is_named() -> None:
+    encoder = PairEncoder(FORMAT, Views((LC, LR), num_rejected=3), LengthPolicy())
+    with pytest.raises(ValueError, match=r"expected 3 rejected answers in record 'r0', got 2.*num_rejected"):
+        encoder.encode(pair(0), SplitLengths())
+
+
+@given(
+    st.integers(8, 60),
+    st.integers(4, 60),
+    st.sampled_from(["middle", "passages"]),
+    st.sampled_from(list(VIEWS)),
 )
-def test_malformed_turns_are_named(turn, message):
-    record = {"id": "x", "question": "q", "short_context": "c", "long_context": "c d", "chosen": "a", "rejected": ["b"]}
-    with pytest.raises(RecordError, match=message):
-        parse_pair({**record, "turns": [turn]}, "pairs.jsonl:1")
+@settings(max_examples=150, deadline=None)
+def test_only_the_context_is_ever_cut(long: int, limit: int, truncation: Any, name: str) -> None:
+    record, counts = pair(3, long), SplitLengths()
+    encoder = PairEncoder(FORMAT, VIEWS[name], LengthPolicy(limit, "truncate", truncation))
+    whole = PairEncoder(FORMAT, VIEWS[name], LengthPolicy()).encode(record, SplitLengths())
+    try:
+        cut = encoder.encode(record, counts)
+    except OverlengthError:
+        return
+    lost = 0
+    for before, after in zip(whole.policy, cut.policy, strict=True):
+        assert after.responses == before.responses
+        assert len(after.prompt_ids) + max(len(r.token_ids) for r in after.responses) <= limit
+        assert after.prompt_ids[0] == before.prompt_ids[0]  # bos
+        assert after.prompt_ids[-2:] == before.prompt_ids[-2:]  # question
+        fact = FORMAT.encode(record.short_context)
+        if truncation == "passages":
+            assert any(after.prompt_ids[i : i + 3] == fact for i in range(len(after.prompt_ids)))
+        lost += len(before.prompt_ids) - len(after.prompt_ids)
+    if name != "longpo":  # there the reference has a context of its own
+        assert counts.tokens_lost == lost
+    assert counts.cut == (counts.tokens_lost > 0)
+
+
+def test_error_and_skip() -> None:
+    with pytest.raises(OverlengthError, match=r"at most 10 tokens .* record 'r0' \(long context\), got 25"):
+        PairEncoder(FORMAT, SFT, LengthPolicy(10, "error")).encode(pair(0), SplitLengths())
+    counts = SplitLengths()
+    assert PairEncoder(FORMAT, SFT, LengthPolicy(10, "skip")).encode(pair(0), counts) is None
+    assert counts == SplitLengths(examples=1, skipped=1)
+
+
+def test_supporting_passages_are_found_in_the_short_context() -> None:
+    text = pair(0).short_context
+    spans = supporting_spans(pair(0), text)
+    assert [text[start:end] for start, end in spans] == [pair(0).short_context]

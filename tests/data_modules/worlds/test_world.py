@@ -2,9 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.synthetic import SyntheticDataModule, WorldHaystack
-from data_modules.worlds.tokenizer import build_tokenizer
-from data_modules.worlds.world import NAMES, VALUES, VERBS, World, num_words_of, vocabulary
+from data_modules.worlds.world import NAMES, VALUES, VERBS, World, num_words_of
 
 seeds = st.integers(0, 10_000)
 hops = st.integers(1, 3)
@@ -84,35 +82,3 @@ def test_a_question_needs_people_not_mentioned_yet():
     world.distractors(4 * len(NAMES))
     with pytest.raises(ValueError, match="not mentioned yet"):
         [world.question() for _ in range(10)]
-
-
-def test_every_word_is_a_token_and_text_survives_the_round_trip():
-    tokenizer = build_tokenizer()
-    assert len(tokenizer) <= 1000
-    assert tokenizer.unk_token_id not in tokenizer.encode(" ".join(vocabulary()), add_special_tokens=False)
-    world, question, distractors = made(1, 2)
-    text = world.arrange(question.supporting, distractors)
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    assert tokenizer.decode(ids) == text
-    assert len(ids) == num_words_of(text)
-
-
-def test_synthetic_pairs_hold_the_facts_in_both_contexts():
-    data = SyntheticDataModule(num_train=20, short_words=40, long_words=(200, 300), hops=2)
-    for pair in data.pairs("train"):
-        facts = [pair.long_context[start:end] for start, end in pair.supporting]
-        assert len(facts) == 2
-        assert all(fact in pair.short_context for fact in facts)
-        assert 25 <= num_words_of(pair.short_context) <= 40
-        assert 200 <= num_words_of(pair.long_context) <= 310
-        assert pair.rejected[0] != pair.chosen
-    assert [pair.id for pair in data.pairs("train")] == [f"train-{n}" for n in range(20)]
-    assert data.pairs("train") == data.pairs("train")
-
-
-@given(length=st.integers(20, 400), depth=st.sampled_from([0.0, 0.5, 1.0]), index=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
-def test_the_haystack_honours_length(length, depth, index):
-    context, question, answers = WorldHaystack().needle(length, depth, index, num_words_of)
-    assert length <= num_words_of(context) < length + 4
-    assert f"{question} {answers[0]} ." in context

@@ -1,9 +1,11 @@
 """Verifiers on pairs whose truth is known."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.builders import bench, drive
 
-from data_modules.builders.checks.verifiers import GoldAnswer, LogProbGap, ModelJudge
+from data_modules.builders.checks.verifiers import GoldAnswer, LogProbGap, ModelJudge, combined, parse_letter, wilson
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -50,3 +52,28 @@ def test_every_turn_is_judged():
     assert len(asked) == 4
     one_worse = verdict(ModelJudge(), pair, lambda r: "AB"[int(r.id[-1])] if "judge0" in r.id else "BA"[int(r.id[-1])])
     assert one_worse[0] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"), [("A", "A"), ("Answer: B.", "B"), ("Both", None), ("(B)", "B"), ("", None)]
+)
+def test_verdict_letters(text, letter):
+    assert parse_letter(text) == letter
+
+
+def test_wilson_interval_by_hand():
+    """3 of 10, z = 1.96: centre (0.3 + 0.19208) / 1.38416, half width 1.96 sqrt(0.021 + 0.009604) / 1.38416."""
+    assert wilson(3, 10) == pytest.approx((0.35551 - 0.24772, 0.35551 + 0.24772), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_one_verifier_against_is_enough():
+    assert combined([True, None]) is True
+    assert combined([True, False]) is False
+    assert combined([None]) is None
+    assert combined([]) is None
+
+
+@given(st.text())
+def test_a_letter_is_read_from_any_reply(text):
+    assert parse_letter(text) in ("A", "B", None)

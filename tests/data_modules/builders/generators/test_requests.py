@@ -78,3 +78,9 @@ def test_seeds_fit_every_generator(parts):
 def test_impossible_decoding_is_refused(values):
     with pytest.raises(ValueError, match="expected temperature"):
         Decoding(**values)
+
+
+def test_a_chat_has_a_system_message_if_there_is_one():
+    user = {"role": "user", "content": "text"}
+    assert Request("r", "text", Decoding()).messages == [user]
+    assert Request("r", "text", Decoding(), "be brief").messages == [{"role": "system", "content": "be brief"}, user]

@@ -16,7 +16,6 @@ from support.word_tokenizer import word_tokenizer
 
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.server import ServerGenerator
-from data_modules.builders.generators.vllm import VLLMGenerator
 from lit_longpo.policy import PolicyConfig
 
 NEEDED = ("openai", "fastapi", "uvicorn")
@@ -97,10 +96,3 @@ def test_single_failures_are_completions_with_an_error():
     generator.open(PolicyConfig())
     (reply,) = generator.answer([requests(1, Decoding())])
     assert reply.error.startswith("APIConnectionError")
-
-
-def test_vllm_that_is_absent_is_said():
-    if importlib.util.find_spec("vllm") is not None:
-        pytest.skip("vLLM is installed")
-    with pytest.raises(ImportError, match="pip install vllm"):
-        VLLMGenerator().open(PolicyConfig())

@@ -1,0 +1,37 @@
+"""Answers that no pair is made of."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules.builders.recipes.filters import Copy, Refusal, Repetition, TooShort, default_filters, first_reason
+
+CONTEXT = " ".join(f"token{n}" for n in range(200))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "too short"),
+        ("...", "too short"),
+        ("I'm sorry, but I can't say.", "refusal"),
+        ("As an AI, I have no view.", "refusal"),
+        ("the cat sat on the mat " * 8, "repetition"),
+        (" ".join(f"token{n}" for n in range(50)), "copy of the context"),
+        (" ".join(f"token{n}" for n in range(10)), None),
+        ("A plain answer.", None),
+        ("yes", None),
+    ],
+)
+def test_filters_name_their_reason(answer, reason):
+    counts = Counter()
+    assert first_reason(default_filters(), answer, CONTEXT, counts) == reason
+    assert counts == ({reason: 1} if reason else {})
+
+
+@given(st.text(), st.text())
+def test_filters_take_any_text(answer, context):
+    for each in (TooShort(), Refusal(("nope",)), Repetition(), Copy(min_words=1)):
+        assert each.reason(answer, context) in (None, "too short", "refusal", "repetition", "copy of the context")

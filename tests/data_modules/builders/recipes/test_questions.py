@@ -1,0 +1,33 @@
+"""Questions read from what a model wrote."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules.builders.recipes.questions import parse_questions
+
+
+@pytest.mark.parametrize(
+    ("text", "questions"),
+    [
+        ("1. What is it?\n2) Who came?\n3: Why?", ["What is it?", "Who came?", "Why?"]),
+        ('Here they are:\n- **Who?**\n\u2022 "Why?"', ["Who?", "Why?"]),
+        ("Q1: Who?\nQuestion 2. Why?", ["Who?", "Why?"]),
+        ("Who was it?\nNo question here.", ["Who was it?"]),
+        ("1. Who?\n2. Who?", ["Who?"]),
+        ("nothing", []),
+        ("1. ...\n2. Who?", ["Who?"]),
+    ],
+)
+def test_lists_of_questions_are_read_whatever_their_marks(text, questions):
+    assert parse_questions(text) == questions
+
+
+def test_headings_are_no_questions_and_repeated_numbers_go():
+    reply = "Questions about the text:\n1. 2. Who sings?\n2. Questions to answer:\n3. Who dances?"
+    assert parse_questions(reply) == ["Who sings?", "Who dances?"]
+
+
+@given(st.text())
+def test_any_reply_can_be_read(text):
+    assert all(question.strip() for question in parse_questions(text))

@@ -1,0 +1,51 @@
+"""The journal of a build's folder, and its manifest."""
+
+import json
+import re
+
+import pytest
+from support.builders import world_build
+
+from data_modules.builders.generators.requests import Completion
+from data_modules.builders.journal import ANSWERS, describe, open_journal
+from data_modules.builders.recipes.judges import SubEM
+from data_modules.builders.recipes.solopo import SoLoPORecipe
+from data_modules.strict_json import RecordError
+
+
+def test_two_builds_in_one_folder_are_refused(tmp_path):
+    with (
+        open_journal(tmp_path, {}),
+        pytest.raises(BlockingIOError, match="another `output`"),
+        open_journal(tmp_path, {}),
+    ):
+        pass
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    with open_journal(tmp_path, {}) as journal:
+        journal.append("a", Completion("r", "text"))
+        journal.append("a", Completion("r", "other text"))
+        journal.append("b", Completion("r", "", error="not kept"))
+        assert len(journal) == 1
+        assert journal["a"].text == "text"
+    file = tmp_path / ANSWERS
+    file.write_bytes(b"{broken\n" + file.read_bytes())
+    with pytest.raises(RecordError, match=re.escape(f"{ANSWERS}:1")), open_journal(tmp_path, {}):
+        pass
+
+
+def test_the_manifest_says_what_the_pairs_depend_on(tmp_path):
+    world_build(tmp_path).run()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["recipe"]["class"] == "SoLoPORecipe"
+    assert manifest["recipe"]["decoding"]["temperature"] == 1.0
+    assert manifest["seed"] == 0
+    assert len(manifest["hash"]) == 32
+    assert "limit" not in manifest
+
+
+def test_settings_keep_the_names_that_older_folders_hold():
+    settings = describe(SoLoPORecipe())
+    assert settings["judge"] == describe(SubEM()) == {"class": "SubEM", "after": None}
+    assert settings["instruction"]["class"] == "Prompt"

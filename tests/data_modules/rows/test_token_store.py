@@ -1,0 +1,21 @@
+"""Tokenised examples in little memory."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.word_pairs import FORMAT, VIEWS, pair
+
+from data_modules.rows.encoding import PairEncoder
+from data_modules.rows.token_store import TokenStore
+from data_modules.rows.truncation import LengthPolicy, SplitLengths
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True), st.sampled_from(list(VIEWS)))
+@settings(max_examples=40, deadline=None)
+def test_store_gives_back_what_it_took(numbers: list[int], name: str) -> None:
+    encoder = PairEncoder(FORMAT, VIEWS[name], LengthPolicy())
+    examples = [encoder.encode(pair(number), SplitLengths()) for number in numbers]
+    store = TokenStore(examples)
+    assert list(store) == examples
+    assert store.names == [f"r{number}" for number in numbers]
+    same = VIEWS[name].reference == VIEWS[name].policy
+    assert all((example.reference is example.policy) == same for example in store)
