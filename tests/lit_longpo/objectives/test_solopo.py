@@ -83,6 +83,23 @@ def test_equal_contexts_give_no_penalty(base, penalty):
     assert metrics["solo_ra"].abs().max() < 1e-12
 
 
+def gradients(**options):
+    """Of the summed losses, by view: short chosen, short rejected, long chosen, each of two examples."""
+    policy = scores(POLICY)
+    policy.sums.requires_grad_()
+    SoLoPO(base=SimPO(), **options).loss(policy, None)[0].sum().backward()
+    return policy.sums.grad.view(4, 2)[:3]
+
+
+def test_the_alignment_moves_the_short_reward_only_where_it_is_not_held():
+    settings = [(0, True), (2, True), (2, False)]
+    base, held, free = (gradients(alpha=alpha, detach_short=detach) for alpha, detach in settings)
+    torch.testing.assert_close(held[:2], base[:2])
+    torch.testing.assert_close(held[2].abs(), 2 * SimPO().algorithm.beta / tensor(2, 2))
+    torch.testing.assert_close(free[0], base[0] - held[2])
+    torch.testing.assert_close(free[2], held[2])
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_both_adds_the_rejected_alignment(base):
     losses = {}
