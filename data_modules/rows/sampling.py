@@ -91,6 +91,14 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             self._dealt = (epoch, rows[self.rank :: self.num_replicas])
         return self._dealt[1]
 
+    def is_repeated(self, number: int) -> bool:
+        """Whether this rank's row of that number was added to make shares equal: another rank has it already.
+
+        Args:
+            number: of the row in an epoch of fixed order.
+        """
+        return self.rank + number * self.num_replicas >= len(self._layout)
+
     def _lay_out(self) -> list[list[int]]:
         """Rows of size classes: each example goes into the first open row with room for its class."""
         order = [name for name, members in self._classes.items() for _ in members]

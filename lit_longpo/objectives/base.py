@@ -10,15 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import gather_random_states, reopen_epoch, restore_random_state, run_record
 from lit_longpo.engine import check_model, score, sequence_ranks, set_backend
+from lit_longpo.objectives.averaging import ExampleMeans, Window
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -30,7 +31,9 @@ from lit_longpo.strategies import (
     AnyDeviceDeepSpeedStrategy,
     any_rank,
     data_parallel_mesh,
+    ends_window,
     is_sharded,
+    multiply_gradients,
     shard,
     splits_parameters,
 )
@@ -69,6 +72,8 @@ class PreferenceModule(LightningModule, ABC):
         self.around_reference: Callable[[], AbstractContextManager[None]] = nullcontext
         self._cache: ReferenceCache | None = None
         self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
+        self._window, self._evaluated = Window(), ExampleMeans()
+        self._correction: Tensor | None = None
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._frozen: list[nn.Module] = []  # in a list, so that it is neither moved, saved nor optimized
 
@@ -133,17 +138,52 @@ class PreferenceModule(LightningModule, ABC):
             restore_random_state(self._random_states, self.global_rank, self.trainer.world_size)
             self._random_states = None
 
+    def on_train_start(self) -> None:
+        """A step begins with its first row, after a resume too."""
+        self._window = Window()
+
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
-        """Mean loss over the examples of the row."""
-        return self._step(batch, "train")
+        """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
+        values = self._per_example(batch)
+        window, ends = self._window, ends_window(self.trainer)
+        window.add(values)
+        if window.rows == 1 or ends:
+            means, examples = window.over_all_ranks(self.trainer.strategy.reduce)
+            window.unit = examples if window.rows == 1 else window.unit
+        if ends:
+            self._log_means("train", means)
+            self._correction = window.correction(examples, self.trainer.accumulate_grad_batches)
+            self._window = Window()
+        share = values["loss"].sum() / window.unit
+        twice = isinstance(self.trainer.strategy, AnyDeviceDeepSpeedStrategy)  # divides after Lightning has divided
+        return share * self.trainer.accumulate_grad_batches if twice else share
+
+    def on_after_backward(self) -> None:
+        """With the step's last gradient, make all of them the mean over the step's examples."""
+        if self._correction is not None:
+            multiply_gradients(self.trainer, self.model, self._correction)
+            self._correction = None
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Leave it to DeepSpeed, whose steps go on over an epoch's end, at which Lightning would forget rows."""
+        if not isinstance(self.trainer.strategy, AnyDeviceDeepSpeedStrategy):
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
-        """The same on validation rows, logged under `val/`."""
-        return self._step(batch, "val")
+        """Mean loss of a validation row."""
+        return self._evaluate(batch, is_repeated(self.trainer.val_dataloaders, batch_idx))
 
     def test_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
-        """The same on test rows, logged under `test/`."""
-        return self._step(batch, "test")
+        """Mean loss of a test row."""
+        return self._evaluate(batch, is_repeated(self.trainer.test_dataloaders, batch_idx))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what one process would, however rows are spread."""
+        self._log_evaluated("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log what one process would, however rows are spread."""
+        self._log_evaluated("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer over the trainable parameters; the schedule moves every optimizer step."""
@@ -175,34 +215,28 @@ class PreferenceModule(LightningModule, ABC):
 
     # Scoring.
 
-    def _step(self, batch: PreferenceBatch, stage: str) -> Tensor:
+    def _per_example(self, batch: PreferenceBatch) -> Metrics:
+        """Losses, with their graph, and metrics. Shape of each: (B,)."""
         policy = score(self.model, batch.policy)
         reference = None if batch.reference is None else self._reference_scores(batch.reference)
         losses, metrics = self.loss(policy, reference)
-        means = {"loss": losses.mean(), **{name: value.mean() for name, value in metrics.items()}}
-        if stage == "train" and self.trainer.world_size > 1:
-            means, loss = self._over_all_ranks(means, len(losses))
-        else:
-            loss = means["loss"]
-        shown = means.pop("loss").detach()
-        sync = stage != "train"  # Lightning weighs an epoch's rows by their examples
-        self.log(f"{stage}/loss", shown, prog_bar=True, batch_size=len(losses), sync_dist=sync)
-        self.log_dict({f"{stage}/{name}": v for name, v in means.items()}, batch_size=len(losses), sync_dist=sync)
-        return loss
+        return {"loss": losses, **metrics}
 
-    def _over_all_ranks(self, means: Metrics, count: int) -> tuple[Metrics, Tensor]:
-        """Means over the examples of all ranks, and this rank's share of the loss; the mean of all shares is the loss.
+    def _evaluate(self, batch: PreferenceBatch, repeated: bool) -> Tensor:
+        values = self._per_example(batch)
+        self._evaluated.add(values, counted=not repeated)
+        return values["loss"].mean()
 
-        Rows of different ranks may hold different numbers of examples; every example counts the same. Rows
-        that follow each other under `accumulate_grad_batches` are averaged as rows. Ranks that share a row all
-        hold its examples, in the sum as in the count, so nothing counts twice.
-        """
-        reduce = self.trainer.strategy.reduce
-        mine = torch.full((), float(count), dtype=torch.float32, device=means["loss"].device)
-        share = mine / reduce(mine.clone(), reduce_op="mean")
-        shares = torch.stack([value.detach() * share for value in means.values()])
-        over_all: Tensor = reduce(shares, reduce_op="mean")
-        return dict(zip(means, over_all.unbind(), strict=True)), means["loss"] * share
+    def _log_evaluated(self, stage: str) -> None:
+        means, _ = self._evaluated.over_all_ranks(self.trainer.strategy.reduce)
+        self._evaluated = ExampleMeans()
+        self._log_means(stage, means)
+
+    def _log_means(self, stage: str, means: Metrics) -> None:
+        """Log what all ranks agree on already; `sync_dist` keeps Lightning from warning that they might not."""
+        sync = {"sync_dist": stage != "train", "batch_size": 1}
+        self.log(f"{stage}/loss", means["loss"], prog_bar=True, **sync)
+        self.log_dict({f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}, **sync)
 
     def _reference_scores(self, batch: PackedBatch) -> Scores:
         if self._cache is not None:
@@ -299,6 +333,12 @@ def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metr
         "rewards/margins": margins,
         "rewards/accuracies": (margins > 0).to(margins.dtype),
     }
+
+
+def is_repeated(loader: Any, number: int) -> bool:
+    """Whether another rank has this rank's row of that number too, so that it must not count again."""
+    sampler = getattr(loader, "batch_sampler", None)
+    return bool(sampler.is_repeated(number)) if hasattr(sampler, "is_repeated") else False
 
 
 def num_optimizer_steps(trainer: Trainer) -> int:

@@ -1,6 +1,7 @@
 """What YAML alone cannot express about several processes."""
 
 from lit_longpo.engine import feasible_degrees
+from lit_longpo.strategies.accumulation import ends_window, multiply_gradients
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 from lit_longpo.strategies.launching import check_launch, launch_problem
 from lit_longpo.strategies.sequence_parallel import SequenceParallelDDPStrategy
@@ -20,11 +21,13 @@ __all__ = [
     "any_rank",
     "check_launch",
     "data_parallel_mesh",
+    "ends_window",
     "feasible_degrees",
     "full_value",
     "gathered_state_dict",
     "is_sharded",
     "launch_problem",
+    "multiply_gradients",
     "shard",
     "splits_parameters",
 ]

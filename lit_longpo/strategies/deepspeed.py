@@ -7,7 +7,7 @@ the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share row
 DeepSpeed itself need not know.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from torch.optim import Optimizer
 
 from lit_longpo.strategies.sequence_parallel import SharedRowsStrategy, form_groups
 
@@ -69,6 +70,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         self.config["zero_force_ds_cpu_optimizer"] = False
         self.config.setdefault("zero_allow_untested_optimizer", True)
         self.config.setdefault("train_micro_batch_size_per_gpu", 1)
+        self._loss_scales: tuple[float, float] | None = None  # before a step whose gradients are multiplied, and in it
         self._transformers_config: object | None = None  # transformers holds it weakly, so it lives here
 
     @property
@@ -137,6 +139,38 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             yield
         finally:
             set_hf_deepspeed_config(self._transformers_config)
+
+    def multiply_next_gradients(self, factor: float) -> None:
+        """Multiply the gradients of the step that comes next, before they are clipped.
+
+        DeepSpeed keeps them to itself, and divides them by the loss scale when it steps.
+
+        Args:
+            factor: above 0, the same on every rank.
+
+        Raises:
+            ValueError: an optimizer of DeepSpeed that divides by nothing.
+        """
+        optimizer = self.deepspeed_engine.optimizer
+        if not hasattr(optimizer, "loss_scale"):
+            raise ValueError(
+                f"expected one of DeepSpeed's ZeRO optimizers with `trainer.accumulate_grad_batches`, got "
+                f"{type(optimizer).__name__}; remove `data_types` from the DeepSpeed configuration"
+            )
+        self._loss_scales = (optimizer.loss_scale, optimizer.loss_scale / factor)
+        optimizer.loss_scale = self._loss_scales[1]
+
+    def optimizer_step(
+        self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **options: Any
+    ) -> Any:
+        """Step, then put the loss scale back, changed as DeepSpeed has changed it in the meantime."""
+        output = super().optimizer_step(optimizer, closure, model, **options)
+        if self._loss_scales is not None:
+            before, during = self._loss_scales
+            stepped = self.deepspeed_engine.optimizer
+            stepped.loss_scale = before * (stepped.loss_scale / during)
+            self._loss_scales = None
+        return output
 
     def gradient_norm(self) -> float | None:
         """Norm of all gradients of the last step, before clipping; infinite if one was not a number."""

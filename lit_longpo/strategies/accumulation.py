@@ -1,0 +1,34 @@
+"""Where an optimizer step ends, and its gradients, under strategies that accumulate themselves and those that don't."""
+
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
+
+
+def ends_window(trainer: Trainer) -> bool:
+    """Whether the row that is being trained on is the last one before the optimizer's step.
+
+    Lightning steps at the end of an epoch too, DeepSpeed goes on in the next one.
+    """
+    if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy):
+        return bool(trainer.strategy.deepspeed_engine.is_gradient_accumulation_boundary())
+    return not trainer.fit_loop._should_accumulate()
+
+
+def multiply_gradients(trainer: Trainer, model: nn.Module, factor: Tensor) -> None:
+    """Multiply the gradients of the step that comes next, before they are looked at and clipped.
+
+    Args:
+        trainer: after the backward pass of the step's last row.
+        model: the policy.
+        factor: the same on every rank. Shape: ().
+    """
+    if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy):
+        trainer.strategy.multiply_next_gradients(float(factor))
+        return
+    for parameter in model.parameters():
+        gradient = parameter.grad
+        if gradient is not None:
+            (gradient.to_local() if isinstance(gradient, DTensor) else gradient).mul_(factor)

@@ -1,0 +1,112 @@
+"""Trains over rows of unequal numbers of examples, and validates; in one process or several. Tests run it.
+
+SGD, because AdamW would hide a wrong scale, and clipping, because it has to come after the right one.
+"""
+
+from functools import partial
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.strategies import ModelParallelStrategy
+from support.preference_data import groups_for
+from support.zero3 import releasing_zero3
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from lit_longpo.batch import PreferenceBatch
+from lit_longpo.callbacks import NonFiniteGuard
+from lit_longpo.engine import pack
+from lit_longpo.objectives import ORPO
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, gathered_state_dict
+
+ACCUMULATE = 4
+CLIP = 0.5
+RATE = 0.1
+# Examples in the rows of each rank: a full window, then one of a single row, or, with DeepSpeed, of the next epoch's.
+ROWS = {1: [[8, 1, 3, 1, 2]], 2: [[5, 1, 1, 4, 2], [3, 2, 6, 1, 1]]}
+STRATEGIES = {
+    "single": lambda: "auto",
+    "ddp": lambda: "ddp",
+    "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo"),
+    "zero1": partial(AnyDeviceDeepSpeedStrategy, stage=1),
+    "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
+    "zero3": releasing_zero3,
+}
+
+
+def num_ranks(strategy):
+    """How many processes train."""
+    return 1 if strategy == "single" else 2
+
+
+def examples(ranks):
+    """Numbers of the examples in each row, by rank; no two are the same."""
+    start, rows = 0, []
+    for sizes in ROWS[ranks]:
+        rows.append([])
+        for size in sizes:
+            rows[-1].append(list(range(start, start + size)))
+            start += size
+    return rows
+
+
+def row(numbers, views):
+    """One packed row."""
+    return PreferenceBatch(pack([group for number in numbers for group in groups_for(number, views.policy)]))
+
+
+class Rows(LightningDataModule):
+    """This rank's rows."""
+
+    def __init__(self, views):
+        super().__init__()
+        self.views = views
+
+    def train_dataloader(self):
+        own = examples(self.trainer.world_size)[self.trainer.global_rank]
+        return StatefulDataLoader([row(numbers, self.views) for numbers in own], batch_size=None)
+
+
+class Record(Callback):
+    """Whole weights and logged means after every optimizer step."""
+
+    def __init__(self):
+        self.weights, self.metrics = [], []
+        self._step = 0
+
+    def on_train_batch_end(self, trainer, module, *_):
+        engine = getattr(trainer.strategy, "deepspeed_engine", None)
+        steps = trainer.global_step if engine is None else engine.global_steps
+        if steps > self._step:
+            self._step = steps
+            self.weights.append(gathered_state_dict(module.model, keep=True))
+            seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            self.metrics.append(seen)
+
+
+def train(strategy, folder, out):
+    """Two epochs of five rows."""
+    seed_everything(0, verbose=False)
+    sgd = Optimization(partial(torch.optim.SGD, lr=RATE), schedule="constant", warmup_fraction=0.0)
+    module, record = ORPO(policy=PolicyConfig(source=folder), optimization=sgd), Record()
+    trainer = Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=num_ranks(strategy),
+        strategy=STRATEGIES[strategy](),
+        accumulate_grad_batches=ACCUMULATE,
+        gradient_clip_val=CLIP,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=out.parent,
+        callbacks=[record, NonFiniteGuard()],
+    )
+    trainer.fit(module, datamodule=Rows(module.views))
+    if trainer.is_global_zero:
+        torch.save((record.weights, record.metrics), out)
+    trainer.strategy.barrier()
