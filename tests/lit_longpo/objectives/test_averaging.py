@@ -1,0 +1,70 @@
+"""Means over examples: against one mean over everything, in one process and in several."""
+
+import pytest
+import torch
+from support import validation_worker as worker
+from support.ranks import run_ranks
+
+from lit_longpo.objectives.averaging import ExampleMeans, Window
+
+ROWS = [[3.0], [1.0, 5.0, 9.0], [2.0, 4.0]]
+
+
+def alone(value, reduce_op):
+    return value
+
+
+def test_every_example_counts_the_same():
+    means = ExampleMeans()
+    for row in ROWS:
+        means.add({"loss": torch.tensor(row), "nll": -torch.tensor(row)})
+    means.add({"loss": torch.tensor([float("nan")]), "nll": torch.zeros(1)}, counted=False)
+    found, examples = means.over_all_ranks(alone)
+    assert {name: float(value) for name, value in found.items()} == {"loss": 4.0, "nll": -4.0}
+    assert float(examples) == 6.0
+
+
+def test_many_rows_lose_nothing_to_rounding():
+    means = ExampleMeans()
+    for _ in range(10_000):
+        means.add({"loss": torch.tensor([0.1])})
+    assert float(means.over_all_ranks(alone)[0]["loss"]) == pytest.approx(0.1, rel=1e-7)
+
+
+@pytest.mark.parametrize("accumulate", [3, 8])
+def test_a_corrected_window_is_the_mean_over_its_examples(accumulate):
+    """Also one that the end of an epoch has cut short."""
+    window, gradient = Window(), torch.zeros(())
+    for row in ROWS:
+        window.add({"loss": torch.tensor(row)})
+        _, examples = window.over_all_ranks(alone)
+        window.unit = examples if window.rows == 1 else window.unit
+        gradient += torch.tensor(row).sum() / window.unit / accumulate
+    assert float(gradient * window.correction(examples, accumulate)) == pytest.approx(4.0)
+    assert window.correction(examples, 1) is None
+
+
+@pytest.fixture(scope="module")
+def alone_on_everything(tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "out"
+    run_ranks(worker.main, 1, out, num_ranks=1)
+    return torch.load(out, weights_only=True)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_ranks_validate_and_test_like_one(ranks, alone_on_everything, tmp_path):
+    run_ranks(worker.main, ranks, tmp_path / "out", num_ranks=ranks)
+    found = torch.load(tmp_path / "out", weights_only=True)
+    for split, (validated, tested), (alone_validated, alone_tested) in zip(
+        worker.SPLITS, found, alone_on_everything, strict=True
+    ):
+        assert len(alone_validated) > 5
+        assert validated == pytest.approx(alone_validated, rel=1e-5, abs=1e-6), split
+        assert tested == pytest.approx(alone_tested, rel=1e-5, abs=1e-6), split
+        assert tested["test/loss"] == pytest.approx(alone_validated["val/loss"], rel=1e-5)
+
+
+def test_one_process_says_the_same_whatever_the_rows(alone_on_everything):
+    (whole, _), *others = alone_on_everything[:4]
+    for validated, _ in others:
+        assert validated == pytest.approx(whole, rel=1e-5, abs=1e-6)
