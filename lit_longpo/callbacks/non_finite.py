@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from lit_longpo.objectives import PreferenceModule
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank
 
 
@@ -77,8 +78,8 @@ class NonFiniteGuard(Callback):
         loss = norm.new_zeros(()) if self._loss is None else self._loss
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         scale = _loss_scale(trainer)
-        shown = trainer.callback_metrics.get("train/loss", loss / scale).to(loss)
-        loss = torch.where(torch.isfinite(loss), shown, loss)
+        shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else None
+        loss = torch.where(torch.isfinite(loss), loss / scale if shown is None else shown.to(loss), loss)
         self._pending = self._check(loss, norm, skips=scale > 1)
         if loss.device.type == "cpu" if self.wait is None else self.wait:
             self._look(trainer)

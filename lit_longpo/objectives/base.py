@@ -74,6 +74,7 @@ class PreferenceModule(LightningModule, ABC):
         self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
         self._window, self._evaluated = Window(), ExampleMeans()
         self._correction: Tensor | None = None
+        self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._frozen: list[nn.Module] = []  # in a list, so that it is neither moved, saved nor optimized
 
@@ -152,6 +153,7 @@ class PreferenceModule(LightningModule, ABC):
             window.unit = examples if window.rows == 1 else window.unit
         if ends:
             self._log_means("train", means)
+            self.step_loss = means["loss"]
             self._correction = window.correction(examples, self.trainer.accumulate_grad_batches)
             self._window = Window()
         share = values["loss"].sum() / window.unit

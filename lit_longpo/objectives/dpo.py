@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_longpo.objectives.pairwise import PairwiseAlgorithm, PairwiseModule, Scored
+from lit_longpo.ranges import check_scale
 
 
 def dpo_loss(
@@ -71,4 +72,5 @@ class DPO(PairwiseModule):
     """
 
     def __init__(self, beta: float = 0.1, **module: Any) -> None:
+        check_scale("DPO.beta", beta, "0.1 is usual")
         super().__init__(DPOAlgorithm(beta), **module)

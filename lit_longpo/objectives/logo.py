@@ -23,6 +23,7 @@ from torch.nn.functional import logsigmoid
 
 from lit_longpo.batch import Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
+from lit_longpo.ranges import check_range, check_scale, check_weight
 
 
 def logo_loss(
@@ -75,8 +76,10 @@ class LOGO(PreferenceModule):
         **module: Any,
     ) -> None:
         super().__init__(**module)
-        if num_rejected < 1:
-            raise ValueError(f"expected `model.init_args.num_rejected` of at least 1, got {num_rejected}; 2 is usual")
+        check_range("LOGO.num_rejected", num_rejected, "2 is usual", at_least=1)
+        check_scale("LOGO.beta", beta, "10 is the paper's for Llama-3-8B")
+        check_weight("LOGO.gamma", gamma, "3 is the paper's for Llama-3-8B")
+        check_weight("LOGO.nll_weight", nll_weight, "0.1 is the paper's")
         self.beta, self.gamma, self.nll_weight, self.num_rejected = beta, gamma, nll_weight, num_rejected
 
     @property

@@ -31,6 +31,7 @@ from torch.nn.functional import logsigmoid
 from lit_longpo.batch import Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
 from lit_longpo.objectives.pairwise import Scored
+from lit_longpo.ranges import check_scale, check_weight
 
 
 def longpo_loss(
@@ -82,6 +83,8 @@ class LongPO(PreferenceModule):
         **module: Any,
     ) -> None:
         super().__init__(**module)
+        check_scale("LongPO.beta", beta, "0.1 is the paper's")
+        check_weight("LongPO.pref_weight", pref_weight, "0.01 is the paper's")
         self.beta, self.pref_weight = beta, pref_weight
         self.nll, self.nll_on_format = nll, nll_on_format
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_longpo.objectives.pairwise import PairwiseAlgorithm, PairwiseModule, Scored
+from lit_longpo.ranges import check_scale
 
 
 def log_odds(log_probs: Tensor, tokens: Tensor) -> Tensor:
@@ -73,4 +74,5 @@ class ORPO(PairwiseModule):
     """
 
     def __init__(self, beta: float = 0.1, **module: Any) -> None:
+        check_scale("ORPO.beta", beta, "0.1 is usual")
         super().__init__(ORPOAlgorithm(beta), **module)

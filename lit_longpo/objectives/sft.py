@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_longpo.batch import Context, Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule
+from lit_longpo.ranges import check_weight
 
 
 def sft_loss(chosen: Tensor, chosen_tokens: Tensor) -> Tensor:
@@ -38,6 +39,7 @@ class SFT(PreferenceModule):
     def __init__(self, context: Context = "long", sequence_weight: float = 0.0, **module: Any) -> None:
         super().__init__(**module)
         self.context: Context = context
+        check_weight("SFT.sequence_weight", sequence_weight, "0 leaves the prompt out")
         self.sequence_weight = sequence_weight
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_longpo.objectives.pairwise import PairwiseAlgorithm, PairwiseModule, Scored
+from lit_longpo.ranges import check_scale, check_weight
 
 
 def simpo_loss(
@@ -74,4 +75,6 @@ class SimPO(PairwiseModule):
     """
 
     def __init__(self, beta: float = 2.0, gamma: float = 1.0, **module: Any) -> None:
+        check_scale("SimPO.beta", beta, "2.0 is usual")
+        check_weight("SimPO.gamma", gamma, "1.0 is usual")
         super().__init__(SimPOAlgorithm(beta, gamma), **module)

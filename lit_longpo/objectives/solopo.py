@@ -26,6 +26,7 @@ from lit_longpo.batch import Role, Scores, View, Views
 from lit_longpo.objectives.base import Metrics, PreferenceModule
 from lit_longpo.objectives.orpo import ORPO
 from lit_longpo.objectives.pairwise import PairwiseModule, Scored, pair_metrics
+from lit_longpo.ranges import check_weight
 
 Penalty = Literal["l1", "softplus", "squared"]
 
@@ -111,6 +112,7 @@ class SoLoPO(PreferenceModule):
         self.penalty: Penalty = penalty
         self.detach_short = detach_short
         self.alpha = self.algorithm.solopo_alpha if alpha is None else alpha
+        check_weight("SoLoPO.alpha", self.alpha, "null takes what the base's paper tuned")
 
     @property
     def views(self) -> Views:
