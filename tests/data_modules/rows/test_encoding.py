@@ -1,6 +1,8 @@
 """Exactly the views asked, length policy; several questions about one document: one group for the policy, one short
 group per turn for the reference."""
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -155,6 +157,18 @@ def test_chosen_comes_first_whatever_the_order_of_views() -> None:
     encoded = PairEncoder(FORMAT, Views((SR, SC), num_rejected=2), LengthPolicy()).encode(pair(0), SplitLengths())
     roles = [(response.role, response.index) for response in encoded.policy[0].responses]
     assert roles == [("chosen", 0), ("rejected", 0), ("rejected", 1)]
+
+
+@pytest.mark.parametrize("later", [(), (Turn("word50", "word51", "word52", ("word53", "word54")),)])
+def test_every_response_holds_its_own_answers(later: tuple[Turn, ...]) -> None:
+    """Of M rejected answers each is scored, none twice; in later turns too."""
+    record = replace(pair(0), turns=later)
+    encoder = PairEncoder(FORMAT, Views((LC, LR), num_rejected=2), LengthPolicy())
+    [group] = encoder.encode(record, SplitLengths()).policy
+    scored = [tuple(itertools.compress(response.token_ids, response.mask)) for response in group.responses]
+    sides = zip(*((turn.chosen, *turn.rejected) for turn in record.all_turns), strict=True)
+    assert scored == [sum(map(FORMAT.encode_response, side), ()) for side in sides]
+    assert len(set(scored)) == 3
 
 
 def test_too_few_rejected_is_named() -> None:
