@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from evaluation.benchmark import Benchmark
 from evaluation.reports.comparison import compare_files
-from evaluation.reports.pages import write_report
+from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import table
 from evaluation.running.batching import Batching
@@ -120,7 +120,7 @@ class Evaluation:
             return report
         if not report.predictions:
             raise ValueError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
-        paths = write_report(report, self.output)
+        paths = Pages(report).write(self.output)
         Console().print(table(report))
         log.info("written: %s", ", ".join(str(path) for path in paths))
         return report

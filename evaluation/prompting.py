@@ -87,8 +87,9 @@ def build_prompt(
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
     stops = dict.fromkeys((prompt_format.end_id, tokenizer.eos_token_id, *newline))
     lost = len(whole) - len(kept)
-    own = rules.stop_at_newline  # the official script then names all stops itself
-    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), int(own), len(whole), lost, uses_chat, own)
+    only_these = rules.stop_at_newline  # the official script then names all stops itself
+    shortest = int(rules.stop_at_newline)
+    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), shortest, len(whole), lost, uses_chat, only_these)
 
 
 def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> list[int]:
@@ -134,12 +135,7 @@ def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:
 
 
 def _encode_chat(text: str, prompt_format: PromptFormat) -> list[int]:
-    template = prompt_format.template
-    system = [] if template.system is None else [{"role": "system", "content": template.system}]
-    rendered = prompt_format.tokenizer.apply_chat_template(
-        [*system, {"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, **template.options
-    )
-    return list(prompt_format.tokenizer.encode(str(rendered), add_special_tokens=False, verbose=False))
+    return list(prompt_format.tokenizer.encode(prompt_format.chat(text), add_special_tokens=False, verbose=False))
 
 
 def _check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:
@@ -164,8 +160,8 @@ def check_template(template: str, where: str) -> str:
     names = [name for _, name, _, _ in parts if name is not None]
     plain = all(not spec and not conversion for _, _, spec, conversion in parts)
     if not plain or "context" not in names or not set(names) <= {"context", "input"}:
-        found = ", ".join("{" + name + "}" for name in names) or "none"
+        placeholders = ", ".join("{" + name + "}" for name in names) or "none"
         raise ValueError(
-            f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {found}; use the official file"
+            f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {placeholders}; use the official file"
         )
     return template

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from support.reports import table_of
 
 from evaluation.benchmark import Benchmark
-from evaluation.reports.pages import html, write_report
+from evaluation.reports.pages import Pages
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
@@ -63,8 +63,8 @@ def test_the_shown_benchmark_runs_and_has_a_report(benchmark, policy_folder, tmp
     report = runner.run(name="tiny")
     assert [item.id for item in report.predictions] == ["europe/Norway", "europe/Italy"]
     assert set(report.tables) == {"europe"}
-    assert len(write_report(report, tmp_path)) == 3
-    assert "our own, version 1" in html(report)
+    assert len(Pages(report).write(tmp_path)) == 3
+    assert "our own, version 1" in Pages(report).html()
 
 
 def test_the_shown_benchmark_scores_what_it_asks(benchmark):

@@ -121,11 +121,11 @@ def fetch(file: RemoteFile, folder: Path) -> str:
             "so the file was changed where it is published"
         )
     partial.replace(path)
-    made = [path]
+    files = [path]
     if file.is_archive:
-        made = _unpack(path, folder / "data")
+        files = _unpack(path, folder / "data")
         path.unlink()
-    _record(folder, file, made)
+    _record(folder, file, files)
     return digest
 
 
@@ -154,7 +154,7 @@ def _transfer(url: str, partial: Path) -> None:
 def _unpack(archive: Path, folder: Path) -> list[Path]:
     """Members by their last name only, so that none can leave the folder."""
     folder.mkdir(exist_ok=True)
-    made = list[Path]()
+    unpacked = list[Path]()
     with zipfile.ZipFile(archive) as packed:
         for member in packed.infolist():
             name = PurePosixPath(member.filename).name
@@ -165,8 +165,8 @@ def _unpack(archive: Path, folder: Path) -> list[Path]:
                 while block := source.read(1 << 20):
                     out.write(block)
             draft.replace(folder / name)
-            made.append(folder / name)
-    return made
+            unpacked.append(folder / name)
+    return unpacked
 
 
 def _sha256_of_hub(url: str) -> str:
@@ -229,8 +229,8 @@ def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _record(folder: Path, file: RemoteFile, made: Iterable[Path]) -> None:
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in made}
+def _record(folder: Path, file: RemoteFile, paths: Iterable[Path]) -> None:
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
     draft = folder / f"{RECORD}.partial"
     draft.write_text(json.dumps({**_recorded(folder), file.path: {"url": file.url, "sizes": sizes}}, indent=1) + "\n")
     draft.replace(folder / RECORD)

@@ -111,6 +111,7 @@ def lay(hay: Iterator[str], facts: Sequence[tuple[float, str]], length: int, num
         ValueError: several facts take more than `length` tokens; a single one may.
     """
     ordered = sorted(facts, key=lambda fact: fact[0])
+    # Places are dealt from the end: `room` is where the fact behind begins, which this one must not run into.
     room = length
     places = []
     for depth, text in reversed(ordered):
@@ -118,11 +119,12 @@ def lay(hay: Iterator[str], facts: Sequence[tuple[float, str]], length: int, num
         places.append(room)
     if len(facts) > 1 and sum(num_tokens(" " + text) for _, text in facts) > length:
         raise ValueError(f"expected a length that holds {len(facts)} facts, got {length} tokens; ask for more")
+    # From the start now, hay up to each place: it falls short of it by less than a sentence and never runs over.
     layout = _Layout(hay, num_tokens)
     for place, (_, text) in zip(reversed(places), ordered, strict=True):
         layout.grow(place)
         layout.add(text)
-    layout.count()
+    layout.count()  # facts were added by their own sizes; what they save together is room for hay at the end
     layout.grow(length)
     return layout.text
 

@@ -81,9 +81,9 @@ class NeedleBenchmark(Benchmark):
     @property
     def deviations(self) -> tuple[str, ...]:
         """Why figures are not RULER's."""
-        own = ("hay, wordings and sizes are our own: not comparable with published figures of RULER",)
+        wordings = ("hay, wordings and sizes are our own: not comparable with published figures of RULER",)
         strict = ("lists count only if complete, where RULER counts the share",) if self.scoring == "all" else ()
-        return own + strict if set(self.tasks) - {NEEDLE} else ()
+        return wordings + strict if set(self.tasks) - {NEEDLE} else ()
 
     @property
     def settings(self) -> dict[str, object]:
@@ -202,8 +202,8 @@ class NeedleBenchmark(Benchmark):
     def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
         """Of a cell and number, and the state from which its hay is drawn."""
         kind, depth = TASKS[task], float(cell["depth"])
-        own = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
-        draw = random.Random(f"{self.seed}-{task}-{length}{own}-{cell['index']}")
+        part = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
+        draw = random.Random(f"{self.seed}-{task}-{length}{part}-{cell['index']}")
         return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw
 
 

@@ -155,9 +155,9 @@ def differences(folder: Path, official: Mapping[str, str]) -> tuple[str, ...]:
         folder: where they are.
         official: sha256 of each official file, by its path in the folder.
     """
-    found = hashes(folder, official)
+    present = hashes(folder, official)
     return tuple(
         f"{name} is not the official file: sha256 {digest}, expected {official[name]}"
-        for name, digest in found.items()
+        for name, digest in present.items()
         if digest != official[name]
     )

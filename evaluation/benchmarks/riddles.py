@@ -140,10 +140,10 @@ def _numbers(draw: random.Random, count: int) -> tuple[str, ...]:
 
 
 def _distinct(count: int, make: Callable[[], str]) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[make()] = None
-    return list(found)
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts[make()] = None
+    return list(texts)
 
 
 def _scattered(draw: random.Random, count: int) -> Sequence[float]:

@@ -13,10 +13,9 @@ from rich.console import Console
 
 from evaluation.benchmark import Benchmark
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
-from evaluation.reports.figures import figures
-from evaluation.reports.pages import write_report
+from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
-from evaluation.reports.samples import sample_table
+from evaluation.reports.samples import sample_table, samples
 from evaluation.reports.scalars import scalars
 from evaluation.reports.terminal import comparison
 from evaluation.running.batching import Batching
@@ -120,19 +119,21 @@ class BenchmarkCallback(ScheduledCallback):
         folder = report_folder(trainer)
         if not trainer.is_global_zero:
             return
-        write_report(report, folder, self.label)
+        pages = Pages(report)
+        pages.write(folder, self.label)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                self._show(logger, report)
+                self._show(logger, pages)
         shown = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
         log.info("%s: %s", self.title, ", ".join(shown))
 
-    def _show(self, logger: TensorBoardLogger, report: BenchmarkReport) -> None:
+    def _show(self, logger: TensorBoardLogger, pages: Pages) -> None:
         """Pictures and answers on TensorBoard's pages."""
-        root = f"benchmark/{self.title}"
-        for name, figure in figures(report).items():
+        root, report = f"benchmark/{self.title}", pages.report
+        for name, figure in pages.figures.items():
             logger.experiment.add_figure(f"{root}/{name}", figure, report.step)
-        logger.experiment.add_text(root, sample_table(report, self.num_samples).markdown(), report.step)
+        answers = sample_table(samples(report, self.num_samples))
+        logger.experiment.add_text(root, answers.markdown(), report.step)
 
 
 def _renamed(values: Mapping[str, float], name: str, title: str) -> dict[str, float]:

@@ -104,8 +104,8 @@ class LMEvalCallback(ScheduledCallback):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the harness, keep and log its scores."""
         log.info("%s: %s at step %d", self.title, ", ".join(self.tasks), trainer.global_step)
-        found = cast(dict[str, Any], self._evaluate(cast(PreferenceModule, pl_module)))
-        results = trainer.strategy.broadcast(found)  # the first process has them
+        first = cast(dict[str, Any], self._evaluate(cast(PreferenceModule, pl_module)))
+        results = trainer.strategy.broadcast(first)  # the first process has them
         values = scores_of(results["results"], self.title)
         self.scores[trainer.global_step] = values
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
@@ -127,8 +127,8 @@ class LMEvalCallback(ScheduledCallback):
         with generation_mode(module.model):
             judge = HFLM(pretrained=base_model(module.model), tokenizer=tokenizer, batch_size=self.batch_size)
             options = {**self.options, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
-            found = simple_evaluate(model=judge, tasks=self.tasks, **options)
-        return None if found is None else {name: found[name] for name in _KEPT if name in found}
+            results = simple_evaluate(model=judge, tasks=self.tasks, **options)
+        return None if results is None else {name: results[name] for name in _KEPT if name in results}
 
     def _save(self, path: Path, step: int, results: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

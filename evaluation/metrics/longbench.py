@@ -42,11 +42,11 @@ def classification(prediction: str, answer: str, all_classes: Sequence[str]) -> 
     Names that are part of the answer without being it ought to be struck off. The official scorer
     removes them from the list it walks along, so the name after a removed one is never looked at.
     """
-    found = [name for name in all_classes if name in prediction]
-    for name in found:
+    named = [name for name in all_classes if name in prediction]
+    for name in named:
         if name in answer and name != answer:
-            found.remove(name)  # the walk skips the next one, as the official one does
-    return 1 / len(found) if answer in found else 0.0
+            named.remove(name)  # the walk skips the next one, as the official one does
+    return 1 / len(named) if answer in named else 0.0
 
 
 def number_share(prediction: str, number: str) -> float:

@@ -25,8 +25,8 @@ def gate_recall(prediction: Sequence[str], keywords: Sequence[str], stop_words: 
 
     Stop words are not counted when found, yet stay in the number that is divided by.
     """
-    found = Counter(prediction) & Counter(keywords)
-    return sum(count for word, count in found.items() if word not in stop_words) / len(keywords)
+    shared = Counter(prediction) & Counter(keywords)
+    return sum(count for word, count in shared.items() if word not in stop_words) / len(keywords)
 
 
 def gated_f1(prediction: str, answer: str, keywords: str | None) -> float:
@@ -35,10 +35,10 @@ def gated_f1(prediction: str, answer: str, keywords: str | None) -> float:
     No gate without keywords, nor where they normalise to nothing ("the", "!!"): the official code
     divides by zero there.
     """
-    found, wanted = english_tokens(prediction), english_tokens(keywords or "")
-    if wanted and gate_recall(found, wanted, ENGLISH) < _GATE:
+    words, wanted = english_tokens(prediction), english_tokens(keywords or "")
+    if wanted and gate_recall(words, wanted, ENGLISH) < _GATE:
         return 0.0
-    return token_f1(found, english_tokens(answer))
+    return token_f1(words, english_tokens(answer))
 
 
 def gated_f1_chinese(prediction: str, answer: str, keywords: str | None) -> float:
@@ -47,10 +47,10 @@ def gated_f1_chinese(prediction: str, answer: str, keywords: str | None) -> floa
     Without keywords the answer stands in for them, so there is always a gate, unless its words
     normalise to nothing (the official code divides by zero there).
     """
-    found, wanted = chinese_tokens(prediction), chinese_tokens(keywords or answer)
-    if wanted and gate_recall(found, wanted, CHINESE) < _GATE_CHINESE:
+    words, wanted = chinese_tokens(prediction), chinese_tokens(keywords or answer)
+    if wanted and gate_recall(words, wanted, CHINESE) < _GATE_CHINESE:
         return 0.0
-    return token_f1(found, chinese_tokens(answer))
+    return token_f1(words, chinese_tokens(answer))
 
 
 def plain_f1(prediction: str, answer: str, keywords: str | None) -> float:

@@ -68,5 +68,5 @@ def sub_em(prediction: str, answers: Iterable[str]) -> float:
     Returns:
         0.0 or 1.0; 0.0 if there is no answer.
     """
-    found = normalize_answer(prediction)
-    return float(any(normalize_answer(answer) in found for answer in answers))
+    text = normalize_answer(prediction)
+    return float(any(normalize_answer(answer) in text for answer in answers))

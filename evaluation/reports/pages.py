@@ -2,72 +2,110 @@
 
 import base64
 import io
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
-from evaluation.reports.figures import figures
 from evaluation.reports.report import BenchmarkReport
-from evaluation.reports.samples import sample_table, samples
-from evaluation.reports.table import escape
+from evaluation.reports.samples import Sample, sample_table, samples
+from evaluation.reports.table import Section, escape
 from evaluation.reports.tables import head, sections
 
-_PAGES = Environment(
-    loader=PackageLoader("evaluation", "reports/templates"), autoescape=True, undefined=StrictUndefined
-)
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.figure import Figure
 
 
-def write_report(report: BenchmarkReport, folder: Path, label: str = "") -> list[Path]:
-    """Write `<name>-step<step>.json`, `.md` and `.html`; existing ones are replaced.
+class Pages:
+    """A report for readers; its tables and pictures are made once, whoever shows them.
 
     Args:
         report: of at least one prediction.
-        folder: made if it is not there.
-        label: tells reports of one benchmark apart: `<name>-<label>-step<step>.json`.
-
-    Returns:
-        The three files.
 
     Raises:
         ValueError: there is no prediction.
     """
-    if not report.predictions:
-        raise ValueError(f"expected at least one prediction of {report.name}, got none; raise `limit` or `max_minutes`")
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{report.name}-{label}" if label else report.name
-    paths = [folder / f"{name}-step{report.step}.{suffix}" for suffix in ("json", "md", "html")]
-    report.save(paths[0], [section.plain() for section in sections(report)])
-    paths[1].write_text(markdown(report), encoding="utf-8")
-    paths[2].write_text(html(report), encoding="utf-8")
-    return paths
+
+    def __init__(self, report: BenchmarkReport) -> None:
+        if not report.predictions:
+            raise ValueError(
+                f"expected at least one prediction of {report.name}, got none; raise `limit` or `max_minutes`"
+            )
+        self.report = report
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """Every table but the samples."""
+        return sections(self.report)
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Of each task the worst, a middling and the best answer."""
+        return samples(self.report)
+
+    @cached_property
+    def figures(self) -> dict[str, "Figure"]:
+        """Pictures by name."""
+        from evaluation.reports.figures import figures
+
+        return figures(self.report)
+
+    @cached_property
+    def _head(self) -> list[tuple[str, str]]:
+        return head(self.report)
+
+    @property
+    def _title(self) -> str:
+        report = self.report
+        return f"{report.name}: {report.model}" if report.model else f"{report.name}, step {report.step}"
+
+    def write(self, folder: Path, label: str = "") -> list[Path]:
+        """Write `<name>-step<step>.json`, `.md` and `.html`; existing ones are replaced.
+
+        Args:
+            folder: made if it is not there.
+            label: tells reports of one benchmark apart: `<name>-<label>-step<step>.json`.
+
+        Returns:
+            The three files.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{self.report.name}-{label}" if label else self.report.name
+        paths = [folder / f"{name}-step{self.report.step}.{suffix}" for suffix in ("json", "md", "html")]
+        self.report.save(paths[0], [section.plain() for section in self.sections])
+        paths[1].write_text(self.markdown(), encoding="utf-8")
+        paths[2].write_text(self.html(), encoding="utf-8")
+        return paths
+
+    def markdown(self) -> str:
+        """Head, tables and samples; what a model wrote is escaped."""
+        facts = "\n".join(f"- {label}: {escape(text)}" for label, text in self._head)
+        tables = [section.markdown() for section in (*self.sections, sample_table(self.samples))]
+        return "\n\n".join([f"# {escape(self._title)}", facts, *tables]) + "\n"
+
+    def html(self) -> str:
+        """One page with its pictures inside. It holds no script, and its policy forbids any."""
+        return _template().render(
+            title=self._title,
+            head=self._head,
+            pictures={name: _inline(figure) for name, figure in self.figures.items()},
+            sections=self.sections,
+            samples=self.samples,
+        )
 
 
-def markdown(report: BenchmarkReport) -> str:
-    """Head, tables and samples; what a model wrote is escaped."""
-    facts = "\n".join(f"- {label}: {escape(text)}" for label, text in head(report))
-    tables = [section.markdown() for section in (*sections(report), sample_table(report))]
-    return "\n\n".join([f"# {escape(_title(report))}", facts, *tables]) + "\n"
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = PackageLoader("evaluation", "reports/templates")
+    return Environment(loader=pages, autoescape=True, undefined=StrictUndefined).get_template("report.html.jinja")
 
 
-def html(report: BenchmarkReport) -> str:
-    """One page with its pictures inside. It holds no script, and its policy forbids any."""
-    return _PAGES.get_template("report.html.jinja").render(
-        title=_title(report),
-        head=head(report),
-        pictures={name: _inline(figure) for name, figure in figures(report).items()},
-        sections=sections(report),
-        samples=samples(report),
-    )
-
-
-def _title(report: BenchmarkReport) -> str:
-    return f"{report.name}: {report.model}" if report.model else f"{report.name}, step {report.step}"
-
-
-def _inline(figure: Figure) -> str:
+def _inline(figure: "Figure") -> str:
     """The figure as the address of an SVG image; the same bytes for the same figure."""
+    from matplotlib import rc_context
+
     with io.BytesIO() as file, rc_context({"svg.hashsalt": "lit_longpo"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
         return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

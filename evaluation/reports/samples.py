@@ -1,6 +1,6 @@
 """Answered examples to read: of each task the worst, the middle and the best."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from evaluation.reports.grouping import by_task
@@ -50,9 +50,9 @@ def samples(report: BenchmarkReport, per_task: int = 3) -> list[Sample]:
     ]
 
 
-def sample_table(report: BenchmarkReport, per_task: int = 3) -> Section:
-    """The samples as a table."""
-    rows = [(sample.facts, *sample.texts.values()) for sample in samples(report, per_task)]
+def sample_table(shown: Iterable[Sample]) -> Section:
+    """Samples as a table."""
+    rows = [(sample.facts, *sample.texts.values()) for sample in shown]
     return Section("Sample predictions", ("example", "question", "expected", "response"), rows, is_text=True)
 
 

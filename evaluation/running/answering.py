@@ -37,9 +37,9 @@ def answer(
     prompts = [_with_stops(prompt, end_ids(model)) for prompt in prompts]
     for step in plan(prompts, batching, world_size(), seed):
         with generation_mode(model):
-            own = _own(model, step, prompts, batching, sharded=sharded)
+            share = _share(model, step, prompts, batching, sharded=sharded)
         merged = dict[int, list[int]]()
-        for part in gather(own):
+        for part in gather(share):
             merged.update(part)
         yield merged
 
@@ -50,7 +50,7 @@ def _with_stops(prompt: Prompt, ends: tuple[int, ...]) -> Prompt:
     return replace(prompt, stop_ids=tuple(dict.fromkeys((*prompt.stop_ids, *ends))))
 
 
-def _own(
+def _share(
     model: nn.Module, step: Round, prompts: Sequence[Prompt], batching: Batching, *, sharded: bool
 ) -> dict[int, list[int]]:
     """This process's answers of a round."""
@@ -69,20 +69,20 @@ def _own(
         width=step.width if sharded else None,
         lockstep=sharded,
     )
-    found = zip(batch.numbers, rows, chosen, strict=True)
-    return {} if idle else {number: _until(row, prompt.stop_ids) for number, row, prompt in found}
+    answers = zip(batch.numbers, rows, chosen, strict=True)
+    return {} if idle else {number: _until(row, prompt.stop_ids) for number, row, prompt in answers}
 
 
 def _shared(model: nn.Module, batch: Batch, prompts: Sequence[Prompt], batching: Batching) -> dict[int, list[int]]:
     """One question after the other on a copy of the keys and values of what they share."""
     chunk = batching.prefill_chunk
     cache = prefill(model, prompts[batch.numbers[0]].ids[: batch.shared], prefill_chunk=chunk)
-    found = {}
+    answers = {}
     for number in batch.numbers:
         prompt = prompts[number]
         [row] = continue_rows(model, [prompt.ids], limits(prompt), prefill_chunk=chunk, cache=cache)
-        found[number] = _until(row, prompt.stop_ids)
-    return found
+        answers[number] = _until(row, prompt.stop_ids)
+    return answers
 
 
 def _until(ids: list[int], stop_ids: Sequence[int]) -> list[int]:

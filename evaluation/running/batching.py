@@ -105,8 +105,8 @@ def _batches(numbers: Sequence[int], prompts: Sequence[Prompt], batching: Batchi
         if not batches or (len(batches[-1]) + 1) * len(prompts[batches[-1][0]].ids) > batching.max_batch_tokens:
             batches.append([])
         batches[-1].append(number)
-    made = [*families, *(Batch(tuple(batch)) for batch in batches)]
-    return sorted(made, key=lambda batch: -max(len(prompts[number].ids) for number in batch.numbers))
+    batched = [*families, *(Batch(tuple(batch)) for batch in batches)]
+    return sorted(batched, key=lambda batch: -max(len(prompts[number].ids) for number in batch.numbers))
 
 
 def _families(numbers: Sequence[int], prompts: Sequence[Prompt], min_shared: int) -> Iterator[Batch]:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.benchmarks.official_files import OfficialFileError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.run_folder import MANIFEST, check_manifest, complete_lines, lock
 
 KIND = "evaluation"
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
+
+
+class DamagedResponseError(ValueError):
+    """A line of our own files of responses cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Responses:
         """All of a task, in the order in which they came.
 
         Raises:
-            OfficialFileError: a line of the file is damaged; the message names it.
+            DamagedResponseError: a line of the file is damaged; the message names it.
         """
         if task not in self._tasks and self.folder is not None and self._path(task).exists():
             with open(self._path(task), "r+b") as file:
@@ -79,15 +82,15 @@ class Responses:
             ValueError: they answer another record of that id.
         """
         rows = self._tasks.get(example.task, {})
-        found = list[Response]()
-        while (example.id, len(found)) in rows:
-            found.append(rows[example.id, len(found)])
-        if any(row.record != record_hash(example) for row in found):
+        answers = list[Response]()
+        while (example.id, len(answers)) in rows:
+            answers.append(rows[example.id, len(answers)])
+        if any(row.record != record_hash(example) for row in answers):
             raise ValueError(
                 f"expected stored responses to the record {example.id} as it is now, got some to another text; set "
                 f"another `output`, or delete {self._path(example.task) if self.folder else 'them'} to start over"
             )
-        return found
+        return answers
 
     def forget(self, task: str) -> None:
         """Free the memory of a task that is on disk."""
@@ -149,7 +152,7 @@ def _read(file: Any, path: Path) -> Iterator[Response]:
         try:
             yield Response(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise OfficialFileError(
+            raise DamagedResponseError(
                 f"{path}:{number}: expected a stored response, got {line[:80]!r}; delete the line to ask again"
             ) from error
 

@@ -3,9 +3,15 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.running.processes import rank, world_size
 from evaluation.running.responses import Response, Responses
 from evaluation.running.settings import RunSettings
 
@@ -42,17 +48,70 @@ def is_done(rows: Sequence[Response], num_calls: int) -> bool:
     return len(rows) == num_calls or bool(rows and not rows[-1].response)
 
 
+class Scores(Metric):
+    """The score of every answer of a task: each process gives those of its share, `compute` knows all of them.
+
+    States, shape (num_answers,): `scores`, and `times`, how often an answer was scored; zero where another process
+    does it, so that the sum over processes is exact.
+
+    Args:
+        num_answers: of the task, on all processes together.
+        **options: torchmetrics' own.
+    """
+
+    full_state_update = False
+    scores: Tensor
+    times: Tensor
+
+    def __init__(self, num_answers: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("scores", torch.zeros(num_answers, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("times", torch.zeros(num_answers, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, numbers: Sequence[int], scores: Sequence[float]) -> None:
+        """Add the scores of answers by their numbers, none of which any process adds again."""
+        index = torch.tensor(numbers, dtype=torch.int64, device=self.scores.device)
+        self.scores.index_add_(0, index, self.scores.new_tensor(scores))
+        self.times.index_add_(0, index, torch.ones_like(index))
+
+    def compute(self) -> Tensor:
+        """Scores in the order of the answers. Shape: (num_answers,)."""
+        assert (self.times == 1).all(), "every answer is scored once, by one process"
+        return self.scores
+
+
 def score_task(
-    benchmark: Benchmark, examples: Sequence[Example], responses: Responses, num_examples: int
+    benchmark: Benchmark,
+    examples: Sequence[Example],
+    responses: Responses,
+    num_examples: int,
+    device: torch.device | str = "cpu",
 ) -> TaskScores:
-    """Official scores of what is answered."""
+    """Official scores of what is answered; every answer is scored once, by one of the processes.
+
+    Args:
+        benchmark: whose rules count.
+        examples: that were to be answered.
+        responses: to them, on every process alike.
+        num_examples: that the task has.
+        device: on which processes exchange scores.
+    """
     answered = [(example, responses.of_example(example)) for example in examples]
     done = [(example, rows) for example, rows in answered if is_done(rows, benchmark.num_calls)]
     if not done:
         return TaskScores((), {}, len(examples), num_examples)
-    predictions = tuple(_prediction(benchmark, example, rows) for example, rows in done)
+    scores = _scores(benchmark, [(example, rows[-1].response) for example, rows in done], device)
+    predictions = tuple(_prediction(*row, score) for row, score in zip(done, scores, strict=True))
     table = benchmark.table([item for item in predictions if benchmark.counts(item)])
     return TaskScores(predictions, table, len(examples), num_examples)
+
+
+def _scores(benchmark: Benchmark, answers: Sequence[tuple[Example, str]], device: torch.device | str) -> list[float]:
+    """Scores of all answers; each process takes every `world_size`-th one."""
+    numbers = range(rank(), len(answers), world_size())
+    metric = Scores(len(answers)).to(device)
+    metric.update(numbers, [benchmark.score(*answers[number]) for number in numbers])
+    return list(torch.atleast_1d(metric.compute()).tolist())  # a metric gives a single value without its dimension
 
 
 def rescore(benchmark: Benchmark, responses: Responses, settings: RunSettings) -> dict[str, TaskScores]:
@@ -98,9 +157,8 @@ def make_report(
     )
 
 
-def _prediction(benchmark: Benchmark, example: Example, rows: Sequence[Response]) -> Prediction:
-    text = rows[-1].response
-    answered = example.answered(text, benchmark.score(example, text))
+def _prediction(example: Example, rows: Sequence[Response], score: float) -> Prediction:
+    answered = example.answered(rows[-1].response, score)
     return replace(answered, num_tokens=rows[0].num_tokens, num_lost=rows[0].num_lost)  # the call with the document
 
 

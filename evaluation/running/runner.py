@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from evaluation.benchmark import Benchmark, Example
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 class Runner:
     """One run over the tasks of a benchmark.
 
-    Every process reads, prompts and scores everything and generates its share. Only the first one writes
+    Every process reads and prompts everything, and generates and scores its share. Only the first one writes
     responses; the others get to know them.
 
     Args:
@@ -62,7 +63,7 @@ class Runner:
         scores, tasks = {}, self.settings.chosen(self.benchmark)
         for number, task in enumerate(tasks):
             scores[task] = self._task(task, _share(end, len(tasks) - number))
-        return make_report(self.benchmark, scores, step=step, model=name, settings=self._told())
+        return make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
 
     def _task(self, task: str, end: float | None) -> TaskScores:
         examples, num_examples = subset(self.benchmark.examples(task), task, self.settings)
@@ -73,7 +74,7 @@ class Runner:
             for call in range(self.benchmark.num_calls):
                 self._call(task, call, left, _share(end, self.benchmark.num_calls - call))
             left = self._left(left)
-        scores = score_task(self.benchmark, examples, self.responses, num_examples)
+        scores = score_task(self.benchmark, examples, self.responses, num_examples, self._device)
         self.responses.forget(task)
         new = len(scores.predictions) - known
         log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, len(left), _shown(scores))
@@ -83,7 +84,7 @@ class Runner:
         """Those that are not done yet; with `call` only those that wait for that one."""
         rows = [(example, self.responses.of_example(example)) for example in examples]
         calls = self.benchmark.num_calls
-        return [item for item, found in rows if call in (None, len(found)) and not is_done(found, calls)]
+        return [item for item, answers in rows if call in (None, len(answers)) and not is_done(answers, calls)]
 
     def _call(self, task: str, call: int, examples: Sequence[Example], end: float | None) -> None:
         """Generate the responses of one call, until the time is over."""
@@ -119,10 +120,10 @@ class Runner:
         """Generate and remember, round by round; gives the prompts of each."""
         prompts = [prompt for _, prompt in asked]
         with closing(answer(self.model, prompts, self.settings.batching, seed=seed)) as rounds:
-            for found in rounds:
-                rows = [self._response(*asked[number], call, ids) for number, ids in sorted(found.items())]
+            for answers in rounds:
+                rows = [self._response(*asked[number], call, ids) for number, ids in sorted(answers.items())]
                 (self.responses.add if rank() == 0 else self.responses.share)(task, rows)
-                yield [prompts[number] for number in found]
+                yield [prompts[number] for number in answers]
 
     def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
         """With the prompt of the next call, built when it is taken."""
@@ -137,14 +138,20 @@ class Runner:
         text = decode(ids, self.prompt_format)
         return Response(example.id, call, text, prompt.num_tokens, prompt.num_lost, record_hash(example))
 
-    def _told(self) -> dict[str, object]:
-        own = self.settings
+    @property
+    def _device(self) -> torch.device | str:
+        """Where processes exchange scores; alone, the CPU, as not every device has float64."""
+        return "cpu" if world_size() == 1 else next(self.model.parameters()).device
+
+    def _facts(self) -> dict[str, object]:
+        """What the report says about the run."""
+        run = self.settings
         return {
             "max_length": self.max_length,
             "window": window(self.model),
-            "limit": own.limit,
-            "seed": own.seed,
-            "max_minutes": own.max_minutes,
+            "limit": run.limit,
+            "seed": run.seed,
+            "max_minutes": run.max_minutes,
             "system message": self.prompt_format.template.system,
             **self.benchmark.settings,
         }

@@ -107,7 +107,7 @@ class PromptFormat:
     def encode_prompt(self, context: str, question: str) -> EncodedPrompt:
         """Tokens of the whole prompt, in three parts that are tokenised apart."""
         before, after = self.template.around(question)
-        head, _, tail = self._chat(before + _CONTEXT_MARK + after).partition(_CONTEXT_MARK)
+        head, _, tail = self.chat(before + _CONTEXT_MARK + after).partition(_CONTEXT_MARK)
         return self._three_parts(self._start(), head, before, self.encode(context), tail, after)
 
     def encode_turn(self, question: str) -> EncodedPrompt:
@@ -116,7 +116,7 @@ class PromptFormat:
         if not self.uses_chat:
             return EncodedPrompt((), (), self.encode(after))
         after = after.lstrip()
-        conversation = self._chat("", _ANSWER_MARK, _CONTEXT_MARK + after)
+        conversation = self.chat("", _ANSWER_MARK, _CONTEXT_MARK + after)
         between = conversation.partition(_ANSWER_MARK)[2].lstrip()
         head, _, tail = between.removeprefix(self._end_text()).partition(_CONTEXT_MARK)
         return self._three_parts((), head, "", (), tail, after)
@@ -173,7 +173,7 @@ class PromptFormat:
         bos = self.tokenizer.bos_token_id
         return () if self.uses_chat or bos is None else (bos,)
 
-    def _chat(self, user: str, *more: str) -> str:
+    def chat(self, user: str, *more: str) -> str:
         """The user's text, and what assistant and user say in turns after it, up to the next answer."""
         if not self.uses_chat:
             return user

@@ -2,14 +2,17 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from html.parser import HTMLParser
 
 import pytest
 from matplotlib.image import imread
 from support import reports
 
-from evaluation.reports.pages import html, markdown, write_report
+from evaluation.reports import figures, intervals, pages
+from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.samples import samples
 
@@ -39,11 +42,11 @@ def report(request):
 
 @pytest.fixture(scope="module")
 def page(report):
-    return Page(html(report))
+    return Page(Pages(report).html())
 
 
 def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
-    paths = write_report(report, tmp_path / "deep")
+    paths = Pages(report).write(tmp_path / "deep")
     assert [path.name for path in paths] == [f"{report.name}-step20.{suffix}" for suffix in ("json", "md", "html")]
     assert all(path.is_file() for path in paths)
     back = BenchmarkReport.load(paths[0])
@@ -53,7 +56,7 @@ def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
 
 
 def test_a_label_is_part_of_the_files_names(report, tmp_path):
-    paths = write_report(report, tmp_path, "prose")
+    paths = Pages(report).write(tmp_path, "prose")
     assert [path.stem for path in paths] == [f"{report.name}-prose-step20"] * 3
     assert BenchmarkReport.load(paths[0]).name == report.name
 
@@ -78,21 +81,48 @@ def test_pages_show_tables_pictures_and_what_the_model_wrote(report, page):
 
 def test_pages_are_the_same_bytes_for_the_same_report():
     report = reports.needle(tasks=("needle",))
-    assert html(report) == html(report)
+    assert Pages(report).html() == Pages(report).html()
 
 
 def test_markdown_has_every_table_and_no_markup_of_the_models(report):
-    text = markdown(report)
+    text = Pages(report).markdown()
     assert "## Scores" in text
     assert "## Truncation" in text
     assert "<script>" not in text
     assert "](javascript" not in text.replace("\\](javascript", "")
 
 
+def test_tables_pictures_and_draws_are_made_once(monkeypatch, tmp_path):
+    """Files, TensorBoard's pictures and intervals that a table and a curve share."""
+    counts = Counter()
+
+    def counted(module, name):
+        made = getattr(module, name)
+
+        def make(*arguments):
+            counts[name] += 1
+            return made(*arguments)
+
+        monkeypatch.setattr(module, name, make)
+
+    counted(pages, "sections")
+    counted(pages, "samples")
+    counted(figures, "figures")
+    monkeypatch.setattr(intervals, "_draws", lru_cache(None)(intervals._draws.__wrapped__))
+    shown = Pages(reports.needle())
+    shown.write(tmp_path)
+    assert shown.figures is shown.figures
+    assert counts == {"sections": 1, "samples": 1, "figures": 1}
+    draws = intervals._draws.cache_info()
+    assert draws.hits > 0
+    shown.write(tmp_path)
+    assert intervals._draws.cache_info() == draws
+
+
 def test_a_report_of_nothing_is_refused(tmp_path):
     empty = replace(reports.needle(), predictions=())
     with pytest.raises(ValueError, match="at least one prediction of needle"):
-        write_report(empty, tmp_path)
+        Pages(empty).write(tmp_path)
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -117,7 +147,7 @@ def in_browser(source, folder, *options):
 
 @pytest.mark.slow
 def test_a_browser_shows_the_page_without_an_error(report, tmp_path):
-    source = html(report)
+    source = Pages(report).html()
     shown, console = in_browser(source, tmp_path)
     assert not console
     seen, sent = Page(shown), Page(source)
@@ -132,7 +162,7 @@ def test_a_browser_shows_the_page_without_an_error(report, tmp_path):
 @pytest.mark.slow
 def test_a_browser_draws_every_picture(report, tmp_path):
     """Asked by a script, which needs the page's policy lifted."""
-    source = html(report).replace("default-src 'none'", "script-src 'unsafe-inline'").replace("</body>", PROBE)
+    source = Pages(report).html().replace("default-src 'none'", "script-src 'unsafe-inline'").replace("</body>", PROBE)
     title = re.search("<title>(.*)</title>", in_browser(source, tmp_path)[0])[1]
     count, smallest = re.match(r"(\d+) pictures, smallest (\d+)", title).groups()
     assert int(count) == Page(source).count("img")
@@ -142,7 +172,7 @@ def test_a_browser_draws_every_picture(report, tmp_path):
 @pytest.mark.slow
 def test_a_script_that_slipped_in_would_be_stopped_and_seen(tmp_path):
     """What the tests above look for does appear when there is something."""
-    source = html(reports.needle()).replace("</body>", "<script>document.title = 'ran'</script></body>")
+    source = Pages(reports.needle()).html().replace("</body>", "<script>document.title = 'ran'</script></body>")
     shown, console = in_browser(source, tmp_path)
     assert "<title>ran" not in shown
     assert "Content Security Policy" in "".join(console)

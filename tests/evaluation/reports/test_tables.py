@@ -90,8 +90,8 @@ def test_markdown_shows_texts_as_they_are_in_one_cell():
     lines = Section("T", ("a", "b"), [("1", "x|y\nz")], "note").markdown().splitlines()
     assert lines[-1] == "| 1 | x\\|y z |"
     report = reports.longbench(tasks=("trec",))
-    width = len(sample_table(report).header)
-    body = [line for line in sample_table(report).markdown().splitlines() if line.startswith("|")]
+    width = len(sample_table(samples(report)).header)
+    body = [line for line in sample_table(samples(report)).markdown().splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") == width + 1 for line in body)
 
 

@@ -11,7 +11,7 @@ from evaluation import LongBench, LongBenchV2, LVEval
 from evaluation.reports.report import BenchmarkReport, Truncation
 from evaluation.running import runner
 from evaluation.running.batching import Batching
-from evaluation.running.responses import Responses, open_responses
+from evaluation.running.responses import DamagedResponseError, Responses, open_responses
 from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings, default_max_length
@@ -162,7 +162,7 @@ def test_a_damaged_line_is_named(longbench, tmp_path):
     run(longbench, Responses(tmp_path), tasks=["trec"])
     path = tmp_path / "trec.jsonl"
     path.write_text("nonsense\n" + path.read_text())
-    with pytest.raises(ValueError, match=r"trec\.jsonl:1: expected a stored response"):
+    with pytest.raises(DamagedResponseError, match=r"trec\.jsonl:1: expected a stored response"):
         run(longbench, Responses(tmp_path), tasks=["trec"])
 
 
