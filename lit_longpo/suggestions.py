@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
+from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
@@ -28,6 +29,12 @@ _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is 
 
 class SuggestingParser(ArgumentParser):
     """Argument parser whose errors end with what to type instead."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        outer = parent_parser.get()
+        if outer is not None and not self.exit_on_error:  # of one class's arguments: help is the command's
+            self.prog = outer.prog
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
