@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.base import collate
-from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.encoding import EncodedPair, encode_answers
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.worlds.world import WORDS_PER_FACT, Split, World
 from lit_longpo.batch import Group, Response, Views
@@ -52,13 +52,9 @@ class WorldTexts(Dataset[EncodedPair]):
         distractors = [world.fact() for _ in range(num_facts - len(questions))]
         context = world.arrange([question.supporting[0] for question in questions], distractors)
         prompt = self.prompt_format.encode_prompt(context, questions[0].text)
-        ids, mask = list(self.prompt_format.encode_response(questions[0].answer)), [True, True]
-        for question in questions[1:]:
-            tail = self.prompt_format.encode_turn(question.text).ids
-            answer = self.prompt_format.encode_response(question.answer)
-            ids += [*tail, *answer]
-            mask += [False] * len(tail) + [True] * len(answer)
-        response = Response("chosen", tuple(ids), tuple(mask))
+        conversation = [(question.text, question.answer) for question in questions]
+        ids, mask, _ = encode_answers(self.prompt_format, conversation)
+        response = Response("chosen", ids, mask)
         group = Group(f"{self.split}-{index}", "short", prompt.ids, (response,), score_sequence=True)
         return EncodedPair((group,), ())
 

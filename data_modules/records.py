@@ -50,6 +50,10 @@ class Turn:
     chosen: str
     rejected: tuple[str, ...]
 
+    def answer(self, role: str, index: int) -> str:
+        """The chosen answer, or the rejected one with this number."""
+        return self.chosen if role == "chosen" else self.rejected[index]
+
 
 @dataclass(frozen=True)
 class PreferencePair:
@@ -180,14 +184,14 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
 
 
 def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
-    seen = set[str]()
+    ids = set[str]()
     for number, pair in enumerate(pairs, 1):
         line = json.dumps(asdict(pair), ensure_ascii=False)
         where = f"{path}:{number}"
         parse_pair(decode_json(line, where), where)
-        if pair.id in seen:
+        if pair.id in ids:
             raise RecordError.at(where, "field 'id'", "an id not used before", pair.id)
-        seen.add(pair.id)
+        ids.add(pair.id)
         yield line + "\n"
 
 

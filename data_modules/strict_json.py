@@ -16,9 +16,9 @@ class RecordError(ValueError):
             expected: in words.
             got: the offending value; shortened in the message.
         """
-        shown = repr(got)
-        shown = shown if len(shown) <= 120 else f"{shown[:117]}..."
-        return cls(f"{where}: {name}: expected {expected}, got {shown}; correct the file, nothing is skipped")
+        value = repr(got)
+        value = value if len(value) <= 120 else f"{value[:117]}..."
+        return cls(f"{where}: {name}: expected {expected}, got {value}; correct the file, nothing is skipped")
 
 
 def decode_json(raw: bytes | str, where: str) -> object:

@@ -54,16 +54,16 @@ class SyntheticDataModule(PairDataModule):
         world = World(split, self.seed * 1_000_003 + index)
         questions = [world.question(self.hops) for _ in range(self.num_turns)]
         supporting = [fact for question in questions for fact in question.supporting]
-        needed = sum(num_words_of(fact.sentence) for fact in supporting)
-        distractors = world.distractors(max(0, world.random.randint(*self.long_words) - needed))
+        num_words = sum(num_words_of(fact.sentence) for fact in supporting)
+        distractors = world.distractors(max(0, world.random.randint(*self.long_words) - num_words))
         long_context = world.arrange(supporting, distractors)
         turns = [self._turn(world, question, distractors) for question in questions]
         spans = _spans(supporting, long_context)
         return PreferencePair.from_turns(f"{split}-{index}", long_context, turns, (turns[0].chosen,), spans)
 
     def _turn(self, world: World, question: Question, distractors: list[Fact]) -> Turn:
-        needed = sum(num_words_of(fact.sentence) for fact in question.supporting)
-        near = _prefix(distractors, self.short_words - needed)
+        num_words = sum(num_words_of(fact.sentence) for fact in question.supporting)
+        near = _prefix(distractors, self.short_words - num_words)
         return Turn(
             question=question.text,
             short_context=world.arrange(question.supporting, near),
@@ -99,11 +99,11 @@ class WorldHaystack:
         """
         world = World(self.split, needle_seed(self.seed, length, depth, index))
         question = world.question(self.hops)
-        used = sum(num_tokens(fact.sentence) for fact in question.supporting)
+        total = sum(num_tokens(fact.sentence) for fact in question.supporting)
         distractors: list[Fact] = []
-        while used < length:
+        while total < length:
             distractors.append(world.fact())
-            used += num_tokens(distractors[-1].sentence)
+            total += num_tokens(distractors[-1].sentence)
         return world.arrange(question.supporting, distractors, depth), question.text, (question.answer,)
 
 

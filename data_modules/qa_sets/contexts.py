@@ -81,25 +81,25 @@ def build_context(
     size = count_tokens(join_passages(supporting)[0])
     if size > max_tokens:
         raise BudgetError(f"expected supporting passages of at most {max_tokens} tokens, got {size}")
-    picked = _pick(distractors, max_tokens - size, count_tokens, max_distractors)
+    filling = _pick(distractors, max_tokens - size, count_tokens, max_distractors)
     # Pieces counted apart can be a few tokens short of the whole, so the sum is checked on the whole.
     while True:
-        order = [*supporting, *picked]
+        order = [*supporting, *filling]
         rng.shuffle(order)
         text, spans = join_passages(order)
-        if not picked or count_tokens(text) <= max_tokens:
-            return AssembledContext(text, spans, tuple(picked))
-        picked.pop()
+        if not filling or count_tokens(text) <= max_tokens:
+            return AssembledContext(text, spans, tuple(filling))
+        filling.pop()
 
 
 def _pick(distractors: Iterable[Passage], budget: int, count_tokens: CountTokens, at_most: int | None) -> list[Passage]:
-    picked, misses = list[Passage](), 0
+    filling, misses = list[Passage](), 0
     for passage in distractors:
-        if misses == _MAX_MISSES or len(picked) == at_most:
+        if misses == _MAX_MISSES or len(filling) == at_most:
             break
         cost = count_tokens(SEPARATOR + passage_text(passage))
         misses = misses + 1 if cost > budget else 0
         if cost <= budget:
             budget -= cost
-            picked.append(passage)
-    return picked
+            filling.append(passage)
+    return filling

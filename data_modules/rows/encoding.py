@@ -1,6 +1,6 @@
 """Pairs -> token groups, for exactly the views that an objective asks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from data_modules.records import PreferencePair, Span, Turn
@@ -148,18 +148,9 @@ class PairEncoder:
 
     def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
         """Answers of one side, later questions between them; and which tokens are the template's own."""
-        ids, mask, formats = list[int](), list[bool](), list[bool]()
-        for number, turn in enumerate(turns):
-            if number:  # the first question is in the prompt, later ones stand between the answers, unscored
-                between = self.prompt_format.encode_turn(turn.question)
-                ids += between.ids
-                mask += [False] * len(between.ids)
-                formats += between.format_mask
-            answer = self.prompt_format.encode_response(turn.chosen if role == "chosen" else turn.rejected[index])
-            ids += answer
-            mask += [True] * len(answer)
-            formats += [False] * len(answer)
-        return Response(role, tuple(ids), tuple(mask), index), tuple(formats)
+        conversation = [(turn.question, turn.answer(role, index)) for turn in turns]
+        ids, mask, formats = encode_answers(self.prompt_format, conversation)
+        return Response(role, ids, mask, index), formats
 
     def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
@@ -234,6 +225,33 @@ class PairEncoder:
         return Group(
             pair.id, section.context, prompt.ids, section.responses, positions, section.turn, sequence_mask=counted
         )
+
+
+def encode_answers(
+    prompt_format: PromptFormat, conversation: Sequence[tuple[str, str]]
+) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[bool, ...]]:
+    """What follows the prompt of a conversation's first question: answers, later questions between them.
+
+    Args:
+        prompt_format: tokenizer and template.
+        conversation: questions and their answers.
+
+    Returns:
+        Token ids; True where an answer's token is, which alone is scored; True where the template wrote the token.
+        Shape: (tokens,) each.
+    """
+    ids, mask, formats = list[int](), list[bool](), list[bool]()
+    for number, (question, text) in enumerate(conversation):
+        if number:  # the first question is in the prompt
+            between = prompt_format.encode_turn(question)
+            ids += between.ids
+            mask += [False] * len(between.ids)
+            formats += between.format_mask
+        answer = prompt_format.encode_response(text)
+        ids += answer
+        mask += [True] * len(answer)
+        formats += [False] * len(answer)
+    return tuple(ids), tuple(mask), tuple(formats)
 
 
 def supporting_spans(pair: PreferencePair, text: str) -> tuple[Span, ...]:

@@ -73,10 +73,8 @@ def _joint(encoder: PairEncoder, pair: PreferencePair, group: Group, response: R
     if group.context == "short" or encoder.long_from_short:
         turns = turns[group.turn : group.turn + 1]
         text = turns[0].short_context
-    questions_and_answers = [
-        (turn.question, turn.chosen if response.role == "chosen" else turn.rejected[response.index]) for turn in turns
-    ]
-    return encoder.prompt_format.encode_jointly(text, questions_and_answers)
+    conversation = [(turn.question, turn.answer(response.role, response.index)) for turn in turns]
+    return encoder.prompt_format.encode_jointly(text, conversation)
 
 
 def _shortened(pair: PreferencePair) -> PreferencePair:
