@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -102,6 +103,21 @@ class Optimization:
         name, options = self._shape(float(optimizer.defaults["lr"] or 0.0))
         warmup = round(self.warmup_fraction * num_steps)
         return optimizer, get_scheduler(name, optimizer, warmup, num_steps, scheduler_specific_kwargs=options)
+
+    def check_trainer(self, trainer: Trainer) -> None:
+        """Refuse what the trainer would only stumble over in the midst of its first step.
+
+        Args:
+            trainer: about to fit; nothing has been loaded.
+
+        Raises:
+            ValueError: clipping or accumulation means nothing, or nobody knows how long the schedule is.
+        """
+        if trainer.gradient_clip_val is not None:
+            usual = "1.0 is usual, null clips nothing"
+            check_range("trainer.gradient_clip_val", trainer.gradient_clip_val, usual, at_least=0.0)
+        check_range("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, "1 is one row", at_least=1)
+        self.check_length(-1 if trainer.max_epochs == trainer.max_steps == -1 else 0)
 
     def check_length(self, num_steps: int) -> None:
         """Refuse a schedule over an unknown number of steps.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -93,14 +94,16 @@ class PreferenceModule(LightningModule, ABC):
         """Build the policy once; Lightning calls this before it restores a checkpoint.
 
         Raises:
-            ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of; or policy
-                and reference would differ in precision.
+            ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of; policy
+                and reference would differ in precision; or the trainer's numbers mean nothing.
         """
         if self.prompt_format is not None:
             return
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
         self._check_precision(isinstance(strategy, AnyDeviceDeepSpeedStrategy))
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self.optimization.check_trainer(self._trainer)
         if splits_parameters(strategy):
             self._refuse_copy()
         self.prompt_format = self.policy.prompt_format()
@@ -249,7 +252,8 @@ class PreferenceModule(LightningModule, ABC):
 
     def _check_precision(self, deepspeed: bool) -> None:
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
-        if problem := precision_problem(self.policy.dtype, precision, deepspeed=deepspeed):
+        whole = not self.policy.reference_is_inside
+        if problem := precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole):
             raise ValueError(problem)
 
     @property

@@ -161,7 +161,12 @@ def _lost_updates(setting: Setting) -> str | None:
 
 def _precisions_differ(setting: Setting) -> str | None:
     zero = setting.sharding.kind == "zero"
-    problem = precision_problem(setting.policy.dtype, setting.precision, deepspeed=zero)
+    problem = precision_problem(
+        setting.policy.dtype,
+        setting.precision,
+        deepspeed=zero,
+        trains_weights=not setting.policy.reference_is_inside,
+    )
     return problem and f"`fit` refuses this: {problem}"
 
 

@@ -112,6 +112,33 @@ def test_a_schedule_over_an_unknown_number_of_steps_is_refused(schedule):
     assert [scheduler.get_last_lr()[0], scheduler.step(), scheduler.get_last_lr()[0]] == [0.5, None, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_time": "00:00:01:00", "max_steps": -1}, r"a run that only its time ends; type --trainer.max_steps N"),
+        ({"gradient_clip_val": -1.0}, r"`trainer.gradient_clip_val` of at least 0, got -1.0; 1.0 is usual"),
+        ({"gradient_clip_val": math.nan}, r"`trainer.gradient_clip_val` of at least 0, got nan"),
+        ({"accumulate_grad_batches": 0}, r"accumulate_grad_batches` of at least 1, got 0|grad accumulation"),
+    ],
+)
+def test_what_the_trainer_would_stumble_over_is_refused_before_the_policy_is_loaded(options, message, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("loaded"))
+    module = ORPO()
+    options = {"max_steps": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False} | options
+    with pytest.raises(ValueError, match=message):
+        Trainer(**options).fit(module, datamodule=RandomPairs(module.views))
+
+
+def test_adapters_of_half_weights_train_under_a_loss_scale(policy_folder):
+    adapters = PolicyConfig(source=str(policy_folder), dtype="float16", lora=LoRA(r=2))
+    module = ORPO(policy=adapters, optimization=Optimization(OPTIMIZERS["FusedAdamW"], "constant", 0.0))
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**8))
+    trained_to = trained(module, plugins=plugin)
+    assert plugin.scaler.get_scale() == 2.0**8  # no step was left out
+    lora_b = [value for name, value in trained_to.items() if "lora_B" in name]
+    assert all(value.dtype == torch.float32 and value.abs().max() > 0 for value in lora_b)
+
+
 @pytest.mark.parametrize("lora", [None, LoRA(r=2, also_train=["norm", "bias"])])
 @pytest.mark.parametrize("optimizer", [FusedAdamW, torch.optim.AdamW, torch.optim.SGD])
 def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, lora):

@@ -37,10 +37,15 @@ def test_agreement_is_no_problem(dtype, precision, deepspeed):
         ("bfloat16", "16-true", False, "type --policy.dtype float16"),
         ("float32", "bf16-mixed", True, "type --trainer.precision bf16-true --policy.dtype bfloat16"),
         ("float32", "64-true", False, "one of 32-true"),
+        ("float16", "16-mixed", False, "type --policy.dtype float32, or train adapters"),
     ],
 )
 def test_disagreement_says_what_to_type(dtype, precision, deepspeed, typed):
     assert typed in str(precision_problem(dtype, precision, deepspeed=deepspeed))
+
+
+def test_adapters_of_half_weights_have_gradients_that_a_scale_can_be_taken_from():
+    assert precision_problem("float16", "16-mixed", deepspeed=False, trains_weights=False) is None
 
 
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
