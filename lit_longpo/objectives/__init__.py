@@ -2,6 +2,7 @@
 
 from lit_longpo.objectives.base import PreferenceModule
 from lit_longpo.objectives.dpo import DPO, dpo_loss
+from lit_longpo.objectives.ipo import IPO, ipo_loss
 from lit_longpo.objectives.logo import LOGO, logo_loss
 from lit_longpo.objectives.longpo import LongPO, longpo_loss
 from lit_longpo.objectives.orpo import ORPO, orpo_loss
@@ -12,6 +13,7 @@ from lit_longpo.objectives.solopo import SoLoPO, solo_ra_penalty, solopo_loss
 
 __all__ = [
     "DPO",
+    "IPO",
     "LOGO",
     "ORPO",
     "SFT",
@@ -23,6 +25,7 @@ __all__ = [
     "SimPO",
     "SoLoPO",
     "dpo_loss",
+    "ipo_loss",
     "logo_loss",
     "longpo_loss",
     "orpo_loss",

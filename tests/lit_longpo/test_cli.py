@@ -8,7 +8,7 @@ from support.ranks import run_command
 
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
-from lit_longpo.objectives import DPO, ORPO, SimPO, SoLoPO
+from lit_longpo.objectives import DPO, IPO, ORPO, SimPO, SoLoPO
 
 command.register_classes()
 # Libraries that one command or another needs, and that parsing the command line of `fit` does not.
@@ -48,7 +48,7 @@ def test_misspelt_keys_in_yaml_too(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("init_args", "hint"),
     [
-        ("base: orpo", "expected `base` to name one of DPO, ORPO, SimPO, got orpo; did you mean ORPO?"),
+        ("base: orpo", "expected `base` to name one of DPO, IPO, ORPO, SimPO, got orpo; did you mean ORPO?"),
         ("beta: 0.1", "type --model.base.beta"),
         ("gamma: 1.0", "type --model.base.gamma"),
     ],
@@ -65,7 +65,7 @@ def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, tmp_p
 
 def test_arguments_of_a_base_need_a_base(capsys):
     arguments = ("--model", "DPO", "--model", "SoLoPO", "--model.base.beta", "0.3")
-    assert "type one of DPO, ORPO, SimPO for `base` first" in fails(capsys, *arguments)
+    assert "type one of DPO, IPO, ORPO, SimPO for `base` first" in fails(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,7 @@ def test_arguments_of_a_base_need_a_base(capsys):
         (["--model.base", "{class_path: ORPO, init_args: {beta: 0.3}}"], ORPO(beta=0.3)),
         (["--model.base.beta", "0.3"], ORPO(beta=0.3)),
         (["--model", "SoLoPO", "--model.base", "DPO"], DPO(beta=0.1)),
+        (["--model", "SoLoPO", "--model.base", "IPO"], IPO(beta=0.1)),
         (["--model.base", "SimPO", "--model.base.gamma", "0.5"], SimPO(beta=2.0, gamma=0.5)),
     ],
 )

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from lit_longpo.batch import PreferenceBatch
 from lit_longpo.engine import pack
-from lit_longpo.objectives import DPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
+from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.objectives.base import num_optimizer_steps
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
@@ -55,10 +55,12 @@ def run(module, folder, *, steps=4, callbacks=(), ckpt_path=None, **options):
 OBJECTIVES = {
     "sft": SFT,
     "dpo": DPO,
+    "ipo": IPO,
     "simpo": SimPO,
     "orpo": ORPO,
     # A small alpha for DPO: its alignment is zero before the first step, so any step raises that part.
     "solopo-dpo": partial(SoLoPO, base=DPO(), alpha=0.1),
+    "solopo-ipo": partial(SoLoPO, base=IPO(), alpha=0.1),
     "solopo-simpo": partial(SoLoPO, base=SimPO()),
     "solopo-orpo": partial(SoLoPO, base=ORPO()),
     "longpo": partial(LongPO, nll="answer", pref_weight=1.0),

@@ -4,17 +4,17 @@ import pytest
 from support.scores import scores, tensor
 
 from lit_longpo.batch import Scores, Slot, View
-from lit_longpo.objectives import DPO, ORPO, PairwiseModule, Scored, SimPO
+from lit_longpo.objectives import DPO, IPO, ORPO, PairwiseModule, Scored, SimPO
 from lit_longpo.objectives.pairwise import pair_metrics
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
 PAIR = (View("long", "chosen"), View("long", "rejected"))
 
 
-@pytest.mark.parametrize("objective", [DPO, SimPO, ORPO])
+@pytest.mark.parametrize("objective", [DPO, IPO, SimPO, ORPO])
 def test_views_are_the_pair_in_the_long_context_unless_told_otherwise(objective):
     assert objective().views.policy == PAIR
-    assert objective().views.reference == (PAIR if objective is DPO else ())
+    assert objective().views.reference == (PAIR if objective in (DPO, IPO) else ())
     assert {view.context for view in objective(context="short").views.policy} == {"short"}
 
 
@@ -44,7 +44,7 @@ def test_metrics_are_the_algorithms_rewards_and_carry_no_gradient():
 
 def test_only_papers_can_be_named_in_a_recipe():
     assert inspect.isabstract(PairwiseModule)
-    assert not any(inspect.isabstract(objective) for objective in (DPO, SimPO, ORPO))
+    assert not any(inspect.isabstract(objective) for objective in (DPO, IPO, SimPO, ORPO))
 
 
 def test_a_bare_algorithm_is_that_of_the_module():

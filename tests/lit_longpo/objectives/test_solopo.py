@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from support.scores import scores, tensor
 
 from lit_longpo.batch import View
-from lit_longpo.objectives import DPO, ORPO, Scored, SimPO, SoLoPO, solo_ra_penalty, solopo_loss
+from lit_longpo.objectives import DPO, IPO, ORPO, Scored, SimPO, SoLoPO, solo_ra_penalty, solopo_loss
 
-BASES = [DPO, SimPO, ORPO]
+BASES = [DPO, IPO, SimPO, ORPO]
 PENALTIES = ["l1", "softplus", "squared"]
 rewards = st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20)), min_size=1, max_size=5)
 
@@ -126,7 +126,7 @@ def test_only_dpo_needs_a_reference_and_it_sees_the_same_contexts():
 
 
 def test_paper_alphas_are_the_defaults():
-    assert {base: SoLoPO(base=base()).alpha for base in BASES} == {DPO: 3.0, SimPO: 1.0, ORPO: 1.0}
+    assert {base: SoLoPO(base=base()).alpha for base in BASES} == {DPO: 3.0, IPO: 3.0, SimPO: 1.0, ORPO: 1.0}
     assert SoLoPO(base=DPO(), alpha=0.5).alpha == 0.5
 
 

@@ -1,0 +1,76 @@
+"""IPO (arXiv 2310.12036): the log-ratio margin is regressed on a target instead of being pushed up for ever.
+
+Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences".
+
+    L = (h - 1 / (2 beta))^2,   h = log (pi/ref)(y_w|x) - log (pi/ref)(y_l|x)          Eq. 17
+
+Symbols: y_w chosen, y_l rejected, pi policy, ref reference, beta the paper's tau. Log-probabilities are summed over
+a response, as in the paper; some public code averages them over its tokens. SoLoPO's paper has no alpha for IPO:
+ours is DPO's, whose reward is the same.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from lit_longpo.objectives.pairwise import PairwiseAlgorithm, PairwiseModule, Scored
+
+
+def ipo_loss(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    *,
+    beta: float,
+) -> Tensor:
+    """IPO, Eq. 17: [(log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l) - 1 / (2 beta)]^2.
+
+    Args:
+        policy_chosen: summed log-probabilities. Shape: (B,).
+        policy_rejected: summed log-probabilities. Shape: (B,).
+        reference_chosen: summed log-probabilities. Shape: (B,).
+        reference_rejected: summed log-probabilities. Shape: (B,).
+        beta: strength of the constraint to the reference (the paper's tau); the margin's target is 1 / (2 beta).
+
+    Returns:
+        Per-example losses. Shape: (B,).
+    """
+    margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return (margin - 1 / (2 * beta)).square()
+
+
+@dataclass(frozen=True)
+class IPOAlgorithm(PairwiseAlgorithm):
+    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), as DPO's."""
+
+    beta: float
+    needs_reference: ClassVar[bool] = True
+    solopo_alpha: ClassVar[float] = 3.0
+
+    def reward(self, response: Scored) -> Tensor:
+        """Reward r(x, y). Shape: (B,)."""
+        return self.beta * (response.log_probs - response.reference_log_probs)
+
+    def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
+        """Per-example losses. Shape: (B,)."""
+        return ipo_loss(
+            chosen.log_probs,
+            rejected.log_probs,
+            chosen.reference_log_probs,
+            rejected.reference_log_probs,
+            beta=self.beta,
+        )
+
+
+class IPO(PairwiseModule):
+    """Identity Preference Optimization (arXiv 2310.12036, Eq. 17).
+
+    Args:
+        beta: strength of the constraint to the reference (the paper's tau).
+        **module: see `PairwiseModule`: context, policy, optimization, reference.
+    """
+
+    def __init__(self, beta: float = 0.1, **module: Any) -> None:
+        super().__init__(IPOAlgorithm(beta), **module)
