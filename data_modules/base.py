@@ -245,7 +245,7 @@ def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:
     """Pack examples into one row, and what the reference needs into another (often the same) one."""
     examples = list(examples)
     policy = pack([group for example in examples for group in example.policy])
-    if all(example.reference is example.policy for example in examples):
+    if all(example.same_row for example in examples):
         return PreferenceBatch(policy, policy)
     groups = [group for example in examples for group in example.reference]
     return PreferenceBatch(policy, pack(groups) if groups else None)

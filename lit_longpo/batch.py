@@ -228,20 +228,24 @@ class PreferenceBatch:
     def __init__(self, policy: PackedBatch, reference: PackedBatch | None = None) -> None:
         self.policy, self.reference = policy, reference
 
+    @property
+    def same_row(self) -> bool:
+        """Whether policy and reference score one row, which is then moved and packed once."""
+        return self.reference is self.policy
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PreferenceBatch":
         """Copy with every tensor on `device`; Lightning calls this."""
-        policy = self.policy.to(device, non_blocking)
-        if self.reference is self.policy:
-            return PreferenceBatch(policy, policy)
-        reference = None if self.reference is None else self.reference.to(device, non_blocking)
-        return PreferenceBatch(policy, reference)
+        return self._copy(lambda row: row.to(device, non_blocking))
 
     def pin_memory(self) -> "PreferenceBatch":
         """Copy with every tensor in pinned host memory; the data loader calls this."""
-        policy = self.policy.pin_memory()
-        if self.reference is self.policy:
-            return PreferenceBatch(policy, policy)
-        return PreferenceBatch(policy, self.reference and self.reference.pin_memory())
+        return self._copy(PackedBatch.pin_memory)
+
+    def _copy(self, move: Callable[[PackedBatch], PackedBatch]) -> "PreferenceBatch":
+        policy = move(self.policy)
+        if self.reference is None or self.same_row:
+            return PreferenceBatch(policy, policy if self.same_row else None)
+        return PreferenceBatch(policy, move(self.reference))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class EncodedPair:
     reference: tuple[Group, ...]
 
     @property
+    def same_row(self) -> bool:
+        """Whether policy and reference score the same groups."""
+        return self.reference is self.policy
+
+    @property
     def num_tokens(self) -> int:
         """Tokens in the longer of the two rows."""
         rows = (self.policy, self.reference)

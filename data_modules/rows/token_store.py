@@ -36,8 +36,7 @@ class TokenStore(Sequence[EncodedPair]):
         for example in examples:
             self.names.append(example.policy[0].example)
             self.lengths.append(example.num_tokens)
-            same = example.reference is example.policy
-            reference = None if same else tuple(map(_store, example.reference))
+            reference = None if example.same_row else tuple(map(_store, example.reference))
             self._rows.append((tuple(map(_store, example.policy)), reference))
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO, dpo_loss
 from lit_longpo.objectives.orpo import log_odds
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.reference import ReferenceCache
+from lit_longpo.policy.reference_cache import ReferenceCache
 
 
 class UniformReference(ReferenceCache):
@@ -41,7 +41,7 @@ class _Seeded:
     def configure_model(self) -> None:
         torch.manual_seed(0)
         super().configure_model()  # type: ignore[misc]
-        self._cache = self.uniform
+        self.reference.cache = self.uniform
 
 
 class SeededDPO(_Seeded, DPO):

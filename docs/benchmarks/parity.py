@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine import PREFIX_SHARED, pack, set_backend
+from lit_longpo.engine import ATTENTION_NAMES, PREFIX_SHARED, base_model, pack
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.scoring import row_log_probs
 
@@ -27,7 +27,6 @@ def run(setting: Setting) -> dict[str, Any]:
                 continue
             errors = [_error(a, b) for a, b in zip(found, exact, strict=True)]
             made[f"{name} {backend}"] = dict(zip(("log_probs", "gradient"), errors, strict=True))
-    set_backend("auto")
     return made
 
 
@@ -49,7 +48,7 @@ def _groups(setting: Setting, *, separate: bool) -> list[Group]:
 
 def _scores(model: nn.Module, groups: list[Group], backend: Any) -> tuple[Tensor, Tensor]:
     """Token log-probabilities and all gradients, fp32, with a different weight for every token."""
-    set_backend(backend)
+    base_model(model).set_attn_implementation(ATTENTION_NAMES[backend])
     device = next(model.parameters()).device
     log_probs = row_log_probs(model, pack(groups).to(device))
     weights = torch.linspace(-1, 1, len(log_probs), device=device)

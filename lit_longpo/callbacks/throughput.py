@@ -49,7 +49,7 @@ class ThroughputCallback(Callback):
         """Time reference passes from here on: the cached one comes before training starts."""
         self._watch, self._state = Stopwatch(pl_module.device), "set-up"
         if isinstance(pl_module, PreferenceModule):
-            pl_module.around_reference = self._reference
+            pl_module.reference.around = self._reference
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

@@ -1,9 +1,10 @@
 """The fast path: packed rows, prefix-shared attention, tiled log-probabilities."""
 
-from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, register, set_backend
+from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation import Limits, continue_rows, end_ids, prefill
 from lit_longpo.engine.packing import pack
+from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
 from lit_longpo.engine.scoring import base_model, generation_mode, score
 from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
 from lit_longpo.engine.support import check_model
@@ -11,6 +12,7 @@ from lit_longpo.engine.support import check_model
 register()
 
 __all__ = [
+    "ATTENTION_NAMES",
     "PREFIX_SHARED",
     "Limits",
     "UnsupportedModelError",
@@ -19,12 +21,14 @@ __all__ = [
     "check_model",
     "continue_rows",
     "end_ids",
+    "exchanged_rotary",
     "feasible_degrees",
     "generation_mode",
     "pack",
     "prefill",
+    "rotary_embedding",
     "score",
     "sequence_ranks",
-    "set_backend",
+    "set_rotary_embedding",
     "set_sequence_group",
 ]

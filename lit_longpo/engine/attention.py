@@ -1,10 +1,10 @@
 """Prefix-shared attention: every segment of a packed row sees its own pieces and nothing else.
 
-Registered with transformers under `PREFIX_SHARED`. That name has no mask function, so transformers
-builds no mask and does not guess boundaries from position ids: the segment table that travels as a
-keyword of `model.forward` is the only source of boundaries. Two backends read the same table: `sdpa.py`
-runs everywhere, `flash.py` on GPUs in half precision. Where ranks share the row, each comes with its tokens
-and attends with its heads (`sequence_parallel.py`).
+Registered with transformers under one name per backend, so that each model keeps the one it was loaded with.
+Those names have no mask function, so transformers builds no mask and does not guess boundaries from position
+ids: the segment table that travels as a keyword of `model.forward` is the only source of boundaries. Two
+backends read the same table: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision. Where ranks
+share the row, each comes with its tokens and attends with its heads (`sequence_parallel.py`).
 
 Shape legend: H query heads, G key/value heads, D head size, T row (this rank's tokens, if ranks share it),
 Q queries and K keys of a segment.
@@ -13,7 +13,7 @@ Q queries and K keys of a segment.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
@@ -27,8 +27,13 @@ from lit_longpo.engine.sequence_parallel import sequence_ranks
 
 PREFIX_SHARED = "prefix_shared"
 Backend = Literal["auto", "sdpa", "flash"]
+# The `attn_implementation` of each backend; behind names with "flash" or "sdpa" transformers looks for its own kernels.
+ATTENTION_NAMES: dict[Backend, str] = {
+    "auto": PREFIX_SHARED,
+    "sdpa": f"{PREFIX_SHARED}_segments",
+    "flash": f"{PREFIX_SHARED}_varlen",
+}
 
-_backend: Backend = "auto"
 log = logging.getLogger(__name__)
 
 # Features of other attention functions that would silently change the result here.
@@ -53,6 +58,7 @@ def prefix_shared_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     segment_table: SegmentTable | None = None,
+    backend: Backend = "auto",
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention over a packed row, with transformers' attention signature.
@@ -67,6 +73,7 @@ def prefix_shared_attention(
         dropout: must be 0, because responses share the prompt.
         sliding_window: how many keys, itself included, a query sees; `None` means all.
         segment_table: boundaries of the row.
+        backend: "sdpa"; "flash", which needs a GPU and half precision; or "auto", flash where it runs.
         **kwargs: what other attention functions take.
 
     Returns:
@@ -76,7 +83,7 @@ def prefix_shared_attention(
         UnsupportedModelError: the model asks for something a packed row cannot honour.
     """
     table = _checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
-    ranks, kernel = sequence_ranks(), _varlen_kernel(query)
+    ranks, kernel = sequence_ranks(), _varlen_kernel(query, backend)
     query, key, value = (ranks.to_heads(tensor) for tensor in (query, key, value))
     if kernel is None:
         output = sdpa_attention(query, key, value, table, scaling, sliding_window)
@@ -85,31 +92,25 @@ def prefix_shared_attention(
     return ranks.to_tokens(output), None
 
 
-def set_backend(name: Backend) -> None:
-    """Choose how rows are attended from now on.
-
-    Args:
-        name: "sdpa"; "flash", which needs a GPU and half precision; or "auto", flash where it runs.
-    """
-    global _backend
-    _backend = name
-    _say_once.cache_clear()
+def shares_prefixes(model: PreTrainedModel) -> bool:
+    """Whether the model attends through one of our names."""
+    return str(model.config._attn_implementation).startswith(PREFIX_SHARED)
 
 
-def _varlen_kernel(query: Tensor) -> VarlenKernel | None:
+def _varlen_kernel(query: Tensor, backend: Backend) -> VarlenKernel | None:
     """The flash kernel for these tensors; `None` for sdpa.
 
     Raises:
         UnsupportedModelError: "flash" was asked for and does not run here.
     """
-    found = None if _backend == "sdpa" else find_kernel(query.device.type, query.dtype)
-    if found is None and _backend == "flash":
+    kernel = None if backend == "sdpa" else find_kernel(query.device.type, query.dtype)
+    if kernel is None and backend == "flash":
         raise UnsupportedModelError(
             f"expected a GPU with bf16 or fp16 weights and flash-attn (or a torch whose varlen attention has windows) "
             f"for `policy.attention: flash`, got {query.device.type} and {query.dtype}; set `policy.attention: auto`"
         )
-    _say_once("sdpa" if found is None else found.name)
-    return found
+    _say_once("sdpa" if kernel is None else kernel.name)
+    return kernel
 
 
 @lru_cache
@@ -118,8 +119,9 @@ def _say_once(name: str) -> None:
 
 
 def register() -> None:
-    """Make `attn_implementation="prefix_shared"` known to transformers."""
-    AttentionInterface.register(PREFIX_SHARED, prefix_shared_attention)
+    """Make `ATTENTION_NAMES` known to transformers."""
+    for backend, name in ATTENTION_NAMES.items():
+        AttentionInterface.register(name, partial(prefix_shared_attention, backend=backend))
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""Rotary angles that depend on a sequence's length (dynamic NTK, longrope), each group with its own.
+"""The module that computes a decoder's rotary angles: the one place that exchanges it.
+
+Angles may depend on a sequence's length (dynamic NTK, longrope); then each group gets its own.
 
 transformers computes one set of frequencies for everything in a forward, from the largest position it
 has seen, and dynamic NTK remembers the longest one across forwards. In a packed row a short group would
@@ -10,7 +12,7 @@ gets from a model fresh from disk.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,24 +28,42 @@ def depends_on_length(rotary: nn.Module | None) -> bool:
     return bool(LENGTH_DEPENDENT & set(kinds.values() if isinstance(kinds, dict) else [kinds]))
 
 
+def rotary_embedding(decoder: nn.Module) -> nn.Module | None:
+    """What computes the angles of all layers; `None` if a decoder has no such module."""
+    return getattr(decoder, "rotary_emb", None)
+
+
+def set_rotary_embedding(decoder: nn.Module, rotary: nn.Module) -> None:
+    """Compute angles with another module from now on."""
+    decoder.rotary_emb = rotary
+
+
+@contextmanager
+def exchanged_rotary(decoder: nn.Module, rotary: nn.Module) -> Iterator[None]:
+    """Inside the block another module computes the angles of a decoder that has one."""
+    before = cast(nn.Module, rotary_embedding(decoder))
+    set_rotary_embedding(decoder, rotary)
+    try:
+        yield
+    finally:
+        set_rotary_embedding(decoder, before)
+
+
 @contextmanager
 def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterator[None]:
     """Inside the block, angles of a length-dependent kind follow each group's own length.
 
     Args:
-        decoder: a transformers decoder, whose `rotary_emb` computes the angles of all its layers.
+        decoder: a transformers decoder.
         row: the row that is about to be computed.
         span: those of its tokens that the decoder is given; a group may have others on other ranks.
     """
-    rotary = getattr(decoder, "rotary_emb", None)
+    rotary = rotary_embedding(decoder)
     if rotary is None or not depends_on_length(rotary):
         yield
         return
-    decoder.rotary_emb = _AnglesByGroup(rotary, row, span)
-    try:
+    with exchanged_rotary(decoder, _AnglesByGroup(rotary, row, span)):
         yield
-    finally:
-        decoder.rotary_emb = rotary
 
 
 class _AnglesByGroup(nn.Module):

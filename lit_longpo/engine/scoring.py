@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Scores
-from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention
+from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention, shares_prefixes
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
@@ -47,7 +47,7 @@ def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Log-probability of every scored token, fp32. Shape: (N,)."""
     base = base_model(model)
-    if base.config._attn_implementation != PREFIX_SHARED:
+    if not shares_prefixes(base):
         raise UnsupportedModelError(
             f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
             f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'

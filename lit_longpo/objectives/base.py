@@ -1,13 +1,8 @@
 """The LightningModule under every objective: builds the policy, scores views, logs. No formulas."""
 
-import copy
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -15,27 +10,25 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import PretrainedConfig
 
-from lit_longpo.batch import PackedBatch, PreferenceBatch, Scores, Views
+from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import gather_random_states, reopen_epoch, restore_random_state, run_record
-from lit_longpo.engine import check_model, score, sequence_ranks, set_backend
+from lit_longpo.engine import check_model, score
 from lit_longpo.objectives.averaging import ExampleMeans, Window
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
-from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
-from lit_longpo.policy.reference import ReferenceCache, ReferenceConfig, fill, reference_mode
+from lit_longpo.policy.reference import Reference, ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles
 from lit_longpo.strategies import (
-    AnyDeviceDeepSpeedStrategy,
-    any_rank,
     data_parallel_mesh,
     ends_window,
+    is_deepspeed,
     is_sharded,
     multiply_gradients,
     shard,
+    split_while_loading,
     splits_parameters,
 )
 
@@ -66,18 +59,12 @@ class PreferenceModule(LightningModule, ABC):
         super().__init__()
         self.policy = policy or PolicyConfig()
         self.optimization = optimization or Optimization()
-        self.reference = reference or ReferenceConfig()
+        self.reference = Reference(reference or ReferenceConfig(), self.policy)
         self.prompt_format: PromptFormat | None = None
-        self.initial_fingerprint: str | None = None
-        # Entered around every reference pass; a callback may put a clock here.
-        self.around_reference: Callable[[], AbstractContextManager[None]] = nullcontext
-        self._cache: ReferenceCache | None = None
-        self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
         self._window, self._evaluated = Window(), ExampleMeans()
         self._correction: Tensor | None = None
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
-        self._frozen: list[nn.Module] = []  # in a list, so that it is neither moved, saved nor optimized
 
     @property
     @abstractmethod
@@ -88,6 +75,11 @@ class PreferenceModule(LightningModule, ABC):
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and detached per-example metrics. Shape of each: (B,)."""
 
+    @property
+    def is_built(self) -> bool:
+        """Whether the policy is there; `configure_model` builds it."""
+        return "model" in self._modules
+
     # Lightning's hooks, in the order they are called.
 
     def configure_model(self) -> None:
@@ -97,23 +89,19 @@ class PreferenceModule(LightningModule, ABC):
             ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of; policy
                 and reference would differ in precision; or the trainer's numbers mean nothing.
         """
-        if self.prompt_format is not None:
+        if self.is_built:
             return
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
-        self._check_precision(isinstance(strategy, AnyDeviceDeepSpeedStrategy))
+        self._check(strategy)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.optimization.check_trainer(self._trainer)
-        if splits_parameters(strategy):
-            self._refuse_copy()
         self.prompt_format = self.policy.prompt_format()
-        if isinstance(strategy, AnyDeviceDeepSpeedStrategy):
-            strategy.shard_while_loading()
+        split_while_loading(strategy)
         self.model = self.policy.load()
-        set_backend(self.policy.attention)
         check_vocabulary(self.model, self.prompt_format)
-        self._rope = None if self.reference.policy else self.policy.config_before_rope()
-        self.initial_fingerprint = model_fingerprint(self.model, self._rope)
+        if self.views.reference:
+            self.reference.remember(self.model)
         self.strict_loading = self.policy.lora is None
         _log_size(self.model)
         if mesh is not None:
@@ -160,7 +148,7 @@ class PreferenceModule(LightningModule, ABC):
             self._correction = window.correction(examples, self.trainer.accumulate_grad_batches)
             self._window = Window()
         share = values["loss"].sum() / window.unit
-        twice = isinstance(self.trainer.strategy, AnyDeviceDeepSpeedStrategy)  # divides after Lightning has divided
+        twice = is_deepspeed(self.trainer.strategy)  # divides after Lightning has divided
         return share * self.trainer.accumulate_grad_batches if twice else share
 
     def on_after_backward(self) -> None:
@@ -171,7 +159,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Leave it to DeepSpeed, whose steps go on over an epoch's end, at which Lightning would forget rows."""
-        if not isinstance(self.trainer.strategy, AnyDeviceDeepSpeedStrategy):
+        if not is_deepspeed(self.trainer.strategy):
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
@@ -223,7 +211,7 @@ class PreferenceModule(LightningModule, ABC):
     def _per_example(self, batch: PreferenceBatch) -> Metrics:
         """Losses, with their graph, and metrics. Shape of each: (B,)."""
         policy = score(self.model, batch.policy)
-        reference = None if batch.reference is None else self._reference_scores(batch.reference)
+        reference = None if batch.reference is None else self.reference.scores(self.model, batch.reference)
         losses, metrics = self.loss(policy, reference)
         return {"loss": losses, **metrics}
 
@@ -243,91 +231,19 @@ class PreferenceModule(LightningModule, ABC):
         self.log(f"{stage}/loss", means["loss"], prog_bar=True, **sync)
         self.log_dict({f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}, **sync)
 
-    def _reference_scores(self, batch: PackedBatch) -> Scores:
-        if self._cache is not None:
-            return self._cache.scores(batch)
-        model = self._frozen[0] if self._frozen else self.model
-        with self.around_reference(), reference_mode(model, self._rope):
-            return score(model, batch)
-
-    def _check_precision(self, deepspeed: bool) -> None:
-        precision = "32-true" if self._trainer is None else str(self.trainer.precision)
-        whole = not self.policy.reference_is_inside
-        if problem := precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole):
-            raise ValueError(problem)
-
-    @property
-    def _holds_a_model(self) -> bool:
-        """Whether a frozen model stays beside the policy while it is trained."""
-        online = bool(self.views.reference) and self.reference.mode == "online"
-        return online and (self.reference.policy is not None or not self.policy.reference_is_inside)
-
-    def _refuse_copy(self) -> None:
-        if self._holds_a_model and self.reference.policy is None:
-            trained = "`policy.lora.also_train`" if self.policy.lora else "no `policy.lora`"
-            raise ValueError(
-                f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
-                "the reference would be a copy of the split policy; type --reference.mode cached"
-            )
-
     def _prepare_reference(self) -> None:
-        if not self.views.reference or self._cache is not None or self._frozen:
-            return
-        if self.reference.mode == "cached":
-            with self.around_reference(), self.trainer.precision_plugin.forward_context():
-                self._fill_cache()
-        elif self._holds_a_model:
-            frozen = self._load_reference()
-            frozen = copy.deepcopy(frozen) if frozen is self.model else frozen
-            self._frozen.append(frozen.to(self.device).requires_grad_(False))
+        if self.views.reference:
+            self.reference.prepare(self.model, self.trainer)
 
-    def _fill_cache(self) -> None:
-        fingerprint = self.initial_fingerprint
-        if self.reference.policy is not None:
-            fingerprint = model_fingerprint(self._load_reference())
-        root = self.reference.cache_dir or Path(self.trainer.default_root_dir) / "reference_cache"
-        mixed = f"-{self.trainer.precision}" if str(self.trainer.precision).endswith("-mixed") else ""
-        cache = ReferenceCache(Path(root) / f"{fingerprint}{mixed}")
-        cache.load()
-        together = is_sharded(self.model) or sequence_ranks().size > 1  # a forward is a collective call
-        needed = partial(any_rank, device=self.device) if together else bool
-        scored = fill(cache, self._load_reference, self._reference_rows(), self.device, self._rope, needed)
-        self.trainer.strategy.barrier("reference")
-        cache.load()
-        log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
-        self._cache = cache
-
-    def _load_reference(self) -> nn.Module:
-        """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""
-        if self.reference.policy is not None:
-            with self._whole_loading():
-                return self.reference.policy.load()
-        if model_fingerprint(self.model, self._rope) == self.initial_fingerprint:
-            return self.model
-        if is_sharded(self.model):
-            raise ValueError(
-                "reference values are missing after a resume, and the untouched policy cannot be loaded beside a "
-                "sharded one; keep the folder `reference_cache` of the first run, or set `reference.policy`"
-            )
-        if self.policy.weights == "random":
-            raise ValueError(
-                "the reference is the policy before step 1, whose random weights are gone after a resume; keep "
-                "`reference.mode: cached` and the folder `reference_cache` of the first run"
-            )
-        return self.policy.load_base()
-
-    def _whole_loading(self) -> AbstractContextManager[None]:
-        strategy = self.trainer.strategy
-        return strategy.whole_loading() if isinstance(strategy, AnyDeviceDeepSpeedStrategy) else nullcontext()
-
-    def _reference_rows(self) -> Iterator[PackedBatch]:
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None or not hasattr(datamodule, "reference_dataloader"):
-            raise ValueError(
-                "cached reference log-probabilities need a data module with `reference_dataloader`; pass one of "
-                "ours, or set `reference.mode: online`"
-            )
-        return iter(datamodule.reference_dataloader())
+    def _check(self, strategy: object) -> None:
+        """Refuse what would make another policy or reference than the configuration says."""
+        precision = "32-true" if self._trainer is None else str(self.trainer.precision)
+        whole, deepspeed = not self.policy.reference_is_inside, is_deepspeed(strategy)
+        problem = precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole)
+        if problem is None and self.views.reference and splits_parameters(strategy):
+            problem = copy_problem(self.reference.config, self.policy)
+        if problem:
+            raise ValueError(problem)
 
 
 def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:
@@ -359,7 +275,7 @@ def num_optimizer_steps(trainer: Trainer) -> int:
     limit = trainer.limit_train_batches
     batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
     epochs, every = int(trainer.max_epochs or 1), trainer.accumulate_grad_batches
-    if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy):  # it goes on accumulating in the next epoch
+    if is_deepspeed(trainer.strategy):  # it goes on accumulating in the next epoch
         steps = batches * epochs // every
         if batches * epochs % every:
             log.warning(

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_longpo.engine import PREFIX_SHARED, base_model, check_heads
+from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
@@ -111,12 +111,16 @@ class PolicyConfig:
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         if self.weights == "random":
             return AutoModelForCausalLM.from_config(
-                self._changed_config(), dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED
+                self._changed_config(), dtype=self.torch_dtype, attn_implementation=ATTENTION_NAMES[self.attention]
             )
         # Reading a configuration out of a gguf file takes seconds: only where it is changed.
         changed = {} if self.rope is None else {"config": self._changed_config()}
         return AutoModelForCausalLM.from_pretrained(
-            self._where(), dtype=self.torch_dtype, attn_implementation=PREFIX_SHARED, **changed, **self._options()
+            self._where(),
+            dtype=self.torch_dtype,
+            attn_implementation=ATTENTION_NAMES[self.attention],
+            **changed,
+            **self._options(),
         )
 
     def config_before_rope(self) -> PretrainedConfig | None:

@@ -1,35 +1,32 @@
-"""Reference log-probabilities: the policy before step 1, scored once and kept on disk.
+"""The reference: the policy before step 1, or another model.
 
-One pass at the start of `fit` by the very model that is about to be trained; with LoRA the adapters
-are off, so base weights do it at any time. Values are stored under a hash of the model and a hash of
-each (prompt, response), so an interrupted pass resumes and the next run with the same model and
-data finds everything there.
+With a cache, one pass at the start of `fit` by the very model that is about to be trained; with LoRA the adapters
+are off, so base weights do it at any time. Online, each row is scored when it is trained on.
 """
 
-import itertools
+import copy
 import logging
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from lightning.pytorch import Trainer
+from torch import nn
 from transformers import PretrainedConfig
 
-from lit_longpo.batch import PackedBatch, Scores, tensor_on
-from lit_longpo.engine import score
+from lit_longpo.batch import PackedBatch, Scores
+from lit_longpo.engine import score, sequence_ranks
+from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.reference_cache import ReferenceCache, fill
 from lit_longpo.policy.rope import original_rope
+from lit_longpo.strategies import any_rank, is_sharded, whole_loading
 
 log = logging.getLogger(__name__)
-
-_FLUSH_SECONDS = 60.0
-_CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
 
 @dataclass
@@ -48,67 +45,106 @@ class ReferenceConfig:
     cache_dir: str | None = None
     policy: PolicyConfig | None = None
 
+    def holds_a_model(self, policy: PolicyConfig) -> bool:
+        """Whether a frozen model stays beside the policy while it is trained, if an objective asks for scores."""
+        return self.mode == "online" and (self.policy is not None or not policy.reference_is_inside)
 
-class ReferenceCache:
-    """Summed reference log-probabilities on disk, keyed by content.
+
+class Reference:
+    """Gives an objective its reference scores; an objective that wants none never calls it.
 
     Args:
-        directory: folder of one model's values; made when the first value is stored.
+        config: where the scores come from.
+        policy: the model that is trained.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._values: dict[str, float] = {}
-        self._new: dict[str, float] = {}
+    def __init__(self, config: ReferenceConfig, policy: PolicyConfig) -> None:
+        self.config, self.policy = config, policy
+        # Entered around every pass; a callback may put a clock here.
+        self.around: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.cache: ReferenceCache | None = None
+        self._fingerprint: str | None = None  # of the policy before step 1
+        self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
+        self._model: nn.Module | None = None  # beside the policy, so that it is neither saved nor optimized
 
-    def __len__(self) -> int:
-        return len(self._values)
+    def remember(self, policy: nn.Module) -> None:
+        """Note what the reference is; call it when the policy was loaded and before anything has changed it."""
+        self._rope = None if self.config.policy else self.policy.config_before_rope()
+        self._fingerprint = model_fingerprint(policy, self._rope)
 
-    def load(self) -> None:
-        """Read what any run and any rank has stored so far."""
-        for path in sorted(self.directory.glob("*.safetensors")):
-            tensors = load_file(path)
-            keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
-            self._values.update(zip(keys, tensors["log_probs"].tolist(), strict=True))
-
-    def has(self, batch: PackedBatch) -> bool:
-        """Whether every response of the row is there."""
-        return all(key in self._values for key in batch.fingerprints)
-
-    def add(self, batch: PackedBatch, sums: Tensor) -> None:
-        """Remember the row's values; `flush` stores them."""
-        fresh = dict(zip(batch.fingerprints, sums.tolist(), strict=True))
-        self._values.update(fresh)
-        self._new.update(fresh)
-
-    def flush(self) -> None:
-        """Store new values in a file of their own, under a temporary name first."""
-        if not self._new:
-            return
-        self.directory.mkdir(parents=True, exist_ok=True)
-        keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
-        tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
-        name = uuid.uuid4().hex
-        save_file(tensors, self.directory / f"{name}.partial")
-        (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
-        self._new.clear()
-
-    def scores(self, batch: PackedBatch) -> Scores:
-        """The row's stored scores, on the row's device.
+    def prepare(self, policy: nn.Module, trainer: Trainer) -> None:
+        """Make sure that every score can be given: fill the cache, or load the model that is held beside the policy.
 
         Raises:
-            KeyError: a response was never scored.
+            ValueError: the untouched policy is needed and is nowhere to be had.
         """
-        missing = [number for number, key in enumerate(batch.fingerprints) if key not in self._values]
-        if missing:
-            name = batch.examples[batch.slots[missing[0]].example]
-            raise KeyError(
-                f"no reference log-probability for record {name!r} in {self.directory}; the data changed after the "
-                "reference pass: start `fit` again, or delete the folder"
+        if self.cache is not None or self._model is not None:
+            return
+        if self.config.mode == "cached":
+            with self.around(), trainer.precision_plugin.forward_context():
+                self.cache = self._filled_cache(policy, trainer)
+        elif self.config.holds_a_model(self.policy):
+            model = self._load(policy, trainer)
+            model = copy.deepcopy(model) if model is policy else model
+            self._model = model.to(trainer.lightning_module.device).requires_grad_(False)
+
+    def scores(self, policy: nn.Module, batch: PackedBatch) -> Scores:
+        """Scores of a row that the data module made for the reference, without gradients.
+
+        Raises:
+            KeyError: the cache lacks a response.
+        """
+        if self.cache is not None:
+            return self.cache.scores(batch)
+        with self.around(), reference_mode(policy if self._model is None else self._model, self._rope) as model:
+            return score(model, batch)
+
+    def _filled_cache(self, policy: nn.Module, trainer: Trainer) -> ReferenceCache:
+        device = trainer.lightning_module.device
+        cache = ReferenceCache(self._folder(trainer))
+        cache.load()
+        together = is_sharded(policy) or sequence_ranks().size > 1  # a forward is a collective call
+        needed = partial(any_rank, device=device) if together else bool
+
+        def reference() -> AbstractContextManager[nn.Module]:
+            return reference_mode(self._load(policy, trainer).to(device), self._rope)
+
+        scored = fill(cache, reference, _rows(trainer), device, needed)
+        trainer.strategy.barrier("reference")
+        cache.load()
+        log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
+        return cache
+
+    def _folder(self, trainer: Trainer) -> Path:
+        fingerprint = self._fingerprint
+        if self.config.policy is not None:
+            fingerprint = model_fingerprint(self._load_other(self.config.policy, trainer))
+        root = self.config.cache_dir or Path(trainer.default_root_dir) / "reference_cache"
+        mixed = f"-{trainer.precision}" if str(trainer.precision).endswith("-mixed") else ""
+        return Path(root) / f"{fingerprint}{mixed}"
+
+    def _load(self, policy: nn.Module, trainer: Trainer) -> nn.Module:
+        """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""
+        if self.config.policy is not None:
+            return self._load_other(self.config.policy, trainer)
+        if model_fingerprint(policy, self._rope) == self._fingerprint:
+            return policy
+        if is_sharded(policy):
+            raise ValueError(
+                "reference values are missing after a resume, and the untouched policy cannot be loaded beside a "
+                "sharded one; keep the folder `reference_cache` of the first run, or set `reference.policy`"
             )
-        values = [self._values[key] for key in batch.fingerprints]
-        sums = tensor_on(batch.score_owners.device, values, torch.float32)
-        return Scores(sums=sums, counts=batch.num_scored, slots=batch.slots)
+        if self.policy.weights == "random":
+            raise ValueError(
+                "the reference is the policy before step 1, whose random weights are gone after a resume; keep "
+                "`reference.mode: cached` and the folder `reference_cache` of the first run"
+            )
+        return self.policy.load_base()
+
+    @staticmethod
+    def _load_other(config: PolicyConfig, trainer: Trainer) -> nn.Module:
+        with whole_loading(trainer.strategy):
+            return config.load()
 
 
 @contextmanager
@@ -128,77 +164,34 @@ def reference_mode(model: nn.Module, config: PretrainedConfig | None = None) -> 
         model.train(training)
 
 
-def fill(
-    cache: ReferenceCache,
-    load: Callable[[], nn.Module],
-    batches: Iterable[PackedBatch],
-    device: torch.device,
-    config: PretrainedConfig | None = None,
-    needed: Callable[[bool], bool] = bool,
-) -> int:
-    """Score every row that the cache lacks; rows are streamed, none is kept.
-
-    Args:
-        cache: loaded cache; grows, and is stored at least every minute.
-        load: gives the reference model; called once, and only if a row is missing.
-        batches: every row that training and validation will ask for.
-        device: where the model runs.
-        config: see `reference_mode`.
-        needed: whether a row is scored, given whether this rank lacks it. With a sharded model or a shared row
-            every forward is a collective call, so a row that one rank lacks is scored by all.
-
-    Returns:
-        Number of rows that were scored.
-    """
-    found: PackedBatch | None = None
-    pending = iter(batches)
-    for batch in pending:
-        if needed(not cache.has(batch)):
-            break
-        found = found or batch
-    else:
-        return 0
-    log.info("reference: scoring the rows that %s lacks", cache.directory)
-    with reference_mode(load().to(device), config) as model:
-        if found is not None:
-            _verify(cache, model, found.to(device))
-        return _score_missing(cache, model, itertools.chain([batch], pending), device, needed)
-
-
-def _score_missing(
-    cache: ReferenceCache,
-    model: nn.Module,
-    batches: Iterable[PackedBatch],
-    device: torch.device,
-    needed: Callable[[bool], bool],
-) -> int:
-    stored, scored = time.monotonic(), 0
-    try:
-        for batch in batches:
-            if not needed(not cache.has(batch)):
-                continue
-            cache.add(batch, score(model, batch.to(device)).sums)
-            scored += 1
-            if time.monotonic() - stored > _FLUSH_SECONDS:
-                cache.flush()
-                stored = time.monotonic()
-    finally:  # an interrupted pass keeps what it has
-        cache.flush()
-    return scored
-
-
-def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None:
-    """Recompute one stored row: a cache that does not belong to this model must not be used."""
-    fresh, stored = score(model, batch).sums, cache.scores(batch).sums
-    error = float((fresh - stored).abs().max() / stored.abs().max().clamp_min(1.0))
-    if not error <= _CHECK_TOLERANCE[next(model.parameters()).dtype]:
-        raise ValueError(
-            f"stored reference log-probabilities in {cache.directory} differ from this model's by {error:.1e}; "
-            "delete that folder and start again"
-        )
-
-
 def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:
     from peft import PeftModel
 
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+
+
+def copy_problem(reference: ReferenceConfig, policy: PolicyConfig) -> str | None:
+    """What to type where a strategy splits the parameters and the reference would be a copy of the split policy.
+
+    Args:
+        reference: of an objective that asks for reference scores.
+        policy: what is trained.
+    """
+    if not reference.holds_a_model(policy) or reference.policy is not None:
+        return None
+    trained = "`policy.lora.also_train`" if policy.lora else "no `policy.lora`"
+    return (
+        f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
+        "the reference would be a copy of the split policy; type --reference.mode cached"
+    )
+
+
+def _rows(trainer: Trainer) -> Iterator[PackedBatch]:
+    """Every row that the reference has to score."""
+    datamodule = getattr(trainer, "datamodule", None)
+    if datamodule is None or not hasattr(datamodule, "reference_dataloader"):
+        raise ValueError(
+            "cached reference log-probabilities need a data module with `reference_dataloader`; pass one of "
+            "ours, or set `reference.mode: online`"
+        )
+    return iter(datamodule.reference_dataloader())

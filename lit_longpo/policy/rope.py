@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import nn
 from transformers import PretrainedConfig
 
-from lit_longpo.engine import base_model
+from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding, set_rotary_embedding
 from lit_longpo.ranges import LARGEST, check_range
 
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
@@ -132,10 +132,10 @@ def exact_angles(model: nn.Module) -> None:
     turns at long positions. Call it after the strategy has converted the model.
     """
     decoder = base_model(model).get_decoder()
-    rotary = getattr(decoder, "rotary_emb", None)
+    rotary = rotary_embedding(decoder)
     rounded = [b for name, b in rotary.named_buffers() if "inv_freq" in name and b.dtype.itemsize < 4] if rotary else []
     if rotary is not None and rounded:
-        decoder.rotary_emb = type(rotary)(rotary.config).to(rounded[0].device)
+        set_rotary_embedding(decoder, type(rotary)(rotary.config).to(rounded[0].device))
 
 
 @contextmanager
@@ -153,15 +153,13 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
         yield
         return
     decoder = base_model(model).get_decoder()
-    changed = getattr(decoder, "rotary_emb", None)
+    changed = rotary_embedding(decoder)
     if changed is None:
         raise ValueError(
             f"expected `rotary_emb` in {type(decoder).__name__} to give the reference its original positions, found "
             "none; set `reference.policy` to the unchanged model instead of `policy.rope`"
         )
     device = next(decoder.parameters()).device
-    decoder.rotary_emb = type(changed)(copy.deepcopy(config.get_text_config())).to(device)
-    try:
+    original = type(changed)(copy.deepcopy(config.get_text_config())).to(device)
+    with exchanged_rotary(decoder, original):
         yield
-    finally:
-        decoder.rotary_emb = changed

@@ -2,7 +2,12 @@
 
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.strategies.accumulation import ends_window, multiply_gradients
-from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
+from lit_longpo.strategies.deepspeed import (
+    AnyDeviceDeepSpeedStrategy,
+    is_deepspeed,
+    split_while_loading,
+    whole_loading,
+)
 from lit_longpo.strategies.launching import check_launch, launch_problem
 from lit_longpo.strategies.sequence_parallel import SequenceParallelDDPStrategy
 from lit_longpo.strategies.sharding import (
@@ -25,9 +30,12 @@ __all__ = [
     "feasible_degrees",
     "full_value",
     "gathered_state_dict",
+    "is_deepspeed",
     "is_sharded",
     "launch_problem",
     "multiply_gradients",
     "shard",
+    "split_while_loading",
     "splits_parameters",
+    "whole_loading",
 ]

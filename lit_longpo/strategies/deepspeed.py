@@ -8,7 +8,7 @@ DeepSpeed itself need not know.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -191,6 +191,22 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
                 f"expected DeepSpeed to clip gradients at {wanted} (`trainer.gradient_clip_val`), got {actual}; remove "
                 "`gradient_clipping` from the DeepSpeed configuration"
             )
+
+
+def is_deepspeed(strategy: object) -> bool:
+    """Whether DeepSpeed holds the weights: it casts them, and goes on accumulating gradients in the next epoch."""
+    return isinstance(strategy, AnyDeviceDeepSpeedStrategy)
+
+
+def split_while_loading(strategy: object) -> None:
+    """Let a strategy that can split weights while they are read do so, see `shard_while_loading`."""
+    if isinstance(strategy, AnyDeviceDeepSpeedStrategy):
+        strategy.shard_while_loading()
+
+
+def whole_loading(strategy: object) -> AbstractContextManager[None]:
+    """Models that are loaded inside of the block are whole on every rank, whatever the strategy does to the policy."""
+    return strategy.whole_loading() if isinstance(strategy, AnyDeviceDeepSpeedStrategy) else nullcontext()
 
 
 def _refuse_beside_config(given: dict[str, bool]) -> None:

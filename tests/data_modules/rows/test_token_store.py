@@ -18,4 +18,4 @@ def test_store_gives_back_what_it_took(numbers: list[int], name: str) -> None:
     assert list(store) == examples
     assert store.names == [f"r{number}" for number in numbers]
     same = VIEWS[name].reference == VIEWS[name].policy
-    assert all((example.reference is example.policy) == same for example in store)
+    assert all(example.same_row == same for example in store)

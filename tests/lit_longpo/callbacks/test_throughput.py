@@ -85,7 +85,7 @@ def test_evaluation_is_timed_apart_from_the_steps(policy_folder, tmp_path):
 
 
 def test_a_cached_reference_is_timed_once_and_the_second_run_scores_nothing(policy_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("lit_longpo.policy.reference.score", _slow_score())
+    monkeypatch.setattr("lit_longpo.policy.reference_cache.score", _slow_score())
     seen = []
     for run in ("first", "second"):
         reference = ReferenceConfig(cache_dir=str(tmp_path / "cache"))

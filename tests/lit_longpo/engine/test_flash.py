@@ -8,10 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.groups import random_groups
 
-from lit_longpo.engine import PREFIX_SHARED, UnsupportedModelError, pack, set_backend
+from lit_longpo.engine import (
+    ATTENTION_NAMES,
+    PREFIX_SHARED,
+    UnsupportedModelError,
+    attention,
+    generation_mode,
+    pack,
+    score,
+)
 from lit_longpo.engine.attention import prefix_shared_attention
 from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.sdpa import sdpa_attention
+from lit_longpo.policy import PolicyConfig
 
 HAS_KERNEL = torch.cuda.is_available() and find_kernel("cuda", torch.bfloat16) is not None
 sizes = st.lists(
@@ -64,25 +73,38 @@ def test_no_kernel_without_gpu_or_half_precision():
 
 def test_asking_for_flash_where_it_cannot_run_is_an_error():
     table = pack(random_groups([(4, [2])])).table
-    set_backend("flash")
-    try:
-        with pytest.raises(UnsupportedModelError, match=r"policy\.attention: auto"):
-            prefix_shared_attention(torch.nn.Identity(), *tensors(table.num_tokens), None, segment_table=table)
-    finally:
-        set_backend("auto")
+    inputs = tensors(table.num_tokens)
+    with pytest.raises(UnsupportedModelError, match=r"policy\.attention: auto"):
+        prefix_shared_attention(torch.nn.Identity(), *inputs, None, segment_table=table, backend="flash")
 
 
 def test_the_backend_is_said_once(caplog):
     table = pack(random_groups([(4, [2])])).table
-    set_backend("sdpa")
-    try:
-        with caplog.at_level("INFO", logger="lit_longpo"):
-            for _ in range(3):
-                prefix_shared_attention(torch.nn.Identity(), *tensors(table.num_tokens), None, segment_table=table)
-    finally:
-        set_backend("auto")
+    attention._say_once.cache_clear()
+    with caplog.at_level("INFO", logger="lit_longpo"):
+        for backend in ("sdpa", "auto", "sdpa"):
+            inputs = tensors(table.num_tokens)
+            prefix_shared_attention(torch.nn.Identity(), *inputs, None, segment_table=table, backend=backend)
     assert [record.getMessage() for record in caplog.records] == ["attention backend: sdpa"]
-    assert PREFIX_SHARED == "prefix_shared"
+    assert ATTENTION_NAMES["auto"] == PREFIX_SHARED == "prefix_shared"
+
+
+def test_every_model_keeps_its_own_backend(policy_folder):
+    batch = pack(random_groups([(4, [2])]))
+    portable, fast = (PolicyConfig(source=str(policy_folder), attention=name).load() for name in ("sdpa", "flash"))
+    for _ in range(2):  # in turns: neither changes the other
+        assert torch.isfinite(score(portable, batch).sums).all()
+        with pytest.raises(UnsupportedModelError, match=r"for `policy\.attention: flash`, got cpu"):
+            score(fast, batch)
+    with generation_mode(fast):
+        assert fast.config._attn_implementation == "sdpa"
+    assert fast.config._attn_implementation == ATTENTION_NAMES["flash"]
+
+
+def test_transformers_takes_our_names_for_nothing_else():
+    """It looks for kernels behind "flash", and for torch's attention behind "sdpa", and makes masks for them."""
+    assert all("flash" not in name and "sdpa" not in name for name in ATTENTION_NAMES.values())
+    assert len(set(ATTENTION_NAMES.values())) == 3
 
 
 @pytest.mark.gpu

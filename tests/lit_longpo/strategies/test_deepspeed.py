@@ -86,7 +86,7 @@ class Watched(SoLoPO):
     """Looks at its parameters as soon as it has loaded them."""
 
     def configure_model(self):
-        loads = self.prompt_format is None
+        loads = not self.is_built
         super().configure_model()
         if loads:
             base = [p for name, p in self.model.named_parameters() if "lora_" not in name]

@@ -1,0 +1,154 @@
+"""Reference log-probabilities on disk, stored under a hash of each (prompt, response).
+
+An interrupted pass resumes, and the next run with the same model and data finds everything there.
+"""
+
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lit_longpo.batch import PackedBatch, Scores, tensor_on
+from lit_longpo.engine import score
+
+log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 60.0
+_CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+
+
+class ReferenceCache:
+    """Summed reference log-probabilities on disk, keyed by content.
+
+    Args:
+        directory: folder of one model's values; made when the first value is stored.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._values: dict[str, float] = {}
+        self._new: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def load(self) -> None:
+        """Read what any run and any rank has stored so far."""
+        for path in sorted(self.directory.glob("*.safetensors")):
+            tensors = load_file(path)
+            keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
+            self._values.update(zip(keys, tensors["log_probs"].tolist(), strict=True))
+
+    def has(self, batch: PackedBatch) -> bool:
+        """Whether every response of the row is there."""
+        return all(key in self._values for key in batch.fingerprints)
+
+    def add(self, batch: PackedBatch, sums: Tensor) -> None:
+        """Remember the row's values; `flush` stores them."""
+        fresh = dict(zip(batch.fingerprints, sums.tolist(), strict=True))
+        self._values.update(fresh)
+        self._new.update(fresh)
+
+    def flush(self) -> None:
+        """Store new values in a file of their own, under a temporary name first."""
+        if not self._new:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
+        tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
+        name = uuid.uuid4().hex
+        save_file(tensors, self.directory / f"{name}.partial")
+        (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
+        self._new.clear()
+
+    def scores(self, batch: PackedBatch) -> Scores:
+        """The row's stored scores, on the row's device.
+
+        Raises:
+            KeyError: a response was never scored.
+        """
+        missing = [number for number, key in enumerate(batch.fingerprints) if key not in self._values]
+        if missing:
+            name = batch.examples[batch.slots[missing[0]].example]
+            raise KeyError(
+                f"no reference log-probability for record {name!r} in {self.directory}; the data changed after the "
+                "reference pass: start `fit` again, or delete the folder"
+            )
+        values = [self._values[key] for key in batch.fingerprints]
+        sums = tensor_on(batch.score_owners.device, values, torch.float32)
+        return Scores(sums=sums, counts=batch.num_scored, slots=batch.slots)
+
+
+def fill(
+    cache: ReferenceCache,
+    reference: Callable[[], AbstractContextManager[nn.Module]],
+    batches: Iterable[PackedBatch],
+    device: torch.device,
+    needed: Callable[[bool], bool] = bool,
+) -> int:
+    """Score every row that the cache lacks; rows are streamed, none is kept.
+
+    Args:
+        cache: loaded cache; grows, and is stored at least every minute.
+        reference: enters the model that scores; called once, and only if a row is missing.
+        batches: every row that training and validation will ask for.
+        device: where the model runs.
+        needed: whether a row is scored, given whether this rank lacks it. With a sharded model or a shared row
+            every forward is a collective call, so a row that one rank lacks is scored by all.
+
+    Returns:
+        Number of rows that were scored.
+    """
+    stored: PackedBatch | None = None
+    pending = iter(batches)
+    for batch in pending:
+        if needed(not cache.has(batch)):
+            break
+        stored = stored or batch
+    else:
+        return 0
+    log.info("reference: scoring the rows that %s lacks", cache.directory)
+    with reference() as model:
+        if stored is not None:
+            _verify(cache, model, stored.to(device))
+        return _score_missing(cache, model, itertools.chain([batch], pending), device, needed)
+
+
+def _score_missing(
+    cache: ReferenceCache,
+    model: nn.Module,
+    batches: Iterable[PackedBatch],
+    device: torch.device,
+    needed: Callable[[bool], bool],
+) -> int:
+    flushed, scored = time.monotonic(), 0
+    try:
+        for batch in batches:
+            if not needed(not cache.has(batch)):
+                continue
+            cache.add(batch, score(model, batch.to(device)).sums)
+            scored += 1
+            if time.monotonic() - flushed > _FLUSH_SECONDS:
+                cache.flush()
+                flushed = time.monotonic()
+    finally:  # an interrupted pass keeps what it has
+        cache.flush()
+    return scored
+
+
+def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None:
+    """Recompute one stored row: a cache that does not belong to this model must not be used."""
+    fresh, stored = score(model, batch).sums, cache.scores(batch).sums
+    error = float((fresh - stored).abs().max() / stored.abs().max().clamp_min(1.0))
+    if not error <= _CHECK_TOLERANCE[next(model.parameters()).dtype]:
+        raise ValueError(
+            f"stored reference log-probabilities in {cache.directory} differ from this model's by {error:.1e}; "
+            "delete that folder and start again"
+        )
