@@ -131,8 +131,7 @@ def _flash_attn(
     reach: tuple[int, int],
 ) -> Tensor:
     starts = (plan.query_starts, plan.key_starts, plan.longest_query, plan.longest_key)
-    result: Tensor = function(query, key, value, *starts, softmax_scale=scaling, causal=True, window_size=reach)
-    return result
+    return function(query, key, value, *starts, softmax_scale=scaling, causal=True, window_size=reach)
 
 
 def _torch_flash(

@@ -65,8 +65,7 @@ def token_log_probs(
         Natural-log probabilities in fp32 (fp64 for fp64 inputs). Shape: (N,).
     """
     rows = max(1, tile_bytes // (4 * weight.shape[0]))
-    result: Tensor = _TokenLogProbs.apply(hidden, weight, bias, targets, transform or LogitTransform(), rows)
-    return result
+    return _TokenLogProbs.apply(hidden, weight, bias, targets, transform or LogitTransform(), rows)
 
 
 def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -47,11 +47,14 @@ class _Row:
         """What else counts in the first response's sequence; nothing predicts the prompt's first token."""
         length, response = len(group.prompt_ids), group.responses[0]
         mask = group.sequence_mask or (True,) * (length + len(response.token_ids))
+        # Token 1 of the prompt is predicted where token 0 lies, which is where the prompt starts in the row.
         first = span.prompt_end - length + 1
         for offset, (token, counted) in enumerate(zip(group.prompt_ids[1:], mask[1:length], strict=True)):
             if counted:
                 self._score(first + offset, token, owner)
+        # Answers have a slot of their own, whose sum `Scores.sequence_nll` adds: counted here, they would count twice.
         between = [counted and not scored for counted, scored in zip(mask[length:], response.mask, strict=True)]
+        # The first response shares the prompt's segment, so its tokens are predicted as any response's are.
         self.score(response, span, owner, between)
 
     def _score(self, index: int, target: int, owner: int) -> None:
@@ -147,11 +150,14 @@ def _lay_out(row: _Row, group: Group) -> Iterator[tuple[Response, _Span]]:
     positions = group.position_ids or tuple(range(len(group.prompt_ids)))
     prompt_end = len(row.input_ids) + len(group.prompt_ids) - 1
     prompt_piece = row.append(group.prompt_ids, positions)
+    # Every response continues the prompt, as if it were the only one, and not the response before it in the row.
     first = positions[-1] + 1
     for number, response in enumerate(group.responses):
         start = len(row.input_ids)
         piece = row.append(response.token_ids, range(first, first + len(response.token_ids)))
+        # The trunk: the prompt's own queries go with the first response, so that they are computed once.
         queries = row.pieces[piece] + (0 if number else row.pieces[prompt_piece])
+        # Keys: the prompt and the response itself; other responses are never among them.
         row.segments.append(Segment(queries, (prompt_piece, piece)))
         yield response, _Span(start, prompt_end)
 

@@ -89,8 +89,7 @@ class SequenceRanks:
         if part.scored is None:
             return log_probs
         whole = log_probs.new_zeros(len(part.row.score_index)).index_copy(0, part.scored, log_probs)
-        total: Tensor = _Sum.apply(whole, self)
-        return total
+        return _Sum.apply(whole, self)
 
     def to_heads(self, tensor: Tensor) -> Tensor:
         """All heads of this rank's tokens -> this rank's heads of all tokens; too few heads are replicated.

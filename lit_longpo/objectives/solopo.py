@@ -53,8 +53,7 @@ def solo_ra_penalty(
     if penalty not in _PENALTIES:
         raise ValueError(f"expected `penalty` to be one of {sorted(_PENALTIES)}, got {penalty!r}")
     target = reward_short.detach() if detach_short else reward_short
-    result: Tensor = _PENALTIES[penalty](target - reward_long)
-    return result
+    return _PENALTIES[penalty](target - reward_long)
 
 
 def solopo_loss(

@@ -135,8 +135,7 @@ class PolicyConfig:
     @property
     def torch_dtype(self) -> torch.dtype:
         """`dtype` as torch knows it."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return dtype
+        return getattr(torch, self.dtype)
 
     @property
     def reference_is_inside(self) -> bool:
@@ -247,11 +246,11 @@ def _unfreeze(model: nn.Module, parts: list[str]) -> None:
     """Train the base parameters whose names hold one of `parts`; tied heads stay tied."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
     for part in parts:
-        found = [parameter for name, parameter in named if part and part in name]
-        if not found:
+        matches = [parameter for name, parameter in named if part and part in name]
+        if not matches:
             raise ValueError(
                 f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
                 f"names look like {named[0][0]!r} and {named[-1][0]!r}"
             )
-        for parameter in found:
+        for parameter in matches:
             parameter.requires_grad_(True)

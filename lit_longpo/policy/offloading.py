@@ -110,10 +110,12 @@ class LayerInputs:
     def _unpack(self, packed: Tensor | _Parcel) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
-        self._call(packed)
+        self._call(packed)  # backward's first tensor; later ones are on their way already
         assert packed.back is not None
+        # The device's copy is handed over: kept here, it would outlive the layer that asked for it.
         (tensor, arrived), packed.back = packed.back, None
         self._away = [ref for ref in self._away if ref() not in (None, packed)]
+        # Backward asks in reverse: the last one still away is the next, and travels while this layer is computed.
         following = self._away[-1]() if self._away else None
         if following is not None:
             self._call(following)

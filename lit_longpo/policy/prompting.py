@@ -140,18 +140,20 @@ class PromptFormat:
             turns: questions and their answers.
         """
         around = [self.template.around(question) for question, _ in turns]
-        asked = [around[0][0] + context + around[0][1], *(after for _, after in around[1:])]
+        questions = [around[0][0] + context + around[0][1], *(after for _, after in around[1:])]
         answers = [answer for _, answer in turns]
         if not self.uses_chat:
-            parts = [(*self.encode(text + answer), self.end_id) for text, answer in zip(asked, answers, strict=True)]
+            parts = [
+                (*self.encode(text + answer), self.end_id) for text, answer in zip(questions, answers, strict=True)
+            ]
             return (*self._start(), *itertools.chain(*parts))
-        asked[1:] = [text.lstrip() for text in asked[1:]]
-        said = [
+        questions[1:] = [text.lstrip() for text in questions[1:]]
+        messages = [
             message(role, text)
-            for turn in zip(asked, answers, strict=True)
+            for turn in zip(questions, answers, strict=True)
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
-        ids = self.encode(self._render([*self._system(), *said]))
+        ids = self.encode(self._render([*self._system(), *messages]))
         last = len(ids) - 1 - ids[::-1].index(self.end_id) if self.end_id in ids else len(ids) - 1
         return ids[: last + 1]
 
@@ -159,14 +161,14 @@ class PromptFormat:
         self, start: tuple[int, ...], head: str, before: str, context: tuple[int, ...], tail: str, after: str
     ) -> EncodedPrompt:
         """Encode around the context and count what the chat template wrote beyond `before` and `after`."""
-        own_head = head[: len(head) - _shared(head[::-1], before[::-1])]
-        own_tail = tail[_shared(tail, after) :]
+        head_format = head[: len(head) - _shared(head[::-1], before[::-1])]
+        tail_format = tail[_shared(tail, after) :]
         return EncodedPrompt(
             start + self.encode(head),
             context,
             self.encode(tail),
-            len(start) + len(self.encode(own_head)),
-            len(self.encode(own_tail)),
+            len(start) + len(self.encode(head_format)),
+            len(self.encode(tail_format)),
         )
 
     def _start(self) -> tuple[int, ...]:
@@ -177,8 +179,8 @@ class PromptFormat:
         """The user's text, and what assistant and user say in turns after it, up to the next answer."""
         if not self.uses_chat:
             return user
-        said = [message(("assistant", "user")[number % 2], text) for number, text in enumerate(more)]
-        return self._render([*self._system(), message("user", user), *said], add_generation_prompt=True)
+        turns = [message(("assistant", "user")[number % 2], text) for number, text in enumerate(more)]
+        return self._render([*self._system(), message("user", user), *turns], add_generation_prompt=True)
 
     def _system(self) -> list[dict[str, str]]:
         return [] if self.template.system is None else [message("system", self.template.system)]
@@ -195,8 +197,8 @@ class PromptFormat:
         eos = int(self.tokenizer.eos_token_id)
         if not self.uses_chat:
             return eos
-        said = self._render([*self._system(), message("user", "question"), message("assistant", _ANSWER_MARK)])
-        closing = self.encode(said.partition(_ANSWER_MARK)[2].strip())
+        conversation = self._render([*self._system(), message("user", "question"), message("assistant", _ANSWER_MARK)])
+        closing = self.encode(conversation.partition(_ANSWER_MARK)[2].strip())
         return closing[0] if len(closing) == 1 else eos
 
 

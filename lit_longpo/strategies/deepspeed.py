@@ -211,7 +211,7 @@ def whole_loading(strategy: object) -> AbstractContextManager[None]:
 
 def _refuse_beside_config(given: dict[str, bool]) -> None:
     """Refuse arguments that a configuration of one's own would overrule without a word."""
-    names = [f"`{name}`" for name, said in given.items() if said]
+    names = [f"`{name}`" for name, stated in given.items() if stated]
     if names:
         raise ValueError(
             "expected `trainer.strategy.init_args.config` to say stage and offloading alone (its `zero_optimization`), "

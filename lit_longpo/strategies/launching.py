@@ -36,9 +36,9 @@ def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> 
     if _started_by_srun(environment):
         return _disagreement("SLURM", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", devices, nodes, environment)
     if "WORLD_SIZE" in environment and "LOCAL_RANK" in environment:
-        found = _disagreement("the launcher", "WORLD_SIZE", "LOCAL_WORLD_SIZE", devices, nodes, environment)
-        if found is not None:
-            return found
+        disagreement = _disagreement("the launcher", "WORLD_SIZE", "LOCAL_WORLD_SIZE", devices, nodes, environment)
+        if disagreement is not None:
+            return disagreement
     missing = [name for name in _RENDEZVOUS if name not in environment]
     if nodes > 1 and missing:
         return (

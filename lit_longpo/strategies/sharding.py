@@ -101,6 +101,6 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank."""
     if not torch.distributed.is_initialized():
         return flag
-    told = torch.tensor(float(flag), device=device)
-    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-    return bool(told)
+    largest = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    return bool(largest)

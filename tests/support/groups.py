@@ -43,8 +43,19 @@ def groups(draw: st.DrawFn, example: str) -> Group:
     steps = draw(st.none() | st.tuples(*[st.integers(1, 50)] * size))
     positions = None if steps is None else tuple(sum(steps[: n + 1]) for n in range(size))
     count = draw(st.integers(0, 3))
-    made = [draw(responses("chosen", 0)), *[draw(responses("rejected", n)) for n in range(count)]]
-    return Group(example, draw(st.sampled_from(["short", "long"])), prompt, tuple(made), positions)
+    answers = [draw(responses("chosen", 0)), *[draw(responses("rejected", n)) for n in range(count)]]
+    context = draw(st.sampled_from(["short", "long"]))
+    counted = draw(st.none() | st.tuples(*[st.booleans()] * (size + len(answers[0].token_ids))))
+    sequence = draw(st.booleans())
+    return Group(
+        example,
+        context,
+        prompt,
+        tuple(answers),
+        positions,
+        score_sequence=sequence,
+        sequence_mask=counted if sequence else None,
+    )
 
 
 @st.composite

@@ -14,6 +14,7 @@ def naive_expectation(groups):
     expected, cursor = [], 0
     for number, group in enumerate(groups):
         prompt_end = cursor + len(group.prompt_ids) - 1
+        rest = naive_rest(group, cursor, Slot(number, group.context, "rest", 0))
         cursor += len(group.prompt_ids)
         for response in group.responses:
             previous = prompt_end
@@ -23,16 +24,40 @@ def naive_expectation(groups):
                     expected.append((previous, token, slot))
                 previous = cursor
                 cursor += 1
+            expected += rest  # right after the first response
+            rest = []
     return expected
+
+
+def naive_rest(group, start, slot):
+    """Prompt and first response lie side by side from `start`: everything but the first token and the answers."""
+    if not group.score_sequence:
+        return []
+    response = group.responses[0]
+    tokens = [*group.prompt_ids, *response.token_ids]
+    answers = [False] * len(group.prompt_ids) + list(response.mask)
+    counted = group.sequence_mask or [True] * len(tokens)
+    return [(start + n - 1, tokens[n], slot) for n in range(1, len(tokens)) if counted[n] and not answers[n]]
 
 
 @given(batches())
 @settings(max_examples=150, deadline=None)
-def test_every_answer_token_is_scored_exactly_once_and_nothing_else(groups):
+def test_every_wanted_token_is_scored_exactly_once_and_nothing_else(groups):
     batch = pack(groups)
     owners = [batch.slots[owner] for owner in batch.score_owners.tolist()]
     scored = list(zip(batch.score_index.tolist(), batch.score_targets.tolist(), owners, strict=True))
     assert scored == naive_expectation(groups)
+
+
+def test_a_sequence_is_scored_once_token_by_token():
+    """Prompt 3 4 5, chosen 6 (hidden) 7: answer 7; the rest 4 5 6, by 3 4 5."""
+    chosen = Response("chosen", (6, 7), (False, True))
+    batch = pack([Group("a", "long", (3, 4, 5), (chosen,), score_sequence=True)])
+    assert batch.slots == (Slot(0, "long", "chosen", 0), Slot(0, "long", "rest", 0))
+    assert batch.score_index.tolist() == [3, 0, 1, 2]
+    assert batch.score_targets.tolist() == [7, 4, 5, 6]
+    assert batch.score_owners.tolist() == [0, 1, 1, 1]
+    assert batch.num_scored.tolist() == [1, 3]
 
 
 @given(batches())

@@ -1,5 +1,9 @@
 """Means over examples: against one mean over everything, in one process and in several."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+
 import pytest
 import torch
 from support import validation_worker as worker
@@ -22,6 +26,37 @@ def test_every_example_counts_the_same():
     found, examples = means.over_all_ranks(alone)
     assert {name: float(value) for name, value in found.items()} == {"loss": 4.0, "nll": -4.0}
     assert float(examples) == 6.0
+
+
+class ThreadRanks:
+    """`Strategy.reduce` between threads; like torch's collectives it overwrites what it is given."""
+
+    def __init__(self, size):
+        self.barrier, self.values = Barrier(size), [None] * size
+
+    def reduce(self, rank, tensor, reduce_op):
+        self.values[rank] = tensor.clone()
+        self.barrier.wait()
+        total = torch.stack(self.values).sum(0)
+        self.barrier.wait()
+        return tensor.copy_(total / len(self.values) if reduce_op == "mean" else total)
+
+
+def test_every_example_counts_the_same_however_ranks_are_filled():
+    """3 and 2 4 on one rank, 1 5 9 on the other: mean 24 / 6, three examples each; asking twice changes nothing."""
+    ranks = ThreadRanks(2)
+
+    def rank(number):
+        means = ExampleMeans()
+        for row in ([ROWS[0], ROWS[2]], [ROWS[1]])[number]:
+            means.add({"loss": torch.tensor(row), "nll": -torch.tensor(row)})
+        return [means.over_all_ranks(partial(ranks.reduce, number)) for _ in range(2)]
+
+    with ThreadPoolExecutor(2) as pool:
+        results = [result for answers in pool.map(rank, range(2)) for result in answers]
+    for means, examples in results:
+        assert {name: float(value) for name, value in means.items()} == {"loss": 4.0, "nll": -4.0}
+        assert float(examples) == 3.0
 
 
 def test_many_rows_lose_nothing_to_rounding():
