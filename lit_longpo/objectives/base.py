@@ -19,7 +19,8 @@ from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
-from lit_longpo.policy.reference import Reference, ReferenceConfig, copy_problem
+from lit_longpo.policy.reference import Reference
+from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles
 from lit_longpo.strategies import (
     data_parallel_mesh,

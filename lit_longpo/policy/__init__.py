@@ -2,7 +2,7 @@
 
 from lit_longpo.policy.loading import LoRA, PolicyConfig
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
-from lit_longpo.policy.reference import ReferenceConfig
+from lit_longpo.policy.reference_cache import ReferenceConfig
 from lit_longpo.policy.rope import RoPE
 
 __all__ = ["LoRA", "PolicyConfig", "PromptFormat", "PromptTemplate", "ReferenceConfig", "RoPE"]

@@ -8,10 +8,8 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -22,32 +20,11 @@ from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine import score, sequence_ranks
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.reference_cache import ReferenceCache, fill
+from lit_longpo.policy.reference_cache import ReferenceCache, ReferenceConfig, fill
 from lit_longpo.policy.rope import original_rope
 from lit_longpo.strategies import any_rank, is_sharded, whole_loading
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class ReferenceConfig:
-    """Where reference log-probabilities come from.
-
-    Args:
-        mode: "cached" scores every record once before step 1; "online" scores each batch when it is
-            trained on (adapters off with LoRA, a frozen copy without: twice the memory, and refused where ZeRO-3 or
-            FSDP2 split the policy).
-        cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
-        policy: another model as reference; `None` means the untrained policy.
-    """
-
-    mode: Literal["cached", "online"] = "cached"
-    cache_dir: str | None = None
-    policy: PolicyConfig | None = None
-
-    def holds_a_model(self, policy: PolicyConfig) -> bool:
-        """Whether a frozen model stays beside the policy while it is trained, if an objective asks for scores."""
-        return self.mode == "online" and (self.policy is not None or not policy.reference_is_inside)
 
 
 class Reference:
@@ -168,22 +145,6 @@ def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:
     from peft import PeftModel
 
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
-
-
-def copy_problem(reference: ReferenceConfig, policy: PolicyConfig) -> str | None:
-    """What to type where a strategy splits the parameters and the reference would be a copy of the split policy.
-
-    Args:
-        reference: of an objective that asks for reference scores.
-        policy: what is trained.
-    """
-    if not reference.holds_a_model(policy) or reference.policy is not None:
-        return None
-    trained = "`policy.lora.also_train`" if policy.lora else "no `policy.lora`"
-    return (
-        f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
-        "the reference would be a copy of the split policy; type --reference.mode cached"
-    )
 
 
 def _rows(trainer: Trainer) -> Iterator[PackedBatch]:

@@ -1,4 +1,4 @@
-"""Reference log-probabilities on disk, stored under a hash of each (prompt, response).
+"""Where reference log-probabilities come from, and how they are kept: by a hash of each (prompt, response).
 
 An interrupted pass resumes, and the next run with the same model and data finds everything there.
 """
@@ -9,7 +9,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,11 +19,49 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import PackedBatch, Scores, tensor_on
 from lit_longpo.engine import score
+from lit_longpo.policy.loading import PolicyConfig
 
 log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 60.0
 _CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+
+
+@dataclass
+class ReferenceConfig:
+    """Where reference log-probabilities come from.
+
+    Args:
+        mode: "cached" scores every record once before step 1; "online" scores each batch when it is
+            trained on (adapters off with LoRA, a frozen copy without: twice the memory, and refused where ZeRO-3 or
+            FSDP2 split the policy).
+        cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
+        policy: another model as reference; `None` means the untrained policy.
+    """
+
+    mode: Literal["cached", "online"] = "cached"
+    cache_dir: str | None = None
+    policy: PolicyConfig | None = None
+
+    def holds_a_model(self, policy: PolicyConfig) -> bool:
+        """Whether a frozen model stays beside the policy while it is trained, if an objective asks for scores."""
+        return self.mode == "online" and (self.policy is not None or not policy.reference_is_inside)
+
+
+def copy_problem(reference: ReferenceConfig, policy: PolicyConfig) -> str | None:
+    """What to type where a strategy splits the parameters and the reference would be a copy of the split policy.
+
+    Args:
+        reference: of an objective that asks for reference scores.
+        policy: what is trained.
+    """
+    if not reference.holds_a_model(policy) or reference.policy is not None:
+        return None
+    trained = "`policy.lora.also_train`" if policy.lora else "no `policy.lora`"
+    return (
+        f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
+        "the reference would be a copy of the split policy; type --reference.mode cached"
+    )
 
 
 class ReferenceCache:
