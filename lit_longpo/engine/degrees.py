@@ -33,6 +33,25 @@ def head_counts(config: PretrainedConfig) -> tuple[int, int]:
     return heads, int(getattr(text, "num_key_value_heads", None) or heads)
 
 
+def heads_problem(config: PretrainedConfig, degree: int, world_size: int | None = None) -> str | None:
+    """Why a model's heads cannot be dealt to the ranks that share a row; `None` if they can.
+
+    Args:
+        config: the model's.
+        degree: ranks that share a row.
+        world_size: processes; `None` means any number.
+    """
+    text, (heads, kv_heads) = config.get_text_config(), head_counts(config)
+    feasible = feasible_degrees(heads, kv_heads, world_size)
+    if degree in feasible:
+        return None
+    return (
+        f"expected `trainer.strategy.init_args.sequence_parallel` to be one of {feasible}, got {degree}: "
+        f"{type(text).__name__} has {heads} attention heads and {kv_heads} key/value heads, which {degree} ranks "
+        "cannot share evenly"
+    )
+
+
 def check_heads(config: Callable[[], PretrainedConfig]) -> None:
     """Refuse a model whose heads cannot be dealt to the ranks that share a row; needs no weights.
 
@@ -43,14 +62,6 @@ def check_heads(config: Callable[[], PretrainedConfig]) -> None:
         ValueError: naming the feasible degrees.
     """
     degree = sequence_ranks().size
-    if degree == 1:
-        return
-    text = config().get_text_config()
-    heads, kv_heads = head_counts(text)
-    feasible = feasible_degrees(heads, kv_heads)
-    if degree not in feasible:
-        raise ValueError(
-            f"expected `trainer.strategy.init_args.sequence_parallel` to be one of {feasible}, got {degree}: "
-            f"{type(text).__name__} has {heads} attention heads and {kv_heads} key/value heads, which {degree} ranks "
-            "cannot share evenly"
-        )
+    problem = None if degree == 1 else heads_problem(config(), degree)
+    if problem is not None:
+        raise ValueError(problem)

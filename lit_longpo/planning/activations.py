@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
-from lit_longpo.planning.rows import RowPlan
-from lit_longpo.planning.tracing import ModelPlan, Trace, trace_forward, trace_step
+from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.tracing import Trace, trace_forward, trace_step
 from lit_longpo.policy.checkpointing import Checkpointing
 
 T = TypeVar("T")

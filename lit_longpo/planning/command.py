@@ -10,9 +10,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
 from lit_longpo.cli import LongPOCLI
+from lit_longpo.planning.configuration import PlanOptions, read_configuration
 from lit_longpo.planning.plan import Plan, make_plan
 from lit_longpo.planning.report import as_dict, show
-from lit_longpo.planning.setting import PlanOptions, read_setting
 
 
 class PlanCLI(LongPOCLI):
@@ -38,7 +38,7 @@ class PlanCLI(LongPOCLI):
 
 def plan_for(arguments: list[str]) -> Plan:
     """The plan of a command line."""
-    return make_plan(read_setting(PlanCLI(args=arguments).config))
+    return make_plan(read_configuration(PlanCLI(args=arguments).config))
 
 
 def plan(arguments: list[str]) -> None:
@@ -46,7 +46,7 @@ def plan(arguments: list[str]) -> None:
     logging.getLogger("lit_longpo").setLevel(logging.WARNING)  # nothing is being loaded, so nothing to report on
     result = plan_for(arguments)
     show(result, Console())
-    if result.setting.options.json is not None:
-        path = Path(result.setting.options.json)
+    if result.configuration.options.json is not None:
+        path = Path(result.configuration.options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(as_dict(result), indent=2) + "\n")

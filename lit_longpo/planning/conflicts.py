@@ -1,6 +1,6 @@
 """Settings that cancel each other, that the start-up checks would refuse, or that cost more than they seem to.
 
-Every rule is a function from the setting to a message; no message means nothing to say.
+Every rule is a function from the configuration to a message; no message means nothing to say.
 """
 
 from collections.abc import Callable
@@ -9,42 +9,36 @@ from dataclasses import replace
 import torch
 from transformers import PretrainedConfig
 
-from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.degrees import head_counts
+from lit_longpo.engine.degrees import heads_problem
 from lit_longpo.engine.support import refusal
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
-from lit_longpo.planning.setting import Setting
+from lit_longpo.planning.configuration import Configuration
 
-Rule = Callable[[Setting], str | None]
-ModelRule = Callable[[PretrainedConfig, Setting], str | None]
+Rule = Callable[[Configuration], str | None]
+ModelRule = Callable[[PretrainedConfig, Configuration], str | None]
 
 
-def conflicts(setting: Setting, config: PretrainedConfig) -> list[str]:
+def conflicts(run: Configuration, config: PretrainedConfig) -> list[str]:
     """Every rule's message, worst first as listed in this module."""
-    found = [rule(config, setting) for rule in MODEL_RULES] + [rule(setting) for rule in RULES]
-    return [message for message in found if message is not None]
+    messages = [rule(config, run) for rule in MODEL_RULES] + [rule(run) for rule in RULES]
+    return [message for message in messages if message is not None]
 
 
-def _refused(config: PretrainedConfig, setting: Setting) -> str | None:
+def _refused(config: PretrainedConfig, run: Configuration) -> str | None:
     cause = refusal(config.get_text_config())
     return cause and f"`fit` refuses this model: {cause}"
 
 
-def _degree(config: PretrainedConfig, setting: Setting) -> str | None:
-    degree = setting.sharding.sequence_parallel
-    heads, kv_heads = head_counts(config)
-    feasible = feasible_degrees(heads, kv_heads, setting.sharding.world_size)
-    if degree in feasible:
-        return None
-    return f"{heads} query and {kv_heads} key/value heads cannot be split over {degree} devices; possible: {feasible}"
+def _degree(config: PretrainedConfig, run: Configuration) -> str | None:
+    problem = heads_problem(config, run.sharding.sequence_parallel, run.sharding.world_size)
+    return problem and f"`fit` refuses this: {problem}"
 
 
-def _window(config: PretrainedConfig, setting: Setting) -> str | None:
+def _window(config: PretrainedConfig, run: Configuration) -> str | None:
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    positions = setting.data.get("positions")
-    longest = min(setting.row().long_tokens, setting.data.get("max_length") or setting.row_tokens)
-    reach = max(longest, (positions or {}).get("target_length") or 0)
+    longest = min(run.row().long_tokens, run.data.max_length or run.row_tokens)
+    reach = max(longest, run.data.target_length)
     if window is None or reach <= window:
         return None
     return (
@@ -53,47 +47,47 @@ def _window(config: PretrainedConfig, setting: Setting) -> str | None:
     )
 
 
-def _devices(setting: Setting) -> str | None:
-    if setting.devices_known:
+def _devices(run: Configuration) -> str | None:
+    if run.devices_known:
         return None
     return "`trainer.devices` is auto and no accelerator is here to count: planned for 1; type --trainer.devices 8"
 
 
-def _alone(setting: Setting) -> str | None:
-    if setting.sharding.world_size > 1 or setting.sharding.kind not in ("zero", "fsdp2"):
+def _alone(run: Configuration) -> str | None:
+    if run.sharding.world_size > 1 or run.sharding.kind not in ("zero", "fsdp2"):
         return None
     return (
-        f"one device: {setting.sharding.kind} splits nothing and pays for its buffers; raise `trainer.devices`, or "
+        f"one device: {run.sharding.kind} splits nothing and pays for its buffers; raise `trainer.devices`, or "
         "drop the strategy"
     )
 
 
-def _offload_stage(setting: Setting) -> str | None:
-    if setting.sharding.offload_parameters and setting.sharding.stage != 3:
-        return f"`offload_parameters` needs ZeRO stage 3; in stage {setting.sharding.stage} it does nothing"
+def _offload_stage(run: Configuration) -> str | None:
+    if run.sharding.offload_parameters and run.sharding.stage != 3:
+        return f"`offload_parameters` needs ZeRO stage 3; in stage {run.sharding.stage} it does nothing"
     return None
 
 
-def _offload_on_cpu(setting: Setting) -> str | None:
-    if setting.policy.gradient_checkpointing == "offload" and not setting.on_gpu:
+def _offload_on_cpu(run: Configuration) -> str | None:
+    if run.policy.gradient_checkpointing == "offload" and not run.on_gpu:
         return "`gradient_checkpointing: offload` on a CPU only recomputes: the host is where activations are already"
-    if (setting.sharding.offload_optimizer or setting.sharding.offload_parameters) and not setting.on_gpu:
+    if (run.sharding.offload_optimizer or run.sharding.offload_parameters) and not run.on_gpu:
         return "offloading to host memory on a CPU moves nothing"
     return None
 
 
-def _deepspeed_checkpointing(setting: Setting) -> str | None:
-    names = [name for name in ("cpu_checkpointing", "partition_activations") if setting.strategy_options.get(name)]
+def _deepspeed_checkpointing(run: Configuration) -> str | None:
+    names = [name for name in ("cpu_checkpointing", "partition_activations") if run.strategy_options.get(name)]
     if not names:
         return None
     return f"{' and '.join(names)} has no effect: layers are recomputed by `policy.gradient_checkpointing`"
 
 
-def _mesh(setting: Setting) -> str | None:
-    if setting.sharding.kind != "fsdp2" or not setting.devices_known:
+def _mesh(run: Configuration) -> str | None:
+    if run.sharding.kind != "fsdp2" or not run.devices_known:
         return None
-    world, nodes = setting.sharding.world_size, int(setting.trainer.get("num_nodes") or 1)
-    data, tensor = (setting.strategy_options.get(f"{name}_parallel_size", "auto") for name in ("data", "tensor"))
+    world, nodes = run.sharding.world_size, int(run.trainer.get("num_nodes") or 1)
+    data, tensor = (run.strategy_options.get(f"{name}_parallel_size", "auto") for name in ("data", "tensor"))
     sizes = (nodes if data == "auto" else data, world // nodes if tensor == "auto" else tensor)
     if sizes == (world, 1):
         return None
@@ -104,19 +98,19 @@ def _mesh(setting: Setting) -> str | None:
     )
 
 
-def _reference_split(setting: Setting) -> str | None:
-    online = bool(setting.objective.views.reference) and setting.reference.mode == "online"
-    inside = setting.reference.policy is not None or setting.policy.reference_is_inside
-    if not online or inside or not setting.sharding.splits_parameters:
+def _reference_split(run: Configuration) -> str | None:
+    online = bool(run.objective.views.reference) and run.reference.mode == "online"
+    inside = run.reference.policy is not None or run.policy.reference_is_inside
+    if not online or inside or not run.sharding.splits_parameters:
         return None
     return "`fit` refuses `reference.mode: online` here: a split policy cannot be copied; type --reference.mode cached"
 
 
-def _no_model_saved(setting: Setting) -> str | None:
-    callbacks = setting.trainer.get("callbacks") or []
+def _no_model_saved(run: Configuration) -> str | None:
+    callbacks = run.trainer.get("callbacks") or []
     listed = callbacks if isinstance(callbacks, list) else [callbacks]
     saves = any(str(one.get("class_path")).rpartition(".")[2] == "SavePretrained" for one in listed)
-    if not saves or not setting.sharding.splits_parameters or not is_merged(setting.policy):
+    if not saves or not run.sharding.splits_parameters or not is_merged(run.policy):
         return None
     return (
         "`SavePretrained` writes no model: adapters cannot be merged while the policy is split; remove it, and after "
@@ -124,100 +118,99 @@ def _no_model_saved(setting: Setting) -> str | None:
     )
 
 
-def _reference_copy(setting: Setting) -> str | None:
-    if not setting.objective.views.reference:
+def _reference_copy(run: Configuration) -> str | None:
+    if not run.objective.views.reference:
         return None
-    online = setting.reference.mode == "online"
-    if setting.reference.policy == replace(setting.policy, lora=None) and setting.policy.reference_is_inside:
+    online = run.reference.mode == "online"
+    if run.reference.policy == replace(run.policy, lora=None) and run.policy.reference_is_inside:
         return "`reference.policy` is the policy without its adapters, which need only be switched off: remove it"
-    if online and setting.policy.lora is not None and not setting.policy.reference_is_inside:
+    if online and run.policy.lora is not None and not run.policy.reference_is_inside:
         return "`policy.lora.also_train` changes base weights, so `reference.mode: online` holds a frozen copy beside"
-    if online and setting.policy.lora is None:
+    if online and run.policy.lora is None:
         return "`reference.mode: online` without adapters holds a frozen copy of the whole model; `cached` needs none"
     return None
 
 
-def _reference_unused(setting: Setting) -> str | None:
-    if setting.objective.views.reference or setting.reference.policy is None:
+def _reference_unused(run: Configuration) -> str | None:
+    if run.objective.views.reference or run.reference.policy is None:
         return None
-    return f"{type(setting.objective).__name__} has no reference: `reference.policy` is never loaded"
+    return f"{type(run.objective).__name__} has no reference: `reference.policy` is never loaded"
 
 
-def _half_on_cpu(setting: Setting) -> str | None:
-    if setting.on_gpu or setting.dtype == torch.float32:
+def _half_on_cpu(run: Configuration) -> str | None:
+    if run.on_gpu or run.dtype == torch.float32:
         return None
-    return f"{setting.dtype} weights on a CPU are many times slower than float32 where it lacks AVX-512 or AMX"
+    return f"{run.dtype} weights on a CPU are many times slower than float32 where it lacks AVX-512 or AMX"
 
 
-def _lost_updates(setting: Setting) -> str | None:
-    half = setting.dtype != torch.float32
-    if not half or setting.policy.lora is not None or setting.sharding.kind == "zero":
+def _lost_updates(run: Configuration) -> str | None:
+    half = run.dtype != torch.float32
+    if not half or run.policy.lora is not None or run.sharding.kind == "zero":
         return None
     return (
-        f"every weight is trained in {setting.dtype} without an fp32 master copy: updates below 1/256 of a weight "
+        f"every weight is trained in {run.dtype} without an fp32 master copy: updates below 1/256 of a weight "
         "round to nothing; take a DeepSpeed overlay with `precision: bf16-true`, float32 weights, or LoRA"
     )
 
 
-def _precisions_differ(setting: Setting) -> str | None:
-    zero = setting.sharding.kind == "zero"
+def _precisions_differ(run: Configuration) -> str | None:
     problem = precision_problem(
-        setting.policy.dtype,
-        setting.precision,
-        deepspeed=zero,
-        trains_weights=not setting.policy.reference_is_inside,
+        run.policy.dtype,
+        run.precision,
+        deepspeed=run.sharding.kind == "zero",
+        trains_weights=not run.policy.reference_is_inside,
     )
     return problem and f"`fit` refuses this: {problem}"
 
 
-def _mixed(setting: Setting) -> str | None:
-    if setting.autocast is None or setting.policy.torch_dtype == torch.float32:
+def _mixed(run: Configuration) -> str | None:
+    if run.autocast is None or run.policy.torch_dtype == torch.float32:
         return None
-    return f"`precision: {setting.precision}` casts fp32 weights for products; `policy.dtype` has halved them already"
+    return f"`precision: {run.precision}` casts fp32 weights for products; `policy.dtype` has halved them already"
 
 
-def _clipping(setting: Setting) -> str | None:
-    by_value = setting.trainer.get("gradient_clip_algorithm") == "value"
-    if by_value and setting.sharding.kind in ("zero", "fsdp2"):
-        return f"clipping by value is refused under {setting.sharding.kind}; set `gradient_clip_algorithm: norm`"
-    if setting.trainer.get("gradient_clip_algorithm") and not setting.trainer.get("gradient_clip_val"):
+def _clipping(run: Configuration) -> str | None:
+    by_value = run.trainer.get("gradient_clip_algorithm") == "value"
+    if by_value and run.sharding.kind in ("zero", "fsdp2"):
+        return f"clipping by value is refused under {run.sharding.kind}; set `gradient_clip_algorithm: norm`"
+    if run.trainer.get("gradient_clip_algorithm") and not run.trainer.get("gradient_clip_val"):
         return "`gradient_clip_algorithm` without `gradient_clip_val` clips nothing"
     return None
 
 
-def _flash(setting: Setting) -> str | None:
-    if setting.policy.attention != "flash" or setting.flash:
+def _flash(run: Configuration) -> str | None:
+    if run.policy.attention != "flash" or run.flash:
         return None
     return "`policy.attention: flash` needs a GPU and bf16 or fp16; `fit` refuses it here"
 
 
-def _sharing(setting: Setting) -> str | None:
-    if setting.data.get("prefix_sharing", True):
+def _sharing(run: Configuration) -> str | None:
+    if run.data.prefix_sharing:
         return None
-    row = setting.row()
+    row = run.row()
     shared, apart = (replace(row, prefix_sharing=sharing).num_tokens for sharing in (True, False))
     if shared == apart:
         return None
     return f"`prefix_sharing: false` computes {apart / shared:.1f} times the tokens of shared prompts"
 
 
-def _budget(setting: Setting) -> str | None:
-    length = setting.data.get("max_length")
-    row = setting.row()
+def _budget(run: Configuration) -> str | None:
+    length = run.data.max_length
+    row = run.row()
     needed = replace(row, num_examples=1, long_tokens=max(1, (length or 0) - row.response_tokens)).num_tokens
-    if length is None or needed <= setting.row_tokens:
+    if length is None or needed <= run.row_tokens:
         return None
     return (
         f"an example of `max_length` {length:,} takes {needed:,} tokens with its other responses, a row holds "
-        f"{setting.row_tokens:,}: `fit` stops at it; raise `data.init_args.max_tokens`"
+        f"{run.row_tokens:,}: `fit` stops at it; raise `data.init_args.max_tokens`"
     )
 
 
-def _accumulation(setting: Setting) -> str | None:
-    if setting.accumulate == 1 or setting.sharding.kind != "zero" or setting.sharding.stage < 2:
+def _accumulation(run: Configuration) -> str | None:
+    if run.accumulate == 1 or run.sharding.kind != "zero" or run.sharding.stage < 2:
         return None
     return (
-        f"ZeRO-{setting.sharding.stage} reduces gradients after each of the {setting.accumulate} accumulated rows; "
+        f"ZeRO-{run.sharding.stage} reduces gradients after each of the {run.accumulate} accumulated rows; "
         "longer rows (`data.init_args.max_tokens`) and less accumulation communicate less"
     )
 

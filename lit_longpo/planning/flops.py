@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
-from lit_longpo.planning.sizes import Sizes
+from lit_longpo.planning.model import Sizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
 

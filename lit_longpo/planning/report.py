@@ -18,14 +18,14 @@ _MODE_TITLES = {
 
 def as_dict(plan: Plan) -> dict[str, Any]:
     """Everything, in bytes, tokens, FLOPs and seconds."""
-    setting = plan.setting
+    configuration = plan.configuration
     return {
         "architecture": plan.architecture,
         "parameters": plan.sizes.total,
         "trained_parameters": plan.sizes.num_trained,
-        "dtype": str(setting.dtype).removeprefix("torch."),
-        "attention": "flash" if setting.flash else "sdpa",
-        "sharding": asdict(setting.sharding),
+        "dtype": str(configuration.dtype).removeprefix("torch."),
+        "attention": "flash" if configuration.flash else "sdpa",
+        "sharding": asdict(configuration.sharding),
         "row": {
             "tokens": plan.row.num_tokens,
             "examples": plan.row.num_examples,
@@ -35,7 +35,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         },
         "mode": plan.mode,
         "fits": plan.fits,
-        "device_memory": round(setting.options.device_memory_gib * GIB),
+        "device_memory": round(configuration.options.device_memory_gib * GIB),
         "memory": {name: _memory(plan, name) for name in MODES},
         "head_tile": plan.head_tile,
         "kv_copies_per_layer": plan.kv_copies,
@@ -72,21 +72,21 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_work_table(plan))
     for warning in plan.warnings:
         console.print(f"[yellow]warning:[/yellow] {_escape(warning)}", soft_wrap=True)
-    room = plan.setting.options.device_memory_gib
+    room = plan.configuration.options.device_memory_gib
     peak = plan.memory[plan.mode].peak / GIB
     verdict = "[green]fits[/green]" if plan.fits else "[red]does not fit[/red]"
     console.print(f"{verdict}: peak {peak:.2f} GiB of {room:g} GiB a device, at: {plan.memory[plan.mode].when}")
 
 
 def _title(plan: Plan) -> str:
-    setting, sharding, row = plan.setting, plan.setting.sharding, plan.row
+    configuration, sharding, row = plan.configuration, plan.configuration.sharding, plan.row
     strategy = f"ZeRO-{sharding.stage}" if sharding.kind == "zero" else sharding.kind
     short = f", short prompt {row.short_tokens:,}" if len(row.contexts) > 1 else ""
     return (
-        f"{type(setting.objective).__name__} on {plan.architecture}: {plan.sizes.total:,} parameters, "
-        f"{plan.sizes.num_trained:,} trained, {str(setting.dtype).removeprefix('torch.')}, "
-        f"{'flash' if setting.flash else 'sdpa'} attention\n"
-        f"{strategy} over {sharding.world_size} {'GPU' if setting.on_gpu else 'CPU'} device(s), "
+        f"{type(configuration.objective).__name__} on {plan.architecture}: {plan.sizes.total:,} parameters, "
+        f"{plan.sizes.num_trained:,} trained, {str(configuration.dtype).removeprefix('torch.')}, "
+        f"{'flash' if configuration.flash else 'sdpa'} attention\n"
+        f"{strategy} over {sharding.world_size} {'GPU' if configuration.on_gpu else 'CPU'} device(s), "
         f"{sharding.sequence_parallel} to a row; a full row: {row.num_tokens:,} tokens = {row.num_examples} example(s) "
         f"of prompt {row.long_tokens:,}{short}, responses of {row.response_tokens:,}"
     )
@@ -114,7 +114,7 @@ def _memory_table(plan: Plan) -> Table:
 
 def _work_table(plan: Plan) -> Table:
     table = Table(title="Work and tiles", title_justify="left", show_header=False)
-    options = plan.setting.options
+    options = plan.configuration.options
     seconds = plan.seconds_per_step
     time = "state --device_tflops" if seconds is None else f"{seconds:,.1f} s at {options.mfu:.0%} MFU"
     peak = "" if options.device_tflops is None else f" of {options.device_tflops:g} TFLOP/s"

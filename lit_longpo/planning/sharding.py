@@ -2,10 +2,47 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lit_longpo.planning.states import Sharding
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a run is spread over devices.
+
+    Args:
+        kind: "single", "ddp", "fsdp2" or "zero".
+        world_size: devices of all nodes.
+        stage: of ZeRO.
+        offload_optimizer: optimizer states in host memory.
+        offload_parameters: parameters in host memory (ZeRO-3).
+        sequence_parallel: devices that share a row.
+        bucket: elements that ZeRO reduces at a time.
+    """
+
+    kind: Literal["single", "ddp", "fsdp2", "zero"] = "single"
+    world_size: int = 1
+    stage: int = 0
+    offload_optimizer: bool = False
+    offload_parameters: bool = False
+    sequence_parallel: int = 1
+    bucket: int = 200_000_000
+
+    @property
+    def data_parallel(self) -> int:
+        """Rows that are worked on at the same time."""
+        return self.world_size // self.sequence_parallel
+
+    @property
+    def splits_gradients(self) -> bool:
+        """Whether a device keeps its share of the gradients only."""
+        return self.kind == "fsdp2" or self.stage >= 2
+
+    @property
+    def splits_parameters(self) -> bool:
+        """Whether a device keeps its share of the parameters only."""
+        return self.kind == "fsdp2" or self.stage == 3
 
 
 def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: int | None) -> Sharding:

@@ -5,61 +5,23 @@ for any architecture, adapter, precision and row, and nothing has to be kept in 
 Every gradient is dropped as soon as it is made: what is left are the activations.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
-from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from lit_longpo.batch import PackedBatch
-from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.engine import base_model
 from lit_longpo.engine.flash import make_plan
-from lit_longpo.engine.head import tiled_head
-from lit_longpo.engine.scoring import logit_transform
-from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
+from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.rows import RowPlan
-from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
-from lit_longpo.policy.loading import LoRA, add_adapters
-
-register()
-
-
-@dataclass(frozen=True)
-class ModelPlan:
-    """How the policy is built.
-
-    Args:
-        config: its architecture.
-        dtype: precision of the weights.
-        lora: adapters.
-        flash: whether a flash kernel attends (GPU, half precision), or torch's sdpa.
-        autocast: precision of the products where it differs from the weights' ("bf16-mixed").
-        converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
-    """
-
-    config: PretrainedConfig
-    dtype: torch.dtype
-    lora: LoRA | None = None
-    flash: bool = False
-    autocast: torch.dtype | None = None
-    converted: bool = False
-
-    def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
-        """The policy with as many layers (all by default), on the meta device."""
-        attention = PLANNED_FLASH if self.flash else PREFIX_SHARED
-        config = self.config if layers is None else shallow(self.config, layers)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
-            if checkpointing:
-                enable_checkpointing(model, checkpointing)
-            wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
-        return (wrapped.to(self.dtype) if self.converted else wrapped).train()
+from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.row import RowPlan
+from lit_longpo.policy.checkpointing import Checkpointing
 
 
 @dataclass(frozen=True)
@@ -107,28 +69,17 @@ def trace_forward(plan: ModelPlan, row: RowPlan, layers: int) -> int:
         model, batch = _materialised(on_meta), row.reference_row()
         if batch is None:
             return 0
-        for tensor in (*model.parameters(), *model.buffers()):
+        for tensor in (*model.parameters(), *model.buffers(), batch.input_ids):
             memory.add(tensor)
         start = memory.live
         memory.restart()
         with _autocast(plan):
-            _log_probs(model, _hidden(model, batch), batch)
+            row_log_probs(model, batch)
         return memory.peak - start
 
 
-def shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
-    """The configuration with fewer layers; of several kinds, those with full attention first."""
-    small = copy.deepcopy(config)
-    text = small.get_text_config()
-    kinds = getattr(text, "layer_types", None)
-    text.num_hidden_layers = layers
-    if kinds:
-        text.layer_types = sorted(kinds, key=lambda kind: kind != "full_attention")[:layers]
-    return small
-
-
 def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, autocast: AbstractContextManager[object]) -> Trace:
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in (*model.parameters(), *model.buffers(), row.input_ids):
         memory.add(tensor)
     start = memory.live
     marks = dict[str, int]()
@@ -136,12 +87,19 @@ def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, autocast: Abst
     def mark(name: str) -> None:
         marks[name] = memory.restart() - start
 
-    with autocast:
-        hidden = _hidden(model, row, lambda _: mark("layers_backward"))
+    def embedded(module: nn.Module, args: object, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(lambda _: mark("layers_backward"))
+
+    def decoded(module: nn.Module, args: object, output: Any) -> None:
         mark("decoder_forward")
-        hidden.register_hook(lambda _: mark("head_backward"))
-        log_probs = _log_probs(model, hidden, row)
-        del hidden
+        output.last_hidden_state.register_hook(lambda _: mark("head_backward"))
+
+    base = base_model(model)
+    base.get_input_embeddings().register_forward_hook(embedded)
+    base.get_decoder().register_forward_hook(decoded)
+    with autocast:
+        log_probs = row_log_probs(model, row)
         mark("head_forward")
     kept = memory.live - start
     log_probs.sum().backward()
@@ -149,45 +107,16 @@ def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, autocast: Abst
     return Trace(kept=kept, **marks)
 
 
-def _hidden(model: nn.Module, row: PackedBatch, embedded: object = None) -> Tensor:
-    """Last hidden states; `embedded` is called in backward, when the embeddings' gradient is there."""
-    base = base_model(model)
-
-    def watch(module: nn.Module, args: object, output: Tensor) -> None:
-        if callable(embedded) and output.requires_grad:
-            output.register_hook(embedded)
-
-    handle = base.get_input_embeddings().register_forward_hook(watch)
-    try:
-        hidden: Tensor = base.get_decoder()(
-            input_ids=row.input_ids,
-            position_ids=row.position_ids,
-            attention_mask=None,
-            use_cache=False,
-            segment_table=row.table,
-        ).last_hidden_state
-    finally:
-        handle.remove()
-    return hidden
-
-
-def _log_probs(model: nn.Module, hidden: Tensor, row: PackedBatch) -> Tensor:
-    base = base_model(model)
-    chosen = hidden[0].index_select(0, row.score_index)
-    result: Tensor = tiled_head(base)(chosen, row.score_targets, logit_transform(base.config.get_text_config()))
-    return result
-
-
 def _materialised(model: nn.Module) -> nn.Module:
     """Exchange meta parameters and buffers for empty ones on the CPU; tied ones stay tied."""
-    made = dict[Tensor, Tensor]()
+    empties = dict[Tensor, Tensor]()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-            made.setdefault(parameter, nn.Parameter(empty, parameter.requires_grad))
-            module.register_parameter(name, cast(nn.Parameter, made[parameter]))
+            empties.setdefault(parameter, nn.Parameter(empty, parameter.requires_grad))
+            module.register_parameter(name, cast(nn.Parameter, empties[parameter]))
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-            setattr(module, name, made.setdefault(buffer, torch.empty(buffer.shape, dtype=buffer.dtype)))
+            setattr(module, name, empties.setdefault(buffer, torch.empty(buffer.shape, dtype=buffer.dtype)))
     return model
 
 

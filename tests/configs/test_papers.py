@@ -34,8 +34,9 @@ def checked(name):
     arguments, parameters = (RECIPES | SLOW)[name]
     made = plan_for(["--config", str(PAPER / f"{name}.yaml"), *map(str, arguments), "--device_memory_gib", "80"])
     adapters = made.sizes.total - parameters
-    assert adapters == 0 if made.setting.policy.lora is None else 0 < adapters < 0.02 * parameters
-    assert (made.setting.dtype, made.setting.flash, made.setting.sharding.stage) == (torch.bfloat16, True, 3)
+    assert adapters == 0 if made.configuration.policy.lora is None else 0 < adapters < 0.02 * parameters
+    run = made.configuration
+    assert (run.dtype, run.flash, run.sharding.stage) == (torch.bfloat16, True, 3)
     assert not [warning for warning in made.warnings if "SavePretrained" in warning]
     assert made.fits, made.memory[made.mode].peak / GIB
     assert made.sizes.num_trained * 2 == made.sizes.trained_bytes

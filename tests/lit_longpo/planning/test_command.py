@@ -10,10 +10,8 @@ from transformers import AutoConfig
 
 from lit_longpo import __main__ as command
 from lit_longpo.planning import activations
-from lit_longpo.planning.architecture import built_in, shape_names
 from lit_longpo.planning.command import plan_for
-from lit_longpo.planning.sizes import count
-from lit_longpo.planning.tracing import ModelPlan
+from lit_longpo.planning.model import ModelPlan, built_in, count, shape_names
 
 SOLOPO = str(CONFIGS / "solopo.yaml")
 

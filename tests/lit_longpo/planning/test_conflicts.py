@@ -1,4 +1,4 @@
-"""Every rule speaks up for the setting that it is about, and is silent without it."""
+"""Every rule speaks up for the configuration that it is about, and is silent without it."""
 
 import json
 
@@ -6,10 +6,10 @@ import pytest
 import yaml
 from support.command_line import CONFIGS
 
-from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI
+from lit_longpo.planning.configuration import read_configuration
 from lit_longpo.planning.conflicts import conflicts
-from lit_longpo.planning.setting import read_setting
+from lit_longpo.planning.model import find_config
 
 SOLOPO = CONFIGS / "solopo.yaml"
 ROPE = ("--policy.rope.max_length", "16384")
@@ -26,8 +26,8 @@ def overlay(name):
 @pytest.fixture
 def messages():
     def found(*arguments):
-        setting = read_setting(PlanCLI(args=["--config", str(SOLOPO), *arguments]).config)
-        return conflicts(setting, find_config(setting.policy, setting.options.shape)[0])
+        configuration = read_configuration(PlanCLI(args=["--config", str(SOLOPO), *arguments]).config)
+        return conflicts(configuration, find_config(configuration.policy, configuration.options.shape)[0])
 
     return found
 
@@ -38,7 +38,15 @@ def test_a_sound_setting_has_no_conflicts(messages):
 
 CASES = {
     "positions reach": (),
-    "possible: [1, 2, 4]": (*GPU, "--shape", "qwen2.5_7b", "--trainer.devices", "8", "--sequence_parallel", "8"),
+    "one of [1, 2, 4], got 8": (
+        *GPU,
+        "--shape",
+        "qwen2.5_7b",
+        "--trainer.devices",
+        "8",
+        "--sequence_parallel",
+        "8",
+    ),
     "auto and no accelerator": ("--trainer.accelerator", "gpu", "--trainer.devices", "auto"),
     "zero splits nothing": (*overlay("deepspeed_zero3"), "--trainer.devices", "1"),
     "fsdp2 splits nothing": (*overlay("fsdp2"), "--trainer.devices", "1"),

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from lit_longpo.planning.sharding import read_sharding
-from lit_longpo.planning.states import Sharding
+from lit_longpo.planning.sharding import Sharding, read_sharding
 
 OWN = {
     "zero_optimization": {

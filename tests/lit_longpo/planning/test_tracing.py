@@ -10,8 +10,9 @@ from lit_longpo.objectives import DPO
 from lit_longpo.planning import activations as module
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.rows import RowPlan
-from lit_longpo.planning.tracing import ModelPlan, trace_step
+from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.tracing import trace_step
 from lit_longpo.policy.loading import LoRA
 
 ROW = RowPlan(DPO().views, 1, 300, 8, 12)

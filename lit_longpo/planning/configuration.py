@@ -10,9 +10,8 @@ from jsonargparse import Namespace
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
-from lit_longpo.planning.rows import RowPlan, fill_row
-from lit_longpo.planning.sharding import init_args, read_sharding
-from lit_longpo.planning.states import Sharding
+from lit_longpo.planning.row import RowPlan, fill_row
+from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.suggestions import SuggestingParser
 
@@ -57,7 +56,37 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RowArguments:
+    """What a plan reads of a data module's arguments, under the names that `data_modules` gives them.
+
+    Args:
+        max_tokens: of a row; `None` means that the data module has no such argument.
+        max_length: tokens of the longest sequence.
+        max_examples: most examples of a row.
+        prefix_sharing: whether responses share their prompt.
+        positions: synthesised ones, with their `target_length`.
+    """
+
+    max_tokens: int | None = None
+    max_length: int | None = None
+    max_examples: int | None = None
+    prefix_sharing: bool = True
+    positions: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any]) -> "RowArguments":
+        """From all arguments of the data module, as the command line has parsed them."""
+        names = [part.name for part in fields(cls)]
+        return cls(**{name: arguments[name] for name in names if arguments.get(name) is not None})
+
+    @property
+    def target_length(self) -> int:
+        """What synthesised positions reach; 0 if there are none."""
+        return int((self.positions or {}).get("target_length") or 0)
+
+
+@dataclass(frozen=True)
+class Configuration:
     """What was configured.
 
     Args:
@@ -65,7 +94,7 @@ class Setting:
         objective: what is trained; gives the views.
         optimization: the optimizer.
         reference: the reference.
-        data: the data module's arguments.
+        data: the data module's arguments about rows.
         trainer: the trainer's arguments.
         options: of the plan.
         sharding: the strategy.
@@ -76,7 +105,7 @@ class Setting:
     objective: PreferenceModule
     optimization: Optimization
     reference: ReferenceConfig
-    data: Mapping[str, Any]
+    data: RowArguments
     trainer: Mapping[str, Any]
     options: PlanOptions
     sharding: Sharding
@@ -131,7 +160,7 @@ class Setting:
         Raises:
             ValueError: neither the data module nor the options say.
         """
-        tokens = self.options.row_tokens or self.data.get("max_tokens")
+        tokens = self.options.row_tokens or self.data.max_tokens
         if tokens is None:
             raise ValueError("expected a data module with `max_tokens`, got one without; type --row_tokens 8192")
         return int(tokens)
@@ -141,16 +170,16 @@ class Setting:
         return fill_row(
             self.objective.views,
             budget=self.row_tokens,
-            max_length=self.data.get("max_length"),
-            max_examples=self.data.get("max_examples"),
+            max_length=self.data.max_length,
+            max_examples=self.data.max_examples,
             response_tokens=self.options.response_tokens,
             short_tokens=self.options.short_tokens,
-            prefix_sharing=bool(self.data.get("prefix_sharing", True)),
+            prefix_sharing=self.data.prefix_sharing,
         )
 
 
-def read_setting(config: Namespace) -> Setting:
-    """What a configuration of `fit`, with the options of `plan`, says; data and trainer are not built.
+def read_configuration(config: Namespace) -> Configuration:
+    """What a configuration of `fit` says, perhaps with the options of `plan`; data and trainer are not built.
 
     Raises:
         ValueError: the strategy is none that can be planned.
@@ -162,15 +191,15 @@ def read_setting(config: Namespace) -> Setting:
     parser.add_subclass_arguments(PreferenceModule, "model")
     names = ("policy", "optimization", "reference", "model")
     built = parser.instantiate_classes(Namespace(**{name: config[name] for name in names}))
-    options = PlanOptions(**{part.name: config[part.name] for part in fields(PlanOptions)})
+    options = PlanOptions(**{part.name: config[part.name] for part in fields(PlanOptions) if part.name in config})
     trainer = config.trainer.as_dict()
     devices = _devices(trainer)
-    return Setting(
+    return Configuration(
         policy=built.policy,
         objective=built.model,
         optimization=built.optimization,
         reference=built.reference,
-        data=init_args(config.data.as_dict()),
+        data=RowArguments.read(init_args(config.data.as_dict())),
         trainer=trainer,
         options=options,
         sharding=read_sharding(trainer, devices or 1, options.sequence_parallel),

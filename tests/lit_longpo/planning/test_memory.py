@@ -5,9 +5,9 @@ import torch
 from support.tiny_models import tiny_config
 
 from lit_longpo.optimization import FusedAdamW
-from lit_longpo.planning.sizes import count, optimizer_bytes
-from lit_longpo.planning.states import Sharding, states
-from lit_longpo.planning.tracing import ModelPlan
+from lit_longpo.planning.memory import states
+from lit_longpo.planning.model import ModelPlan, count, optimizer_bytes
+from lit_longpo.planning.sharding import Sharding
 from lit_longpo.policy.loading import LoRA
 
 SIZES = count(ModelPlan(tiny_config("Llama"), torch.bfloat16))

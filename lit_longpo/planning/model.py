@@ -1,0 +1,227 @@
+"""The model that a plan is for: its architecture, how it is built, and the sizes of parameters and optimizer states.
+
+An architecture is the model's own configuration, or a shape that is built in. Sizes are counted on the meta device.
+"""
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
+from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.loading import add_adapters
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
+
+_SHAPES = Path(__file__).parent / "shapes"
+_PROBE = 2**20  # elements of the parameter that an optimizer is tried on
+
+register()
+
+
+def shape_names() -> list[str]:
+    """Built-in shapes; they bear the names of the fragments in `configs/model`."""
+    return sorted(path.stem for path in _SHAPES.glob("*.json"))
+
+
+def built_in(name: str) -> dict[str, Any]:
+    """A built-in shape: `source` (hub name), `parameters` (its published number) and `config`."""
+    shape: dict[str, Any] = json.loads((_SHAPES / f"{name}.json").read_text())
+    return shape
+
+
+def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConfig, str]:
+    """The policy's configuration, its rotary changes applied, and where it came from.
+
+    Args:
+        policy: what is trained.
+        shape: a built-in shape's name or a `config.json`, used in place of the policy's; `None` reads the source,
+            except that the hub is not asked for models whose shape is built in.
+
+    Raises:
+        ValueError: the source is not there and its shape is unknown; or there is no such shape.
+    """
+    known = {built_in(name)["source"]: name for name in shape_names()}
+    if shape is None and policy.source in known:
+        shape = known[policy.source]
+    config, where = _read(policy) if shape is None else _shaped(shape)
+    if policy.rope is not None:
+        policy.rope.apply(config)
+    return config, where
+
+
+def _read(policy: PolicyConfig) -> tuple[PretrainedConfig, str]:
+    try:
+        return policy.original_config(), policy.source
+    except OSError as error:
+        raise ValueError(
+            f"expected a configuration at `policy.source: {policy.source}`, got: {str(error).splitlines()[0]} Name its "
+            f"architecture with --shape: a config.json, or one of {', '.join(shape_names())}"
+        ) from error
+
+
+def _shaped(shape: str) -> tuple[PretrainedConfig, str]:
+    if shape in shape_names():
+        return AutoConfig.for_model(**built_in(shape)["config"]), f"built-in shape {shape}"
+    path = Path(shape).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"expected `--shape` to be a config.json or one of {', '.join(shape_names())}, got {shape!r}, which is "
+            "neither"
+        )
+    return AutoConfig.from_pretrained(str(path)), str(path)
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """How the policy is built.
+
+    Args:
+        config: its architecture.
+        dtype: precision of the weights.
+        lora: adapters.
+        flash: whether a flash kernel attends (GPU, half precision), or torch's sdpa.
+        autocast: precision of the products where it differs from the weights' ("bf16-mixed").
+        converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
+    """
+
+    config: PretrainedConfig
+    dtype: torch.dtype
+    lora: LoRA | None = None
+    flash: bool = False
+    autocast: torch.dtype | None = None
+    converted: bool = False
+
+    def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
+        """The policy with as many layers (all by default), on the meta device."""
+        attention = PLANNED_FLASH if self.flash else PREFIX_SHARED
+        config = self.config if layers is None else shallow(self.config, layers)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
+            if checkpointing:
+                enable_checkpointing(model, checkpointing)
+            wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
+        return (wrapped.to(self.dtype) if self.converted else wrapped).train()
+
+
+def shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    """The configuration with fewer layers; of several kinds, those with full attention first."""
+    small = copy.deepcopy(config)
+    text = small.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    text.num_hidden_layers = layers
+    if kinds:
+        text.layer_types = sorted(kinds, key=lambda kind: kind != "full_attention")[:layers]
+    return small
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters of the whole model.
+
+    Args:
+        total: their number.
+        total_bytes: their bytes.
+        trained: number of trained ones, by dtype.
+        largest_layer_bytes: of the largest decoder layer.
+        outside_bytes: of what is in no decoder layer: embeddings, final norm, untied head.
+        untied_head_bytes: the head's gradient if it is trained and not the embeddings' as well.
+        frozen_linear: weights of the layers' linear maps that stay as they are.
+        trained_linear: of those that are trained, adapters included.
+        head_weights: the head's weights.
+        head_trained: whether the head is.
+    """
+
+    total: int
+    total_bytes: int
+    trained: Counter[torch.dtype]
+    largest_layer_bytes: int
+    outside_bytes: int
+    untied_head_bytes: int
+    frozen_linear: int
+    trained_linear: int
+    head_weights: int
+    head_trained: bool
+
+    @property
+    def num_trained(self) -> int:
+        """Number of trained parameters."""
+        return sum(self.trained.values())
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes of the trained parameters, and so of all gradients."""
+        return sum(number * dtype.itemsize for dtype, number in self.trained.items())
+
+
+def count(plan: ModelPlan) -> Sizes:
+    """Sizes of the planned policy; nothing is allocated."""
+    model = plan.build()
+    base = base_model(model)
+    layers: list[nn.Module] = list(base.get_decoder().layers)
+    head = base.get_output_embeddings().weight
+    tied = head is base.get_input_embeddings().weight
+    parameters = list(model.parameters())
+    in_layers = [_bytes(layer.parameters()) for layer in layers]
+    linear = [module.weight for layer in layers for module in layer.modules() if isinstance(module, nn.Linear)]
+    trained = Counter[torch.dtype]()
+    for parameter in parameters:
+        trained[parameter.dtype] += parameter.numel() * parameter.requires_grad
+    return Sizes(
+        total=sum(parameter.numel() for parameter in parameters),
+        total_bytes=_bytes(parameters),
+        trained=+trained,
+        largest_layer_bytes=max(in_layers),
+        outside_bytes=_bytes(parameters) - sum(in_layers),
+        untied_head_bytes=_bytes([head]) if head.requires_grad and not tied else 0,
+        frozen_linear=sum(weight.numel() for weight in linear if not weight.requires_grad),
+        trained_linear=sum(weight.numel() for weight in linear if weight.requires_grad),
+        head_weights=head.numel(),
+        head_trained=head.requires_grad,
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerBytes:
+    """What an optimizer takes for each parameter.
+
+    Args:
+        states: kept between steps.
+        borrowed: peak inside a step.
+    """
+
+    states: float
+    borrowed: float
+
+
+def optimizer_bytes(make: OptimizerFactory, dtype: torch.dtype) -> OptimizerBytes:
+    """Bytes per parameter, from one step on a fake parameter (so exact for element-wise optimizers only)."""
+    with FakeTensorMode():
+        parameter = nn.Parameter(torch.empty(_PROBE, dtype=dtype))
+        parameter.grad = torch.empty_like(parameter)
+        with LiveBytes() as memory:
+            optimizer = make([parameter])
+            for tensor in (parameter, parameter.grad):
+                memory.add(tensor)
+            start = memory.live
+            optimizer.step()
+            states = memory.live - start
+            memory.restart()
+            optimizer.step()
+            return OptimizerBytes(states / _PROBE, (memory.peak - start - states) / _PROBE)
+
+
+def _bytes(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() * parameter.dtype.itemsize for parameter in parameters)

@@ -1,0 +1,15 @@
+"""What a plan reads from the data module's section."""
+
+import dataclasses
+import inspect
+
+from data_modules import PairDataModule
+from lit_longpo.planning.configuration import RowArguments
+
+
+def test_row_arguments_are_those_of_the_data_modules():
+    known = inspect.signature(PairDataModule).parameters
+    assert {part.name for part in dataclasses.fields(RowArguments)} <= set(known)
+    assert RowArguments.read({"path": "x", "max_length": None}) == RowArguments()
+    arguments = RowArguments.read({"max_tokens": 512, "prefix_sharing": False, "positions": {"target_length": 9}})
+    assert (arguments.max_tokens, arguments.prefix_sharing, arguments.target_length) == (512, False, 9)
