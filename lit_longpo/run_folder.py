@@ -52,8 +52,8 @@ def check_manifest(
         draft.write_text(json.dumps({**wanted, **(notes or {})}, indent=2) + "\n")
         draft.replace(path)
         return
-    found = {name: value for name, value in json.loads(path.read_text()).items() if name not in (notes or {})}
-    changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    stored = {name: value for name, value in json.loads(path.read_text()).items() if name not in (notes or {})}
+    changed = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
     if changed:
         named = ", ".join(name for name in changed if name != "hash")
         raise ValueError(

@@ -34,13 +34,13 @@ class Stopwatch:
 
     def read(self) -> dict[str, float]:
         """Seconds by name since the last reading."""
-        made, self._host = self._host, {}
+        seconds, self._host = self._host, {}
         if self._events:
             self._events[-1][2].synchronize()
         for name, start, end in self._events:
-            made[name] = made.get(name, 0.0) + start.elapsed_time(end) / 1000
+            seconds[name] = seconds.get(name, 0.0) + start.elapsed_time(end) / 1000
         self._events.clear()
-        return made
+        return seconds
 
     def _now(self) -> "float | torch.cuda.Event":
         if not self._on_gpu:

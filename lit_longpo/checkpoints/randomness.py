@@ -19,8 +19,8 @@ def gather_random_states() -> list[RandomState]:
     """
     states: list[Any] = [_random_state()]
     if torch.distributed.is_initialized():
-        own, states = states[0], [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, own)
+        local, states = states[0], [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, local)
     return [{**state, **{name: _tensor(state[name]) for name in ("torch", "cuda")}} for state in states]
 
 

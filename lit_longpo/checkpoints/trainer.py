@@ -172,16 +172,16 @@ def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: 
     Raises:
         ValueError: saying what wrote the checkpoint and what to type.
     """
-    found, loads = kind(path), _loads(strategy)
+    form, loads = kind(path), _loads(strategy)
     manifest = Manifest.of(path) if path.is_dir() else None
     export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"
-    if found not in loads:
+    if form not in loads:
         writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
         raise ValueError(
-            f"{path} is a {found}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
+            f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
             f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
         )
-    if fitting and found == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
+    if fitting and form == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
         raise ValueError(
             f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
             f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "

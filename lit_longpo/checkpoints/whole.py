@@ -106,8 +106,8 @@ def fault(path: Path) -> str | None:
 def newest_whole(folder: Path) -> Path | None:
     """The checkpoint in the folder, or below it, that was written last and is whole."""
     there = (path for path in folder.rglob("*.ckpt") if path.exists())  # not a link to what was deleted
-    found = sorted(there, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return next((path for path in found if fault(path) is None), None)
+    newest_first = sorted(there, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return next((path for path in newest_first if fault(path) is None), None)
 
 
 def kind(path: Path) -> Kind:

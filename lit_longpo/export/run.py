@@ -48,13 +48,13 @@ def read_run(checkpoint: Path, config: Path | None) -> Run:
 
 def _find(checkpoint: Path) -> Path:
     above = list(checkpoint.absolute().parents)[:_LEVELS]
-    found = next((folder / _NAME for folder in above if (folder / _NAME).is_file()), None)
-    if found is None:
+    path = next((folder / _NAME for folder in above if (folder / _NAME).is_file()), None)
+    if path is None:
         raise FileNotFoundError(
             f"expected the run's {_NAME} in {above[0]} or up to {_LEVELS - 1} folders above it, found none; "
             f"type: --config PATH of the {_NAME} that `fit` wrote into the run's folder"
         )
-    return found
+    return path
 
 
 def _policy(section: Any, path: Path) -> PolicyConfig:

@@ -37,9 +37,9 @@ def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
     query, key, value, _, log_sums = ctx.saved_tensors
     per_head = [tensor.new_empty(tensor.shape[0], *query.shape[1:]) for tensor in (key, value)]
     borrowed = [torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums), *per_head]
-    made = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
+    gradients = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
     del borrowed
-    return made
+    return gradients
 
 
 _flash_sizes.register_autograd(_backward, setup_context=_save)

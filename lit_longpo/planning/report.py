@@ -98,15 +98,15 @@ def _memory_table(plan: Plan) -> Table:
     table.add_column("")
     for mode in MODES:
         table.add_column(_MODE_TITLES[mode] + (" *" if mode == plan.mode else ""), justify="right")
-    made = [_memory(plan, mode) for mode in MODES]
+    columns = [_memory(plan, mode) for mode in MODES]
     for name in ("parameters", "gradients", "optimizer", "buffers", "reference_copy", "activations_kept"):
-        table.add_row(name.replace("_", " "), *(_gib(column[name]) for column in made))
+        table.add_row(name.replace("_", " "), *(_gib(column[name]) for column in columns))
     table.add_section()
-    for moment in made[0]["moments"]:
-        table.add_row(f"peak: {moment}", *(_gib(column["moments"][moment]) for column in made))
+    for moment in columns[0]["moments"]:
+        table.add_row(f"peak: {moment}", *(_gib(column["moments"][moment]) for column in columns))
     table.add_section()
-    table.add_row("peak", *(_gib(column["peak"]) for column in made), style="bold")
-    table.add_row("in host memory", *(_gib(column["host"]) for column in made))
+    table.add_row("peak", *(_gib(column["peak"]) for column in columns), style="bold")
+    table.add_row("in host memory", *(_gib(column["host"]) for column in columns))
     contexts = (plan.longest_context[mode] for mode in MODES)
     table.add_row("longest context that fits, tokens", *(f"{tokens:,}" for tokens in contexts))
     return table

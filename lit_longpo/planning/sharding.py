@@ -78,10 +78,10 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
 def _zero(name: str, options: Mapping[str, Any], world: int, degree: int) -> Sharding:
     """Of DeepSpeed's strategies, which a configuration of one's own overrules."""
     if options.get("config") is not None:
-        own = _deepspeed_config(options["config"])
-        stage = int(own.get("stage", 0))
-        optimizer, parameters = (_is_offloaded(own, part) for part in ("offload_optimizer", "offload_param"))
-        bucket = own.get("reduce_bucket_size")
+        section = _deepspeed_config(options["config"])
+        stage = int(section.get("stage", 0))
+        optimizer, parameters = (_is_offloaded(section, part) for part in ("offload_optimizer", "offload_param"))
+        bucket = section.get("reduce_bucket_size")
     else:
         stage = int(options.get("stage") or next((int(part) for part in name if part.isdigit()), 2))
         optimizer = bool(options.get("offload_optimizer", "offload" in name))

@@ -9,7 +9,6 @@ from lit_longpo.strategies.deepspeed import (
     whole_loading,
 )
 from lit_longpo.strategies.launching import check_launch, launch_problem
-from lit_longpo.strategies.sequence_parallel import SequenceParallelDDPStrategy
 from lit_longpo.strategies.sharding import (
     any_rank,
     data_parallel_mesh,
@@ -19,6 +18,7 @@ from lit_longpo.strategies.sharding import (
     shard,
     splits_parameters,
 )
+from lit_longpo.strategies.shared_rows import SequenceParallelDDPStrategy
 
 __all__ = [
     "AnyDeviceDeepSpeedStrategy",

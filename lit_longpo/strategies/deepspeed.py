@@ -3,7 +3,7 @@
 Lightning's own strategy runs on CUDA only, reads the training loader to guess a batch size that means
 nothing for packed rows, and leaves gradient clipping to the configuration without a word. This one runs
 on CPUs with gloo too (no operator is built, so no compiler and no stale build lock), takes one row as
-the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share rows (`sequence_parallel.py`);
+the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share rows (`shared_rows.py`);
 DeepSpeed itself need not know.
 """
 
@@ -18,7 +18,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch.optim import Optimizer
 
-from lit_longpo.strategies.sequence_parallel import SharedRowsStrategy, form_groups
+from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
 
 class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):

@@ -8,7 +8,7 @@ from lit_longpo import strategies
 from lit_longpo.engine import sequence_parallel, sequence_ranks
 from lit_longpo.engine.sequence_parallel import SequenceRanks
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy
-from lit_longpo.strategies.sequence_parallel import form_groups, row_ranks
+from lit_longpo.strategies.shared_rows import form_groups, row_ranks
 
 
 def test_ranks_of_a_group_get_the_same_rows_and_groups_different_ones():
