@@ -1,4 +1,4 @@
-"""What the README shows must work: its Python example, its files, its options."""
+"""What the README shows must work: its Python example, its files, its tree; what its neighbours name must exist."""
 
 import re
 from pathlib import Path
@@ -33,20 +33,45 @@ def test_the_python_example_trains(tmp_path, monkeypatch):
     assert names["trainer"].global_step == 2
 
 
+PAGES = ("README.md", "CONTRIBUTING.md", "AGENTS.md")
+FOLDERS = ("configs", "lit_longpo", "data_modules", "evaluation", "tests", "docs")
+
+
 def paths():
-    text = re.sub(r"\{([^}]*)\}", r"\1", README)
-    found = re.findall(r"\b(?:configs|lit_longpo|data_modules|evaluation|tests)/[\w./-]+\.\w+", text)
-    return sorted(set(found))
+    for page in PAGES:
+        text = re.sub(r"\{([^}]*)\}", r"\1", (ROOT / page).read_text())
+        found = re.findall(rf"\b(?:{'|'.join(FOLDERS)})/[\w./-]+\.\w+", text)
+        yield from ((page, path) for path in sorted(set(found)))
 
 
-@pytest.mark.parametrize("path", paths())
-def test_files_it_names_exist(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize(("page", "path"), paths())
+def test_files_it_names_exist(page, path):
+    assert (ROOT / path).exists(), page
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def tree():
+    """Every path of the annotated tree: an indented name, below the last name that is indented less."""
+    lines = README.partition("## The tree\n")[2].partition("\n[")[0].splitlines()
+    parents = list[tuple[int, Path]]()
+    for line in filter(str.strip, lines):
+        name, indent = line.split()[0], len(line) - len(line.lstrip())
+        parents = [(depth, path) for depth, path in parents if depth < indent]
+        parents.append((indent, (parents[-1][1] if parents else Path()) / name))
+        yield parents[-1][1]
+
+
+def test_the_tree_names_what_is_there_and_every_folder_of_the_packages():
+    named = set(tree())
+    assert not [path for path in named if not (ROOT / path).exists()]
+    folders = {path.relative_to(ROOT) for package in FOLDERS[1:4] for path in (ROOT / package).rglob("*/")}
+    assert len(folders) > 20
+    assert not {path for path in folders if path.name != "__pycache__"} - named
 
 
 @pytest.fixture
