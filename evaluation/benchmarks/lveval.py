@@ -1,6 +1,5 @@
 """LV-Eval from its official files: the same questions at five levels of length."""
 
-import ast
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from evaluation.benchmarks.official_files import (
     Row,
     differences,
     hashes,
+    parse_literals,
     read_json,
     read_rows,
     read_text,
@@ -203,7 +203,7 @@ def load_config(folder: Path) -> LVEvalConfig:
     """
     python = folder / "config.py"
     path = python if python.is_file() else folder / "config" / "config.json"
-    values = parse_literals(read_text(path, LAYOUT), str(path)) if path == python else read_json(path, LAYOUT)
+    values = parse_literals(read_text(path, LAYOUT), str(path), _NAMES) if path == python else read_json(path, LAYOUT)
     if not isinstance(values, dict):
         raise OfficialFileError.at(str(path), "file", "a JSON object", values)
     row = Row(str(path), values)
@@ -227,32 +227,6 @@ def _other_values(config: LVEvalConfig) -> tuple[str, ...]:
 def _digest(config: LVEvalConfig) -> str:
     """Sha256 of all values, in whatever order a file has them."""
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def parse_literals(source: str, where: str) -> dict[str, object]:
-    """Values that a Python file assigns to LV-Eval's four names. Nothing is executed or imported.
-
-    Raises:
-        OfficialFileError: the file is not Python, or one of the values is not a literal.
-    """
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise OfficialFileError.at(where, "file", f"Python ({error})", source) from error
-    values: dict[str, object] = {}
-    for node in body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in _NAMES:
-                values[target.id] = _literal(node.value, f"{where}:{node.lineno}", target.id)  # type: ignore[attr-defined]
-    return values
-
-
-def _literal(node: ast.expr, where: str, name: str) -> object:
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise OfficialFileError.at(where, name, "a literal", ast.unparse(node)) from error
 
 
 def _table(row: Row, name: str, kind: type) -> dict:

@@ -1,8 +1,9 @@
 """Strict reading of the benchmarks' own files: every error names file, line and field."""
 
+import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,37 @@ def _decode(text: str | bytes, where: str) -> object:
         return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise OfficialFileError.at(where, "content", f"JSON ({error})", text) from error
+
+
+def parse_literals(source: str, where: str, names: Collection[str]) -> dict[str, object]:
+    """Values that a Python file assigns to some names. Nothing is executed or imported.
+
+    Args:
+        source: the file's text.
+        where: the file, for errors.
+        names: which assignments are read.
+
+    Raises:
+        OfficialFileError: the file is not Python, or one of the values is not a literal.
+    """
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise OfficialFileError.at(where, "file", f"Python ({error})", source) from error
+    values: dict[str, object] = {}
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in names:
+                values[target.id] = _literal(node.value, f"{where}:{node.lineno}", target.id)  # type: ignore[attr-defined]
+    return values
+
+
+def _literal(node: ast.expr, where: str, name: str) -> object:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise OfficialFileError.at(where, name, "a literal", ast.unparse(node)) from error
 
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:

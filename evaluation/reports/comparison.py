@@ -1,5 +1,7 @@
 """Two reports of the same questions: differences by id, with intervals."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,8 +192,15 @@ def _listed(ids: Sequence[str]) -> str:
 
 def _load(path: Path) -> BenchmarkReport:
     try:
-        return BenchmarkReport.load(Path(path))
+        report = BenchmarkReport.load(Path(path))
+        stated = json.loads(Path(path).read_text(encoding="utf-8")).get("scores", {}).get("mean")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"expected a report in {path}, got something else ({error!r:.80}); name a <benchmark>-step<n>.json"
         ) from error
+    if stated is not None and not math.isclose(stated, report.mean, abs_tol=1e-9):
+        raise ValueError(
+            f"expected the mean {stated} that {path} states, got {report.mean} from its predictions; the class of "
+            f"{report.name!r} says which of them count: import it and call evaluation.reports.comparison.compare_files"
+        )
+    return report

@@ -98,6 +98,14 @@ def test_buckets_of_longbench_e(folder):
     assert table == {"4-8k": 100.0, "8k+": 0.0}
 
 
+def test_the_last_records_class_names_hold_for_the_file(folder):
+    """With its own names the first record would score 1/2."""
+    records = [RECORD | {"dataset": "trec", "answers": ["a"], "all_classes": names} for names in (["a", "b"], ["a"])]
+    write(folder, "trec", *records)
+    bench = LongBench(folder)
+    assert table_of(bench, list(bench.examples("trec")), ["a b", "a"]) == {"score": 100.0}
+
+
 def test_answers_become_a_report(folder, tmp_path):
     bench = LongBench(folder)
     examples = list(bench.examples("hotpotqa"))

@@ -11,8 +11,8 @@ from support.official_data import official
 from support.reports import rows_of, summary, table_of
 
 from evaluation.benchmark import Benchmark
-from evaluation.benchmarks.lveval import LVEval, load_config, parse_literals
-from evaluation.benchmarks.official_files import OfficialFileError
+from evaluation.benchmarks.lveval import LVEval, load_config
+from evaluation.benchmarks.official_files import OfficialFileError, parse_literals
 from evaluation.metrics.lveval import LEVELS
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
@@ -143,7 +143,7 @@ def test_malformed_configurations_are_named(folder, change, message):
 @given(st.text(alphabet="DATASET_PROMPT= {}[]()'\"1,\n#:", max_size=60), st.sampled_from(["", "DATASET_PROMPT = "]))
 def test_any_text_is_literals_or_refused(source, prefix):
     try:
-        values = parse_literals(prefix + source, "config.py")
+        values = parse_literals(prefix + source, "config.py", CONFIG)
     except OfficialFileError:
         return
     assert set(values) <= set(CONFIG)

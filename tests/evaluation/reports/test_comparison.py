@@ -4,7 +4,7 @@ import pytest
 from support import reports
 
 from evaluation.reports.comparison import compare, compare_files
-from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 
 
 def report(scores, *, step=0, task="trec", **more):
@@ -102,3 +102,21 @@ def test_a_file_that_is_no_report_is_named(tmp_path):
             compare_files(path, path)
     with pytest.raises(FileNotFoundError):
         compare_files(tmp_path / "none.json", path)
+
+
+def test_a_report_whose_rule_nobody_knows_is_not_compared(tmp_path, monkeypatch):
+    """Its class is not imported, so all predictions would count."""
+
+    class Right(ReportRules):
+        name = "right answers only"
+
+        @classmethod
+        def counts(cls, prediction):
+            return prediction.score == 1.0
+
+    path = tmp_path / "a.json"
+    replace(report([0.0, 1.0]), name=Right.name).save(path)
+    assert "| trec | 1 |" in compare_files(path, path)
+    monkeypatch.delitem(ReportRules._of, Right.name)
+    with pytest.raises(ValueError, match=r"mean 1\.0 that .*a\.json states, got 0\.5 .*which of them count: import it"):
+        compare_files(path, path)

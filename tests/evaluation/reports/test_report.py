@@ -6,7 +6,10 @@ from support import reports
 
 from evaluation.metrics import aggregate
 from evaluation.prompting import Prompt
-from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
+from evaluation.reports.intervals import Mean, Part
+from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules, truncation_report
+from evaluation.reports.scalars import scalars
+from evaluation.reports.table import means_section
 from evaluation.reports.tables import sections as tables_of
 
 
@@ -70,3 +73,39 @@ def test_truncation_is_counted_by_task():
     report = truncation_report({"a": [prompt(100, 0), prompt(300, 100)], "b": []})
     assert str(report["a"]) == "1 of 2 cut, 100 tokens lost (25.0%)"
     assert (report["b"].num_examples, str(report["b"])) == (0, "0 of 0 cut, 0 tokens lost (0.0%)")
+
+
+class Halves(ReportRules):
+    """Rules of a made-up benchmark: every other answer counts."""
+
+    name, names, left_out = "halves", ("thirds",), "answers with odd ids are left out of every mean"
+
+    @classmethod
+    def counts(cls, prediction):
+        return int(prediction.id) % 2 == 0
+
+    @classmethod
+    def means(cls, report):
+        return {"kind": {"one": Mean({"halves": Part(25.0, [item.score for item in report.counted])})}}
+
+    @classmethod
+    def summary(cls, report):
+        return [means_section("Kinds", "kind", cls.means(report)["kind"], "A note.")]
+
+
+@pytest.mark.parametrize("name", ["halves", "thirds"])
+def test_a_report_follows_the_rules_of_its_name(name):
+    report = answers("A", "B", "B", "A", name=name)
+    assert [item.id for item in report.counted] == ["0", "2"]
+    assert report.mean == 0.5
+    assert scalars(report)[f"benchmark/{name}/kind/one"] == 0.25
+    tables = {section.title: section for section in tables_of(report)}
+    assert tables["Kinds"].rows[0][:3] == ("one", "2", "25.00")
+    assert "2 answers with odd ids are left out of every mean. " in tables["Scores"].note
+
+
+def test_a_name_of_nobody_has_the_plain_rules():
+    report = answers("A", "B", name="nobody's")
+    assert report.rules is ReportRules
+    assert report.counted == report.predictions
+    assert (report.rules.means(report), report.rules.summary(report)) == ({}, [])
