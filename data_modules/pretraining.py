@@ -106,7 +106,11 @@ class WorldTextDataModule(LightningDataModule):
         return self._loader("val")
 
     def _loader(self, split: Split) -> StatefulDataLoader:
-        assert self.prompt_format is not None
+        if self.prompt_format is None:
+            raise ValueError(
+                "WorldTextDataModule needs `prompt_format` (policy.prompt_format()); the command line fills it in, "
+                "from Python pass it"
+            )
         size = self.sizes[split]
         texts = WorldTexts(split, size, self.max_words, self.max_questions, self.seed, self.prompt_format)
         lengths: Sequence[int] = [1] * size  # rows hold a fixed number of examples, so length does not matter
