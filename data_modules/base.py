@@ -22,6 +22,7 @@ from data_modules.rows.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
 from lit_longpo.engine import pack
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short = long_positions == "synthesised"
         if self.long_from_short and positions is None:
-            raise ValueError(
+            raise InputError(
                 "expected `data.init_args.positions` with `long_positions: synthesised`, got none; for example "
                 "positions: {target_length: 65536}"
             )
@@ -121,7 +122,7 @@ class PairDataModule(LightningDataModule, ABC):
     def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
         encoded = self._encoded[split]
         if not encoded:
-            raise ValueError(
+            raise InputError(
                 f"expected examples in the {split} split, got none; see the counts in the log above, and "
                 "the paths and sizes under `data.init_args`"
             )
@@ -160,7 +161,7 @@ class PairDataModule(LightningDataModule, ABC):
     @property
     def _linked(self) -> tuple[Views, PromptFormat]:
         if self.views is None or self.prompt_format is None:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} needs `views` (objective.views) and `prompt_format` "
                 "(policy.prompt_format()); the command line fills them in, from Python pass them"
             )
@@ -216,7 +217,7 @@ class PairDataModule(LightningDataModule, ABC):
             f"`data.init_args.positions.target_length: {self.positions.target_length}` and keep their true positions"
         )
         if not counts["stretched"]:
-            raise ValueError(f"{message}; raise it, or set `scheme: none` if that is what you want")
+            raise InputError(f"{message}; raise it, or set `scheme: none` if that is what you want")
         log.warning(message)
 
     def reports(self) -> dict[str, Any]:

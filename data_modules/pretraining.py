@@ -11,6 +11,7 @@ from data_modules.rows.encoding import EncodedPair, encode_answers
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.worlds.world import WORDS_PER_FACT, Split, World
 from lit_longpo.batch import Group, Response, Views
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 
@@ -91,7 +92,7 @@ class WorldTextDataModule(LightningDataModule):
         self.max_words, self.max_questions, self.batch_size = max_words, max_questions, batch_size
         self.seed, self.num_workers = seed, num_workers
         if views is not None and [str(view) for view in views.policy] != ["short.chosen"]:
-            raise ValueError(
+            raise InputError(
                 f"expected an objective that asks for short.chosen only, got {[str(v) for v in views.policy]}; "
                 "use SFT with `context: short`"
             )
@@ -107,7 +108,7 @@ class WorldTextDataModule(LightningDataModule):
 
     def _loader(self, split: Split) -> StatefulDataLoader:
         if self.prompt_format is None:
-            raise ValueError(
+            raise InputError(
                 "WorldTextDataModule needs `prompt_format` (policy.prompt_format()); the command line fills it in, "
                 "from Python pass it"
             )

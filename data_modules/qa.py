@@ -13,6 +13,7 @@ from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.qa_sets.pairing import PairingReport, PairRecipe, build_pairs
 from data_modules.reading import Item, existing_file, share_of
 from data_modules.records import Passage, PreferencePair, QARecord
+from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class QADataModule(PairDataModule):
         """
         lines = [f"{split}: {line}" for line in report.lines()]
         if report.left_out and self.on_unbuildable == "error":
-            raise ValueError(
+            raise InputError(
                 f"expected a pair from every record; {'; '.join(lines)}; correct the records, or set "
                 "`data.init_args.on_unbuildable: skip`"
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from data_modules.records import PreferencePair, collect_pairs, read_pairs
+from lit_longpo.errors import InputError, MissingFileError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def existing_file(path: str, argument: str, what: str) -> Path:
         FileNotFoundError: there is no such file; says where it was looked for and how to set it.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected {what} at {str(Path(path).absolute())!r}, found no file there; set `{argument}` to an "
             f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line)"
         )
@@ -57,7 +58,7 @@ def load_pairs(source: str, split: str, argument: str) -> list[PreferencePair]:
     try:
         table = datasets.load_dataset(source, split=split)
     except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected a {' or '.join(_SUFFIXES)} file or the name of a data set with a split {split!r}, got "
             f"{source!r}, which could not be loaded ({type(error).__name__}: {error}); set `{argument}`"
         ) from error
@@ -79,7 +80,7 @@ def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) ->
     allowed = {"all": (True, None, False), "not_worse": (True, None), "verified": (True,)}[keep]
     passing = [pair for pair in pairs if pair.verified in allowed]
     if pairs and not passing:
-        raise ValueError(
+        raise InputError(
             f"expected pairs that pass `{argument}: {keep}`, got none of {len(pairs)}; set it to `all`, or label the "
             "pairs with `verifiers` when they are built"
         )
@@ -95,10 +96,10 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[It
         ValueError: the fraction is not in [0, 1), or nothing would be kept.
     """
     if not 0.0 <= fraction < 1.0:
-        raise ValueError(f"expected `data.init_args.val_fraction` in [0, 1), got {fraction}; 0.05 is usual")
+        raise InputError(f"expected `data.init_args.val_fraction` in [0, 1), got {fraction}; 0.05 is usual")
     count = max(1, round(fraction * len(items))) if fraction else 0
     if count and count >= len(items):
-        raise ValueError(
+        raise InputError(
             f"expected examples left for training, got {len(items)} in all and {count} of them held out; "
             "lower `data.init_args.val_fraction`, or set it to 0"
         )

@@ -2,8 +2,10 @@
 
 import json
 
+from lit_longpo.errors import InputError
 
-class RecordError(ValueError):
+
+class RecordError(InputError):
     """A stored record is not what it must be; the message names file, line, field, expected and got."""
 
     @classmethod

@@ -27,6 +27,7 @@ from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.engine import end_ids
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
@@ -86,7 +87,7 @@ class Evaluation:
         """
         notes = stored_notes(self.folder)
         if notes["benchmark settings"] != json.loads(json.dumps(dict(self.benchmark.settings))):
-            raise ValueError(
+            raise InputError(
                 f"expected predictions made with {dict(self.benchmark.settings)}, got {notes['benchmark settings']} in "
                 f"{self.folder}; rescore with the `benchmark` that asked"
             )
@@ -119,7 +120,7 @@ class Evaluation:
         if rank() > 0:
             return report
         if not report.predictions:
-            raise ValueError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
+            raise InputError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
         paths = Pages(report).write(self.output)
         Console().print(table(report))
         log.info("written: %s", ", ".join(str(path) for path in paths))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Literal, get_args
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 Style = Literal["longbench", "longbench_v2"]
@@ -72,7 +73,7 @@ def build_prompt(
         ValueError: `max_length` is below 2, or prompt and answer do not fit the window.
     """
     if max_length < 2:
-        raise ValueError(
+        raise InputError(
             f"expected max_length of at least 2 tokens, got {max_length}; pass the model's window minus 500"
         )
     tokenizer = prompt_format.tokenizer
@@ -111,9 +112,9 @@ def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> lis
         ValueError: `max_length` below 1 or an unknown style.
     """
     if style not in get_args(Style):
-        raise ValueError(f"expected a style of {', '.join(get_args(Style))}, got {style!r}")
+        raise InputError(f"expected a style of {', '.join(get_args(Style))}, got {style!r}")
     if max_length < 1:
-        raise ValueError(
+        raise InputError(
             f"expected max_length of at least 1 token, got {max_length}; pass the model's window minus 500"
         )
     ids = list(ids)
@@ -141,7 +142,7 @@ def _encode_chat(text: str, prompt_format: PromptFormat) -> list[int]:
 def _check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:
     if window is not None and num_ids + max_new_tokens > window:
         excess = num_ids + max_new_tokens - window
-        raise ValueError(
+        raise InputError(
             f"expected a prompt and {max_new_tokens} new tokens to fit {window} positions, got a prompt of "
             f"{num_ids} tokens; set max_length to {max_length - excess} or less"
         )
@@ -156,12 +157,12 @@ def check_template(template: str, where: str) -> str:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"{where}: expected a template with paired braces, got {template!r:.80} ({error})") from error
+        raise InputError(f"{where}: expected a template with paired braces, got {template!r:.80} ({error})") from error
     names = [name for _, name, _, _ in parts if name is not None]
     plain = all(not spec and not conversion for _, _, spec, conversion in parts)
     if not plain or "context" not in names or not set(names) <= {"context", "input"}:
         placeholders = ", ".join("{" + name + "}" for name in names) or "none"
-        raise ValueError(
+        raise InputError(
             f"{where}: expected {{context}} and perhaps {{input}} to fill in, got {placeholders}; use the official file"
         )
     return template

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lit_longpo.errors import InputError
+
 Context = Literal["short", "long"]
 Role = Literal["chosen", "rejected"]
 # What a sum stands for: a response, or the rest of a chosen sequence (prompt and unmasked tokens).
@@ -306,7 +308,7 @@ class Scores:
             return selected
         num_rejected = 1 + max(slot.index for slot in wanted)
         if len(wanted) % num_rejected:
-            raise ValueError(
+            raise InputError(
                 f"expected {num_rejected} rejected responses for every example of the batch, got "
                 f"{len(wanted)} in all; give every record the same number (`num_rejected`)"
             )

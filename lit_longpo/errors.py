@@ -1,28 +1,45 @@
-"""Errors that are messages to the user are shown without pages of traceback."""
+"""Errors that are messages to the user, and are shown without pages of traceback.
 
-import linecache
-from traceback import walk_tb
+Whoever raises one says what was expected, what came, and what to type next. Each kind is also the built-in error that
+Python programs expect. What only a mistake in our own code can cause stays built-in, and keeps its traceback.
+"""
 
-_OURS = {"lit_longpo", "data_modules", "evaluation"}
+
+class UserError(Exception):
+    """Something that the user can put right; the message says how."""
+
+
+class InputError(UserError, ValueError):
+    """A setting, argument, record, file or model is not what it must be."""
+
+
+class InputTypeError(UserError, TypeError):
+    """An argument is of a type that it must not be."""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder is not where a setting says."""
+
+
+class MissingPackageError(UserError, ModuleNotFoundError):
+    """An optional package is not installed."""
+
+
+class BusyError(UserError, BlockingIOError):
+    """Another process is at work in the folder."""
+
+
+class UnreachableError(UserError, ConnectionError):
+    """A server does not answer as it must."""
 
 
 def message_for_user(error: BaseException) -> str | None:
-    """The message, if one of our own `raise` statements wrote it; `None` for everything unforeseen.
+    """The message, if it was written for the user; `None` for everything unforeseen.
 
     jsonargparse raises anew what a constructor has raised; its words are ours as long as they hold ours.
     """
+    if isinstance(error, UserError):
+        return str(error)
     inner = error.__cause__ or error.__context__
-    if _is_ours(error) or inner is None:
-        return str(error) if _is_ours(error) else None
-    message = message_for_user(inner)
+    message = None if inner is None else message_for_user(inner)
     return message if message is not None and message in str(error) else None
-
-
-def _is_ours(error: BaseException) -> bool:
-    frames = list(walk_tb(error.__traceback__))
-    if not frames:
-        return False
-    frame, line = frames[-1]
-    package = str(frame.f_globals.get("__name__")).partition(".")[0]
-    statement = linecache.getline(frame.f_code.co_filename, line).strip()
-    return package in _OURS and statement.startswith("raise ")

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lit_longpo.errors import InputError
 from lit_longpo.ranges import check_range
 
 _WHERE = "optimization.optimizer.init_args"
@@ -67,7 +68,7 @@ class Optimization:
         share = "0.1 ends at a tenth of the peak rate"
         check_range("optimization.min_lr_fraction", self.min_lr_fraction, share, at_least=0.0, below=1.0)
         if self.min_lr_fraction and self.schedule == "constant":
-            raise ValueError(
+            raise InputError(
                 "expected no `optimization.min_lr_fraction` with `optimization.schedule: constant`, got "
                 f"{self.min_lr_fraction}; remove it, or set `optimization.schedule: cosine`"
             )
@@ -83,7 +84,7 @@ class Optimization:
         try:
             return self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))]).defaults
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"expected `{_WHERE}` that the optimizer takes, got others ({error}); {_USUAL_RATE}, no weight decay"
             ) from error
 
@@ -127,7 +128,7 @@ class Optimization:
         """
         if num_steps >= 0 or (self.schedule == "constant" and not self.warmup_fraction):
             return
-        raise ValueError(
+        raise InputError(
             f"expected a known number of steps with `optimization.schedule: {self.schedule}` and `warmup_fraction: "
             f"{self.warmup_fraction}`, got a run that only its time ends; type --trainer.max_steps N (or "
             "--trainer.max_epochs N) beside `trainer.max_time`, or --optimization.schedule constant "

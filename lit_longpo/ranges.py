@@ -1,5 +1,7 @@
 """Numbers that mean something: every coefficient is checked where it is handed over, before anything is loaded."""
 
+from lit_longpo.errors import InputError
+
 LARGEST = 1000.0  # no coefficient of a loss is meant to be larger
 
 
@@ -35,7 +37,7 @@ def check_range(
     }
     if not all(kept for _, kept in bounds.values()):
         wanted = " and ".join(f"{name} {bound:g}" for name, (bound, _) in bounds.items() if bound is not None)
-        raise ValueError(f"expected `{setting}` {wanted}, got {value}; {hint}")
+        raise InputError(f"expected `{setting}` {wanted}, got {value}; {hint}")
 
 
 def check_weight(setting: str, value: float, hint: str) -> None:

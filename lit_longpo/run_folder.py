@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lit_longpo.errors import BusyError, InputError
+
 MANIFEST = "manifest.json"
 
 
@@ -26,7 +28,7 @@ def lock(file: BinaryIO, folder: Path, kind: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BlockingIOError(
+        raise BusyError(
             f"expected no other {kind} in {folder}, found one that is running; wait for it or set another `output`"
         ) from error
 
@@ -56,7 +58,7 @@ def check_manifest(
     changed = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
     if changed:
         named = ", ".join(name for name in changed if name != "hash")
-        raise ValueError(
+        raise InputError(
             f"expected {folder} to hold a {kind} with these settings, got one with another {named} "
             f"(see {path}); set another `output`, or delete the folder to start over"
         )

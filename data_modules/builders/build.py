@@ -18,6 +18,7 @@ from data_modules.builders.report import BuildReport, Outcome, Verdicts
 from data_modules.builders.sources.base import Item, Source, Unreadable
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, PreferencePair, QARecord, parse_pair, write_pairs
+from lit_longpo.errors import InputError, InputTypeError
 from lit_longpo.policy import PolicyConfig
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Build:
 
     def __post_init__(self) -> None:
         if self.window < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError(f"expected window and limit of at least 1, got {self.window} and {self.limit}; raise them")
+            raise InputError(f"expected window and limit of at least 1, got {self.window} and {self.limit}; raise them")
         self.tokens = TextTokens(self.policy.prompt_format())
         # Settings only: what the model is made of stands in the manifest, of which a folder has one.
         self._model = json.dumps(describe(self.generator), sort_keys=True)
@@ -150,7 +151,7 @@ class Build:
             job.end("failed", f"expected an id not used before, got {item.id!r} again")
         elif not isinstance(item, self.recipe.accepts):
             kinds = " or ".join(kind.__name__ for kind in self.recipe.accepts)
-            raise TypeError(
+            raise InputTypeError(
                 f"expected {kinds} from the source, got {type(item).__name__}: {type(self.recipe).__name__} cannot be "
                 f"fed by {type(self.source).__name__}; set another `source`"
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from data_modules.records import Passage, Span
+from lit_longpo.errors import InputError
 
 SEPARATOR = "\n\n"
 _MAX_MISSES = 16  # distractors too long for what is left of a budget, in a row, before we call it full
@@ -28,7 +29,7 @@ class AssembledContext:
     distractors: tuple[Passage, ...]
 
 
-class BudgetError(ValueError):
+class BudgetError(InputError):
     """The supporting passages alone are longer than the context may be."""
 
 

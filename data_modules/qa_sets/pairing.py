@@ -9,11 +9,12 @@ from data_modules.qa_sets.contexts import AssembledContext, BudgetError, CountTo
 from data_modules.qa_sets.matching import mentions
 from data_modules.qa_sets.wrong_answers import wrong_answers
 from data_modules.records import Passage, PreferencePair, QARecord
+from lit_longpo.errors import InputError
 
 _FULL = 0.9  # a long context below this share of its budget counts as underfilled
 
 
-class UnbuildableError(ValueError):
+class UnbuildableError(InputError):
     """A record holds no pair; the message is the reason, the same for every record with that cause."""
 
 
@@ -37,7 +38,7 @@ class PairRecipe:
 
     def __post_init__(self) -> None:
         if not 1 <= self.short_tokens <= self.long_tokens:
-            raise ValueError(
+            raise InputError(
                 f"expected 1 <= short_tokens <= long_tokens, got {self.short_tokens} and {self.long_tokens}; "
                 "set `data.init_args.short_tokens` and `data.init_args.long_tokens`"
             )

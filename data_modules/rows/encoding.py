@@ -13,6 +13,7 @@ from data_modules.rows.truncation import (
     spans_hit,
 )
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompting import EncodedPrompt
 
@@ -121,13 +122,13 @@ class PairEncoder:
 
     def _check(self, pair: PreferencePair) -> None:
         if self.long_from_short and pair.turns:
-            raise ValueError(
+            raise InputError(
                 f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
                 "turns; set `data.init_args.long_positions: true`"
             )
         roles = {view.role for view in (*self.views.policy, *self.views.reference)}
         if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
-            raise ValueError(
+            raise InputError(
                 f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
                 "add some, or lower the objective's `model.init_args.num_rejected`"
             )

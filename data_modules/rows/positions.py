@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy.prompting import EncodedPrompt
 
 Scheme = Literal["mixed", "continuous", "sparse", "none"]
@@ -38,12 +39,12 @@ class PositionSynthesis:
 
     def __post_init__(self) -> None:
         if self.chunk_tokens < 1 or self.target_length < 1:
-            raise ValueError(
+            raise InputError(
                 "expected `data.init_args.positions` with target_length and chunk_tokens of at least 1, got "
                 f"{self.target_length} and {self.chunk_tokens}"
             )
         if self.scheme not in get_args(Scheme):
-            raise ValueError(f"expected a scheme of {', '.join(get_args(Scheme))}, got {self.scheme!r}")
+            raise InputError(f"expected a scheme of {', '.join(get_args(Scheme))}, got {self.scheme!r}")
 
     def __call__(self, prompt: EncodedPrompt, response_length: int, name: str) -> tuple[int, ...] | None:
         """Strictly increasing ids of the prompt's tokens.

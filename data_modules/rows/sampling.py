@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
+from lit_longpo.errors import InputError
+
 _OPEN_ROWS = 32  # rows that a later example may still be put into, when the order is free
 
 
@@ -59,11 +61,11 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         names: Sequence[str] | None = None,
     ) -> None:
         if max_examples is not None and max_examples < 1:
-            raise ValueError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
+            raise InputError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
         longest = max(lengths, default=0)
         if longest > max_tokens:
             name = names[lengths.index(longest)] if names else lengths.index(longest)
-            raise ValueError(
+            raise InputError(
                 f"expected every example to fit into a row of {max_tokens} tokens, example {name!r} has "
                 f"{longest}; set `data.init_args.max_tokens` to at least {longest}, or shorten contexts"
             )
@@ -184,7 +186,7 @@ class BatchIterator(Iterator[list[int]]):
         position, rows = state["position"], state["rows"]
         same_rows = (state["digest"], state["num_replicas"]) == (sampler.digest, sampler.num_replicas)
         if 0 < position < rows and not same_rows:
-            raise ValueError(
+            raise InputError(
                 "expected the data, `max_tokens`, `max_examples`, `seed` and number of data-parallel ranks "
                 f"({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
                 f"{state['epoch']}, got others ({sampler.num_replicas} ranks); restore them, or resume from "

@@ -10,12 +10,13 @@ from typing import Literal
 
 from data_modules.qa_sets.contexts import SEPARATOR, CountTokens
 from data_modules.records import Span
+from lit_longpo.errors import InputError
 
 OnOverlength = Literal["error", "truncate", "skip"]
 Truncation = Literal["middle", "passages"]
 
 
-class OverlengthError(ValueError):
+class OverlengthError(InputError):
     """A sequence is too long and may not, or cannot, be cut."""
 
 
@@ -35,7 +36,7 @@ class LengthPolicy:
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 2:
-            raise ValueError(
+            raise InputError(
                 f"expected `max_length` of at least 2 tokens, got {self.max_length}; "
                 "set `data.init_args.max_length` to the model's window, or to null"
             )

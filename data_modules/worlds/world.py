@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lit_longpo.errors import InputError
+
 Split = Literal["train", "val", "test"]
 
 
@@ -129,7 +131,7 @@ class World:
             ValueError: there are not enough people left.
         """
         if len(self._fresh) < hops:
-            raise ValueError(f"expected at least {hops} people not mentioned yet, got {len(self._fresh)}; ask for less")
+            raise InputError(f"expected at least {hops} people not mentioned yet, got {len(self._fresh)}; ask for less")
         chain = [self._fresh.pop() for _ in range(hops)]
         names = self.random.sample(RELATIONS, hops - 1)
         links = [Fact(a, name, b) for a, name, b in zip(chain, names, chain[1:], strict=False)]
@@ -154,7 +156,7 @@ class World:
         """
         others = [value for value in VALUES[question.attribute] if value != question.answer]
         if count > len(others):
-            raise ValueError(f"expected at most {len(others)} wrong answers, got {count}; ask for less")
+            raise InputError(f"expected at most {len(others)} wrong answers, got {count}; ask for less")
         near = {fact.value for fact in distractors if fact.name == question.attribute}
         self.random.shuffle(others)
         return tuple(sorted(others, key=lambda value: value not in near)[:count])

@@ -22,6 +22,7 @@ from filelock import FileLock
 from huggingface_hub import constants, hf_hub_url
 
 from evaluation.running.progress import bar
+from lit_longpo.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _TIMEOUT = 60.0
 _PART, _NOTHING_LEFT, _REDIRECTS = 206, 416, (301, 302, 303, 307, 308)  # of HTTP
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """A file could not be fetched, or is not what was pinned."""
 
 

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from lit_longpo.errors import InputError
+
 CountTokens = Callable[[str], int]
 
 _NAMES = ("Alba", "Bruno", "Clara", "Dario", "Elena", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Karin", "Leo")
@@ -91,7 +93,7 @@ def _book(path: str) -> tuple[str, ...]:
     text = " ".join(Path(path).expanduser().read_text(encoding="utf-8").split())
     parts = tuple(f"{part.rstrip('.')}." for part in text.split(". ") if part.strip(". "))
     if not parts:
-        raise ValueError(f"expected sentences in {path}, got none; name a file with text, or leave `path` out")
+        raise InputError(f"expected sentences in {path}, got none; name a file with text, or leave `path` out")
     return parts
 
 
@@ -118,7 +120,7 @@ def lay(hay: Iterator[str], facts: Sequence[tuple[float, str]], length: int, num
         room = min(round(depth * length), room - num_tokens(" " + text))
         places.append(room)
     if len(facts) > 1 and sum(num_tokens(" " + text) for _, text in facts) > length:
-        raise ValueError(f"expected a length that holds {len(facts)} facts, got {length} tokens; ask for more")
+        raise InputError(f"expected a length that holds {len(facts)} facts, got {length} tokens; ask for more")
     # From the start now, hay up to each place: it falls short of it by less than a sentence and never runs over.
     layout = _Layout(hay, num_tokens)
     for place, (_, text) in zip(reversed(places), ordered, strict=True):

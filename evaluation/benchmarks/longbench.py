@@ -15,6 +15,7 @@ from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, Part, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config/dataset2prompt.json, config/dataset2maxlen.json, data/<task>.jsonl"
@@ -214,9 +215,9 @@ def _chosen(
 ) -> tuple[str, ...]:
     unknown = [task for task in tasks or () if task not in known]
     if unknown:
-        raise ValueError(f"expected tasks of {', '.join(known)}, got {', '.join(unknown)}; correct `tasks`")
+        raise InputError(f"expected tasks of {', '.join(known)}, got {', '.join(unknown)}; correct `tasks`")
     if not (tasks or present):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected data/<task>.jsonl, for example data/{known[0]}.jsonl, got none in {folder}; set `folder`"
         )
     return tuple(tasks or present)

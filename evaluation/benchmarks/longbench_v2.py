@@ -11,6 +11,7 @@ from evaluation.metrics import longbench_v2, score
 from evaluation.metrics.longbench_v2 import LETTERS
 from evaluation.prompting import Prompt, Rules, build_prompt
 from evaluation.reports.report import Prediction
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "data.json or data.jsonl, prompts/0shot.txt, ..."
@@ -66,7 +67,7 @@ class LongBenchV2(Benchmark):
 
     def __init__(self, folder: str | Path | None = None, *, mode: Mode = "zero_shot") -> None:
         if mode not in get_args(Mode):
-            raise ValueError(f"expected a mode of {', '.join(get_args(Mode))}, got {mode!r}; correct `mode`")
+            raise InputError(f"expected a mode of {', '.join(get_args(Mode))}, got {mode!r}; correct `mode`")
         self.folder = prepare_data("longbench_v2", _remote()) if folder is None else Path(folder).expanduser()
         self.mode = mode
         names = _TEMPLATES[mode]

@@ -25,6 +25,7 @@ from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, Part, means_of
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section, means_section
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
@@ -105,7 +106,7 @@ class LVEval(Benchmark):
         chosen = [f"{dataset}_{level}" for dataset in self.datasets for level in self.levels]
         self.tasks = tuple(task for task in chosen if self._path(task).is_file())
         if not self.tasks:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"expected data files like data/{chosen[0]}.jsonl, got none in {self.folder}; set `folder`"
             )
 
@@ -239,7 +240,7 @@ def _table(row: Row, name: str, kind: type) -> dict:
 def _subset(name: str, chosen: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [item for item in chosen or () if item not in known]
     if unknown:
-        raise ValueError(f"expected {name} of {', '.join(known)}, got {', '.join(unknown)}; correct `{name}`")
+        raise InputError(f"expected {name} of {', '.join(known)}, got {', '.join(unknown)}; correct `{name}`")
     return known if chosen is None else tuple(chosen)
 
 

@@ -17,6 +17,7 @@ from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 Scoring = Literal["share", "all"]
@@ -69,11 +70,11 @@ class NeedleBenchmark(Benchmark):
         known = (NEEDLE, *TASKS)
         unknown = [task for task in self.tasks if task not in known]
         if unknown or not self.tasks:
-            raise ValueError(f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`")
+            raise InputError(f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`")
         if self.scoring not in get_args(Scoring):
-            raise ValueError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
+            raise InputError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
         if min(self.lengths, default=0) < 1 or not all(0 <= depth <= 1 for depth in self.depths) or not self.depths:
-            raise ValueError(
+            raise InputError(
                 f"expected lengths of at least 1 token and depths of 0 to 1, got {list(self.lengths)} and "
                 f"{list(self.depths)}; correct `lengths` or `depths`"
             )
@@ -127,7 +128,7 @@ class NeedleBenchmark(Benchmark):
         limit = self._limit(example.task)
         room = max_length if window is None else min(max_length, window - limit)
         if len(ids) > room:
-            raise ValueError(
+            raise InputError(
                 f"expected a prompt of at most {room} tokens, got {len(ids)} for a context of {example.length}: a "
                 "needle must not be cut; drop that length from `lengths`, or raise `max_length` if the window allows"
             )
@@ -146,7 +147,7 @@ class NeedleBenchmark(Benchmark):
         depth, index = float(example.fields["depth"]), int(example.fields["index"])
         context, question, answers = self._source.needle(example.length, depth, index, num_tokens)
         if (question, answers) != (example.question, example.answers):
-            raise ValueError(
+            raise InputError(
                 f"expected the question {example.question!r} again, got {question!r}; in "
                 f"{type(self._source).__name__} question and answers must not depend on `num_tokens`"
             )

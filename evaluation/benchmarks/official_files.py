@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lit_longpo.errors import InputError, MissingFileError
 
-class OfficialFileError(ValueError):
+
+class OfficialFileError(InputError):
     """A benchmark's file is not what it must be."""
 
     @classmethod
@@ -131,7 +133,7 @@ def _json_lines(path: Path, example: str) -> Iterator[tuple[str, object]]:
 
 def _check_file(path: Path, example: str) -> None:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected the official layout ({example}), got no file {path}; set `folder` to where it was downloaded"
         )
 

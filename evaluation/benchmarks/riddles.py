@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from lit_longpo.errors import InputError
+
 _COLOURS = (
     *("amber", "azure", "bronze", "coral", "crimson", "emerald", "golden", "indigo"),
     *("ivory", "maroon", "ochre", "olive", "purple", "scarlet", "silver", "violet"),
@@ -42,7 +44,7 @@ class Sizes:
     def __post_init__(self) -> None:
         for item in fields(self):
             if not 1 <= getattr(self, item.name) <= 100:
-                raise ValueError(f"expected {item.name} of 1 to 100, got {getattr(self, item.name)}; change `sizes`")
+                raise InputError(f"expected {item.name} of 1 to 100, got {getattr(self, item.name)}; change `sizes`")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from lit_longpo.engine import base_model, generation_mode
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.objectives import PreferenceModule
 
 log = logging.getLogger(__name__)
@@ -61,11 +62,11 @@ class LMEvalCallback(ScheduledCallback):
         label: str = "",
     ) -> None:
         if find_spec("lm_eval") is None:
-            raise ModuleNotFoundError(
+            raise MissingPackageError(
                 "expected the package 'lm_eval' for LMEvalCallback, got none; type: pip install 'lit_longpo[lm-eval]'"
             )
         if not tasks:
-            raise ValueError("expected names of tasks, got none; set `tasks`, for example [arc_challenge]")
+            raise InputError("expected names of tasks, got none; set `tasks`, for example [arc_challenge]")
         self.tasks, self.include_path = list(tasks), include_path
         self.batch_size = batch_size
         self.options = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": apply_chat_template}
@@ -95,7 +96,7 @@ class LMEvalCallback(ScheduledCallback):
         unknown = [name for name in self.tasks if name not in self._manager.all_tasks]
         if unknown:
             where = f"in {self.include_path}: {', '.join(sorted(self._manager.all_tasks))}" if self.include_path else ""
-            raise ValueError(
+            raise InputError(
                 f"expected tasks that lm-evaluation-harness knows {where or '(lm-eval ls tasks)'}, got "
                 f"{', '.join(unknown)}; correct `tasks`"
             )
@@ -162,5 +163,5 @@ def _task_manager(include_path: str | None) -> Any:
         return TaskManager()
     folder = Path(include_path).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder of task YAML files, got {include_path}; set `include_path`")
+        raise MissingFileError(f"expected a folder of task YAML files, got {include_path}; set `include_path`")
     return TaskManager(include_path=str(folder), include_defaults=False)

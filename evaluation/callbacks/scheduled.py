@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lit_longpo.errors import InputError
+
 
 class ScheduledCallback(Callback, ABC):
     """Measures before training, at validation, at the end of `fit`, and in `validate` and `test`.
@@ -25,7 +27,7 @@ class ScheduledCallback(Callback, ABC):
 
     def __init__(self, before_training: bool = True, every_n_validations: int = 1, label: str = "") -> None:
         if not re.fullmatch(r"[\w.-]*", label):
-            raise ValueError(f"expected a label of letters, digits, '_', '-' and '.', got {label!r}; correct `label`")
+            raise InputError(f"expected a label of letters, digits, '_', '-' and '.', got {label!r}; correct `label`")
         self.before_training, self.every_n_validations, self.label = before_training, every_n_validations, label
         self._validations = 0
         self._last_step: int | None = None
@@ -52,7 +54,7 @@ class ScheduledCallback(Callback, ABC):
         """
         same = [item for item in callbacks_of(trainer) if item.title == self.title]
         if len(same) > 1:
-            raise ValueError(
+            raise InputError(
                 f"expected one callback that writes {self.title}-step<n> and benchmark/{self.title}/..., got "
                 f"{len(same)}: {', '.join(type(item).__name__ for item in same)}; set `label` of one, for example "
                 "`label: second`"

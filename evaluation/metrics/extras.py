@@ -6,6 +6,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from lit_longpo.errors import MissingPackageError
+
 
 def require(module: str, purpose: str) -> ModuleType:
     """The module.
@@ -23,7 +25,7 @@ def require(module: str, purpose: str) -> ModuleType:
         if error.name != module:
             raise
         message = f"expected the package {module!r} for {purpose}, got none; type: pip install 'lit_longpo[eval]'"
-        raise ModuleNotFoundError(message, name=module) from error
+        raise MissingPackageError(message, name=module) from error
 
 
 @cache

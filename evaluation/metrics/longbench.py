@@ -14,6 +14,7 @@ import numpy as np
 from evaluation.metrics.extras import chinese_words
 from evaluation.metrics.rouge_l import rouge_l
 from evaluation.metrics.text import chinese_tokens, english_tokens, token_f1
+from lit_longpo.errors import InputError
 
 BUCKETS = ("0-4k", "4-8k", "8k+")
 ONLY_FIRST_LINE = frozenset({"trec", "triviaqa", "samsum", "lsht"})
@@ -63,7 +64,7 @@ def retrieval(prediction: str, answer: str, label: str) -> float:
     """
     match = re.search(re.escape(label) + r"(\d+)", answer)
     if match is None:
-        raise ValueError(f'expected an answer like "{label}7", got {answer!r}; use the official data file')
+        raise InputError(f'expected an answer like "{label}7", got {answer!r}; use the official data file')
     return number_share(prediction, match[1])
 
 
@@ -142,7 +143,7 @@ def task_name(dataset: str) -> str:
     task = dataset.removesuffix("_e")
     if task not in TASKS:
         near = difflib.get_close_matches(task, TASKS, n=1) or ["narrativeqa"]
-        raise ValueError(
+        raise InputError(
             f"expected a LongBench task, got {dataset!r}; did you mean {near[0]!r}? All: {', '.join(TASKS)}"
         )
     return task
@@ -165,7 +166,7 @@ def score(
     task = task_name(dataset)
     metric = TASKS[task].metric
     if metric is None and all_classes is None:
-        raise ValueError(f"expected the class names of {task}, got None; pass all_classes=record['all_classes']")
+        raise InputError(f"expected the class names of {task}, got None; pass all_classes=record['all_classes']")
     if task in ONLY_FIRST_LINE:
         prediction = prediction.lstrip("\n").split("\n")[0]
     if metric is None:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from lit_longpo.errors import InputError
+
 LETTERS = ("A", "B", "C", "D")
 GROUPS = ("Overall", "Easy", "Hard", "Short", "Medium", "Long")
 _IN_BRACKETS = re.compile(r"The correct answer is \(([A-D])\)")
@@ -35,7 +37,7 @@ def score(
         ValueError: `answers` is not one letter A to D.
     """
     if len(answers) != 1 or answers[0] not in LETTERS:
-        raise ValueError(f"expected one letter A to D as answers, got {answers!r}; pass [record['answer']]")
+        raise InputError(f"expected one letter A to D as answers, got {answers!r}; pass [record['answer']]")
     return float(extract_letter(prediction) == answers[0])
 
 
@@ -96,5 +98,5 @@ def heading(group: str) -> str:
     """
     if not isinstance(group, str) or group.capitalize() not in GROUPS[1:]:
         known = ", ".join(name.lower() for name in GROUPS[1:])
-        raise ValueError(f"expected one of {known}, got {group!r}; pass record['length'] and record['difficulty']")
+        raise InputError(f"expected one of {known}, got {group!r}; pass record['length'] and record['difficulty']")
     return group.capitalize()

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from lit_longpo.errors import InputError
+
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
@@ -20,7 +22,7 @@ def share_found(prediction: str, expected: Sequence[str]) -> float:
         ValueError: nothing is expected.
     """
     if not expected:
-        raise ValueError("expected at least one string to look for, got none; pass the example's answers")
+        raise InputError("expected at least one string to look for, got none; pass the example's answers")
     text = _CONTROL.sub("\n", prediction).lower()
     return sum(answer.lower() in text for answer in expected) / len(expected)
 

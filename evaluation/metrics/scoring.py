@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.metrics import longbench, longbench_v2, lveval
+from lit_longpo.errors import InputError, InputTypeError
 
 Score = Callable[[str, str, Sequence[str], Sequence[str] | None, str | None], float]
 
@@ -63,7 +64,7 @@ def score(
     """
     scorer = _scorer(benchmark)
     if isinstance(answers, str) or not isinstance(prediction, str):
-        raise TypeError(
+        raise InputTypeError(
             f"expected a text and a list of answers, got {prediction!r:.80} and {answers!r:.80}; pass answers=[...]"
         )
     return scorer.score(dataset, prediction, answers, all_classes, answer_keywords)
@@ -120,22 +121,22 @@ def aggregate(
 
 def _scorer(benchmark: str) -> Scorer:
     if benchmark not in SCORERS:
-        raise ValueError(f"expected a benchmark of {', '.join(SCORERS)}, got {benchmark!r}")
+        raise InputError(f"expected a benchmark of {', '.join(SCORERS)}, got {benchmark!r}")
     return SCORERS[benchmark]
 
 
 def _check_options(benchmark: str, scorer: Scorer, options: Mapping[str, object]) -> None:
     for name in sorted(options.keys() - scorer.options):
         owners = ", ".join(other for other, item in SCORERS.items() if name in item.options)
-        raise ValueError(f"expected no {name} for {benchmark}, got some; they belong to {owners}: {scorer.advice}")
+        raise InputError(f"expected no {name} for {benchmark}, got some; they belong to {owners}: {scorer.advice}")
 
 
 def _check_sizes(num_predictions: int, **columns: Sequence | None) -> None:
     if not num_predictions:
-        raise ValueError("expected at least one prediction, got none; a file without rows has no score")
+        raise InputError("expected at least one prediction, got none; a file without rows has no score")
     for name, column in columns.items():
         if column is not None and len(column) != num_predictions:
-            raise ValueError(f"expected {num_predictions} {name}, one for every prediction, got {len(column)}")
+            raise InputError(f"expected {num_predictions} {name}, one for every prediction, got {len(column)}")
 
 
 def _last(all_classes: Sequence[str] | Sequence[Sequence[str]] | None) -> Sequence[str] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from evaluation.reports.intervals import METHOD, Estimate, estimate, estimate_mean_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, escape, interval, percent
+from lit_longpo.errors import InputError
 
 Pair = tuple[Prediction, Prediction]
 _HEADER = ("task", "examples", "a", "b", "b - a", "interval", "b better", "b worse")
@@ -110,14 +111,14 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
     """
     for what in ("name", "protocol"):
         if getattr(first, what) != getattr(second, what):
-            raise ValueError(
+            raise InputError(
                 f"expected two reports with the same {what}, got {getattr(first, what)!r} and "
                 f"{getattr(second, what)!r}; their scores do not measure the same: compare reports of one benchmark"
             )
     before, after = _by_id(first), _by_id(second)
     pairs = [(before[name], after[name]) for name in before if name in after]
     if not pairs:
-        raise ValueError("expected ids that both reports have, got none; run both on the same tasks")
+        raise InputError("expected ids that both reports have, got none; run both on the same tasks")
     _check_same_questions(pairs)
     return Comparison(
         first,
@@ -136,7 +137,7 @@ def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:
 def _check_same_questions(pairs: Sequence[Pair]) -> None:
     for one, other in pairs:
         if (one.task, one.question, one.answers) != (other.task, other.question, other.answers):
-            raise ValueError(
+            raise InputError(
                 f"expected {one.id} to be one question in both reports, got {one.question!r:.80} with "
                 f"{one.answers!r:.80} and {other.question!r:.80} with {other.answers!r:.80}; run both with the same "
                 "data and seed"
@@ -195,11 +196,11 @@ def _load(path: Path) -> BenchmarkReport:
         report = BenchmarkReport.load(Path(path))
         stated = json.loads(Path(path).read_text(encoding="utf-8")).get("scores", {}).get("mean")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"expected a report in {path}, got something else ({error!r:.80}); name a <benchmark>-step<n>.json"
         ) from error
     if stated is not None and not math.isclose(stated, report.mean, abs_tol=1e-9):
-        raise ValueError(
+        raise InputError(
             f"expected the mean {stated} that {path} states, got {report.mean} from its predictions; the class of "
             f"{report.name!r} says which of them count: import it and call evaluation.reports.comparison.compare_files"
         )

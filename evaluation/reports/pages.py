@@ -10,6 +10,7 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.samples import Sample, sample_table, samples
 from evaluation.reports.table import Section, escape
 from evaluation.reports.tables import head, sections
+from lit_longpo.errors import InputError
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -28,7 +29,7 @@ class Pages:
 
     def __init__(self, report: BenchmarkReport) -> None:
         if not report.predictions:
-            raise ValueError(
+            raise InputError(
                 f"expected at least one prediction of {report.name}, got none; raise `limit` or `max_minutes`"
             )
         self.report = report

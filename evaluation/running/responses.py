@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmark import Benchmark, Example
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.run_folder import MANIFEST, check_manifest, complete_lines, lock
 
@@ -16,7 +17,7 @@ KIND = "evaluation"
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 
 
-class DamagedResponseError(ValueError):
+class DamagedResponseError(InputError):
     """A line of our own files of responses cannot be read."""
 
 
@@ -86,7 +87,7 @@ class Responses:
         while (example.id, len(answers)) in rows:
             answers.append(rows[example.id, len(answers)])
         if any(row.record != record_hash(example) for row in answers):
-            raise ValueError(
+            raise InputError(
                 f"expected stored responses to the record {example.id} as it is now, got some to another text; set "
                 f"another `output`, or delete {self._path(example.task) if self.folder else 'them'} to start over"
             )
@@ -190,5 +191,5 @@ def stored_notes(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
+        raise MissingFileError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
     return dict(json.loads(path.read_text()))

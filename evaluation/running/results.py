@@ -14,6 +14,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.processes import rank, world_size
 from evaluation.running.responses import Response, Responses
 from evaluation.running.settings import RunSettings
+from lit_longpo.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def rescore(benchmark: Benchmark, responses: Responses, settings: RunSettings) -
         stored = {row.id for row in responses.of_task(task)}
         every = list(benchmark.examples(task)) if stored else []
         if strangers := sorted(stored - {example.id for example in every}):
-            raise ValueError(
+            raise InputError(
                 f"expected stored responses to records of {task}, got {len(strangers)} to others, for example "
                 f"{strangers[0]}; read the data with which they were made"
             )

@@ -9,6 +9,7 @@ from torch import nn
 from evaluation.benchmark import Benchmark
 from evaluation.running.batching import Batching
 from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 SLACK = 64  # a cut prompt grows by a few tokens when its text is encoded again
@@ -42,9 +43,9 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise ValueError(f"expected a limit of at least 1 example, got {self.limit}; raise it or leave it out")
+            raise InputError(f"expected a limit of at least 1 example, got {self.limit}; raise it or leave it out")
         if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ValueError(f"expected max_minutes above 0, got {self.max_minutes}; raise it or leave it out")
+            raise InputError(f"expected max_minutes above 0, got {self.max_minutes}; raise it or leave it out")
 
     def chosen(self, benchmark: Benchmark) -> tuple[str, ...]:
         """The tasks to run, in the benchmark's order.
@@ -54,7 +55,7 @@ class RunSettings:
         """
         unknown = [task for task in self.tasks or () if task not in benchmark.tasks]
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"expected tasks of {benchmark.name} that have data: {', '.join(benchmark.tasks)}; got "
                 f"{', '.join(unknown)}; correct `tasks`"
             )
@@ -90,11 +91,11 @@ def default_max_length(
         ValueError: the window is unknown or too small for the answers.
     """
     if window is None:
-        raise ValueError("the model's configuration does not state its window; set `max_length`")
+        raise InputError("the model's configuration does not state its window; set `max_length`")
     room = max(_room(benchmark, task, prompt_format) for task in tasks)
     length = window - max(room + SLACK, min(500, window // 8))
     if length < 2:
-        raise ValueError(
+        raise InputError(
             f"expected a window with room for {room} tokens of answer and chat template, got {window} positions; "
             "leave out the tasks with the longest answers, with `tasks`"
         )

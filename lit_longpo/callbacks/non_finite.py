@@ -11,11 +11,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from lit_longpo.errors import UserError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(UserError, RuntimeError):
     """Loss or gradients became NaN or infinite."""
 
 

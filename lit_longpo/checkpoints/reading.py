@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_longpo.checkpoints.whole import kind
+from lit_longpo.errors import MissingPackageError
 
 _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
 _NESTED = "state_dict."  # the weights' name inside torch's folders
@@ -68,7 +69,7 @@ def _from_deepspeed_folder(path: Path) -> dict[str, Tensor]:
     try:
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
     except ImportError as missing:
-        raise ImportError(
+        raise MissingPackageError(
             f'{path} was written by DeepSpeed, which is not installed; type: pip install "lit_longpo[deepspeed]"'
         ) from missing
     with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes

@@ -9,6 +9,7 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
 from lit_longpo.checkpoints.whole import Kind, Manifest, complete, discard, fault, kind, newest_whole, partial_name
+from lit_longpo.errors import InputError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class ResumableTrainer(Trainer):
             ValueError: with Lightning's `AsyncCheckpointIO`, whose files are whole at an unknown time.
         """
         if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
-            raise ValueError("checkpoints are renamed when they are whole; remove AsyncCheckpointIO from the plugins")
+            raise InputError("checkpoints are renamed when they are whole; remove AsyncCheckpointIO from the plugins")
         if "://" in str(filepath):  # an object appears when its upload is complete
             super().save_checkpoint(filepath, weights_only, storage_options)
             return
@@ -74,7 +75,7 @@ class ResumableTrainer(Trainer):
                 strategy would write checkpoints that it cannot continue.
         """
         if not getattr(self.strategy, "_save_distributed_checkpoint", True):
-            raise ValueError(
+            raise InputError(
                 "expected a strategy that can go on from its own checkpoints, got ModelParallelStrategy with "
                 "`save_distributed_checkpoint: false`: it cannot split what it has put together; remove that line "
                 "(python -m lit_longpo export makes one whole model of a folder)"
@@ -84,7 +85,7 @@ class ResumableTrainer(Trainer):
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
         except RuntimeError as error:
             # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
-            if "iter(combined_loader)" in str(error) and isinstance(error.__context__, ValueError):
+            if isinstance(error.__context__, UserError) and not isinstance(error, UserError):
                 raise error.__context__ from None
             raise
 
@@ -163,7 +164,7 @@ def check_whole(path: Path) -> None:
         return
     good = newest_whole(path.parent)
     advice = f"type: --ckpt_path {good}" if good else "there is no whole one beside it: leave --ckpt_path out"
-    raise ValueError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
+    raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
 
 
 def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
@@ -177,18 +178,18 @@ def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: 
     export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"
     if form not in loads:
         writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
-        raise ValueError(
+        raise InputError(
             f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
             f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
         )
     if fitting and form == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
-        raise ValueError(
+        raise InputError(
             f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
             f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "
             f"its weights: {export}, then --policy.source FOLDER"
         )
     if not fitting and isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
-        raise ValueError(
+        raise InputError(
             f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: {export} "
             "--merge_adapters true, then run this again with --policy.source FOLDER --policy.lora null instead of "
             "--ckpt_path and, if the objective has a reference, --reference.policy.source with the old source"

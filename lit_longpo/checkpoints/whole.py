@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from lit_longpo.errors import InputError
+
 MANIFEST = "checkpoint.json"
 _PARTIAL = ".partial"
 _LAST_WRITTEN = ("latest", "meta.pt")  # by DeepSpeed; by Lightning beside torch's shards
@@ -122,7 +124,7 @@ def kind(path: Path) -> Kind:
         return "torch folder"
     if (path / "latest").is_file():
         return "DeepSpeed folder"
-    raise ValueError(f"expected a checkpoint file or folder, got {path}; they end in .ckpt and lie in `checkpoints`")
+    raise InputError(f"expected a checkpoint file or folder, got {path}; they end in .ckpt and lie in `checkpoints`")
 
 
 def _to_disk(file: Path) -> None:

@@ -24,6 +24,7 @@ from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.sdpa import sdpa_attention
 from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.errors import InputError
 
 PREFIX_SHARED = "prefix_shared"
 Backend = Literal["auto", "sdpa", "flash"]
@@ -44,7 +45,7 @@ _UNSUPPORTED = {
 }
 
 
-class UnsupportedModelError(ValueError):
+class UnsupportedModelError(InputError):
     """The model cannot be scored in packed rows; the message says why and what to do."""
 
 

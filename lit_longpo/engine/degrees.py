@@ -5,6 +5,7 @@ from collections.abc import Callable
 from transformers import PretrainedConfig
 
 from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.errors import InputError
 
 
 def feasible_degrees(num_heads: int, num_kv_heads: int, world_size: int | None = None) -> list[int]:
@@ -64,4 +65,4 @@ def check_heads(config: Callable[[], PretrainedConfig]) -> None:
     degree = sequence_ranks().size
     problem = None if degree == 1 else heads_problem(config(), degree)
     if problem is not None:
-        raise ValueError(problem)
+        raise InputError(problem)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lit_longpo.batch import Group, PackedBatch, Response, Segment, SegmentTable, Slot
+from lit_longpo.errors import InputError
 
 
 @dataclass
@@ -82,7 +83,7 @@ class _Slots:
     def add(self, slot: Slot, group: Group, digest: str) -> int:
         """The slot's number; every (slot, turn) may come once."""
         if (slot, group.turn) in self._seen:
-            raise ValueError(
+            raise InputError(
                 f"expected one {slot.context}.{slot.role}[{slot.index}] response per turn of record "
                 f"{group.example!r}, got two; give the responses different `index` or `turn` values"
             )
@@ -110,7 +111,7 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
         ValueError: there is no group, or a group breaks a rule stated in `Group` and `Response`.
     """
     if not groups:
-        raise ValueError("expected at least one group to pack, got none; check the batch sampler's budget")
+        raise InputError("expected at least one group to pack, got none; check the batch sampler's budget")
     row, slots = _Row(), _Slots()
     examples = {name: number for number, name in enumerate(dict.fromkeys(group.example for group in groups))}
     for group in groups:
@@ -165,22 +166,22 @@ def _lay_out(row: _Row, group: Group) -> Iterator[tuple[Response, _Span]]:
 def _check(group: Group) -> None:
     name = f"record {group.example!r}, {group.context} context"
     if not group.prompt_ids:
-        raise ValueError(f"{name}: expected at least one prompt token, got none; give the prompt a first token")
+        raise InputError(f"{name}: expected at least one prompt token, got none; give the prompt a first token")
     if not group.responses:
-        raise ValueError(f"{name}: expected at least one response, got none")
+        raise InputError(f"{name}: expected at least one response, got none")
     positions = group.position_ids
     if positions is not None:
         if len(positions) != len(group.prompt_ids):
-            raise ValueError(
+            raise InputError(
                 f"{name}: expected {len(group.prompt_ids)} position ids, one per prompt token, got {len(positions)}"
             )
         if any(after <= before for before, after in itertools.pairwise(positions)):
-            raise ValueError(f"{name}: expected strictly increasing position ids")
+            raise InputError(f"{name}: expected strictly increasing position ids")
     if group.score_sequence and group.responses[0].role != "chosen":
-        raise ValueError(f"{name}: expected the chosen response first to score the sequence, got a rejected one")
+        raise InputError(f"{name}: expected the chosen response first to score the sequence, got a rejected one")
     total = len(group.prompt_ids) + len(group.responses[0].token_ids)
     if group.sequence_mask is not None and len(group.sequence_mask) != total:
-        raise ValueError(
+        raise InputError(
             f"{name}: expected {total} entries in the sequence mask, one per token of prompt and chosen response, "
             f"got {len(group.sequence_mask)}"
         )
@@ -190,8 +191,8 @@ def _check(group: Group) -> None:
 
 def _check_response(response: Response, name: str) -> None:
     if len(response.mask) != len(response.token_ids):
-        raise ValueError(
+        raise InputError(
             f"{name}: expected one mask entry per token ({len(response.token_ids)}), got {len(response.mask)}"
         )
     if not any(response.mask):
-        raise ValueError(f"{name}: expected at least one scored token, got none; is the answer empty?")
+        raise InputError(f"{name}: expected at least one scored token, got none; is the answer empty?")

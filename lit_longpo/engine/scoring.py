@@ -13,6 +13,7 @@ from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.errors import InputTypeError
 
 
 def score(model: nn.Module, batch: PackedBatch) -> Scores:
@@ -78,7 +79,7 @@ def base_model(model: nn.Module) -> PreTrainedModel:
 
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, PreTrainedModel):
-        raise TypeError(f"expected a transformers causal language model, got {type(model).__name__}")
+        raise InputTypeError(f"expected a transformers causal language model, got {type(model).__name__}")
     return base
 
 

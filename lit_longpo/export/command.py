@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_longpo.checkpoints.reading import read_record, read_weights
 from lit_longpo.checkpoints.whole import discard, fault, partial_name, replace
+from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
@@ -44,7 +45,7 @@ def export_checkpoint(
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
     wrong = fault(path)
     if wrong is not None:
-        raise ValueError(f"expected a whole checkpoint at {path}, but {wrong}; set --checkpoint")
+        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; set --checkpoint")
     _check_output(folder, overwrite)
     run = read_run(path, Path(run_config).expanduser() if run_config else None)
     merged = is_merged(run.policy, merge_adapters)
@@ -82,7 +83,7 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *, everyth
     lost = sorted(needed - set(weights))
     odd = sorted(name for name, tensor in weights.items() if shapes.get(name) != tuple(tensor.shape))
     if lost or odd:
-        raise ValueError(
+        raise InputError(
             f"{path} does not hold the policy of its config.yaml: {len(lost)} tensors are missing and "
             f"{len(odd)} are unknown or of another shape, for example {(lost + odd)[0]!r}; set --config to the "
             "config.yaml of the run that wrote it"
@@ -109,6 +110,6 @@ def _check_output(folder: Path, overwrite: bool) -> None:
         return
     is_model = any((folder / name).is_file() for name in _MODEL_FILES)
     if not is_model:
-        raise ValueError(f"expected an empty folder or a model at {folder}, got something else; set --output")
+        raise InputError(f"expected an empty folder or a model at {folder}, got something else; set --output")
     if not overwrite:
-        raise ValueError(f"expected an empty folder at {folder}, got a model; set another --output, or --overwrite")
+        raise InputError(f"expected an empty folder at {folder}, got a model; set another --output, or --overwrite")

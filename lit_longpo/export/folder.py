@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
     if policy.lora is None:
         return False
     if policy.lora.also_train and merge_adapters is False:
-        raise ValueError(
+        raise InputError(
             "base weights were trained beside the adapters (`policy.lora.also_train`), so adapters alone would be "
             "half the policy; leave --merge_adapters out"
         )

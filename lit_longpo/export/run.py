@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PolicyConfig
 
 _NAME = "config.yaml"
@@ -39,10 +40,10 @@ def read_run(checkpoint: Path, config: Path | None) -> Run:
     """
     path = config or _find(checkpoint)
     if not path.is_file():
-        raise FileNotFoundError(f"expected a run's {_NAME} at {path}, found none; set --config")
+        raise MissingFileError(f"expected a run's {_NAME} at {path}, found none; set --config")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict) or "policy" not in values:
-        raise ValueError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
+        raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
     return Run(values, _policy(values["policy"], path))
 
 
@@ -50,7 +51,7 @@ def _find(checkpoint: Path) -> Path:
     above = list(checkpoint.absolute().parents)[:_LEVELS]
     path = next((folder / _NAME for folder in above if (folder / _NAME).is_file()), None)
     if path is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected the run's {_NAME} in {above[0]} or up to {_LEVELS - 1} folders above it, found none; "
             f"type: --config PATH of the {_NAME} that `fit` wrote into the run's folder"
         )
@@ -63,5 +64,5 @@ def _policy(section: Any, path: Path) -> PolicyConfig:
     try:
         policy: PolicyConfig = parser.instantiate_classes(parser.parse_object({"policy": section})).policy
     except Exception as error:  # of several kinds, by jsonargparse's version
-        raise ValueError(f"the `policy` section of {path} cannot be read: {error}") from error
+        raise InputError(f"the `policy` section of {path} cannot be read: {error}") from error
     return policy

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import gather_random_states, reopen_epoch, restore_random_state, run_record
 from lit_longpo.engine import check_model, score
+from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, Window
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
@@ -202,7 +203,7 @@ class PreferenceModule(LightningModule, ABC):
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         missing = sorted(trained - set(checkpoint["state_dict"]))
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"the checkpoint lacks {len(missing)} trained tensors of this policy, for example {missing[0]!r}; "
                 "resume with the `policy` section that the checkpoint was trained with (config.yaml beside it)"
             )
@@ -244,7 +245,7 @@ class PreferenceModule(LightningModule, ABC):
         if problem is None and self.views.reference and splits_parameters(strategy):
             problem = copy_problem(self.reference.config, self.policy)
         if problem:
-            raise ValueError(problem)
+            raise InputError(problem)
 
 
 def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lit_longpo.batch import Context, Scores, View, Views
+from lit_longpo.errors import InputError
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
 
 
@@ -47,7 +48,7 @@ class Scored:
             ValueError: there is none.
         """
         if self.reference is None:
-            raise ValueError(
+            raise InputError(
                 "this objective needs reference log-probabilities, the batch has none; check the objective's `views`"
             )
         return self.reference
@@ -104,7 +105,7 @@ class PairwiseModule(PreferenceModule):
             ValueError: this module was given settings that would have no effect there.
         """
         if self._settings:
-            raise ValueError(
+            raise InputError(
                 f"expected a base with arguments of {type(self).__name__}'s own, got {' and '.join(self._settings)} "
                 f"too, which would have no effect; remove `model.init_args.base.init_args.{self._settings[0]}`"
             )

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lit_longpo.batch import Role, Scores, View, Views
+from lit_longpo.errors import InputError
 from lit_longpo.objectives.base import Metrics, PreferenceModule
 from lit_longpo.objectives.orpo import ORPO
 from lit_longpo.objectives.pairwise import PairwiseModule, Scored, pair_metrics
@@ -51,7 +52,7 @@ def solo_ra_penalty(
         ValueError: unknown penalty.
     """
     if penalty not in _PENALTIES:
-        raise ValueError(f"expected `penalty` to be one of {sorted(_PENALTIES)}, got {penalty!r}")
+        raise InputError(f"expected `penalty` to be one of {sorted(_PENALTIES)}, got {penalty!r}")
     target = reward_short.detach() if detach_short else reward_short
     return _PENALTIES[penalty](target - reward_long)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
@@ -52,7 +53,7 @@ class PlanOptions:
         for name in (*positive, "sequence_parallel"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"expected `--{name}` above 0, got {value}")
+                raise InputError(f"expected `--{name}` above 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Configuration:
         """
         tokens = self.options.row_tokens or self.data.max_tokens
         if tokens is None:
-            raise ValueError("expected a data module with `max_tokens`, got one without; type --row_tokens 8192")
+            raise InputError("expected a data module with `max_tokens`, got one without; type --row_tokens 8192")
         return int(tokens)
 
     def row(self) -> RowPlan:

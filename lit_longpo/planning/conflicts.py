@@ -14,6 +14,7 @@ from lit_longpo.engine.support import refusal
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.planning.configuration import Configuration
+from lit_longpo.policy.reference_cache import copy_problem
 
 Rule = Callable[[Configuration], str | None]
 ModelRule = Callable[[PretrainedConfig, Configuration], str | None]
@@ -99,11 +100,10 @@ def _mesh(run: Configuration) -> str | None:
 
 
 def _reference_split(run: Configuration) -> str | None:
-    online = bool(run.objective.views.reference) and run.reference.mode == "online"
-    inside = run.reference.policy is not None or run.policy.reference_is_inside
-    if not online or inside or not run.sharding.splits_parameters:
+    if not run.objective.views.reference or not run.sharding.splits_parameters:
         return None
-    return "`fit` refuses `reference.mode: online` here: a split policy cannot be copied; type --reference.mode cached"
+    problem = copy_problem(run.reference, run.policy)
+    return problem and f"`fit` refuses this: {problem}"
 
 
 def _no_model_saved(run: Configuration) -> str | None:

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.errors import InputError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig
@@ -66,7 +67,7 @@ def _read(policy: PolicyConfig) -> tuple[PretrainedConfig, str]:
     try:
         return policy.original_config(), policy.source
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"expected a configuration at `policy.source: {policy.source}`, got: {str(error).splitlines()[0]} Name its "
             f"architecture with --shape: a config.json, or one of {', '.join(shape_names())}"
         ) from error
@@ -77,7 +78,7 @@ def _shaped(shape: str) -> tuple[PretrainedConfig, str]:
         return AutoConfig.for_model(**built_in(shape)["config"]), f"built-in shape {shape}"
     path = Path(shape).expanduser()
     if not path.exists():
-        raise ValueError(
+        raise InputError(
             f"expected `--shape` to be a config.json or one of {', '.join(shape_names())}, got {shape!r}, which is "
             "neither"
         )

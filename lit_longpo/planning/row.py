@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from lit_longpo.batch import Context, Group, PackedBatch, Response, View, Views
 from lit_longpo.engine import pack
+from lit_longpo.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def fill_row(
     count = max(1, min(budget // longest, max_examples or budget))
     prompt = (budget // count - fixed) // copies
     if prompt < 1:
-        raise ValueError(
+        raise InputError(
             f"expected a row of {budget:,} tokens to hold an example, got {fixed:,} tokens of responses and short "
             "prompt alone; lower --response_tokens or --short_tokens, or raise data.init_args.max_tokens"
         )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lit_longpo.errors import InputError
+
 
 @dataclass(frozen=True)
 class Sharding:
@@ -62,13 +64,13 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
     world = devices * int(trainer.get("num_nodes") or 1)
     degree = sequence_parallel or int(options.get("sequence_parallel") or 1)
     if world % degree:
-        raise ValueError(f"expected a sequence-parallel degree that divides {world} devices, got {degree}")
+        raise InputError(f"expected a sequence-parallel degree that divides {world} devices, got {degree}")
     if "deepspeed" in name.lower():
         return _zero(name, options, world, degree)
     if name == "ModelParallelStrategy":
         return Sharding("fsdp2", world, sequence_parallel=degree)
     if name != "auto" and "ddp" not in name.lower() and not name.startswith("SingleDevice"):
-        raise ValueError(
+        raise InputError(
             f"expected one of our strategies (single device, DDP, FSDP2, DeepSpeed), got {name!r}; plan with "
             "--trainer.strategy and one of configs/overlays"
         )
@@ -107,7 +109,7 @@ def _deepspeed_config(given: str | Path | Mapping[str, Any]) -> Mapping[str, Any
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got {path}, which is "
             "not there"
         )

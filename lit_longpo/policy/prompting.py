@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lit_longpo.errors import InputError
+
 _CONTEXT_MARK = "\u0000context\u0000"
 _ANSWER_MARK = "\u0000answer\u0000"
 
@@ -62,7 +64,7 @@ class PromptTemplate:
     def __post_init__(self) -> None:
         context, question = self.user.find("{context}"), self.user.find("{question}")
         if context < 0 or question < context:
-            raise ValueError(
+            raise InputError(
                 "expected `user` to hold {context} and, after it, {question}; "
                 f"got {self.user!r}; set `policy.template.user`"
             )
@@ -86,7 +88,7 @@ class PromptFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> None:
         if tokenizer.eos_token_id is None:
-            raise ValueError(
+            raise InputError(
                 f"expected a tokenizer with an end-of-sequence token, got none in "
                 f"{type(tokenizer).__name__}; set `eos_token` in the tokenizer's folder"
             )
@@ -95,9 +97,9 @@ class PromptFormat:
         has_chat = getattr(tokenizer, "chat_template", None) is not None
         self.uses_chat = has_chat if template.chat is None else template.chat
         if self.uses_chat and not has_chat:
-            raise ValueError("`chat: true` needs a chat template, the tokenizer has none; set `chat: false`")
+            raise InputError("`chat: true` needs a chat template, the tokenizer has none; set `chat: false`")
         if template.system is not None and not self.uses_chat:
-            raise ValueError("a system message needs a chat template; put the text into `user` instead")
+            raise InputError("a system message needs a chat template; put the text into `user` instead")
         self.end_id = self._end_of_answer()
 
     def encode(self, text: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine import score, sequence_ranks
+from lit_longpo.errors import InputError
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference_cache import ReferenceCache, ReferenceConfig, fill
@@ -107,12 +108,12 @@ class Reference:
         if model_fingerprint(policy, self._rope) == self._fingerprint:
             return policy
         if is_sharded(policy):
-            raise ValueError(
+            raise InputError(
                 "reference values are missing after a resume, and the untouched policy cannot be loaded beside a "
                 "sharded one; keep the folder `reference_cache` of the first run, or set `reference.policy`"
             )
         if self.policy.weights == "random":
-            raise ValueError(
+            raise InputError(
                 "the reference is the policy before step 1, whose random weights are gone after a resume; keep "
                 "`reference.mode: cached` and the folder `reference_cache` of the first run"
             )
@@ -151,7 +152,7 @@ def _rows(trainer: Trainer) -> Iterator[PackedBatch]:
     """Every row that the reference has to score."""
     datamodule = getattr(trainer, "datamodule", None)
     if datamodule is None or not hasattr(datamodule, "reference_dataloader"):
-        raise ValueError(
+        raise InputError(
             "cached reference log-probabilities need a data module with `reference_dataloader`; pass one of "
             "ours, or set `reference.mode: online`"
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import PackedBatch, Scores, tensor_on
 from lit_longpo.engine import score
+from lit_longpo.errors import InputError
 from lit_longpo.policy.loading import PolicyConfig
 
 log = logging.getLogger(__name__)
@@ -112,12 +113,12 @@ class ReferenceCache:
         """The row's stored scores, on the row's device.
 
         Raises:
-            KeyError: a response was never scored.
+            InputError: a response was never scored.
         """
         missing = [number for number, key in enumerate(batch.fingerprints) if key not in self._values]
         if missing:
             name = batch.examples[batch.slots[missing[0]].example]
-            raise KeyError(
+            raise InputError(
                 f"no reference log-probability for record {name!r} in {self.directory}; the data changed after the "
                 "reference pass: start `fit` again, or delete the folder"
             )
@@ -188,7 +189,7 @@ def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None
     fresh, stored = score(model, batch).sums, cache.scores(batch).sums
     error = float((fresh - stored).abs().max() / stored.abs().max().clamp_min(1.0))
     if not error <= _CHECK_TOLERANCE[next(model.parameters()).dtype]:
-        raise ValueError(
+        raise InputError(
             f"stored reference log-probabilities in {cache.directory} differ from this model's by {error:.1e}; "
             "delete that folder and start again"
         )

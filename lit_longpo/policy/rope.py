@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding, set_rotary_embedding
+from lit_longpo.errors import InputError
 from lit_longpo.ranges import LARGEST, check_range
 
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
@@ -49,12 +50,12 @@ class RoPE:
     def __post_init__(self) -> None:
         self._check_numbers()
         if self.type not in (None, "default") and self.factor is None:
-            raise ValueError(
+            raise InputError(
                 f"expected `policy.rope.factor` with `policy.rope.type: {self.type}`, got none; 4.0 makes contexts "
                 "four times longer"
             )
         if self.type == "dynamic" and self.max_length is not None:
-            raise ValueError(
+            raise InputError(
                 "expected no `policy.rope.max_length` with `policy.rope.type: dynamic`, which stretches whatever is "
                 f"longer than the model's own length, got {self.max_length}; remove `policy.rope.max_length`"
             )
@@ -93,12 +94,12 @@ class RoPE:
 
     def _check_use(self, kind: str) -> None:
         if self.factor is not None and kind == "default":
-            raise ValueError(
+            raise InputError(
                 f"expected `policy.rope.type` with `policy.rope.factor: {self.factor}`, got a model without scaling; "
                 "set `policy.rope.type: yarn`"
             )
         if self.original_length is not None and kind not in ("yarn", "dynamic"):
-            raise ValueError(
+            raise InputError(
                 f"expected type yarn or dynamic with `policy.rope.original_length: {self.original_length}`, got "
                 f"{kind}, which has no use for it; remove it, or set `policy.rope.type: yarn`"
             )
@@ -119,7 +120,7 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
     parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     parameters = parameters.get("full_attention", parameters)
     if "rope_theta" not in parameters:
-        raise ValueError(
+        raise InputError(
             f"expected a model with rotary position embeddings, got {type(config).__name__}; remove `policy.rope`"
         )
     return parameters
@@ -155,7 +156,7 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     decoder = base_model(model).get_decoder()
     changed = rotary_embedding(decoder)
     if changed is None:
-        raise ValueError(
+        raise InputError(
             f"expected `rotary_emb` in {type(decoder).__name__} to give the reference its original positions, found "
             "none; set `reference.policy` to the unchanged model instead of `policy.rope`"
         )

@@ -18,6 +18,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch.optim import Optimizer
 
+from lit_longpo.errors import InputError
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
 
@@ -47,7 +48,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         **options: Any,
     ) -> None:
         if stage not in (1, 2, 3):
-            raise ValueError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
+            raise InputError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
         if options.get("config") is not None:
             _refuse_beside_config(
                 {
@@ -153,7 +154,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         """
         optimizer = self.deepspeed_engine.optimizer
         if not hasattr(optimizer, "loss_scale"):
-            raise ValueError(
+            raise InputError(
                 f"expected one of DeepSpeed's ZeRO optimizers with `trainer.accumulate_grad_batches`, got "
                 f"{type(optimizer).__name__}; remove `data_types` from the DeepSpeed configuration"
             )
@@ -181,13 +182,13 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         """Set DeepSpeed up and check that it clips as the trainer was told to.
 
         Raises:
-            RuntimeError: it does not.
+            InputError: it does not.
         """
         super().setup(trainer)
         wanted = float(trainer.gradient_clip_val or 0.0)
         actual = float(self.deepspeed_engine.gradient_clipping()) if trainer.optimizers else wanted
         if actual != wanted:
-            raise RuntimeError(
+            raise InputError(
                 f"expected DeepSpeed to clip gradients at {wanted} (`trainer.gradient_clip_val`), got {actual}; remove "
                 "`gradient_clipping` from the DeepSpeed configuration"
             )
@@ -213,7 +214,7 @@ def _refuse_beside_config(given: dict[str, bool]) -> None:
     """Refuse arguments that a configuration of one's own would overrule without a word."""
     names = [f"`{name}`" for name, stated in given.items() if stated]
     if names:
-        raise ValueError(
+        raise InputError(
             "expected `trainer.strategy.init_args.config` to say stage and offloading alone (its `zero_optimization`), "
             f"got {' and '.join(names)} beside it; remove {' and '.join(names)}, or `config`"
         )

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from lightning.pytorch import Trainer
 
+from lit_longpo.errors import InputError
+
 _RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 
 
@@ -20,7 +22,7 @@ def check_launch(trainer: Trainer) -> None:
     """
     problem = launch_problem(trainer.num_devices, trainer.num_nodes, os.environ)
     if problem is not None:
-        raise ValueError(problem)
+        raise InputError(problem)
 
 
 def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> str | None:

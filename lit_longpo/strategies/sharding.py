@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from lit_longpo.engine import base_model
 from lit_longpo.engine.head import tiled_head
+from lit_longpo.errors import InputError
 
 _TIED = "tied_head"
 
@@ -50,7 +51,7 @@ def data_parallel_mesh(mesh: DeviceMesh) -> DeviceMesh:
     """
     if (tensor := mesh["tensor_parallel"].size()) != 1:
         where = "trainer.strategy.init_args"
-        raise ValueError(
+        raise InputError(
             f"expected `{where}.tensor_parallel_size` 1, got {tensor}: layers are split over the data-parallel ranks "
             f"only; type --{where}.data_parallel_size {mesh.size()} --{where}.tensor_parallel_size 1"
         )

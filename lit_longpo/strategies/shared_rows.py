@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.device_mesh import init_device_mesh
 
 from lit_longpo.engine import set_sequence_group
+from lit_longpo.errors import InputError
 
 
 class SharedRowsStrategy(DDPStrategy):
@@ -60,7 +61,7 @@ def form_groups(degree: int, world_size: int, device: torch.device) -> None:
         ValueError: the ranks do not form whole groups.
     """
     if degree < 1 or world_size % degree:
-        raise ValueError(
+        raise InputError(
             f"expected `trainer.strategy.init_args.sequence_parallel` to divide the {world_size} processes "
             f"(`trainer.devices` x `trainer.num_nodes`), got {degree}; set `trainer.devices` to a multiple of it"
         )

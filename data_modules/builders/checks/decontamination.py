@@ -11,6 +11,7 @@ from data_modules.builders.sources.base import content_hash
 from data_modules.qa_sets.matching import CJK, ngrams, normalise
 from data_modules.reading import existing_file
 from data_modules.strict_json import RecordError, decode_json
+from lit_longpo.errors import InputError
 
 Gram = tuple[str, ...]
 
@@ -72,7 +73,7 @@ class Decontamination:
                 self._evaluation_grams[kind] = {gram for text in texts for gram in ngrams(_words(text), self.n)}
             if not self._evaluation_grams["question"]:
                 self._evaluation_grams.clear()
-                raise ValueError(
+                raise InputError(
                     f"expected questions in the fields {', '.join(self.question_fields)} of {', '.join(self.files)}, "
                     "got none; set `decontamination.question_fields`"
                 )

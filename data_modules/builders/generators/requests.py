@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy.prompting import message
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -30,7 +31,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
-            raise ValueError(
+            raise InputError(
                 "expected temperature >= 0, 0 < top_p <= 1 and max_new_tokens >= 1, got "
                 f"{self.temperature}, {self.top_p} and {self.max_new_tokens}; 0, 1 and 128 are greedy"
             )
@@ -56,7 +57,7 @@ class RequestTemplate:
         """
         placeholders = set(_PLACEHOLDER.findall(self.user))
         if placeholders != expected:
-            raise ValueError(
+            raise InputError(
                 f"expected the placeholders {_braced(expected)} in `{argument}.user`, got "
                 f"{_braced(placeholders) or 'none'}; "
                 f"change the template {self.user!r}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
+from lit_longpo.errors import MissingPackageError, UnreachableError
 from lit_longpo.policy import PolicyConfig
 
 
@@ -47,7 +48,7 @@ class ServerGenerator(TextGenerator):
         """Make the client; nothing is sent yet."""
         self._failed = 0
         if importlib.util.find_spec("openai") is None:
-            raise ImportError('ServerGenerator needs the `build` extra; type: pip install "lit_longpo[build]"')
+            raise MissingPackageError('ServerGenerator needs the `build` extra; type: pip install "lit_longpo[build]"')
         from openai import OpenAI
 
         key = os.environ.get(self.key_variable) or "none"
@@ -63,7 +64,7 @@ class ServerGenerator(TextGenerator):
                 completion = done.result()
                 self._failed = self._failed + 1 if completion.error else 0
                 if self._failed >= self.max_failures:
-                    raise ConnectionError(
+                    raise UnreachableError(
                         f"expected answers from {self.base_url}, got {self._failed} errors in a row, the last: "
                         f"{completion.error}; see that the server runs and type the same command again to go on"
                     )
@@ -83,7 +84,7 @@ class ServerGenerator(TextGenerator):
         try:
             reply = self._client.chat.completions.create(**self._body(request))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise ConnectionError(
+            raise UnreachableError(
                 f"expected {self.base_url} to know the model {self.model!r} and the key in ${self.key_variable}, got: "
                 f"{error}; set `generator.init_args.model`, `.base_url` or the variable"
             ) from error

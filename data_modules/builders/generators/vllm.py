@@ -7,6 +7,7 @@ from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
+from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
 
 
@@ -32,12 +33,12 @@ class VLLMGenerator(TextGenerator):
             ValueError: the policy changes positions, which vLLM has its own options for.
         """
         if importlib.util.find_spec("vllm") is None:
-            raise ImportError(
+            raise MissingPackageError(
                 "VLLMGenerator needs vLLM (Linux with a GPU); type: pip install vllm, or start `vllm serve` elsewhere "
                 "and use ServerGenerator"
             )
         if policy.rope is not None and "hf_overrides" not in self.options:
-            raise ValueError(
+            raise InputError(
                 "expected vLLM to be told about `policy.rope`, got no `hf_overrides` in `generator.init_args.options`; "
                 "for example hf_overrides: {rope_parameters: {rope_theta: 1.0e+7, rope_type: default}}"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.qa_sets.matching import CJK, STOPWORDS, normalise
+from lit_longpo.errors import MissingPackageError
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -66,7 +67,7 @@ def _load(model: str) -> Any:
         packages[model] = f"python -m spacy download {model}"
     for package, command in packages.items():
         if importlib.util.find_spec(package) is None:
-            raise ImportError(f"SpacyEntities needs {package}, which is not installed; type: {command}")
+            raise MissingPackageError(f"SpacyEntities needs {package}, which is not installed; type: {command}")
     import spacy
 
     return spacy.load(model)

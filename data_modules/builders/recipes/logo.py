@@ -22,6 +22,7 @@ from data_modules.builders.sources.chunking import Chunking
 from data_modules.qa_sets.contexts import SEPARATOR, join_passages, passage_text
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord
+from lit_longpo.errors import InputError
 
 
 @dataclass
@@ -61,7 +62,7 @@ class LOGORecipe(Recipe):
     def __post_init__(self) -> None:
         self.instruction.check("recipe.init_args.instruction", {"question"})
         if self.num_irrelevant + self.num_mixed < 1 or self.num_critical < 1 or self.attempts < 1:
-            raise ValueError(
+            raise InputError(
                 "expected num_critical >= 1, attempts >= 1 and num_irrelevant + num_mixed >= 1, got "
                 f"{self.num_critical}, {self.attempts} and {self.num_irrelevant} + {self.num_mixed}"
             )

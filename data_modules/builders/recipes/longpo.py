@@ -20,6 +20,7 @@ from data_modules.builders.recipes.questions import ChunkQuestion, QuestionMaker
 from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.records import PreferencePair, Span, Turn
+from lit_longpo.errors import InputError
 
 # name -> (temperature, top_p): the paper's text and the authors' generation scripts disagree.
 ANSWERS = {"paper": (0.0, 1.0), "code": (1.0, 1.0)}
@@ -58,7 +59,7 @@ class LongPORecipe(Recipe):
     def __post_init__(self) -> None:
         self.instruction.check("recipe.init_args.instruction", {"question"})
         if not 1 <= self.min_turns <= self.max_turns:
-            raise ValueError(
+            raise InputError(
                 f"expected 1 <= min_turns <= max_turns, got {self.min_turns} and {self.max_turns}; 1 and 4 work"
             )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
+from lit_longpo.errors import InputError
 
 _ITEM = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022]|[Qq](?:uestion)?\s*\d{0,2}\s*[.):])\s*(\S.*)$")
 _SENTENCE = re.compile(r"[^\s.!?][^.!?]*(?:[.!?]|$)")
@@ -97,7 +98,7 @@ class Cloze(QuestionMaker):
     def __post_init__(self) -> None:
         self.prompt.check("questions.init_args.prompt", {"sentence"})
         if not 1 <= self.answer_words < self.min_words:
-            raise ValueError(
+            raise InputError(
                 f"expected 1 <= answer_words < min_words, got {self.answer_words} and {self.min_words}; 1 and 3 work"
             )
 

@@ -18,6 +18,7 @@ from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.qa_sets.contexts import AssembledContext
 from data_modules.qa_sets.pairing import PairRecipe, UnbuildableError, build_contexts
 from data_modules.records import PreferencePair, QARecord
+from lit_longpo.errors import InputError
 
 _STEP_BY_STEP = (
     "Answer the question with the text above. Think step by step, then write the answer on a last line that "
@@ -61,7 +62,7 @@ class SoLoPORecipe(Recipe):
     def __post_init__(self) -> None:
         self.instruction.check("recipe.init_args.instruction", {"question"})
         if self.samples < 2 and self.without_right == "drop":
-            raise ValueError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
+            raise InputError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
 
     def steps(self, item: QARecord, bench: Workbench) -> Steps[PreferencePair]:
         """One round of samples."""

@@ -9,6 +9,7 @@ from data_modules.builders.sources.base import Document, Source, Unreadable, con
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.strict_json import RecordError, check_text, decode_json
+from lit_longpo.errors import InputError, MissingFileError
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
@@ -69,7 +70,7 @@ def document_files(path: str, argument: str = "source.init_args.path") -> list[P
     files = [where] if where.is_file() else sorted(item for item in where.rglob("*") if item.is_file())
     files = [file for file in files if not file.name.startswith(".")]
     if not files:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"expected a {', '.join(SUFFIXES)} file or a folder of them at {str(where.absolute())!r}, found none; "
             f"set `{argument}`"
         )
@@ -109,7 +110,7 @@ def clip(text: str, start_after: str | None, end_before: str | None) -> str:
             continue
         match = re.search(rf"(?:{pattern}).*\n?" if before else pattern, text)
         if match is None:
-            raise ValueError(f"expected a match of {pattern!r} in the document, got none; set it to null or correct it")
+            raise InputError(f"expected a match of {pattern!r} in the document, got none; set it to null or correct it")
         text = text[match.end() :] if before else text[: match.start()]
     return text.strip("\n")
 

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from data_modules.builders.generators.requests import digest
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 OMISSION = "\n\n[...]\n\n"
@@ -34,7 +35,7 @@ class TextTokens:
         """
         tokenizer = self.prompt_format.tokenizer
         if not tokenizer.is_fast:
-            raise ValueError(
+            raise InputError(
                 f"expected a fast tokenizer (one that gives character offsets), got {type(tokenizer).__name__}; "
                 "add tokenizer.json to the folder of `policy.source`"
             )
@@ -58,6 +59,6 @@ class TextTokens:
             if self.count(shorter) <= max_tokens:
                 return shorter
             budget -= max(1, self.count(shorter) - max_tokens)  # a seam can cost a token or two
-        raise ValueError(
+        raise InputError(
             f"expected room for at least two tokens and the mark of omission, got max_tokens={max_tokens}; raise it"
         )

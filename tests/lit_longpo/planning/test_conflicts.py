@@ -76,7 +76,7 @@ CASES = {
     "times the tokens": ("--data.prefix_sharing", "false"),
     "`fit` stops at it": ("--data.max_length", "8000"),
     "refuses a mesh of 2 data-parallel x 1": (*overlay("fsdp2"), "--trainer.devices", "4"),
-    "a split policy cannot be copied": (*overlay("fsdp2"), *ONLINE_DPO),
+    "would be a copy of the split policy": (*overlay("fsdp2"), *ONLINE_DPO),
     "`SavePretrained` writes no model": (
         *overlay("deepspeed_zero3"),
         *("--policy.lora.also_train", "[norm]", "--trainer.callbacks+=SavePretrained"),

@@ -66,7 +66,7 @@ def test_values_of_another_model_are_refused(model, tmp_path):
 
 def test_an_unknown_record_is_named(model, tmp_path):
     cache = ReferenceCache(tmp_path)
-    with pytest.raises(KeyError, match="record-0"):
+    with pytest.raises(ValueError, match="record-0"):
         cache.scores(ROWS[0])
 
 

@@ -42,7 +42,7 @@ def test_clipping_that_does_not_reach_deepspeed_is_an_error(monkeypatch):
     monkeypatch.setattr(DeepSpeedStrategy, "setup", lambda strategy, trainer: None)
     strategy = AnyDeviceDeepSpeedStrategy()
     strategy.model = SimpleNamespace(gradient_clipping=lambda: 1.0)
-    with pytest.raises(RuntimeError, match=r"clip gradients at 0.5 .* got 1.0; remove `gradient_clipping`"):
+    with pytest.raises(ValueError, match=r"clip gradients at 0.5 .* got 1.0; remove `gradient_clipping`"):
         strategy.setup(SimpleNamespace(gradient_clip_val=0.5, optimizers=[object()]))
     strategy.setup(SimpleNamespace(gradient_clip_val=1.0, optimizers=[object()]))
     strategy.setup(SimpleNamespace(gradient_clip_val=0.5, optimizers=[]))  # nothing is trained

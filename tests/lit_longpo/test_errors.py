@@ -1,0 +1,61 @@
+"""Which errors are messages to the user, and that none of them is raised under a built-in name."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, message_for_user
+
+ROOT = Path(__file__).resolve().parents[2]
+# KeyError is not among them: asking for scores that nobody declared is a mistake in code.
+BUILT_IN = {
+    *("ValueError", "TypeError", "RuntimeError", "FileNotFoundError", "ImportError"),
+    *("ModuleNotFoundError", "BlockingIOError"),
+}
+
+
+def raised(action):
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (whatever it is)
+        action()
+    return caught.value
+
+
+def wrapped(words, error):
+    try:
+        raise error
+    except UserError as inner:
+        raise ValueError(words) from inner
+
+
+def test_messages_of_ours_are_shown():
+    assert message_for_user(InputError("expected 1, got 2; set it")) == "expected 1, got 2; set it"
+    assert message_for_user(MissingFileError("expected a file")) == "expected a file"
+
+
+def test_words_around_ours_are_shown_as_long_as_they_hold_ours():
+    inner = InputError("expected 1, got 2")
+    assert message_for_user(raised(lambda: wrapped("model: expected 1, got 2", inner))) == "expected 1, got 2"
+    assert message_for_user(raised(lambda: wrapped("something else", inner))) is None
+
+
+def test_errors_of_others_keep_their_traceback():
+    assert message_for_user(ValueError("expected 1, got 2")) is None
+    assert message_for_user(raised(lambda: {}["missing"])) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "built_in"),
+    [(InputError, ValueError), (MissingFileError, FileNotFoundError), (MissingPackageError, ImportError)],
+)
+def test_each_kind_is_also_the_error_that_programs_expect(kind, built_in):
+    with pytest.raises(built_in, match="words"):
+        raise kind("words")
+
+
+@pytest.mark.parametrize("package", ["lit_longpo", "data_modules", "evaluation"])
+def test_no_message_is_raised_under_a_built_in_name(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+                assert node.exc.func.id not in BUILT_IN, f"{path}:{node.lineno}: raise an error of lit_longpo/errors.py"
