@@ -66,6 +66,17 @@ def tree():
         yield parents[-1][1]
 
 
+@pytest.mark.parametrize("fragment", sorted((ROOT / "configs/objective").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_objective_is_in_the_lists(fragment):
+    name = re.search(r"^class_path: (\w+)", fragment.read_text(), re.M)[1]
+    choices = re.search(r"objectives `([\w ]+)`", README)[1].split()
+    fragments = re.search(r"objective/\{([\w,]+)\}", (ROOT / "configs/README.md").read_text())[1].split(",")
+    rows = README.partition("## Objectives")[2].partition("*short* and *long*")[0].splitlines()
+    assert name in choices
+    assert fragment.stem in fragments
+    assert name in re.findall(r"\w+", " ".join(line.split("|")[1] for line in rows if line.startswith("|")))
+
+
 def test_the_tree_names_what_is_there_and_every_folder_of_the_packages():
     named = set(tree())
     assert not [path for path in named if not (ROOT / path).exists()]

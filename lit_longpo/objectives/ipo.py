@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lit_longpo.objectives.pairwise import PairwiseAlgorithm, PairwiseModule, Scored
+from lit_longpo.ranges import check_scale
 
 
 def ipo_loss(
@@ -73,4 +74,5 @@ class IPO(PairwiseModule):
     """
 
     def __init__(self, beta: float = 0.1, **module: Any) -> None:
+        check_scale("IPO.beta", beta, "0.1 is usual")
         super().__init__(IPOAlgorithm(beta), **module)
