@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from hypothesis import settings
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 # No test asks the hub, nor does a process that one starts.
 os.environ["HF_HUB_OFFLINE"] = "1"
