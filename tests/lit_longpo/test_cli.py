@@ -1,5 +1,6 @@
 """Misspelt keys and class names get a short answer, through the real command line."""
 
+import re
 import subprocess
 import sys
 
@@ -48,9 +49,9 @@ def test_misspelt_keys_in_yaml_too(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("init_args", "hint"),
     [
-        ("base: orpo", "expected `base` to name one of DPO, IPO, ORPO, SimPO, got orpo; did you mean ORPO?"),
-        ("beta: 0.1", "type --model.base.beta"),
-        ("gamma: 1.0", "type --model.base.gamma"),
+        ("base: orpo", r"expected `base` to name one of .*ORPO.*, got orpo; did you mean ORPO\?$"),
+        ("beta: 0.1", r"type --model\.base\.beta$"),
+        ("gamma: 1.0", r"type --model\.base\.gamma$"),
     ],
 )
 def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, tmp_path):
@@ -59,13 +60,13 @@ def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, tmp_p
     option, value = f"--model.{init_args}".split(": ")
     for arguments in (("--config", str(overlay)), (option, value)):
         error, where = fails(capsys, *arguments).splitlines()
-        assert hint in error
+        assert re.search(hint, error)
         assert "--help" in where
 
 
 def test_arguments_of_a_base_need_a_base(capsys):
     arguments = ("--model", "DPO", "--model", "SoLoPO", "--model.base.beta", "0.3")
-    assert "type one of DPO, IPO, ORPO, SimPO for `base` first" in fails(capsys, *arguments)
+    assert re.search("type one of DPO, .*SimPO for `base` first", fails(capsys, *arguments))
 
 
 @pytest.mark.parametrize(
