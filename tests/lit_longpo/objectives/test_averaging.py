@@ -43,20 +43,22 @@ class ThreadRanks:
 
 
 def test_every_example_counts_the_same_however_ranks_are_filled():
-    """3 and 2 4 on one rank, 1 5 9 on the other: mean 24 / 6, three examples each; asking twice changes nothing."""
+    """3, then 2 4 on one rank, 1 5, then 9 on the other: mean 9 / 3, then 24 / 6; asking keeps a rank's own sums."""
     ranks = ThreadRanks(2)
 
     def rank(number):
-        means = ExampleMeans()
-        for row in ([ROWS[0], ROWS[2]], [ROWS[1]])[number]:
+        means, answers = ExampleMeans(), []
+        for row in ([[3.0], [2.0, 4.0]], [[1.0, 5.0], [9.0]])[number]:
             means.add({"loss": torch.tensor(row), "nll": -torch.tensor(row)})
-        return [means.over_all_ranks(partial(ranks.reduce, number)) for _ in range(2)]
+            answers.append(means.over_all_ranks(partial(ranks.reduce, number)))
+        return answers
 
     with ThreadPoolExecutor(2) as pool:
-        results = [result for answers in pool.map(rank, range(2)) for result in answers]
-    for means, examples in results:
-        assert {name: float(value) for name, value in means.items()} == {"loss": 4.0, "nll": -4.0}
-        assert float(examples) == 3.0
+        results = list(pool.map(rank, range(2)))
+    for (first, few), (both, all_of_them) in results:
+        assert {name: float(value) for name, value in first.items()} == {"loss": 3.0, "nll": -3.0}
+        assert {name: float(value) for name, value in both.items()} == {"loss": 4.0, "nll": -4.0}
+        assert (float(few), float(all_of_them)) == (1.5, 3.0)
 
 
 def test_many_rows_lose_nothing_to_rounding():
