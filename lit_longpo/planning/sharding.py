@@ -118,7 +118,8 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _is_offloaded(section: Mapping[str, Any], part: str) -> bool:
-    return (section.get(part) or {}).get("device", "none") != "none"
+    device: str = (section.get(part) or {}).get("device", "none")
+    return device != "none"
 
 
 def init_args(section: Mapping[str, Any]) -> Mapping[str, Any]:

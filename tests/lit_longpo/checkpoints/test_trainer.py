@@ -1,0 +1,62 @@
+"""Errors of ours that an error of Lightning's tidying up would hide."""
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.errors import InputError
+
+
+def fit(monkeypatch, first, second):
+    """`ResumableTrainer.fit` where `first` is raised, and `second` while Lightning tidies up."""
+
+    def failing(*arguments):
+        try:
+            raise first
+        except type(first):
+            raise second  # noqa: B904  (as Lightning does)
+
+    monkeypatch.setattr(Trainer, "fit", failing)
+    ResumableTrainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit(BoringModel())
+
+
+def test_an_error_of_ours_comes_out(monkeypatch):
+    with pytest.raises(InputError, match="expected the data"):
+        fit(monkeypatch, InputError("expected the data"), RuntimeError("whatever Lightning says"))
+
+
+def test_errors_of_others_stay_as_they_are(monkeypatch):
+    with pytest.raises(RuntimeError, match="second"):
+        fit(monkeypatch, ValueError("first"), RuntimeError("second"))
+    with pytest.raises(InputError, match="second"):
+        fit(monkeypatch, InputError("first"), InputError("second"))
+
+
+def test_it_does_when_a_loader_cannot_be_restored(tmp_path):
+    """In Lightning's own words and order of events."""
+
+    class Refusing(BoringModel):
+        def train_dataloader(self):
+            return RefusingLoader()
+
+    trainer = ResumableTrainer(accelerator="cpu", max_steps=1, default_root_dir=tmp_path, logger=False)
+    trainer.fit(Refusing())
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    again = ResumableTrainer(accelerator="cpu", max_steps=2, default_root_dir=tmp_path, logger=False)
+    with pytest.raises(InputError, match="expected the data"):
+        again.fit(Refusing(), ckpt_path=tmp_path / "one.ckpt")
+
+
+class RefusingLoader(list):
+    """A loader with a state that it does not take back."""
+
+    def __init__(self):
+        super().__init__([torch.randn(1, 32) for _ in range(4)])
+
+    def state_dict(self):
+        return {"row": 1}
+
+    def load_state_dict(self, state):
+        raise InputError("expected the data")
