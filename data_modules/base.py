@@ -182,6 +182,12 @@ class PairDataModule(LightningDataModule, ABC):
         examples = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
         encoded = TokenStore(self._count_stretched(split, examples))
         self._check_stretched(split)
+        if encoder.num_unused:
+            log.warning(
+                f"{split}: {encoder.num_unused} of {counts.examples} records have rejected answers that are not used: "
+                f"only the first {self._views.num_rejected} of each; LOGO takes more "
+                "(`model.init_args.num_rejected`), or write a record for each"
+            )
         if encoded:
             log.info("%s: %s", split, _length_summary(encoded.lengths))
         return encoded
@@ -219,6 +225,11 @@ class PairDataModule(LightningDataModule, ABC):
         if not counts["stretched"]:
             raise InputError(f"{message}; raise it, or set `scheme: none` if that is what you want")
         log.warning(message)
+
+    @property
+    def reach(self) -> int:
+        """Positions that the longest sequence of the policy takes, in whatever has been tokenised."""
+        return max((counts.reach for counts in self.truncation.values()), default=0)
 
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""

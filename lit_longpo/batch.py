@@ -102,6 +102,12 @@ class Group:
         """Tokens this group occupies in a row."""
         return len(self.prompt_ids) + sum(len(response.token_ids) for response in self.responses)
 
+    @property
+    def reach(self) -> int:
+        """Positions that prompt and longest response take, synthesised ones as they are."""
+        prompt = len(self.prompt_ids) if self.position_ids is None else self.position_ids[-1] + 1
+        return prompt + max(len(response.token_ids) for response in self.responses)
+
 
 @dataclass(frozen=True)
 class Segment:

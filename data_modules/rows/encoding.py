@@ -96,6 +96,7 @@ class PairEncoder:
         self.prompt_format, self.views, self.lengths = prompt_format, views, lengths
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short = long_from_short
+        self.num_unused = 0  # records with more rejected answers than are scored
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
         """The pair's groups; `None` if the length policy leaves it out (counted).
@@ -116,6 +117,7 @@ class PairEncoder:
             prompts.append((section, prompt[0]))
         counts.cut += cut
         policy = self._groups(pair, prompts, self.views.policy, self.views.sequence)
+        counts.reach = max(counts.reach, *(group.reach for group in policy))
         if set(self.views.reference) == set(self.views.policy) and not self.views.sequence:
             return EncodedPair(policy, policy)
         return EncodedPair(policy, self._groups(pair, prompts, self.views.reference))
@@ -127,6 +129,7 @@ class PairEncoder:
                 "turns; set `data.init_args.long_positions: true`"
             )
         roles = {view.role for view in (*self.views.policy, *self.views.reference)}
+        self.num_unused += "rejected" in roles and len(pair.rejected) > self.views.num_rejected
         if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
             raise InputError(
                 f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "

@@ -52,6 +52,7 @@ class SplitLengths:
         skipped: examples left out.
         tokens_lost: context tokens cut away.
         supporting_lost: supporting passages that lost at least one token.
+        reach: positions that the longest sequence of the policy takes.
     """
 
     examples: int = 0
@@ -59,6 +60,7 @@ class SplitLengths:
     skipped: int = 0
     tokens_lost: int = 0
     supporting_lost: int = 0
+    reach: int = 0
 
     def __str__(self) -> str:
         return (

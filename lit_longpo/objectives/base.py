@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import gather_random_states, reopen_epoch, restore_random_state, run_record
-from lit_longpo.engine import check_model, score
+from lit_longpo.engine import base_model, check_model, score
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, Window
 from lit_longpo.objectives.precision import precision_problem
@@ -22,7 +22,7 @@ from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
 from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
-from lit_longpo.policy.rope import exact_angles
+from lit_longpo.policy.rope import exact_angles, window_problem
 from lit_longpo.strategies import (
     data_parallel_mesh,
     ends_window,
@@ -114,6 +114,9 @@ class PreferenceModule(LightningModule, ABC):
         exact_angles(self.model)
         error = check_model(self.model)
         log.info("packed rows agree with separate rows (relative error %.1e)", error)
+        reach = getattr(getattr(self.trainer, "datamodule", None), "reach", 0)
+        if problem := window_problem(reach, base_model(self.model).config):
+            log.warning(problem)
         self._prepare_reference()
 
     def on_validation_start(self) -> None:

@@ -111,6 +111,22 @@ def trained_length(config: PretrainedConfig) -> int:
     return int(scaled_from or config.max_position_embeddings)
 
 
+def window_problem(reach: int, config: PretrainedConfig) -> str | None:
+    """What to type where positions reach beyond what a model was made for; `None` if they do not.
+
+    Args:
+        reach: positions of the longest sequence.
+        config: of the model, with its rotary settings as they are used.
+    """
+    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if window is None or reach <= window:
+        return None
+    return (
+        f"positions reach {reach:,}, the model was made for {window:,}; set `policy.rope` (theta, or type yarn, and "
+        "max_length) or lower `data.init_args.max_length`"
+    )
+
+
 def global_rope(config: PretrainedConfig) -> dict[str, Any]:
     """The configuration's rotary settings, of the global layers if local ones have their own.
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,6 +140,29 @@ def test_report_lies_in_the_run_folder(tmp_path: Path) -> None:
     assert report["train"]["cut"] > 0
     assert report["train"]["tokens_lost"] == data.truncation["train"].tokens_lost > 0
     assert set(report) == {"train", "val"}
+
+
+class SomeDoubled(Pairs):
+    """Every second record has two rejected answers."""
+
+    def pairs(self, split):
+        return [pair(number, rejected=1 + number % 2) for number in range(self.sizes[split])]
+
+
+@pytest.mark.parametrize(("views", "said"), [(SFT, False), (SOLOPO_DPO, True), (replace(LONGPO, num_rejected=1), True)])
+def test_rejected_answers_that_are_not_used_are_counted(views, said, caplog):
+    SomeDoubled(views=views).setup("fit")
+    message = "train: 6 of 12 records have rejected answers that are not used: only the first 1 of each"
+    assert (message in caplog.text) == said
+
+
+@pytest.mark.parametrize("positions", [None, PositionSynthesis(400, 2)])
+def test_the_data_say_what_positions_they_reach(positions):
+    data = Pairs(positions=positions, max_tokens=200)
+    data.setup("fit")
+    rows = [batch.policy for batch in (*data.train_dataloader(), *data.val_dataloader())]
+    assert data.reach == max(int(row.position_ids.max()) for row in rows) + 1
+    assert (data.reach == 400) == (positions is not None)
 
 
 def test_long_prompts_can_be_made_of_short_ones():

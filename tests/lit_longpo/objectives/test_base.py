@@ -201,3 +201,11 @@ def test_deepspeed_accumulates_over_the_end_of_an_epoch_and_others_step_there(de
     )
     assert num_optimizer_steps(trainer) == steps
     assert ("the last 2 of 10 rows train nothing" in caplog.text) == (deepspeed and epochs == 1)
+
+
+@pytest.mark.parametrize(("reach", "warned"), [(512, False), (513, True)])
+def test_contexts_beyond_the_window_are_said_once(reach, warned, policy_folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(RandomPairs, "reach", reach, raising=False)
+    run(ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast()), tmp_path, steps=2)
+    said = [record.message for record in caplog.records if "the model was made for 512" in record.message]
+    assert len(said) == warned
