@@ -1,5 +1,6 @@
 """The command line: LightningCLI with our links, defaults and error messages."""
 
+import logging
 from typing import Any
 
 from jsonargparse import Namespace
@@ -12,6 +13,8 @@ from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.strategies import check_launch
 from lit_longpo.suggestions import SuggestingParser
+
+log = logging.getLogger(__name__)
 
 _DEFAULTS: dict[str, Any] = {
     # Samplers are ours: Lightning's automatic one always shuffles and does not know token budgets.
@@ -74,8 +77,13 @@ class LongPOCLI(LightningCLI):
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
 
     def after_instantiate_classes(self) -> None:
-        """Before anything is loaded: are there as many processes as the trainer expects?"""
+        """Before anything is loaded: are there as many processes as the trainer expects? Do settings cancel others?"""
         check_launch(self.trainer)
+        if self.subcommand == "fit" and self.trainer.is_global_zero:
+            from lit_longpo.planning.conflicts import start_warnings  # the plan's command line is made of this one
+
+            for message in start_warnings(self.config["fit"]):
+                log.warning(message)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

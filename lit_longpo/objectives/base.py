@@ -3,7 +3,7 @@
 import logging
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -51,6 +51,7 @@ class PreferenceModule(LightningModule, ABC):
     """
 
     model: nn.Module
+    synthesises_positions: ClassVar[bool] = False  # whether its paper trains at positions that the data module draws
 
     def __init__(
         self,
@@ -115,7 +116,8 @@ class PreferenceModule(LightningModule, ABC):
         error = check_model(self.model)
         log.info("packed rows agree with separate rows (relative error %.1e)", error)
         reach = getattr(getattr(self.trainer, "datamodule", None), "reach", 0)
-        if problem := window_problem(reach, base_model(self.model).config):
+        problem = window_problem(reach, base_model(self.model).config)
+        if problem is not None and self.trainer.is_global_zero:
             log.warning(problem)
         self._prepare_reference()
 

@@ -16,7 +16,7 @@ the first one and its labels are not shifted (neither is copied).
 Positions are the data module's business: `data.init_args.positions`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -66,6 +66,8 @@ class LOGO(PreferenceModule):
         num_rejected: M; every record needs that many rejected responses.
         **module: see `PreferenceModule`: policy, optimization, reference (unused).
     """
+
+    synthesises_positions: ClassVar[bool] = True
 
     def __init__(
         self,

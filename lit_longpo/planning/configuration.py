@@ -81,6 +81,11 @@ class RowArguments:
         return cls(**{name: arguments[name] for name in names if arguments.get(name) is not None})
 
     @property
+    def synthesises_positions(self) -> bool:
+        """Whether long prompts are stretched."""
+        return self.positions is not None and self.positions.get("scheme") != "none"
+
+    @property
     def target_length(self) -> int:
         """What synthesised positions reach; 0 if there are none."""
         return int((self.positions or {}).get("target_length") or 0)

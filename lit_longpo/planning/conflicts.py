@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from jsonargparse import Namespace
 from transformers import PretrainedConfig
 
 from lit_longpo.engine.degrees import heads_problem
 from lit_longpo.engine.support import refusal
+from lit_longpo.errors import InputError
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
-from lit_longpo.planning.configuration import Configuration
+from lit_longpo.planning.configuration import Configuration, read_configuration
+from lit_longpo.policy.loading import EMBEDDED
 from lit_longpo.policy.reference_cache import copy_problem
+from lit_longpo.policy.rope import window_problem
+
+_LARGEST_RATE = 1e-5  # of Adam's kind, where every weight is trained
 
 Rule = Callable[[Configuration], str | None]
 ModelRule = Callable[[PretrainedConfig, Configuration], str | None]
@@ -23,6 +29,20 @@ ModelRule = Callable[[PretrainedConfig, Configuration], str | None]
 def conflicts(run: Configuration, config: PretrainedConfig) -> list[str]:
     """Every rule's message, worst first as listed in this module."""
     messages = [rule(config, run) for rule in MODEL_RULES] + [rule(run) for rule in RULES]
+    return [message for message in messages if message is not None]
+
+
+def start_warnings(config: Namespace) -> list[str]:
+    """What `fit` says before it loads anything: every rule but for what it refuses, measures or says itself.
+
+    Args:
+        config: of `fit`, as the command line has parsed it.
+    """
+    try:
+        run = read_configuration(config)
+    except InputError as error:  # a strategy that is none of ours may train all the same
+        return [f"settings are not compared: {error}"]
+    messages = [rule(run) for rule in RULES if rule not in _NOT_AT_START]
     return [message for message in messages if message is not None]
 
 
@@ -37,15 +57,8 @@ def _degree(config: PretrainedConfig, run: Configuration) -> str | None:
 
 
 def _window(config: PretrainedConfig, run: Configuration) -> str | None:
-    window = getattr(config.get_text_config(), "max_position_embeddings", None)
     longest = min(run.row().long_tokens, run.data.max_length or run.row_tokens)
-    reach = max(longest, run.data.target_length)
-    if window is None or reach <= window:
-        return None
-    return (
-        f"positions reach {reach:,}, the model was made for {window:,}; set `policy.rope` (theta, or type yarn, and "
-        "max_length) or lower `data.init_args.max_length`"
-    )
+    return window_problem(max(longest, run.data.target_length), config)
 
 
 def _devices(run: Configuration) -> str | None:
@@ -144,12 +157,34 @@ def _half_on_cpu(run: Configuration) -> str | None:
 
 
 def _lost_updates(run: Configuration) -> str | None:
-    half = run.dtype != torch.float32
-    if not half or run.policy.lora is not None or run.sharding.kind == "zero":
+    whole, parts = run.policy.lora is None, bool(run.policy.lora and run.policy.lora.also_train)
+    if run.dtype == torch.float32 or run.sharding.kind == "zero" or not (whole or parts):
+        return None
+    trained = "every weight" if whole else "what `policy.lora.also_train` names"
+    return (
+        f"{trained} is trained in {run.dtype} without an fp32 master copy: updates below 1/256 of a weight "
+        "round to nothing, at small learning rates nearly all; take a DeepSpeed overlay with `precision: bf16-true`, "
+        f"float32 weights, or LoRA{'' if whole else ' alone'}"
+    )
+
+
+def _learning_rate(run: Configuration) -> str | None:
+    pretrained = run.policy.source != EMBEDDED and run.policy.weights == "pretrained"
+    defaults = run.optimization.defaults
+    if run.policy.lora is not None or not pretrained or "betas" not in defaults or defaults["lr"] <= _LARGEST_RATE:
         return None
     return (
-        f"every weight is trained in {run.dtype} without an fp32 master copy: updates below 1/256 of a weight "
-        "round to nothing; take a DeepSpeed overlay with `precision: bf16-true`, float32 weights, or LoRA"
+        f"lr {defaults['lr']:g} for every weight of a pretrained model: above {_LARGEST_RATE:g} they forget what they "
+        "know; type --optimization.optimizer.init_args.lr 1e-6, or train adapters (`policy.lora`)"
+    )
+
+
+def _true_positions(run: Configuration) -> str | None:
+    if not run.objective.synthesises_positions or run.data.synthesises_positions:
+        return None
+    return (
+        f"{type(run.objective).__name__} is made for synthesised positions, and has none: it trains at the length of "
+        "the data alone; set `data.init_args.positions`, for example {target_length: 65536}"
     )
 
 
@@ -222,6 +257,8 @@ RULES: tuple[Rule, ...] = (
     _flash,
     _clipping,
     _lost_updates,
+    _learning_rate,
+    _true_positions,
     _precisions_differ,
     _mesh,
     _reference_split,
@@ -237,3 +274,4 @@ RULES: tuple[Rule, ...] = (
     _sharing,
     _accumulation,
 )
+_NOT_AT_START = (_devices, _budget, _flash, _precisions_differ, _mesh, _reference_split, _half_on_cpu, _sharing)

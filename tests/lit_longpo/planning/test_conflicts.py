@@ -5,10 +5,11 @@ import json
 import pytest
 import yaml
 from support.command_line import CONFIGS
+from support.ranks import run_command
 
 from lit_longpo.planning.command import PlanCLI
 from lit_longpo.planning.configuration import read_configuration
-from lit_longpo.planning.conflicts import conflicts
+from lit_longpo.planning.conflicts import conflicts, start_warnings
 from lit_longpo.planning.model import find_config
 
 SOLOPO = CONFIGS / "solopo.yaml"
@@ -16,6 +17,9 @@ ROPE = ("--policy.rope.max_length", "16384")
 GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "2", *ROPE)
 ONLINE_DPO = ("--model.base", "DPO", "--reference.mode", "online")
 BF16 = ("--policy.dtype", "bfloat16")
+ALSO = ("--policy.lora.also_train", "[norm]")
+LOGO = ("--model", "LOGO")
+SMOLLM2 = ("--policy.source", "HuggingFaceTB/SmolLM2-135M-Instruct")
 TINY = json.dumps(yaml.safe_load((CONFIGS / "model" / "tiny.yaml").read_text()))
 
 
@@ -62,7 +66,10 @@ CASES = {
     "holds a frozen copy of the whole model": ONLINE_DPO,
     "`reference.policy` is never loaded": ("--reference.policy.dtype", "float32"),
     "many times slower": BF16,
-    "round to nothing": (*GPU, *BF16),
+    "every weight is trained in torch.bfloat16 without": (*GPU, *BF16),
+    "what `policy.lora.also_train` names is trained in torch.bfloat16": (*GPU, *BF16, *ALSO),
+    "lr 0.001 for every weight of a pretrained model": (*SMOLLM2, "--shape", "qwen2.5_0.5b"),
+    "LOGO is made for synthesised positions": LOGO,
     "DeepSpeed is told `trainer.precision: 32-true`, got bfloat16": (*GPU, *overlay("deepspeed_zero3"), *BF16),
     "has halved them already": (*GPU, *BF16, "--trainer.precision", "bf16-mixed"),
     "expected `policy.dtype: bfloat16` beside": (
@@ -95,3 +102,35 @@ def test_every_rule_has_a_case():
     from lit_longpo.planning.conflicts import RULES
 
     assert len(CASES) >= len(RULES) + 2
+
+
+SOUND = {
+    "round to nothing": [(*GPU, *BF16, "--policy.lora.r", "4"), (*GPU, "--policy.lora.also_train", "[norm]")],
+    "lr 0.001": [(*SMOLLM2, "--policy.weights", "random"), (*SMOLLM2, "--policy.lora.r", "4"), ()],
+    "lr 1e-05": [(*SMOLLM2, "--optimization.optimizer.init_args.lr", "1e-5")],
+    "synthesised positions": [(*LOGO, "--data.positions.target_length", "4096"), ()],
+}
+
+
+@pytest.mark.parametrize(("words", "arguments"), [(words, given) for words, all_ in SOUND.items() for given in all_])
+def test_the_rules_of_numbers_are_silent_where_they_are_right(words, arguments, messages):
+    shape = ("--shape", "qwen2.5_0.5b") if SMOLLM2[0] in arguments else ()
+    assert not [message for message in messages(*arguments, *shape) if words in message]
+
+
+def test_fit_says_at_its_start_what_plan_does_and_once(policy_folder, tmp_path):
+    """But for guesses about the data and what it refuses; on the first of its processes."""
+    arguments = ("--config", SOLOPO, "--policy.source", policy_folder, "--data.num_train", 4, "--data.num_val", 2)
+    smaller = ("--data.short_words", 16, "--data.long_words", "[24, 48]", "--trainer.callbacks", "null")
+    once = ("--trainer.max_steps", 1, "--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.logger", "false")
+    half = ("--policy.dtype", "bfloat16", "--trainer.default_root_dir", tmp_path)
+    printed = run_command("fit", *arguments, *smaller, *once, *half, num_ranks=2)
+    planned = PlanCLI(args=[str(part) for part in (*arguments, *smaller, *once, *half)]).config
+    expected = [message for message in start_warnings(planned) if "lr 0.001" in message or "round to" in message]
+    assert len(expected) == 2
+    assert [printed.count(message) for message in expected] == [1, 1]
+
+
+def test_a_strategy_that_cannot_be_planned_may_train_all_the_same():
+    config = PlanCLI(args=["--config", str(SOLOPO), "--trainer.strategy", "fsdp"]).config
+    assert start_warnings(config)[0].startswith("settings are not compared: expected one of our strategies")
