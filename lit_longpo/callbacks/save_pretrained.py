@@ -60,6 +60,5 @@ def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:
     """The run's config.yaml; what the module knows if it was not started from the command line."""
     path = run_folder / "config.yaml"
     if path.is_file():
-        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return config
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     return {"policy": asdict(module.policy), "model": {"class_path": type(module).__name__}}

@@ -39,13 +39,11 @@ def read_record(path: Path) -> dict[str, Any]:
         file = next(iter(sorted((path / _tag(path)).glob("*model_states.pt"))))
     # DeepSpeed's files hold objects of its own, and it loads them without this protection, too.
     contents = torch.load(file, map_location="cpu", mmap=True, weights_only=kind(path) != "DeepSpeed folder")
-    record: dict[str, Any] = contents.get("run", {})
-    return record
+    return contents.get("run", {})
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
-    return state
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
 
 
 def _from_torch_folder(path: Path) -> dict[str, Tensor]:

@@ -63,8 +63,7 @@ def _planned(
 def _call(
     query: Tensor, key: Tensor, value: Tensor, plan: VarlenPlan, scaling: float | None, reach: tuple[int, int]
 ) -> Tensor:
-    output: Tensor = _flash_sizes(query, key, value)[0]
-    return output
+    return _flash_sizes(query, key, value)[0]
 
 
 def register() -> None:

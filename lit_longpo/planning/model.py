@@ -39,8 +39,7 @@ def shape_names() -> list[str]:
 
 def built_in(name: str) -> dict[str, Any]:
     """A built-in shape: `source` (hub name), `parameters` (its published number) and `config`."""
-    shape: dict[str, Any] = json.loads((_SHAPES / f"{name}.json").read_text())
-    return shape
+    return json.loads((_SHAPES / f"{name}.json").read_text())
 
 
 def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConfig, str]:

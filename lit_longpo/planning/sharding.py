@@ -103,8 +103,7 @@ def _zero(name: str, options: Mapping[str, Any], world: int, degree: int) -> Sha
 def _deepspeed_config(given: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     """`zero_optimization` of a DeepSpeed configuration: a dictionary or the path of a JSON file."""
     config = given if isinstance(given, Mapping) else _read_json(Path(given).expanduser())
-    section: Mapping[str, Any] = config.get("zero_optimization", {})
-    return section
+    return config.get("zero_optimization", {})
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -113,16 +112,13 @@ def _read_json(path: Path) -> Mapping[str, Any]:
             f"expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got {path}, which is "
             "not there"
         )
-    contents: Mapping[str, Any] = json.loads(path.read_text())
-    return contents
+    return json.loads(path.read_text())
 
 
 def _is_offloaded(section: Mapping[str, Any], part: str) -> bool:
-    device: str = (section.get(part) or {}).get("device", "none")
-    return device != "none"
+    return (section.get(part) or {}).get("device", "none") != "none"
 
 
 def init_args(section: Mapping[str, Any]) -> Mapping[str, Any]:
     """Arguments of a class in a configuration; none if it states none."""
-    arguments: Mapping[str, Any] = section.get("init_args") or {}
-    return arguments
+    return section.get("init_args") or {}
