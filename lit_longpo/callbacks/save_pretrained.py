@@ -10,9 +10,12 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_longpo.checkpoints import run_record
-from lit_longpo.export import is_merged, save_policy
+from lit_longpo.checkpoints.whole import discard, partial_name, replace
+from lit_longpo.errors import InputError
+from lit_longpo.export import check_folder, is_merged, save_policy
 from lit_longpo.export.card import model_card
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.policy.adapters import merge_adapters
 from lit_longpo.strategies import gathered_state_dict, is_sharded
 
 log = logging.getLogger(__name__)
@@ -24,13 +27,34 @@ class SavePretrained(Callback):
     Args:
         directory: folder to write; `None` means `model` in the run's folder.
 
-    Adapters are saved as adapters, unless base weights were trained beside them (`policy.lora.also_train`) or
-    came from a gguf file: then everything is merged into one model. `python -m lit_longpo export` does the same
-    from any checkpoint.
+    Adapters are saved as adapters, unless their base is none that can be named (see `export`): then everything is
+    merged into one model. A model that lies there is replaced as a whole, after the new one is written.
+    `python -m lit_longpo export` does the same from any checkpoint.
     """
 
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a folder that cannot be replaced, before anything is loaded.
+
+        Raises:
+            ValueError: it holds something else than a model, or what the training starts from.
+        """
+        folder = self._folder(Path(trainer.log_dir or trainer.default_root_dir))
+        if stage != "fit":
+            return
+        module = cast(PreferenceModule, pl_module)
+        models = [module.policy, *([module.reference.policy] if module.reference.policy else [])]
+        if folder.resolve() in {source.resolve() for model in models for source in model.folders()}:
+            raise InputError(
+                f"expected `SavePretrained.directory` to be a folder that the run does not start from, got {folder}; "
+                "set another directory"
+            )
+        check_folder(folder)
+
+    def _folder(self, run_folder: Path) -> Path:
+        return Path(self.directory).expanduser() if self.directory else run_folder / "model"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on rank zero."""
@@ -48,12 +72,15 @@ class SavePretrained(Callback):
         record = run_record(trainer, type(module).__name__)
         if trainer.is_global_zero:
             assert module.prompt_format is not None
-            folder = Path(self.directory or run_folder / "model")
-            adapters = module.policy.lora is not None and not merged
+            adapters = module.policy.trained_lora is not None and not merged
             card = model_card(_config(run_folder, module), record, adapters=adapters)
-            model = cast(Any, copy.deepcopy(module.model)).merge_and_unload() if merged else module.model
-            folder.mkdir(parents=True, exist_ok=True)
-            save_policy(model, module.prompt_format, folder, card, state)
+            model = merge_adapters(copy.deepcopy(module.model)) if merged else module.model
+            folder = self._folder(run_folder)
+            partial = partial_name(folder)
+            discard(partial)
+            partial.mkdir(parents=True)
+            save_policy(model, module.prompt_format, partial, card, state)
+            replace(partial, folder)
 
 
 def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:

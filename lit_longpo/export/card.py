@@ -65,7 +65,12 @@ def _front_matter(policy: Mapping[str, Any], objective: str, adapters: bool) -> 
 def _use(policy: Mapping[str, Any], adapters: bool) -> str:
     template = policy.get("template") or {}
     chat = {True: "as a chat message", False: "as plain text", None: "as a chat message if there is a chat template"}
-    needs = " (with `peft` installed; the base model must be where it was)" if adapters else ""
+    needs = (
+        " (with `peft` installed; the base model must be where it was; generate with `generation_config="
+        "GenerationConfig.from_pretrained(FOLDER)`, which ends answers as in training)"
+        if adapters
+        else ""
+    )
     return (
         f"`transformers.AutoModelForCausalLM.from_pretrained(FOLDER)`{needs}. Trained on prompts of the form "
         f"`{json.dumps(template.get('user', ''), ensure_ascii=False)}`, {chat[template.get('chat')]}."

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
+from lit_longpo.policy.adapters import merge_adapters as merged_model
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.suggestions import SuggestingParser
 
@@ -36,7 +36,8 @@ def export_checkpoint(
         output: folder to write: safetensors, tokenizer, generation settings, model card.
         run_config: the run's config.yaml; by default the one in the checkpoint's folder or above it.
         merge_adapters: write LoRA adapters into the weights. By default they are kept apart, unless base weights
-            were trained beside them or the base is a gguf file, which adapters cannot name.
+            were trained beside them, or their base is none that they can name: a gguf file, one with changed
+            rotary positions, or one that earlier adapters were merged into.
         overwrite: replace the model that is in the folder.
 
     Raises:
@@ -54,8 +55,8 @@ def export_checkpoint(
     check_vocabulary(model, prompt_format)
     fill(model, read_weights(path), path, everything=run.policy.weights == "random")
     if merged:
-        model = cast(Any, model).merge_and_unload()
-    adapters = run.policy.lora is not None and not merged
+        model = merged_model(model)
+    adapters = run.policy.trained_lora is not None and not merged
     card = model_card(run.config, read_record(path), adapters=adapters)
     partial = partial_name(folder)
     discard(partial)

@@ -1,17 +1,25 @@
 """Model or adapters, tokenizer, generation settings and model card in one folder."""
 
+import copy
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
-from lit_longpo.engine import base_model
+from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+log = logging.getLogger(__name__)
+
+_MODEL_FILES = ("config.json", "adapter_config.json")
+# What save_pretrained of models, adapters and tokenizers writes, and what comes with a published model.
+_KINDS = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".md")
 
 
 def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
@@ -22,23 +30,52 @@ def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
         merge_adapters: what the user wants; `None` keeps adapters apart where their base can be found again.
 
     Raises:
-        ValueError: adapters are wanted apart, and the base weights beside them were trained too.
+        ValueError: adapters are wanted apart, and without more than them they would be another policy.
     """
-    if policy.lora is None:
+    if policy.trained_lora is None:
         return False
-    if policy.lora.also_train and merge_adapters is False:
-        raise InputError(
-            "base weights were trained beside the adapters (`policy.lora.also_train`), so adapters alone would be "
-            "half the policy; leave --merge_adapters out"
-        )
+    because = _half(policy)
+    if because and merge_adapters is False:
+        raise InputError(f"{because}, so adapters alone would be half the policy; leave --merge_adapters out")
+    if because and merge_adapters is None:
+        log.info("adapters are merged: %s", because)
     has_no_folder = policy.gguf_file is not None or policy.weights == "random"
-    return bool(policy.lora.also_train) or (has_no_folder if merge_adapters is None else merge_adapters)
+    return because is not None or (has_no_folder if merge_adapters is None else merge_adapters)
+
+
+def _half(policy: PolicyConfig) -> str | None:
+    """Why adapters do not make the policy out of a base that can be found."""
+    assert policy.trained_lora is not None
+    if policy.trained_lora.also_train:
+        return "base weights were trained beside the adapters (`policy.lora.also_train`)"
+    if policy.rope is not None:
+        return "the base has other rotary positions (`policy.rope`)"
+    if policy.adapters == "merge":
+        return "their base, earlier adapters merged (`policy.adapters: merge`), lies nowhere"
+    return None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that a model cannot replace without losing something else.
+
+    Raises:
+        ValueError: it holds something that is no part of a model.
+    """
+    if not folder.exists():
+        return
+    there = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    strange = [path.name for path in there if path.is_dir() or path.suffix not in _KINDS]
+    if there and (strange or not any((folder / name).is_file() for name in _MODEL_FILES)):
+        raise InputError(
+            f"expected an empty folder or a model at {folder}, got {(strange or [there[0].name])[0]}, which would be "
+            "deleted"
+        )
 
 
 def save_policy(
     model: nn.Module, prompt_format: PromptFormat, folder: Path, card: str, state: dict[str, Tensor] | None = None
 ) -> None:
-    """Write the folder.
+    """Write the folder, which should be empty.
 
     Args:
         model: the policy; PEFT-wrapped, its adapters are written.
@@ -47,8 +84,40 @@ def save_policy(
         card: text of README.md.
         state: whole tensors, where the model itself is sharded.
     """
-    cast("PreTrainedModel | PeftModel", model).save_pretrained(str(folder), state_dict=state)
-    if settings := base_model(model).generation_config:
-        settings.save_pretrained(folder)  # peft leaves them out
+    base = base_model(model)
+    if model is not base:
+        _name_base(cast("PeftModel", model), base)
+    settings = base.generation_config
+    base.generation_config = GenerationConfig()  # a model's own may be such that transformers refuses to save it
+    try:
+        cast("PreTrainedModel | PeftModel", model).save_pretrained(str(folder), state_dict=state)
+    finally:
+        base.generation_config = settings
+    _write_generation_settings(model, prompt_format.end_id, folder)
     prompt_format.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")  # peft has written one without a word on the run
+
+
+def _name_base(model: "PeftModel", base: PreTrainedModel) -> None:
+    """Where the base is found again from any working directory, and in the version that was trained on."""
+    path = Path(base.name_or_path).expanduser()
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = str(path.resolve()) if path.is_dir() else base.name_or_path
+        config.revision = None if path.is_dir() else getattr(base.config, "_commit_hash", None)
+
+
+def _write_generation_settings(model: nn.Module, end_id: int, folder: Path) -> None:
+    """The model's own settings; the token that ends answers in training ends them in generation too."""
+    settings = copy.deepcopy(base_model(model).generation_config) or GenerationConfig()
+    ends = [*end_ids(model)]
+    if end_id not in ends:
+        ends.append(end_id)
+        if not isinstance(model, PreTrainedModel):
+            log.warning(
+                "answers end with token %d, which does not end them in the base model's generation settings, and "
+                "transformers reads those with adapters; generate with generation_config="
+                "GenerationConfig.from_pretrained(FOLDER), or export with --merge_adapters true",
+                end_id,
+            )
+    settings.eos_token_id = ends if len(ends) > 1 else ends[0]
+    settings.to_json_file(folder / "generation_config.json", use_diff=True, keys_to_pop=["compile_config"])

@@ -105,7 +105,7 @@ class PreferenceModule(LightningModule, ABC):
         check_vocabulary(self.model, self.prompt_format)
         if self.views.reference:
             self.reference.remember(self.model)
-        self.strict_loading = self.policy.lora is None
+        self.strict_loading = self.policy.trained_lora is None
         _log_size(self.model)
         if mesh is not None:
             shard(self.model, mesh)
@@ -196,7 +196,7 @@ class PreferenceModule(LightningModule, ABC):
         reopen_epoch(checkpoint)
         checkpoint["random_states"] = gather_random_states()
         checkpoint["run"] = run_record(self.trainer, type(self).__name__)
-        if self.policy.lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):
+        if self.policy.trained_lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):
             trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 

@@ -2,48 +2,85 @@
 
 import hashlib
 import json
+from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model
+from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.strategies.sharding import full_value
 
-_SAMPLES = 4096
+_CHUNK = 2**20  # 32-bit words of one checksum
 # Configuration entries that change how weights are run, not what they are.
 _IGNORED = ("_name_or_path", "transformers_version", "_attn_implementation", "use_cache", "architectures")
 
 
 @torch.no_grad()
-def model_fingerprint(model: nn.Module, config: PretrainedConfig | None = None, *, with_adapters: bool = False) -> str:
-    """Hash of configuration (RoPE included), dtype and weights (32 hex digits).
+def model_fingerprint(
+    model: nn.Module, config: PretrainedConfig | None = None, *, with_adapters: bool | None = None
+) -> str:
+    """Hash of configuration (RoPE included), dtype and every weight (32 hex digits).
 
-    Weights enter by up to 4,096 evenly spaced elements of each tensor, so that billions of
-    parameters take seconds; an optimizer step changes nearly every element and thus the hash.
+    Weights enter by checksums that are computed where they lie and are the same on every device, so that no
+    weight but the checksums is copied; a single changed bit changes the hash.
 
     Args:
         model: the model, perhaps PEFT-wrapped.
         config: the configuration it is run with, if that is not its own.
-        with_adapters: hash the adapters too; without, it is the same before and after training them.
+        with_adapters: hash the adapters too; without, it is the same before and after training them. `None` hashes
+            those that the model's training started from.
     """
+    with_adapters = adapters_are_start(model) if with_adapters is None else with_adapters
     base = base_model(model)
     settings = {name: value for name, value in (config or base.config).to_dict().items() if name not in _IGNORED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    adapters = getattr(model, "peft_config", {}) if with_adapters else {}
+    for name, adapter in sorted(adapters.items()):  # the scale of adapters is in no tensor
+        digest.update(f"{name}:{_scales(base)}:{adapter.peft_type}".encode())
     for name, parameter in sorted(base.named_parameters() if with_adapters else _base_parameters(base)):
         shape = getattr(parameter, "ds_shape", parameter.shape)
         digest.update(f"{name}:{tuple(shape)}:{parameter.dtype}".encode())
-        digest.update(_sample(parameter).numpy().tobytes())
+        digest.update(repr(checksums(full_value(parameter))).encode())
     return digest.hexdigest()[:32]
+
+
+def checksums(tensor: Tensor) -> list[int]:
+    """Sums of a tensor's bits as 32-bit words, each times an odd number of its place; one sum for 4 MiB.
+
+    An odd factor loses no difference, so one changed word always changes its sum; the factors differ, so words
+    that change places do, too. Integers add up to the same whatever the order.
+    """
+    data = tensor.detach().reshape(-1).view(torch.uint8)
+    whole = len(data) // 4 * 4
+    words = (
+        [data[:whole].view(torch.int32)] if data.storage_offset() % 4 == 0 else [data[:whole].clone().view(torch.int32)]
+    )
+    if whole < len(data):
+        words.append(torch.cat([data[whole:], data.new_zeros(4 - len(data) + whole)]).view(torch.int32))
+    factors = _factors(tensor.device)
+    sums = [(part * factors[: len(part)]).sum() for piece in words for part in piece.split(_CHUNK)]
+    return [int(value) for value in torch.stack(sums).tolist()] if sums else []
+
+
+@cache
+def _factors(device: torch.device) -> Tensor:
+    """Odd numbers without a pattern, the same everywhere."""
+    places = torch.arange(_CHUNK, dtype=torch.int64)
+    mixed = (places * 0x9E3779B1) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 15)) * 0x85EBCA6B) & 0xFFFFFFFF
+    odd = (mixed ^ (mixed >> 13)) | 1
+    return torch.where(odd >= 2**31, odd - 2**32, odd).to(torch.int32).to(device)
+
+
+def _scales(model: nn.Module) -> list[tuple[str, float]]:
+    adapted = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    return [(name, float(scale)) for name, module in adapted for scale in cast(Any, module).scaling.values()]
 
 
 def _base_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters under the names they have without adapters."""
     named = [(name.replace(".base_layer", ""), parameter) for name, parameter in model.named_parameters()]
     return [(name, parameter) for name, parameter in named if "lora_" not in name]
-
-
-def _sample(parameter: Tensor) -> Tensor:
-    flat = full_value(parameter).reshape(-1)
-    step = max(1, flat.numel() // _SAMPLES)
-    return flat[::step].to("cpu", torch.float32, copy=True)  # a view turned into NumPy would pin FSDP's storage

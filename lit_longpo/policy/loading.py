@@ -19,10 +19,12 @@ from transformers import (
 
 from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
+from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
+from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
-from lit_longpo.ranges import check_range
+from lit_longpo.policy.weights import load_weights
 
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
@@ -32,40 +34,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class LoRA:
-    """Low-rank adapters (peft).
-
-    Args:
-        r: rank.
-        alpha: scale; adapters are multiplied by alpha / r.
-        dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
-        target_modules: module names, or "all-linear" for every linear layer but the head.
-        also_train: parts of parameter names that are trained in full beside the adapters, for example
-            `[embed_tokens, norm]` (LOGO). They are exported merged, not as adapters.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: str | list[str] = "all-linear"
-    also_train: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        check_range("policy.lora.r", self.r, "16 is usual", at_least=1)
-        check_range("policy.lora.alpha", self.alpha, "twice the rank is usual", at_least=1)
-        check_range("policy.lora.dropout", self.dropout, "0.05 is usual", at_least=0.0, below=1.0)
-
-
-@dataclass
 class PolicyConfig:
     """Which language model is trained.
 
     Args:
         source: "embedded" for the tiny model in this package; a folder; a hub name; or
-            "package:NAME" for files that an installed Python package ships.
+            "package:NAME" for files that an installed Python package ships. It may hold LoRA adapters, whose base
+            model is found through their adapter_config.json.
         gguf_file: file name inside `source`, for gguf weights (extra `gguf`).
         weights: "pretrained", or "random" to keep architecture and tokenizer only.
         dtype: precision that the weights are held in.
@@ -76,6 +51,8 @@ class PolicyConfig:
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
         lora: train adapters instead of all weights.
+        adapters: what becomes of adapters at `source`: "continue" trains them further; "merge" adds them to their
+            base first, and trains that anew. A reference starts where the policy starts.
         template: how context and question become a prompt.
         trust_remote_code: run the modelling code that the source ships.
     """
@@ -88,39 +65,65 @@ class PolicyConfig:
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
     lora: LoRA | None = None
+    adapters: Literal["continue", "merge"] = "continue"
     template: PromptTemplate = field(default_factory=PromptTemplate)
     trust_remote_code: bool = False
 
     def load(self) -> nn.Module:
-        """The model in train mode, with prefix-shared attention and adapters if asked for."""
-        model = self.load_base()
+        """The model in train mode, with prefix-shared attention, and adapters if there are or shall be some.
+
+        Raises:
+            FileNotFoundError, ImportError, ValueError: see `load_base`; or the adapters at `source` contradict `lora`.
+        """
+        folder = self._start_adapters()
+        if folder and self.adapters == "continue":
+            folder.check(self.lora)
+        model = self._load_plain()
+        if folder and self.adapters == "merge":
+            model = folder.merged(model)
         if self.gradient_checkpointing:
             enable_checkpointing(model, self.gradient_checkpointing)
+        if folder and self.adapters == "continue":
+            return folder.continued(model, self.lora).train()
         wrapped = model if self.lora is None else add_adapters(model, self.lora)
         return wrapped.train()
 
-    def load_base(self) -> PreTrainedModel:
-        """The plain model without adapters.
+    def load_base(self) -> nn.Module:
+        """What training starts from, to be read only: the model at `source` without `lora`.
+
+        Adapters that lie at `source` are on; they are kept apart where that is possible.
 
         Raises:
             FileNotFoundError: `source` names a folder or package that is not there.
             ImportError: gguf weights without the `gguf` extra.
-            ValueError: its heads cannot be dealt to the ranks that share a row.
+            ValueError: its heads cannot be dealt to the ranks that share a row, or its weights are not the model's.
         """
+        folder = self._start_adapters()
+        model = self._load_plain()
+        if folder is None:
+            return model
+        return folder.merged(model) if self.adapters == "merge" else folder.applied(model)
+
+    def _load_plain(self) -> PreTrainedModel:
+        """The model without any adapters."""
+        # Reading a configuration out of a gguf file takes seconds: only where it is changed.
+        config = None if self.gguf_file and self.rope is None and self.weights != "random" else self.original_config()
         check_heads(self.original_config)
         _warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
+        if config is not None and self.gguf_file is None:
+            _refuse_quantised(config, self._where())
+        if config is not None and self.rope is not None:
+            self.rope.apply(config)
         if self.weights == "random":
             return AutoModelForCausalLM.from_config(
-                self._changed_config(), dtype=self.torch_dtype, attn_implementation=ATTENTION_NAMES[self.attention]
+                config, dtype=self.torch_dtype, attn_implementation=ATTENTION_NAMES[self.attention]
             )
-        # Reading a configuration out of a gguf file takes seconds: only where it is changed.
-        changed = {} if self.rope is None else {"config": self._changed_config()}
-        return AutoModelForCausalLM.from_pretrained(
+        return load_weights(
             self._where(),
+            config,
             dtype=self.torch_dtype,
             attn_implementation=ATTENTION_NAMES[self.attention],
-            **changed,
             **self._options(),
         )
 
@@ -128,10 +131,16 @@ class PolicyConfig:
         """The model's own configuration if `rope` changes it, else `None`."""
         return None if self.rope is None else self.original_config()
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer at `source`; adapters without one have their base's."""
+        folder = self.adapter_folder()
+        if folder is not None and folder.has_tokenizer:
+            return AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=self.trust_remote_code)
+        return AutoTokenizer.from_pretrained(self._where(), **self._options())
+
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._where(), **self._options())
-        return PromptFormat(tokenizer, self.template)
+        return PromptFormat(self.tokenizer(), self.template)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -139,28 +148,74 @@ class PolicyConfig:
         return getattr(torch, self.dtype)
 
     @property
+    def continues_adapters(self) -> bool:
+        """Whether adapters at `source` are trained further."""
+        return self.adapters == "continue" and self.adapter_folder() is not None
+
+    @property
+    def trained_lora(self) -> LoRA | None:
+        """Settings of the adapters that are trained: those of `lora`, or of the folder that is continued."""
+        folder = self.adapter_folder()
+        return folder.lora(self.lora) if folder is not None and self.adapters == "continue" else self.lora
+
+    @property
     def reference_is_inside(self) -> bool:
         """Whether the untouched policy is the trained one with its adapters off."""
-        return self.lora is not None and not self.lora.also_train
+        return self.lora is not None and not self.lora.also_train and not self.continues_adapters
+
+    def adapter_folder(self) -> AdapterFolder | None:
+        """The adapters at `source`; `None` if a model lies there.
+
+        Raises:
+            ValueError: see `AdapterFolder.at`.
+        """
+        location = self._location()
+        folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
+        return None if folder is None else AdapterFolder.at(folder)
 
     def original_config(self) -> PretrainedConfig:
-        """The configuration at `source`, without `rope`."""
+        """The model's configuration at `source`, or of the base of adapters there, without `rope`."""
         return AutoConfig.from_pretrained(self._where(), **self._options())
 
-    def _changed_config(self) -> PretrainedConfig:
-        config = self.original_config()
-        if self.rope is not None:
-            self.rope.apply(config)
-        return config
+    def folders(self) -> list[Path]:
+        """Folders on this machine that the policy is read from."""
+        return [Path(place) for place in {self._location(), self._where()} if Path(place).is_dir()]
+
+    def _start_adapters(self) -> AdapterFolder | None:
+        """The adapters that training starts with.
+
+        Raises:
+            ValueError: there are none to merge, or random weights are wanted under them.
+        """
+        folder = self.adapter_folder()
+        if folder is None and self.adapters == "merge":
+            raise InputError(
+                f"expected adapters at {self._location()} for `policy.adapters: merge`, got a model; type "
+                "--policy.adapters continue, which does nothing to a model"
+            )
+        if folder is not None and self.weights == "random":
+            raise InputError(
+                f"expected `policy.weights: pretrained` with the adapters at {folder.path}, got random weights, which "
+                f"they were not trained on; type --policy.source {folder.base}"
+            )
+        return folder
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if self.gguf_file is not None:
             _require_gguf()
             options["gguf_file"] = self.gguf_file
+        folder = self.adapter_folder()
+        if folder is not None and folder.revision is not None:
+            options["revision"] = folder.revision
         return options
 
     def _where(self) -> str:
+        """Folder or hub name of the model's own files, under adapters if there are some."""
+        folder = self.adapter_folder()
+        return self._location() if folder is None else folder.base
+
+    def _location(self) -> str:
         if self.source == EMBEDDED:
             return str(_TINY)
         if self.source.startswith(_PACKAGE):
@@ -184,6 +239,16 @@ def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
         raise InputError(
             f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
             "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
+        )
+
+
+def _refuse_quantised(config: PretrainedConfig, where: str) -> None:
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
+        raise InputError(
+            f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: {method}); set "
+            "the source to the model before quantisation (for adapters: `base_model_name_or_path`)"
         )
 
 
@@ -213,45 +278,3 @@ def _package_folder(name: str) -> str:
 def _require_gguf() -> None:
     if importlib.util.find_spec("gguf") is None:
         raise MissingPackageError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
-
-
-def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
-    """The model with adapters, and with what is trained beside them unfrozen.
-
-    Raises:
-        ValueError: `also_train` names a part that no parameter has.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    # Checkpointing needs an input that requires gradients although the embedding is frozen.
-    model.enable_input_require_grads()
-    try:
-        wrapped = get_peft_model(model, config)
-    except ValueError as error:
-        raise InputError(
-            f"expected `policy.lora.target_modules` to name modules of {type(model).__name__}, got "
-            f"{lora.target_modules}; `all-linear` always works ({error})"
-        ) from error
-    _unfreeze(wrapped, lora.also_train)
-    return wrapped
-
-
-def _unfreeze(model: nn.Module, parts: list[str]) -> None:
-    """Train the base parameters whose names hold one of `parts`; tied heads stay tied."""
-    named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
-    for part in parts:
-        matches = [parameter for name, parameter in named if part and part in name]
-        if not matches:
-            raise InputError(
-                f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
-                f"names look like {named[0][0]!r} and {named[-1][0]!r}"
-            )
-        for parameter in matches:
-            parameter.requires_grad_(True)

@@ -19,6 +19,7 @@ from transformers import PretrainedConfig
 from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine import score, sequence_ranks
 from lit_longpo.errors import InputError
+from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference_cache import ReferenceCache, ReferenceConfig, fill
@@ -145,7 +146,9 @@ def reference_mode(model: nn.Module, config: PretrainedConfig | None = None) -> 
 def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:
     from peft import PeftModel
 
-    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+    if not isinstance(model, PeftModel) or adapters_are_start(model):
+        return nullcontext()
+    return model.disable_adapter()
 
 
 def _rows(trainer: Trainer) -> Iterator[PackedBatch]:

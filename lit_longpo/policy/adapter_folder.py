@@ -1,0 +1,267 @@
+"""Low-rank adapters that lie in a folder (peft's form), as a starting point.
+
+Such a folder names its base model. It is continued, base and adapters apart, or merged into one model on
+which training starts anew. What is more than low-rank matrices on a model's layers (trained embeddings,
+heads or biases) lies in places that the engine reads directly; such folders can be merged only.
+"""
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import find_adapter_config_file
+
+from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER_CONFIG = "adapter_config.json"
+_MODEL_CONFIG = "config.json"
+_MODELS = ("model*.safetensors", "pytorch_model*.bin")
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_PREFIX = "base_model.model."
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """Adapters that PEFT wrote.
+
+    Args:
+        path: the folder.
+        settings: its adapter_config.json.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+
+    @classmethod
+    def at(cls, path: Path) -> "AdapterFolder | None":
+        """The adapters in a folder; `None` if it holds a model.
+
+        Raises:
+            InputError: it holds both, adapters of another kind than LoRA, adapters without weights, or several
+                adapters below it.
+        """
+        if not (path / ADAPTER_CONFIG).is_file():
+            _refuse_several(path)
+            return None
+        if models := sorted(file.name for pattern in _MODELS for file in path.glob(pattern)):
+            raise InputError(
+                f"expected a model or adapters at {path}, got both {models[0]} and {ADAPTER_CONFIG}; move what does "
+                "not belong there into a folder of its own"
+            )
+        settings: dict[str, Any] = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        kind = settings.get("peft_type")
+        if kind != "LORA":
+            raise InputError(
+                f"expected LoRA adapters at {path}, got {kind}; merge them into their base with PEFT "
+                "(`merge_and_unload`) and set `policy.source` to the result"
+            )
+        if not any((path / name).is_file() for name in _WEIGHTS):
+            raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
+        return cls(path, settings)
+
+    @property
+    def base(self) -> str:
+        """Folder or hub name of the model under the adapters.
+
+        Raises:
+            InputError: there is none, or it consists of adapters itself.
+        """
+        name = self.settings.get("base_model_name_or_path")
+        where = f"set `base_model_name_or_path` in {self.path / ADAPTER_CONFIG}"
+        if not name:
+            raise InputError(f"expected the adapters at {self.path} to name their base model, got {name!r}; {where}")
+        folder = Path(name).expanduser()
+        if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+            raise MissingFileError(f"expected the base model of {self.path} at {folder}, found none; {where}")
+        if (folder / ADAPTER_CONFIG).is_file():
+            raise InputError(
+                f"expected a whole model under the adapters of {self.path}, got adapters at {name}; {where}"
+            )
+        return str(folder) if folder.is_dir() else str(name)
+
+    @property
+    def revision(self) -> str | None:
+        """Of the base model on the hub."""
+        return cast("str | None", self.settings.get("revision"))
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether a tokenizer lies beside the adapters."""
+        return (self.path / "tokenizer_config.json").is_file()
+
+    @property
+    def beyond_lora(self) -> str | None:
+        """What was trained beside low-rank matrices, in words."""
+        kept = {
+            "modules_to_save": self.settings.get("modules_to_save"),
+            "trainable_token_indices": self.settings.get("trainable_token_indices"),
+            "bias": None if self.settings.get("bias", "none") == "none" else self.settings["bias"],
+        }
+        return next((f"`{name}: {value}`" for name, value in kept.items() if value), None)
+
+    def lora(self, wanted: LoRA | None = None) -> LoRA:
+        """The settings that training goes on with.
+
+        Args:
+            wanted: `policy.lora`; its dropout and `also_train` hold, the rest has to agree.
+        """
+        targets = self.settings["target_modules"]
+        return LoRA(
+            r=self.settings["r"],
+            alpha=self.settings["lora_alpha"],
+            dropout=wanted.dropout if wanted else self.settings.get("lora_dropout", 0.0),
+            target_modules=targets if isinstance(targets, str) else sorted(targets),
+            also_train=wanted.also_train if wanted else [],
+        )
+
+    def check(self, wanted: LoRA | None) -> None:
+        """Refuse, before the base model is loaded, what cannot be continued.
+
+        Raises:
+            InputError: the adapters contradict `policy.lora`, or consist of more than low-rank matrices.
+        """
+        if wanted and (wanted.r, wanted.alpha) != (self.settings["r"], self.settings["lora_alpha"]):
+            mine = f"r {self.settings['r']} and alpha {self.settings['lora_alpha']}"
+            raise self._contradiction(f"r {wanted.r} and alpha {wanted.alpha}", mine)
+        if beyond := self.beyond_lora:
+            raise self._not_apart(beyond)
+
+    def continued(self, model: PreTrainedModel, wanted: LoRA | None) -> "PeftModel":
+        """The base model with these adapters, to be trained further.
+
+        Raises:
+            InputError: see `check`; or the folder does not fit the model.
+        """
+        self.check(wanted)
+        weights = self._weights()
+        modules = {name.partition(".lora_")[0].removeprefix(_PREFIX) for name in weights}
+        if wanted and (asked := _targets(model, wanted.target_modules)) != modules:
+            odd = sorted(asked ^ modules)
+            raise self._contradiction(
+                f"`target_modules: {wanted.target_modules}`", f"others ({len(odd)} differ, for example {odd[0]!r})"
+            )
+        wrapped = self._wrapped(model, weights, self.lora(wanted).dropout)
+        unfreeze(wrapped, wanted.also_train if wanted else [])
+        return wrapped
+
+    def applied(self, model: PreTrainedModel) -> nn.Module:
+        """The base model with these adapters, to be read only: apart if they can be, else merged."""
+        weights = self._weights()
+        only_lora = self.beyond_lora is None and not self._strangers(model, weights)
+        return self._wrapped(model, weights, dropout=0.0) if only_lora else self.merged(model)
+
+    def merged(self, model: PreTrainedModel) -> PreTrainedModel:
+        """One plain model, the adapters added to its weights, all of which can be trained."""
+        plain = merge_adapters(self._wrapped(model, self._weights(), dropout=0.0, apart=False))
+        plain.disable_input_require_grads()
+        return cast(PreTrainedModel, plain.requires_grad_(True))
+
+    def _weights(self) -> dict[str, Tensor]:
+        from peft.utils import load_peft_weights
+
+        return cast("dict[str, Tensor]", load_peft_weights(str(self.path), device="cpu"))
+
+    def _strangers(self, model: PreTrainedModel, weights: dict[str, Tensor]) -> list[str]:
+        """Tensors that are no low-rank matrices of the model's layers."""
+        head = next((name for name, module in model.named_modules() if module is model.get_output_embeddings()), "")
+        on_head = f"{_PREFIX}{head}.lora_"
+        return sorted(name for name in weights if ".lora_" not in name or name.startswith(on_head))
+
+    def _wrapped(
+        self, model: PreTrainedModel, weights: dict[str, Tensor], dropout: float, *, apart: bool = True
+    ) -> "PeftModel":
+        from peft import LoraConfig, set_peft_model_state_dict
+
+        if apart and (strangers := self._strangers(model, weights)):
+            raise self._not_apart(strangers[0])
+        config: LoraConfig = LoraConfig.from_pretrained(str(self.path))
+        config.inference_mode, config.lora_dropout = False, dropout
+        config.base_model_name_or_path = model.name_or_path
+        wrapped = with_adapters(model, config, f"the adapters of {self.path}")
+        self._check_fit(wrapped, weights)
+        set_peft_model_state_dict(wrapped, weights)
+        mark_as_start(wrapped)
+        log.info("adapters of %s on %s", self.path, model.name_or_path)
+        return wrapped
+
+    def _check_fit(self, wrapped: "PeftModel", weights: dict[str, Tensor]) -> None:
+        expected = {name: _shape(tensor) for name, tensor in _adapter_state(wrapped).items()}
+        base = base_model(wrapped)
+        of_base = {_PREFIX + name: _shape(p) for name, p in base.named_parameters(remove_duplicate=False)}
+        lost = sorted(expected.keys() - weights.keys())
+        odd = sorted(weights.keys() - expected.keys() - of_base.keys())
+        shapes = {**of_base, **expected}
+        other = sorted(name for name, tensor in weights.items() if shapes.get(name, tensor.shape) != tensor.shape)
+        if lost or odd or other:
+            raise InputError(
+                f"expected adapters of {base.name_or_path} at {self.path}, got {len(lost)} tensors too few, {len(odd)} "
+                f"unknown and {len(other)} of another shape, for example {(lost + odd + other)[0]!r}; "
+                f"set `base_model_name_or_path` in {self.path / ADAPTER_CONFIG} to the model they were trained on"
+            )
+
+    def _contradiction(self, wanted: str, there: str) -> InputError:
+        return InputError(
+            f"`policy.lora` says {wanted}, the adapters at {self.path} have {there}; type --policy.lora null to "
+            "continue them as they are, or --policy.adapters merge to merge them and start new ones"
+        )
+
+    def _not_apart(self, what: str) -> InputError:
+        return InputError(
+            f"the adapters at {self.path} hold more than low-rank matrices of layers ({what}), so they cannot be "
+            "continued apart from their base; type --policy.adapters merge"
+        )
+
+
+@cache
+def hub_adapters(name: str) -> Path | None:
+    """Where adapters on the hub are kept on this machine; `None` if a model has that name, or nothing."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return None if find_adapter_config_file(name) is None else Path(snapshot_download(name))
+    except OSError:  # no such name; what reads the model says so
+        return None
+
+
+def _adapter_state(model: "PeftModel") -> dict[str, Tensor]:
+    from peft import get_peft_model_state_dict
+
+    return cast("dict[str, Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
+    """Names of the modules that `target_modules` means, as PEFT reads it."""
+    head = model.get_output_embeddings()
+    if wanted == "all-linear":
+        return {name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
+    names = {name for name, _ in model.named_modules()}
+    if isinstance(wanted, str):
+        return {name for name in names if re.fullmatch(wanted, name)}
+    return {name for name in names if any(name == part or name.endswith(f".{part}") for part in wanted)}
+
+
+def _shape(tensor: Tensor) -> torch.Size:
+    return cast(torch.Size, getattr(tensor, "ds_shape", tensor.shape))
+
+
+def _refuse_several(path: Path) -> None:
+    below = sorted(folder.parent.name for folder in path.glob(f"*/{ADAPTER_CONFIG}"))
+    if below and not (path / _MODEL_CONFIG).is_file():
+        raise InputError(
+            f"expected a model or adapters at {path}, got adapters in {', '.join(below)} below it; type "
+            f"--policy.source {path / below[0]}"
+        )

@@ -1,0 +1,129 @@
+"""Low-rank adapters on a model, and back into its weights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError
+from lit_longpo.ranges import check_range
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+
+@dataclass
+class LoRA:
+    """Low-rank adapters (peft).
+
+    Args:
+        r: rank.
+        alpha: scale; adapters are multiplied by alpha / r.
+        dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
+        target_modules: module names, or "all-linear" for every linear layer but the head.
+        also_train: parts of parameter names that are trained in full beside the adapters, for example
+            `[embed_tokens, norm]` (LOGO). They are exported merged, not as adapters.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+    also_train: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_range("policy.lora.r", self.r, "16 is usual", at_least=1)
+        check_range("policy.lora.alpha", self.alpha, "twice the rank is usual", at_least=1)
+        check_range("policy.lora.dropout", self.dropout, "0.05 is usual", at_least=0.0, below=1.0)
+
+
+def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
+    """The model with new adapters, and with what is trained beside them unfrozen.
+
+    Raises:
+        InputError: `also_train` names a part that no parameter has.
+    """
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
+    unfreeze(wrapped, lora.also_train)
+    return wrapped
+
+
+def mark_as_start(model: "PeftModel") -> None:
+    """Say that the adapters belong to what training starts from, as a reference does; copies say so too."""
+    cast(Any, model).adapters_are_start = True
+
+
+def adapters_are_start(model: nn.Module) -> bool:
+    """Whether the model before training is the one with its adapters on; new adapters change nothing yet."""
+    return bool(getattr(model, "adapters_are_start", False))
+
+
+def merge_adapters(model: nn.Module) -> PreTrainedModel:
+    """The model with its adapters added to its weights; it is changed in place.
+
+    Raises:
+        InputError: an adapter sits on one of two tied layers, which share the weight it would be added to.
+    """
+    base = base_model(model)
+    ends = (base.get_input_embeddings(), base.get_output_embeddings())
+    adapted = [module for module in ends if hasattr(module, "base_layer")]
+    tied = len({id(getattr(module, "base_layer", module).weight) for module in ends if module is not None}) == 1
+    if adapted and tied:
+        raise InputError(
+            "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
+            "model a head of its own first (`tie_word_embeddings: false`)"
+        )
+    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
+    """Train the base parameters whose names hold one of `parts`; tied heads stay tied."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
+    for part in parts:
+        matching = [parameter for name, parameter in named if part and part in name]
+        if not matching:
+            raise InputError(
+                f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
+                f"names look like {named[0][0]!r} and {named[-1][0]!r}"
+            )
+        for parameter in matching:
+            parameter.requires_grad_(True)
+
+
+def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "PeftModel":
+    """The model with adapters as peft makes them.
+
+    Args:
+        model: to be changed in place.
+        config: of the adapters.
+        what: where the module names were said, for the error.
+
+    Raises:
+        InputError: the model has none of these modules.
+    """
+    from peft import get_peft_model
+
+    # Checkpointing needs an input that requires gradients although the embedding is frozen.
+    model.enable_input_require_grads()
+    try:
+        return cast("PeftModel", get_peft_model(model, config))
+    except ValueError as error:
+        raise InputError(
+            f"expected {what} to name modules of {type(model).__name__}, got {config.target_modules}; `all-linear` "
+            f"always works ({error})"
+        ) from error

@@ -1,0 +1,110 @@
+"""Pretrained weights, every one of them or none: transformers would invent what a file lacks."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from lit_longpo.errors import InputError, MissingFileError
+
+log = logging.getLogger(__name__)
+
+
+def load_weights(source: str, config: PretrainedConfig | None = None, **options: Any) -> PreTrainedModel:
+    """A causal language model whose every weight comes from its files.
+
+    Args:
+        source: folder or hub name.
+        config: architecture, if it is not to be read from the source.
+        **options: of `from_pretrained`.
+
+    Raises:
+        InputError: tensors are missing, left over or of another shape; a tied head is no missing one.
+        MissingFileError: a file that the folder's index names is missing.
+    """
+    from transformers.integrations import deepspeed as zero
+
+    if config is not None:
+        options["config"] = config
+    if zero.is_deepspeed_zero3_enabled():  # it reports no more than what is missing, and shapes on one rank only
+        with _zero3_off():
+            _read(source, **options, device_map="meta")
+    model = _read(source, **options)
+    _untie(model)
+    return model
+
+
+def _read(source: str, **options: Any) -> PreTrainedModel:
+    try:
+        with _quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
+    except SafetensorError as error:
+        raise InputError(f"expected whole weights at {source}, got a broken file ({error}); copy it again") from error
+    except FileNotFoundError as error:
+        if Path(source).is_dir():
+            lost = Path(error.filename or str(error).rpartition(" ")[2]).name
+            raise MissingFileError(f"expected {lost} at {source}, found none; copy the whole folder") from error
+        raise
+    _refuse_incomplete(source, report, type(model).__name__)
+    return model  # type: ignore[no-any-return]
+
+
+def _refuse_incomplete(source: str, report: dict[str, Any], architecture: str) -> None:
+    """Name the tensors; transformers has taken out what an architecture may lack or leave over."""
+    kinds = {
+        "missing": sorted(report["missing_keys"]),
+        "not the model's": sorted(report["unexpected_keys"]),
+        "of another shape": sorted(name for name, *_ in report["mismatched_keys"]),
+    }
+    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    wrong += [" ".join(str(message).split()) for message in report.get("error_msgs", ())]
+    if wrong:
+        raise InputError(
+            f"expected every tensor of {architecture} and no other at {source}, got {'; '.join(wrong)}; set "
+            "`policy.source` to a whole model, or correct its config.json (transformers would train random weights)"
+        )
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Say so in the configuration if a file holds a head of its own beside embeddings that should be its weights."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is embeddings.weight or not model.config.get_text_config().tie_word_embeddings:
+        return
+    log.warning(
+        "the head is not tied to the embeddings as the configuration says: the weights hold both and they differ"
+    )
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own table of the same tensors."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+@contextmanager
+def _zero3_off() -> Iterator[None]:
+    from transformers.integrations import deepspeed as zero
+
+    kept = zero._hf_deepspeed_config_weak_ref()
+    zero.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        zero.set_hf_deepspeed_config(kept)

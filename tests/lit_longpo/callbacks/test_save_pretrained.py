@@ -1,0 +1,157 @@
+"""What `SavePretrained` leaves, read by plain transformers and peft."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from peft import PeftConfig
+from support.chat_formats import chat_tokenizer
+from support.groups import random_groups
+from support.preference_data import RandomPairs
+from support.tiny_models import tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from lit_longpo.callbacks import SavePretrained
+from lit_longpo.engine import pack, score
+from lit_longpo.objectives import ORPO
+from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.policy import LoRA, PolicyConfig, RoPE
+
+ROW = pack(random_groups([(40, [2, 3])]))
+
+
+def fit(folder, source, *, steps=3, directory=None, **policy):
+    seed_everything(0, verbose=False)
+    optimization = Optimization(lambda params: FusedAdamW(params, lr=2e-2), schedule="constant", warmup_fraction=0.0)
+    module = ORPO(policy=PolicyConfig(source=str(source), **policy), optimization=optimization)
+    trainer = Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        callbacks=[SavePretrained(str(directory or folder / "model"))],
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views))
+    return module
+
+
+def sums(model):
+    with torch.no_grad():
+        return score(model.eval(), ROW).sums
+
+
+def loaded(folder):
+    """As a user loads it; the attention is chosen only to score the same packed row."""
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="prefix_shared", dtype=torch.float32)
+
+
+def test_one_directory_may_hold_adapters_then_a_model_then_adapters(policy_folder, tmp_path):
+    for policy in ({"lora": LoRA(r=2)}, {}, {"lora": LoRA(r=2)}):
+        module = fit(tmp_path, policy_folder, **policy)
+        files = {path.name for path in (tmp_path / "model").iterdir()}
+        assert ("adapter_config.json" in files) == ("config.json" not in files) == bool(policy)
+        torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_old_shards_do_not_stay(policy_folder, tmp_path):
+    tiny_model("Llama", seed=5).save_pretrained(tmp_path / "model", max_shard_size="20KB")
+    module = fit(tmp_path, policy_folder)
+    assert len(list((tmp_path / "model").glob("*.safetensors*"))) == 1
+    torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["notes.pdf", "checkpoints/last.ckpt", "config.yaml", "data.json"])
+def test_what_is_no_model_is_not_replaced_and_that_is_said_before_the_training(name, policy_folder, tmp_path):
+    path = tmp_path / "model" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=f"got {name.partition('/')[0]}, which would be deleted"):
+        fit(tmp_path, policy_folder, steps=10**9)
+    assert path.read_text() == "mine"
+
+
+def test_the_start_is_not_overwritten(policy_folder, tmp_path):
+    with pytest.raises(ValueError, match="that the run does not start from"):
+        fit(tmp_path, policy_folder, lora=LoRA(r=2), directory=policy_folder)
+    fit(tmp_path, policy_folder, lora=LoRA(r=2))
+    with pytest.raises(ValueError, match="that the run does not start from"):
+        fit(tmp_path, tmp_path / "model")
+
+
+@pytest.mark.parametrize("rope", [RoPE(theta=500.0), RoPE(type="yarn", factor=4.0, max_length=2048)])
+def test_adapters_on_other_rotary_positions_are_merged_with_a_word(rope, policy_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    module = fit(tmp_path, policy_folder, lora=LoRA(r=2), rope=rope)
+    assert "adapters are merged: the base has other rotary positions" in caplog.text
+    torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
+    assert loaded(tmp_path / "model").config.max_position_embeddings == (rope.max_length or 512)
+
+
+def test_a_base_is_named_by_its_absolute_folder(policy_folder, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    (tmp_path / "base").symlink_to(policy_folder)
+    module = fit(tmp_path, "../base", lora=LoRA(r=2))
+    monkeypatch.chdir("/")
+    assert Path(PeftConfig.from_pretrained(tmp_path / "model").base_model_name_or_path) == policy_folder
+    torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
+
+
+def test_round_after_round_is_what_was_trained(policy_folder, tmp_path):
+    """Adapters continued keep naming their base; merged ones end in a whole model."""
+    fit(tmp_path / "1", policy_folder, lora=LoRA(r=2))
+    second = fit(tmp_path / "2", tmp_path / "1/model")
+    assert Path(PeftConfig.from_pretrained(tmp_path / "2/model").base_model_name_or_path) == policy_folder
+    torch.testing.assert_close(sums(loaded(tmp_path / "2/model")), sums(second.model), rtol=1e-4, atol=1e-4)
+    third = fit(tmp_path / "3", tmp_path / "2/model", lora=LoRA(r=3), adapters="merge")
+    assert (tmp_path / "3/model/config.json").is_file()
+    torch.testing.assert_close(sums(loaded(tmp_path / "3/model")), sums(third.model), rtol=1e-4, atol=1e-4)
+    fourth = fit(tmp_path / "4", tmp_path / "2/model", adapters="merge")
+    torch.testing.assert_close(sums(loaded(tmp_path / "4/model")), sums(fourth.model), rtol=1e-4, atol=1e-4)
+
+
+def chat_base(folder, **settings):
+    """A base model whose end of text is not the end of a turn in its template."""
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.eos_token = "<eos>"
+    tiny_model("Llama", vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    stored = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**stored, **settings}))
+    return folder, tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+@pytest.mark.parametrize("policy", [{}, {"lora": LoRA(r=2, also_train=["norm"])}], ids=["full", "merged"])
+def test_generation_stops_at_the_trained_end(policy, tmp_path):
+    base, end = chat_base(tmp_path / "base", temperature=0.7, top_p=0.8, do_sample=False, repetition_penalty=1.1)
+    fit(tmp_path, base, **policy)
+    settings = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert settings.eos_token_id == [2, end]
+    assert (settings.temperature, settings.top_p, settings.repetition_penalty) == (0.7, 0.8, 1.1)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    model.lm_head = torch.nn.Linear(32, model.config.vocab_size)  # whatever it reads, it says the end of a turn
+    torch.nn.init.zeros_(model.lm_head.weight)
+    model.lm_head.bias.data = torch.nn.functional.one_hot(torch.tensor(end), model.config.vocab_size).float()
+    out = model.generate(torch.tensor([[5, 6, 7]]), attention_mask=torch.ones(1, 3), max_new_tokens=20, do_sample=False)
+    assert out[0].tolist() == [5, 6, 7, end]
+
+
+def test_settings_of_adapters_lie_beside_them_and_the_user_is_told(tmp_path, caplog):
+    base, end = chat_base(tmp_path / "base", temperature=0.7)
+    fit(tmp_path, base, lora=LoRA(r=2))
+    assert GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id == [2, end]
+    assert "GenerationConfig.from_pretrained(FOLDER)" in caplog.text
+    assert "GenerationConfig.from_pretrained(FOLDER)" in (tmp_path / "model/README.md").read_text()
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").eos_token == "<eos>"
+
+
+def test_one_known_end_stays_one(policy_folder, tmp_path):
+    fit(tmp_path, policy_folder)
+    assert GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id == 2

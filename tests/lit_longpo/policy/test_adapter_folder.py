@@ -1,0 +1,241 @@
+"""Folders that plain peft writes, and the values that plain transformers with peft gives for them."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from support.groups import random_groups
+from support.tiny_models import tiny_model
+from support.word_tokenizer import word_tokenizer
+from transformers import AutoModelForCausalLM
+
+from lit_longpo.engine import check_model, pack, score
+from lit_longpo.policy import LoRA, PolicyConfig
+
+[GROUP] = random_groups([(9, [2, 3])])
+ROW = pack([GROUP])
+TARGETS = ["q_proj", "v_proj"]
+
+
+def plain_sums(model):
+    """Log-probabilities of the two responses, one padded-free sequence each, by the model's own forward."""
+    sums = []
+    for response in GROUP.responses:
+        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
+        with torch.no_grad():
+            log_probs = model(ids).logits[0].float().log_softmax(-1)
+        first = len(GROUP.prompt_ids)
+        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
+    return torch.stack(sums)
+
+
+def plain(base):
+    return AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager", dtype=torch.float32)
+
+
+def adapters(base, folder, *, config=None, **options):
+    """A trained-looking folder of peft's, and what plain peft says it is worth."""
+    torch.manual_seed(1)
+    config = config or LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": TARGETS, **options})
+    model = get_peft_model(plain(base), config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return plain_sums(PeftModel.from_pretrained(plain(base), folder).eval())
+
+
+def ours(source, **options):
+    return PolicyConfig(source=str(source), **options)
+
+
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+KINDS = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "patterns": {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"v_proj": 3}},
+    "one_layer": {"layers_to_transform": [1]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["continue", "merge"])
+@pytest.mark.parametrize("read", ["load", "load_base"])
+def test_an_adapter_folder_is_the_model_that_peft_makes_of_it(kind, how, read, policy_folder, tmp_path):
+    expected = adapters(policy_folder, tmp_path / "a", **KINDS[kind])
+    policy = ours(tmp_path / "a", adapters=how)
+    model = getattr(policy, read)().eval()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    check_model(model)
+    assert expected.sub(plain_sums(plain(policy_folder))).abs().max() > 1e-2
+    if read == "load":
+        assert all("lora_" in name for name in trained(model)) == (how == "continue")
+        assert policy.continues_adapters == (how == "continue")
+
+
+@pytest.mark.parametrize("how", ["continue", "merge"])
+def test_new_adapters_start_where_the_old_ones_ended(how, policy_folder, tmp_path):
+    expected = adapters(policy_folder, tmp_path / "a")
+    policy = ours(tmp_path / "a", adapters=how, lora=LoRA(r=4, alpha=8, target_modules=TARGETS))
+    model = policy.load()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    assert trained(model)
+    assert all("lora_" in name for name in trained(model))
+    assert policy.reference_is_inside == (how == "merge")
+    if how == "merge":
+        assert all(not parameter.any() for name, parameter in model.named_parameters() if "lora_B" in name)
+
+
+def test_dropout_and_base_parts_of_the_next_round_are_its_own(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a", lora_dropout=0.5)
+    assert ours(tmp_path / "a").trained_lora == LoRA(4, 8, 0.5, TARGETS)
+    lora = LoRA(4, 8, 0.0, TARGETS, also_train=["norm"])
+    policy = ours(tmp_path / "a", lora=lora)
+    model = policy.load()
+    assert torch.equal(score(model, ROW).sums, score(model, ROW).sums)
+    assert any("norm" in name for name in trained(model))
+    assert policy.trained_lora == lora
+
+
+@pytest.mark.parametrize(
+    "lora", [LoRA(r=8, alpha=8), LoRA(r=4, alpha=16), LoRA(r=4, alpha=8), LoRA(4, 8, target_modules=["q_proj"])]
+)
+def test_settings_that_contradict_the_folder_are_refused(lora, policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"--policy\.lora null to continue.*or --policy\.adapters merge"):
+        ours(tmp_path / "a", lora=lora).load()
+    assert ours(tmp_path / "a", lora=lora, adapters="merge").load()
+
+
+def test_all_linear_agrees_with_what_peft_made_of_it(policy_folder, tmp_path):
+    expected = adapters(policy_folder, tmp_path / "a", target_modules="all-linear")
+    model = ours(tmp_path / "a", lora=LoRA(r=4, alpha=8)).load()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+BEYOND = {
+    "modules_to_save": {"modules_to_save": ["lm_head"]},
+    "norms": {"modules_to_save": ["norm"]},
+    "bias": {"bias": "all"},
+    "head": {"target_modules": ["q_proj", "lm_head"]},
+    "embedding": {"target_modules": ["q_proj", "embed_tokens"]},
+    "tokens": {"trainable_token_indices": [5, 6]},
+}
+
+
+@pytest.mark.parametrize("kind", BEYOND)
+def test_more_than_low_rank_matrices_can_be_merged_and_read_only(kind, tmp_path):
+    tiny_model("Qwen2").save_pretrained(tmp_path / "base")  # with biases
+    expected = adapters(tmp_path / "base", tmp_path / "a", **BEYOND[kind])
+    with pytest.raises(ValueError, match=r"cannot be continued .*--policy\.adapters merge"):
+        ours(tmp_path / "a").load()
+    for model in (ours(tmp_path / "a", adapters="merge").load(), ours(tmp_path / "a").load_base()):
+        torch.testing.assert_close(score(model.eval(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_embeddings_saved_beside_adapters_are_not_dropped(policy_folder, tmp_path):
+    """As peft does where a vocabulary was resized: the whole matrix lies in the file, no setting says so."""
+    adapters(policy_folder, tmp_path / "a")
+    weights = load_file(tmp_path / "a/adapter_model.safetensors")
+    embeddings = load_file(policy_folder / "model.safetensors")["model.embed_tokens.weight"]
+    weights["base_model.model.model.embed_tokens.weight"] = embeddings + 0.1 * torch.randn_like(embeddings)
+    save_file(weights, tmp_path / "a/adapter_model.safetensors")
+    expected = plain_sums(PeftModel.from_pretrained(plain(policy_folder), tmp_path / "a").eval())
+    with pytest.raises(ValueError, match=r"embed_tokens.*--policy\.adapters merge"):
+        ours(tmp_path / "a").load()
+    model = ours(tmp_path / "a", adapters="merge").load()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    weights["base_model.model.model.embed_tokens.weight"] = torch.zeros(98, 32)
+    save_file(weights, tmp_path / "a/adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"1 of another shape, for example 'base_model\.model\.model\.embed_tokens"):
+        ours(tmp_path / "a", adapters="merge").load()
+
+
+def test_an_adapter_on_tied_weights_is_not_merged(tmp_path):
+    tiny_model("Llama", tie_word_embeddings=True).save_pretrained(tmp_path / "base")
+    adapters(tmp_path / "base", tmp_path / "a", target_modules=["q_proj", "embed_tokens"])
+    with pytest.raises(ValueError, match="whose weight both share"):
+        ours(tmp_path / "a", adapters="merge").load()
+
+
+def test_weights_in_torchs_format_and_in_half_precision_are_read(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    weights = {k: v.bfloat16() for k, v in load_file(tmp_path / "a/adapter_model.safetensors").items()}
+    (tmp_path / "a/adapter_model.safetensors").unlink()
+    torch.save(weights, tmp_path / "a/adapter_model.bin")
+    expected = plain_sums(PeftModel.from_pretrained(plain(policy_folder), tmp_path / "a").eval())
+    model = ours(tmp_path / "a").load()
+    torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def edited(folder, **settings):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    return ours(folder)
+
+
+def test_a_base_that_does_not_fit_is_refused(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    tiny_model("Llama", num_hidden_layers=3).save_pretrained(tmp_path / "deeper")
+    tiny_model("Llama", num_hidden_layers=1).save_pretrained(tmp_path / "shallower")
+    tiny_model("Llama", hidden_size=64).save_pretrained(tmp_path / "wider")
+    for name, message in {"deeper": "4 tensors too few", "shallower": "4 unknown", "wider": "of another shape"}.items():
+        with pytest.raises(ValueError, match=f"{message}.*set `base_model_name_or_path`"):
+            edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / name)).load()
+
+
+def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match=r"base model of .*/a at \.\./moved.*set `base_model_name_or_path` in"):
+        edited(tmp_path / "a", base_model_name_or_path="../moved").load()
+    with pytest.raises(ValueError, match="to name their base model"):
+        edited(tmp_path / "a", base_model_name_or_path=None).load()
+    with pytest.raises(ValueError, match="whole model under the adapters"):
+        edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / "a")).load()
+    with pytest.raises(ValueError, match="got IA3"):
+        edited(tmp_path / "a", peft_type="IA3").load()
+    with pytest.raises(ValueError, match=r"for `policy\.adapters: merge`, got a model"):
+        ours(policy_folder, adapters="merge").load()
+    with pytest.raises(ValueError, match=r"adapters in a below it; type --policy\.source"):
+        ours(tmp_path).load()
+
+
+def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "p", config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    with pytest.raises(ValueError, match=r"expected LoRA adapters .*, got PROMPT_TUNING"):
+        ours(tmp_path / "p").load()
+
+
+def test_random_weights_under_adapters_and_two_kinds_in_one_folder_are_refused(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    with pytest.raises(ValueError, match="got random weights"):
+        ours(tmp_path / "a", weights="random").load()
+    tiny_model("Llama").save_pretrained(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"got both model\.safetensors and adapter_config\.json"):
+        ours(tmp_path / "a").load()
+
+
+def test_the_tokenizer_beside_the_adapters_comes_first(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    assert ours(tmp_path / "a").tokenizer().get_vocab() == word_tokenizer().get_vocab()  # of the base
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(tmp_path / "a")
+    assert ours(tmp_path / "a").tokenizer().chat_template == tokenizer.chat_template
+
+
+def test_a_quantised_base_is_refused_by_name(tmp_path):
+    tiny_model("Llama").save_pretrained(tmp_path / "base")
+    adapters(tmp_path / "base", tmp_path / "a")
+    path = tmp_path / "base/config.json"
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **quantised}))
+    with pytest.raises(ValueError, match=r"got quantised ones .*bitsandbytes.*base_model_name_or_path"):
+        ours(tmp_path / "a").load()

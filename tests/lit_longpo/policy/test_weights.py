@@ -1,0 +1,118 @@
+"""A source whose weights are not all there is refused by name; plain files are written here, not by us."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.groups import random_groups
+from support.tiny_models import tiny_model
+from support.word_tokenizer import word_tokenizer
+from support.zero3 import needs_deepspeed, releasing_zero3
+
+from lit_longpo.engine import pack, score
+from lit_longpo.policy import PolicyConfig
+
+UP = "model.layers.1.mlp.up_proj.weight"
+ROW = pack(random_groups([(9, [2, 3])]))
+
+
+def changed(tmp_path, change=lambda weights: None, model=None, **config):
+    """A saved Llama of three layers with some tensors or settings changed."""
+    folder = tmp_path / "model"
+    (model or tiny_model("Llama", num_hidden_layers=3)).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    stored = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stored, **config}))
+    return PolicyConfig(source=str(folder))
+
+
+def rename(weights):
+    weights["model.layers.1.mlp.up.weight"] = weights.pop(UP)
+
+
+def widen(weights):
+    weights["lm_head.weight"] = torch.zeros(5, 32)
+
+
+def lose_a_layer(weights):
+    for name in [name for name in weights if ".layers.2." in name]:
+        del weights[name]
+
+
+LACKING = {
+    "a tensor": (lambda weights: weights.pop(UP), {}, rf"1 missing \({UP}\)"),
+    "its name": (rename, {}, rf"1 missing \({UP}\); 1 not the model's \(model\.layers\.1\.mlp\.up\.weight\)"),
+    "a layer": (lose_a_layer, {}, r"9 missing \(model\.layers\.2\.input_layernorm\.weight"),
+    "a layer of the file": (lambda w: None, {"num_hidden_layers": 2}, r"9 not the model's \(model\.layers\.2"),
+    "its shape": (widen, {}, r"1 of another shape \(lm_head\.weight\)"),
+    "its architecture": (
+        lambda w: None,
+        {"model_type": "qwen2"},
+        r"9 missing \(model\.layers\.0\.self_attn\.k_proj",
+    ),
+    "an untied head": (lambda weights: weights.pop("lm_head.weight"), {}, r"1 missing \(lm_head\.weight\)"),
+}
+
+
+@pytest.mark.parametrize("what", LACKING)
+@pytest.mark.parametrize("read", ["load", "load_base"])  # fit; reference, evaluate and build
+def test_what_the_weights_lack_is_named(what, read, tmp_path):
+    change, config, message = LACKING[what]
+    with pytest.raises(ValueError, match=message) as refused:
+        getattr(changed(tmp_path, change, **config), read)()
+    assert "\n" not in str(refused.value)
+
+
+def test_tied_heads_and_buffers_of_old_checkpoints_may_be_missing_or_left_over(tmp_path):
+    def old(weights):
+        weights.pop("lm_head.weight", None)
+        weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+
+    model = tiny_model("Llama", tie_word_embeddings=True, num_hidden_layers=3)
+    policy = changed(tmp_path, old, model=model)
+    torch.testing.assert_close(score(policy.load(), ROW).sums, score(model, ROW).sums)
+
+
+def test_a_head_that_differs_from_the_embeddings_stays_untied_and_is_saved_so(tmp_path, caplog):
+    policy = changed(tmp_path, tie_word_embeddings=True)
+    model = policy.load()
+    assert "the head is not tied" in caplog.text
+    model.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/config.json").read_text())["tie_word_embeddings"] is False
+
+
+def test_a_shard_that_is_missing_or_cut_off_is_named(tmp_path):
+    tiny_model("Llama").save_pretrained(tmp_path, max_shard_size="20KB")
+    shard = sorted(tmp_path.glob("model-*"))[1]
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="whole weights"):
+        PolicyConfig(source=str(tmp_path)).load()
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=f"expected {shard.name}"):
+        PolicyConfig(source=str(tmp_path)).load()
+
+
+def test_quantised_weights_are_refused(tmp_path):
+    policy = changed(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ValueError, match=r"full precision.*gptq"):
+        policy.load()
+
+
+@needs_deepspeed
+@pytest.mark.parametrize("what", LACKING)
+def test_under_zero3_too_before_anything_is_split(what, tmp_path):
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
+
+    change, config, message = LACKING[what]
+    policy, strategy = changed(tmp_path, change, **config), releasing_zero3()
+    try:
+        strategy.shard_while_loading()
+        with pytest.raises(ValueError, match=message):
+            policy.load()
+        assert is_deepspeed_zero3_enabled()
+    finally:
+        unset_hf_deepspeed_config()
