@@ -18,6 +18,7 @@ from data_modules.rows.encoding import EncodedPair, PairEncoder
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.seams import SeamReport, compare_seams
+from data_modules.rows.token_checks import TokenChecks
 from data_modules.rows.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
@@ -78,6 +79,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.views, self.prompt_format = views, prompt_format
         self.truncation: dict[str, SplitLengths] = {}
         self.seams: dict[str, SeamReport] = {}
+        self.tokens: dict[str, TokenChecks] = {}
         self.stretched: dict[str, Counter[str]] = {}
         self._encoded: dict[str, TokenStore] = {}
         self._fingerprint: str | None = None
@@ -179,8 +181,10 @@ class PairDataModule(LightningDataModule, ABC):
         counts = self.truncation[split] = SplitLengths()
         pairs = self.pairs(split)
         self._compare_seams(split, pairs)
+        checks = self.tokens[split] = TokenChecks()
         examples = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
-        encoded = TokenStore(self._count_stretched(split, examples))
+        counted = checks.counted(examples, self._format.tokenizer.unk_token_id)
+        encoded = TokenStore(self._count_stretched(split, counted))
         self._check_stretched(split)
         if encoder.num_unused:
             log.warning(
@@ -188,6 +192,8 @@ class PairDataModule(LightningDataModule, ABC):
                 f"only the first {self._views.num_rejected} of each; LOGO takes more "
                 "(`model.init_args.num_rejected`), or write a record for each"
             )
+        if warning := checks.check(split):
+            log.warning(warning)
         if encoded:
             log.info("%s: %s", split, _length_summary(encoded.lengths))
         return encoded
@@ -236,6 +242,7 @@ class PairDataModule(LightningDataModule, ABC):
         return {
             "positions": {name: dict(counts) for name, counts in self.stretched.items()},
             "truncation": {name: asdict(counts) for name, counts in self.truncation.items()},
+            "tokens": {name: asdict(counts) for name, counts in self.tokens.items()},
             "tokenised_jointly": {name: asdict(report) for name, report in self.seams.items()},
         }
 

@@ -83,7 +83,8 @@ def build_prompt(
         half = len(kept) // 2 if rules.style == "longbench" else len(kept)
         text = "".join(decode(part, prompt_format) for part in (kept[:half], kept[half:]) if part)
     uses_chat = rules.chat and prompt_format.uses_chat
-    ids = _encode_chat(text, prompt_format) if uses_chat else _encode(text, prompt_format)
+    # Control tokens that the text writes out are read as such, here and in the official scripts.
+    ids = list(prompt_format.encode_message(text)) if uses_chat else _encode(text, prompt_format)
     _check_room(len(ids), rules.max_new_tokens, max_length, window)
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
     stops = dict.fromkeys((prompt_format.end_id, tokenizer.eos_token_id, *newline))
@@ -133,10 +134,6 @@ def _encode(text: str, prompt_format: PromptFormat) -> list[int]:
 def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:
     """Text of tokens as the official scripts decode it: special tokens left out, nothing stripped."""
     return str(prompt_format.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def _encode_chat(text: str, prompt_format: PromptFormat) -> list[int]:
-    return list(prompt_format.tokenizer.encode(prompt_format.chat(text), add_special_tokens=False, verbose=False))
 
 
 def _check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:

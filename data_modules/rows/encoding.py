@@ -172,32 +172,41 @@ class PairEncoder:
         room = len(prompt.context) - (length - limit)  # all that is too much comes out of the context
         if self.lengths.on_overlength == "error" or room < 1:
             raise _too_long(pair, section.context, length, limit, room)
-        context = self._cut(pair, section, prompt, room, counts)
-        counts.tokens_lost += len(prompt.context) - len(context)
-        return replace(prompt, context=context), True
+        if self.lengths.truncation == "middle":
+            shorter = replace(prompt, context=self._cut_middle(pair, section, prompt, room, counts))
+        else:
+            shorter = self._without_passages(pair, section, room, limit - section.longest)
+        counts.tokens_lost += len(prompt.context) - len(shorter.context)
+        return shorter, True
 
-    def _cut(
+    def _cut_middle(
         self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
     ) -> tuple[int, ...]:
-        """The context's tokens, `room` at most."""
+        """The context's first and last tokens, `room` in all."""
         spans = supporting_spans(pair, section.text)
-        if self.lengths.truncation == "middle":
-            counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
-            return cut_middle(prompt.context, room)
+        counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
+        return cut_middle(prompt.context, room)
+
+    def _without_passages(self, pair: PreferencePair, section: _Section, room: int, limit: int) -> EncodedPrompt:
+        """The prompt with a context of `room` tokens at most; passages counted apart can take one more each."""
+        spans = supporting_spans(pair, section.text)
         if not spans:
             raise OverlengthError(
                 f"`truncation: passages` keeps the supporting passages, but record {pair.id!r} does not say "
                 f"which they are in its {section.context} context; add `supporting` spans, or set "
                 "`data.init_args.truncation: middle`"
             )
-        shorter = drop_passages(section.text, spans, room, self._count_tokens, pair.id)
-        if shorter is None:
-            raise OverlengthError(
-                f"the supporting passages of record {pair.id!r} alone are longer than the {room} tokens left "
-                f"for its {section.context} context; raise `data.init_args.max_length`, or set "
-                "`data.init_args.truncation: middle`"
-            )
-        return self.prompt_format.encode(shorter)
+        budget = room
+        while (shorter := drop_passages(section.text, spans, budget, self._count_tokens, pair.id)) is not None:
+            prompt = self.prompt_format.encode_prompt(shorter, section.question)
+            if len(prompt.ids) <= limit:
+                return prompt
+            budget -= len(prompt.ids) - limit
+        raise OverlengthError(
+            f"the supporting passages of record {pair.id!r} alone are longer than the {room} tokens left "
+            f"for its {section.context} context; raise `data.init_args.max_length`, or set "
+            "`data.init_args.truncation: middle`"
+        )
 
     def _count_tokens(self, text: str) -> int:
         return len(self.prompt_format.encode(text))

@@ -6,7 +6,7 @@
 import string
 import sys
 
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.worlds.world import vocabulary
@@ -15,7 +15,7 @@ _SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for every word of the world, every digit and every ASCII punctuation mark."""
+    """One token for every word of the world, every digit and every ASCII punctuation mark; texts begin with <bos>."""
     words = [*_SPECIAL, *string.punctuation, *string.digits, *vocabulary()]
     vocab = {word: number for number, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
@@ -25,6 +25,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             pre_tokenizers.Punctuation(),
             pre_tokenizers.Digits(individual_digits=True),
         ]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"

@@ -62,6 +62,7 @@ class LongBench(Benchmark):
     notes = (
         "the tokenizer's chat template in place of the official script's own chat strings for eight models of 2023",
         "a beginning-of-text token that the chat template writes is not doubled",
+        "control tokens that the texts write out are read as such, as in the official scripts",
     )
 
     def __init__(

@@ -64,6 +64,7 @@ class LongBenchV2(Benchmark):
     tasks = ("longbench_v2",)
     official_counts = {"longbench_v2": 503}
     left_out = "empty responses are left out of every mean, as in the official script"
+    notes = ("control tokens that the texts write out are read as such, as by the official client's server",)
 
     def __init__(self, folder: str | Path | None = None, *, mode: Mode = "zero_shot") -> None:
         if mode not in get_args(Mode):

@@ -89,6 +89,7 @@ class LVEval(Benchmark):
     notes = (
         "the tokenizer's chat template in place of the official script's own chat strings for the models it names",
         "a beginning-of-text token that the chat template writes is not doubled",
+        "control tokens that the texts write out are read as such, as in the official scripts",
     )
 
     def __init__(

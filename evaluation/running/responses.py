@@ -172,6 +172,7 @@ def manifest_of(
     """
     template = prompt_format.template
     chat = [prompt_format.uses_chat, template.system, template.options, prompt_format.tokenizer.chat_template]
+    chat += [template.markup, template.date]
     return {
         "format": _FORMAT,
         "benchmark": benchmark.name,

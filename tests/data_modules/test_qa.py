@@ -1,5 +1,6 @@
 """QA sets -> pairs: every format, budgets, distractors without the answer, counted failures."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def test_pairs_of_every_format(small_set: Path) -> None:
 
 
 def test_batches_come_out(small_set: Path) -> None:
-    data = module(small_set, max_tokens=600)
+    words = sorted(set(re.findall(r"\w+|[^\w\s]+", small_set.read_text())))
+    form = PromptFormat(word_tokenizer(words), PromptTemplate())
+    data = module(small_set, max_tokens=600, prompt_format=form)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert {(slot.context, slot.role) for slot in batch.policy.slots} == {

@@ -17,7 +17,9 @@ from lit_longpo.policy import PolicyConfig
 class ServerGenerator(TextGenerator):
     """Chat completions of a server, several at a time.
 
-    A server that samples need not repeat itself; answers already written are never asked again.
+    A server that samples need not repeat itself; answers already written are never asked again. It applies its own
+    chat template: `policy.template.markup` and `.date` do not reach it, and control tokens that texts write out are
+    what it makes of them.
 
     Args:
         model: the model's name on the server.

@@ -1,7 +1,7 @@
 """Answers from a transformers model in this process."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -11,7 +11,7 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
 from data_modules.builders.generators.steering import processors, stopping
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
-from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
+from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
 
 
@@ -39,7 +39,8 @@ class TransformersGenerator(TextGenerator):
         model: Any = policy.load_base()
         self._policy, self._model = policy, model.to(device).eval()
         template = policy.template
-        return f"transformers:{model_fingerprint(self._model)}:{template.chat}:{template.options}"
+        settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
+        return f"transformers:{model_fingerprint(self._model)}:{settings}"
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Neighbours in length with the same decoding: floating point depends on who shares a batch."""
@@ -94,8 +95,8 @@ def request_format(policy: PolicyConfig, system: str | None) -> PromptFormat:
         system: a request's own system message; `None` means the policy's.
     """
     chat = policy.template
-    template = PromptTemplate("{context}{question}", system or chat.system, chat.chat, chat.options)
-    return PolicyConfig(**{**vars(policy), "template": template}).prompt_format()
+    template = replace(chat, user="{context}{question}", system=system or chat.system)
+    return replace(policy, template=template).prompt_format()
 
 
 def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) -> list[list[Request]]:

@@ -7,13 +7,14 @@ from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
+from data_modules.builders.generators.transformers import request_format
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
 
 
 @dataclass
 class VLLMGenerator(TextGenerator):
-    """vLLM's offline engine on the policy's files.
+    """vLLM's offline engine on the policy's files, with prompts as `fit` tokenises them.
 
     Args:
         options: keyword arguments of `vllm.LLM`, for example `{tensor_parallel_size: 4, max_model_len: 131072}`.
@@ -23,7 +24,7 @@ class VLLMGenerator(TextGenerator):
 
     def __post_init__(self) -> None:
         self._engine: Any = None
-        self._chat: dict[str, Any] = {}
+        self._policy = PolicyConfig()
 
     def open(self, policy: PolicyConfig) -> str:
         """Start the engine.
@@ -45,14 +46,20 @@ class VLLMGenerator(TextGenerator):
         from vllm import LLM
 
         self._engine = LLM(model=policy.source, dtype=policy.dtype, **self.options)
-        self._chat = {"chat_template_kwargs": policy.template.options} if policy.template.options else {}
-        return f"vllm:{policy.source}:{policy.template.options}:{self.options}"
+        self._policy, template = policy, policy.template
+        settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
+        return f"vllm:{policy.source}:{settings}:{self.options}"
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """All at once; the engine schedules them."""
         from vllm import SamplingParams
 
         requests = [request for batch in batches for request in batch]
+        formats = {system: request_format(self._policy, system) for system in {request.system for request in requests}}
+        prompts = [
+            {"prompt_token_ids": list(formats[request.system].encode_prompt("", request.text).ids)}
+            for request in requests
+        ]
         settings = [
             SamplingParams(
                 temperature=request.decoding.temperature,
@@ -60,10 +67,11 @@ class VLLMGenerator(TextGenerator):
                 max_tokens=request.decoding.max_new_tokens,
                 stop=list(request.decoding.stop),
                 seed=request.seed,
+                stop_token_ids=[formats[request.system].end_id],
             )
             for request in requests
         ]
-        outputs = self._engine.chat([request.messages for request in requests], settings, **self._chat)
+        outputs = self._engine.generate(prompts, settings)
         for request, output in zip(requests, outputs, strict=True):
             best = output.outputs[0]
             finished, counts = best.finish_reason != "length", (len(output.prompt_token_ids), len(best.token_ids))

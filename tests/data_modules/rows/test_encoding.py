@@ -23,6 +23,7 @@ from lit_longpo.engine import score
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.objectives import LongPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompting import EncodedPrompt
 
 CHAT = (
     "{% for m in messages %}word70 {{ m['role'] == 'assistant' and 'word71' or 'word72' }} {{ m['content'] }} <eos> "
@@ -142,9 +143,13 @@ def test_contexts_nobody_asks_for_are_not_tokenised() -> None:
     seen = []
 
     class Recording(PromptFormat):
-        def encode(self, text: str) -> tuple[int, ...]:
+        def encode_prompt(self, context: str, question: str) -> EncodedPrompt:
+            seen.append(context)
+            return super().encode_prompt(context, question)
+
+        def encode_response(self, text: str) -> tuple[int, ...]:
             seen.append(text)
-            return super().encode(text)
+            return super().encode_response(text)
 
     encoder = PairEncoder(Recording(word_tokenizer(), PromptTemplate()), SFT, LengthPolicy())
     encoder.encode(pair(0), SplitLengths())

@@ -6,8 +6,8 @@ from support.word_tokenizer import WORDS, word_tokenizer
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 CHAT = (
-    "{% for m in messages %}word70 {{ m['role'] == 'system' and 'word71' or 'word72' }} {{ m['content'] }} word73 "
-    "{% endfor %}{% if add_generation_prompt %}word74{% endif %}"
+    "{% for m in messages %}word70 {{ {'system': 'word71', 'user': 'word72', 'assistant': 'word74'}[m['role']] }} "
+    "{{ m['content'] }} word73 {% endfor %}{% if add_generation_prompt %}word70 word74 {% endif %}"
 )
 texts = st.lists(st.sampled_from(WORDS[:60]), max_size=8).map(" ".join)
 plain = PromptFormat(word_tokenizer(), PromptTemplate(user="{context} Question: {question} Answer:"))
@@ -27,7 +27,7 @@ def test_chat_wraps_context_and_question_and_opens_the_answer(context, question)
     prompt = chat.encode_prompt(context, question)
     assert plain.decode(prompt.head) == "word70 word71 word9 word73 word70 word72"
     assert plain.decode(prompt.context) == context
-    assert plain.decode(prompt.tail) == f"{question} word73 word74".strip()
+    assert plain.decode(prompt.tail) == f"{question} word73 word70 word74".strip()
 
 
 def test_a_question_that_looks_like_a_placeholder_is_left_alone():

@@ -1,9 +1,14 @@
 """vLLM where it is not installed; with it, tests need a GPU."""
 
 import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 
 import pytest
 
+from data_modules.builders.generators.requests import Decoding, Request
+from data_modules.builders.generators.transformers import request_format
 from data_modules.builders.generators.vllm import VLLMGenerator
 from lit_longpo.policy import PolicyConfig
 
@@ -13,3 +18,32 @@ def test_vllm_that_is_absent_is_said():
         pytest.skip("vLLM is installed")
     with pytest.raises(ImportError, match="pip install vllm"):
         VLLMGenerator().open(PolicyConfig())
+
+
+def test_vllm_reads_the_tokens_that_fit_trains(monkeypatch):
+    """A stand-in for the engine: it is sent ids, so that neither its template nor its tokenizer has a say."""
+    asked = []
+
+    class LLM:
+        def __init__(self, **options):
+            self.options = options
+
+        def generate(self, prompts, settings):
+            asked.extend(zip(prompts, settings, strict=True))
+            answer = SimpleNamespace(text=" Rome ", finish_reason="stop", token_ids=[1])
+            return [
+                SimpleNamespace(outputs=[answer], prompt_token_ids=prompt["prompt_token_ids"], request_id="r")
+                for prompt in prompts
+            ]
+
+    stand_in = SimpleNamespace(LLM=LLM, SamplingParams=lambda **values: values, __spec__=ModuleSpec("vllm", None))
+    monkeypatch.setitem(sys.modules, "vllm", stand_in)
+    generator, policy = VLLMGenerator(), PolicyConfig()
+    assert "text:2024-07-26" in generator.open(policy)
+    (completion,) = generator.answer([[Request("a", "Who lives <eos> here ?", Decoding())]])
+    assert completion.text == "Rome"
+    form = request_format(policy, None)
+    ((prompt, settings),) = asked
+    assert prompt["prompt_token_ids"] == list(form.encode_prompt("", "Who lives <eos> here ?").ids)
+    assert form.end_id not in prompt["prompt_token_ids"]
+    assert settings["stop_token_ids"] == [form.end_id]

@@ -1,0 +1,65 @@
+"""Rows that teach nothing although their texts look right: answers that are the same as tokens, unknown words."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from data_modules.rows.encoding import EncodedPair
+from lit_longpo.batch import Group
+from lit_longpo.errors import InputError
+
+MAX_UNKNOWN = 0.25  # share of unknown tokens above which a tokenizer is another language's
+
+
+@dataclass
+class TokenChecks:
+    """What the tokens of a split say about its texts.
+
+    Args:
+        examples: pairs encoded.
+        equal_answers: pairs whose rejected answers all have the chosen one's tokens: no preference, no gradient.
+        tokens: of all that the policy reads.
+        unknown: how many of them stand for text that the tokenizer does not know.
+    """
+
+    examples: int = 0
+    equal_answers: int = 0
+    tokens: int = 0
+    unknown: int = 0
+
+    def counted(self, examples: Iterable[EncodedPair], unknown_id: int | None) -> Iterator[EncodedPair]:
+        """The examples, counted on their way."""
+        for example in examples:
+            self.examples += 1
+            self.equal_answers += _equal_answers(example.policy)
+            for group in example.policy:
+                for ids in (group.prompt_ids, *(response.token_ids for response in group.responses)):
+                    self.tokens += len(ids)
+                    self.unknown += 0 if unknown_id is None else ids.count(unknown_id)
+            yield example
+
+    def check(self, split: str) -> str:
+        """A warning, or nothing.
+
+        Raises:
+            ValueError: no pair of a training split has a preference, or the tokenizer does not know the data.
+        """
+        share = self.unknown / max(1, self.tokens)
+        unknown = f"{self.unknown:,} of {self.tokens:,} tokens ({share:.0%}) are unknown to the tokenizer"
+        equal = f"{self.equal_answers:,} of {self.examples:,} pairs have the same tokens in chosen and rejected answers"
+        if share > MAX_UNKNOWN:
+            raise InputError(
+                f"{split}: expected a tokenizer that knows the data, got {unknown}; above {MAX_UNKNOWN:.0%} nothing "
+                "can be learned: set `policy.source` to a model for these texts"
+            )
+        if split == "train" and self.examples and self.equal_answers == self.examples:
+            raise InputError(f"{split}: expected answers that differ, got {equal}: no gradient; correct the data")
+        lines = [f"{equal}: they have no gradient"] * bool(self.equal_answers) + [unknown] * bool(self.unknown)
+        return f"{split}: {'; '.join(lines)}" if lines else ""
+
+
+def _equal_answers(groups: Sequence[Group]) -> bool:
+    """Whether there are rejected answers, and all have the tokens of the chosen one in their context."""
+    answers = [(group.context, group.turn, response) for group in groups for response in group.responses]
+    chosen = {(context, turn, answer.token_ids) for context, turn, answer in answers if answer.role == "chosen"}
+    rejected = [(context, turn, answer.token_ids) for context, turn, answer in answers if answer.role == "rejected"]
+    return bool(rejected) and all(answer in chosen for answer in rejected)

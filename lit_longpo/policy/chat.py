@@ -1,0 +1,235 @@
+"""What a chat template writes around texts, found by rendering it: nothing is assumed about its syntax."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from lit_longpo.errors import InputError
+
+# Marks stand for texts. One that does not come back as it is shows a template that escapes, cuts or drops them.
+_MARK = '\u0000 <Mark> & "it\'s" {{1}} \\ [\n\n] \u0000'
+_LATER = '\u0000 <Later> & "it\'s" {{1}} \\ [\n\n] \u0000'
+_QUESTION = "question"
+_DIRECTIVES = ("-d", "-m", "-H", "-I", "-M", *"aAbBcdeFHIjmMpSTuUwWxXyYZzDRVGghnt")
+
+Message = tuple[str, str]  # role and text
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A text of the template's with a text of ours inside.
+
+    Args:
+        text: all of it.
+        start: where ours begins.
+        end: where ours ends.
+        dropped: characters (white space) that the template took away before `start`.
+    """
+
+    text: str
+    start: int
+    end: int
+    dropped: int = 0
+
+
+class Chat:
+    """Renders conversations and checks that every text comes back.
+
+    Args:
+        tokenizer: holds the chat template.
+        system: system message.
+        options: variables for the template.
+        today: the time that templates get to know; `None` means that of the call.
+
+    Raises:
+        ValueError: the template changes or drops the user's text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        system: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        today: datetime | None = None,
+    ) -> None:
+        self._tokenizer, self._options = tokenizer, dict(options or {})
+        source = str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
+        self._source = source if today is None else _pinned(source, today)
+        self._system: list[Message] = [] if system is None else [("system", system)]
+        self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
+        self.head, self.tail = self._around(self.render([("user", _MARK)], answer_next=True), _MARK, "the user's text")
+        self._opened = self.render([("user", _QUESTION)], answer_next=True)
+        self.prefix, self.suffix = self._around_answer()
+        self._later = self._around_later_turn()
+
+    def render(self, said: Sequence[Message], *, answer_next: bool = False) -> str:
+        """The template's text of a conversation.
+
+        Args:
+            said: roles and texts, without the system message.
+            answer_next: open an answer at the end.
+
+        Raises:
+            ValueError: the template refuses it.
+        """
+        messages = [{"role": role, "content": self._content(text)} for role, text in (*self._system, *said)]
+        options = {**self._options, "add_generation_prompt": answer_next, "chat_template": self._source}
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except (TemplateError, TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise InputError(
+                f"expected the chat template to take a conversation of {roles}, got {type(error).__name__}: {error}; "
+                "change `policy.template.system` or `.options`, put another chat_template.jinja into the folder of "
+                "`policy.source`, or set `policy.template.chat: false`"
+            ) from error
+
+    def prompt(self, text: str) -> Rendered:
+        """The user's text up to where the answer begins.
+
+        Raises:
+            ValueError: the template writes something else around it than around other texts.
+        """
+        return self._placed(self.render([("user", text)], answer_next=True), self.head, text, self.tail)
+
+    def next_prompt(self, text: str) -> Rendered:
+        """What stands between an answer and the next one, the answer's end included.
+
+        Raises:
+            ValueError: as `prompt`, or the template takes one question only.
+        """
+        if self._later is None:
+            raise _refusal("to take a second question", "none", "use single-turn pairs")
+        head, tail = self._later
+        whole = self.render([("user", _QUESTION), ("assistant", _MARK), ("user", text)], answer_next=True)
+        return self._placed(whole.partition(_MARK)[2], head, text, tail)
+
+    @property
+    def after_earlier_answer(self) -> str | None:
+        """From the end of an answer to a second question; `None` if there can be none."""
+        return None if self._later is None else self._later[0]
+
+    def answer(self, text: str) -> Rendered:
+        """An answer from where the prompt ends, without what closes it.
+
+        Raises:
+            ValueError: the template leaves out a part of it, or opens answers in another way than it writes them.
+        """
+        if self.prefix is None:
+            raise self._no_answers()
+        whole = self._answered(text)
+        core = whole.removesuffix(self.suffix)
+        kept = whole.endswith(self.suffix) and _squeezed(core).endswith(_squeezed(text))
+        if not kept or not core.startswith(self._opened):
+            raise _refusal(
+                f"to write all of the answer {text!r:.60} behind {self._opened[-40:]!r}",
+                repr(whole[-160:]),
+                "it reads something in the answer (reasoning, say): take that out of the data",
+            )
+        written = core[len(self._opened) :]
+        start = written.find(text.strip())
+        if start < 0:  # a template that reads reasoning out of the answer and writes it anew
+            start = len(self.prefix) if written.startswith(self.prefix) else 0
+            return Rendered(written, start, len(written))
+        return Rendered(written, start, start + len(text.strip()))
+
+    def conversation(self, said: Sequence[Message]) -> tuple[str, list[Rendered]]:
+        """A conversation's text without what closes its last answer, and each message in it.
+
+        Messages that the template writes anew (reasoning, say) and all after them are left out of the list.
+        """
+        text, placed, position = self.render(said).removesuffix(self.suffix), list[Rendered](), 0
+        marks = [f"\u0000{number}\u0000" for number in range(len(said))]
+        frame = self.render([(role, mark) for (role, _), mark in zip(said, marks, strict=True)])
+        for (_, content), mark in zip(said, marks, strict=True):
+            before, _, frame = frame.partition(mark)
+            body = next((body for body in (content, content.strip()) if text.startswith(before + body, position)), None)
+            if body is None:
+                break
+            start = position + len(before)
+            position = start + len(body)
+            placed.append(Rendered(text, start, position, content.index(body)))
+        return text, placed
+
+    def _content(self, text: str) -> Any:
+        return [{"type": "text", "text": text}] if self._in_parts else text
+
+    def _loses_text(self, *, in_parts: bool = False) -> bool:
+        """Whether messages of plain text are lost; templates for pictures take lists of parts."""
+        self._in_parts = in_parts
+        try:
+            text = self.render([("user", _MARK), ("assistant", _LATER)])
+        except ValueError:
+            return True
+        return text.count(_MARK) != 1 or text.count(_LATER) != 1
+
+    def _around(self, text: str, mark: str, what: str) -> tuple[str, str]:
+        if text.count(mark) != 1:
+            raise _refusal(f"to write {what} once, as it is", repr(text[-160:]), "it escapes, drops or doubles texts")
+        before, _, after = text.partition(mark)
+        return before, after
+
+    def _around_answer(self) -> tuple[str | None, str]:
+        """What stands between the prompt's end and an answer (`None`: no answer fits there), and behind it."""
+        try:
+            before, after = self._around(self._answered(_MARK), _MARK, "the answer")
+        except ValueError:
+            return None, ""
+        return (before[len(self._opened) :] if before.startswith(self._opened) else None), after
+
+    def _answered(self, text: str) -> str:
+        return self.render([("user", _QUESTION), ("assistant", text)])
+
+    def _no_answers(self) -> InputError:
+        before = self._answered(_MARK).partition(_MARK)[0]
+        return _refusal(
+            f"to write answers behind the prompt's end {self._opened[-40:]!r}",
+            repr(before[-40:]),
+            "it opens answers in another way than it writes them (for reasoning, say), and none can be trained: try "
+            "options such as {enable_thinking: false}",
+        )
+
+    def _around_later_turn(self) -> tuple[str, str] | None:
+        """What stands around a second question, from the end of the answer before; `None` if there can be none."""
+        said = [("user", _QUESTION), ("assistant", _MARK), ("user", _LATER)]
+        try:
+            _, after = self._around(self.render(said, answer_next=True), _MARK, "an earlier answer")
+            return self._around(after, _LATER, "a second question")
+        except ValueError:
+            return None
+
+    def _placed(self, whole: str, head: str, text: str, tail: str) -> Rendered:
+        """Where the text stands; templates may take white space from its ends."""
+        body = whole[len(head) : len(whole) - len(tail)]
+        if not whole.startswith(head) or not whole.endswith(tail) or body.strip() != text.strip() or body not in text:
+            raise _refusal(
+                f"to write {text!r:.60} between {head[-40:]!r} and {tail!r:.40}",
+                repr(whole[: len(head) + 60][-100:]),
+                "it reads something in the text (a switch for reasoning, say): take that out of the data",
+            )
+        return Rendered(whole, len(head), len(head) + len(body), text.index(body))
+
+
+def _pinned(source: str, today: datetime) -> str:
+    """A template whose `strftime_now` knows one time only; transformers passes no functions to templates."""
+    if "strftime_now" not in source:
+        return source
+    values = [(pattern, today.strftime(pattern)) for pattern in (*map("%{}".format, _DIRECTIVES), "%%")]
+    steps = "".join(f" | replace({pattern!r}, {value!r})" for pattern, value in values)
+    # The line break ends the block, and the template begins on a line of its own as before.
+    return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n{source}"
+
+
+def _refusal(expected: str, got: str, advice: str) -> InputError:
+    return InputError(
+        f"expected the chat template {expected}, got {got}; {advice}; or set `policy.template.options`, put another "
+        "chat_template.jinja into the folder of `policy.source`, or set `policy.template.chat: false`"
+    )
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())

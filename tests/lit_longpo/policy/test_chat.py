@@ -1,0 +1,180 @@
+"""Chat templates as they are in the world: every one right against transformers, or refused by name."""
+
+import importlib.util
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from support.bpe_tokenizers import bpe_tokenizer
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
+
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+_TRL = importlib.util.find_spec("trl")
+TEMPLATES = sorted((Path(_TRL.origin).parent / "chat_templates").glob("*.jinja")) if _TRL and _TRL.origin else []
+_MARKS = r"<\|[^|>\s]+\|>|<\uff5c[^\uff5c]+\uff5c>|</?[a-z_]+>|\[/?[A-Z_]+\]|<\|[a-z_]+>|<[a-z_]+\|>|<<SYS>>"
+CONTEXT, QUESTION, ANSWER = "Bob lives in Rome.\n", "Who lives in Rome? ", " Bob. "
+
+
+def tokenizer_for(template: str, kind: str) -> PreTrainedTokenizerFast:
+    """Its marks are tokens; those of reasoning, tools and DeepSeek's turns are not special, as with the real ones."""
+    marks = [mark for mark in dict.fromkeys(re.findall(_MARKS, template)) if mark not in ("<s>", "</s>")]
+    added = [mark for mark in marks if "think" in mark or "tool" in mark or mark.startswith("<\uff5c")]
+    special = [mark for mark in marks if mark not in added]
+    return bpe_tokenizer(kind, special=special, added=added, chat_template=template)
+
+
+def said(role: str, text: str, *, parts: bool) -> dict[str, object]:
+    return {"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fixed(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return cls(2024, 7, 26)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Fixed)
+
+
+@pytest.mark.skipif(not TEMPLATES, reason="TRL's chat templates are not installed")
+@pytest.mark.parametrize("options", [{}, {"enable_thinking": False}], ids=["", "no_think"])
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_every_template_of_trl_is_right_or_refused(path: Path, kind: str, options: dict[str, bool], pinned: None):
+    tokenizer = tokenizer_for(path.read_text(), kind)
+    form = PromptFormat(tokenizer, PromptTemplate(options=options))
+    parts = path.stem.startswith(("llava", "idefics", "smolvlm"))
+    user = said("user", f"{CONTEXT}\n\n{QUESTION}", parts=parts)
+    prompt = form.encode_prompt(CONTEXT, QUESTION).ids
+    expected = tokenizer.apply_chat_template([user], add_generation_prompt=True, **options)["input_ids"]
+    assert list(prompt) == expected
+    if path.stem.startswith("deepseek") or (path.stem.startswith("nemotron") and not options):
+        # They leave the <think> open at the prompt's end and write answers without it.
+        with pytest.raises(ValueError, match=r"^expected the chat template.*none can be trained.*\.jinja.*$"):
+            form.encode_response(ANSWER)
+        return
+    response = form.encode_response(ANSWER)
+    whole = tokenizer.apply_chat_template([user, said("assistant", ANSWER, parts=parts)], **options)["input_ids"]
+    if path.stem == "glm4moe":  # it closes no answer: the end of the text does
+        whole = [*whole, tokenizer.eos_token_id]
+    assert whole[: len(prompt + response)] == [*prompt, *response]
+    left = tokenizer.decode(whole[len(prompt + response) :])
+    assert left.strip() in ("", tokenizer.eos_token)
+    assert form.end_id == response[-1] in tokenizer.added_tokens_decoder
+
+
+def chat_of(user: str, assistant: str = "{{ m['content'] }}</s>") -> str:
+    turn = "{% if m['role'] == 'user' %}<u>" + user + "</u>{% else %}<a>" + assistant + "{% endif %}"
+    return "{% for m in messages %}" + turn + "{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+
+
+def form_of(template: str, **options: object) -> PromptFormat:
+    tokenizer = bpe_tokenizer("bytes", special=["<u>", "</u>", "<a>"], chat_template=template)
+    return PromptFormat(tokenizer, PromptTemplate(**options))
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "{{ m['content'] | tojson }}",
+        "{{ m['content'] | e }}",
+        "{{ m['content'] | upper }}",
+        "{{ m['content'] }}{{ m['content'] }}",
+        "{{ m['content'][:20] }}",
+        "nothing",
+    ],
+)
+def test_templates_that_change_the_users_text_are_refused(user):
+    with pytest.raises(ValueError, match=r"^expected the chat template to write the user's text once, .*$"):
+        form_of(chat_of(user))
+
+
+@pytest.mark.parametrize("assistant", ["{{ m['content'] | tojson }}</s>", "</s>", "{{ m['content'] | lower }}</s>"])
+def test_templates_that_change_answers_serve_prompts_but_train_none(assistant):
+    form = form_of(chat_of("{{ m['content'] }}", assistant))
+    assert form.tokenizer.decode(form.encode_prompt("Ann", "Who?").ids) == "<u>Ann\n\nWho?</u><a>"
+    with pytest.raises(ValueError, match="none can be trained"):
+        form.encode_response("Bob")
+
+
+def test_an_answer_that_a_template_cuts_is_refused():
+    """DeepSeek's templates drop what stands before </think>."""
+    form = form_of(chat_of("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1] }}</s>"))
+    assert form.decode(form.encode_response("Bob")) == "Bob"
+    with pytest.raises(ValueError, match=r"write all of the answer '<think>Rome</think>Bob'.*take that out"):
+        form.encode_response("<think>Rome</think>Bob")
+
+
+def test_a_text_that_a_template_reads_a_switch_in_is_refused():
+    form = form_of(chat_of("{{ m['content'] | replace('/no_think', '') }}"))
+    assert form.encode_prompt("Ann", "Who?").ids
+    with pytest.raises(ValueError, match=r"write '/no_think Ann.*take that out of the data"):
+        form.encode_prompt("/no_think Ann", "Who?")
+
+
+def test_a_template_that_takes_one_question_refuses_the_second():
+    template = "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
+    form = form_of(template + chat_of("{{ m['content'] }}"))
+    assert form.decode(form.encode_response("Bob")) == "Bob"
+    with pytest.raises(ValueError, match=r"take a second question.*single-turn"):
+        form.encode_turn("And Ann?")
+
+
+def test_a_template_that_knows_no_system_message_says_so():
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    with pytest.raises(ValueError, match=r"conversation of system, user, got TemplateError: no system role; change"):
+        form_of(template + chat_of("{{ m['content'] }}"), system="Be brief.")
+
+
+def test_the_end_of_the_turn_is_learnt_and_not_the_end_of_the_text():
+    """Phi-3's: <|end|> closes every turn, and the last one has the end of the text behind it."""
+    template = (
+        "{% for m in messages %}<u>{{ m['content'] }}</u>\n{% endfor %}"
+        "{% if add_generation_prompt %}<u>{% else %}</s>{% endif %}"
+    )
+    form = form_of(template)
+    assert form.tokenizer.decode(form.encode_response("Bob")) == "Bob</u>"
+    assert form.tokenizer.convert_ids_to_tokens(form.end_id) == "</u>"
+    assert form.tokenizer.decode(form.encode_turn("Ann?").ids) == "\n<u>Ann?</u>\n<u>"
+
+
+def test_an_answer_that_nothing_closes_ends_with_the_end_of_the_text():
+    form = form_of(chat_of("{{ m['content'] }}", "{{ m['content'] }}"))
+    assert form.tokenizer.decode(form.encode_response("Bob")) == "Bob</s>"
+
+
+DATED = "{{ strftime_now('%d %b %Y, %A, %-d') }}" + chat_of("{{ m['content'] }}")
+
+
+def test_the_date_is_pinned(monkeypatch: pytest.MonkeyPatch):
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return cls(2031, 1, 2)
+
+    form = form_of(DATED)
+    before = form.encode_prompt("Ann", "Who?").ids
+    monkeypatch.setattr(chat_template_utils, "datetime", Later)
+    assert form.encode_prompt("Ann", "Who?").ids == before == form_of(DATED).encode_prompt("Ann", "Who?").ids
+    assert form.tokenizer.decode(before).startswith("26 Jul 2024, Friday, 26<u>Ann")
+    chosen, free = form_of(DATED, date="2025-03-04"), form_of(DATED, date=None)
+    assert form.tokenizer.decode(chosen.encode_prompt("Ann", "Who?").ids).startswith("04 Mar 2025, Tuesday, 4<u>")
+    assert form.tokenizer.decode(free.encode_prompt("Ann", "Who?").ids).startswith("02 Jan 2031, Thursday, 2<u>")
+
+
+def test_pinning_the_date_changes_nothing_else(pinned: None):
+    template = "\n  {% if true %}\n  {{ strftime_now('%Y') }}{% endif %}\n" + chat_of("{{ m['content'] }}")
+    form = form_of(template)
+    expected = form.tokenizer.apply_chat_template(
+        [said("user", "Ann\n\nWho?", parts=False)], add_generation_prompt=True
+    )
+    assert list(form.encode_prompt("Ann", "Who?").ids) == expected["input_ids"]
+
+
+def test_a_date_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"policy\.template\.date.*YYYY-MM-DD.*'26 July'"):
+        PromptTemplate(date="26 July")
