@@ -66,7 +66,13 @@ def tree():
         yield parents[-1][1]
 
 
-@pytest.mark.parametrize("fragment", sorted((ROOT / "configs/objective").glob("*.yaml")), ids=lambda path: path.stem)
+def objectives_with_short_names():
+    """Fragments of objectives that the package exports; the others are named by their full path."""
+    fragments = sorted((ROOT / "configs/objective").glob("*.yaml"))
+    return [path for path in fragments if re.search(r"^class_path: \w+$", path.read_text(), re.M)]
+
+
+@pytest.mark.parametrize("fragment", objectives_with_short_names(), ids=lambda path: path.stem)
 def test_every_objective_is_in_the_lists(fragment):
     name = re.search(r"^class_path: (\w+)", fragment.read_text(), re.M)[1]
     choices = re.search(r"objectives `([\w ]+)`", README)[1].split()

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+import pkgutil
 import typing
 
 import pytest
@@ -97,6 +98,11 @@ def test_objective_fragments_state_every_argument(fragment):
     assert set(stated["init_args"]) == set(vars(resolved.init_args)) - LINKED
 
 
+def objective_class(path):
+    """By its short name, or by its full one if the package does not export it."""
+    return pkgutil.resolve_name(path) if "." in path else getattr(objectives, path)
+
+
 def argument_types(cls):
     """Annotations of everything that a class can be given, what it hands on to its parents included."""
     makers = [parent.__init__ for parent in reversed(cls.__mro__) if "__init__" in vars(parent)]
@@ -120,7 +126,7 @@ def another(value, kind):
 def test_swapping_objectives_never_inherits_a_value(first, second, tmp_path):
     """Every value of the first fragment is changed, so that an inherited one would show."""
     changed = yaml.safe_load(first.read_text())
-    types = argument_types(getattr(objectives, changed["class_path"]))
+    types = argument_types(objective_class(changed["class_path"]))
     changed["init_args"] = {name: another(value, types[name]) for name, value in changed["init_args"].items()}
     strange = tmp_path / "first.yaml"
     strange.write_text(yaml.safe_dump(changed))
