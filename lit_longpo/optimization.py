@@ -148,7 +148,7 @@ class Optimization:
             return list(parameters)
         vectors = [parameter for parameter in parameters if _num_dimensions(parameter) < 2]
         matrices = [parameter for parameter in parameters if _num_dimensions(parameter) >= 2]
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 
     def _shape(self, peak: float) -> tuple[str, dict[str, Any] | None]:

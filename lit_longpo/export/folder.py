@@ -100,9 +100,10 @@ def save_policy(
 
 def _name_base(model: "PeftModel", base: PreTrainedModel) -> None:
     """Where the base is found again from any working directory, and in the version that was trained on."""
-    path = Path(base.name_or_path).expanduser()
+    name = str(base.name_or_path)
+    path = Path(name).expanduser()
     for config in model.peft_config.values():
-        config.base_model_name_or_path = str(path.resolve()) if path.is_dir() else base.name_or_path
+        config.base_model_name_or_path = str(path.resolve()) if path.is_dir() else name
         config.revision = None if path.is_dir() else getattr(base.config, "_commit_hash", None)
 
 

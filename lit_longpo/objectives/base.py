@@ -234,9 +234,10 @@ class PreferenceModule(LightningModule, ABC):
 
     def _log_means(self, stage: str, means: Metrics) -> None:
         """Log what all ranks agree on already; `sync_dist` keeps Lightning from warning that they might not."""
-        sync = {"sync_dist": stage != "train", "batch_size": 1}
-        self.log(f"{stage}/loss", means["loss"], prog_bar=True, **sync)
-        self.log_dict({f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}, **sync)
+        sync = stage != "train"
+        self.log(f"{stage}/loss", means["loss"], prog_bar=True, batch_size=1, sync_dist=sync)
+        others = {f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}
+        self.log_dict(others, batch_size=1, sync_dist=sync)
 
     def _prepare_reference(self) -> None:
         if self.views.reference:
@@ -266,8 +267,8 @@ def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metr
 
 def is_repeated(loader: Any, number: int) -> bool:
     """Whether another rank has this rank's row of that number too, so that it must not count again."""
-    sampler = getattr(loader, "batch_sampler", None)
-    return bool(sampler.is_repeated(number)) if hasattr(sampler, "is_repeated") else False
+    is_repeated_in = getattr(getattr(loader, "batch_sampler", None), "is_repeated", None)
+    return is_repeated_in is not None and bool(is_repeated_in(number))
 
 
 def num_optimizer_steps(trainer: Trainer) -> int:

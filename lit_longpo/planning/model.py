@@ -21,8 +21,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
-from lit_longpo.policy.loading import add_adapters
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 

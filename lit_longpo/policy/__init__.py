@@ -1,6 +1,7 @@
 """The language model that is trained, its reference and its prompts."""
 
-from lit_longpo.policy.loading import LoRA, PolicyConfig
+from lit_longpo.policy.adapters import LoRA
+from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.reference_cache import ReferenceConfig
 from lit_longpo.policy.rope import RoPE

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import find_adapter_config_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
@@ -168,7 +168,7 @@ class AdapterFolder:
         """One plain model, the adapters added to its weights, all of which can be trained."""
         plain = merge_adapters(self._wrapped(model, self._weights(), dropout=0.0, apart=False))
         plain.disable_input_require_grads()
-        return cast(PreTrainedModel, plain.requires_grad_(True))
+        return plain.requires_grad_(True)
 
     def _weights(self) -> dict[str, Tensor]:
         from peft.utils import load_peft_weights

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -42,7 +42,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
 def _read(source: str, **options: Any) -> PreTrainedModel:
     try:
         with _quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
     except SafetensorError as error:
@@ -52,8 +52,9 @@ def _read(source: str, **options: Any) -> PreTrainedModel:
             lost = Path(error.filename or str(error).rpartition(" ")[2]).name
             raise MissingFileError(f"expected {lost} at {source}, found none; copy the whole folder") from error
         raise
+    model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _refuse_incomplete(source, report, type(model).__name__)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _refuse_incomplete(source: str, report: dict[str, Any], architecture: str) -> None:
@@ -102,7 +103,8 @@ def _quiet() -> Iterator[None]:
 def _zero3_off() -> Iterator[None]:
     from transformers.integrations import deepspeed as zero
 
-    kept = zero._hf_deepspeed_config_weak_ref()
+    weak_reference: Any = zero._hf_deepspeed_config_weak_ref
+    kept = weak_reference()
     zero.unset_hf_deepspeed_config()
     try:
         yield
