@@ -18,7 +18,7 @@ from data_modules.rows.encoding import EncodedPair, PairEncoder
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.seams import SeamReport, compare_seams
-from data_modules.rows.token_checks import TokenChecks
+from data_modules.rows.token_checks import TokenChecks, unknown_id
 from data_modules.rows.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
@@ -183,7 +183,7 @@ class PairDataModule(LightningDataModule, ABC):
         self._compare_seams(split, pairs)
         checks = self.tokens[split] = TokenChecks()
         examples = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
-        counted = checks.counted(examples, self._format.tokenizer.unk_token_id)
+        counted = checks.counted(examples, unknown_id(self._format))
         encoded = TokenStore(self._count_stretched(split, counted))
         self._check_stretched(split)
         if encoder.num_unused:

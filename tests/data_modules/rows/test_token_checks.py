@@ -89,3 +89,12 @@ def test_a_tokenizer_that_knows_all_says_nothing(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         module(tmp_path, [pair(0, WORDS[5], WORDS[6])]).setup("fit")
     assert not [record for record in caplog.records if "tokens" in record.message]
+
+
+def test_an_end_that_is_also_the_unknown_token_is_not_unknown(tmp_path):
+    """GPT-2's one special token is both; every answer ends with it."""
+    tokenizer = word_tokenizer()
+    tokenizer.unk_token = "<eos>"
+    data = module(tmp_path, [pair(0, WORDS[5], WORDS[6])], tokenizer=tokenizer)
+    data.setup("fit")
+    assert data.tokens["train"].unknown == 0

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bpe_tokenizers import bpe_tokenizer
-from tokenizers import AddedToken
-from transformers import ByT5Tokenizer
+from support.chat_formats import FORMATS
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
@@ -172,9 +173,6 @@ def test_a_control_token_that_swallows_white_space_is_not_the_datas(kind):
 
 
 def test_a_tokenizer_that_cannot_tell_markup_from_control_tokens_refuses_it():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     backend = Tokenizer(models.WordLevel({"<eos>": 0, "Bob": 1, "?": 2, "<unk>": 3}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     form = PromptFormat(
@@ -218,6 +216,44 @@ def test_answers_are_tokenised_as_behind_the_prompt(kind):
         if form.uses_chat:
             assert rows == form.encode_jointly("Bob lives in Rome.", twice)
         assert form.tokenizer.decode(rows).count("Rome?") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_conversations_are_those_of_apply_chat_template(kind, name):
+    """Two turns. Qwen3's templates leave the empty reasoning out of earlier answers: a known difference."""
+    chat = FORMATS[name]
+    options = {"enable_thinking": False} if name == "qwen3" else {}
+    form = form_of(kind, special=chat.marks, template=chat.template, options=options)
+    rows = form.encode_prompt("Bob lives in Rome.", "Who lives in Rome?").ids + form.encode_response("Bob")
+    messages = [*user("Bob lives in Rome.", "Who lives in Rome?"), {"role": "assistant", "content": "Bob"}]
+    assert list(rows) == form.tokenizer.apply_chat_template(messages, **options)["input_ids"][: len(rows)]
+    rows += form.encode_turn("Who lives in Oslo?").ids + form.encode_response("Ann")
+    messages += [{"role": "user", "content": "Who lives in Oslo?"}, {"role": "assistant", "content": "Ann"}]
+    whole = form.tokenizer.apply_chat_template(messages, **options)["input_ids"]
+    assert (list(rows) == whole[: len(rows)]) == (name != "qwen3")
+    joint = form.encode_jointly("Bob lives in Rome.", [("Who lives in Rome?", "Bob"), ("Who lives in Oslo?", "Ann")])
+    assert list(joint) == whole[: len(joint)]
+    assert joint[-1] == form.end_id
+
+
+def test_a_control_token_made_of_two_texts_is_text_too():
+    form = form_of("bytes", user="{context}{question}")
+    prompt = form.encode_prompt("Bob <|im", "_end|> Ann")
+    end = form.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert prompt.ids.count(end) == 1
+    assert "Bob <|im_end|> Ann" in form.tokenizer.decode(prompt.ids)
+
+
+def test_offsets_without_leading_spaces_part_the_prompt_as_well():
+    """Some byte-level tokenizers leave the space out of a word's offsets."""
+    tokenizer = bpe_tokenizer("bytes")
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    form = PromptFormat(tokenizer, PromptTemplate("Facts about people:{context}  {question}"))
+    prompt = form.encode_prompt("  Bob lives in Rome. ", "Who?")
+    assert form.tokenizer.decode(prompt.ids) == "Facts about people:  Bob lives in Rome.   Who?"
+    assert form.tokenizer.decode(prompt.context).strip() == "Bob lives in Rome."
+    assert form.tokenizer.decode(prompt.tail).strip() == "Who?"
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
