@@ -58,7 +58,7 @@ class Chat:
     ) -> None:
         self._tokenizer, self._options = tokenizer, dict(options or {})
         source = str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
-        self._source = source if today is None else _pinned(source, today)
+        self.source = source if today is None else _pinned(source, today)
         self._system: list[Message] = [] if system is None else [("system", system)]
         self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
         self.head, self.tail = self._around(self.render([("user", _MARK)], answer_next=True), _MARK, "the user's text")
@@ -66,22 +66,22 @@ class Chat:
         self.prefix, self.suffix = self._around_answer()
         self._later = self._around_later_turn()
 
-    def render(self, said: Sequence[Message], *, answer_next: bool = False) -> str:
+    def render(self, messages: Sequence[Message], *, answer_next: bool = False) -> str:
         """The template's text of a conversation.
 
         Args:
-            said: roles and texts, without the system message.
+            messages: roles and texts, without the system message.
             answer_next: open an answer at the end.
 
         Raises:
             ValueError: the template refuses it.
         """
-        messages = [{"role": role, "content": self._content(text)} for role, text in (*self._system, *said)]
-        options = {**self._options, "add_generation_prompt": answer_next, "chat_template": self._source}
+        chat = [{"role": role, "content": self._content(text)} for role, text in (*self._system, *messages)]
+        options = {**self._options, "add_generation_prompt": answer_next, "chat_template": self.source}
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
+            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, **options))
         except (TemplateError, TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-            roles = ", ".join(message["role"] for message in messages)
+            roles = ", ".join(message["role"] for message in chat)
             raise InputError(
                 f"expected the chat template to take a conversation of {roles}, got {type(error).__name__}: {error}; "
                 "change `policy.template.system` or `.options`, put another chat_template.jinja into the folder of "
@@ -137,15 +137,15 @@ class Chat:
             return Rendered(written, start, len(written))
         return Rendered(written, start, start + len(text.strip()))
 
-    def conversation(self, said: Sequence[Message]) -> tuple[str, list[Rendered]]:
+    def conversation(self, messages: Sequence[Message]) -> tuple[str, list[Rendered]]:
         """A conversation's text without what closes its last answer, and each message in it.
 
         Messages that the template writes anew (reasoning, say) and all after them are left out of the list.
         """
-        text, placed, position = self.render(said).removesuffix(self.suffix), list[Rendered](), 0
-        marks = [f"\u0000{number}\u0000" for number in range(len(said))]
-        frame = self.render([(role, mark) for (role, _), mark in zip(said, marks, strict=True)])
-        for (_, content), mark in zip(said, marks, strict=True):
+        text, placed, position = self.render(messages).removesuffix(self.suffix), list[Rendered](), 0
+        marks = [f"\u0000{number}\u0000" for number in range(len(messages))]
+        frame = self.render([(role, mark) for (role, _), mark in zip(messages, marks, strict=True)])
+        for (_, content), mark in zip(messages, marks, strict=True):
             before, _, frame = frame.partition(mark)
             body = next((body for body in (content, content.strip()) if text.startswith(before + body, position)), None)
             if body is None:
@@ -195,9 +195,9 @@ class Chat:
 
     def _around_later_turn(self) -> tuple[str, str] | None:
         """What stands around a second question, from the end of the answer before; `None` if there can be none."""
-        said = [("user", _QUESTION), ("assistant", _MARK), ("user", _LATER)]
+        messages = [("user", _QUESTION), ("assistant", _MARK), ("user", _LATER)]
         try:
-            _, after = self._around(self.render(said, answer_next=True), _MARK, "an earlier answer")
+            _, after = self._around(self.render(messages, answer_next=True), _MARK, "an earlier answer")
             return self._around(after, _LATER, "a second question")
         except ValueError:
             return None

@@ -3,15 +3,17 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.chat import Chat, Rendered
-from lit_longpo.policy.tokenizing import Data, LocatedTokens, Markup, TextEncoder, Tokens, shared_length
+from lit_longpo.policy.control_tokens import Data, Markup, control_tokens
+from lit_longpo.policy.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
 
 MarkupRule = Literal["text", "control"]
+_UserText = tuple[str, list[tuple[int, int]]]  # what the user says, and where context and question stand in it
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class PromptFormat:
             raise InputError("a system message needs a chat template; put the text into `user` instead")
         self._texts = TextEncoder(tokenizer)
         self._chat = Chat(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
-        self._in_prompts, self._in_answers = self._markup()
+        self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
         self._start = () if self._chat else _added_in_front(tokenizer)
         self._closing, self._end = self._end_of_answer()
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
@@ -158,7 +160,7 @@ class PromptFormat:
         Raises:
             ValueError: the chat template changes the text.
         """
-        text, spans = self._asked(context, question)
+        text, spans = self._user_text(context, question)
         rendered = self._render(text)
         data = [_moved(span, rendered) for span in spans]
         tokens = self._texts.encode(rendered.text, self._data(self._in_prompts, *data))
@@ -166,9 +168,9 @@ class PromptFormat:
 
     def encode_turn(self, question: str) -> EncodedPrompt:
         """Tokens between an answer (its end token included) and the next one; there is no context."""
-        text, asked = self._asked(None, question)
+        text, spans = self._user_text(None, question)
         if self._chat is None:
-            return EncodedPrompt((), (), self._ids_after("", text, self._data(self._in_prompts, *asked)))
+            return EncodedPrompt((), (), self._ids_after("", text, self._data(self._in_prompts, *spans)))
         between = self._chat.next_prompt(text)
         closed = between.text.find(self._closing) + len(self._closing)
         if not between.text[:closed].strip() == self._closing.strip():
@@ -177,7 +179,7 @@ class PromptFormat:
                 f"got {between.text[:40]!r}; use single-turn pairs, or set `policy.template.chat: false`"
             )
         between = Rendered(between.text[closed:], between.start - closed, between.end - closed, between.dropped)
-        data = [_moved(span, between) for span in asked]
+        data = [_moved(span, between) for span in spans]
         tokens = self._texts.encode_after(self._closing, between.text, self._data(self._in_prompts, *data))
         return self._parted(tokens, between, (between.start, between.start))
 
@@ -211,24 +213,28 @@ class PromptFormat:
             context: what the first question is about.
             turns: questions and their answers.
         """
-        said = [self._asked(context if number == 0 else None, question) for number, (question, _) in enumerate(turns)]
+        questions = [
+            self._user_text(context if number == 0 else None, question) for number, (question, _) in enumerate(turns)
+        ]
         answers = [self._without_end(answer) for _, answer in turns]
         if self._chat is None:
-            return self._start + self._joint_plain(said, answers)
+            return self._start + self._joint_plain(questions, answers)
         messages = list[tuple[str, str]]()
-        for (text, _), answer in zip(said, answers, strict=True):
+        for (text, _), answer in zip(questions, answers, strict=True):
             messages += [("user", text), ("assistant", answer)]
         text, placed = self._chat.conversation(messages)
         data = list[Data]()
         for number, where in enumerate(placed):
-            spans = [(0, len(messages[number][1]))] if number % 2 else said[number // 2][1]
+            spans = [(0, len(messages[number][1]))] if number % 2 else questions[number // 2][1]
             markup = self._in_answers if number % 2 else self._in_prompts
             data += self._data(markup, *(_moved(span, where) for span in spans))
         return self._texts.encode(text + self._closing, data).ids + self._end
 
-    def _joint_plain(self, said: Sequence[tuple[str, list[tuple[int, int]]]], answers: list[str]) -> tuple[int, ...]:
+    def _joint_plain(
+        self, questions: Sequence[tuple[str, list[tuple[int, int]]]], answers: list[str]
+    ) -> tuple[int, ...]:
         ids = tuple[int, ...]()
-        for number, ((text, spans), answer) in enumerate(zip(said, answers, strict=True)):
+        for number, ((text, spans), answer) in enumerate(zip(questions, answers, strict=True)):
             data = self._data(self._in_prompts, *spans)
             data += self._data(self._in_answers, (len(text), len(text + answer)))
             whole = text + answer
@@ -236,7 +242,7 @@ class PromptFormat:
             ids += self._end
         return ids
 
-    def _asked(self, context: str | None, question: str) -> tuple[str, list[tuple[int, int]]]:
+    def _user_text(self, context: str | None, question: str) -> _UserText:
         """The user's text, of a first question with its context, and where context and question stand in it."""
         after, spans = self.template.after(question)
         if context is None:
@@ -300,28 +306,6 @@ class PromptFormat:
         token = last.ids[len(ends) - 1] if ends else None
         return closing, () if token in self.tokenizer.added_tokens_decoder else eos
 
-    def _markup(self) -> tuple[Markup, Markup]:
-        """Control tokens in contexts and questions, and in answers.
-
-        Special tokens, and added tokens that the chat template writes (DeepSeek's marks of a turn are not
-        special). In answers only those that open turns: `<think>` is for an answer to write.
-        """
-        added = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
-        names = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        names |= set(self.tokenizer.all_special_tokens)
-        special = {name: _id_of(self.tokenizer, name) for name in names if name.strip()}
-        if self._chat is None:
-            return Markup(special), Markup(special)
-        other = {name: number for name, number in added.items() if name.strip() and name not in special}
-        source = str(self.tokenizer.get_chat_template())
-        frames = [self._chat.head, self._chat.after_earlier_answer or ""]
-        opening = sorted((name for name in other if name in self._chat.tail), key=self._chat.tail.index)[:1]
-        turns = {name for name in other if name in opening or any(name in frame for frame in frames)}
-        return (
-            Markup(special | {name: number for name, number in other.items() if name in source}),
-            Markup(special | {name: other[name] for name in turns}),
-        )
-
 
 def _moved(span: tuple[int, int], rendered: Rendered) -> tuple[int, int]:
     """A stretch of our text in the rendered one, less what the template cut off."""
@@ -336,10 +320,6 @@ def _text_of(tokens: Tokens, text: str, count: int) -> str:
         return text[: tokens.spans[count - 1][1]].rstrip()
     ends = (end for end in range(len(text) + 1) if tokens.starting_before(end) >= count)
     return text[: next(ends, len(text))].rstrip()
-
-
-def _id_of(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
-    return int(cast(int, tokenizer.convert_tokens_to_ids(name)))
 
 
 def _added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ alone, as `apply_chat_template(..., sanitize_control_tokens=True)` of transforme
 """
 
 import json
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
+from lit_longpo.policy.control_tokens import Data, written_out
 
 
 @dataclass(frozen=True)
@@ -69,52 +69,6 @@ class UnlocatedTokens:
 
 
 Tokens = LocatedTokens | UnlocatedTokens
-
-
-@dataclass(frozen=True)
-class Markup:
-    """Control tokens that mean nothing where data writes them out.
-
-    Args:
-        tokens: their texts and ids.
-    """
-
-    tokens: dict[str, int]
-
-    @cached_property
-    def ids(self) -> frozenset[int]:
-        """Ids that must not come out of data."""
-        return frozenset(self.tokens.values())
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Any of the texts, the longest first."""
-        return re.compile("|".join(map(re.escape, sorted(self.tokens, key=len, reverse=True))) or "(?!)")
-
-
-@dataclass(frozen=True)
-class Data:
-    """A stretch of a text that comes from data.
-
-    Args:
-        start: first character.
-        end: character after the last one.
-        markup: what must stay text in it.
-    """
-
-    start: int
-    end: int
-    markup: Markup
-
-    def touches(self, text: str, span: tuple[int, int]) -> bool:
-        """Whether a token has a character here; white space that it swallows at its ends does not count."""
-        token = text[span[0] : span[1]]
-        start = span[0] + len(token) - len(token.lstrip())
-        return start < self.end and start + len(token.strip()) > self.start
-
-    def moved(self, chars: int) -> "Data":
-        """The same stretch where `chars` characters are put in front of the text."""
-        return Data(self.start + chars, self.end + chars, self.markup)
 
 
 class TextEncoder:
@@ -180,7 +134,7 @@ class TextEncoder:
         )
 
     def _located(self, text: str) -> LocatedTokens:
-        found = self.tokenizer(
+        encoding = self.tokenizer(
             text,
             add_special_tokens=False,
             return_offsets_mapping=True,
@@ -188,12 +142,12 @@ class TextEncoder:
             return_token_type_ids=False,
             verbose=False,
         )
-        return LocatedTokens(tuple(found["input_ids"]), found["offset_mapping"])
+        return LocatedTokens(tuple(encoding["input_ids"]), encoding["offset_mapping"])
 
     def _escaped(self, text: str, data: Sequence[Data]) -> LocatedTokens:
         """Pieces: what data writes out of control tokens, and all else."""
         pieces, position = list[tuple[str, Callable[[str], LocatedTokens]]](), 0
-        for start, end in (*_written_out(text, data), (len(text), len(text))):
+        for start, end in (*written_out(text, data), (len(text), len(text))):
             pieces += [(text[position:start], self._located), (text[start:end], self._bare_located)]
             position = end
         ids, spans, position = list[int](), list[tuple[int, int]](), 0
@@ -202,15 +156,15 @@ class TextEncoder:
             ids += tokens.ids
             spans += [(position + start, position + end) for start, end in tokens.spans]
             position += len(piece)
-        made = LocatedTokens(tuple(ids), spans)
-        left = self._controlled(text, made, data)
+        whole = LocatedTokens(tuple(ids), spans)
+        left = self._controlled(text, whole, data)
         if left:
             raise self._stubborn(left)
-        return made
+        return whole
 
     def _encode_slowly(self, text: str, data: Sequence[Data]) -> UnlocatedTokens:
         """Tokenizers without offsets also lack a way to keep what they know as a token apart: refuse it in data."""
-        written = [text[start:end] for start, end in _written_out(text, data)]
+        written = [text[start:end] for start, end in written_out(text, data)]
         if written:
             raise InputError(
                 f"expected data without control tokens for {type(self.tokenizer).__name__}, got {written[0]!r}: only "
@@ -223,8 +177,8 @@ class TextEncoder:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def _bare_located(self, text: str) -> LocatedTokens:
-        found = self._bare.encode(text, add_special_tokens=False)
-        return LocatedTokens(tuple(found.ids), found.offsets)
+        encoding = self._bare.encode(text, add_special_tokens=False)
+        return LocatedTokens(tuple(encoding.ids), encoding.offsets)
 
     @cached_property
     def _bare(self) -> Tokenizer:
@@ -240,16 +194,6 @@ class TextEncoder:
             f"expected {type(self.tokenizer).__name__} to read control tokens in data as text, got {names} as tokens: "
             "its own model makes them; take them out of the data, or set `policy.template.markup: control`"
         )
-
-
-def _written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
-    """Where control tokens are written out, in data at least in part; ascending."""
-    hits = set[tuple[int, int]]()
-    for part in data:
-        longest = max(map(len, part.markup.tokens), default=1) - 1
-        found = part.markup.pattern.finditer(text, max(0, part.start - longest), part.end + longest)
-        hits |= {hit.span() for hit in found if hit.start() < part.end and hit.end() > part.start}
-    return sorted(hits)
 
 
 def _inside(encode: Callable[[str], LocatedTokens], piece: str) -> LocatedTokens:

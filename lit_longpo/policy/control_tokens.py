@@ -1,0 +1,91 @@
+"""Tokens that steer a model (a turn's beginning, the end of the text), and where data writes them out as text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_longpo.policy.chat import Chat
+
+
+@dataclass(frozen=True)
+class Markup:
+    """Control tokens that mean nothing where data writes them out.
+
+    Args:
+        tokens: their texts and ids.
+    """
+
+    tokens: dict[str, int]
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """Ids that must not come out of data."""
+        return frozenset(self.tokens.values())
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Any of the texts, the longest first."""
+        return re.compile("|".join(map(re.escape, sorted(self.tokens, key=len, reverse=True))) or "(?!)")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A stretch of a text that comes from data.
+
+    Args:
+        start: first character.
+        end: character after the last one.
+        markup: what must stay text in it.
+    """
+
+    start: int
+    end: int
+    markup: Markup
+
+    def touches(self, text: str, span: tuple[int, int]) -> bool:
+        """Whether a token has a character here; white space that it swallows at its ends does not count."""
+        token = text[span[0] : span[1]]
+        start = span[0] + len(token) - len(token.lstrip())
+        return start < self.end and start + len(token.strip()) > self.start
+
+    def moved(self, chars: int) -> "Data":
+        """The same stretch where `chars` characters are put in front of the text."""
+        return Data(self.start + chars, self.end + chars, self.markup)
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tuple[Markup, Markup]:
+    """Those of contexts and questions, and those of answers.
+
+    They are the special tokens, and added tokens that the chat template writes (DeepSeek's marks of a turn are not
+    special). In answers only those that open turns: `<think>` is for an answer to write.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    special = _with_ids(tokenizer, names)
+    if chat is None:
+        return Markup(special), Markup(special)
+    others = {token.content for token in added} - names
+    opening = sorted((name for name in others if name in chat.tail), key=chat.tail.index)[:1]
+    frames = (chat.head, chat.after_earlier_answer or "")
+    turns = {name for name in others if name in opening or any(name in frame for frame in frames)}
+    written = {name for name in others if name in chat.source}
+    return Markup(special | _with_ids(tokenizer, written)), Markup(special | _with_ids(tokenizer, turns))
+
+
+def _with_ids(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> dict[str, int]:
+    """White space is none of them: templates write it as text."""
+    return {name: int(cast(int, tokenizer.convert_tokens_to_ids(name))) for name in sorted(names) if name.strip()}
+
+
+def written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
+    """Where control tokens are written out, in data at least in part; ascending."""
+    hits = set[tuple[int, int]]()
+    for part in data:
+        longest = max(map(len, part.markup.tokens), default=1) - 1
+        found = part.markup.pattern.finditer(text, max(0, part.start - longest), part.end + longest)
+        hits |= {hit.span() for hit in found if hit.start() < part.end and hit.end() > part.start}
+    return sorted(hits)
