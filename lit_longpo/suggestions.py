@@ -17,12 +17,15 @@ _UNKNOWN = (
     re.compile(r"unrecognized arguments: --([\w.]+)"),
     re.compile(r"dot import path string: ([\w.]+)"),
     re.compile(r"does not accept (?:option|key|nested key) '([\w.]+)'"),
+    re.compile(r"class_path '([\w.]+)':\s+(?:module|No module) "),
 )
 _CLASS_PATH = re.compile(r"class_path '([\w.]+)'")
 # A class name where jsonargparse wanted a subclass: the key, the class, the name.
 _NO_SUBCLASS = re.compile(
-    r'key "([\w.]+)":.*Subtypes: \[<class \'([\w.]+)\'>.*dot import path string: ([\w.]+)', re.DOTALL
+    r'key "([\w.]+)":.*Subtypes: \[[^\n]*?<class \'(\w+\.[\w.]+)\'>.*dot import path string: ([\w.]+)', re.DOTALL
 )
+# A class that is not where its import path says: the key, the path, what Python says.
+_NO_IMPORT = re.compile(r'key "([\w.]+)":.*?class_path \'([\w.]+)\':\s+((?:module|No module) [^\n]+)', re.DOTALL)
 # An argument of a class that nobody named: the key, the class.
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
 
@@ -60,18 +63,24 @@ def _in_one_line(message: str) -> str:
     if match := _NO_CLASS.search(message):
         key, base = match.groups()
         return f"expected a class before its arguments; type one of {', '.join(_choices(base))} for `{key}` first"
+    if match := _NO_IMPORT.search(message):
+        key, path, cause = match.groups()
+        return f"expected a class for `{key}`, got {path}: {cause}"
     return message
 
 
 def _hints(word: str, known: list[str]) -> Iterator[str]:
     """The closest names of the whole dotted word, else of one of its parts; or whose argument the word is."""
     names = {name.casefold(): name for name in known}
+    if "." in word and (name := word.rpartition(".")[2]) in known:  # the class has moved
+        yield f"did you mean {name}?"
+        return
     for part in (word, *word.split(".")):
         near = [names[name] for name in difflib.get_close_matches(part.casefold(), names, n=3, cutoff=0.75)]
         if near and part not in known:
             yield f"did you mean {' or '.join(near)}?"
             return
-    if word in _base_arguments():
+    if "base" in known and word in _base_arguments():
         yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
 
 
@@ -117,16 +126,18 @@ def _choices(base: str) -> list[str]:
 
 
 def _base_arguments() -> set[str]:
-    """Arguments of every pairwise objective."""
+    """Arguments of pairwise objectives, but for those that all have and that mean nothing in a base."""
     from lit_longpo.objectives import PairwiseModule  # objectives need Lightning, most commands' parsers do not
 
-    return {name for cls in _subclasses(PairwiseModule) for name in _arguments(cls)}
+    own = {name for cls in _subclasses(PairwiseModule) for name in _arguments(cls)}
+    return own - set(_arguments(PairwiseModule))
 
 
 def _init_args(message: str) -> Iterable[str]:
     """Arguments of the classes that the message names."""
-    for path in _CLASS_PATH.findall(message):
-        yield from _arguments(import_object(path))
+    if _NO_IMPORT.search(message) is None:
+        for path in _CLASS_PATH.findall(message):
+            yield from _arguments(import_object(path))
 
 
 def _arguments(cls: type) -> list[str]:

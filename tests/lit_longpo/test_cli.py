@@ -64,6 +64,38 @@ def test_spellings_of_earlier_versions_get_todays(init_args, hint, capsys, tmp_p
         assert "--help" in where
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--model.context", "long"),  # which a base would refuse
+        ("--model", "LongPO", "--model.gamma", "1"),
+        ("--model.base", "DPO", "--model.base.gamma", "1"),
+        ("--gamma", "1"),
+    ],
+)
+def test_only_what_a_base_takes_is_sent_there(arguments, capsys):
+    assert "SoLoPO's base" not in fails(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model", "lit_longpo.objectives.pairwise.DPO"), r"`model`, got .*\.DPO: module .* did you mean DPO\?$"),
+        (("--trainer.callbacks+", "evaluation.callbacks.NeedleCallback"), r"did you mean NeedleCallback\?$"),
+        (("--data", "nothing.Here"), r"`data`, got nothing\.Here: No module named 'nothing'"),
+        (
+            ("--trainer.callbacks+", "NeedleCalback"),
+            r"NonFiniteGuard.*, got NeedleCalback; did you mean NeedleCallb",
+        ),
+        (("--trainer.logger", "TensorBordLogger"), r"did you mean TensorBoardLogger"),
+    ],
+)
+def test_a_class_that_is_not_there_is_one_line(arguments, expected, capsys):
+    error, where = fails(capsys, *arguments).splitlines()
+    assert re.search(expected, error)
+    assert "--help" in where
+
+
 def test_arguments_of_a_base_need_a_base(capsys):
     arguments = ("--model", "DPO", "--model", "SoLoPO", "--model.base.beta", "0.3")
     assert re.search("type one of DPO, .*SimPO for `base` first", fails(capsys, *arguments))
