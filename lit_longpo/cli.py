@@ -1,6 +1,7 @@
 """The command line: LightningCLI with our links, defaults and error messages."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -74,11 +75,19 @@ class LongPOCLI(LightningCLI):
             compute_fn=PolicyConfig.prompt_format,
             apply_on="instantiate",
         )
+        parser.add_argument(
+            "--initial_weights",
+            type=str | None,
+            default=None,
+            help="start from this checkpoint's weights, with a fresh optimizer and at step 0",
+        )
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
 
     def after_instantiate_classes(self) -> None:
         """Before anything is loaded: are there as many processes as the trainer expects? Do settings cancel others?"""
         check_launch(self.trainer)
+        weights = self._get(self.config, "initial_weights")
+        self.model.initial_weights = None if weights is None else Path(weights).expanduser()
         if self.subcommand == "fit" and self.trainer.is_global_zero:
             from lit_longpo.planning.conflicts import start_warnings  # the plan's command line is made of this one
 

@@ -15,6 +15,7 @@ from lit_longpo.ranges import check_range
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
+_KERNELS = {"foreach", "fused", "capturable", "differentiable"}
 _FUSED_DEVICES = {"cuda", "cpu", "xpu", "mps"}
 
 
@@ -87,6 +88,18 @@ class Optimization:
             raise InputError(
                 f"expected `{_WHERE}` that the optimizer takes, got others ({error}); {_USUAL_RATE}, no weight decay"
             ) from error
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Optimizer and schedule under the command line's names; not which kernels compute them."""
+        optimizer = self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
+        numbers = {name: value for name, value in optimizer.defaults.items() if name not in _KERNELS}
+        schedule = ("schedule", "warmup_fraction", "min_lr_fraction")
+        return {
+            "optimization.optimizer": type(optimizer).__name__,
+            **{f"optimization.optimizer.{name}": value for name, value in numbers.items()},
+            **{f"optimization.{name}": getattr(self, name) for name in schedule},
+        }
 
     def build(self, parameters: Iterable[torch.nn.Parameter], num_steps: int) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.

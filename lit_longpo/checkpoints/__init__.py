@@ -2,7 +2,7 @@
 
 from lit_longpo.checkpoints.progress import reopen_epoch
 from lit_longpo.checkpoints.randomness import gather_random_states, restore_random_state
-from lit_longpo.checkpoints.reading import read_record, read_weights
+from lit_longpo.checkpoints.reading import load_weights, read_record, read_weights
 from lit_longpo.checkpoints.record import run_record
 from lit_longpo.checkpoints.trainer import ResumableTrainer
 from lit_longpo.checkpoints.whole import fault, newest_whole
@@ -11,6 +11,7 @@ __all__ = [
     "ResumableTrainer",
     "fault",
     "gather_random_states",
+    "load_weights",
     "newest_whole",
     "read_record",
     "read_weights",

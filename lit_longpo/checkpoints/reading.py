@@ -1,15 +1,18 @@
 """Whole weights from any strategy's checkpoint, in one process and without the run."""
 
 import contextlib
+import pickle
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lit_longpo.checkpoints.whole import kind
-from lit_longpo.errors import MissingPackageError
+from lit_longpo.checkpoints.record import Settings, contradictions
+from lit_longpo.checkpoints.whole import fault, kind
+from lit_longpo.errors import InputError, MissingPackageError
 
 _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
 _NESTED = "state_dict."  # the weights' name inside torch's folders
@@ -31,15 +34,76 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What the checkpoint says about its run (see `run_record`); empty if it says nothing."""
+    """What the checkpoint says about its run (see `run_record`); empty if it says nothing, or holds foreign objects."""
     file = path
     if kind(path) == "torch folder":
         file = path / "meta.pt"
     elif kind(path) == "DeepSpeed folder":
         file = next(iter(sorted((path / _tag(path)).glob("*model_states.pt"))))
     # DeepSpeed's files hold objects of its own, and it loads them without this protection, too.
-    contents = torch.load(file, map_location="cpu", mmap=True, weights_only=kind(path) != "DeepSpeed folder")
+    try:
+        contents = torch.load(file, map_location="cpu", mmap=True, weights_only=kind(path) != "DeepSpeed folder")
+    except pickle.UnpicklingError:
+        return {}
     return contents.get("run", {})
+
+
+def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
+    """Start from a checkpoint's weights, and from nothing else that it holds.
+
+    Args:
+        model: the whole policy, before any strategy splits it.
+        path: checkpoint of a policy that may have been trained otherwise.
+        settings: of this run.
+
+    Raises:
+        ValueError: the checkpoint is broken, or its weights mean another model here.
+    """
+    wrong = fault(path)
+    if wrong is not None:
+        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; set --initial_weights")
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise InputError(
+            "expected no `initial_weights` under ZeRO-3, which has split the policy by now; type: python -m lit_longpo "
+            f"export --checkpoint {path} --output FOLDER, then --policy.source FOLDER instead"
+        )
+    differing = contradictions(read_record(path), settings)
+    adapters = settings.get("policy.lora") is not None
+    beneath = ("policy.lora", "policy.source", "policy.gguf_file") if adapters else ("policy.lora",)
+    for name, (then, now) in differing.items():
+        if name.startswith(beneath) and name != "policy.lora.dropout":
+            raise InputError(
+                f"expected `{name}: {then}` with the weights of {path}, which mean another model otherwise, got {now}; "
+                "set it, or export the checkpoint and set `policy.source` to the folder"
+            )
+    advice = "set the `policy` section that it was trained with (config.yaml of its run)"
+    fill(model, read_weights(path), path, advice, everything=settings.get("policy.weights") == "random")
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, advice: str, *, everything: bool) -> None:
+    """Copy a checkpoint's weights into the policy.
+
+    Args:
+        model: built as it was trained.
+        weights: everything that was trained, by name; frozen weights may be missing.
+        path: the checkpoint, for the error.
+        advice: what to type otherwise.
+        everything: frozen weights may not be missing either: they were random, nobody has them.
+
+    Raises:
+        ValueError: names or shapes are not the policy's.
+    """
+    known = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    shapes = {name: tuple(tensor.shape) for name, tensor in known.items()}
+    needed = {name for name, tensor in model.named_parameters() if tensor.requires_grad or everything}
+    lost = sorted(needed - set(weights))
+    odd = sorted(name for name, tensor in weights.items() if shapes.get(name) != tuple(tensor.shape))
+    if lost or odd:
+        raise InputError(
+            f"{path} does not hold the policy of its config.yaml: {len(lost)} tensors are missing and "
+            f"{len(odd)} are unknown or of another shape, for example {(lost + odd)[0]!r}; {advice}"
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:

@@ -1,23 +1,103 @@
-"""What a checkpoint says about its run, for the model card."""
+"""What a checkpoint says about its run: for the model card, and for whoever goes on from it."""
 
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
 
+Settings = dict[str, Any]
+
+_FILES = "policy.files"  # what the weights' files hold, whatever `policy.source` calls their place
+_OF_TRAINER = ("precision", "gradient_clip_val", "accumulate_grad_batches")
+_OF_DATA = ("max_tokens", "max_examples", "seed", "num_workers")
+# Another number of workers cannot take the loader's place over; the loader would only say so by a failed assertion.
+_SLIGHT = {f"trainer.{name}" for name in _OF_TRAINER} | {f"data.{name}" for name in _OF_DATA[:-1]}
+
 
 def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
-    """Plain values: objective, steps, epoch, last metrics, hash of the training data.
+    """Plain values: objective, steps, epoch, last metrics, settings, hash of the training data.
 
     Args:
         trainer: in the middle of `fit`, or after it.
         objective: class name.
     """
-    fingerprint = getattr(getattr(trainer, "datamodule", None), "fingerprint", None)
     return {
         "objective": objective,
         "step": trainer.global_step,
         "epoch": trainer.current_epoch,
         "processes": trainer.world_size,
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
-        "data_fingerprint": fingerprint() if fingerprint else None,
+        "settings": run_settings(trainer, trainer.lightning_module),
+        "data_fingerprint": data_fingerprint(trainer),
     }
+
+
+def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
+    """What decides what is trained, under the names that the command line gives it.
+
+    Args:
+        trainer: of the run.
+        module: what is trained; nothing to say about it if it is no objective of ours.
+        data: the data module; `None` means the trainer's, if it has one by now.
+    """
+    settings = dict(getattr(module, "settings", {}))
+    settings |= {f"trainer.{name}": getattr(trainer, name, None) for name in _OF_TRAINER}
+    data = data or getattr(trainer, "datamodule", None)
+    settings |= {f"data.{name}": getattr(data, name) for name in _OF_DATA if hasattr(data, name)}
+    return plain(settings)
+
+
+def data_fingerprint(trainer: Trainer) -> str | None:
+    """Hash of the tokenised training data; `None` before there is any, or if the data module keeps none."""
+    fingerprint = getattr(getattr(trainer, "datamodule", None), "fingerprint", None)
+    return fingerprint() if fingerprint else None
+
+
+def plain(values: Any) -> Any:
+    """Values as every checkpoint can hold them: numbers, words, lists and dicts."""
+    return json.loads(json.dumps(values, default=str))
+
+
+def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A setting, or the class and the settings of a dataclass, by dotted name; of other objects the class."""
+    if value is None or isinstance(value, str | int | float | list | tuple | dict):
+        yield name, value
+        return
+    yield name, type(value).__name__
+    for part in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from flatten(f"{name}.{part.name}", getattr(value, part.name))
+
+
+def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
+    """Settings that were others in the checkpoint's run: its value and today's, by name.
+
+    A setting that only one of the two knows is none, and neither is one below another that differs already.
+
+    Args:
+        record: of the checkpoint; before it held settings it held the objective's name.
+        settings: of the run that is about to go on.
+    """
+    then = dict(record.get("settings") or ({"model": record["objective"]} if "objective" in record else {}))
+    now = plain(settings)
+    if then.get(_FILES) and now.get(_FILES):
+        if then[_FILES] == now[_FILES]:
+            now["policy.source"] = then["policy.source"]
+        elif then["policy.source"] == now["policy.source"]:
+            now["policy.source"] += " with other files"
+    differing = {
+        name: (then[name], now[name])
+        for name in now
+        if name != _FILES and name in then and not _same(then[name], now[name])
+    }
+    return {name: pair for name, pair in differing.items() if not any(name.startswith(f"{n}.") for n in differing)}
+
+
+def is_slight(name: str) -> bool:
+    """Whether a changed setting is worth a word only."""
+    return name in _SLIGHT
+
+
+def _same(then: Any, now: Any) -> bool:
+    return bool(then == now) or json.dumps(then) == json.dumps(now)  # not a number is not itself

@@ -1,6 +1,7 @@
 """Lightning's trainer with checkpoints that are whole or absent, whatever the strategy."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,19 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
-from lit_longpo.checkpoints.whole import Kind, Manifest, complete, discard, fault, kind, newest_whole, partial_name
+from lit_longpo.checkpoints.record import Settings, run_settings
+from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings
+from lit_longpo.checkpoints.whole import (
+    Kind,
+    Manifest,
+    complete,
+    discard,
+    fault,
+    kind,
+    newest_whole,
+    partial_name,
+    whole_ones,
+)
 from lit_longpo.errors import InputError, UserError
 
 log = logging.getLogger(__name__)
@@ -20,7 +33,7 @@ class ResumableTrainer(Trainer):
     """Writes checkpoints under a temporary name first, and refuses broken or unsuitable ones before it starts.
 
     Nodes must share the folder of the checkpoints. `ckpt_path="last"` is the newest whole checkpoint below
-    `default_root_dir`, of this run or an earlier one.
+    `default_root_dir` that was trained with this run's objective, policy, optimizer and data.
     """
 
     def save_checkpoint(
@@ -67,12 +80,13 @@ class ResumableTrainer(Trainer):
             train_dataloaders: training data, without a data module.
             val_dataloaders: validation data, without a data module.
             datamodule: both.
-            ckpt_path: continue from this checkpoint; "last" is the newest whole one below `default_root_dir`.
+            ckpt_path: continue from this checkpoint; "last" is the newest whole one of such a run below
+                `default_root_dir`.
             weights_only: see Lightning's `Trainer.fit`.
 
         Raises:
-            ValueError: the checkpoint is broken, or cannot be continued by this strategy or these processes; or the
-                strategy would write checkpoints that it cannot continue.
+            ValueError: the checkpoint is broken, was trained otherwise or on other data, or cannot be continued by
+                this strategy or these processes; or the strategy would write checkpoints that it cannot continue.
         """
         if not getattr(self.strategy, "_save_distributed_checkpoint", True):
             raise InputError(
@@ -80,7 +94,9 @@ class ResumableTrainer(Trainer):
                 "`save_distributed_checkpoint: false`: it cannot split what it has put together; remove that line "
                 "(python -m lit_longpo export makes one whole model of a folder)"
             )
-        ckpt_path = self._usable(ckpt_path, fitting=True)
+        data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
+        ckpt_path, last = self._start(ckpt_path, run_settings(self, model, data))
+        self._checkpoint_connector = Resumption(self, last, partial(self._check, fitting=True))
         try:
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
         except RuntimeError as error:
@@ -108,7 +124,7 @@ class ResumableTrainer(Trainer):
             datamodule: validation data.
             weights_only: see Lightning's `Trainer.validate`.
         """
-        ckpt_path = self._usable(ckpt_path, fitting=False)
+        ckpt_path = self._usable(ckpt_path, model, fitting=False)
         return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def test(
@@ -130,27 +146,42 @@ class ResumableTrainer(Trainer):
             datamodule: test data.
             weights_only: see Lightning's `Trainer.test`.
         """
-        ckpt_path = self._usable(ckpt_path, fitting=False)
+        ckpt_path = self._usable(ckpt_path, model, fitting=False)
         return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
-    def _usable(self, ckpt_path: str | Path | None, *, fitting: bool) -> str | Path | None:
+    def _usable(self, ckpt_path: str | Path | None, model: Any, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""
         name = str(ckpt_path)
         if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
             return ckpt_path
-        path = self._last() if name == "last" else Path(ckpt_path).expanduser()
+        path = self._last(model) if name == "last" else Path(ckpt_path).expanduser()
         if path is not None:
-            check_whole(path)
-            check_strategy(path, self.strategy, self.world_size, fitting=fitting)
+            self._check(path, fitting=fitting)
         return path
 
-    def _last(self) -> Path | None:
-        path = newest_whole(Path(self.default_root_dir))
+    def _last(self, model: Any) -> Path | None:
+        """What `validate` and `test` mean: the newest of this objective and policy, however it was trained."""
+        settings = run_settings(self, model)
+        who = {name: value for name, value in settings.items() if name.startswith(("model", "policy."))}
+        path = next(iter(agreeing(list(whole_ones(Path(self.default_root_dir))), who)), None)
         if path is None:
-            log.warning("no whole checkpoint below %s: starting at step 0", self.default_root_dir)
+            log.warning("no whole checkpoint of this objective and policy below %s", self.default_root_dir)
         else:
             log.warning("going on from %s", path)
         return path
+
+    def _start(self, ckpt_path: str | Path | None, settings: Settings) -> tuple[str | Path | None, list[Path] | None]:
+        """The checkpoint to fit from; or those of "last", one of which it is once the data are known."""
+        if str(ckpt_path) == "last":
+            return None, agreeing(list(whole_ones(Path(self.default_root_dir))), settings)
+        path = self._usable(ckpt_path, None, fitting=True)
+        if isinstance(path, Path):
+            check_settings(path, settings)
+        return path, None
+
+    def _check(self, path: Path, *, fitting: bool) -> None:
+        check_whole(path)
+        check_strategy(path, self.strategy, self.world_size, fitting=fitting)
 
 
 def check_whole(path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,9 +108,14 @@ def fault(path: Path) -> str | None:
 
 def newest_whole(folder: Path) -> Path | None:
     """The checkpoint in the folder, or below it, that was written last and is whole."""
+    return next(whole_ones(folder), None)
+
+
+def whole_ones(folder: Path) -> Iterator[Path]:
+    """The whole checkpoints in the folder, or below it, the newest first."""
     there = (path for path in folder.rglob("*.ckpt") if path.exists())  # not a link to what was deleted
     newest_first = sorted(there, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return next((path for path in newest_first if fault(path) is None), None)
+    return (path for path in newest_first if fault(path) is None)
 
 
 def kind(path: Path) -> Kind:

@@ -2,12 +2,9 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
-
-from lit_longpo.checkpoints.reading import read_record, read_weights
+from lit_longpo.checkpoints.reading import fill, read_record, read_weights
 from lit_longpo.checkpoints.whole import discard, fault, partial_name, replace
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
@@ -53,7 +50,8 @@ def export_checkpoint(
     prompt_format = run.policy.prompt_format()
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
     check_vocabulary(model, prompt_format)
-    fill(model, read_weights(path), path, everything=run.policy.weights == "random")
+    advice = "set --config to the config.yaml of the run that wrote it"
+    fill(model, read_weights(path), path, advice, everything=run.policy.weights == "random")
     if merged:
         model = merged_model(model)
     adapters = run.policy.trained_lora is not None and not merged
@@ -64,32 +62,6 @@ def export_checkpoint(
     save_policy(model, prompt_format, partial, card)
     replace(partial, folder)
     log.info("%s written to %s", "adapters" if adapters else "model", folder)
-
-
-def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, *, everything: bool) -> None:
-    """Copy a checkpoint's weights into the policy.
-
-    Args:
-        model: built as it was trained.
-        weights: everything that was trained, by name; frozen weights may be missing.
-        path: the checkpoint, for the error.
-        everything: frozen weights may not be missing either: they were random, nobody has them.
-
-    Raises:
-        ValueError: names or shapes are not the policy's.
-    """
-    known = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
-    shapes = {name: tuple(tensor.shape) for name, tensor in known.items()}
-    needed = {name for name, tensor in model.named_parameters() if tensor.requires_grad or everything}
-    lost = sorted(needed - set(weights))
-    odd = sorted(name for name, tensor in weights.items() if shapes.get(name) != tuple(tensor.shape))
-    if lost or odd:
-        raise InputError(
-            f"{path} does not hold the policy of its config.yaml: {len(lost)} tensors are missing and "
-            f"{len(odd)} are unknown or of another shape, for example {(lost + odd)[0]!r}; set --config to the "
-            "config.yaml of the run that wrote it"
-        )
-    model.load_state_dict(weights, strict=False)
 
 
 def export(arguments: list[str]) -> None:

@@ -1,8 +1,11 @@
 """The LightningModule under every objective: builds the policy, scores views, logs. No formulas."""
 
+import dataclasses
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
@@ -12,12 +15,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
-from lit_longpo.checkpoints import gather_random_states, reopen_epoch, restore_random_state, run_record
+from lit_longpo.checkpoints import (
+    gather_random_states,
+    load_weights,
+    reopen_epoch,
+    restore_random_state,
+    run_record,
+)
+from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import base_model, check_model, score
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, Window
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.optimization import Optimization
+from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
@@ -37,6 +48,9 @@ from lit_longpo.strategies import (
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, Tensor]
+
+# Of the policy: how it is computed, not what is trained.
+_HOW = {"policy", "policy.gradient_checkpointing", "policy.attention", "policy.trust_remote_code"}
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -68,6 +82,9 @@ class PreferenceModule(LightningModule, ABC):
         self._correction: Tensor | None = None
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
+        self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
+        self._recorded: dict[str, Any] | None = None
+        self._of_every_objective = {*vars(self), "_of_every_objective"}
 
     @property
     @abstractmethod
@@ -77,6 +94,26 @@ class PreferenceModule(LightningModule, ABC):
     @abstractmethod
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and detached per-example metrics. Shape of each: (B,)."""
+
+    def arguments(self) -> Iterator[tuple[str, Any]]:
+        """The objective's own arguments by the names that the command line gives them: its public attributes."""
+        for name, value in vars(self).items():
+            if name not in self._of_every_objective and not name.startswith("_"):
+                yield from flatten(name, value)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides what is trained, by the command line's names, as it was before training."""
+        if self._recorded is None:
+            settings = {"model": type(self).__name__} | {f"model.{name}": value for name, value in self.arguments()}
+            policy = dataclasses.replace(self.policy, lora=self.policy.trained_lora)
+            settings |= {name: value for name, value in flatten("policy", policy) if name not in _HOW}
+            folder = self.policy.folder
+            settings["policy.files"] = None if folder is None else files_fingerprint(folder)
+            if self.views.reference:
+                settings |= flatten("reference.policy", self.reference.config.policy)
+            self._recorded = settings | self.optimization.settings
+        return self._recorded
 
     @property
     def is_built(self) -> bool:
@@ -99,12 +136,15 @@ class PreferenceModule(LightningModule, ABC):
         self._check(strategy)
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.optimization.check_trainer(self._trainer)
+        _ = self.settings  # as they are before training
         self.prompt_format = self.policy.prompt_format()
         split_while_loading(strategy)
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format)
         if self.views.reference:
             self.reference.remember(self.model)
+        if self.initial_weights is not None:
+            load_weights(self.model, self.initial_weights, self.settings)
         self.strict_loading = self.policy.trained_lora is None
         _log_size(self.model)
         if mesh is not None:

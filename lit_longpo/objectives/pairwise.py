@@ -5,6 +5,7 @@ these modules as its base, so nothing else has to know a new one.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -85,6 +86,12 @@ class PairwiseModule(PreferenceModule):
         self.algorithm = algorithm
         self.context: Context = context or "long"
         self._settings = [name for name, value in {"context": context, **module}.items() if value is not None]
+
+    def arguments(self) -> Iterator[tuple[str, Any]]:
+        """The algorithm's are this objective's own."""
+        for name, value in super().arguments():
+            if name != "algorithm":
+                yield name.removeprefix("algorithm."), value
 
     @property
     def views(self) -> Views:

@@ -16,6 +16,7 @@ Nor is it known whether the authors stop the gradient of the short reward: `deta
 the penalty may be met by lowering the short reward.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -108,25 +109,34 @@ class SoLoPO(PreferenceModule):
     ) -> None:
         super().__init__(**module)
         self.algorithm = (base or ORPO()).bare_algorithm()
-        self.roles: tuple[Role, ...] = ("chosen",) if align == "chosen" else ("chosen", "rejected")
+        self.align = align
+        self._roles: tuple[Role, ...] = ("chosen",) if align == "chosen" else ("chosen", "rejected")
         self.penalty: Penalty = penalty
         self.detach_short = detach_short
         self.alpha = self.algorithm.solopo_alpha if alpha is None else alpha
         check_weight("SoLoPO.alpha", self.alpha, "null takes what the base's paper tuned")
 
+    def arguments(self) -> Iterator[tuple[str, Any]]:
+        """The algorithm is the base, with its arguments below it."""
+        for name, value in super().arguments():
+            if name == "algorithm":
+                yield "base", value.removesuffix("Algorithm")
+            else:
+                yield name.replace("algorithm.", "base."), value
+
     @property
     def views(self) -> Views:
         """Both responses in the short context, the aligned ones in the long context."""
         short = (View("short", "chosen"), View("short", "rejected"))
-        views = short + tuple(View("long", role) for role in self.roles)
+        views = short + tuple(View("long", role) for role in self._roles)
         return Views(policy=views, reference=views if self.algorithm.needs_reference else ())
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and metrics of the short pair and the alignment. Shape of each: (B,)."""
         short = {role: Scored.of(View("short", role), policy, reference) for role in ("chosen", "rejected")}
-        long = {role: Scored.of(View("long", role), policy, reference) for role in self.roles}
-        reward_short = _stack([self.algorithm.reward(short[role]) for role in self.roles])
-        reward_long = _stack([self.algorithm.reward(long[role]) for role in self.roles])
+        long = {role: Scored.of(View("long", role), policy, reference) for role in self._roles}
+        reward_short = _stack([self.algorithm.reward(short[role]) for role in self._roles])
+        reward_long = _stack([self.algorithm.reward(long[role]) for role in self._roles])
         base = self.algorithm.loss(short["chosen"], short["rejected"])
         losses = solopo_loss(
             base,

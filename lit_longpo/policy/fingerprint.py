@@ -3,6 +3,7 @@
 import hashlib
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,8 @@ from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.strategies.sharding import full_value
 
 _CHUNK = 2**20  # 32-bit words of one checksum
+_WEIGHTS = {".safetensors", ".gguf", ".bin"}
+_PIECES, _PIECE = 16, 1 << 16  # pieces of a file, and bytes of each
 # Configuration entries that change how weights are run, not what they are.
 _IGNORED = ("_name_or_path", "transformers_version", "_attn_implementation", "use_cache", "architectures")
 
@@ -78,6 +81,26 @@ def _factors(device: torch.device) -> Tensor:
 def _scales(model: nn.Module) -> list[tuple[str, float]]:
     adapted = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
     return [(name, float(scale)) for name, module in adapted for scale in cast(Any, module).scaling.values()]
+
+
+def files_fingerprint(folder: Path) -> str | None:
+    """Hash of a model folder's weights, wherever it lies (32 hex digits); `None` if it has none.
+
+    Sizes and a few pieces of every file: reading all of a large model would take minutes.
+
+    Args:
+        folder: of safetensors, gguf or torch's files.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            for piece in range(_PIECES):
+                file.seek(size * piece // _PIECES)
+                digest.update(file.read(_PIECE))
+    return digest.hexdigest()[:32] if files else None
 
 
 def _base_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -143,6 +143,15 @@ class PolicyConfig:
         return PromptFormat(self.tokenizer(), self.template)
 
     @property
+    def folder(self) -> Path | None:
+        """Where the files lie; `None` if a hub has them, or nobody."""
+        try:
+            folder = Path(self._where())
+        except MissingFileError:
+            return None
+        return folder if folder.is_dir() else None
+
+    @property
     def torch_dtype(self) -> torch.dtype:
         """`dtype` as torch knows it."""
         return getattr(torch, self.dtype)

@@ -98,10 +98,10 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
     cut(save_file(second / "last.ckpt"))
     partial_name(second / "step=9.ckpt").write_bytes(good.read_bytes())
     assert newest_whole(tmp_path) == good
-    assert trainer(tmp_path)._usable("last", fitting=True) == good
+    assert trainer(tmp_path)._usable("last", None, fitting=False) == good
     assert f"going on from {good}" in caplog.text
-    assert trainer(first / "nothing")._usable("last", fitting=True) is None
-    assert "starting at step 0" in caplog.text
+    assert trainer(first / "nothing")._usable("last", None, fitting=False) is None
+    assert "no whole checkpoint" in caplog.text
 
 
 def test_a_link_to_a_deleted_checkpoint_is_passed_over(tmp_path):

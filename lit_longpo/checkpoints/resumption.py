@@ -1,0 +1,137 @@
+"""Which checkpoint a run goes on from: one whose record says what this run says."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lit_longpo.checkpoints.reading import read_record
+from lit_longpo.checkpoints.record import Settings, contradictions, data_fingerprint, is_slight, run_settings
+from lit_longpo.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Resumption(_CheckpointConnector):
+    """Lightning's own, which looks at the data once they are there: before that nobody knows what they are.
+
+    Args:
+        trainer: about to fit.
+        last: checkpoints to choose from, the newest first; `None` if one was named.
+        check: refuses the one that is chosen, if the strategy cannot read it.
+    """
+
+    def __init__(self, trainer: Trainer, last: Sequence[Path] | None, check: Callable[[Path], None]) -> None:
+        super().__init__(trainer)
+        self.last, self.check = last, check
+
+    def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
+        """Load what is gone on from; Lightning calls it when data and policy are there."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            if self.last is not None:
+                checkpoint_path = checkpoint_path or self._last_of_this_data(self.last)
+            elif checkpoint_path and Path(checkpoint_path).exists():
+                check_data(Path(checkpoint_path), self.trainer)
+        super().resume_start(checkpoint_path, weights_only)
+
+    def _last_of_this_data(self, candidates: Sequence[Path]) -> Path | None:
+        now = data_fingerprint(self.trainer)
+        for path in candidates:
+            if not _other_data(read_record(path), now):
+                log.warning("going on from %s", path)
+                self.check(path)
+                _name_slight(path, self.trainer)
+                return path
+            log.warning("passing over %s: it was trained on other data", path)
+        where = self.trainer.default_root_dir
+        log.warning("no whole checkpoint of this objective, policy and data below %s: starting at step 0", where)
+        return None
+
+
+def agreeing(paths: Sequence[Path], settings: Settings) -> list[Path]:
+    """Those whose runs trained what this one does, as far as is known without data; the others are named.
+
+    Args:
+        paths: whole checkpoints.
+        settings: of this run.
+    """
+    chosen = []
+    for path in paths:
+        differing = _grave(read_record(path), settings)
+        if differing:
+            log.warning("passing over %s: it was trained with %s", path, _in_words(differing))
+        else:
+            chosen.append(path)
+    return chosen
+
+
+def check_settings(path: Path, settings: Settings) -> None:
+    """Refuse to go on where this run would be called one thing and be another.
+
+    Args:
+        path: a whole checkpoint.
+        settings: of this run.
+
+    Raises:
+        ValueError: naming each setting, the checkpoint's value and today's, and what to type.
+    """
+    record = read_record(path)
+    if "model" in settings and "settings" not in record:
+        log.warning("%s does not say what it was trained with: nothing to compare this run's settings with", path)
+    differing = _grave(record, settings)
+    if differing:
+        typed = " ".join(f"--{name} {_typed(then)}" for name, (then, _) in differing.items())
+        raise InputError(
+            f"expected to go on with what {path} was trained with, got other settings ({_in_words(differing)}); type "
+            f"{typed}, or start anew from its weights: --initial_weights {path} instead of --ckpt_path"
+        )
+
+
+def check_data(path: Path, trainer: Trainer) -> None:
+    """Refuse other training data, and name what else is changed.
+
+    Args:
+        path: a whole checkpoint.
+        trainer: whose data module has tokenised its data.
+
+    Raises:
+        ValueError: saying what to type.
+    """
+    now = data_fingerprint(trainer)
+    then = _other_data(read_record(path), now)
+    if then:
+        raise InputError(
+            f"expected the training data of {path} (data_fingerprint {then}), got others ({now}); set the `data` "
+            f"section and the template of its config.yaml, or start anew from its weights: --initial_weights {path} "
+            "instead of --ckpt_path"
+        )
+    _name_slight(path, trainer)
+
+
+def _name_slight(path: Path, trainer: Trainer) -> None:
+    differing = contradictions(read_record(path), run_settings(trainer, None))
+    if differing:
+        log.warning("going on with changed settings: %s", _in_words(differing))
+
+
+def _other_data(record: dict[str, Any], now: str | None) -> str | None:
+    """The checkpoint's fingerprint, if it is known and another."""
+    then: str | None = record.get("data_fingerprint")
+    return then if then and now and then != now else None
+
+
+def _grave(record: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, Any]]:
+    differing = contradictions(record, settings) if "model" in settings else {}
+    return {name: pair for name, pair in differing.items() if not is_slight(name)}
+
+
+def _in_words(differing: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"`{name}` {_typed(then)}, now {_typed(now)}" for name, (then, now) in differing.items())
+
+
+def _typed(value: Any) -> str:
+    return "null" if value is None else str(value)

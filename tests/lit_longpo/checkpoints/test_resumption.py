@@ -1,0 +1,159 @@
+"""A run goes on from a checkpoint of its own kind, or says why not; through the real command line."""
+
+import shutil
+
+import pytest
+import torch
+from support.command_line import CONFIGS
+
+from lit_longpo import __main__ as command
+from lit_longpo.checkpoints import newest_whole, read_record, read_weights
+
+SMALL = (
+    *("--data.init_args.num_train", "16", "--data.init_args.num_val", "0", "--data.init_args.max_tokens", "1024"),
+    *("--data.init_args.long_words", "[32,48]", "--data.init_args.short_words", "16"),
+    *("--trainer.callbacks", "[{class_path: ModelCheckpoint, init_args: {every_n_train_steps: 1, save_last: true}}]"),
+    *("--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+    *("--trainer.accumulate_grad_batches", "1", "--trainer.max_epochs", "-1"),
+)
+
+
+def fit(folder, *arguments, objective="dpo", steps=2):
+    where = ("--trainer.default_root_dir", folder, "--trainer.max_steps", steps)
+    words = ("fit", "--config", CONFIGS / f"{objective}.yaml", *SMALL, *where, *arguments)
+    command.main([str(word) for word in words])
+
+
+def refusal(folder, *arguments, **options):
+    with pytest.raises(SystemExit, match=r"^error: ") as stopped:
+        fit(folder, *arguments, **options)
+    message = str(stopped.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two steps of DPO, and the checkpoint of their end."""
+    folder = tmp_path_factory.mktemp("trained")
+    fit(folder)
+    return folder, folder / "checkpoints/last.ckpt"
+
+
+@pytest.fixture
+def again(trained, tmp_path):
+    """A copy, for runs that write."""
+    shutil.copytree(trained[0], tmp_path / "runs")
+    return tmp_path / "runs", tmp_path / "runs/checkpoints/last.ckpt"
+
+
+def test_the_record_says_what_was_trained(trained):
+    settings = read_record(trained[1])["settings"]
+    assert settings["model"] == "DPO"
+    assert (settings["model.beta"], settings["model.context"]) == (0.1, "long")
+    assert (settings["optimization.optimizer.lr"], settings["optimization.schedule"]) == (1e-3, "cosine")
+    assert (settings["policy.source"], settings["policy.lora"]) == ("embedded", None)
+    assert settings["data.max_tokens"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--optimization.optimizer.lr", "1e-5"], "`optimization.optimizer.lr` 0.001, now 1e-05"),
+        (["--optimization.schedule", "linear"], "`optimization.schedule` cosine, now linear"),
+        (["--model.beta", "0.3"], "`model.beta` 0.1, now 0.3"),
+        (["--policy.lora.r", "4"], "`policy.lora` null, now LoRA"),
+        (["--policy.rope.theta", "1e6"], "`policy.rope` null, now RoPE"),
+        (["--data.num_workers", "1"], "`data.num_workers` 0, now 1"),  # the loader's place cannot be taken over
+        (["--reference.policy.source", "embedded"], "`reference.policy` null, now PolicyConfig"),
+    ],
+)
+def test_what_changes_the_training_is_refused(trained, arguments, words):
+    folder, checkpoint = trained
+    message = refusal(folder, "--ckpt_path", checkpoint, *arguments, steps=3)
+    assert words in message
+    name, then = words.split("`")[1], words.split("` ")[1].split(",")[0]
+    assert f"type --{name} {then}, or start anew" in message
+    assert f"--initial_weights {checkpoint}" in message
+
+
+def test_another_objective_is_refused_by_its_name_alone(trained):
+    message = refusal(trained[0], "--ckpt_path", trained[1], objective="simpo", steps=3)
+    assert "`model` DPO, now SimPO" in message
+    assert "beta" not in message
+
+
+def test_other_data_are_refused(trained):
+    arguments = ("--ckpt_path", trained[1], "--data.init_args.num_train", "20")
+    assert "expected the training data of" in refusal(trained[0], *arguments, steps=3)
+
+
+def test_other_weights_at_the_old_place_are_refused(tmp_path):
+    from lit_longpo.policy import PolicyConfig
+
+    source, runs = tmp_path / "source", tmp_path / "runs"
+    model = PolicyConfig().load_base()
+    shutil.copytree(PolicyConfig().folder, source)
+    fit(runs, "--policy.source", source)
+    shutil.move(source, tmp_path / "moved")
+    checkpoint = ("--ckpt_path", runs / "checkpoints/last.ckpt")
+    fit(runs, *checkpoint, "--policy.source", tmp_path / "moved", steps=3)
+    with torch.no_grad():
+        model.get_input_embeddings().weight += 0.01
+    model.save_pretrained(tmp_path / "moved")
+    message = refusal(runs, *checkpoint, "--policy.source", tmp_path / "moved", steps=4)
+    assert "policy.source" in message
+
+
+def test_what_does_not_change_the_training_passes(again, caplog):
+    folder, checkpoint = again
+    arguments = ("--policy.gradient_checkpointing", "true")
+    fit(folder, "--ckpt_path", checkpoint, *arguments, "--trainer.gradient_clip_val", "0.5", steps=3)
+    assert read_record(newest_whole(folder))["step"] == 3
+    assert "going on with changed settings: `trainer.gradient_clip_val` 1.0, now 0.5" in caplog.text
+
+
+def test_weights_only_start_anew_with_other_settings(again):
+    folder, checkpoint = again
+    before = read_weights(checkpoint)
+    fit(folder / "anew", "--initial_weights", checkpoint, "--optimization.optimizer.lr", "1e-9", steps=1)
+    after, record = (read(folder / "anew/checkpoints/last.ckpt") for read in (read_weights, read_record))
+    assert record["step"] == 1
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-7)
+
+
+def test_weights_of_other_adapters_are_refused(tmp_path):
+    lora = ("--policy.lora.r", "2", "--policy.lora.alpha")
+    fit(tmp_path, *lora, "4", steps=1)
+    message = refusal(tmp_path, *lora, "8", "--initial_weights", tmp_path / "checkpoints/last.ckpt")
+    assert "expected `policy.lora.alpha: 4" in message
+
+
+def test_a_checkpoint_that_says_nothing_is_gone_on_from_with_a_word(again, caplog):
+    folder, checkpoint = again
+    contents = torch.load(checkpoint, weights_only=True)
+    del contents["run"]["settings"]
+    torch.save(contents, checkpoint)
+    fit(folder, "--ckpt_path", checkpoint, steps=3)
+    assert "does not say what it was trained with" in caplog.text
+    assert read_record(newest_whole(folder))["step"] == 3
+
+
+def test_last_is_that_of_this_objective_and_data(again, caplog):
+    folder, checkpoint = again
+    fit(folder / "sft", objective="sft", steps=3)
+    fit(folder / "other data", "--data.init_args.num_train", "20", steps=3)
+    fit(folder, "--ckpt_path", "last", steps=3)
+    assert f"going on from {checkpoint}" in caplog.text
+    assert "`model` SFT, now DPO" in caplog.text
+    assert "other data/checkpoints/last.ckpt: it was trained on other data" in caplog.text
+    assert read_record(newest_whole(folder))["step"] == 3
+
+
+def test_no_checkpoint_of_this_kind_means_step_0(again, caplog):
+    folder, _ = again
+    fit(folder, "--ckpt_path", "last", objective="simpo", steps=1)
+    assert "starting at step 0" in caplog.text
+    record = read_record(newest_whole(folder))
+    assert (record["objective"], record["step"]) == ("SimPO", 1)
