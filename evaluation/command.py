@@ -189,5 +189,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 def _compare(paths: list[str]) -> None:
     if len(paths) != 2:
-        sys.exit(f"expected two reports, got {paths}; type: python -m lit_longpo evaluate --compare a.json b.json")
+        raise InputError(
+            f"expected two reports, got {paths}; type: python -m lit_longpo evaluate --compare a.json b.json"
+        )
     sys.stdout.write(compare_files(Path(paths[0]), Path(paths[1])))

@@ -129,8 +129,8 @@ def _base_arguments() -> set[str]:
     """Arguments of pairwise objectives, but for those that all have and that mean nothing in a base."""
     from lit_longpo.objectives import PairwiseModule  # objectives need Lightning, most commands' parsers do not
 
-    own = {name for cls in _subclasses(PairwiseModule) for name in _arguments(cls)}
-    return own - set(_arguments(PairwiseModule))
+    arguments = {name for cls in _subclasses(PairwiseModule) for name in _arguments(cls)}
+    return arguments - set(_arguments(PairwiseModule))
 
 
 def _init_args(message: str) -> Iterable[str]:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences
-from evaluation.benchmarks.riddles import TASKS, Riddle, Sizes
+from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
 from evaluation.prompting import Prompt
@@ -67,7 +67,7 @@ class NeedleBenchmark(Benchmark):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = (NEEDLE, *TASKS)
+        known = (NEEDLE, *RIDDLES)
         unknown = [task for task in self.tasks if task not in known]
         if unknown or not self.tasks:
             raise InputError(f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`")
@@ -187,10 +187,10 @@ class NeedleBenchmark(Benchmark):
         )
 
     def _limit(self, task: str) -> int:
-        return self.max_new_tokens or (16 if task == NEEDLE else TASKS[task].max_new_tokens)
+        return self.max_new_tokens or (16 if task == NEEDLE else RIDDLES[task].max_new_tokens)
 
     def _example(self, task: str, length: int, depth: float, index: int) -> Example:
-        has_depth = task == NEEDLE or TASKS[task].has_depth
+        has_depth = task == NEEDLE or RIDDLES[task].has_depth
         fields = {"depth": repr(depth), "index": str(index)}
         if task == NEEDLE:
             _, question, answers = self._source.needle(length, depth, index, lambda text: len(text.split()))
@@ -202,7 +202,7 @@ class NeedleBenchmark(Benchmark):
 
     def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
         """Of a cell and number, and the state from which its hay is drawn."""
-        kind, depth = TASKS[task], float(cell["depth"])
+        kind, depth = RIDDLES[task], float(cell["depth"])
         part = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
         draw = random.Random(f"{self.seed}-{task}-{length}{part}-{cell['index']}")
         return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw

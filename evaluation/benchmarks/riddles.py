@@ -63,7 +63,7 @@ class Riddle:
 
 
 @dataclass(frozen=True)
-class Task:
+class RiddleKind:
     """One kind of riddle.
 
     Args:
@@ -121,11 +121,11 @@ def variable_tracking(draw: random.Random, depths: Sequence[float], asked: int, 
     return Riddle(tuple(facts), question, tuple(chains[0]))
 
 
-TASKS: Mapping[str, Task] = {
-    "multi_key": Task(multi_key, 32, has_depth=True),
-    "multi_value": Task(multi_value, 128, has_depth=False),
-    "multi_query": Task(multi_query, 128, has_depth=False),
-    "variable_tracking": Task(variable_tracking, 128, has_depth=False),
+RIDDLES: Mapping[str, RiddleKind] = {
+    "multi_key": RiddleKind(multi_key, 32, has_depth=True),
+    "multi_value": RiddleKind(multi_value, 128, has_depth=False),
+    "multi_query": RiddleKind(multi_query, 128, has_depth=False),
+    "variable_tracking": RiddleKind(variable_tracking, 128, has_depth=False),
 }
 
 

@@ -16,7 +16,7 @@ _HEADER = ("task", "examples", "a", "b", "b - a", "interval", "b better", "b wor
 
 
 @dataclass(frozen=True)
-class Row:
+class PairedScores:
     """Paired scores of one task.
 
     Args:
@@ -60,7 +60,7 @@ class Comparison:
 
     first: BenchmarkReport
     second: BenchmarkReport
-    rows: tuple[Row, ...]
+    rows: tuple[PairedScores, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     differing: tuple[str, ...]
@@ -144,7 +144,7 @@ def _check_same_questions(pairs: Sequence[Pair]) -> None:
             )
 
 
-def _rows(name: str, pairs: Sequence[Pair]) -> list[Row]:
+def _rows(name: str, pairs: Sequence[Pair]) -> list[PairedScores]:
     tasks: dict[str, list[Pair]] = {}
     for pair in pairs:
         tasks.setdefault(pair[0].task or name, []).append(pair)
@@ -156,15 +156,15 @@ def _rows(name: str, pairs: Sequence[Pair]) -> list[Row]:
     better, worse = (sum(getattr(row, side) for row in rows) for side in ("num_better", "num_worse"))
     return [
         *rows,
-        Row("mean of tasks", before, after, over_tasks, better, worse),
+        PairedScores("mean of tasks", before, after, over_tasks, better, worse),
         _row("all examples", pairs, estimate(_differences(pairs))),
     ]
 
 
-def _row(task: str, pairs: Sequence[Pair], difference: Estimate) -> Row:
+def _row(task: str, pairs: Sequence[Pair], difference: Estimate) -> PairedScores:
     gaps = _differences(pairs)
     before, after = (sum(pair[side].score for pair in pairs) / len(pairs) for side in (0, 1))
-    return Row(task, before, after, difference, sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps))
+    return PairedScores(task, before, after, difference, sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps))
 
 
 def _differences(pairs: Sequence[Pair]) -> list[float]:

@@ -61,7 +61,7 @@ class Cut(Protocol):
 
 
 @dataclass(frozen=True)
-class Truncation:
+class TruncationCounts:
     """What truncation did to one task.
 
     Args:
@@ -81,7 +81,7 @@ class Truncation:
         return f"{self.num_cut} of {self.num_examples} cut, {self.num_lost:,} tokens lost ({share:.1%})"
 
 
-def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, Truncation]:
+def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, TruncationCounts]:
     """What truncation did, by task.
 
     Args:
@@ -90,7 +90,7 @@ def truncation_report(prompts: Mapping[str, Iterable[Cut]]) -> dict[str, Truncat
     report = {}
     for task, items in prompts.items():
         cuts = list(items)
-        report[task] = Truncation(
+        report[task] = TruncationCounts(
             len(cuts),
             sum(1 for cut in cuts if cut.num_lost),
             sum(cut.num_tokens for cut in cuts),
@@ -184,7 +184,7 @@ class BenchmarkReport:
         """Mean score of each (depth, length); predictions without a depth are in no cell."""
         return _means(((item.depth, item.length), item.score) for item in self.counted if item.depth is not None)
 
-    def truncation(self) -> dict[str, Truncation]:
+    def truncation(self) -> dict[str, TruncationCounts]:
         """What truncation did to each task: samples cut, tokens lost."""
         tasks = dict.fromkeys(item.task for item in self.predictions)
         return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from evaluation.prompting import Prompt
-from evaluation.running.batching import Batch, Batching, Round, limits, plan
+from evaluation.running.batching import Batch, Batching, Round, limits, plan_rounds
 from evaluation.running.processes import gather, rank, world_size
 from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill
 from lit_longpo.strategies import is_sharded
@@ -35,7 +35,7 @@ def answer(
     sharded = is_sharded(model) and world_size() > 1
     batching = replace(batching, min_shared=0) if sharded else batching
     prompts = [_with_stops(prompt, end_ids(model)) for prompt in prompts]
-    for step in plan(prompts, batching, world_size(), seed):
+    for step in plan_rounds(prompts, batching, world_size(), seed):
         with generation_mode(model):
             share = _share(model, step, prompts, batching, sharded=sharded)
         merged = dict[int, list[int]]()

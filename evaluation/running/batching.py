@@ -71,7 +71,7 @@ def limits(prompt: Prompt) -> Limits:
     return Limits(prompt.max_new_tokens, prompt.stop_ids, prompt.min_new_tokens)
 
 
-def plan(prompts: Sequence[Prompt], batching: Batching, num_ranks: int, seed: int | None = None) -> list[Round]:
+def plan_rounds(prompts: Sequence[Prompt], batching: Batching, num_ranks: int, seed: int | None = None) -> list[Round]:
     """Rounds, the longest prompts first, or in a random order.
 
     All batches of a round have the same limits, so that processes with sharded weights stay in step.

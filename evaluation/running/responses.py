@@ -22,7 +22,7 @@ class DamagedResponseError(InputError):
 
 
 @dataclass(frozen=True)
-class Response:
+class StoredResponse:
     """One generated text.
 
     Args:
@@ -51,9 +51,9 @@ class Responses:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
-        self._tasks: dict[str, dict[tuple[str, int], Response]] = {}
+        self._tasks: dict[str, dict[tuple[str, int], StoredResponse]] = {}
 
-    def add(self, task: str, rows: Sequence[Response]) -> None:
+    def add(self, task: str, rows: Sequence[StoredResponse]) -> None:
         """Remember responses, on disk first."""
         if self.folder is not None:
             lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
@@ -61,11 +61,11 @@ class Responses:
                 file.write(lines.encode())
         self.share(task, rows)
 
-    def share(self, task: str, rows: Iterable[Response]) -> None:
+    def share(self, task: str, rows: Iterable[StoredResponse]) -> None:
         """Remember responses in memory, for example what another process has on disk."""
         self._tasks.setdefault(task, {}).update({(row.id, row.call): row for row in rows})
 
-    def of_task(self, task: str) -> list[Response]:
+    def of_task(self, task: str) -> list[StoredResponse]:
         """All of a task, in the order in which they came.
 
         Raises:
@@ -76,14 +76,14 @@ class Responses:
                 self.share(task, list(_read(file, self._path(task))))
         return list(self._tasks.get(task, {}).values())
 
-    def of_example(self, example: Example) -> list[Response]:
+    def of_example(self, example: Example) -> list[StoredResponse]:
         """Those of one example, in the order of the calls.
 
         Raises:
             ValueError: they answer another record of that id.
         """
         rows = self._tasks.get(example.task, {})
-        answers = list[Response]()
+        answers = list[StoredResponse]()
         while (example.id, len(answers)) in rows:
             answers.append(rows[example.id, len(answers)])
         if any(row.record != record_hash(example) for row in answers):
@@ -148,10 +148,10 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _read(file: Any, path: Path) -> Iterator[Response]:
+def _read(file: Any, path: Path) -> Iterator[StoredResponse]:
     for number, (_, line) in enumerate(complete_lines(file), 1):
         try:
-            yield Response(**json.loads(line))
+            yield StoredResponse(**json.loads(line))
         except (ValueError, TypeError) as error:
             raise DamagedResponseError(
                 f"{path}:{number}: expected a stored response, got {line[:80]!r}; delete the line to ask again"

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.processes import rank, world_size
-from evaluation.running.responses import Response, Responses
+from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 
@@ -44,12 +44,12 @@ def subset(examples: Iterable[Example], task: str, settings: RunSettings) -> tup
     return [every[number] for number in sorted(order[: settings.limit])], len(every)
 
 
-def is_done(rows: Sequence[Response], num_calls: int) -> bool:
+def is_done(rows: Sequence[StoredResponse], num_calls: int) -> bool:
     """Whether an example needs no further call: an empty response ends it."""
     return len(rows) == num_calls or bool(rows and not rows[-1].response)
 
 
-class Scores(Metric):
+class AnswerScores(Metric):
     """The score of every answer of a task: each process gives those of its share, `compute` knows all of them.
 
     States, shape (num_answers,): `scores`, and `times`, how often an answer was scored; zero where another process
@@ -110,7 +110,7 @@ def score_task(
 def _scores(benchmark: Benchmark, answers: Sequence[tuple[Example, str]], device: torch.device | str) -> list[float]:
     """Scores of all answers; each process takes every `world_size`-th one."""
     numbers = range(rank(), len(answers), world_size())
-    metric = Scores(len(answers)).to(device)
+    metric = AnswerScores(len(answers)).to(device)
     metric.update(numbers, [benchmark.score(*answers[number]) for number in numbers])
     return list(torch.atleast_1d(metric.compute()).tolist())  # a metric gives a single value without its dimension
 
@@ -158,7 +158,7 @@ def make_report(
     )
 
 
-def _prediction(example: Example, rows: Sequence[Response], score: float) -> Prediction:
+def _prediction(example: Example, rows: Sequence[StoredResponse], score: float) -> Prediction:
     answered = example.answered(rows[-1].response, score)
     return replace(answered, num_tokens=rows[0].num_tokens, num_lost=rows[0].num_lost)  # the call with the document
 

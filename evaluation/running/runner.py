@@ -16,7 +16,7 @@ from evaluation.running.answering import answer
 from evaluation.running.batching import Asked, portion, shuffled
 from evaluation.running.processes import gather, rank, world_size
 from evaluation.running.progress import bar
-from evaluation.running.responses import Response, Responses, record_hash
+from evaluation.running.responses import Responses, StoredResponse, record_hash
 from evaluation.running.results import TaskScores, is_done, make_report, score_task, subset
 from evaluation.running.settings import RunSettings, window
 from lit_longpo.policy import PromptFormat
@@ -134,9 +134,9 @@ class Runner:
         positions = window(self.model)
         return self.benchmark.prompt(example, self.prompt_format, self.max_length, window=positions, earlier=earlier)
 
-    def _response(self, example: Example, prompt: Prompt, call: int, ids: Sequence[int]) -> Response:
+    def _response(self, example: Example, prompt: Prompt, call: int, ids: Sequence[int]) -> StoredResponse:
         text = decode(ids, self.prompt_format)
-        return Response(example.id, call, text, prompt.num_tokens, prompt.num_lost, record_hash(example))
+        return StoredResponse(example.id, call, text, prompt.num_tokens, prompt.num_lost, record_hash(example))
 
     @property
     def _device(self) -> torch.device | str:

@@ -74,14 +74,14 @@ def flash_attention(
     Returns:
         Shape: (1, T, H, D).
     """
-    plan = make_plan(table, query.device)
+    plan = varlen_plan(table, query.device)
     reach = (-1 if window is None else window - 1, 0)
     keys, values = (_gather(tensor[0].transpose(0, 1), table) for tensor in (key, value))
     return kernel.call(query[0].transpose(0, 1).contiguous(), keys, values, plan, scaling, reach).unsqueeze(0)
 
 
 @lru_cache(maxsize=16)
-def make_plan(table: SegmentTable, device: torch.device) -> VarlenPlan:
+def varlen_plan(table: SegmentTable, device: torch.device) -> VarlenPlan:
     """Lengths on the device, once for all layers of a step."""
     queries = [segment.query_length for segment in table.segments]
     keys = [sum(table.pieces[piece] for piece in segment.key_pieces) for segment in table.segments]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
-from lit_longpo.planning.model import Sizes
+from lit_longpo.planning.model import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
 
@@ -39,7 +39,7 @@ class Flops:
         return replace(self, model=self.model + reference, hardware=self.hardware + reference)
 
 
-def row_flops(config: PretrainedConfig, sizes: Sizes, row: PackedBatch, *, checkpointing: Checkpointing) -> Flops:
+def row_flops(config: PretrainedConfig, sizes: ModelSizes, row: PackedBatch, *, checkpointing: Checkpointing) -> Flops:
     """FLOPs of one row.
 
     Args:

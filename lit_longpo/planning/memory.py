@@ -40,12 +40,12 @@ from typing import Literal
 import torch
 
 from lit_longpo.planning.activations import Activations
-from lit_longpo.planning.model import OptimizerFactory, Sizes, optimizer_bytes
+from lit_longpo.planning.model import ModelSizes, OptimizerFactory, optimizer_bytes
 from lit_longpo.planning.sharding import Sharding
 from lit_longpo.policy.checkpointing import Checkpointing
 
-Mode = Literal["none", "recompute", "keep_attention", "offload"]
-CHECKPOINTING: dict[Mode, Checkpointing] = {  # of the traces
+ActivationMode = Literal["none", "recompute", "keep_attention", "offload"]
+CHECKPOINTING: dict[ActivationMode, Checkpointing] = {  # of the traces
     "none": False,
     "recompute": True,
     "keep_attention": "keep_attention",
@@ -80,12 +80,12 @@ class States:
         return self.parameters + self.optimizer + self.buffers
 
 
-def states(sizes: Sizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
+def states(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
     """See the table at the top of this module."""
     return _zero(sizes, sharding, optimizer) if sharding.kind == "zero" else _plain(sizes, sharding, optimizer)
 
 
-def _plain(sizes: Sizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
+def _plain(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
     share = sharding.world_size if sharding.kind == "fsdp2" else 1
     kept, borrowed = 0.0, 0.0
     for dtype, number in sizes.trained.items():
@@ -102,7 +102,7 @@ def _plain(sizes: Sizes, sharding: Sharding, optimizer: OptimizerFactory) -> Sta
     )
 
 
-def _zero(sizes: Sizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
+def _zero(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
     ranks = sharding.world_size
     taken = optimizer_bytes(optimizer, torch.float32)
     dtype_bytes = -(-sizes.total_bytes // sizes.total)
@@ -172,7 +172,7 @@ def memory(
     activations: Activations,
     sharding: Sharding,
     *,
-    mode: Mode,
+    mode: ActivationMode,
     accumulates: bool,
     untied_head_bytes: int = 0,
     reference: ReferenceBytes = ReferenceBytes(),

@@ -128,7 +128,7 @@ def shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """Parameters of the whole model.
 
     Args:
@@ -166,7 +166,7 @@ class Sizes:
         return sum(number * dtype.itemsize for dtype, number in self.trained.items())
 
 
-def count(plan: ModelPlan) -> Sizes:
+def count(plan: ModelPlan) -> ModelSizes:
     """Sizes of the planned policy; nothing is allocated."""
     model = plan.build()
     base = base_model(model)
@@ -179,7 +179,7 @@ def count(plan: ModelPlan) -> Sizes:
     trained = Counter[torch.dtype]()
     for parameter in parameters:
         trained[parameter.dtype] += parameter.numel() * parameter.requires_grad
-    return Sizes(
+    return ModelSizes(
         total=sum(parameter.numel() for parameter in parameters),
         total_bytes=_bytes(parameters),
         trained=+trained,

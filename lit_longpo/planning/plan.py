@@ -13,13 +13,22 @@ from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import conflicts
 from lit_longpo.planning.flops import Flops, row_flops
-from lit_longpo.planning.memory import CHECKPOINTING, Memory, Mode, ReferenceBytes, States, longest, memory, states
-from lit_longpo.planning.model import ModelPlan, Sizes, count, find_config
+from lit_longpo.planning.memory import (
+    CHECKPOINTING,
+    ActivationMode,
+    Memory,
+    ReferenceBytes,
+    States,
+    longest,
+    memory,
+    states,
+)
+from lit_longpo.planning.model import ModelPlan, ModelSizes, count, find_config
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.policy import PolicyConfig
 
 GIB = 2**30
-MODES: tuple[Mode, ...] = tuple(CHECKPOINTING)
+MODES: tuple[ActivationMode, ...] = tuple(CHECKPOINTING)
 
 
 @dataclass(frozen=True)
@@ -45,14 +54,14 @@ class Plan:
     configuration: Configuration
     config: PretrainedConfig
     architecture: str
-    sizes: Sizes
+    sizes: ModelSizes
     row: RowPlan
-    mode: Mode
-    memory: dict[Mode, Memory]
+    mode: ActivationMode
+    memory: dict[ActivationMode, Memory]
     flops: Flops
     kv_copies: int
     head_tile: int
-    longest_context: dict[Mode, int]
+    longest_context: dict[ActivationMode, int]
     degrees: list[int]
     warnings: list[str]
 
@@ -107,7 +116,7 @@ def make_plan(run: Configuration) -> Plan:
     )
 
 
-def chosen_mode(run: Configuration) -> Mode:
+def chosen_mode(run: Configuration) -> ActivationMode:
     """What the configuration does with activations; without a GPU there is nowhere to offload them to."""
     wanted = run.policy.gradient_checkpointing
     if wanted == "keep_attention" or (wanted == "offload" and run.on_gpu):
@@ -134,7 +143,7 @@ class _Planner:
         self.states: States = states(self.sizes, run.sharding, run.optimization.optimizer)
         self.reference = _reference(run, self.sizes)
 
-    def memory(self, row: RowPlan, mode: Mode) -> Memory:
+    def memory(self, row: RowPlan, mode: ActivationMode) -> Memory:
         """One device's memory with the row."""
         sharding = self.run.sharding
         part = row.divided(sharding.sequence_parallel)
@@ -149,17 +158,17 @@ class _Planner:
             reference=replace(self.reference, borrowed=borrowed),
         )
 
-    def longest_context(self, row: RowPlan, mode: Mode) -> int:
+    def longest_context(self, row: RowPlan, mode: ActivationMode) -> int:
         """Tokens of the longest prompt of a row with one example."""
         room = self.run.options.device_memory_gib * GIB
         alone = replace(row, num_examples=1)
         return longest(partial(self._fits, alone, mode, room))
 
-    def _fits(self, row: RowPlan, mode: Mode, room: float, tokens: int) -> bool:
+    def _fits(self, row: RowPlan, mode: ActivationMode, room: float, tokens: int) -> bool:
         return self.memory(replace(row, long_tokens=tokens), mode).peak <= room
 
 
-def _reference(run: Configuration, sizes: Sizes) -> ReferenceBytes:
+def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:
     """A frozen copy's bytes; switched-off adapters need none, `cached` needs another model until it has scored."""
     online, other = run.reference.mode == "online", run.reference.policy
     if not run.objective.views.reference:
@@ -172,12 +181,12 @@ def _reference(run: Configuration, sizes: Sizes) -> ReferenceBytes:
     return ReferenceBytes(taken, online=True)
 
 
-def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, Sizes]:
+def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, ModelSizes]:
     config, _ = find_config(policy, None)
     return config, count(ModelPlan(config, policy.torch_dtype, policy.lora))
 
 
-def _online_pass(run: Configuration, config: PretrainedConfig, sizes: Sizes, row: RowPlan) -> float:
+def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes, row: RowPlan) -> float:
     """FLOPs of scoring the reference's row in every step; 0 if that was done before the first one."""
     packed = row.reference_row() if run.reference.mode == "online" else None
     if packed is None:

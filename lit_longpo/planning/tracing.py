@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 
 from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import base_model
-from lit_longpo.engine.flash import make_plan
+from lit_longpo.engine.flash import varlen_plan
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
@@ -141,4 +141,4 @@ def _fake(plan: ModelPlan) -> Iterator[None]:
             f"tokens by value ({error.func}); routed experts cannot be planned"
         ) from error
     finally:
-        make_plan.cache_clear()  # it has kept fake tensors
+        varlen_plan.cache_clear()  # it has kept fake tensors

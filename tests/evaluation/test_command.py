@@ -12,7 +12,7 @@ from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.responses import stored_responses
 from lit_longpo import __main__ as command_line
-from lit_longpo.errors import message_for_user
+from lit_longpo.errors import UserError, message_for_user
 
 
 @pytest.fixture(scope="module")
@@ -180,5 +180,5 @@ def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "trec" in printed
     assert "b - a" in printed
-    with pytest.raises(SystemExit, match=r"--compare a\.json b\.json"):
+    with pytest.raises(UserError, match=r"--compare a\.json b\.json"):
         run("--compare", paths[0])

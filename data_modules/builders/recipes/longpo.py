@@ -23,7 +23,7 @@ from data_modules.records import PreferencePair, Span, Turn
 from lit_longpo.errors import InputError
 
 # name -> (temperature, top_p): the paper's text and the authors' generation scripts disagree.
-ANSWERS = {"paper": (0.0, 1.0), "code": (1.0, 1.0)}
+ANSWER_DECODINGS = {"paper": (0.0, 1.0), "code": (1.0, 1.0)}
 
 
 @dataclass
@@ -88,7 +88,7 @@ class LongPORecipe(Recipe):
         self, document: str, chunks: list[str], questions: dict[int, ChunkQuestion], bench: Workbench
     ) -> Steps[dict[int, Turn]]:
         """Turns by number of the chunk, without those that are left out."""
-        decoding = Decoding(*ANSWERS[self.answers], self.max_new_tokens)
+        decoding = Decoding(*ANSWER_DECODINGS[self.answers], self.max_new_tokens)
         texts = {n: self.instruction.render(question=question.text) for n, question in questions.items()}
         if not texts:
             return {}

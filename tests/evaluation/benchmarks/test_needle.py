@@ -13,7 +13,7 @@ from evaluation.benchmarks.needle import Haystack, NeedleBenchmark, TextHaystack
 from evaluation.benchmarks.riddles import Sizes
 from evaluation.reports.figures import heat_map
 from evaluation.reports.report import BenchmarkReport
-from evaluation.running.batching import Batching, plan
+from evaluation.running.batching import Batching, plan_rounds
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
@@ -125,7 +125,7 @@ def test_contexts_have_their_length_and_needles_their_depth_in_tokens(name, task
 def test_all_depths_of_multi_key_ask_about_one_context_that_is_computed_once():
     grid = NeedleBenchmark(lengths=(700,), depths=(0.0, 0.5, 1.0), num_examples=2, tasks=("multi_key",))
     prompts = [grid.prompt(example, FORMATS["bytes"], 2000) for example in grid.examples("multi_key")]
-    batches = [batch for step in plan(prompts, Batching(), 1) for batch in step.batches]
+    batches = [batch for step in plan_rounds(prompts, Batching(), 1) for batch in step.batches]
     assert sorted(sorted(batch.numbers) for batch in batches) == [[0, 2, 4], [1, 3, 5]]
     assert all(batch.shared > 600 for batch in batches)
 

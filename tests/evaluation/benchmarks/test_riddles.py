@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.benchmarks.riddles import TASKS, Sizes
+from evaluation.benchmarks.riddles import RIDDLES, Sizes
 from evaluation.metrics.ruler import all_found, share_found
 
 seeds = st.integers(0, 10_000)
@@ -13,10 +13,10 @@ depths = st.sampled_from([0.0, 0.3, 1.0])
 
 
 def make(task, seed, depth=0.5, **sizes):
-    return TASKS[task].make(random.Random(seed), (depth,), 0, replace(Sizes(), **sizes))
+    return RIDDLES[task].make(random.Random(seed), (depth,), 0, replace(Sizes(), **sizes))
 
 
-@given(st.sampled_from(sorted(TASKS)), seeds, depths)
+@given(st.sampled_from(sorted(RIDDLES)), seeds, depths)
 def test_every_answer_is_in_the_facts_and_none_is_part_of_another(task, seed, depth):
     riddle = make(task, seed, depth)
     text = " ".join(sentence for _, sentence in riddle.facts)
@@ -42,7 +42,7 @@ def test_multi_key_asks_one_key_at_the_depth_among_lookalikes(seed, depth, count
 def test_multi_key_asks_about_one_context_at_every_depth(seed, count):
     depths = (0.0, 0.5, 1.0)
     made = [
-        TASKS["multi_key"].make(random.Random(seed), depths, asked, Sizes(num_keys=count))
+        RIDDLES["multi_key"].make(random.Random(seed), depths, asked, Sizes(num_keys=count))
         for asked in range(len(depths))
     ]
     assert len(made[0].facts) == max(count, 3)

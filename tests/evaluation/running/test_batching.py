@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evaluation.benchmark import Example
 from evaluation.prompting import Prompt
-from evaluation.running.batching import Batching, plan, portion, shared_length, shuffled
+from evaluation.running.batching import Batching, plan_rounds, portion, shared_length, shuffled
 
 
 def prompt(ids, max_new_tokens=4):
@@ -20,7 +20,7 @@ prompts = st.lists(
 
 @given(prompts, st.integers(1, 40), st.integers(0, 3), st.integers(1, 3), st.sampled_from([None, 0]))
 def test_every_prompt_is_asked_once_and_rounds_are_alike(asked, budget, min_shared, num_ranks, seed):
-    rounds = plan(asked, Batching(budget, None, min_shared), num_ranks, seed)
+    rounds = plan_rounds(asked, Batching(budget, None, min_shared), num_ranks, seed)
     numbers = [number for step in rounds for batch in step.batches for number in batch.numbers]
     assert sorted(numbers) == list(range(len(asked)))
     for step in rounds:
@@ -44,14 +44,14 @@ def check(batch, rows, budget, min_shared):
 
 
 def test_the_longest_come_first():
-    rounds = plan([prompt([3] * size) for size in (2, 9, 5)], Batching(1, None, 0), 1)
+    rounds = plan_rounds([prompt([3] * size) for size in (2, 9, 5)], Batching(1, None, 0), 1)
     assert [step.width for step in rounds] == [9, 5, 2]
 
 
 def test_a_short_common_beginning_is_not_worth_it():
     """A chat template's own words, for example."""
     asked = [prompt([3] * 8 + [number] * 20) for number in range(10, 13)]
-    assert all(not batch.shared for step in plan(asked, Batching(min_shared=4), 1) for batch in step.batches)
+    assert all(not batch.shared for step in plan_rounds(asked, Batching(min_shared=4), 1) for batch in step.batches)
 
 
 @pytest.mark.parametrize(

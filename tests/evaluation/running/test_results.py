@@ -9,8 +9,8 @@ from torch import distributed
 from evaluation import LongBench, LongBenchV2, LVEval, NeedleBenchmark
 from evaluation.metrics.longbench import TASKS
 from evaluation.reports.tables import head
-from evaluation.running.responses import Response, Responses, record_hash
-from evaluation.running.results import Scores, TaskScores, make_report, score_task
+from evaluation.running.responses import Responses, StoredResponse, record_hash
+from evaluation.running.results import AnswerScores, TaskScores, make_report, score_task
 
 
 def complete(bench, tasks=None):
@@ -93,7 +93,7 @@ def answered(bench, texts):
     """Responses to the first examples, as every process has them."""
     examples, responses = list(bench.examples("hotpotqa")), Responses()
     for example, text in zip(examples, texts, strict=False):
-        responses.share("hotpotqa", [Response(example.id, 0, text, 10, 0, record_hash(example))])
+        responses.share("hotpotqa", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example))])
     return examples, responses
 
 
@@ -141,7 +141,7 @@ def test_processes_share_the_scoring_and_all_know_all_scores(tmp_path):
 
 
 def test_scores_are_given_once_and_forgotten_when_reset():
-    scores = Scores(3)
+    scores = AnswerScores(3)
     scores.update([2, 0], [0.5, 1.0])
     scores.update([1], [0.25])
     assert scores.compute().tolist() == [1.0, 0.25, 0.5]

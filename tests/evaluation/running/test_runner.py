@@ -8,7 +8,7 @@ from support.official_data import official
 from support.tiny_models import tiny_model
 
 from evaluation import LongBench, LongBenchV2, LVEval
-from evaluation.reports.report import BenchmarkReport, Truncation
+from evaluation.reports.report import BenchmarkReport, TruncationCounts
 from evaluation.running import runner
 from evaluation.running.batching import Batching
 from evaluation.running.responses import DamagedResponseError, Responses, open_responses
@@ -80,7 +80,7 @@ def test_what_truncation_did_is_reported(longbench):
     lost = [row.num_lost for row in report.predictions]
     assert 0 in lost
     tokens = sum(row.num_tokens for row in report.predictions)
-    assert report.truncation() == {"hotpotqa": Truncation(5, sum(map(bool, lost)), tokens, sum(lost))}
+    assert report.truncation() == {"hotpotqa": TruncationCounts(5, sum(map(bool, lost)), tokens, sum(lost))}
     assert sum(lost) > 100
 
 
