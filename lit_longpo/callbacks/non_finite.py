@@ -93,7 +93,8 @@ class NonFiniteGuard(Callback):
             return
         norm = trainer.strategy.gradient_norm()
         if norm is not None and any_rank(not math.isfinite(norm), trainer.strategy.root_device):
-            loss = float("nan") if self._loss is None else float(self._loss)
+            shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else self._loss
+            loss = float("nan") if shown is None else float(shown)
             self._stop(trainer, self._step, self._records, loss, norm)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import (
@@ -204,11 +203,6 @@ class PreferenceModule(LightningModule, ABC):
             multiply_gradients(self.trainer, self.model, self._correction)
             self._correction = None
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Leave it to DeepSpeed, whose steps go on over an epoch's end, at which Lightning would forget rows."""
-        if not is_deepspeed(self.trainer.strategy):
-            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
-
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """Mean loss of a validation row."""
         return self._evaluate(batch, is_repeated(self.trainer.val_dataloaders, batch_idx))
@@ -322,16 +316,7 @@ def num_optimizer_steps(trainer: Trainer) -> int:
     loader = trainer.fit_loop._data_source.dataloader()
     limit = trainer.limit_train_batches
     batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
-    epochs, every = int(trainer.max_epochs or 1), trainer.accumulate_grad_batches
-    if is_deepspeed(trainer.strategy):  # it goes on accumulating in the next epoch
-        steps = batches * epochs // every
-        if batches * epochs % every:
-            log.warning(
-                "DeepSpeed steps after every %d rows (`trainer.accumulate_grad_batches`): the last %d of %d rows train "
-                "nothing", every, batches * epochs % every, batches * epochs,
-            )  # fmt: skip
-    else:
-        steps = math.ceil(batches / every) * epochs
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * int(trainer.max_epochs or 1)
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 

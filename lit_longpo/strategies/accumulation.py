@@ -1,4 +1,4 @@
-"""Where an optimizer step ends, and its gradients, under strategies that accumulate themselves and those that don't."""
+"""Where an optimizer step ends, and its gradients, whoever holds them."""
 
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
@@ -8,12 +8,7 @@ from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
 
 
 def ends_window(trainer: Trainer) -> bool:
-    """Whether the row that is being trained on is the last one before the optimizer's step.
-
-    Lightning steps at the end of an epoch too, DeepSpeed goes on in the next one.
-    """
-    if isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy):
-        return bool(trainer.strategy.deepspeed_engine.is_gradient_accumulation_boundary())
+    """Whether the row that is being trained on is the last one before the optimizer's step."""
     return not trainer.fit_loop._should_accumulate()
 
 

@@ -102,6 +102,27 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
+    @property
+    def handles_gradient_accumulation(self) -> bool:
+        """Lightning says when to step, at the end of an epoch too.
+
+        DeepSpeed left alone counts rows over the ends of epochs while Lightning's steps, and with them the schedule,
+        begin anew: in epochs shorter than a step the learning rate would never leave 0.
+        """
+        return False
+
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """DeepSpeed reduces where its stage has to, and keeps gradients until the step."""
+        yield
+
+    def training_step(self, *arguments: Any, **options: Any) -> Any:
+        """Tell DeepSpeed whether the optimizer's step comes after this row."""
+        assert self.lightning_module is not None
+        steps = not self.lightning_module.trainer.fit_loop._should_accumulate()
+        self.deepspeed_engine.set_gradient_accumulation_boundary(steps)
+        return super().training_step(*arguments, **options)
+
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
         """Split nothing here: what is loaded is split by transformers (`shard_while_loading`).
@@ -195,7 +216,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
 
 
 def is_deepspeed(strategy: object) -> bool:
-    """Whether DeepSpeed holds the weights: it casts them, and goes on accumulating gradients in the next epoch."""
+    """Whether DeepSpeed holds the weights: it casts them, and divides losses itself."""
     return isinstance(strategy, AnyDeviceDeepSpeedStrategy)
 
 

@@ -23,7 +23,7 @@ from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, gathered_state_dic
 ACCUMULATE = 4
 CLIP = 0.5
 RATE = 0.1
-# Examples in the rows of each rank: a full window, then one of a single row, or, with DeepSpeed, of the next epoch's.
+# Examples in the rows of each rank: a full window, then one that the end of the epoch has cut short.
 ROWS = {1: [[8, 1, 3, 1, 2]], 2: [[5, 1, 1, 4, 2], [3, 2, 6, 1, 1]]}
 STRATEGIES = {
     "single": lambda: "auto",
@@ -72,14 +72,13 @@ class Record(Callback):
     """Whole weights and logged means after every optimizer step."""
 
     def __init__(self):
-        self.weights, self.metrics = [], []
+        self.weights, self.metrics, self.rates = [], [], []
         self._step = 0
 
     def on_train_batch_end(self, trainer, module, *_):
-        engine = getattr(trainer.strategy, "deepspeed_engine", None)
-        steps = trainer.global_step if engine is None else engine.global_steps
-        if steps > self._step:
-            self._step = steps
+        if trainer.global_step > self._step:
+            self._step = trainer.global_step
+            self.rates.append(trainer.lr_scheduler_configs[0].scheduler.get_last_lr()[0])
             self.weights.append(gathered_state_dict(module.model, keep=True))
             seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
             self.metrics.append(seen)
@@ -108,5 +107,5 @@ def train(strategy, folder, out):
     )
     trainer.fit(module, datamodule=Rows(module.views))
     if trainer.is_global_zero:
-        torch.save((record.weights, record.metrics), out)
+        torch.save((record.weights, record.metrics, record.rates), out)
     trainer.strategy.barrier()

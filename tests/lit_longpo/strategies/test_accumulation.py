@@ -14,13 +14,8 @@ from lit_longpo.policy import PolicyConfig
 def windows(strategy):
     """Numbers of the examples in every step of two epochs."""
     rows = list(zip(*worker.examples(worker.num_ranks(strategy)), strict=True))
-    if strategy.startswith("zero"):  # the next epoch goes on with what is left; the last rows train nothing
-        return [window for window in cut(rows * 2) if len(window) == worker.ACCUMULATE]
-    return cut(rows) * 2
-
-
-def cut(rows):
-    return [rows[start : start + worker.ACCUMULATE] for start in range(0, len(rows), worker.ACCUMULATE)]
+    starts = range(0, len(rows), worker.ACCUMULATE)
+    return [rows[start : start + worker.ACCUMULATE] for start in starts] * 2
 
 
 def plainly(folder, steps):
@@ -46,9 +41,10 @@ def plainly(folder, steps):
 )
 def test_accumulated_steps_equal_one_row_with_all_their_examples(strategy, policy_folder, tmp_path):
     run_ranks(worker.train, strategy, str(policy_folder), tmp_path / "out", num_ranks=worker.num_ranks(strategy))
-    weights, metrics = torch.load(tmp_path / "out", weights_only=True)
+    weights, metrics, rates = torch.load(tmp_path / "out", weights_only=True)
     expected = list(plainly(str(policy_folder), windows(strategy)))
-    assert len(weights) == len(metrics) == len(expected) >= 2
+    assert len(weights) == len(metrics) == len(expected) == 4
+    assert rates == [worker.RATE] * 4
     assert any(norm > worker.CLIP for _, _, norm in expected)
     for actual, seen, (wanted, means, _) in zip(weights, metrics, expected, strict=True):
         assert seen == pytest.approx(means, rel=1e-4, abs=1e-5)

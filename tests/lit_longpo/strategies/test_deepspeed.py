@@ -48,6 +48,36 @@ def test_clipping_that_does_not_reach_deepspeed_is_an_error(monkeypatch):
     strategy.setup(SimpleNamespace(gradient_clip_val=0.5, optimizers=[]))  # nothing is trained
 
 
+class Engine:
+    """Halves the loss scale in every step, as after an overflow in fp16."""
+
+    def __init__(self, loss_scale):
+        self.optimizer, self.scales = SimpleNamespace(loss_scale=loss_scale), []
+
+    def step(self, *_, **__):
+        self.scales.append(self.optimizer.loss_scale)
+        self.optimizer.loss_scale /= 2
+
+
+def test_gradients_are_multiplied_by_the_loss_scale_of_one_step(monkeypatch):
+    monkeypatch.setattr(DDPStrategy, "optimizer_step", lambda strategy, *_, **__: strategy.deepspeed_engine.step())
+    strategy = AnyDeviceDeepSpeedStrategy()
+    strategy.model = engine = Engine(1024.0)
+    strategy.multiply_next_gradients(4.0)  # what is divided by a quarter
+    strategy.optimizer_step(None, None)
+    strategy.optimizer_step(None, None)
+    assert (engine.scales, engine.optimizer.loss_scale) == ([256.0, 512.0], 256.0)
+
+
+def test_an_optimizer_that_divides_by_nothing_is_refused():
+    strategy = AnyDeviceDeepSpeedStrategy()
+    strategy.model = SimpleNamespace(optimizer=SimpleNamespace())
+    with pytest.raises(
+        ValueError, match=r"ZeRO optimizers with `trainer.accumulate_grad_batches`.*remove `data_types`"
+    ):
+        strategy.multiply_next_gradients(4.0)
+
+
 def test_a_configuration_of_ones_own_gets_what_packed_rows_need(tmp_path):
     path = tmp_path / "ds.json"
     path.write_text(json.dumps({"zero_optimization": {"stage": 3}}))
