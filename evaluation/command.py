@@ -43,7 +43,7 @@ class Evaluation:
 
     Args:
         benchmark: what is asked.
-        policy: the model, as in `fit`; of `lora` nothing is used, adapters are read from an exported folder.
+        policy: the model, as in `fit`; of `lora` nothing is used; adapters at its `source` are on.
         settings: which examples, and for how long.
         output: folder of the predictions and the report.
         accelerator: "auto", "cpu", "gpu": Lightning's names.

@@ -45,7 +45,8 @@ class SavePretrained(Callback):
         if stage != "fit":
             return
         module = cast(PreferenceModule, pl_module)
-        models = [module.policy, *([module.reference.policy] if module.reference.policy else [])]
+        other = module.reference.config.policy
+        models = [module.policy] if other is None else [module.policy, other]
         if folder.resolve() in {source.resolve() for model in models for source in model.folders()}:
             raise InputError(
                 f"expected `SavePretrained.directory` to be a folder that the run does not start from, got {folder}; "

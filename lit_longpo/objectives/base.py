@@ -137,11 +137,13 @@ class PreferenceModule(LightningModule, ABC):
             self.optimization.check_trainer(self._trainer)
         _ = self.settings  # as they are before training
         self.prompt_format = self.policy.prompt_format()
+        if self.views.reference:
+            self.reference.check_tokenizer(self.prompt_format.tokenizer)
         split_while_loading(strategy)
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format)
         if self.views.reference:
-            self.reference.remember(self.model)
+            self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
             load_weights(self.model, self.initial_weights, self.settings)
         self.strict_loading = self.policy.trained_lora is None

@@ -137,9 +137,10 @@ def _reference_copy(run: Configuration) -> str | None:
     online = run.reference.mode == "online"
     if run.reference.policy == replace(run.policy, lora=None) and run.policy.reference_is_inside:
         return "`reference.policy` is the policy without its adapters, which need only be switched off: remove it"
-    if online and run.policy.lora is not None and not run.policy.reference_is_inside:
-        return "`policy.lora.also_train` changes base weights, so `reference.mode: online` holds a frozen copy beside"
-    if online and run.policy.lora is None:
+    if online and run.policy.trained_lora is not None and not run.policy.reference_is_inside:
+        because = "adapters are continued" if run.policy.continues_adapters else "`policy.lora.also_train` changes more"
+        return f"{because}, so `reference.mode: online` holds a frozen copy beside of what is trained"
+    if online and run.policy.trained_lora is None:
         return "`reference.mode: online` without adapters holds a frozen copy of the whole model; `cached` needs none"
     return None
 
@@ -157,7 +158,8 @@ def _half_on_cpu(run: Configuration) -> str | None:
 
 
 def _lost_updates(run: Configuration) -> str | None:
-    whole, parts = run.policy.lora is None, bool(run.policy.lora and run.policy.lora.also_train)
+    lora = run.policy.trained_lora
+    whole, parts = lora is None, bool(lora and lora.also_train)
     if run.dtype == torch.float32 or run.sharding.kind == "zero" or not (whole or parts):
         return None
     trained = "every weight" if whole else "what `policy.lora.also_train` names"

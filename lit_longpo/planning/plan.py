@@ -132,7 +132,7 @@ class _Planner:
         model = ModelPlan(
             config,
             run.dtype,
-            run.policy.lora,
+            run.policy.trained_lora,
             run.flash,
             run.autocast,
             converted=run.converted,
@@ -169,7 +169,7 @@ class _Planner:
 
 
 def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:
-    """A frozen copy's bytes; switched-off adapters need none, `cached` needs another model until it has scored."""
+    """A frozen copy's bytes, of what is trained; new adapters need none, `cached` another model until it has scored."""
     online, other = run.reference.mode == "online", run.reference.policy
     if not run.objective.views.reference:
         return ReferenceBytes()
@@ -177,13 +177,14 @@ def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:
     if not online:
         return ReferenceBytes(once=taken)
     if other is None and not run.policy.reference_is_inside:
-        taken = sizes.total_bytes
+        trained = sum(dtype.itemsize * number for dtype, number in sizes.trained.items())
+        taken = sizes.total_bytes if run.policy.trained_lora is None else trained
     return ReferenceBytes(taken, online=True)
 
 
 def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, ModelSizes]:
     config, _ = find_config(policy, None)
-    return config, count(ModelPlan(config, policy.torch_dtype, policy.lora))
+    return config, count(ModelPlan(config, policy.torch_dtype, None))
 
 
 def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes, row: RowPlan) -> float:

@@ -49,7 +49,8 @@ class PolicyConfig:
             hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
             memory, copied while the GPU computes, for contexts that fit no other way.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
-        rope: changed rotary positions, for longer contexts; a reference keeps the original ones.
+        rope: changed rotary positions, for longer contexts; a reference keeps the original ones for views that
+            only it scores (LongPO's short context).
         lora: train adapters instead of all weights.
         adapters: what becomes of adapters at `source`: "continue" trains them further; "merge" adds them to their
             base first, and trains that anew. A reference starts where the policy starts.

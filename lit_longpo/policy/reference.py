@@ -1,22 +1,28 @@
 """The reference: the policy before step 1, or another model.
 
-With a cache, one pass at the start of `fit` by the very model that is about to be trained; with LoRA the adapters
+With a cache, one pass at the start of `fit` by the very model that is about to be trained; with new adapters these
 are off, so base weights do it at any time. Online, each row is scored when it is trained on.
+
+Where `policy.rope` changes positions, a view that the policy scores too is scored at the policy's positions, so that
+an untrained policy equals its reference; a view that only the reference scores (LongPO's short context) at the
+original ones, which it was trained with.
 """
 
 import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from lit_longpo.batch import PackedBatch, Scores
+from lit_longpo.batch import PackedBatch, Scores, View, Views, tensor_on
 from lit_longpo.engine import score, sequence_ranks
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters import adapters_are_start
@@ -43,19 +49,52 @@ class Reference:
         self.around: Callable[[], AbstractContextManager[None]] = nullcontext
         self.cache: ReferenceCache | None = None
         self._fingerprint: str | None = None  # of the policy before step 1
-        self._rope: PretrainedConfig | None = None  # what the reference runs with, if the policy's was changed
+        self._rope: PretrainedConfig | None = None  # of views that only the reference scores, if it was changed
+        self._shared: frozenset[View] = frozenset()  # scored by the policy, too
+        self._other: nn.Module | None = None  # the model that is no policy, while a cache is filled
         self._model: nn.Module | None = None  # beside the policy, so that it is neither saved nor optimized
 
-    def remember(self, policy: nn.Module) -> None:
-        """Note what the reference is; call it when the policy was loaded and before anything has changed it."""
-        self._rope = None if self.config.policy else self.policy.config_before_rope()
-        self._fingerprint = model_fingerprint(policy, self._rope)
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Refuse another model to which the policy's token ids mean something else; nothing is loaded for that.
+
+        Raises:
+            InputError: naming a token.
+        """
+        if self.config.policy is None:
+            return
+        try:
+            ids = self.config.policy.tokenizer().get_vocab()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"expected a tokenizer at `reference.policy.source: {self.config.policy.source}`, to compare it with "
+                "the policy's, whose token ids the reference scores; copy the tokenizer's files there"
+            ) from error
+        odd = sorted((number, token) for token, number in tokenizer.get_vocab().items() if ids.get(token) != number)
+        if odd:
+            number, token = odd[0]
+            raise InputError(
+                f"expected `reference.policy` to have the policy's tokenizer, whose ids it scores, but {len(odd):,} "
+                f"tokens differ, for example {number}, the policy's {token!r}; type --reference.policy.source with a "
+                "model of the policy's family"
+            )
+
+    def remember(self, policy: nn.Module, views: Views) -> None:
+        """Note what the reference is; call it when the policy was loaded and before anything has changed it.
+
+        Args:
+            policy: the model.
+            views: the objective's.
+        """
+        self._shared = frozenset(views.policy) & frozenset(views.reference)
+        alone = [view for view in views.reference if view not in self._shared]
+        self._rope = self.policy.config_before_rope() if alone and self.config.policy is None else None
+        self._fingerprint = self._fingerprint_of(policy)
 
     def prepare(self, policy: nn.Module, trainer: Trainer) -> None:
         """Make sure that every score can be given: fill the cache, or load the model that is held beside the policy.
 
         Raises:
-            ValueError: the untouched policy is needed and is nowhere to be had.
+            InputError: the untouched policy is needed and is nowhere to be had.
         """
         if self.cache is not None or self._model is not None:
             return
@@ -64,7 +103,7 @@ class Reference:
                 self.cache = self._filled_cache(policy, trainer)
         elif self.config.holds_a_model(self.policy):
             model = self._load(policy, trainer)
-            model = copy.deepcopy(model) if model is policy else model
+            model = frozen_copy(model) if model is policy else model
             self._model = model.to(trainer.lightning_module.device).requires_grad_(False)
 
     def scores(self, policy: nn.Module, batch: PackedBatch) -> Scores:
@@ -75,8 +114,28 @@ class Reference:
         """
         if self.cache is not None:
             return self.cache.scores(batch)
-        with self.around(), reference_mode(policy if self._model is None else self._model, self._rope) as model:
+        with self.around(), reference_mode(policy if self._model is None else self._model) as model:
+            return self._score(model, batch)
+
+    def _score(self, model: nn.Module, batch: PackedBatch) -> Scores:
+        """Every view at its own positions, see above; one pass unless a row holds views of both kinds."""
+        shared = {str(view) for view in self._shared}
+        alone = [f"{slot.context}.{slot.role}" not in shared for slot in batch.slots]
+        if self._rope is None or not any(alone):
             return score(model, batch)
+        with original_rope(model, self._rope):
+            original = score(model, batch)
+        if all(alone):
+            return original
+        at_policys = score(model, batch)
+        chosen = tensor_on(original.sums.device, alone, torch.bool)
+        return replace(original, sums=torch.where(chosen, original.sums, at_policys.sums))
+
+    def _fingerprint_of(self, model: nn.Module) -> str:
+        """Hash of the weights and of all rotary settings that the reference runs with."""
+        fingerprint = model_fingerprint(model, self._rope)
+        mixed = self._rope is not None and bool(self._shared)
+        return f"{fingerprint}-{model_fingerprint(model)}" if mixed else fingerprint
 
     def _filled_cache(self, policy: nn.Module, trainer: Trainer) -> ReferenceCache:
         device = trainer.lightning_module.device
@@ -86,9 +145,10 @@ class Reference:
         needed = partial(any_rank, device=device) if together else bool
 
         def reference() -> AbstractContextManager[nn.Module]:
-            return reference_mode(self._load(policy, trainer).to(device), self._rope)
+            return reference_mode(self._load(policy, trainer).to(device))
 
-        scored = fill(cache, reference, _rows(trainer), device, needed)
+        scored = fill(cache, reference, _rows(trainer), device, needed, self._score, verify=self._at_hand(policy))
+        self._other = None
         trainer.strategy.barrier("reference")
         cache.load()
         log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
@@ -97,16 +157,20 @@ class Reference:
     def _folder(self, trainer: Trainer) -> Path:
         fingerprint = self._fingerprint
         if self.config.policy is not None:
-            fingerprint = model_fingerprint(self._load_other(self.config.policy, trainer))
+            fingerprint = self._fingerprint_of(self._load_other(self.config.policy, trainer))
         root = self.config.cache_dir or Path(trainer.default_root_dir) / "reference_cache"
         mixed = f"-{trainer.precision}" if str(trainer.precision).endswith("-mixed") else ""
         return Path(root) / f"{fingerprint}{mixed}"
+
+    def _at_hand(self, policy: nn.Module) -> bool:
+        """Whether the reference need not be loaded first."""
+        return self._other is not None or self._fingerprint_of(policy) == self._fingerprint
 
     def _load(self, policy: nn.Module, trainer: Trainer) -> nn.Module:
         """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""
         if self.config.policy is not None:
             return self._load_other(self.config.policy, trainer)
-        if model_fingerprint(policy, self._rope) == self._fingerprint:
+        if self._fingerprint_of(policy) == self._fingerprint:
             return policy
         if is_sharded(policy):
             raise InputError(
@@ -120,10 +184,11 @@ class Reference:
             )
         return self.policy.load_base()
 
-    @staticmethod
-    def _load_other(config: PolicyConfig, trainer: Trainer) -> nn.Module:
-        with whole_loading(trainer.strategy):
-            return config.load()
+    def _load_other(self, config: PolicyConfig, trainer: Trainer) -> nn.Module:
+        if self._other is None:
+            with whole_loading(trainer.strategy):
+                self._other = config.load_base()
+        return self._other
 
 
 @contextmanager
@@ -141,6 +206,12 @@ def reference_mode(model: nn.Module, config: PretrainedConfig | None = None) -> 
             yield model
     finally:
         model.train(training)
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy that shares the weights that are not trained, so that with adapters it takes little more than theirs."""
+    shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+    return copy.deepcopy(model, dict[int, Any](shared)).requires_grad_(False)
 
 
 def _adapters_off(model: nn.Module) -> AbstractContextManager[None]:

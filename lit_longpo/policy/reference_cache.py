@@ -3,6 +3,7 @@
 An interrupted pass resumes, and the next run with the same model and data finds everything there.
 """
 
+import hashlib
 import itertools
 import logging
 import time
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lit_longpo.batch import PackedBatch, Scores, tensor_on
@@ -34,10 +36,11 @@ class ReferenceConfig:
 
     Args:
         mode: "cached" scores every record once before step 1; "online" scores each batch when it is
-            trained on (adapters off with LoRA, a frozen copy without: twice the memory, and refused where ZeRO-3 or
-            FSDP2 split the policy).
+            trained on (new adapters off, else a frozen copy of what is trained: up to twice the memory, and refused
+            where ZeRO-3 or FSDP2 split the policy).
         cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
-        policy: another model as reference; `None` means the untrained policy.
+        policy: another model as reference, of the policy's tokenizer and read as its own `rope` says; `None` means
+            the untrained policy.
     """
 
     mode: Literal["cached", "online"] = "cached"
@@ -58,7 +61,8 @@ def copy_problem(reference: ReferenceConfig, policy: PolicyConfig) -> str | None
     """
     if not reference.holds_a_model(policy) or reference.policy is not None:
         return None
-    trained = "`policy.lora.also_train`" if policy.lora else "no `policy.lora`"
+    trained = "no `policy.lora`" if policy.trained_lora is None else "`policy.lora.also_train`"
+    trained = "adapters that are continued" if policy.continues_adapters else trained
     return (
         f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
         "the reference would be a copy of the split policy; type --reference.mode cached"
@@ -76,23 +80,37 @@ class ReferenceCache:
         self.directory = directory
         self._values: dict[str, float] = {}
         self._new: dict[str, float] = {}
+        self._damaged: set[Path] = set()  # told once
 
     def __len__(self) -> int:
         return len(self._values)
 
     def load(self) -> None:
-        """Read what any run and any rank has stored so far."""
-        for path in sorted(self.directory.glob("*.safetensors")):
-            tensors = load_file(path)
-            keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
-            self._values.update(zip(keys, tensors["log_probs"].tolist(), strict=True))
+        """Read what any run and any rank has stored so far; a damaged file is left out with a word."""
+        for path in sorted(set(self.directory.glob("*.safetensors")) - self._damaged):
+            try:
+                self._values.update(_read(path))
+            except (SafetensorError, OSError, KeyError, ValueError) as error:
+                self._damaged.add(path)
+                log.warning("reference: %s is damaged (%s), its rows are scored again; delete it", path, error)
 
     def has(self, batch: PackedBatch) -> bool:
         """Whether every response of the row is there."""
         return all(key in self._values for key in batch.fingerprints)
 
     def add(self, batch: PackedBatch, sums: Tensor) -> None:
-        """Remember the row's values; `flush` stores them."""
+        """Remember the row's values; `flush` stores them.
+
+        Raises:
+            InputError: a value is no number.
+        """
+        finite = torch.isfinite(sums).tolist()
+        if not all(finite):
+            name = batch.examples[batch.slots[finite.index(False)].example]
+            raise InputError(
+                f"expected finite reference log-probabilities, got {sums[finite.index(False)]} for record {name!r}; "
+                "set `policy.dtype` (`reference.policy.dtype`) to bfloat16 or float32"
+            )
         fresh = dict(zip(batch.fingerprints, sums.tolist(), strict=True))
         self._values.update(fresh)
         self._new.update(fresh)
@@ -105,7 +123,7 @@ class ReferenceCache:
         keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
         tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
         name = uuid.uuid4().hex
-        save_file(tensors, self.directory / f"{name}.partial")
+        save_file(tensors, self.directory / f"{name}.partial", {"sha256": _sha256(tensors)})
         (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
         self._new.clear()
 
@@ -127,46 +145,83 @@ class ReferenceCache:
         return Scores(sums=sums, counts=batch.num_scored, slots=batch.slots)
 
 
+def _read(path: Path) -> dict[str, float]:
+    """The file's values by key.
+
+    Raises:
+        ValueError: it is not what was stored.
+    """
+    with safe_open(path, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in ("keys", "log_probs")}
+        stored = (opened.metadata() or {}).get("sha256")
+    if stored != _sha256(tensors):
+        raise ValueError("its checksum is another")
+    if not torch.isfinite(tensors["log_probs"]).all():
+        raise ValueError("it holds what is no number")
+    keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
+    return dict(zip(keys, tensors["log_probs"].tolist(), strict=True))
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in ("keys", "log_probs"):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
 def fill(
     cache: ReferenceCache,
     reference: Callable[[], AbstractContextManager[nn.Module]],
     batches: Iterable[PackedBatch],
     device: torch.device,
     needed: Callable[[bool], bool] = bool,
+    scored_by: Callable[[nn.Module, PackedBatch], Scores] = score,
+    *,
+    verify: bool = True,
 ) -> int:
-    """Score every row that the cache lacks; rows are streamed, none is kept.
+    """Score every row that the cache lacks, and one that it has; rows are streamed, none is kept.
 
     Args:
         cache: loaded cache; grows, and is stored at least every minute.
-        reference: enters the model that scores; called once, and only if a row is missing.
+        reference: enters the model that scores; called once, and not at all if no row is missing and not `verify`.
         batches: every row that training and validation will ask for.
         device: where the model runs.
         needed: whether a row is scored, given whether this rank lacks it. With a sharded model or a shared row
             every forward is a collective call, so a row that one rank lacks is scored by all.
+        scored_by: scores of a row by the model.
+        verify: compare a stored row with the model even if none is missing, because the model is at hand.
 
     Returns:
-        Number of rows that were scored.
+        Number of rows that were missing and scored.
+
+    Raises:
+        InputError: a stored row is not what the model gives.
     """
     stored: PackedBatch | None = None
-    pending = iter(batches)
+    pending, missing = iter(batches), list[PackedBatch]()
     for batch in pending:
         if needed(not cache.has(batch)):
+            missing.append(batch)
             break
         stored = stored or batch
-    else:
+    if not missing and (stored is None or not verify):
         return 0
-    log.info("reference: scoring the rows that %s lacks", cache.directory)
+    if missing:
+        log.info("reference: scoring the rows that %s lacks", cache.directory)
     with reference() as model:
+
+        def scores(batch: PackedBatch) -> Scores:
+            return scored_by(model, batch.to(device))
+
         if stored is not None:
-            _verify(cache, model, stored.to(device))
-        return _score_missing(cache, model, itertools.chain([batch], pending), device, needed)
+            _verify(cache, scores, stored, _CHECK_TOLERANCE[next(model.parameters()).dtype])
+        return _score_missing(cache, scores, itertools.chain(missing, pending), needed)
 
 
 def _score_missing(
     cache: ReferenceCache,
-    model: nn.Module,
+    scores: Callable[[PackedBatch], Scores],
     batches: Iterable[PackedBatch],
-    device: torch.device,
     needed: Callable[[bool], bool],
 ) -> int:
     flushed, scored = time.monotonic(), 0
@@ -174,7 +229,7 @@ def _score_missing(
         for batch in batches:
             if not needed(not cache.has(batch)):
                 continue
-            cache.add(batch, score(model, batch.to(device)).sums)
+            cache.add(batch, scores(batch).sums)
             scored += 1
             if time.monotonic() - flushed > _FLUSH_SECONDS:
                 cache.flush()
@@ -184,11 +239,14 @@ def _score_missing(
     return scored
 
 
-def _verify(cache: ReferenceCache, model: nn.Module, batch: PackedBatch) -> None:
+def _verify(
+    cache: ReferenceCache, scores: Callable[[PackedBatch], Scores], batch: PackedBatch, tolerance: float
+) -> None:
     """Recompute one stored row: a cache that does not belong to this model must not be used."""
-    fresh, stored = score(model, batch).sums, cache.scores(batch).sums
+    fresh = scores(batch).sums
+    stored = cache.scores(batch).sums.to(fresh.device)
     error = float((fresh - stored).abs().max() / stored.abs().max().clamp_min(1.0))
-    if not error <= _CHECK_TOLERANCE[next(model.parameters()).dtype]:
+    if not error <= tolerance:
         raise InputError(
             f"stored reference log-probabilities in {cache.directory} differ from this model's by {error:.1e}; "
             "delete that folder and start again"
