@@ -3,12 +3,15 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
+
+from lit_longpo.precedence import own_defaults, typed_last
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -38,6 +41,14 @@ class SuggestingParser(ArgumentParser):
         outer = parent_parser.get()
         if outer is not None and not self.exit_on_error:  # of one class's arguments: help is the command's
             self.prog = outer.prog
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        """Parse with typed values over those of files, and classes with their own defaults (`precedence`)."""
+        words = sys.argv[1:] if args is None else list(args)
+        if all(isinstance(word, str) for word in words):
+            words = typed_last(words, getattr(self._subcommands_action, "_name_parser_map", {}))
+        with own_defaults():
+            return super().parse_args(words, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Print what is wrong and what to type, without the pages of usage; exit with status 2."""

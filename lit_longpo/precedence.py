@@ -1,0 +1,103 @@
+"""What wins on the command line: typed values over files wherever they stand, and a class's own defaults."""
+
+import logging
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import jsonargparse._typehints
+from jsonargparse import Namespace
+
+log = logging.getLogger(__name__)
+
+_OPTION = re.compile(r"--\w|-[hc]$")  # not a negative number
+_DISCARD = "discard_init_args_on_class_path_change"
+
+
+def typed_last(words: Sequence[str], commands: Container[str] = ()) -> list[str]:
+    """The same words: files first, then what was typed; the later of two of a kind still wins.
+
+    A class or section comes before what is set inside it.
+
+    Args:
+        words: of a command line.
+        commands: before one of these everything stays where it is.
+    """
+    start = next((number + 1 for number, word in enumerate(words) if word in commands), 0)
+    options = _options(words[start:])
+    files = [option for option in options if _is_file(option)]
+    typed = _outer_first([option for option in options if not _is_file(option)])
+    return [*words[:start], *(word for option in (*files, *typed) for word in option)]
+
+
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """A class that takes another's place takes none of its arguments; jsonargparse keeps those of the same names."""
+    known: set[str] = set()
+    keep_names = getattr(jsonargparse._typehints, _DISCARD)
+
+    def discard(parser: Any, before: Any, after: Any) -> None:
+        keep_names(parser, before, after)
+        changed = isinstance(before, Namespace) and before.get("class_path") != after["class_path"]
+        if changed and (arguments := before.get("init_args")):
+            lost = {
+                name: value for name, value in vars(arguments).items() if name not in (after.get("init_args") or {})
+            }
+            _name_once(before["class_path"], after["class_path"], lost, known)
+            before["init_args"] = Namespace()
+
+    with patch.object(jsonargparse._typehints, _DISCARD, discard):
+        yield
+
+
+def _name_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]) -> None:
+    """Say which arguments of the class before would have been arguments of the class after, too."""
+    values = [
+        name if isinstance(value, Namespace) else f"{name}: {value}"
+        for name, value in lost.items()
+        if value is not None
+    ]
+    old, new = (path.rpartition(".")[2] for path in (before, after))
+    message = f"{new} instead of {old} starts from its own defaults, not from {', '.join(values)}"
+    if values and message not in known:
+        known.add(message)
+        log.warning(message)
+
+
+def _options(words: Sequence[str]) -> list[list[str]]:
+    """Every option with its values; the first may be values alone."""
+    options: list[list[str]] = []
+    for word in words:
+        if _OPTION.match(word) or not options:
+            options.append([word])
+        else:
+            options[-1].append(word)
+    return options
+
+
+def _is_file(option: Sequence[str]) -> bool:
+    """Whether it is a configuration, of everything or of a section."""
+    name, value = _name(option), _value(option)
+    return name in ("config", "c") or ("." not in name and bool(value) and Path(value).expanduser().is_file())
+
+
+def _outer_first(options: list[list[str]]) -> list[list[str]]:
+    """Options in their order, but none after one of those inside it; lists that grow step by step stay as they are."""
+    ordered: list[list[str]] = []
+    for option in options:
+        inside = f"{_name(option)}."
+        grows = any(_name(other) == f"{_name(option)}+" for other in options)
+        inner = (number for number, other in enumerate(ordered) if _name(other).startswith(inside) and not grows)
+        ordered.insert(next(inner, len(ordered)), option)
+    return ordered
+
+
+def _name(option: Sequence[str]) -> str:
+    return option[0].partition("=")[0].lstrip("-")
+
+
+def _value(option: Sequence[str]) -> str:
+    return option[1] if len(option) > 1 else option[0].partition("=")[2]

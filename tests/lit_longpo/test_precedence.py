@@ -1,0 +1,98 @@
+"""Typed values win over files, wherever they stand; through the real command line."""
+
+import pytest
+import yaml
+from support.command_line import CONFIGS, parse
+
+from lit_longpo import __main__ as command
+from lit_longpo.precedence import typed_last
+
+DPO = ("--config", CONFIGS / "dpo.yaml")
+OPTIMIZATION = "optimizer: {class_path: FusedAdamW, init_args: {lr: 1.0e-4}}\nschedule: linear\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    contents = {
+        "trainer": "max_steps: 40\nmax_epochs: -1\n",
+        "optimization": OPTIMIZATION,
+        "model": "{class_path: DPO, init_args: {beta: 0.5}}\n",
+        "overlay": "trainer: {max_steps: 40}\nmodel: {init_args: {beta: 0.5}}\n",
+    }
+    for name, text in contents.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return {name: tmp_path / f"{name}.yaml" for name in contents}
+
+
+def test_a_typed_value_wins_over_a_file_that_comes_later(files):
+    steps, rate = ("--trainer.max_steps", 7), ("--optimization.optimizer.lr", "1e-6")
+    config = parse(*DPO, *steps, *rate, "--trainer", files["trainer"], "--optimization", files["optimization"])
+    assert (config.trainer.max_steps, config.trainer.max_epochs) == (7, -1)
+    assert (config.optimization.optimizer.init_args.lr, config.optimization.schedule) == (1e-6, "linear")
+    assert parse(*steps, *DPO).trainer.max_steps == 7
+    assert parse(*DPO, *steps, "--config", files["overlay"]).trainer.max_steps == 7
+    assert parse(*DPO, "--model.beta=0.3", f"--model={files['model']}").model.init_args.beta == 0.3
+    assert parse(*DPO, "--model.init_args.beta", 0.3, "--model", files["model"]).model.init_args.beta == 0.3
+
+
+def test_of_two_files_and_of_two_typed_values_the_later_wins(files):
+    assert parse(*DPO, "--trainer", files["trainer"], "--config", CONFIGS / "dpo.yaml").trainer.max_epochs == 1
+    assert parse(*DPO, "--trainer.max_steps", 7, "--trainer.max_steps", 8).trainer.max_steps == 8
+
+
+def test_a_changed_class_takes_its_own_defaults_and_says_so(caplog):
+    for arguments in ((*DPO, "--model", "SimPO"), ("--model", "SimPO", *DPO)):
+        model = parse(*arguments).model
+        assert (model.class_path, model.init_args.beta) == ("lit_longpo.objectives.SimPO", 2.0)
+    assert "SimPO instead of DPO starts from its own defaults, not from beta: 0.1, context: long" in caplog.text
+    assert parse("--model.beta", 0.7, *DPO, "--model", "SimPO").model.init_args.beta == 0.7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "section", "name", "default"),
+    [
+        (["--data", "PreferenceDataModule", "--data.path", "pairs.jsonl"], "data", "max_examples", None),
+        (["--optimization.optimizer", "SGD"], "optimization.optimizer", "lr", 1e-3),
+        (["--optimization.optimizer", "torch.optim.AdamW"], "optimization.optimizer", "betas", (0.9, 0.999)),
+    ],
+)
+def test_so_does_every_other_class(arguments, section, name, default):
+    assert parse(*DPO, *arguments)[section].init_args[name] == default
+
+
+def test_so_does_the_base_of_solopo(files, tmp_path):
+    (tmp_path / "base.yaml").write_text("model: {init_args: {base: {class_path: DPO, init_args: {beta: 0.5}}}}\n")
+    solopo = ("--config", CONFIGS / "solopo.yaml", "--config", tmp_path / "base.yaml")
+    assert parse(*solopo).model.init_args.base.init_args.beta == 0.5
+    assert parse(*solopo, "--model.base", "SimPO").model.init_args.base.init_args.beta == 2.0
+    assert parse(*solopo, "--model.base.beta", 0.7, "--model.base", "SimPO").model.init_args.base.init_args.beta == 0.7
+
+
+def test_the_same_class_keeps_what_files_say(caplog):
+    assert parse(*DPO, "--model.beta", 0.3, "--model", "DPO").model.init_args.beta == 0.3
+    assert parse(*DPO, "--config", CONFIGS / "simpo.yaml").model.init_args.beta == 2.0
+    assert "own defaults" not in caplog.text  # simpo.yaml states every argument
+
+
+def test_as_a_command(files, capsys):
+    words = ("fit", *DPO, "--trainer.max_steps", "7", "--print_config", "--trainer", files["trainer"])
+    with pytest.raises(SystemExit):
+        command.main([str(word) for word in words])
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_steps"] == 7
+
+
+def test_other_commands_too(tmp_path, capsys):
+    (tmp_path / "eval.yaml").write_text("limit: 40\n")
+    words = ("evaluate", "--limit", "7", "--print_config", "--config", str(tmp_path / "eval.yaml"))
+    with pytest.raises(SystemExit):
+        command.main(list(words))
+    assert yaml.safe_load(capsys.readouterr().out)["limit"] == 7
+
+
+def test_what_grows_step_by_step_keeps_its_order():
+    words = ["--a.list+", "One", "--a.list.x", "1", "--a.list+", "Two", "--a.list.x", "-1"]
+    assert typed_last(words) == words
+    assert typed_last(["--a.b", "-1", "fit", "--a.b", "-2", "--config", "x"], {"fit"}) == [
+        *("--a.b", "-1", "fit"),
+        *("--config", "x", "--a.b", "-2"),
+    ]
