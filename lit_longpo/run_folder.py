@@ -1,22 +1,59 @@
-"""A folder that a run fills line by line and that a killed run can go on with."""
+"""A run's folder has one owner, and where it is filled line by line a killed run can go on with it."""
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lit_longpo.errors import BusyError, InputError
 
 MANIFEST = "manifest.json"
+_LOCK = ".running"
 
 
-def lock(file: BinaryIO, folder: Path, kind: str) -> None:
+def claim_version(logger: Any) -> bool:
+    """Make the folder of a logger of Lightning's that numbers its versions, so that no other run takes that number.
+
+    Args:
+        logger: of any kind.
+
+    Returns:
+        Whether the folder is new; not if the logger has none or was told its name.
+    """
+    if getattr(logger, "_version", "told") is not None:
+        return False
+    while True:
+        folder = Path(logger.log_dir)  # looks for the next free number
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            logger._version = None
+        else:
+            return True
+
+
+@contextmanager
+def only_owner(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder that was named, until this one ends, however it ends.
+
+    Raises:
+        BlockingIOError: another run is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("ab") as file:
+        lock(file, folder, "fit", "trainer.default_root_dir")
+        yield
+
+
+def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> None:
     """Keep other processes out while the file is open.
 
     Args:
         file: one of the folder's files.
         folder: for the error.
         kind: of the run, for example "build".
+        setting: what names the folder, for the error.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -29,7 +66,7 @@ def lock(file: BinaryIO, folder: Path, kind: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BusyError(
-            f"expected no other {kind} in {folder}, found one that is running; wait for it or set another `output`"
+            f"expected no other {kind} in {folder}, found one that is running; wait for it or set another `{setting}`"
         ) from error
 
 

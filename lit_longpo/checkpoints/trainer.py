@@ -1,6 +1,8 @@
 """Lightning's trainer with checkpoints that are whole or absent, whatever the strategy."""
 
 import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings
@@ -23,6 +26,7 @@ from lit_longpo.checkpoints.whole import (
     whole_ones,
 )
 from lit_longpo.errors import InputError, UserError
+from lit_longpo.run_folder import claim_version, only_owner
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +102,8 @@ class ResumableTrainer(Trainer):
         ckpt_path, last = self._start(ckpt_path, run_settings(self, model, data))
         self._checkpoint_connector = Resumption(self, last, partial(self._check, fitting=True))
         try:
-            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            with self._owned_folder():
+                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
         except RuntimeError as error:
             # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
             if isinstance(error.__context__, UserError) and not isinstance(error, UserError):
@@ -148,6 +153,16 @@ class ResumableTrainer(Trainer):
         """
         ckpt_path = self._usable(ckpt_path, model, fitting=False)
         return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def _owned_folder(self) -> AbstractContextManager[None]:
+        """This run's folder: a new one, or one that nobody else writes into while this run does."""
+        first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+        if not first or getattr(self, "fast_dev_run", False):
+            return nullcontext()
+        logger = next(iter(self.loggers), None)
+        if claim_version(logger):
+            return nullcontext()
+        return only_owner(Path(getattr(logger, "log_dir", None) or self.default_root_dir))
 
     def _usable(self, ckpt_path: str | Path | None, model: Any, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""

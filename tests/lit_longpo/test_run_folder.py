@@ -1,0 +1,59 @@
+"""Runs that start together do not share a folder: two real processes."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from support.command_line import CONFIGS
+from support.ranks import run_command
+
+from lit_longpo.checkpoints import fault, read_record
+from lit_longpo.errors import BusyError
+from lit_longpo.run_folder import claim_version, only_owner
+
+SMALL = (
+    *("--config", CONFIGS / "sft.yaml", "--data.num_train", 16, "--data.num_val", 0, "--data.long_words", "[32,48]"),
+    *("--trainer.enable_progress_bar", "false", "--trainer.max_epochs", -1, "--trainer.max_steps", 2),
+    *("--trainer.callbacks", "[{class_path: ModelCheckpoint, init_args: {save_last: true}}, SavePretrained]"),
+)
+
+
+def test_two_fits_that_start_together_have_a_folder_each(tmp_path):
+    def fit(rate):
+        return run_command("fit", *SMALL, "--trainer.default_root_dir", tmp_path, "--optimization.optimizer.lr", rate)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fit, (1e-3, 1e-4)))
+    folders = sorted((tmp_path / "lightning_logs").iterdir())
+    assert [folder.name for folder in folders] == ["version_0", "version_1"]
+    rates = set()
+    for folder in folders:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        checkpoint = folder / "checkpoints/last.ckpt"
+        assert fault(checkpoint) is None
+        assert (folder / "model/model.safetensors").is_file()
+        rate = read_record(checkpoint)["settings"]["optimization.optimizer.lr"]
+        assert config["optimization"]["optimizer"]["init_args"]["lr"] == rate
+        rates.add(rate)
+    assert rates == {1e-3, 1e-4}
+
+
+@pytest.mark.parametrize("kind", [TensorBoardLogger, CSVLogger])
+def test_a_number_that_another_run_took_meanwhile_is_passed_over(kind, tmp_path):
+    loggers = [kind(tmp_path), kind(tmp_path)]
+    for logger in loggers:
+        logger._get_next_version = iter(range(9)).__next__  # both looked before either made a folder
+    assert all(map(claim_version, loggers))
+    assert [logger.version for logger in loggers] == [0, 1]
+
+
+def test_a_folder_that_was_named_has_one_owner(tmp_path):
+    message = re.escape(f"expected no other fit in {tmp_path}, found one that is running")
+    assert not claim_version(TensorBoardLogger(tmp_path, version="mine"))
+    assert not claim_version(None)
+    with only_owner(tmp_path), pytest.raises(BusyError, match=message), only_owner(tmp_path):
+        pass
+    with only_owner(tmp_path):
+        pass
