@@ -282,7 +282,8 @@ class PreferenceModule(LightningModule, ABC):
     def _check(self, strategy: object) -> None:
         """Refuse what would make another policy or reference than the configuration says."""
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
-        whole, deepspeed = not self.policy.reference_is_inside, is_deepspeed(strategy)
+        lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
+        whole = lora is None or bool(lora.also_train)
         problem = precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole)
         if problem is None and self.views.reference and splits_parameters(strategy):
             problem = copy_problem(self.reference.config, self.policy)

@@ -5,6 +5,7 @@ Every rule is a function from the configuration to a message; no message means n
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
@@ -16,6 +17,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.planning.configuration import Configuration, read_configuration
+from lit_longpo.policy import LoRA
 from lit_longpo.policy.loading import EMBEDDED
 from lit_longpo.policy.reference_cache import copy_problem
 from lit_longpo.policy.rope import window_problem
@@ -157,8 +159,13 @@ def _half_on_cpu(run: Configuration) -> str | None:
     return f"{run.dtype} weights on a CPU are many times slower than float32 where it lacks AVX-512 or AMX"
 
 
+def _trained_lora(run: Configuration) -> LoRA | None:
+    """Settings of the adapters that are trained, those of a folder among them; the hub is not asked."""
+    return run.policy.trained_lora if Path(run.policy.source).expanduser().is_dir() else run.policy.lora
+
+
 def _lost_updates(run: Configuration) -> str | None:
-    lora = run.policy.trained_lora
+    lora = _trained_lora(run)
     whole, parts = lora is None, bool(lora and lora.also_train)
     if run.dtype == torch.float32 or run.sharding.kind == "zero" or not (whole or parts):
         return None
@@ -173,7 +180,7 @@ def _lost_updates(run: Configuration) -> str | None:
 def _learning_rate(run: Configuration) -> str | None:
     pretrained = run.policy.source != EMBEDDED and run.policy.weights == "pretrained"
     defaults = run.optimization.defaults
-    if run.policy.lora is not None or not pretrained or "betas" not in defaults or defaults["lr"] <= _LARGEST_RATE:
+    if _trained_lora(run) is not None or not pretrained or "betas" not in defaults or defaults["lr"] <= _LARGEST_RATE:
         return None
     return (
         f"lr {defaults['lr']:g} for every weight of a pretrained model: above {_LARGEST_RATE:g} they forget what they "
@@ -191,11 +198,12 @@ def _true_positions(run: Configuration) -> str | None:
 
 
 def _precisions_differ(run: Configuration) -> str | None:
+    lora = _trained_lora(run)
     problem = precision_problem(
         run.policy.dtype,
         run.precision,
         deepspeed=run.sharding.kind == "zero",
-        trains_weights=not run.policy.reference_is_inside,
+        trains_weights=lora is None or bool(lora.also_train),
     )
     return problem and f"`fit` refuses this: {problem}"
 

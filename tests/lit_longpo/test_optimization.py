@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.plugins import MixedPrecision
 from support.command_line import CONFIGS, build
 from support.preference_data import RandomPairs
+from support.ranks import run_command
 from support.tiny_models import tiny_model
 
 from lit_longpo.engine import score
@@ -110,6 +111,15 @@ def test_a_schedule_over_an_unknown_number_of_steps_is_refused(schedule):
         Optimization(schedule=schedule).build(parameters, -1)
     _, scheduler = Optimization(lambda p: FusedAdamW(p, lr=0.5), "constant", 0.0).build(parameters, -1)
     assert [scheduler.get_last_lr()[0], scheduler.step(), scheduler.get_last_lr()[0]] == [0.5, None, 0.5]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])  # on a CPU Lightning takes bf16 for both
+def test_mixed_precision_trains_from_the_command_line(precision, tmp_path):
+    data = ("--data.num_train", 8, "--data.num_val", 3, "--data.short_words", 16, "--data.long_words", "[24, 48]")
+    trainer = ("--trainer.precision", precision, "--trainer.max_steps", 2, "--trainer.max_epochs", 4)
+    callbacks = ("--trainer.callbacks", "[NonFiniteGuard]", "--trainer.default_root_dir", tmp_path)
+    printed = run_command("fit", "--config", CONFIGS / "solopo.yaml", *data, *trainer, *callbacks)
+    assert "`max_steps=2` reached" in printed
 
 
 @pytest.mark.parametrize(

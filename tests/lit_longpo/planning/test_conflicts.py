@@ -4,14 +4,17 @@ import json
 
 import pytest
 import yaml
+from peft import LoraConfig, get_peft_model
 from support.command_line import CONFIGS
 from support.ranks import run_command
+from transformers import AutoModelForCausalLM
 
 from lit_longpo.planning.command import PlanCLI
 from lit_longpo.planning.configuration import read_configuration
 from lit_longpo.planning.conflicts import conflicts, start_warnings
 from lit_longpo.planning.model import find_config
 
+EMBEDDED = CONFIGS.parent / "lit_longpo" / "policy" / "tiny"  # as a folder: of a model that is anyone's
 SOLOPO = CONFIGS / "solopo.yaml"
 ROPE = ("--policy.rope.max_length", "16384")
 GPU = ("--trainer.accelerator", "gpu", "--trainer.devices", "2", *ROPE)
@@ -118,9 +121,21 @@ def test_the_rules_of_numbers_are_silent_where_they_are_right(words, arguments, 
     assert not [message for message in messages(*arguments, *shape) if words in message]
 
 
-def test_fit_says_at_its_start_what_plan_does_and_once(policy_folder, tmp_path):
+def test_adapters_that_are_continued_are_no_full_training(policy_folder, tmp_path, messages):
+    get_peft_model(
+        AutoModelForCausalLM.from_pretrained(policy_folder), LoraConfig(r=2, target_modules="all-linear")
+    ).save_pretrained(tmp_path)
+    said = [messages("--policy.source", str(folder), *GPU, *BF16) for folder in (policy_folder, tmp_path)]
+    words = ("every weight is trained", "lr 0.001 for every weight")
+    assert [[any(part in message for message in found) for part in words] for found in said] == [
+        [True] * 2,
+        [False] * 2,
+    ]
+
+
+def test_fit_says_at_its_start_what_plan_does_and_once(tmp_path):
     """But for guesses about the data and what it refuses; on the first of its processes."""
-    arguments = ("--config", SOLOPO, "--policy.source", policy_folder, "--data.num_train", 4, "--data.num_val", 2)
+    arguments = ("--config", SOLOPO, "--policy.source", EMBEDDED, "--data.num_train", 4, "--data.num_val", 2)
     smaller = ("--data.short_words", 16, "--data.long_words", "[24, 48]", "--trainer.callbacks", "null")
     once = ("--trainer.max_steps", 1, "--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.logger", "false")
     half = ("--policy.dtype", "bfloat16", "--trainer.default_root_dir", tmp_path)
