@@ -73,8 +73,9 @@ def test_adapters_that_training_starts_with_count_and_new_ones_do_not(policy_fol
     assert model_fingerprint(PolicyConfig(source=str(policy_folder), lora=LoRA(r=2)).load()) == base
     seen = {base}
     for seed, alpha in ((1, 8), (2, 8), (2, 9)):
+        base_model = tiny_model("Llama")  # seeds, too
         torch.manual_seed(seed)
-        model = get_peft_model(tiny_model("Llama"), LoraConfig(r=2, lora_alpha=alpha, init_lora_weights=False))
+        model = get_peft_model(base_model, LoraConfig(r=2, lora_alpha=alpha, init_lora_weights=False))
         model.base_model.name_or_path = str(policy_folder)
         model.peft_config["default"].base_model_name_or_path = str(policy_folder)
         model.save_pretrained(tmp_path / f"{seed}-{alpha}")
