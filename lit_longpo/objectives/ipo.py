@@ -9,12 +9,12 @@ a response, as in the paper; some public code averages them over its tokens. SoL
 ours is DPO's, whose reward is the same.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
-from lit_longpo.objectives.pairwise import PairwiseAlgorithm, PairwiseModule, Scored
+from lit_longpo.objectives.dpo import DPOAlgorithm
+from lit_longpo.objectives.pairwise import PairwiseModule, Scored
 from lit_longpo.ranges import check_scale
 
 
@@ -42,17 +42,8 @@ def ipo_loss(
     return (margin - 1 / (2 * beta)).square()
 
 
-@dataclass(frozen=True)
-class IPOAlgorithm(PairwiseAlgorithm):
-    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), as DPO's."""
-
-    beta: float
-    needs_reference: ClassVar[bool] = True
-    solopo_alpha: ClassVar[float] = 3.0
-
-    def reward(self, response: Scored) -> Tensor:
-        """Reward r(x, y). Shape: (B,)."""
-        return self.beta * (response.log_probs - response.reference_log_probs)
+class IPOAlgorithm(DPOAlgorithm):
+    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), as DPO's; the loss alone is another."""
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
