@@ -1,6 +1,12 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
-from lit_longpo.checkpoints.progress import reopen_epoch
+from lit_longpo.checkpoints.progress import (
+    note_validation,
+    reopen_epoch,
+    rows_so_far,
+    validate_now,
+    validation_due,
+)
 from lit_longpo.checkpoints.randomness import gather_random_states, restore_random_state
 from lit_longpo.checkpoints.reading import load_weights, read_record, read_weights
 from lit_longpo.checkpoints.record import run_record
@@ -13,9 +19,13 @@ __all__ = [
     "gather_random_states",
     "load_weights",
     "newest_whole",
+    "note_validation",
     "read_record",
     "read_weights",
     "reopen_epoch",
     "restore_random_state",
+    "rows_so_far",
     "run_record",
+    "validate_now",
+    "validation_due",
 ]

@@ -1,6 +1,11 @@
 """Where a run stands, as its checkpoint says it."""
 
+import copy
 from typing import Any
+
+from lightning.pytorch import Trainer
+
+_DUE = "validation_due"
 
 
 def reopen_epoch(checkpoint: dict[str, Any]) -> None:
@@ -19,3 +24,43 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
     if epochs["current"]["processed"] == epochs["current"]["started"] > epochs["current"]["completed"]:
         for counts in epochs.values():
             counts["processed"] -= 1
+
+
+def note_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int | None) -> None:
+    """Say whether a validation follows the last row, and has not been done.
+
+    Args:
+        checkpoint: what Lightning is about to save; changed in place.
+        trainer: in the middle of `fit`, or after it.
+        validated: the row, as `rows_so_far` counts, after which the last validation was done.
+    """
+    loop = trainer.fit_loop
+    rows = rows_so_far(trainer)
+    checkpoint[_DUE] = bool(
+        rows and rows != validated and loop._data_fetcher and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    )
+
+
+def rows_so_far(trainer: Trainer) -> int:
+    """Rows that this rank was trained on in all epochs."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def validation_due(checkpoint: dict[str, Any]) -> bool:
+    """Whether a run that goes on has to validate first; not said by checkpoints of before."""
+    return bool(checkpoint.get(_DUE))
+
+
+def validate_now(trainer: Trainer) -> None:
+    """The validation that a run stopped before; Lightning 2.6 takes it for done when it goes on.
+
+    Args:
+        trainer: whose training is about to go on.
+    """
+    loop, logs = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
+    before, first = copy.deepcopy((loop.batch_progress, loop._restarting)), logs._first_loop_iter
+    loop.restarting, trainer.validating = False, True
+    loop.run()
+    trainer.training = True
+    loop.batch_progress, loop._restarting = before
+    logs._first_loop_iter = first

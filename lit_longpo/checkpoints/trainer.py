@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_longpo.checkpoints.record import Settings, run_settings
@@ -153,6 +154,15 @@ class ResumableTrainer(Trainer):
         """
         ckpt_path = self._usable(ckpt_path, model, fitting=False)
         return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def _run_stage(self) -> Any:
+        """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
+        over = self.state.fn == TrainerFn.FITTING and bool(self._checkpoint_connector._ckpt_path) and self.fit_loop.done
+        results = super()._run_stage()
+        if over:
+            self.fit_loop.on_run_start()
+            self.fit_loop.on_run_end()
+        return results
 
     def _owned_folder(self) -> AbstractContextManager[None]:
         """This run's folder: a new one, or one that nobody else writes into while this run does."""

@@ -17,9 +17,13 @@ from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import (
     gather_random_states,
     load_weights,
+    note_validation,
     reopen_epoch,
     restore_random_state,
+    rows_so_far,
     run_record,
+    validate_now,
+    validation_due,
 )
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import base_model, check_model, score
@@ -81,6 +85,8 @@ class PreferenceModule(LightningModule, ABC):
         self._correction: Tensor | None = None
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
+        self._validated: int | None = None  # rows before the last validation
+        self._validation_due = False  # after a checkpoint that was saved before it
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
         self._recorded: dict[str, Any] | None = None
         self._of_every_objective = {*vars(self), "_of_every_objective"}
@@ -179,8 +185,11 @@ class PreferenceModule(LightningModule, ABC):
             self._random_states = None
 
     def on_train_start(self) -> None:
-        """A step begins with its first row, after a resume too."""
+        """A step begins with its first row, after a resume too; a validation that was due then comes first."""
         self._window = Window()
+        if self._validation_due:
+            self._validation_due = False
+            validate_now(self.trainer)
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
@@ -216,6 +225,8 @@ class PreferenceModule(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log what one process would, however rows are spread."""
         self._log_evaluated("val")
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._validated = rows_so_far(self.trainer)
 
     def on_test_epoch_end(self) -> None:
         """Log what one process would, however rows are spread."""
@@ -230,6 +241,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add random states and what the run was; with adapters leave the frozen weights out, unless sharded."""
         reopen_epoch(checkpoint)
+        note_validation(checkpoint, self.trainer, self._validated)
         checkpoint["random_states"] = gather_random_states()
         checkpoint["run"] = run_record(self.trainer, type(self).__name__)
         if self.policy.trained_lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):
@@ -239,6 +251,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adapters are loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
         self._random_states = checkpoint.get("random_states")
+        self._validation_due = validation_due(checkpoint)
         if "state_dict" not in checkpoint:
             return
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from support.command_line import CONFIGS
+from transformers import AutoModelForCausalLM
 
 from lit_longpo import __main__ as command
 from lit_longpo.checkpoints import newest_whole, read_record, read_weights
@@ -157,3 +158,17 @@ def test_no_checkpoint_of_this_kind_means_step_0(again, caplog):
     assert "starting at step 0" in caplog.text
     record = read_record(newest_whole(folder))
     assert (record["objective"], record["step"]) == ("SimPO", 1)
+
+
+@pytest.mark.parametrize("bar", ["RichProgressBar", "TQDMProgressBar"])
+def test_a_run_that_ended_before_its_model_was_written_writes_it(bar, tmp_path):
+    kinds = ("ThroughputCallback", "NonFiniteGuard", "SavePretrained", bar)
+    others = ", ".join(f"{{class_path: {kind}}}" for kind in kinds)
+    save = "{class_path: ModelCheckpoint, init_args: {every_n_train_steps: 1, save_last: true}}"
+    more = ("--trainer.callbacks", f"[{save}, {others}]", "--trainer.enable_progress_bar", "true")
+    fit(tmp_path, *more, "--data.num_val", "4")
+    shutil.rmtree(tmp_path / "model")
+    fit(tmp_path, *more, "--data.num_val", "4", "--ckpt_path", "last")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    for name, weight in read_weights(newest_whole(tmp_path)).items():
+        torch.testing.assert_close(model.state_dict()[name], weight)

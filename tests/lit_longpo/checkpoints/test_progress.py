@@ -1,0 +1,72 @@
+"""A run that was stopped just before a validation, or before its end, catches up when it goes on."""
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from support import resume_worker
+from transformers import AutoModelForCausalLM
+
+from lit_longpo.callbacks import SavePretrained
+from lit_longpo.checkpoints import read_weights
+
+EPOCH = 4  # rows
+
+
+class Validations(Callback):
+    """The loss of every validation, by step."""
+
+    def __init__(self):
+        self.losses = {}
+
+    def on_validation_end(self, trainer, module):
+        assert trainer.global_step not in self.losses
+        self.losses[trainer.global_step] = float(trainer.callback_metrics["val/loss"])
+
+
+def run(folder, checkpoint=None, steps=EPOCH, **options):
+    """Losses of training and of validation by step; checkpoints come before validations."""
+    module, data = resume_worker.parts(resume_worker.POLICIES["lora"], "single")
+    losses, validations = resume_worker.Losses(), Validations()
+    save = ModelCheckpoint(folder / "checkpoints", "{step}", every_n_train_steps=1, save_top_k=-1)
+    write = SavePretrained(str(folder / "model"))
+    callbacks = (losses, validations, write, *([] if checkpoint else [save]))
+    trainer = resume_worker.trainer_for("single", folder, *callbacks, steps=steps, **options)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    return losses.values, validations.losses
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "validated"),
+    [({"val_check_interval": 0.5}, 5, [2, 4]), ({"val_check_interval": 3, "check_val_every_n_epoch": None}, 6, [3, 6])],
+)
+def test_no_validation_is_lost_and_none_is_done_twice(options, steps, validated, tmp_path):
+    losses, validations = run(tmp_path / "whole", steps=steps, **options)
+    assert list(validations) == validated
+    for stopped in range(1, steps):
+        checkpoint = tmp_path / f"whole/checkpoints/step={stopped}.ckpt"
+        resumed = run(tmp_path / "resumed", checkpoint, steps=steps, **options)
+        rest = {step: loss for step, loss in validations.items() if step >= stopped}
+        assert resumed == (losses[stopped:], rest), stopped
+
+
+def test_a_checkpoint_of_a_validation_is_not_validated_again(tmp_path):
+    module, data = resume_worker.parts(resume_worker.POLICIES["lora"], "single")
+    save = ModelCheckpoint(tmp_path / "checkpoints", "{step}", save_top_k=-1)  # when a validation ends
+    trainer = resume_worker.trainer_for("single", tmp_path, save, steps=EPOCH, val_check_interval=0.5)
+    trainer.fit(module, datamodule=data)
+    _, validations = run(tmp_path, tmp_path / "checkpoints/step=2.ckpt", val_check_interval=0.5)
+    assert list(validations) == [4]
+
+
+def test_a_finished_run_validates_and_writes_its_model(tmp_path):
+    _, validations = run(tmp_path / "whole")
+    checkpoint = tmp_path / f"whole/checkpoints/step={EPOCH}.ckpt"
+    assert run(tmp_path / "again", checkpoint) == ([], validations)
+    written, expected = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "model").state_dict() for name in ("again", "whole")
+    )
+    trained = {name.rpartition("base_model.model.")[2] for name in read_weights(checkpoint)}
+    assert trained
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], weight) for name, weight in expected.items())
