@@ -166,7 +166,7 @@ class ResumableTrainer(Trainer):
 
     def _owned_folder(self) -> AbstractContextManager[None]:
         """This run's folder: a new one, or one that nobody else writes into while this run does."""
-        first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+        first = getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
         if not first or getattr(self, "fast_dev_run", False):
             return nullcontext()
         logger = next(iter(self.loggers), None)
