@@ -1,5 +1,6 @@
 """Optimizer and learning-rate schedule, configurable from YAML."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -173,6 +174,21 @@ class Optimization:
         if self.schedule == "cosine":
             return "cosine_with_min_lr", {"min_lr_rate": self.min_lr_fraction}
         return "polynomial", {"power": 1.0, "lr_end": self.min_lr_fraction * peak}
+
+
+def num_optimizer_steps(trainer: Trainer) -> int:
+    """Optimizer steps of the whole fit, known before the loop starts.
+
+    Unlike `Trainer.estimated_stepping_batches` this leaves the loop's own loader alone: Lightning
+    2.6 drops a resumed loader's state if that loader exists before the state is restored.
+    """
+    if trainer.max_epochs in (None, -1):
+        return trainer.max_steps
+    loader = trainer.fit_loop._data_source.dataloader()
+    limit = trainer.limit_train_batches
+    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * int(trainer.max_epochs or 1)
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def _num_dimensions(parameter: torch.nn.Parameter) -> int:

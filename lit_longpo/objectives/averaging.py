@@ -1,11 +1,14 @@
 """Means over examples, whatever the rows and the ranks that hold them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
 
 from lit_longpo.batch import tensor_on
+from lit_longpo.strategies import ends_window, is_deepspeed, multiply_gradients
 
 Reduce = Callable[..., Tensor]  # `Strategy.reduce`
 
@@ -68,3 +71,45 @@ class Window(ExampleMeans):
             divisor: what the loss of every row was divided by, whatever the number of rows.
         """
         return None if divisor == 1 else divisor * self.unit / examples
+
+
+class StepMean:
+    """An optimizer step's loss, metrics and gradient as means over its examples, whatever its rows and ranks."""
+
+    def __init__(self) -> None:
+        self._window = Window()
+        self._correction: Tensor | None = None
+
+    def share(self, values: dict[str, Tensor], trainer: Trainer) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add a row of the step; a collective call at its first and last row.
+
+        Args:
+            values: per-example losses, with their graph and named "loss", and metrics. Shape of each: (B,).
+            trainer: in its training loop.
+
+        Returns:
+            The row's share of the loss, Shape: (), and at the step's last row the means over all its examples.
+        """
+        window, ends, means = self._window, ends_window(trainer), dict[str, Tensor]()
+        window.add(values)
+        if window.rows == 1 or ends:
+            means, examples = window.over_all_ranks(trainer.strategy.reduce)
+            window.unit = examples if window.rows == 1 else window.unit
+        if ends:
+            self._correction = window.correction(examples, trainer.accumulate_grad_batches)
+            self._window = Window()
+        share = values["loss"].sum() / window.unit
+        twice = is_deepspeed(trainer.strategy)  # divides after Lightning has divided
+        return share * trainer.accumulate_grad_batches if twice else share, means if ends else {}
+
+    def correct_gradients(self, trainer: Trainer, model: nn.Module) -> None:
+        """After the backward pass of the step's last row, make its gradient the mean over all its examples."""
+        if self._correction is not None:
+            multiply_gradients(trainer, model, self._correction)
+            self._correction = None
+
+
+def is_repeated(loader: Any, number: int) -> bool:
+    """Whether another rank has this rank's row of that number too, so that it must not count again."""
+    is_repeated_in = getattr(getattr(loader, "batch_sampler", None), "is_repeated", None)
+    return is_repeated_in is not None and bool(is_repeated_in(number))

@@ -2,13 +2,12 @@
 
 import dataclasses
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -28,9 +27,9 @@ from lit_longpo.checkpoints import (
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import base_model, check_model, score
 from lit_longpo.errors import InputError
-from lit_longpo.objectives.averaging import ExampleMeans, Window
+from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
-from lit_longpo.optimization import Optimization
+from lit_longpo.optimization import Optimization, num_optimizer_steps
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompting import PromptFormat
@@ -39,10 +38,8 @@ from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles, window_problem
 from lit_longpo.strategies import (
     data_parallel_mesh,
-    ends_window,
     is_deepspeed,
     is_sharded,
-    multiply_gradients,
     shard,
     split_while_loading,
     splits_parameters,
@@ -81,8 +78,7 @@ class PreferenceModule(LightningModule, ABC):
         self.optimization = optimization or Optimization()
         self.reference = Reference(reference or ReferenceConfig(), self.policy)
         self.prompt_format: PromptFormat | None = None
-        self._window, self._evaluated = Window(), ExampleMeans()
-        self._correction: Tensor | None = None
+        self._step_mean, self._evaluated = StepMean(), ExampleMeans()
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._validated: int | None = None  # rows before the last validation
@@ -186,33 +182,22 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
-        self._window = Window()
+        self._step_mean = StepMean()
         if self._validation_due:
             self._validation_due = False
             validate_now(self.trainer)
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
-        values = self._per_example(batch)
-        window, ends = self._window, ends_window(self.trainer)
-        window.add(values)
-        if window.rows == 1 or ends:
-            means, examples = window.over_all_ranks(self.trainer.strategy.reduce)
-            window.unit = examples if window.rows == 1 else window.unit
-        if ends:
+        share, means = self._step_mean.share(self._per_example(batch), self.trainer)
+        if means:
             self._log_means("train", means)
             self.step_loss = means["loss"]
-            self._correction = window.correction(examples, self.trainer.accumulate_grad_batches)
-            self._window = Window()
-        share = values["loss"].sum() / window.unit
-        twice = is_deepspeed(self.trainer.strategy)  # divides after Lightning has divided
-        return share * self.trainer.accumulate_grad_batches if twice else share
+        return share
 
     def on_after_backward(self) -> None:
         """With the step's last gradient, make all of them the mean over the step's examples."""
-        if self._correction is not None:
-            multiply_gradients(self.trainer, self.model, self._correction)
-            self._correction = None
+        self._step_mean.correct_gradients(self.trainer, self.model)
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """Mean loss of a validation row."""
@@ -313,27 +298,6 @@ def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metr
         "rewards/margins": margins,
         "rewards/accuracies": (margins > 0).to(margins.dtype),
     }
-
-
-def is_repeated(loader: Any, number: int) -> bool:
-    """Whether another rank has this rank's row of that number too, so that it must not count again."""
-    is_repeated_in = getattr(getattr(loader, "batch_sampler", None), "is_repeated", None)
-    return is_repeated_in is not None and bool(is_repeated_in(number))
-
-
-def num_optimizer_steps(trainer: Trainer) -> int:
-    """Optimizer steps of the whole fit, known before the loop starts.
-
-    Unlike `Trainer.estimated_stepping_batches` this leaves the loop's own loader alone: Lightning
-    2.6 drops a resumed loader's state if that loader exists before the state is restored.
-    """
-    if trainer.max_epochs in (None, -1):
-        return trainer.max_steps
-    loader = trainer.fit_loop._data_source.dataloader()
-    limit = trainer.limit_train_batches
-    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * int(trainer.max_epochs or 1)
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def _log_size(model: nn.Module) -> None:

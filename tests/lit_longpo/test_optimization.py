@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from support.tiny_models import tiny_model
 
 from lit_longpo.engine import score
 from lit_longpo.objectives import ORPO
-from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.optimization import FusedAdamW, Optimization, num_optimizer_steps
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.loading import add_adapters
+from lit_longpo.policy.adapters import add_adapters
 
 CLIP = 0.05  # below every gradient's norm
 STEPS = 4
@@ -211,3 +212,15 @@ def test_optimizer_arguments_that_mean_nothing_are_refused(arguments, message):
 def test_schedules_that_mean_nothing_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Optimization(**arguments)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 6)])
+def test_the_end_of_an_epoch_is_a_step_too(epochs, steps):
+    trainer = SimpleNamespace(
+        max_epochs=epochs,
+        max_steps=-1,
+        limit_train_batches=1.0,
+        accumulate_grad_batches=4,
+        fit_loop=SimpleNamespace(_data_source=SimpleNamespace(dataloader=lambda: range(10))),
+    )
+    assert num_optimizer_steps(trainer) == steps

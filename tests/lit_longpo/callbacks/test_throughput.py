@@ -84,15 +84,19 @@ def test_evaluation_is_timed_apart_from_the_steps(policy_folder, tmp_path):
     assert sum(parts) == pytest.approx(seen["step_seconds"], rel=1e-4)
 
 
-def test_a_cached_reference_is_timed_once_and_the_second_run_scores_nothing(policy_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("lit_longpo.policy.reference_cache.score", _slow_score())
-    seen = []
+def test_a_cached_reference_is_timed_once_and_the_second_run_verifies_one_row(policy_folder, tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr("lit_longpo.policy.reference.score", _slow_score(rows))
+    seen, scored = [], []
     for run in ("first", "second"):
         reference = ReferenceConfig(cache_dir=str(tmp_path / "cache"))
         module = DPO(policy=policy(policy_folder), reference=reference)
         seen.append(fit(tmp_path / run, module, RandomPairs(module.views), steps=2))
-    assert seen[0]["reference_pass_seconds"] >= 4 * PAUSE
-    assert seen[1]["reference_pass_seconds"] < seen[0]["reference_pass_seconds"]
+        scored.append(len(rows))
+        rows.clear()
+    assert scored[0] >= 4
+    assert scored[1] == 1  # one stored row is verified
+    assert seen[0]["reference_pass_seconds"] >= scored[0] * PAUSE
     assert "reference_seconds" not in seen[0]
 
 
@@ -134,11 +138,12 @@ def test_on_a_gpu_the_work_and_not_its_launch_is_timed():
     assert watch.read() == {}
 
 
-def _slow_score():
+def _slow_score(rows):
     from lit_longpo.engine import score
 
-    def slow(*args):
+    def slow(model, batch):
+        rows.append(batch)
         time.sleep(PAUSE)
-        return score(*args)
+        return score(model, batch)
 
     return slow

@@ -1,7 +1,6 @@
 """The LightningModule end to end on random tokens, one optimizer, real Trainer."""
 
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from torch.utils.data import DataLoader
 from lit_longpo.batch import PreferenceBatch
 from lit_longpo.engine import pack
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
-from lit_longpo.objectives.base import num_optimizer_steps
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
 
@@ -183,18 +181,6 @@ def test_the_schedule_warms_up_by_fraction_of_steps():
 def test_adamw_is_fused_where_it_can_be():
     assert FusedAdamW([torch.nn.Parameter(torch.zeros(1))]).defaults["fused"]
     assert not FusedAdamW([torch.nn.Parameter(torch.zeros(1, dtype=torch.complex64))]).defaults["fused"]
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 6)])
-def test_the_end_of_an_epoch_is_a_step_too(epochs, steps):
-    trainer = SimpleNamespace(
-        max_epochs=epochs,
-        max_steps=-1,
-        limit_train_batches=1.0,
-        accumulate_grad_batches=4,
-        fit_loop=SimpleNamespace(_data_source=SimpleNamespace(dataloader=lambda: range(10))),
-    )
-    assert num_optimizer_steps(trainer) == steps
 
 
 @pytest.mark.parametrize(("reach", "warned"), [(512, False), (513, True)])
