@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.weights import hub_commit
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -104,7 +105,7 @@ def _name_base(model: "PeftModel", base: PreTrainedModel) -> None:
     path = Path(name).expanduser()
     for config in model.peft_config.values():
         config.base_model_name_or_path = str(path.resolve()) if path.is_dir() else name
-        config.revision = None if path.is_dir() else getattr(base.config, "_commit_hash", None)
+        config.revision = hub_commit(base)
 
 
 def _write_generation_settings(model: nn.Module, end_id: int, folder: Path) -> None:

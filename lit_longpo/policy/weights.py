@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -36,7 +37,21 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
             _read(source, **options, device_map="meta")
     model = _read(source, **options)
     _untie(model)
+    cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
     return model
+
+
+def hub_commit(model: PreTrainedModel) -> str | None:
+    """The commit on the hub that the weights were read from; `None` if a folder held them."""
+    return getattr(model, "hub_commit", None)
+
+
+def _hub_commit(source: str, revision: str | None) -> str | None:
+    """From the place in the hub's cache: transformers' configurations no longer say it."""
+    if Path(source).is_dir():
+        return None
+    path = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def _read(source: str, **options: Any) -> PreTrainedModel:

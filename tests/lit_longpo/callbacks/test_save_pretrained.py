@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from lightning.pytorch import Trainer, seed_everything
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from support.chat_formats import chat_tokenizer
 from support.groups import random_groups
 from support.preference_data import RandomPairs
 from support.tiny_models import tiny_model
+from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lit_longpo.callbacks import SavePretrained
@@ -102,6 +104,40 @@ def test_a_base_is_named_by_its_absolute_folder(policy_folder, tmp_path, monkeyp
     monkeypatch.chdir("/")
     assert Path(PeftConfig.from_pretrained(tmp_path / "model").base_model_name_or_path) == policy_folder
     torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
+
+
+def hub_model(cache, name, commits):
+    """A model on the hub as its client keeps it: one folder for every commit; `main` is the last of them."""
+    folder = cache / f"models--{name.replace('/', '--')}"
+    for seed, commit in enumerate(commits):
+        tiny_model("Llama", seed=seed).save_pretrained(folder / "snapshots" / commit)
+        word_tokenizer().save_pretrained(folder / "snapshots" / commit)
+    (folder / "refs").mkdir(exist_ok=True)
+    (folder / "refs/main").write_text(commits[-1])
+    return [folder / "snapshots" / commit for commit in commits]
+
+
+def test_a_base_on_the_hub_is_named_with_the_commit_that_was_trained_on(tmp_path, monkeypatch):
+    """What the base's owner uploads later changes neither the folder's model nor the next round's."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    old, new = "a" * 40, "b" * 40
+    [snapshot] = hub_model(tmp_path / "hub", "owner/base", [old])
+    module = fit(tmp_path / "1", "owner/base", lora=LoRA(r=2))
+    hub_model(tmp_path / "hub", "owner/base", [old, new])
+    settings = PeftConfig.from_pretrained(tmp_path / "1/model")
+    assert (settings.base_model_name_or_path, settings.revision) == ("owner/base", old)
+    base = AutoModelForCausalLM.from_pretrained(snapshot, attn_implementation="prefix_shared", dtype=torch.float32)
+    plain = PeftModel.from_pretrained(base, tmp_path / "1/model")
+    torch.testing.assert_close(sums(plain), sums(module.model), rtol=1e-4, atol=1e-4)
+    again = PolicyConfig(source=str(tmp_path / "1/model"))
+    torch.testing.assert_close(sums(again.load()), sums(plain), rtol=1e-4, atol=1e-4)
+    second = fit(tmp_path / "2", tmp_path / "1/model")
+    settings = PeftConfig.from_pretrained(tmp_path / "2/model")
+    assert (settings.base_model_name_or_path, settings.revision) == ("owner/base", old)
+    plain = PeftModel.from_pretrained(
+        base.from_pretrained(snapshot, attn_implementation="prefix_shared", dtype=torch.float32), tmp_path / "2/model"
+    )
+    torch.testing.assert_close(sums(plain), sums(second.model), rtol=1e-4, atol=1e-4)
 
 
 def test_round_after_round_is_what_was_trained(policy_folder, tmp_path):

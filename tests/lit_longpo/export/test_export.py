@@ -8,12 +8,16 @@ import sys
 import pytest
 import torch
 import yaml
+from peft import PeftModel
 from safetensors.torch import load_file
+from support.command_line import CONFIGS
 from support.ranks import run_command
 from support.resume_worker import logits
 from support.zero3 import HAS_DEEPSPEED, needs_deepspeed
+from transformers import AutoModelForCausalLM
 
 from lit_longpo.export.command import export_checkpoint
+from lit_longpo.policy import PolicyConfig
 
 STRATEGIES = ["single", "ddp", "fsdp2", *(["zero2", "zero3"] if HAS_DEEPSPEED else [])]
 # name of the folder, policy, merge_adapters
@@ -154,3 +158,43 @@ def test_a_split_policy_is_saved_after_a_validation_as_it_is_exported(overlay, t
     saved, exported = (load_file(tmp_path / name / "model.safetensors") for name in ("saved", "exported"))
     assert saved.keys() == exported.keys()
     assert all(torch.equal(saved[name], weight) for name, weight in exported.items())
+
+
+def round_of(folder, source, *arguments):
+    """The last checkpoint of a run through the command line."""
+    run_command(
+        *("fit", "--config", CONFIGS / "sft.yaml", "--policy.source", source, "--trainer.default_root_dir", folder),
+        *("--trainer.max_steps", 2, "--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", 0),
+        *("--data.init_args.num_train", 16, "--data.init_args.num_val", 0, "--data.init_args.max_tokens", 1024),
+        *("--data.init_args.long_words", "[32,48]", "--data.init_args.short_words", 16),
+        *("--optimization.warmup_fraction", 0, "--optimization.optimizer.lr", 1e-2, *arguments),
+        *("--trainer.callbacks", "[{class_path: ModelCheckpoint, init_args: {save_last: true}}]"),
+    )
+    [checkpoint] = folder.rglob("last.ckpt")
+    return checkpoint
+
+
+def test_a_round_on_continued_adapters_is_exported_as_adapters_of_their_base(tmp_path):
+    """Plain peft on the base that the first round had; nothing names the folder in between."""
+    base = PolicyConfig().folder
+    first = round_of(tmp_path / "1", base, "--policy.lora.r", 4)
+    export_checkpoint(str(first), str(tmp_path / "one"))
+    second = round_of(tmp_path / "2", tmp_path / "one")
+    export_checkpoint(str(second), str(tmp_path / "two"))
+    export_checkpoint(str(second), str(tmp_path / "whole"), merge_adapters=True)
+    settings = json.loads((tmp_path / "two/adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["r"]) == (str(base), 4)
+    probe = torch.arange(5, 45).unsqueeze(0)
+    made = {}
+    for name in ("one", "two"):
+        plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / name).eval()
+        made[name] = plain(probe).logits.detach()
+    stored = torch.load(second, weights_only=False)["state_dict"]
+    written = load_file(tmp_path / "two/adapter_model.safetensors")
+    assert written
+    for name, tensor in written.items():
+        [kept] = [value for key, value in stored.items() if key.replace(".default", "").endswith(name)]
+        assert torch.equal(tensor, kept)
+    assert (made["one"] - made["two"]).abs().max() > 1e-3
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").eval()(probe).logits
+    torch.testing.assert_close(whole, made["two"], rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from support.word_tokenizer import word_tokenizer
 from lit_longpo.batch import View, Views
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.engine import pack, score
-from lit_longpo.objectives import DPO, SFT, SoLoPO
+from lit_longpo.objectives import DPO, IPO, SFT, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE, reference_cache
 from lit_longpo.policy.reference import Reference, frozen_copy, reference_mode
@@ -222,6 +222,13 @@ def test_an_untrained_step_at_changed_positions_is_log_two(objective, setting, m
         objective, tmp_path, policy_folder, steps=1, reference=ReferenceConfig(mode), rope=rope, **SETTINGS[setting]
     )
     assert kept.losses[0] == LOG_2
+
+
+def test_an_untrained_step_of_ipo_at_changed_positions_misses_the_whole_target(policy_folder, tmp_path):
+    """Policy and reference are one, so the margin is 0: the loss is (0 - 1 / (2 beta))^2, with beta 0.1 25."""
+    for setting in SETTINGS.values():
+        kept = train(IPO, tmp_path, policy_folder, steps=1, rope=RoPE(theta=200.0), **setting)
+        assert kept.losses[0] == pytest.approx(25.0, abs=0.02)
 
 
 def test_what_only_the_reference_scores_is_at_the_original_positions(policy_folder):

@@ -3,7 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from support.greedy import greedy
+from transformers import AutoModelForCausalLM
 
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.transformers import TransformersGenerator, until_stop
@@ -88,3 +91,31 @@ def test_the_models_identity_follows_its_weights():
     own = TransformersGenerator().open(POLICY)
     assert own == TransformersGenerator().open(POLICY)
     assert own != TransformersGenerator().open(replace(POLICY, weights="random"))
+
+
+def test_adapters_at_the_source_answer(tmp_path):
+    """As plain peft does with that folder; other adapters are another model."""
+    base = POLICY.folder
+    identities, told = [], []
+    for seed in (1, 2):
+        folder = tmp_path / str(seed)
+        torch.manual_seed(seed)
+        model = get_peft_model(
+            AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj", "v_proj"])
+        )
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=3.0)
+        model.save_pretrained(folder)
+        policy = replace(POLICY, source=str(folder))
+        generator = TransformersGenerator(max_batch_tokens=256)
+        identities.append(generator.open(policy))
+        found = answers(generator, requests(Decoding(max_new_tokens=4)))
+        layout = policy.prompt_format()
+        ids = [layout.encode_prompt(FACTS, text.rpartition("Complete: ")[2]).ids for text in TEXTS]
+        plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).eval()
+        expected = greedy(plain, ids, max_new_tokens=4, eos_token_id=layout.end_id)
+        assert [found[f"r{n}"].text for n in range(4)] == [layout.decode(row) for row in expected]
+        told.append([found[f"r{n}"].text for n in range(4)])
+    assert len({*identities, TransformersGenerator().open(POLICY)}) == 3
+    assert told[0] != told[1]
