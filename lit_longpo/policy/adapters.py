@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import check_range
+from lit_longpo.strategies.sharding import whole_parameters
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -88,7 +89,17 @@ def merge_adapters(model: nn.Module) -> PreTrainedModel:
             "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
             "model a head of its own first (`tie_word_embeddings: false`)"
         )
+    _merge_layers(model)
     return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def _merge_layers(model: nn.Module) -> None:
+    """One layer after the other, so that under ZeRO-3 no rank holds more than that whole; peft passes over them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in [module for module in model.modules() if isinstance(module, BaseTunerLayer)]:
+        with whole_parameters(layer):
+            layer.merge()
 
 
 def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:

@@ -4,6 +4,8 @@ ZeRO-3 and FSDP2 both leave a slice of every parameter on each rank. Reading a w
 call: every rank has to make it, in the same order.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -78,6 +80,19 @@ def full_value(parameter: Tensor) -> Tensor:
         with deepspeed.zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
     return parameter.detach()
+
+
+@contextmanager
+def whole_parameters(module: nn.Module) -> Iterator[None]:
+    """A part's parameters whole, to be changed alike on every rank; a collective call where ZeRO-3 has split them."""
+    split = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_id")]
+    if not split:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(split, modifier_rank=0):
+        yield
 
 
 def gathered_state_dict(model: nn.Module, keep: bool) -> dict[str, Tensor]:

@@ -4,14 +4,21 @@ import json
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from support.groups import random_groups
+from support.preference_data import RandomPairs
+from support.ranks import run_ranks
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
+from support.zero3 import needs_deepspeed, releasing_zero3
 from transformers import AutoModelForCausalLM
 
+from lit_longpo.callbacks import SavePretrained
 from lit_longpo.engine import check_model, pack, score
+from lit_longpo.objectives import SFT
+from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
 
 [GROUP] = random_groups([(9, [2, 3])])
@@ -239,3 +246,33 @@ def test_a_quantised_base_is_refused_by_name(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), **quantised}))
     with pytest.raises(ValueError, match=r"got quantised ones .*bitsandbytes.*base_model_name_or_path"):
         ours(tmp_path / "a").load()
+
+
+def start_under_zero3(source, how, folder):
+    """A step of almost nothing, after which the model that was read is written again."""
+    optimization = Optimization(lambda params: FusedAdamW(params, lr=1e-12), schedule="constant", warmup_fraction=0.0)
+    module = SFT(policy=ours(source, adapters=how), optimization=optimization)
+    trainer = Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        devices=2,
+        strategy=releasing_zero3(),
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        callbacks=[SavePretrained(str(folder / "model"))],
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views))
+
+
+@needs_deepspeed
+@pytest.mark.parametrize(("how", "kind"), [("continue", "plain"), ("merge", "plain"), ("merge", "dora")])
+def test_zero3_starts_with_them_too(how, kind, policy_folder, tmp_path):
+    expected = adapters(policy_folder, tmp_path / "a", **KINDS[kind])
+    run_ranks(start_under_zero3, tmp_path / "a", how, tmp_path)
+    written = plain(tmp_path / "model").eval()  # transformers reads adapters as well
+    assert (tmp_path / "model/adapter_config.json").is_file() == (how == "continue")
+    torch.testing.assert_close(plain_sums(written), expected, rtol=1e-4, atol=1e-4)
