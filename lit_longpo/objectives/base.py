@@ -109,8 +109,10 @@ class PreferenceModule(LightningModule, ABC):
             settings = {"model": type(self).__name__} | {f"model.{name}": value for name, value in self.arguments()}
             policy = dataclasses.replace(self.policy, lora=self.policy.trained_lora)
             settings |= {name: value for name, value in flatten("policy", policy) if name not in _HOW}
-            folder = self.policy.folder
-            settings["policy.files"] = None if folder is None else files_fingerprint(folder)
+            adapters = self.policy.adapter_folder()
+            folders = [self.policy.folder, None if adapters is None else adapters.path]
+            files = [files_fingerprint(folder) for folder in folders if folder is not None]
+            settings["policy.files"] = "-".join(filter(None, files)) or None
             if self.views.reference:
                 settings |= flatten("reference.policy", self.reference.config.policy)
             self._recorded = settings | self.optimization.settings

@@ -4,11 +4,13 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from support.command_line import CONFIGS
 from transformers import AutoModelForCausalLM
 
 from lit_longpo import __main__ as command
 from lit_longpo.checkpoints import newest_whole, read_record, read_weights
+from lit_longpo.policy import PolicyConfig
 
 SMALL = (
     *("--data.init_args.num_train", "16", "--data.init_args.num_val", "0", "--data.init_args.max_tokens", "1024"),
@@ -90,8 +92,6 @@ def test_other_data_are_refused(trained):
 
 
 def test_other_weights_at_the_old_place_are_refused(tmp_path):
-    from lit_longpo.policy import PolicyConfig
-
     source, runs = tmp_path / "source", tmp_path / "runs"
     model = PolicyConfig().load_base()
     shutil.copytree(PolicyConfig().folder, source)
@@ -104,6 +104,28 @@ def test_other_weights_at_the_old_place_are_refused(tmp_path):
     model.save_pretrained(tmp_path / "moved")
     message = refusal(runs, *checkpoint, "--policy.source", tmp_path / "moved", steps=4)
     assert "policy.source" in message
+
+
+@pytest.mark.parametrize(
+    "how", [("--policy.adapters", "merge", "--policy.lora.r", "2"), ()], ids=["merged", "continued"]
+)
+def test_other_adapters_on_the_same_base_are_refused(how, tmp_path):
+    """Elsewhere or at the old place; the same ones may move."""
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        base = AutoModelForCausalLM.from_pretrained(PolicyConfig().folder)
+        settings = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+        get_peft_model(base, settings).save_pretrained(tmp_path / name)
+    runs = tmp_path / "runs"
+    fit(runs, "--policy.source", tmp_path / "one", *how, steps=1)
+    checkpoint = ("--ckpt_path", runs / "checkpoints/last.ckpt", *how)
+    message = refusal(runs, *checkpoint, "--policy.source", tmp_path / "two", steps=2)
+    assert f"type --policy.source {tmp_path / 'one'}, or start anew" in message
+    shutil.move(tmp_path / "one", tmp_path / "moved")
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    assert "policy.source" in refusal(runs, *checkpoint, "--policy.source", tmp_path / "one", steps=2)
+    fit(runs, *checkpoint, "--policy.source", tmp_path / "moved", steps=2)
+    assert read_record(newest_whole(runs))["step"] == 2
 
 
 def test_what_does_not_change_the_training_passes(again, caplog):
