@@ -9,7 +9,10 @@ from lightning.pytorch import Trainer
 
 Settings = dict[str, Any]
 
-_FILES = "policy.files"  # what the weights' files hold, whatever `policy.source` calls their place
+_MODELS = (
+    "policy",
+    "reference.policy",
+)  # their `files` are what weights' files hold, whatever `source` calls the place
 _OF_TRAINER = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 _OF_DATA = ("max_tokens", "max_examples", "seed", "num_workers")
 # Another number of workers cannot take the loader's place over; the loader would only say so by a failed assertion.
@@ -81,15 +84,18 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     """
     then = dict(record.get("settings") or ({"model": record["objective"]} if "objective" in record else {}))
     now = plain(settings)
-    if then.get(_FILES) and now.get(_FILES):
-        if then[_FILES] == now[_FILES]:
-            now["policy.source"] = then["policy.source"]
-        elif then["policy.source"] == now["policy.source"]:
-            now["policy.source"] += " with other files"
+    for model in _MODELS:
+        files, source = f"{model}.files", f"{model}.source"
+        if not (then.get(files) and now.get(files)):
+            continue
+        if then[files] == now[files]:
+            now[source] = then[source]
+        elif then[source] == now[source]:
+            now[source] += " with other files"
     differing = {
         name: (then[name], now[name])
         for name in now
-        if name != _FILES and name in then and not _same(then[name], now[name])
+        if not name.endswith("policy.files") and name in then and not _same(then[name], now[name])
     }
     return {name: pair for name, pair in differing.items() if not any(name.startswith(f"{n}.") for n in differing)}
 

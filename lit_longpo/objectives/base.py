@@ -109,12 +109,11 @@ class PreferenceModule(LightningModule, ABC):
             settings = {"model": type(self).__name__} | {f"model.{name}": value for name, value in self.arguments()}
             policy = dataclasses.replace(self.policy, lora=self.policy.trained_lora)
             settings |= {name: value for name, value in flatten("policy", policy) if name not in _HOW}
-            adapters = self.policy.adapter_folder()
-            folders = [self.policy.folder, None if adapters is None else adapters.path]
-            files = [files_fingerprint(folder) for folder in folders if folder is not None]
-            settings["policy.files"] = "-".join(filter(None, files)) or None
+            settings["policy.files"] = _files(self.policy)
+            other = self.reference.config.policy
             if self.views.reference:
-                settings |= flatten("reference.policy", self.reference.config.policy)
+                settings |= flatten("reference.policy", other)
+                settings |= {} if other is None else {"reference.policy.files": _files(other)}
             self._recorded = settings | self.optimization.settings
         return self._recorded
 
@@ -300,6 +299,13 @@ def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metr
         "rewards/margins": margins,
         "rewards/accuracies": (margins > 0).to(margins.dtype),
     }
+
+
+def _files(policy: PolicyConfig) -> str | None:
+    """What the files hold that a model is read from, those of adapters too; `None` if they are on a hub."""
+    adapters = policy.adapter_folder()
+    folders = [policy.folder, None if adapters is None else adapters.path]
+    return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None
 
 
 def _log_size(model: nn.Module) -> None:

@@ -106,6 +106,20 @@ def test_other_weights_at_the_old_place_are_refused(tmp_path):
     assert "policy.source" in message
 
 
+def test_another_reference_at_the_old_place_is_refused(tmp_path):
+    source, runs = tmp_path / "source", tmp_path / "runs"
+    shutil.copytree(PolicyConfig().folder, source)
+    fit(runs, "--reference.policy.source", source, steps=1)
+    shutil.move(source, tmp_path / "moved")
+    checkpoint = ("--ckpt_path", runs / "checkpoints/last.ckpt", "--reference.policy.source", tmp_path / "moved")
+    fit(runs, *checkpoint, steps=2)
+    model = PolicyConfig().load_base()
+    with torch.no_grad():
+        model.get_input_embeddings().weight += 0.01
+    model.save_pretrained(tmp_path / "moved")
+    assert "`reference.policy.source`" in refusal(runs, *checkpoint, steps=3)
+
+
 @pytest.mark.parametrize(
     "how", [("--policy.adapters", "merge", "--policy.lora.r", "2"), ()], ids=["merged", "continued"]
 )
