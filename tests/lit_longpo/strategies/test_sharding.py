@@ -27,13 +27,12 @@ def test_only_the_data_parallel_ranks_split_parameters():
         data_parallel_mesh(mesh(2, 4))
 
 
-@pytest.mark.parametrize(
-    "policy", [PolicyConfig(source="/none"), PolicyConfig("/none", lora=LoRA(also_train=["norm"]))]
-)
+@pytest.mark.parametrize("policy", [PolicyConfig(), PolicyConfig(lora=LoRA(also_train=["norm"]))])
 @pytest.mark.parametrize(
     "strategy", [ModelParallelStrategy(), SimpleNamespace(zero_stage_3=True)], ids=["fsdp2", "zero3"]
 )
-def test_a_copy_of_a_split_policy_is_refused_before_it_is_loaded(policy, strategy):
+def test_a_copy_of_a_split_policy_is_refused_before_it_is_loaded(policy, strategy, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("the policy was loaded"))
     assert splits_parameters(strategy)
     module = DPO(policy=policy, reference=ONLINE)
     module._trainer = SimpleNamespace(strategy=strategy, precision="32-true")
