@@ -5,6 +5,7 @@ from lit_longpo.checkpoints.progress import (
     reopen_epoch,
     rows_so_far,
     validate_now,
+    validated_rows,
     validation_due,
 )
 from lit_longpo.checkpoints.randomness import gather_random_states, restore_random_state
@@ -27,5 +28,6 @@ __all__ = [
     "rows_so_far",
     "run_record",
     "validate_now",
+    "validated_rows",
     "validation_due",
 ]

@@ -51,6 +51,14 @@ def validation_due(checkpoint: dict[str, Any]) -> bool:
     return bool(checkpoint.get(_DUE))
 
 
+def validated_rows(checkpoint: dict[str, Any]) -> int | None:
+    """The rows of a checkpoint after which no validation is due any more; `None` if one is."""
+    loop = checkpoint.get("loops", {}).get("fit_loop")
+    if loop is None or validation_due(checkpoint):
+        return None
+    return int(loop["epoch_loop.batch_progress"]["total"]["ready"])
+
+
 def validate_now(trainer: Trainer) -> None:
     """The validation that a run stopped before; Lightning 2.6 takes it for done when it goes on.
 
@@ -58,9 +66,11 @@ def validate_now(trainer: Trainer) -> None:
         trainer: whose training is about to go on.
     """
     loop, logs = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
-    before, first = copy.deepcopy((loop.batch_progress, loop._restarting)), logs._first_loop_iter
+    # With `_has_run` left true, a run that goes on from the end of an epoch would have epochs without rows, for ever.
+    before = copy.deepcopy((loop.batch_progress, loop._restarting, loop._has_run))
+    first = logs._first_loop_iter
     loop.restarting, trainer.validating = False, True
     loop.run()
     trainer.training = True
-    loop.batch_progress, loop._restarting = before
+    loop.batch_progress, loop._restarting, loop._has_run = before
     logs._first_loop_iter = first

@@ -22,6 +22,7 @@ from lit_longpo.checkpoints import (
     rows_so_far,
     run_record,
     validate_now,
+    validated_rows,
     validation_due,
 )
 from lit_longpo.checkpoints.record import flatten
@@ -238,6 +239,7 @@ class PreferenceModule(LightningModule, ABC):
         """Adapters are loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
         self._random_states = checkpoint.get("random_states")
         self._validation_due = validation_due(checkpoint)
+        self._validated = validated_rows(checkpoint)
         if "state_dict" not in checkpoint:
             return
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

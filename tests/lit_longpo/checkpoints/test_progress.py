@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.checkpoints import read_weights
 
-EPOCH = 4  # rows
+EPOCH = 5  # rows
 
 
 class Validations(Callback):
@@ -18,6 +18,12 @@ class Validations(Callback):
 
     def __init__(self):
         self.losses = {}
+
+    def on_train_epoch_start(self, trainer, module):
+        assert trainer.current_epoch <= trainer.max_steps  # no epochs without rows
+
+    def on_train_end(self, trainer, module):
+        trainer.save_checkpoint(f"{trainer.default_root_dir}/end.ckpt")
 
     def on_validation_end(self, trainer, module):
         assert trainer.global_step not in self.losses
@@ -65,6 +71,7 @@ def test_a_checkpoint_of_a_validation_is_not_validated_again(tmp_path):
 def test_a_finished_run_validates_and_writes_its_model(tmp_path):
     _, validations = run(tmp_path / "whole")
     checkpoint = tmp_path / f"whole/checkpoints/step={EPOCH}.ckpt"
+    assert list(validations) == [EPOCH]
     assert run(tmp_path / "again", checkpoint) == ([], validations)
     written, expected = (
         AutoModelForCausalLM.from_pretrained(tmp_path / name / "model").state_dict() for name in ("again", "whole")
@@ -73,3 +80,14 @@ def test_a_finished_run_validates_and_writes_its_model(tmp_path):
     assert trained
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], weight) for name, weight in expected.items())
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_a_finished_run_that_was_started_again_goes_on_with_more_steps(due, tmp_path):
+    run(tmp_path / "whole")
+    assert run(tmp_path / "again", tmp_path / "whole/end.ckpt") == ([], {})
+    contents = torch.load(tmp_path / "again/end.ckpt", weights_only=False)
+    assert not contents["validation_due"]
+    torch.save({**contents, "validation_due": due}, tmp_path / "end.ckpt")
+    losses, validations = run(tmp_path / "more", tmp_path / "end.ckpt", steps=EPOCH + 2)
+    assert (len(losses), list(validations)) == (2, [EPOCH] if due else [])
