@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
 from lit_longpo.checkpoints.progress import (
+    finish_epoch,
     note_validation,
     reopen_epoch,
     rows_so_far,
@@ -17,6 +18,7 @@ from lit_longpo.checkpoints.whole import fault, newest_whole
 __all__ = [
     "ResumableTrainer",
     "fault",
+    "finish_epoch",
     "gather_random_states",
     "load_weights",
     "newest_whole",

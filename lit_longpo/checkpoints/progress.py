@@ -26,6 +26,22 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
             counts["processed"] -= 1
 
 
+def finish_epoch(trainer: Trainer) -> None:
+    """Call an epoch whose last row was trained on finished, whatever number of rows this run's epochs have.
+
+    Other numbers of processes, which may go on at the end of an epoch, cut the data into other numbers of rows;
+    Lightning 2.6 would take the difference out of every later epoch.
+
+    Args:
+        trainer: whose training is about to go on from a checkpoint.
+    """
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    rows = trainer.num_training_batches
+    if progress.is_last_batch and progress.current.completed and isinstance(rows, int):
+        for count in ("ready", "started", "processed", "completed"):
+            setattr(progress.current, count, rows)
+
+
 def note_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int | None) -> None:
     """Say whether a validation follows the last row, and has not been done.
 

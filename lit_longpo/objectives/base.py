@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import (
+    finish_epoch,
     gather_random_states,
     load_weights,
     note_validation,
@@ -185,6 +186,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
         self._step_mean = StepMean()
+        finish_epoch(self.trainer)
         if self._validation_due:
             self._validation_due = False
             validate_now(self.trainer)

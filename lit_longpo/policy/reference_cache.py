@@ -155,9 +155,9 @@ def _read(path: Path) -> dict[str, float]:
         tensors = {name: opened.get_tensor(name) for name in ("keys", "log_probs")}
         stored = (opened.metadata() or {}).get("sha256")
     if stored != _sha256(tensors):
-        raise ValueError("its checksum is another")
+        raise InputError("its checksum is another")
     if not torch.isfinite(tensors["log_probs"]).all():
-        raise ValueError("it holds what is no number")
+        raise InputError("it holds what is no number")
     keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
     return dict(zip(keys, tensors["log_probs"].tolist(), strict=True))
 

@@ -22,7 +22,7 @@ from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack
 from lit_longpo.objectives import DPO, LOGO, LongPO, PreferenceModule, SoLoPO
 from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.policy import PolicyConfig, ReferenceConfig, RoPE
 from lit_longpo.strategies import (
     AnyDeviceDeepSpeedStrategy,
     SequenceParallelDDPStrategy,
@@ -54,7 +54,7 @@ OBJECTIVES = {
     "solopo": partial(SoLoPO, base=DPO(beta=0.5)),
     "longpo": partial(LongPO, pref_weight=1.0),
     "logo": partial(LOGO, beta=2.0, gamma=0.5, num_rejected=1),
-    "another reference": partial(DPO, beta=0.5, reference=ReferenceConfig(policy=PolicyConfig())),
+    "another reference": partial(DPO, beta=0.5),
     "online": partial(SoLoPO, base=DPO(beta=0.5), reference=ReferenceConfig(mode="online")),
 }
 
@@ -145,7 +145,10 @@ def train(
     seed_everything(0, verbose=False)
     sgd = Optimization(partial(torch.optim.SGD, lr=0.5), schedule="constant", warmup_fraction=0.0)
     policy = PolicyConfig(source=folder, gradient_checkpointing=objective == "longpo", dtype=dtype)
-    module, record = OBJECTIVES[objective](policy=policy, optimization=sgd), Record()
+    options = {}
+    if objective == "another reference":  # another function of the same tokens
+        options["reference"] = ReferenceConfig(policy=PolicyConfig(source=folder, dtype=dtype, rope=RoPE(theta=500.0)))
+    module, record = OBJECTIVES[objective](policy=policy, optimization=sgd, **options), Record()
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
