@@ -1,6 +1,7 @@
 """Which checkpoint a run goes on from: one whose record says what this run says."""
 
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,4 +135,4 @@ def _in_words(differing: dict[str, tuple[Any, Any]]) -> str:
 
 
 def _typed(value: Any) -> str:
-    return "null" if value is None else str(value)
+    return "null" if value is None else shlex.quote(str(value))  # to be pasted into a shell
