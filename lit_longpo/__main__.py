@@ -139,9 +139,14 @@ def _run(words: list[str]) -> None:
 
 
 def _log_to_terminal(*, first_process: bool) -> None:
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
     for package in ("lit_longpo", "data_modules", "evaluation"):
-        logging.getLogger(package).setLevel(logging.INFO if first_process else logging.WARNING)
+        logger = logging.getLogger(package)
+        logger.setLevel(logging.INFO if first_process else logging.WARNING)
+        # Not on the root: Lightning, imported later, would print every line of its own once more.
+        if not logger.hasHandlers():
+            logger.addHandler(handler)
 
 
 if __name__ == "__main__":
