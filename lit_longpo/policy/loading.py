@@ -165,7 +165,10 @@ class PolicyConfig:
     @property
     def trained_lora(self) -> LoRA | None:
         """Settings of the adapters that are trained: those of `lora`, or of the folder that is continued."""
-        folder = self.adapter_folder()
+        try:
+            folder = self.adapter_folder()
+        except MissingFileError:  # `plan` needs no weights; whoever loads them says what is missing
+            return self.lora
         return folder.lora(self.lora) if folder is not None and self.adapters == "continue" else self.lora
 
     @property
