@@ -9,10 +9,8 @@ from lightning.pytorch import Trainer
 
 Settings = dict[str, Any]
 
-_MODELS = (
-    "policy",
-    "reference.policy",
-)  # their `files` are what weights' files hold, whatever `source` calls the place
+# Their `files` are what weights' files hold, whatever `source` calls the place.
+_MODELS = ("policy", "reference.policy")
 _OF_TRAINER = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 _OF_DATA = ("max_tokens", "max_examples", "seed", "num_workers")
 # Another number of workers cannot take the loader's place over; the loader would only say so by a failed assertion.

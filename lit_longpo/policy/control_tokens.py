@@ -86,6 +86,6 @@ def written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
     hits = set[tuple[int, int]]()
     for part in data:
         longest = max(map(len, part.markup.tokens), default=1) - 1
-        found = part.markup.pattern.finditer(text, max(0, part.start - longest), part.end + longest)
-        hits |= {hit.span() for hit in found if hit.start() < part.end and hit.end() > part.start}
+        matches = part.markup.pattern.finditer(text, max(0, part.start - longest), part.end + longest)
+        hits |= {hit.span() for hit in matches if hit.start() < part.end and hit.end() > part.start}
     return sorted(hits)
