@@ -138,9 +138,9 @@ class PreferenceModule(LightningModule, ABC):
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
         self._check(strategy)
+        _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.optimization.check_trainer(self._trainer)
-        _ = self.settings  # as they are before training
         self.prompt_format = self.policy.prompt_format()
         if self.views.reference:
             self.reference.check_tokenizer(self.prompt_format.tokenizer)

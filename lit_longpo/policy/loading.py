@@ -160,16 +160,13 @@ class PolicyConfig:
     @property
     def continues_adapters(self) -> bool:
         """Whether adapters at `source` are trained further."""
-        return self.adapters == "continue" and self.adapter_folder() is not None
+        return self._continued_folder() is not None
 
     @property
     def trained_lora(self) -> LoRA | None:
         """Settings of the adapters that are trained: those of `lora`, or of the folder that is continued."""
-        try:
-            folder = self.adapter_folder()
-        except MissingFileError:  # `plan` needs no weights; whoever loads them says what is missing
-            return self.lora
-        return folder.lora(self.lora) if folder is not None and self.adapters == "continue" else self.lora
+        folder = self._continued_folder()
+        return self.lora if folder is None else folder.lora(self.lora)
 
     @property
     def reference_is_inside(self) -> bool:
@@ -185,6 +182,13 @@ class PolicyConfig:
         location = self._location()
         folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
         return None if folder is None else AdapterFolder.at(folder)
+
+    def _continued_folder(self) -> AdapterFolder | None:
+        """The adapters that are trained further; `None` where nothing lies at `source` yet, as `plan` may find it."""
+        try:
+            return self.adapter_folder() if self.adapters == "continue" else None
+        except MissingFileError:  # whoever reads the source says what is missing
+            return None
 
     def original_config(self) -> PretrainedConfig:
         """The model's configuration at `source`, or of the base of adapters there, without `rope`."""
