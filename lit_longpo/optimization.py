@@ -102,6 +102,11 @@ class Optimization:
             **{f"optimization.{name}": getattr(self, name) for name in schedule},
         }
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the learning rate at a step depends on how many steps there are."""
+        return self.schedule != "constant" or self.warmup_fraction > 0.0
+
     def build(self, parameters: Iterable[torch.nn.Parameter], num_steps: int) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.
 
@@ -140,7 +145,7 @@ class Optimization:
         Raises:
             ValueError: saying what to type.
         """
-        if num_steps >= 0 or (self.schedule == "constant" and not self.warmup_fraction):
+        if num_steps >= 0 or not self.depends_on_length:
             return
         raise InputError(
             f"expected a known number of steps with `optimization.schedule: {self.schedule}` and `warmup_fraction: "

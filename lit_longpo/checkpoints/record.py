@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lit_longpo.optimization import num_optimizer_steps
+
 Settings = dict[str, Any]
 
 # Their `files` are what weights' files hold, whatever `source` calls the place.
@@ -18,7 +20,7 @@ _SLIGHT = {f"trainer.{name}" for name in _OF_TRAINER} | {f"data.{name}" for name
 
 
 def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
-    """Plain values: objective, steps, epoch, last metrics, settings, hash of the training data.
+    """Plain values: objective, steps, epoch, last metrics, settings, schedule's length, hash of the training data.
 
     Args:
         trainer: in the middle of `fit`, or after it.
@@ -31,6 +33,7 @@ def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
         "processes": trainer.world_size,
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
         "settings": run_settings(trainer, trainer.lightning_module),
+        "schedule_steps": schedule_steps(trainer),
         "data_fingerprint": data_fingerprint(trainer),
     }
 
@@ -48,6 +51,14 @@ def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
     data = data or getattr(trainer, "datamodule", None)
     settings |= {f"data.{name}": getattr(data, name) for name in _OF_DATA if hasattr(data, name)}
     return plain(settings)
+
+
+def schedule_steps(trainer: Trainer) -> int | None:
+    """Optimizer steps over which the learning rate rises and falls; `None` where it does neither."""
+    optimization = getattr(trainer.lightning_module, "optimization", None)
+    if optimization is None or not optimization.depends_on_length:
+        return None
+    return num_optimizer_steps(trainer)
 
 
 def data_fingerprint(trainer: Trainer) -> str | None:

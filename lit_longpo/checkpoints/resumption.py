@@ -11,7 +11,14 @@ from lightning.pytorch.trainer.connectors.checkpoint_connector import _Checkpoin
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_longpo.checkpoints.reading import read_record
-from lit_longpo.checkpoints.record import Settings, contradictions, data_fingerprint, is_slight, run_settings
+from lit_longpo.checkpoints.record import (
+    Settings,
+    contradictions,
+    data_fingerprint,
+    is_slight,
+    run_settings,
+    schedule_steps,
+)
 from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -49,7 +56,7 @@ class Resumption(_CheckpointConnector):
                 return path
             log.warning("passing over %s: it was trained on other data", path)
         where = self.trainer.default_root_dir
-        log.warning("no whole checkpoint of this objective, policy and data below %s: starting at step 0", where)
+        log.warning("no whole checkpoint of these settings and data below %s: starting at step 0", where)
         return None
 
 
@@ -114,9 +121,13 @@ def check_data(path: Path, trainer: Trainer) -> None:
 
 
 def _name_slight(path: Path, trainer: Trainer) -> None:
-    differing = contradictions(read_record(path), run_settings(trainer, None))
+    record = read_record(path)
+    differing = contradictions(record, run_settings(trainer, None))
     if differing:
         log.warning("going on with changed settings: %s", _in_words(differing))
+    then, now = record.get("schedule_steps"), schedule_steps(trainer)
+    if then and now and then != now:
+        log.warning("the learning rate now follows its schedule over %s steps, until here over %s", now, then)
 
 
 def _other_data(record: dict[str, Any], now: str | None) -> str | None:

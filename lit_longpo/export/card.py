@@ -21,7 +21,7 @@ def model_card(config: Mapping[str, Any], record: Mapping[str, Any], *, adapters
         _front_matter(policy, objective, adapters),
         f"# {objective} on {_base_name(policy)}\n\nTrained with lit_longpo.",
         "## How it was made\n\n" + _table(_facts(config, record, objective)),
-        "## Last metrics\n\n" + _table((name, f"{value:.6g}") for name, value in _metrics(record)),
+        *_last_metrics(record),
         "## Use\n\n" + _use(policy, adapters),
     ]
     return "\n\n".join(parts) + "\n"
@@ -50,8 +50,10 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str)
     return [(name, value) for name, value in facts.items() if value is not None]
 
 
-def _metrics(record: Mapping[str, Any]) -> list[tuple[str, float]]:
-    return sorted((record.get("metrics") or {}).items())
+def _last_metrics(record: Mapping[str, Any]) -> list[str]:
+    """The section, if anything was logged: a finished run that was only started again logs nothing."""
+    metrics = sorted((record.get("metrics") or {}).items())
+    return ["## Last metrics\n\n" + _table((name, f"{value:.6g}") for name, value in metrics)] if metrics else []
 
 
 def _front_matter(policy: Mapping[str, Any], objective: str, adapters: bool) -> str:

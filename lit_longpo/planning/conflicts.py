@@ -21,6 +21,7 @@ from lit_longpo.policy import LoRA
 from lit_longpo.policy.loading import EMBEDDED
 from lit_longpo.policy.reference_cache import copy_problem
 from lit_longpo.policy.rope import window_problem
+from lit_longpo.strategies import mesh_problem
 
 _LARGEST_RATE = 1e-5  # of Adam's kind, where every weight is trained
 
@@ -104,14 +105,8 @@ def _mesh(run: Configuration) -> str | None:
         return None
     world, nodes = run.sharding.world_size, int(run.trainer.get("num_nodes") or 1)
     data, tensor = (run.strategy_options.get(f"{name}_parallel_size", "auto") for name in ("data", "tensor"))
-    sizes = (nodes if data == "auto" else data, world // nodes if tensor == "auto" else tensor)
-    if sizes == (world, 1):
-        return None
-    where = "--trainer.strategy.init_args"
-    return (
-        f"`fit` refuses a mesh of {sizes[0]} data-parallel x {sizes[1]} tensor-parallel ranks on {world} devices; type "
-        f"{where}.data_parallel_size {world} {where}.tensor_parallel_size 1"
-    )
+    problem = mesh_problem(nodes if data == "auto" else data, world // nodes if tensor == "auto" else tensor, world)
+    return problem and f"`fit` refuses this: {problem}"
 
 
 def _reference_split(run: Configuration) -> str | None:

@@ -15,6 +15,7 @@ from lit_longpo.strategies.sharding import (
     full_value,
     gathered_state_dict,
     is_sharded,
+    mesh_problem,
     shard,
     splits_parameters,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "is_deepspeed",
     "is_sharded",
     "launch_problem",
+    "mesh_problem",
     "multiply_gradients",
     "shard",
     "split_while_loading",

@@ -45,18 +45,32 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         fully_shard(head, mesh=mesh)
 
 
+def mesh_problem(data: int, tensor: int, world: int) -> str | None:
+    """What is wrong with a mesh, and what to type; `None` if all ranks are data-parallel.
+
+    Args:
+        data: data-parallel ranks.
+        tensor: tensor-parallel ranks.
+        world: processes.
+    """
+    if (data, tensor) == (world, 1):
+        return None
+    where = "trainer.strategy.init_args"
+    return (
+        f"expected layers to be split over all {world} ranks, got a mesh of {data} data-parallel x {tensor} "
+        f"tensor-parallel ones; type --{where}.data_parallel_size {world} --{where}.tensor_parallel_size 1"
+    )
+
+
 def data_parallel_mesh(mesh: DeviceMesh) -> DeviceMesh:
     """The dimension of Lightning's mesh that parameters are split over.
 
     Raises:
         ValueError: there are ranks in the other dimension, which would split nothing.
     """
-    if (tensor := mesh["tensor_parallel"].size()) != 1:
-        where = "trainer.strategy.init_args"
-        raise InputError(
-            f"expected `{where}.tensor_parallel_size` 1, got {tensor}: layers are split over the data-parallel ranks "
-            f"only; type --{where}.data_parallel_size {mesh.size()} --{where}.tensor_parallel_size 1"
-        )
+    problem = mesh_problem(mesh["data_parallel"].size(), mesh["tensor_parallel"].size(), mesh.size())
+    if problem is not None:
+        raise InputError(problem)
     return mesh["data_parallel"]
 
 

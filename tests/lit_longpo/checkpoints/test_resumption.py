@@ -148,6 +148,7 @@ def test_what_does_not_change_the_training_passes(again, caplog):
     fit(folder, "--ckpt_path", checkpoint, *arguments, "--trainer.gradient_clip_val", "0.5", steps=3)
     assert read_record(newest_whole(folder))["step"] == 3
     assert "going on with changed settings: `trainer.gradient_clip_val` 1.0, now 0.5" in caplog.text
+    assert "the learning rate now follows its schedule over 3 steps, until here over 2" in caplog.text
 
 
 def test_weights_only_start_anew_with_other_settings(again):
@@ -205,6 +206,8 @@ def test_a_run_that_ended_before_its_model_was_written_writes_it(bar, tmp_path):
     fit(tmp_path, *more, "--data.num_val", "4")
     shutil.rmtree(tmp_path / "model")
     fit(tmp_path, *more, "--data.num_val", "4", "--ckpt_path", "last")
+    card = (tmp_path / "model/README.md").read_text()
+    assert "| what | value |\n| --- | --- |\n\n" not in card
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     for name, weight in read_weights(newest_whole(tmp_path)).items():
         torch.testing.assert_close(model.state_dict()[name], weight)

@@ -85,7 +85,11 @@ CASES = {
     "attention: flash` needs a GPU": ("--policy.attention", "flash"),
     "times the tokens": ("--data.prefix_sharing", "false"),
     "`fit` stops at it": ("--data.max_length", "8000"),
-    "refuses a mesh of 2 data-parallel x 1": (*overlay("fsdp2"), "--trainer.devices", "4"),
+    "a mesh of 2 data-parallel x 1": (
+        *overlay("fsdp2"),
+        "--trainer.devices",
+        "4",
+    ),
     "would be a copy of the split policy": (*overlay("fsdp2"), *ONLINE_DPO),
     "`SavePretrained` writes no model": (
         *overlay("deepspeed_zero3"),

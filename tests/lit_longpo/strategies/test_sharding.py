@@ -23,7 +23,7 @@ def mesh(data, tensor):
 
 def test_only_the_data_parallel_ranks_split_parameters():
     assert data_parallel_mesh(mesh(4, 1)).size() == 4
-    with pytest.raises(ValueError, match=r"tensor_parallel_size` 1, got 4: .*data_parallel_size 8 .*parallel_size 1"):
+    with pytest.raises(ValueError, match=r"a mesh of 2 data-parallel x 4 .*data_parallel_size 8 .*parallel_size 1"):
         data_parallel_mesh(mesh(2, 4))
 
 
