@@ -1,5 +1,6 @@
 """What every benchmark asks: examples, their prompts and scores."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ class Example:
         all_classes: class names of a classification.
         answer_keywords: LV-Eval's keywords.
         depth: relative position of the needed facts, 0 to 1; `None` if it has none, as real texts.
+        context: name of what it is about, equal where examples share a context. If it is empty, the text that the
+            field "context" holds says so, and without any the example stands alone.
     """
 
     id: str
@@ -37,6 +40,13 @@ class Example:
     all_classes: tuple[str, ...] | None = None
     answer_keywords: str | None = None
     depth: float | None = None
+    context: str = ""
+
+    @property
+    def context_key(self) -> str:
+        """What tells its context from others': intervals draw contexts, not examples."""
+        text = self.context or self.fields.get("context")
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16] if text else self.id
 
     def answered(self, prediction: str, score: float) -> Prediction:
         """The row of the report."""
@@ -44,6 +54,7 @@ class Example:
             *(self.id, self.length, self.depth, self.question, self.answers, prediction, score),
             task=self.task,
             groups=self.groups,
+            context=self.context_key,
         )
 
 

@@ -198,7 +198,10 @@ class NeedleBenchmark(Benchmark):
             riddle, _ = self._riddle(task, length, fields)
             question, answers = riddle.question, riddle.answers
         name = f"{task}/{length}-{depth:g}-{index}"
-        return Example(name, task, length, question, answers, fields, depth=depth if has_depth else None)
+        # The riddles with depths ask about one context at all of them; every needle has its own.
+        context = f"{task}/{length}-{index}" if has_depth and task != NEEDLE else name
+        shown = depth if has_depth else None
+        return Example(name, task, length, question, answers, fields, depth=shown, context=context)
 
     def _riddle(self, task: str, length: int, cell: Mapping[str, str]) -> tuple[Riddle, random.Random]:
         """Of a cell and number, and the state from which its hay is drawn."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.reports.intervals import METHOD, Estimate, estimate, estimate_mean_of
+from evaluation.reports.intervals import Estimate, Sample, estimate, estimate_mean_of, method
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, escape, interval, percent
 from lit_longpo.errors import InputError
@@ -56,6 +56,7 @@ class Comparison:
         only_first: ids that only the first report has, or counts: LongBench v2 leaves out empty responses.
         only_second: ids that only the second report has or counts.
         differing: what else differs, in words.
+        method: how intervals are made, in words.
     """
 
     first: BenchmarkReport
@@ -64,6 +65,7 @@ class Comparison:
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     differing: tuple[str, ...]
+    method: str
 
     def markdown(self) -> str:
         """What was compared, what could not be, and the table."""
@@ -75,7 +77,7 @@ class Comparison:
             f"- only in b: {_listed(self.only_second)}",
             *(f"- differs: {text}" for text in self.differing or ("nothing else",)),
         ]
-        note = f"Percent, and points for differences, which are paired by id. {METHOD}"
+        note = f"Percent, and points for differences, which are paired by id. {self.method}"
         table = Section("Paired differences", _HEADER, [row.cells for row in self.rows], note)
         title = escape(f"{self.first.name}: b against a")
         return "\n\n".join([f"# {title}", "\n".join(escape(line) for line in lines), table.markdown()]) + "\n"
@@ -127,6 +129,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
         tuple(_differing(first, second)),
+        method(_differences(pairs)),
     )
 
 
@@ -162,13 +165,15 @@ def _rows(name: str, pairs: Sequence[Pair]) -> list[PairedScores]:
 
 
 def _row(task: str, pairs: Sequence[Pair], difference: Estimate) -> PairedScores:
-    gaps = _differences(pairs)
+    gaps = _differences(pairs).scores
     before, after = (sum(pair[side].score for pair in pairs) / len(pairs) for side in (0, 1))
     return PairedScores(task, before, after, difference, sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps))
 
 
-def _differences(pairs: Sequence[Pair]) -> list[float]:
-    return [other.score - one.score for one, other in pairs]
+def _differences(pairs: Sequence[Pair]) -> Sample:
+    """Second minus first, by context: an id is one question, so either report may know what it is about."""
+    gaps = tuple(other.score - one.score for one, other in pairs)
+    return Sample(gaps, tuple(one.context or other.context for one, other in pairs))
 
 
 def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:

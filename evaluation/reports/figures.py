@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.reports.grouping import by_depth, by_length, by_task, scores
+from evaluation.reports.grouping import by_depth, by_length, by_task, sample, scores
 from evaluation.reports.intervals import CONFIDENCE, estimate
 from evaluation.reports.report import BenchmarkReport, Prediction
 
@@ -78,7 +78,7 @@ def _empty(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
 
 
 def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Prediction]]) -> None:
-    points = [estimate(scores(items), name) for name, items in groups.items()]
+    points = [estimate(sample(items), name) for name, items in groups.items()]
     places = range(len(points))
     axes.fill_between(
         places, [point.low for point in points], [point.high for point in points], alpha=0.2, color="black", lw=0

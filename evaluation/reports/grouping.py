@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from evaluation.reports.intervals import Part
+from evaluation.reports.intervals import Part, Sample
 from evaluation.reports.report import BenchmarkReport, Prediction
 
 Key = TypeVar("Key", str, float)
@@ -75,6 +75,12 @@ def scores(items: Iterable[Prediction]) -> list[float]:
     return [item.score for item in items]
 
 
+def sample(items: Iterable[Prediction]) -> Sample:
+    """Their scores, and which of them are about one context."""
+    kept = list(items)
+    return Sample(tuple(scores(kept)), tuple(item.context for item in kept))
+
+
 def official_parts(
     report: BenchmarkReport, column: str = "score", keep: Callable[[Prediction], bool] | None = None
 ) -> dict[str, Part]:
@@ -87,7 +93,7 @@ def official_parts(
     """
     parts = {}
     for task, items in by_task(report).items():
-        behind = scores(filter(keep, items) if keep else items)
+        behind = sample(filter(keep, items) if keep else items)
         value = report.tables.get(task, {}).get(column, math.nan)
         if behind and not math.isnan(value):
             parts[task] = Part(value, behind)

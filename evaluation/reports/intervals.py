@@ -1,4 +1,8 @@
-"""Means and their bootstrap intervals. Seeded: the same scores always give the same interval."""
+"""Means and their bootstrap intervals. Seeded: the same scores always give the same interval.
+
+Questions about one context stand or fall together, so that contexts are drawn, with all of their questions. Where
+every question has a context of its own this is the plain bootstrap over questions.
+"""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,12 +15,60 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-METHOD = (
-    f"{CONFIDENCE:.0%} intervals: percentile bootstrap over examples, {RESAMPLES:,} resamples, seeded; a mean of tasks "
-    "resamples within each task. They say how much the figures depend on which examples were asked, nothing else."
-)
 _BLOCK = 2_000_000  # drawn indices in memory at once
 _REMEMBERED = 512  # draws of so many means: tables and figures of a report ask for the same ones; 8 MB
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Scores, and which of them belong together.
+
+    Args:
+        scores: 0 to 1, or differences of such. Shape: (num_scores,)
+        contexts: what each was asked about; an empty one stands for a context of its own. Shape: (num_scores,)
+    """
+
+    scores: tuple[float, ...]
+    contexts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, scores: "Sample | Sequence[float]") -> "Sample":
+        """Scores without contexts are one of each."""
+        return scores if isinstance(scores, Sample) else cls(tuple(scores))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """The number of the context of each score, from 0 in the order in which they come. Shape: (num_scores,)."""
+        numbers = dict[str | int, int]()
+        names = self.contexts or ("",) * len(self.scores)
+        return tuple(numbers.setdefault(name or place, len(numbers)) for place, name in enumerate(names))
+
+    @property
+    def num_contexts(self) -> int:
+        """Different ones."""
+        return max(self.clusters, default=-1) + 1
+
+
+def method(sample: Sample) -> str:
+    """How intervals of these scores are made, in words.
+
+    Args:
+        sample: of a whole report.
+    """
+    unknown = bool(sample.scores) and not all(sample.contexts or ("",))
+    over = f"{sample.num_contexts:,} contexts, each drawn with all of its examples"
+    if unknown:
+        over = "examples, as these predictions do not say which of them share a context (stored by an earlier version)"
+    elif sample.num_contexts == len(sample):
+        over = "examples"
+    return (
+        f"{CONFIDENCE:.0%} intervals: percentile bootstrap over {over}; {RESAMPLES:,} resamples, seeded; a mean of "
+        "tasks resamples within each task. They say how much the figures depend on which examples were asked, "
+        "nothing else."
+    )
 
 
 @dataclass(frozen=True)
@@ -25,7 +77,7 @@ class Estimate:
 
     Args:
         mean: of the scores.
-        low: lower end; NaN where one score leaves nothing to resample.
+        low: lower end; NaN where one score, or one context, leaves nothing to resample.
         high: upper end, likewise.
         num: scores.
     """
@@ -36,7 +88,7 @@ class Estimate:
     num: int
 
 
-def estimate(scores: Sequence[float], name: str = "") -> Estimate:
+def estimate(scores: Sample | Sequence[float], name: str = "") -> Estimate:
     """Mean of scores.
 
     Args:
@@ -46,7 +98,9 @@ def estimate(scores: Sequence[float], name: str = "") -> Estimate:
     return estimate_mean_of({name: scores})
 
 
-def estimate_mean_of(groups: Mapping[str, Sequence[float]], weights: Mapping[str, float] | None = None) -> Estimate:
+def estimate_mean_of(
+    groups: Mapping[str, Sample | Sequence[float]], weights: Mapping[str, float] | None = None
+) -> Estimate:
     """Mean of the groups' means, whatever their sizes.
 
     Args:
@@ -54,33 +108,38 @@ def estimate_mean_of(groups: Mapping[str, Sequence[float]], weights: Mapping[str
         weights: of the groups, together 1; `None` means equal ones.
     """
     shares = np.array([1 / len(groups) if weights is None else weights[name] for name in groups])
-    mean = float(shares @ [fmean(scores) for scores in groups.values()])
-    num = sum(map(len, groups.values()))
-    if any(len(scores) < 2 for scores in groups.values()):
+    samples = {name: Sample.of(scores) for name, scores in groups.items()}
+    mean = float(shares @ [fmean(sample.scores) for sample in samples.values()])
+    num = sum(map(len, samples.values()))
+    if any(sample.num_contexts < 2 for sample in samples.values()):
         return Estimate(mean, float("nan"), float("nan"), num)
-    draws = shares @ np.array([resampled_means(scores, name) for name, scores in groups.items()])
+    draws = shares @ np.array([resampled_means(sample, name) for name, sample in samples.items()])
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(mean, float(low), float(high), num)
 
 
-def resampled_means(scores: Sequence[float], name: str = "") -> NDArray[np.float64]:
-    """Means of samples with replacement. Shape: (RESAMPLES,). The same array for the same arguments, not writable.
+def resampled_means(scores: Sample | Sequence[float], name: str = "") -> NDArray[np.float64]:
+    """Means of samples with replacement, of whole contexts. Shape: (RESAMPLES,). The same array for the same arguments.
+
+    It is not writable.
 
     Args:
         scores: the original sample.
         name: seeds the draws.
     """
-    return _draws(tuple(scores), name)
+    sample = Sample.of(scores)
+    return _draws(sample.scores, sample.clusters, name)
 
 
 @lru_cache(_REMEMBERED)
-def _draws(scores: tuple[float, ...], name: str) -> NDArray[np.float64]:
-    values = np.asarray(scores, dtype=np.float64)
+def _draws(scores: tuple[float, ...], clusters: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    sums, sizes = np.bincount(clusters, weights=scores), np.bincount(clusters)
     generator = np.random.default_rng(zlib.crc32(name.encode()))
-    rows = max(1, _BLOCK // len(values))
+    rows = max(1, _BLOCK // len(sums))
     blocks = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    draws = [values[generator.integers(len(values), size=(block, len(values)))].mean(axis=1) for block in blocks]
-    means = np.concatenate(draws)
+    chosen = (generator.integers(len(sums), size=(block, len(sums))) for block in blocks)
+    # A drawn context brings all of its scores, so the mean is over as many as came along.
+    means = np.concatenate([sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in chosen])
     means.flags.writeable = False
     return means
 
@@ -95,7 +154,7 @@ class Part:
     """
 
     value: float
-    scores: list[float]
+    scores: Sample | Sequence[float]
 
 
 @dataclass(frozen=True)

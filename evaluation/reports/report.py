@@ -33,6 +33,7 @@ class Prediction:
         groups: what scores are broken down by, for example `{"difficulty": "hard"}`.
         num_tokens: tokens of the filled template, before truncation; 0 if not counted.
         num_lost: of them, cut out of the middle.
+        context: what it was about: predictions with equal ones share a context; empty in reports of before.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Prediction:
     groups: Mapping[str, str] = field(default_factory=dict)
     num_tokens: int = 0
     num_lost: int = 0
+    context: str = ""
 
 
 class Cut(Protocol):

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, scores
-from evaluation.reports.intervals import METHOD, estimate, estimate_mean_of
+from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, sample
+from evaluation.reports.intervals import estimate, estimate_mean_of, method
 from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
 from evaluation.reports.table import ESTIMATE, Section, estimate_cells
 
@@ -29,16 +29,16 @@ def task_table(report: BenchmarkReport) -> Section:
     rows = [
         (
             *(task, *_official(report.tables.get(task, {}), columns)),
-            *(*estimate_cells(estimate(scores(items), task)), str(empty[task])),
+            *(*estimate_cells(estimate(sample(items), task)), str(empty[task])),
         )
         for task, items in tasks.items()
     ]
     if len(tasks) > 1:
         blank = ("",) * len(columns)
-        groups = {task: scores(items) for task, items in tasks.items()}
+        groups = {task: sample(items) for task, items in tasks.items()}
         rows += [
             ("mean of tasks", *blank, *estimate_cells(estimate_mean_of(groups)), ""),
-            ("all examples", *blank, *estimate_cells(estimate(scores(report.counted))), str(sum(empty.values()))),
+            ("all examples", *blank, *estimate_cells(estimate(sample(report.counted))), str(sum(empty.values()))),
         ]
     return Section(
         "Scores", ("task", *columns, "examples", "mean score", "interval", "empty responses"), rows, _note(report)
@@ -49,7 +49,7 @@ def _note(report: BenchmarkReport) -> str:
     left_out = len(report.predictions) - len(report.counted)
     official = "The columns left of the examples' number are the official ones. " if report.tables else ""
     without = f"{left_out} {report.rules.left_out}. " if left_out else ""
-    return f"Percent. {official}{without}{METHOD}"
+    return f"Percent. {official}{without}{method(sample(report.counted))}"
 
 
 def _all(report: BenchmarkReport) -> dict[str, list[Prediction]]:
@@ -65,7 +65,7 @@ def _official(table: Mapping[str, float], columns: Iterable[str]) -> list[str]:
 
 
 def _groups(title: str, label: str, groups: Mapping[str, list[Prediction]], note: str = "") -> Section:
-    rows = [(name, *estimate_cells(estimate(scores(items), name))) for name, items in groups.items()]
+    rows = [(name, *estimate_cells(estimate(sample(items), name))) for name, items in groups.items()]
     return Section(title, (label, *ESTIMATE), rows, note)
 
 

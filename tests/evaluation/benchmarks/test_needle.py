@@ -128,6 +128,8 @@ def test_all_depths_of_multi_key_ask_about_one_context_that_is_computed_once():
     batches = [batch for step in plan_rounds(prompts, Batching(), 1) for batch in step.batches]
     assert sorted(sorted(batch.numbers) for batch in batches) == [[0, 2, 4], [1, 3, 5]]
     assert all(batch.shared > 600 for batch in batches)
+    contexts = [example.context_key for example in grid.examples("multi_key")]
+    assert [contexts.index(name) for name in contexts] == [0, 1, 0, 1, 0, 1]  # intervals draw them together
 
 
 def test_the_world_of_the_embedded_model_honours_depth_in_tokens():

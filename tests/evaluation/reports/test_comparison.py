@@ -36,6 +36,31 @@ def test_pairing_sees_what_separate_intervals_would_hide():
     assert row.difference.high == pytest.approx(0.01)
 
 
+def about(context, found):
+    """The same report, its predictions about contexts that the function names."""
+    return replace(found, predictions=tuple(replace(item, context=context(item)) for item in found.predictions))
+
+
+def test_questions_of_one_context_are_no_independent_evidence():
+    """Two contexts, one all better, one all worse: ten questions in each settle nothing."""
+    scores, after = [0.5] * 20, [1.0] * 10 + [0.2] * 10
+    alone, together = (
+        compare(about(context, report(scores)), about(context, report(after)))
+        for context in (lambda item: item.id, lambda item: str(int(item.id.split("/")[1]) // 10))
+    )
+    assert alone.rows[0].difference.low > -0.1
+    assert (together.rows[0].difference.low, together.rows[0].difference.high) == pytest.approx((-0.3, 0.5))
+    assert "over 2 contexts" in together.markdown()
+    assert "over examples;" in alone.markdown()
+
+
+def test_reports_of_before_fall_back_to_questions_and_say_so():
+    new = about(lambda item: "one" if item.id < "trec/2" else "two", report([1.0, 1.0, 0.0, 0.0]))
+    old = report([0.0] * 4)
+    assert "stored by an earlier version" in compare(old, old).markdown()
+    assert "over 2 contexts" in compare(old, new).markdown()  # the same questions, so what one knows holds for both
+
+
 def test_tasks_and_examples_are_summed_up_apart():
     first = merged(report([0.0] * 6), report([0.0] * 2, task="lcc"))
     second = merged(report([1.0] * 6), report([0.0] * 2, task="lcc"))
