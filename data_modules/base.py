@@ -264,10 +264,17 @@ def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:
     """Pack examples into one row, and what the reference needs into another (often the same) one."""
     examples = list(examples)
     policy = pack([group for example in examples for group in example.policy])
+    weights = _unless_all([example.weight for example in examples], 1.0)
+    margins = _unless_all([example.margin for example in examples], 0.0)
     if all(example.same_row for example in examples):
-        return PreferenceBatch(policy, policy)
+        return PreferenceBatch(policy, policy, weights, margins)
     groups = [group for example in examples for group in example.reference]
-    return PreferenceBatch(policy, pack(groups) if groups else None)
+    return PreferenceBatch(policy, pack(groups) if groups else None, weights, margins)
+
+
+def _unless_all(numbers: Sequence[float], default: float) -> torch.Tensor | None:
+    """The examples' numbers, if one of them says something. Shape: (B,)."""
+    return torch.tensor(numbers) if any(number != default for number in numbers) else None
 
 
 def _length_summary(lengths: Sequence[int]) -> str:

@@ -131,5 +131,5 @@ def _plain(row: object) -> object:
     """A table row as JSON would have it: tables store an absent optional field as null."""
     if not isinstance(row, dict):
         return row
-    optional = ("answers", "supporting", "turns")
+    optional = ("answers", "supporting", "turns", "weight", "margin")
     return {name: value for name, value in row.items() if value is not None or name not in optional}

@@ -73,6 +73,10 @@ class PreferencePair:
             their log-probabilities are added.
         verified: whether verifiers found chosen better than rejected; `None` if nobody looked, or
             they could not tell.
+        weight: by how much the pair's loss is multiplied, above 0; a step's loss stays the mean over the number of
+            its examples.
+        margin: by how much the chosen answer's reward should exceed the rejected one's, in the objective's own
+            units; its loss subtracts it inside the sigmoid.
     """
 
     id: str
@@ -85,6 +89,8 @@ class PreferencePair:
     supporting: tuple[Span, ...] = ()
     turns: tuple[Turn, ...] = ()
     verified: bool | None = None
+    weight: float = 1.0
+    margin: float = 0.0
 
     @classmethod
     def from_turns(
@@ -112,6 +118,8 @@ class PreferencePair:
 
 _NAMES = tuple(item.name for item in fields(PreferencePair))
 _TURN_NAMES = tuple(item.name for item in fields(Turn))
+_LARGEST = 1e6
+_NUMBERS = {"weight": 1.0, "margin": 0.0}  # and what they are in a record that does not say
 _OPTIONAL = tuple(item.name for item in fields(PreferencePair) if item.default is not MISSING)
 
 
@@ -136,7 +144,16 @@ def parse_pair(value: object, where: str) -> PreferencePair:
     verified = value.get("verified")
     if verified is not None and not isinstance(verified, bool):
         raise RecordError.at(where, "field 'verified'", "true, false or null", verified)
-    return PreferencePair(**texts, rejected=rejected, answers=answers, supporting=spans, turns=turns, verified=verified)
+    return PreferencePair(
+        **texts,
+        rejected=rejected,
+        answers=answers,
+        supporting=spans,
+        turns=turns,
+        verified=verified,
+        weight=_number(value, "weight", where, above=0.0),
+        margin=_number(value, "margin", where, above=-_LARGEST),
+    )
 
 
 def read_pairs(path: str | Path) -> list[PreferencePair]:
@@ -186,13 +203,28 @@ def write_pairs(path: str | Path, pairs: Iterable[PreferencePair]) -> None:
 def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
     ids = set[str]()
     for number, pair in enumerate(pairs, 1):
-        line = json.dumps(asdict(pair), ensure_ascii=False)
+        line = json.dumps(_stored(pair), ensure_ascii=False)
         where = f"{path}:{number}"
         parse_pair(decode_json(line, where), where)
         if pair.id in ids:
             raise RecordError.at(where, "field 'id'", "an id not used before", pair.id)
         ids.add(pair.id)
         yield line + "\n"
+
+
+def _stored(pair: PreferencePair) -> dict[str, object]:
+    """The pair's fields; numbers that say nothing are left out, so that files of before stay what they are."""
+    return {name: value for name, value in asdict(pair).items() if name not in _NUMBERS or value != _NUMBERS[name]}
+
+
+def _number(value: dict[str, object], name: str, where: str, above: float) -> float:
+    """A number above a bound; tables store an absent one as null."""
+    number = value.get(name)
+    if number is None:
+        return _NUMBERS[name]
+    if isinstance(number, bool) or not isinstance(number, int | float) or not above < number <= _LARGEST:
+        raise RecordError.at(where, f"field {name!r}", f"a number above {above:g} and of at most {_LARGEST:g}", number)
+    return float(number)
 
 
 def _rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:

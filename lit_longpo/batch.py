@@ -42,6 +42,8 @@ class Views:
         num_rejected: how many rejected responses of each example are used (M).
         sequence: contexts whose whole chosen sequence, prompt included, the policy scores too.
         sequence_format: whether the chat template's own tokens count in `sequence`.
+        margins: whether the loss subtracts the pairs' own margins (`Scores.margins`); data with margins are refused
+            where it does not.
     """
 
     policy: tuple[View, ...] = ()
@@ -49,6 +51,7 @@ class Views:
     num_rejected: int = 1
     sequence: tuple[Context, ...] = ()
     sequence_format: bool = True
+    margins: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,16 +228,26 @@ class PreferenceBatch:
     """What a data module hands to an objective.
 
     Not a dataclass: Lightning's half-precision and DeepSpeed plugins would take one apart to convert its
-    floating-point tensors, of which there are none, and refuse frozen ones.
+    floating-point tensors, which stay as exact as they are, and refuse frozen ones.
 
     Args:
         policy: the row that the policy scores with gradients.
         reference: the row whose reference log-probabilities the objective needs; the very same
             object as `policy` when both ask for the same views; `None` for reference-free ones.
+        weights: what each example's loss is multiplied by; `None` where all are 1. Shape: (B,).
+        margins: by how much each example's chosen reward should exceed the rejected one's; `None` where all are 0.
+            Shape: (B,).
     """
 
-    def __init__(self, policy: PackedBatch, reference: PackedBatch | None = None) -> None:
+    def __init__(
+        self,
+        policy: PackedBatch,
+        reference: PackedBatch | None = None,
+        weights: Tensor | None = None,
+        margins: Tensor | None = None,
+    ) -> None:
         self.policy, self.reference = policy, reference
+        self.weights, self.margins = weights, margins
 
     @property
     def same_row(self) -> bool:
@@ -243,17 +256,19 @@ class PreferenceBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PreferenceBatch":
         """Copy with every tensor on `device`; Lightning calls this."""
-        return self._copy(lambda row: row.to(device, non_blocking))
+        return self._copy(lambda row: row.to(device, non_blocking), lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "PreferenceBatch":
         """Copy with every tensor in pinned host memory; the data loader calls this."""
-        return self._copy(PackedBatch.pin_memory)
+        return self._copy(PackedBatch.pin_memory, Tensor.pin_memory)
 
-    def _copy(self, move: Callable[[PackedBatch], PackedBatch]) -> "PreferenceBatch":
+    def _copy(
+        self, move: Callable[[PackedBatch], PackedBatch], move_tensor: Callable[[Tensor], Tensor]
+    ) -> "PreferenceBatch":
         policy = move(self.policy)
-        if self.reference is None or self.same_row:
-            return PreferenceBatch(policy, policy if self.same_row else None)
-        return PreferenceBatch(policy, move(self.reference))
+        reference = policy if self.same_row else None if self.reference is None else move(self.reference)
+        weights, margins = (None if t is None else move_tensor(t) for t in (self.weights, self.margins))
+        return PreferenceBatch(policy, reference, weights, margins)
 
 
 @dataclass(frozen=True)
@@ -264,11 +279,13 @@ class Scores:
         sums: fp32 sum over each slot's scored tokens. Shape: (S,).
         counts: scored tokens of each slot. Shape: (S,).
         slots: what the S entries mean.
+        margins: by how much each example's chosen reward should exceed the rejected one's. Shape: (B,), or () for all.
     """
 
     sums: Tensor
     counts: Tensor
     slots: tuple[Slot, ...]
+    margins: Tensor | float = 0.0
     _positions: dict[Slot, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -28,10 +28,14 @@ class EncodedPair:
     Args:
         policy: what the policy scores.
         reference: what the reference scores; the same tuple if the views are the same.
+        weight: what the example's loss is multiplied by.
+        margin: by how much its chosen reward should exceed the rejected one's.
     """
 
     policy: tuple[Group, ...]
     reference: tuple[Group, ...]
+    weight: float = 1.0
+    margin: float = 0.0
 
     @property
     def same_row(self) -> bool:
@@ -103,7 +107,8 @@ class PairEncoder:
 
         Raises:
             OverlengthError: a sequence is too long and may not, or cannot, be cut.
-            ValueError: the pair has fewer rejected answers than the objective needs.
+            ValueError: the pair has fewer rejected answers than the objective needs, or a margin that its loss has
+                no place for.
         """
         counts.examples += 1
         self._check(pair)
@@ -119,8 +124,10 @@ class PairEncoder:
         policy = self._groups(pair, prompts, self.views.policy, self.views.sequence)
         counts.reach = max(counts.reach, *(group.reach for group in policy))
         if set(self.views.reference) == set(self.views.policy) and not self.views.sequence:
-            return EncodedPair(policy, policy)
-        return EncodedPair(policy, self._groups(pair, prompts, self.views.reference))
+            reference = policy
+        else:
+            reference = self._groups(pair, prompts, self.views.reference)
+        return EncodedPair(policy, reference, pair.weight, pair.margin if self.views.margins else 0.0)
 
     def _check(self, pair: PreferencePair) -> None:
         if self.long_from_short and pair.turns:
@@ -134,6 +141,12 @@ class PairEncoder:
             raise InputError(
                 f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
                 "add some, or lower the objective's `model.init_args.num_rejected`"
+            )
+        if "rejected" in roles and pair.margin and not self.views.margins:
+            raise InputError(
+                f"expected no margin with an objective whose loss subtracts none (IPO has a target of its own), got "
+                f"{pair.margin:g} in record {pair.id!r}; take the field `margin` out of the data, or train DPO, SimPO, "
+                "ORPO, LongPO or LOGO"
             )
 
     def _sections(self, pair: PreferencePair) -> Iterator[_Section]:

@@ -33,9 +33,11 @@ class TokenStore(Sequence[EncodedPair]):
         self.names: list[str] = []
         self.lengths: list[int] = []
         self._rows: list[tuple[tuple[_Stored, ...], tuple[_Stored, ...] | None]] = []
+        self._emphasis: list[tuple[float, float]] = []  # weight and margin
         for example in examples:
             self.names.append(example.policy[0].example)
             self.lengths.append(example.num_tokens)
+            self._emphasis.append((example.weight, example.margin))
             reference = None if example.same_row else tuple(map(_store, example.reference))
             self._rows.append((tuple(map(_store, example.policy)), reference))
 
@@ -45,8 +47,10 @@ class TokenStore(Sequence[EncodedPair]):
     def fingerprint(self) -> str:
         """Hash of every name, token, mask and position, in order (32 hex digits)."""
         digest = hashlib.sha256()
-        for name, (policy, reference) in zip(self.names, self._rows, strict=True):
+        for name, (policy, reference), emphasis in zip(self.names, self._rows, self._emphasis, strict=True):
             digest.update(name.encode())
+            if emphasis != (1.0, 0.0):  # data without weights and margins have the hash that they always had
+                digest.update(repr(emphasis).encode())
             for group in (*policy, *(reference or ())):
                 _update(digest, group)
         return digest.hexdigest()[:32]
@@ -60,7 +64,8 @@ class TokenStore(Sequence[EncodedPair]):
             return [self[number] for number in range(*index.indices(len(self)))]
         stored_policy, stored_reference = self._rows[index]
         policy = tuple(map(_restore, stored_policy))
-        return EncodedPair(policy, policy if stored_reference is None else tuple(map(_restore, stored_reference)))
+        reference = policy if stored_reference is None else tuple(map(_restore, stored_reference))
+        return EncodedPair(policy, reference, *self._emphasis[index])
 
 
 def _update(digest: "hashlib._Hash", group: _Stored) -> None:

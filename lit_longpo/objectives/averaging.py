@@ -1,4 +1,9 @@
-"""Means over examples, whatever the rows and the ranks that hold them."""
+"""Means over examples, whatever the rows and the ranks that hold them.
+
+A pair's own weight multiplies its loss; the mean stays one over the number of examples, as where WPO (arXiv
+2406.11827) is implemented, TRL's included: all weights doubled double the gradient. So a weighted row needs no other
+count, and a pair of weight 0.5 counts half of what it would whichever pairs it shares a step with.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -255,11 +255,13 @@ class PreferenceModule(LightningModule, ABC):
     # Scoring.
 
     def _per_example(self, batch: PreferenceBatch) -> Metrics:
-        """Losses, with their graph, and metrics. Shape of each: (B,)."""
+        """Losses, with their graph and times the pairs' own weights, and metrics. Shape of each: (B,)."""
         policy = score(self.model, batch.policy)
+        if batch.margins is not None:
+            policy = dataclasses.replace(policy, margins=batch.margins)
         reference = None if batch.reference is None else self.reference.scores(self.model, batch.reference)
         losses, metrics = self.loss(policy, reference)
-        return {"loss": losses, **metrics}
+        return {"loss": losses if batch.weights is None else losses * batch.weights, **metrics}
 
     def _evaluate(self, batch: PreferenceBatch, repeated: bool) -> Tensor:
         values = self._per_example(batch)

@@ -2,9 +2,10 @@
 
 Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
 
-    L = -log sigmoid(beta * [log (pi/ref)(y_w|x) - log (pi/ref)(y_l|x)])               Eq. 7
+    L = -log sigmoid(beta * [log (pi/ref)(y_w|x) - log (pi/ref)(y_l|x)] - m)           Eq. 7, where m = 0
 
-Symbols: y_w chosen, y_l rejected, pi policy, ref reference; log-probabilities are summed over a response.
+Symbols: y_w chosen, y_l rejected, pi policy, ref reference, m the pair's own margin, an offset between the rewards as
+in Amini et al. 2024 (ODPO, arXiv 2402.10571); log-probabilities are summed over a response.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ def dpo_loss(
     reference_rejected: Tensor,
     *,
     beta: float,
+    margin: Tensor | float = 0.0,
 ) -> Tensor:
     """DPO, Eq. 7: -log sigmoid(beta * [(log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l)]).
 
@@ -33,11 +35,13 @@ def dpo_loss(
         reference_chosen: summed log-probabilities. Shape: (B,).
         reference_rejected: summed log-probabilities. Shape: (B,).
         beta: strength of the constraint to the reference.
+        margin: the pairs' own, subtracted from the difference of rewards. Shape: (B,), or () for all.
 
     Returns:
         Per-example losses. Shape: (B,).
     """
-    return -logsigmoid(beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)))
+    ratio = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return -logsigmoid(beta * ratio - margin)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class DPOAlgorithm(PairwiseAlgorithm):
 
     beta: float
     needs_reference: ClassVar[bool] = True
+    takes_margins: ClassVar[bool] = True
     solopo_alpha: ClassVar[float] = 3.0
 
     def reward(self, response: Scored) -> Tensor:
@@ -60,6 +65,7 @@ class DPOAlgorithm(PairwiseAlgorithm):
             chosen.reference_log_probs,
             rejected.reference_log_probs,
             beta=self.beta,
+            margin=chosen.margin,
         )
 
 

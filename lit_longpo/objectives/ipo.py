@@ -9,7 +9,7 @@ a response, as in the paper; some public code averages them over its tokens. SoL
 ours is DPO's, whose reward is the same.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -43,7 +43,12 @@ def ipo_loss(
 
 
 class IPOAlgorithm(DPOAlgorithm):
-    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), as DPO's; the loss alone is another."""
+    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), as DPO's; the loss alone is another.
+
+    The target is IPO's margin, the same for all pairs, and there is no sigmoid to subtract another one in.
+    """
+
+    takes_margins: ClassVar[bool] = False
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""

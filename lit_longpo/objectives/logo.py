@@ -5,13 +5,13 @@ Tang et al. 2024, "LOGO: Long cOntext aliGnment via efficient preference Optimiz
 Symbols: x the training context (critical and some irrelevant chunks, with synthesised position ids),
 y_w chosen, y_l^1 ... y_l^M rejected, |y| scored tokens.
 
-    L = -log sigmoid(beta/|y_w| log pi(y_w|x) - beta/M sum_j log pi(y_l^j|x) / |y_l^j| - gamma)
-        + nll_weight * NLL(y_w|x)                                                      Eq. 2 and 3
+    L = -log sigmoid(beta/|y_w| log pi(y_w|x) - beta/M sum_j log pi(y_l^j|x) / |y_l^j| - gamma - m)
+        + nll_weight * NLL(y_w|x)                                                      Eq. 2 and 3, where m = 0
 
-Reference-free. The M length-normalised log-probabilities are averaged INSIDE one sigmoid. Where paper
-and code disagree: Eq. 3 is printed with the opposite sign and without length normalisation (we take the
-mean NLL of the chosen tokens); the public trainer's slice of the second rejected response also holds
-the first one and its labels are not shifted (neither is copied).
+Reference-free; m is the pair's own margin. The M length-normalised log-probabilities are averaged INSIDE
+one sigmoid. Where paper and code disagree: Eq. 3 is printed with the opposite sign and without length
+normalisation (we take the mean NLL of the chosen tokens); the public trainer's slice of the second rejected
+response also holds the first one and its labels are not shifted (neither is copied).
 
 Positions are the data module's business: `data.init_args.positions`.
 """
@@ -35,6 +35,7 @@ def logo_loss(
     beta: float,
     gamma: float,
     nll_weight: float,
+    margin: Tensor | float = 0.0,
 ) -> Tensor:
     """LOGO, Eq. 2 plus the regulariser of Eq. 3 (its sign put right, per token).
 
@@ -46,13 +47,14 @@ def logo_loss(
         beta: reward scale.
         gamma: target margin.
         nll_weight: weight of the chosen response's mean NLL (the paper's lambda).
+        margin: the pairs' own, added to gamma. Shape: (B,), or () for all.
 
     Returns:
         Per-example losses. Shape: (B,).
     """
     mean = chosen / chosen_tokens
-    margin = beta * mean - beta * (rejected / rejected_tokens).mean(dim=1) - gamma
-    return -logsigmoid(margin) - nll_weight * mean
+    difference = beta * mean - beta * (rejected / rejected_tokens).mean(dim=1) - gamma - margin
+    return -logsigmoid(difference) - nll_weight * mean
 
 
 class LOGO(PreferenceModule):
@@ -87,7 +89,8 @@ class LOGO(PreferenceModule):
     @property
     def views(self) -> Views:
         """One chosen and M rejected responses of one long prompt."""
-        return Views(policy=(View("long", "chosen"), View("long", "rejected")), num_rejected=self.num_rejected)
+        views = (View("long", "chosen"), View("long", "rejected"))
+        return Views(policy=views, num_rejected=self.num_rejected, margins=True)
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and metrics. Shape of each: (B,)."""
@@ -101,6 +104,7 @@ class LOGO(PreferenceModule):
             beta=self.beta,
             gamma=self.gamma,
             nll_weight=self.nll_weight,
+            margin=policy.margins,
         )
         mean = (rejected / rejected_tokens).mean(dim=1)
         return losses, {

@@ -5,10 +5,10 @@ Preference Optimization".
 
 Symbols: x_L long input (document and instruction), x_S short input (one chunk of that document, same
 instruction), y_S chosen (answered from x_S), y_L rejected (answered from x_L), pi_theta policy, pi_S the
-untouched short-context model, S_L the whole chosen long sequence, document included.
+untouched short-context model, S_L the whole chosen long sequence, document included, m the pair's own margin.
 
     L_pref = -log sigmoid(beta * [log pi_theta(y_S|x_L) - log pi_S(y_S|x_S)]
-                        - beta * [log pi_theta(y_L|x_L) - log pi_S(y_L|x_S)])       Eq. 12
+                        - beta * [log pi_theta(y_L|x_L) - log pi_S(y_L|x_S)] - m)   Eq. 12, where m = 0
     L      = pref_weight * L_pref - log pi_theta(S_L) / |S_L|                        Eq. 14
 
 The policy reads the LONG input and the reference the SHORT one: a short-to-long constraint instead of
@@ -43,6 +43,7 @@ def longpo_loss(
     *,
     beta: float,
     pref_weight: float,
+    margin: Tensor | float = 0.0,
 ) -> Tensor:
     """LongPO, Eq. 14: pref_weight * (-log sigmoid(beta * [(pc - rc) - (pr - rr)])) + nll.
 
@@ -54,12 +55,13 @@ def longpo_loss(
         chosen_sequence_nll: mean NLL over the chosen long sequence. Shape: (B,).
         beta: strength of the short-to-long constraint.
         pref_weight: weight of the preference term (the paper's lambda).
+        margin: the pairs' own, subtracted from the difference of rewards. Shape: (B,), or () for all.
 
     Returns:
         Per-example losses. Shape: (B,).
     """
-    margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
-    return -pref_weight * logsigmoid(beta * margin) + chosen_sequence_nll
+    ratio = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return -pref_weight * logsigmoid(beta * ratio - margin) + chosen_sequence_nll
 
 
 class LongPO(PreferenceModule):
@@ -96,6 +98,7 @@ class LongPO(PreferenceModule):
             reference=(View("short", "chosen"), View("short", "rejected")),
             sequence=("long",) if self.nll == "sequence" else (),
             sequence_format=self.nll_on_format,
+            margins=True,
         )
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
@@ -115,6 +118,7 @@ class LongPO(PreferenceModule):
             nll,
             beta=self.beta,
             pref_weight=self.pref_weight,
+            margin=policy.margins,
         )
         return losses, {
             **preference_metrics(

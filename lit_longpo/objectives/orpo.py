@@ -2,16 +2,16 @@
 
 Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model".
 
-    L = NLL(y_w|x) - beta * log sigmoid(log odds(y_w|x) - log odds(y_l|x))             Eq. 6 and 7
+    L = NLL(y_w|x) - beta * log sigmoid(log odds(y_w|x) - log odds(y_l|x) - m)         Eq. 6 and 7, where m = 0
     odds(y|x) = p(y|x) / (1 - p(y|x))                                                  Eq. 3
 
-Symbols: y_w chosen, y_l rejected, pi policy, |y| scored tokens, beta the paper's lambda. A response's
-probability p is the geometric mean over its tokens, exp(log pi(y|x) / |y|), as in the public
-implementation; the paper's text defines it by the same mean (Eq. 1).
+Symbols: y_w chosen, y_l rejected, pi policy, |y| scored tokens, beta the paper's lambda, m the pair's own
+margin in log odds. A response's probability p is the geometric mean over its tokens,
+exp(log pi(y|x) / |y|), as in the public implementation; the paper's text defines it by the same mean (Eq. 1).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +29,13 @@ def log_odds(log_probs: Tensor, tokens: Tensor) -> Tensor:
 
 
 def orpo_loss(
-    chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor, *, beta: float
+    chosen: Tensor,
+    rejected: Tensor,
+    chosen_tokens: Tensor,
+    rejected_tokens: Tensor,
+    *,
+    beta: float,
+    margin: Tensor | float = 0.0,
 ) -> Tensor:
     """ORPO, Eq. 6: NLL(y_w) - beta * log sigmoid(log odds(y_w) - log odds(y_l)).
 
@@ -39,11 +45,12 @@ def orpo_loss(
         chosen_tokens: scored tokens. Shape: (B,).
         rejected_tokens: scored tokens. Shape: (B,).
         beta: weight of the odds-ratio term (the paper's lambda).
+        margin: the pairs' own, subtracted from the log odds ratio. Shape: (B,), or () for all.
 
     Returns:
         Per-example losses, the length-averaged NLL of chosen included. Shape: (B,).
     """
-    ratio = logsigmoid(log_odds(chosen, chosen_tokens) - log_odds(rejected, rejected_tokens))
+    ratio = logsigmoid(log_odds(chosen, chosen_tokens) - log_odds(rejected, rejected_tokens) - margin)
     return -chosen / chosen_tokens - beta * ratio
 
 
@@ -55,6 +62,7 @@ class ORPOAlgorithm(PairwiseAlgorithm):
     """
 
     beta: float
+    takes_margins: ClassVar[bool] = True
 
     def reward(self, response: Scored) -> Tensor:
         """Reward r(x, y). Shape: (B,)."""
@@ -62,7 +70,14 @@ class ORPOAlgorithm(PairwiseAlgorithm):
 
     def loss(self, chosen: Scored, rejected: Scored) -> Tensor:
         """Per-example losses. Shape: (B,)."""
-        return orpo_loss(chosen.log_probs, rejected.log_probs, chosen.tokens, rejected.tokens, beta=self.beta)
+        return orpo_loss(
+            chosen.log_probs,
+            rejected.log_probs,
+            chosen.tokens,
+            rejected.tokens,
+            beta=self.beta,
+            margin=chosen.margin,
+        )
 
 
 class ORPO(PairwiseModule):

@@ -24,11 +24,13 @@ class Scored:
         log_probs: summed policy log-probabilities. Shape: (B,).
         tokens: scored tokens. Shape: (B,).
         reference: summed reference log-probabilities, if there is a reference. Shape: (B,).
+        margin: by how much the pair's chosen reward should exceed the rejected one's. Shape: (B,), or () for all.
     """
 
     log_probs: Tensor
     tokens: Tensor
     reference: Tensor | None
+    margin: Tensor | float = 0.0
 
     @classmethod
     def of(cls, view: View, policy: Scores, reference: Scores | None) -> "Scored":
@@ -39,7 +41,7 @@ class Scored:
 
         where = (view.context, view.role)
         frozen = None if reference is None else first(reference.log_probs(*where))
-        return cls(first(policy.log_probs(*where)), first(policy.num_tokens(*where)), frozen)
+        return cls(first(policy.log_probs(*where)), first(policy.num_tokens(*where)), frozen, policy.margins)
 
     @property
     def reference_log_probs(self) -> Tensor:
@@ -59,6 +61,7 @@ class PairwiseAlgorithm(ABC):
     """A reward per response and a loss per pair."""
 
     needs_reference: ClassVar[bool] = False
+    takes_margins: ClassVar[bool] = False  # whether `loss` subtracts `chosen.margin` from the rewards' difference
     # Weight of the alignment when SoLoPO builds on this algorithm: what its paper tuned, 1 where it says nothing.
     solopo_alpha: ClassVar[float] = 1.0
 
@@ -97,7 +100,8 @@ class PairwiseModule(PreferenceModule):
     def views(self) -> Views:
         """Chosen and rejected in one context, for the reference too if the algorithm needs it."""
         views = (View(self.context, "chosen"), View(self.context, "rejected"))
-        return Views(policy=views, reference=views if self.algorithm.needs_reference else ())
+        reference = views if self.algorithm.needs_reference else ()
+        return Views(policy=views, reference=reference, margins=self.algorithm.takes_margins)
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and reward metrics. Shape of each: (B,)."""

@@ -2,13 +2,13 @@
 
 Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward".
 
-    L = -log sigmoid(beta/|y_w| log pi(y_w|x) - beta/|y_l| log pi(y_l|x) - gamma)      Eq. 6
+    L = -log sigmoid(beta/|y_w| log pi(y_w|x) - beta/|y_l| log pi(y_l|x) - gamma - m)  Eq. 6, where m = 0
 
-Symbols: y_w chosen, y_l rejected, pi policy, |y| scored tokens, gamma the target margin.
+Symbols: y_w chosen, y_l rejected, pi policy, |y| scored tokens, gamma the target margin, m the pair's own.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -25,6 +25,7 @@ def simpo_loss(
     *,
     beta: float,
     gamma: float,
+    margin: Tensor | float = 0.0,
 ) -> Tensor:
     """SimPO, Eq. 6: -log sigmoid(beta/|y_w| log pi(y_w) - beta/|y_l| log pi(y_l) - gamma).
 
@@ -35,11 +36,12 @@ def simpo_loss(
         rejected_tokens: scored tokens. Shape: (B,).
         beta: reward scale.
         gamma: target margin (the paper's gamma, not gamma / beta).
+        margin: the pairs' own, added to gamma. Shape: (B,), or () for all.
 
     Returns:
         Per-example losses. Shape: (B,).
     """
-    return -logsigmoid(beta * chosen / chosen_tokens - beta * rejected / rejected_tokens - gamma)
+    return -logsigmoid(beta * chosen / chosen_tokens - beta * rejected / rejected_tokens - gamma - margin)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class SimPOAlgorithm(PairwiseAlgorithm):
 
     beta: float
     gamma: float
+    takes_margins: ClassVar[bool] = True
 
     def reward(self, response: Scored) -> Tensor:
         """Reward r(x, y). Shape: (B,)."""
@@ -62,6 +65,7 @@ class SimPOAlgorithm(PairwiseAlgorithm):
             rejected.tokens,
             beta=self.beta,
             gamma=self.gamma,
+            margin=chosen.margin,
         )
 
 

@@ -129,7 +129,8 @@ class SoLoPO(PreferenceModule):
         """Both responses in the short context, the aligned ones in the long context."""
         short = (View("short", "chosen"), View("short", "rejected"))
         views = short + tuple(View("long", role) for role in self._roles)
-        return Views(policy=views, reference=views if self.algorithm.needs_reference else ())
+        reference = views if self.algorithm.needs_reference else ()
+        return Views(policy=views, reference=reference, margins=self.algorithm.takes_margins)
 
     def loss(self, policy: Scores, reference: Scores | None) -> tuple[Tensor, Metrics]:
         """Per-example losses and metrics of the short pair and the alignment. Shape of each: (B,)."""

@@ -142,6 +142,34 @@ def test_report_lies_in_the_run_folder(tmp_path: Path) -> None:
     assert set(report) == {"train", "val"}
 
 
+class Emphasised(Pairs):
+    """Every second record has a weight and a margin."""
+
+    def pairs(self, split):
+        records = [pair(number) for number in range(self.sizes[split])]
+        return [replace(one, weight=0.5, margin=0.3) if number % 2 else one for number, one in enumerate(records)]
+
+
+@pytest.mark.parametrize("margins", [False, True])
+def test_weights_and_margins_reach_the_batch_in_its_order(margins):
+    views = replace(SOLOPO_DPO, margins=margins)
+    if not margins:
+        with pytest.raises(ValueError, match=r"subtracts none.*got 0.3 in record 'r1'; take the field `margin` out"):
+            Emphasised(views=views).setup("fit")
+        return
+    for batch in _ready(Emphasised(views=views)).train_dataloader():
+        odd = [int(name[1:]) % 2 for name in batch.policy.examples]
+        assert batch.weights.tolist() == [0.5 if number else 1.0 for number in odd]
+        assert batch.margins.tolist() == pytest.approx([0.3 * number for number in odd])
+    assert next(iter(_ready(Pairs()).train_dataloader())).weights is None
+
+
+def test_a_margin_of_answers_that_nobody_compares_is_not_asked_for():
+    batch = next(iter(_ready(Emphasised(views=SFT)).train_dataloader()))
+    assert batch.margins is None
+    assert set(batch.weights.tolist()) == {0.5, 1.0}
+
+
 class SomeDoubled(Pairs):
     """Every second record has two rejected answers."""
 

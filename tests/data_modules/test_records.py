@@ -73,6 +73,11 @@ BAD_LINES = {
     "spans overlap": (_line(supporting=[[0, 4], [3, 6]]), "'supporting'"),
     "truth value in a span": (_line(supporting=[[False, True]]), "'supporting'"),
     "span of three": (_line(supporting=[[0, 1, 2]]), "'supporting'"),
+    "weight of nothing": (_line(weight=0), "'weight'"),
+    "weight that is no number": (_line(weight=True), "'weight'"),
+    "weight without end": (_line(weight=float("inf")), "'weight'"),
+    "margin that is none": (_line(margin=float("nan")), "'margin'"),
+    "margin beyond any float": (_line(margin=10**400), "'margin'"),
     "id used before": (_line(), "'id'"),
 }
 
@@ -112,6 +117,16 @@ def test_optional_fields_have_defaults(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(json.dumps({k: v for k, v in asdict(PAIR).items() if k not in ("answers", "supporting")}).encode())
     assert read_pairs(path) == [replace(PAIR, answers=(), supporting=())]
+
+
+def test_weight_and_margin_are_numbers_and_left_out_where_they_say_nothing(tmp_path: Path) -> None:
+    pairs = [PAIR, replace(PAIR, id="b", weight=0.5, margin=-2.0)]
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    plain, emphasised = map(json.loads, (tmp_path / "pairs.jsonl").read_text().splitlines())
+    assert not {"weight", "margin"} & plain.keys()
+    assert (emphasised["weight"], emphasised["margin"]) == (0.5, -2.0)
+    assert read_pairs(tmp_path / "pairs.jsonl") == pairs
+    assert parse_pair(json.loads(_line(weight=None, margin=3)), "here") == replace(PAIR, margin=3.0)
 
 
 def test_empty_file_is_an_error(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 The global batch of a step is four examples: one on the first rank, three on the second, of different
 lengths; a single process packs all four into one row, and so do processes that share rows. LOGO's positions
-leap. SGD, because AdamW would hide a wrong scale.
+leap, and its examples have weights and margins. SGD, because AdamW would hide a wrong scale.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support.greedy import greedy
-from support.preference_data import groups_for
+from support.preference_data import emphasis_of, groups_for
 from support.zero3 import all_released, releasing_zero3
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -78,7 +78,8 @@ class Uneven(LightningDataModule):
         for step in range(STEPS):
             policy = self._row(step, self.views.policy, sequence=bool(self.views.sequence))
             reference = self._row(step, self.views.reference, sequence=False) if self.views.reference else None
-            made.append(PreferenceBatch(policy, reference))
+            own = emphasis_of(policy.examples) if self.jump else (None, None)
+            made.append(PreferenceBatch(policy, reference, *own))
         return made
 
     def train_dataloader(self) -> StatefulDataLoader:

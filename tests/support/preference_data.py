@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -32,10 +33,20 @@ def groups_for(example: int, views: tuple[View, ...], *, sequence: bool = False,
     return groups
 
 
+def emphasis_of(examples: Iterable[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and margins of `record-0`, `record-1`, ...; far from 1 and 0, and none twice among neighbours."""
+    numbers = [int(name.removeprefix("record-")) for name in examples]
+    weights = [0.25 + 0.75 * (number % 5) for number in numbers]
+    return torch.tensor(weights), torch.tensor([0.5 * (number % 3) - 0.4 for number in numbers])
+
+
 class RandomPairs(LightningDataModule):
-    def __init__(self, views: Views, num_examples: int = 8, per_batch: int = 2) -> None:
+    """With `emphasis` every example has a weight and a margin of its own."""
+
+    def __init__(self, views: Views, num_examples: int = 8, per_batch: int = 2, *, emphasis: bool = False) -> None:
         super().__init__()
         self.views, self.num_examples, self.per_batch = views, num_examples, per_batch
+        self.emphasis = emphasis
 
     def _batches(self, views: tuple[View, ...]) -> list[PackedBatch]:
         starts = range(0, self.num_examples, self.per_batch)
@@ -45,10 +56,12 @@ class RandomPairs(LightningDataModule):
 
     def _loader(self) -> StatefulDataLoader:
         policy = self._batches(self.views.policy)
-        if self.views.reference == self.views.policy:
-            return StatefulDataLoader([PreferenceBatch(row, row) for row in policy], batch_size=None)
         reference = self._batches(self.views.reference) if self.views.reference else [None] * len(policy)
-        return StatefulDataLoader(list(map(PreferenceBatch, policy, reference)), batch_size=None)
+        if self.views.reference == self.views.policy:
+            reference = policy
+        numbers = [emphasis_of(row.examples) if self.emphasis else (None, None) for row in policy]
+        rows = [PreferenceBatch(*row, *own) for *row, own in zip(policy, reference, numbers, strict=True)]
+        return StatefulDataLoader(rows, batch_size=None)
 
     def train_dataloader(self) -> StatefulDataLoader:
         return self._loader()

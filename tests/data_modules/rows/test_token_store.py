@@ -1,5 +1,7 @@
 """Tokenised examples in little memory."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.word_pairs import FORMAT, VIEWS, pair
@@ -17,5 +19,14 @@ def test_store_gives_back_what_it_took(numbers: list[int], name: str) -> None:
     store = TokenStore(examples)
     assert list(store) == examples
     assert store.names == [f"r{number}" for number in numbers]
+    assert TokenStore(examples).fingerprint() == store.fingerprint()
     same = VIEWS[name].reference == VIEWS[name].policy
     assert all(example.same_row == same for example in store)
+
+
+def test_weights_and_margins_are_kept_and_are_part_of_what_the_data_are() -> None:
+    encoder = PairEncoder(FORMAT, replace(VIEWS["dpo"], margins=True), LengthPolicy())
+    plain, other = pair(0), replace(pair(0), weight=2.0, margin=0.5)
+    stores = [TokenStore([encoder.encode(record, SplitLengths())]) for record in (plain, other)]
+    assert [(store[0].weight, store[0].margin) for store in stores] == [(1.0, 0.0), (2.0, 0.5)]
+    assert stores[0].fingerprint() != stores[1].fingerprint()

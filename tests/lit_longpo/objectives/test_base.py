@@ -1,12 +1,13 @@
 """The LightningModule end to end on random tokens, one optimizer, real Trainer."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from support.preference_data import RandomPairs, groups_for
+from support.preference_data import RandomPairs, emphasis_of, groups_for
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 
@@ -100,6 +101,43 @@ def test_a_validation_counts_every_example_once_however_rows_are_filled(policy_f
     whole, uneven = validated((0, 1, 2, 3)), validated((0, 1, 2), (3,))
     assert {"val/loss", "val/nll", "val/rewards/margins"} <= whole.keys()
     assert uneven == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_weight_multiplies_its_examples_loss_and_the_mean_stays_over_their_number(policy_folder):
+    """However rows are filled; against the four losses of unweighted rows of one example."""
+    module = SimPO(policy=PolicyConfig(source=str(policy_folder)))
+
+    def validated(*rows, emphasis):
+        batches = []
+        for row in rows:
+            packed = pack([group for example in row for group in groups_for(example, module.views.policy)])
+            batches.append(PreferenceBatch(packed, None, *(emphasis_of(packed.examples) if emphasis else ())))
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+        [metrics] = trainer.validate(module, DataLoader(batches, batch_size=None), verbose=False)
+        return metrics
+
+    weights, margins = (numbers.tolist() for numbers in emphasis_of([f"record-{n}" for n in range(4)]))
+    # SimPO's loss is softplus(-z): with z known, a margin is subtracted by hand.
+    logits = [math.log(1 / math.expm1(validated((n,), emphasis=False)["val/loss"])) for n in range(4)]
+    expected = sum(w * math.log1p(math.exp(m - z)) for w, m, z in zip(weights, margins, logits, strict=True)) / 4
+    for rows in [((0, 1, 2, 3),), ((0, 1, 2), (3,))]:
+        assert validated(*rows, emphasis=True)["val/loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_weight_and_a_margin_move_the_gradient(policy_folder, tmp_path):
+    """Two steps alike but for the numbers: plain SGD moves the weights by another amount."""
+    moved = []
+    for emphasis in (False, True):
+        seed_everything(0, verbose=False)
+        sgd = Optimization(partial(torch.optim.SGD, lr=0.1), schedule="constant", warmup_fraction=0.0)
+        module = SimPO(policy=PolicyConfig(source=str(policy_folder)), optimization=sgd)
+        trainer = Trainer(
+            max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+            num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(module, datamodule=RandomPairs(module.views, 2, emphasis=emphasis))
+        moved.append(torch.cat([parameter.detach().flatten() for parameter in module.model.parameters()]))
+    assert not torch.allclose(*moved, atol=1e-6)
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2)])

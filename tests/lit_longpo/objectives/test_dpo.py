@@ -23,6 +23,13 @@ def test_hand_value():
     assert loss.tolist() == pytest.approx([0.31326168751])
 
 
+def test_a_pairs_margin_comes_off_the_rewards_difference():
+    """The first pair as above: .5 * 2 - 1 = 0, log 2. The second has no margin; a margin of -1 makes it easier: 2."""
+    columns = [tensor(*[value] * 3) for value in (-1, -3, -2, -2)]
+    loss = dpo_loss(*columns, beta=0.5, margin=tensor(1, 0, -1))
+    assert loss.tolist() == pytest.approx([math.log(2), 0.31326168751, 0.12692801104])
+
+
 @given(st.lists(st.tuples(summed, summed, summed, summed), min_size=1, max_size=4), st.floats(0.01, 1.0))
 def test_equals_the_naive_loop(rows, beta):
     columns = [tensor(*column) for column in zip(*rows, strict=True)]

@@ -58,7 +58,7 @@ def fit(module, folder, watched, accelerator="cpu"):
         enable_model_summary=False, enable_checkpointing=False, default_root_dir=folder, gradient_clip_val=1.0,
         num_sanity_val_steps=0, use_distributed_sampler=False, callbacks=[watched, NonFiniteGuard(wait=False)],
     )  # fmt: skip
-    trainer.fit(module, datamodule=RandomPairs(module.views))
+    trainer.fit(module, datamodule=RandomPairs(module.views, emphasis=True))
     assert watched.watched == 3
 
 

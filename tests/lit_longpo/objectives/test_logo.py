@@ -37,6 +37,16 @@ def test_hand_value():
     assert loss.tolist() == pytest.approx([0.1485873516])
 
 
+def test_a_pairs_margin_is_added_to_gamma():
+    """As above, gamma 1 and a margin of 3: nothing is left inside the sigmoid."""
+    columns = [tensor([-2.0]), tensor([[-4.0, -12.0]]), tensor([2.0]), tensor([[2.0, 3.0]])]
+    loss = logo_loss(*columns, beta=2, gamma=1, nll_weight=0.1, margin=tensor([3.0]))
+    assert loss.tolist() == pytest.approx([math.log(2) + 0.1])
+    slots = (Slot(0, "long", "chosen", 0), Slot(0, "long", "rejected", 0), Slot(0, "long", "rejected", 1))
+    scores = Scores(tensor([-2.0, -4.0, -12.0]), tensor([2.0, 2.0, 3.0]), slots, margins=tensor([3.0]))
+    assert LOGO(beta=2, gamma=1, nll_weight=0.1).loss(scores, None)[0].tolist() == loss.tolist()
+
+
 @given(batches(), st.floats(0.1, 3), st.floats(-1, 3), st.floats(0, 1))
 def test_equals_the_naive_loop(rows, beta, gamma, weight):
     columns = [tensor(list(column)) for column in zip(*rows, strict=True)]

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -21,6 +22,16 @@ def test_hand_value():
     """Margin (-2 + 1) - (-5 + 3) = 1; .01 * log(1 + e^-.1) + 2 = 2.0064440."""
     loss = longpo_loss(tensor(-2), tensor(-5), tensor(-1), tensor(-3), tensor(2.0), beta=0.1, pref_weight=0.01)
     assert loss.tolist() == pytest.approx([2.0064439666])
+
+
+def test_a_pairs_margin_comes_off_inside_the_sigmoid_alone():
+    """As above, less a margin of .1: log 2 is left, and the NLL is what it was."""
+    columns = [tensor(value) for value in (-2, -5, -1, -3, 2.0)]
+    loss = longpo_loss(*columns, beta=0.1, pref_weight=0.01, margin=tensor(0.1))
+    assert loss.tolist() == pytest.approx([2.0 + 0.01 * math.log(2)])
+    moved = dataclasses.replace(POLICY, margins=tensor(0.7))
+    expected = longpo_loss(*[tensor(v) for v in (-4, -9, -3, -2, 2)], beta=0.5, pref_weight=0.2, margin=tensor(0.7))
+    assert LongPO(beta=0.5, pref_weight=0.2, nll="answer").loss(moved, REFERENCE)[0].tolist() == expected.tolist()
 
 
 @given(rows, st.floats(0.01, 2), st.floats(0, 2))

@@ -26,6 +26,13 @@ def test_hand_value():
     assert loss.tolist() == pytest.approx([math.log(2) + 0.1 * math.log(4 / 3)])
 
 
+def test_a_pairs_margin_comes_off_the_log_odds_ratio():
+    """As above, with a margin of log 3: nothing is left inside the sigmoid, and the NLL is what it was."""
+    chosen, rejected = tensor(2 * math.log(0.5)), tensor(math.log(0.25))
+    loss = orpo_loss(chosen, rejected, tensor(2), tensor(1), beta=0.5, margin=tensor(math.log(3)))
+    assert loss.tolist() == pytest.approx([math.log(2) + 0.5 * math.log(2)])
+
+
 @given(st.lists(st.tuples(summed, summed, tokens, tokens), min_size=1, max_size=4))
 def test_equals_the_naive_loop(rows):
     columns = [tensor(*column) for column in zip(*rows, strict=True)]

@@ -1,10 +1,12 @@
+import dataclasses
 import inspect
 
 import pytest
-from support.scores import scores, tensor
+import torch
+from support.scores import leaves, scores, tensor, token_counts
 
 from lit_longpo.batch import Scores, Slot, View
-from lit_longpo.objectives import DPO, IPO, ORPO, PairwiseModule, Scored, SimPO
+from lit_longpo.objectives import DPO, IPO, ORPO, PairwiseModule, Scored, SimPO, SoLoPO
 from lit_longpo.objectives.pairwise import pair_metrics
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 
@@ -64,3 +66,41 @@ def test_a_bare_algorithm_is_that_of_the_module():
 def test_a_base_with_settings_of_a_training_is_refused(settings, named):
     with pytest.raises(ValueError, match=rf"DPO's own, got {named} too.*remove `model\.init_args\.base\."):
         DPO(**settings).bare_algorithm()
+
+
+TAKING = [DPO(beta=0.3), SimPO(beta=2.0, gamma=0.5), ORPO(beta=0.4)]
+
+
+def logit(value):
+    return torch.log(torch.expm1(value))
+
+
+@pytest.mark.parametrize("module", TAKING, ids=lambda module: type(module).__name__)
+def test_a_margin_shifts_what_the_sigmoid_sees_and_nothing_else(module):
+    """-log sigmoid(z) = log(1 + e^-z), so its inverse gives back z; ORPO's likelihood term is beside the sigmoid."""
+    sums = {("long", "chosen"): [-4.0, -2.0, -3.0], ("long", "rejected"): [-6.0, -1.5, -3.5]}
+    policy, margins = scores(sums), tensor(0.7, -0.4, 0.0)
+    losses, metrics = module.loss(policy, policy)
+    moved, same = module.loss(dataclasses.replace(policy, margins=margins), policy)
+    if isinstance(module, ORPO):
+        losses, moved = (((loss - metrics["nll"]) / 0.4) for loss in (losses, moved))
+    torch.testing.assert_close(logit(moved) - logit(losses), margins)
+    assert {name: value.tolist() for name, value in metrics.items()} == {k: v.tolist() for k, v in same.items()}
+
+
+@pytest.mark.parametrize("module", TAKING, ids=lambda module: type(module).__name__)
+def test_gradients_with_margins_are_those_of_the_loss(module):
+    (chosen_tokens, rejected_tokens), margins = token_counts(0, 2), tensor(0.5, -0.2, 1.0)
+
+    def loss(chosen, rejected, reference_chosen, reference_rejected):
+        return module.algorithm.loss(
+            Scored(chosen, chosen_tokens, reference_chosen, margins),
+            Scored(rejected, rejected_tokens, reference_rejected, margins),
+        )
+
+    assert torch.autograd.gradcheck(loss, leaves(0, 4))
+
+
+@pytest.mark.parametrize("objective", [DPO, SimPO, ORPO, IPO])
+def test_who_takes_margins_says_so_under_solopo_too(objective):
+    assert objective().views.margins == SoLoPO(base=objective()).views.margins == (objective is not IPO)

@@ -24,6 +24,12 @@ def test_hand_value():
     assert loss.tolist() == pytest.approx([0.31326168751])
 
 
+def test_a_pairs_margin_is_added_to_gamma():
+    """Rewards -2 and -6: 4 - gamma 3 - margin 1 = 0, log 2."""
+    loss = simpo_loss(tensor(-4), tensor(-6), tensor(4), tensor(2), beta=2.0, gamma=3.0, margin=tensor(1))
+    assert loss.tolist() == pytest.approx([math.log(2)])
+
+
 @given(st.lists(st.tuples(summed, summed, tokens, tokens), min_size=1, max_size=4))
 def test_equals_the_naive_loop(rows):
     columns = [tensor(*column) for column in zip(*rows, strict=True)]
