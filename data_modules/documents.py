@@ -7,8 +7,8 @@ from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.sources.base import Source
 from data_modules.builders.sources.documents import DocumentFiles
-from data_modules.reading import share_of
 from data_modules.records import PreferencePair
+from data_modules.splitting import share_of
 
 
 class DocumentDataModule(PairDataModule):
@@ -21,7 +21,8 @@ class DocumentDataModule(PairDataModule):
         source: a file or folder of documents (`DocumentFiles`), or the synthetic world.
         build: recipe, generator and cache.
         val_source: documents of the validation pairs; `None` holds out `val_fraction`.
-        val_fraction: share of the pairs that is held out without `val_source`; 0 for none.
+        val_fraction: share of the documents that is held out, with all their pairs, without `val_source`; 0 for
+            none.
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 

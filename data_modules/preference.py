@@ -1,10 +1,12 @@
 """Preference pairs that exist already: JSONL or parquet files, or a data set by name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from data_modules.base import PairDataModule
-from data_modules.reading import Keep, keep_verified, load_pairs, share_of
+from data_modules.reading import Keep, keep_verified, load_pairs
 from data_modules.records import PreferencePair
+from data_modules.splitting import share_of
 
 
 class PreferenceDataModule(PairDataModule):
@@ -18,7 +20,8 @@ class PreferenceDataModule(PairDataModule):
         split: split of the data set to train on; files have none.
         val_path: validation pairs, in the same forms; `None` takes `val_split` or `val_fraction` of `path`.
         val_split: split of the data set to validate on.
-        val_fraction: share of the training pairs that is held out when there is neither; 0 for none.
+        val_fraction: share of the training pairs' long contexts that is held out, with all their pairs, when there is
+            neither; 0 for none.
         test_path: test pairs, in the same forms.
         test_split: split of the data set to test on.
         keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
@@ -44,7 +47,7 @@ class PreferenceDataModule(PairDataModule):
         self.test_path, self.test_split = test_path, test_split
         self.keep = keep
 
-    def pairs(self, split: str) -> list[PreferencePair]:
+    def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs of one split, in file order."""
         source = self._source_of(split)
         if source is not None:

@@ -11,8 +11,9 @@ from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.qa_sets.pairing import PairingReport, PairRecipe, build_pairs
-from data_modules.reading import Item, existing_file, share_of
+from data_modules.reading import existing_file
 from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.splitting import Item, share_of
 from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class QADataModule(PairDataModule):
         short_distractors: at most this many distractors in the short context.
         on_unbuildable: records that hold no pair are left out and reported ("skip"), or an "error".
         val_path: validation questions; `None` holds out `val_fraction` of `path`.
-        val_fraction: share of the training questions that is held out without `val_path`; 0 for none.
+        val_fraction: share of the training questions' documents that is held out, with all their questions, without
+            `val_path`; 0 for none.
         test_path: test questions.
         build: let a model write the answers (`SoLoPORecipe`, `LOGORecipe`); `None` takes gold and wrong
             answers from the records. It has its own budgets; those above are then unused.
@@ -91,7 +93,7 @@ class QADataModule(PairDataModule):
         """The file of a split that has one of its own; train and, without one, val share `path`."""
         return {"val": self.val_path, "test": self.test_path}.get(split)
 
-    def _share(self, split: str, items: Sequence[Item]) -> list[Item]:
+    def _share(self, split: str, items: Sequence[Item]) -> Sequence[Item]:
         return share_of(split, items, 0.0 if self.val_path else self.val_fraction, self.seed)
 
     def _source(self, path: str) -> QAFiles:
@@ -113,7 +115,7 @@ class QADataModule(PairDataModule):
         self._log_or_refuse(split, report)
         return pairs
 
-    def _questions(self, split: str) -> tuple[list[QARecord], list[Passage]]:
+    def _questions(self, split: str) -> tuple[Sequence[QARecord], list[Passage]]:
         """One split's questions, and the passages that further distractors come from."""
         path = self._path_of(split)
         if split == "test" and path is None:

@@ -1,17 +1,16 @@
-"""Where pairs are read from: JSONL and parquet files, `datasets` names; and how a split is held out."""
+"""Where pairs are read from: JSONL and parquet files, `datasets` names."""
 
 import logging
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from data_modules.records import PreferencePair, collect_pairs, read_pairs
+from data_modules.splitting import share_of as share_of
 from lit_longpo.errors import InputError, MissingFileError
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 Keep = Literal["all", "not_worse", "verified"]
 
 _SUFFIXES = (".jsonl", ".parquet")
@@ -87,33 +86,6 @@ def keep_verified(pairs: Sequence[PreferencePair], keep: Keep, argument: str) ->
     if len(passing) < len(pairs):
         log.warning("%d of %d pairs left out by `%s: %s`", len(pairs) - len(passing), len(pairs), argument, keep)
     return passing
-
-
-def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """(kept, held out), both in the given order; a positive fraction holds out at least one item.
-
-    Raises:
-        ValueError: the fraction is not in [0, 1), or nothing would be kept.
-    """
-    if not 0.0 <= fraction < 1.0:
-        raise InputError(f"expected `data.init_args.val_fraction` in [0, 1), got {fraction}; 0.05 is usual")
-    count = max(1, round(fraction * len(items))) if fraction else 0
-    if count and count >= len(items):
-        raise InputError(
-            f"expected examples left for training, got {len(items)} in all and {count} of them held out; "
-            "lower `data.init_args.val_fraction`, or set it to 0"
-        )
-    numbers = set(random.Random(seed).sample(range(len(items)), count))
-    parts: tuple[list[Item], list[Item]] = ([], [])
-    for number, item in enumerate(items):
-        parts[number in numbers].append(item)
-    return parts
-
-
-def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> list[Item]:
-    """What "train" or "val" gets of items that both are made of; see `hold_out`."""
-    train, val = hold_out(items, fraction, seed)
-    return train if split == "train" else val
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:

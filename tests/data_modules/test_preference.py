@@ -15,7 +15,9 @@ from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 PAIRS = [
-    PreferencePair(f"p{n}", "word1 ?", "word2", "word2 word3 word4", "word5", (f"word{10 + n}",), ("word5",), ((0, 5),))
+    PreferencePair(
+        f"p{n}", "word1 ?", "word2", f"word{20 + n} word3 word4", "word5", (f"word{10 + n}",), ("word5",), ((0, 6),)
+    )
     for n in range(10)
 ]
 

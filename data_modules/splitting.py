@@ -1,0 +1,128 @@
+"""How a validation split is held out: by documents, so that none is both trained on and validated on."""
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from functools import singledispatch
+from typing import TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.records import PreferencePair, QARecord
+from lit_longpo.errors import InputError
+
+Item = TypeVar("Item")
+
+
+class Chosen(Sequence[Item]):
+    """Some items of a sequence that is not copied.
+
+    Args:
+        items: the whole sequence.
+        numbers: which of them, in this order.
+    """
+
+    def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64]) -> None:
+        self.items, self.numbers = items, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self.items[number] for number in self.numbers.tolist())
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Chosen[Item]": ...
+    def __getitem__(self, index: int | slice) -> "Item | Chosen[Item]":
+        if isinstance(index, slice):
+            return Chosen(self.items, self.numbers[index])
+        return self.items[int(self.numbers[index])]
+
+
+def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> Sequence[Item]:
+    """What "train" or "val" gets of items that both are made of; see `hold_out`.
+
+    Raises:
+        InputError: the fraction is not in [0, 1), or nothing would be kept.
+    """
+    train, val = hold_out(items, fraction, seed)
+    return train if split == "train" else val
+
+
+def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:
+    """(kept, held out), both in the given order; a positive fraction holds out at least one document.
+
+    Items of one document (`documents_of`) stay together: the fraction is one of documents. Where every item has
+    its own, it is one of items.
+
+    Raises:
+        InputError: the fraction is not in [0, 1), or nothing would be kept.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise InputError(f"expected `data.init_args.val_fraction` in [0, 1), got {fraction}; 0.05 is usual")
+    if not fraction:
+        return items, items[:0]
+    labels = document_labels(items)
+    documents = np.unique(labels)
+    count = max(1, round(fraction * len(documents)))
+    if count >= len(documents):
+        raise InputError(
+            f"expected examples left for training, got {len(items)} in all, about {len(documents)} documents, and "
+            f"{count} of these held out; lower `data.init_args.val_fraction`, or set it to 0 (or `val_path`)"
+        )
+    numbers = random.Random(seed).sample(range(len(documents)), count)
+    held = np.isin(labels, documents[numbers])
+    return _part(items, np.flatnonzero(~held)), _part(items, np.flatnonzero(held))
+
+
+def document_labels(items: Iterable[object]) -> NDArray[np.int64]:
+    """For each item the number of the first one that is, directly or by way of others, of the same document.
+
+    Shape: (items,).
+    """
+    keys = np.array([key for item in items for key in _keys(item)], dtype=np.uint64).reshape(-1, 2)
+    columns = [np.unique(column, return_inverse=True)[1] for column in keys.T]
+    labels = np.arange(len(keys))
+    while True:  # a label wanders along shared documents; with none shared twice, one pass and a look
+        before = labels
+        for members in columns:
+            lowest = np.full(len(keys), len(keys))
+            np.minimum.at(lowest, members, labels)
+            labels = lowest[members]
+        if np.array_equal(before, labels):
+            return labels
+
+
+@singledispatch
+def documents_of(item: object) -> tuple[str, str]:
+    """What an item is about, and what of it its answer depends on: two items that agree in either share a document.
+
+    An item of an unknown kind shares none with another.
+    """
+    return repr(item), repr(item)
+
+
+@documents_of.register
+def _(item: PreferencePair) -> tuple[str, str]:
+    facts = "\n".join(item.long_context[start:end] for start, end in item.supporting)
+    return item.long_context, facts or item.long_context
+
+
+@documents_of.register
+def _(item: QARecord) -> tuple[str, str]:
+    """All questions of an article hold its paragraphs, whichever they ask about."""
+    whole = "\n".join(sorted(passage.text for passage in item.passages))
+    return whole, "\n".join(sorted(passage.text for passage in item.passages if passage.supporting)) or whole
+
+
+def _keys(item: object) -> Iterator[int]:
+    for text in documents_of(item):
+        yield int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _part(items: Sequence[Item], numbers: NDArray[np.int64]) -> Sequence[Item]:
+    """Items of a list in a list; of anything else a view, because it may not fit into memory."""
+    return [items[number] for number in numbers.tolist()] if isinstance(items, list) else Chosen(items, numbers)

@@ -1,0 +1,100 @@
+"""What is held out: a share of documents, the old choice where every item is a document of its own."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.splitting import Chosen, document_labels, documents_of, hold_out, share_of
+
+
+@given(st.integers(2, 60), st.floats(0, 0.9), st.integers(0, 3))
+def test_held_out_share(count: int, fraction: float, seed: int) -> None:
+    expected = max(1, round(fraction * count)) if fraction else 0
+    if expected >= count:
+        with pytest.raises(ValueError, match=r"lower `data.init_args.val_fraction`"):
+            hold_out(range(count), fraction, seed)
+        return
+    kept, held = map(list, hold_out(range(count), fraction, seed))
+    assert sorted(kept + held) == list(range(count))
+    assert len(held) == expected
+    assert (kept, held) == tuple(map(list, hold_out(range(count), fraction, seed)))
+    assert (kept, held) == (sorted(kept), sorted(held))
+
+
+def records(documents):
+    """One pair for each document named."""
+    return [PreferencePair(f"p{n}", "q", "short", name, "yes", ("no",)) for n, name in enumerate(documents)]
+
+
+@given(st.integers(2, 60), st.integers(0, 3), st.sampled_from([0.05, 0.2, 0.5]))
+def test_records_that_share_nothing_are_held_out_as_ever(count, seed, fraction):
+    """The choice of earlier versions, so that runs and figures stay what they are."""
+    pairs = records(f"document {n}" for n in range(count))
+    numbers = random.Random(seed).sample(range(count), max(1, round(fraction * count)))
+    kept, held = hold_out(pairs, fraction, seed)
+    assert held == [pairs[n] for n in sorted(numbers)]
+    assert kept == [pair for pair in pairs if pair not in held]
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=2, max_size=40).filter(lambda names: len(set(names)) > 1), st.integers(0, 9)
+)
+def test_no_document_is_on_both_sides(names, seed):
+    pairs = records(map(str, names))
+    train, val = (share_of(split, pairs, 0.3, seed) for split in ("train", "val"))
+    assert not {pair.long_context for pair in train} & {pair.long_context for pair in val}
+    assert sorted(pair.id for pair in (*train, *val)) == sorted(pair.id for pair in pairs)
+    assert len({pair.long_context for pair in val}) == max(1, round(0.3 * len(set(names))))
+
+
+def test_one_document_alone_cannot_be_split():
+    with pytest.raises(ValueError, match=r"3 in all, about 1 documents, and 1 of these held out"):
+        hold_out(records("aaa"), 0.05, 0)
+
+
+def naive_labels(items):
+    labels = list(range(len(items)))
+    changed = True
+    while changed:
+        changed = False
+        for a, one in enumerate(items):
+            for b, other in enumerate(items):
+                shared = any(x == y for x, y in zip(documents_of(one), documents_of(other), strict=True))
+                if shared and labels[a] != labels[b]:
+                    labels[a] = labels[b] = min(labels[a], labels[b])
+                    changed = True
+    return labels
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=14))
+def test_documents_are_followed_along_chains(numbers):
+    items = [QARecord(str(n), "q", ("a",), (Passage("", f"f{fact}", True), Passage("", f"p{rest}"))) for n, (fact, rest)
+             in enumerate(numbers)]  # fmt: skip
+    assert document_labels(items).tolist() == naive_labels(items)
+
+
+def test_pairs_that_share_their_supporting_passage_share_a_document():
+    pair = PreferencePair("a", "q", "s", "fact noise", "yes", ("no",), supporting=((0, 4),))
+    other = replace(pair, id="b", long_context="other fact", supporting=((6, 10),))
+    alien = replace(pair, id="c", long_context="none here", supporting=())
+    assert document_labels([pair, alien, other]).tolist() == [0, 1, 0]
+
+
+def test_questions_of_one_article_share_it():
+    texts = ("one", "two")
+    asked = [QARecord(str(n), "q", ("a",), tuple(Passage("", t, i == n) for i, t in enumerate(texts))) for n in (0, 1)]
+    assert document_labels(asked).tolist() == [0, 0]
+
+
+def test_what_is_no_list_is_not_copied():
+    kept, held = hold_out(range(10), 0.2, 0)
+    assert isinstance(kept, Chosen)
+    assert sorted([*kept, *held]) == list(range(10))
+    assert [kept[n] for n in range(len(kept))] == list(kept)
+    assert list(kept[2:4]) == list(kept)[2:4]
+    assert isinstance(kept.numbers, np.ndarray)
