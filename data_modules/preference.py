@@ -1,22 +1,26 @@
-"""Preference pairs that exist already: JSONL or parquet files, or a data set by name."""
+"""Preference pairs that exist already, in the field's formats: files, folders, or a data set by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_modules.base import PairDataModule
+from data_modules.formats.base import RecordFormat
+from data_modules.formats.reader import ExtraColumns, FormatName, RecordReader
 from data_modules.reading import Keep, keep_verified, load_pairs
 from data_modules.records import PreferencePair
 from data_modules.splitting import share_of
 
 
 class PreferenceDataModule(PairDataModule):
-    """Pairs with a short and a long context, read from files or from a data set.
+    """Pairs read from files or from a data set, in any known format; only what the objective reads must be there.
 
-    Each record has `id`, `question`, `short_context`, `long_context`, `chosen`, `rejected` (a list) and
-    may have `answers` and `supporting`; anything else is an error that names file, line and field.
+    The project's own records have `question`, `long_context`, `short_context`, `chosen`, `rejected` (a list) and may
+    have `id`, `answers`, `supporting`, `turns`, `system`, `history` and `followup`; data_modules/formats/README.md
+    lists the others. What is not as it must be is an error that names file, line and field.
 
     Args:
-        path: training pairs: a `.jsonl` or `.parquet` file, or a name that `datasets` knows.
+        path: training pairs: a `.jsonl`, `.json` or `.parquet` file (the first two also with `.gz`), a folder of them
+            or of `Dataset.save_to_disk`, or a name that `datasets` knows.
         split: split of the data set to train on; files have none.
         val_path: validation pairs, in the same forms; `None` takes `val_split` or `val_fraction` of `path`.
         val_split: split of the data set to validate on.
@@ -26,6 +30,10 @@ class PreferenceDataModule(PairDataModule):
         test_split: split of the data set to test on.
         keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
             answer was found better) or "verified" (only those whose chosen answer was).
+        format: layout of the records; "auto" looks at the first one of each source.
+        columns: our name -> the data's, where columns are called something else, for example
+            `{long_context: document, question: ask}`.
+        extra_columns: columns that the format does not know are an "error"; "ignore" names them in the log.
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 
@@ -39,6 +47,9 @@ class PreferenceDataModule(PairDataModule):
         test_path: str | None = None,
         test_split: str | None = None,
         keep: Keep = "all",
+        format: FormatName | RecordFormat = "auto",
+        columns: Mapping[str, str] | None = None,
+        extra_columns: ExtraColumns = "error",
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
@@ -46,15 +57,16 @@ class PreferenceDataModule(PairDataModule):
         self.val_path, self.val_split, self.val_fraction = val_path, val_split, val_fraction
         self.test_path, self.test_split = test_path, test_split
         self.keep = keep
+        self.reader = RecordReader(format, columns or {}, extra_columns)
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs of one split, in file order."""
         source = self._source_of(split)
         if source is not None:
-            return load_pairs(*source)
+            return load_pairs(*source, self.reader)
         if split == "test":
             return []
-        pairs = load_pairs(self.path, self.split, "data.init_args.path")
+        pairs = load_pairs(self.path, self.split, "data.init_args.path", self.reader)
         pairs = keep_verified(pairs, self.keep, "data.init_args.keep")
         return share_of(split, pairs, 0.0 if self._source_of("val") else self.val_fraction, self.seed)
 

@@ -3,10 +3,13 @@
 import difflib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from data_modules.messages import Message, check_messages
+from data_modules.record_files import json_lines
 from data_modules.strict_json import RecordError, check_text, check_texts, decode_json
 
 Span = tuple[int, int]
@@ -40,7 +43,7 @@ class Turn:
 
     Args:
         question: asked after the earlier answers.
-        short_context: compressed context of this question.
+        short_context: compressed context of this question; empty if there is none.
         chosen: preferred answer.
         rejected: as many dispreferred answers as the first turn has.
     """
@@ -61,11 +64,12 @@ class PreferencePair:
 
     Args:
         id: unique in its file.
-        question: asked about either context.
-        short_context: compressed context.
-        long_context: the same facts among distractors.
+        question: asked about either context; empty if the context is a whole message with the question in it,
+            which is then left as it is (`policy.template.user` is for the two apart).
+        short_context: compressed context; empty if there is none.
+        long_context: the same facts among distractors; empty if there is none.
         chosen: preferred answer.
-        rejected: one or more dispreferred answers.
+        rejected: one or more dispreferred answers; none if the data has none.
         answers: accepted gold answers, for evaluation.
         supporting: character spans (start, end) of the supporting passages in `long_context`.
         turns: later questions about `long_context`. In the long context they follow the first answer,
@@ -77,6 +81,9 @@ class PreferencePair:
             its examples.
         margin: by how much the chosen answer's reward should exceed the rejected one's, in the objective's own
             units; its loss subtracts it inside the sigmoid.
+        system: this record's system message; `None` for that of `policy.template.system`.
+        history: what was said before the message with the context.
+        followup: what was said after it and before the answer; the user has the last word.
     """
 
     id: str
@@ -91,6 +98,9 @@ class PreferencePair:
     verified: bool | None = None
     weight: float = 1.0
     margin: float = 0.0
+    system: str | None = None
+    history: tuple[Message, ...] = ()
+    followup: tuple[Message, ...] = ()
 
     @classmethod
     def from_turns(
@@ -116,44 +126,77 @@ class PreferencePair:
         return Turn(self.question, self.short_context, self.chosen, self.rejected), *self.turns
 
 
-_NAMES = tuple(item.name for item in fields(PreferencePair))
+NAMES = tuple(item.name for item in fields(PreferencePair))
 _TURN_NAMES = tuple(item.name for item in fields(Turn))
 _LARGEST = 1e6
 _NUMBERS = {"weight": 1.0, "margin": 0.0}  # and what they are in a record that does not say
-_OPTIONAL = tuple(item.name for item in fields(PreferencePair) if item.default is not MISSING)
+# What a record may leave out, and what is not written if there is nothing to say.
+_ABSENT = {"short_context": "", "long_context": "", "rejected": (), "system": None, "history": (), "followup": ()}
+_OPTIONAL = {"id", *_ABSENT, *(item.name for item in fields(PreferencePair) if item.default is not MISSING)}
 
 
-def parse_pair(value: object, where: str) -> PreferencePair:
+def parse_pair(value: object, where: str, name: str | None = None) -> PreferencePair:
     """Validated pair from decoded JSON or a table row.
 
     Args:
         value: a dictionary with the fields of `PreferencePair`; lists where it has tuples.
         where: file and line, for the error.
+        name: id of a record without one; `None` requires one.
 
     Raises:
         RecordError: a field is missing, unknown, ill-typed, empty or contradicts another one.
     """
     if not isinstance(value, dict):
         raise RecordError.at(where, "record", "a JSON object", value)
-    _check_names(value, where)
-    texts = {name: check_text(value[name], name, where) for name in _NAMES[:5]}
-    rejected = _rejected(value["rejected"], texts["chosen"], "rejected", where)
-    answers = check_texts(value.get("answers", []), "answers", where)
-    spans = _spans(value.get("supporting", []), len(texts["long_context"]), where)
-    turns = _turns(value.get("turns", []), len(rejected), where)
-    verified = value.get("verified")
+    record = value if name is None or "id" in value else {**value, "id": name}
+    _check_names(record, where, NAMES, _OPTIONAL - {"id"})
+    texts = {field: check_text(record[field], field, where) if field in record else "" for field in NAMES[:5]}
+    if not texts["short_context"] and not texts["long_context"]:
+        raise RecordError.at(where, "field 'long_context'", "this field, or `short_context`", sorted(record))
+    return PreferencePair(
+        **texts, **_rest_of(record, texts["chosen"], len(texts["long_context"]), where), **_said_around(record, where)
+    )
+
+
+def _rest_of(record: Mapping[str, Any], chosen: str, length: int, where: str) -> dict[str, Any]:
+    """Everything but the texts and what was said around them."""
+    rejected = check_rejected(record["rejected"], chosen, "rejected", where) if "rejected" in record else ()
+    verified = record.get("verified")
     if verified is not None and not isinstance(verified, bool):
         raise RecordError.at(where, "field 'verified'", "true, false or null", verified)
-    return PreferencePair(
-        **texts,
-        rejected=rejected,
-        answers=answers,
-        supporting=spans,
-        turns=turns,
-        verified=verified,
-        weight=_number(value, "weight", where, above=0.0),
-        margin=_number(value, "margin", where, above=-_LARGEST),
-    )
+    return {
+        "rejected": rejected,
+        "answers": check_texts(record.get("answers", []), "answers", where),
+        "supporting": _spans(record.get("supporting", []), length, where),
+        "turns": _turns(record.get("turns", []), len(rejected), where),
+        "verified": verified,
+        **numbers_of(record, where),
+    }
+
+
+def numbers_of(record: Mapping[str, Any], where: str) -> dict[str, float]:
+    """A record's `weight` and `margin`, which every format may have.
+
+    Raises:
+        RecordError: one is no number, or out of range.
+    """
+    lowest = {"weight": 0.0, "margin": -_LARGEST}
+    return {name: _number(record, name, where, above=above) for name, above in lowest.items()}
+
+
+def _said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    system = record.get("system")
+    history, followup = (check_messages(record.get(name, []), name, where) for name in ("history", "followup"))
+    for name, messages in (("history", history), ("followup", followup)):
+        if any(message.role == "system" for message in messages):
+            raise RecordError.at(where, f"field {name!r}", "messages of user and assistant", "a system message")
+    if followup and followup[-1].role != "user":
+        raise RecordError.at(where, "field 'followup'", "messages that end with the user's", followup[-1].content)
+    return {
+        "system": None if system is None else check_text(system, "system", where),
+        "history": history,
+        "followup": followup,
+    }
 
 
 def read_pairs(path: str | Path) -> list[PreferencePair]:
@@ -162,8 +205,7 @@ def read_pairs(path: str | Path) -> list[PreferencePair]:
     Raises:
         RecordError: any line is malformed, an id comes twice, or the file holds no record.
     """
-    with open(path, "rb") as lines:
-        pairs = collect_pairs((f"{path}:{n}", decode_json(line, f"{path}:{n}")) for n, line in enumerate(lines, 1))
+    pairs = collect_pairs(json_lines(path))
     if not pairs:
         raise RecordError.at(str(path), "file", "at least one record", b"")
     return pairs
@@ -213,11 +255,12 @@ def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
 
 
 def _stored(pair: PreferencePair) -> dict[str, object]:
-    """The pair's fields; numbers that say nothing are left out, so that files of before stay what they are."""
-    return {name: value for name, value in asdict(pair).items() if name not in _NUMBERS or value != _NUMBERS[name]}
+    """The pair's fields; those that say nothing are left out, so that files of before stay what they are."""
+    silent = {**_ABSENT, **_NUMBERS}
+    return {name: value for name, value in asdict(pair).items() if name not in silent or value != silent[name]}
 
 
-def _number(value: dict[str, object], name: str, where: str, above: float) -> float:
+def _number(value: Mapping[str, object], name: str, where: str, above: float) -> float:
     """A number above a bound; tables store an absent one as null."""
     number = value.get(name)
     if number is None:
@@ -227,7 +270,12 @@ def _number(value: dict[str, object], name: str, where: str, above: float) -> fl
     return float(number)
 
 
-def _rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:
+def check_rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:
+    """The rejected answers, if there are some and none is the chosen one.
+
+    Raises:
+        RecordError: it is otherwise.
+    """
     rejected = check_texts(value, name, where)
     if not rejected:
         raise RecordError.at(where, f"field {name!r}", "at least one rejected answer", [])
@@ -245,9 +293,13 @@ def _turns(value: object, num_rejected: int, where: str) -> tuple[Turn, ...]:
 def _turn(value: object, name: str, num_rejected: int, where: str) -> Turn:
     if not isinstance(value, dict):
         raise RecordError.at(where, f"field {name!r}", f"an object with {', '.join(_TURN_NAMES)}", value)
-    _check_names(value, f"{where}: {name}", _TURN_NAMES)
-    texts = {part: check_text(value[part], f"{name}.{part}", where) for part in _TURN_NAMES[:3]}
-    rejected = _rejected(value["rejected"], texts["chosen"], f"{name}.rejected", where)
+    _check_names(value, f"{where}: {name}", _TURN_NAMES, {"short_context", *(["rejected"] if not num_rejected else [])})
+    texts = {
+        part: check_text(value[part], f"{name}.{part}", where) if part in value else "" for part in _TURN_NAMES[:3]
+    }
+    rejected = (
+        check_rejected(value["rejected"], texts["chosen"], f"{name}.rejected", where) if "rejected" in value else ()
+    )
     if len(rejected) != num_rejected:
         raise RecordError.at(
             where, f"field '{name}.rejected'", f"{num_rejected} answers as in the first turn", rejected
@@ -255,14 +307,14 @@ def _turn(value: object, name: str, num_rejected: int, where: str) -> Turn:
     return Turn(**texts, rejected=rejected)
 
 
-def _check_names(value: dict[object, object], where: str, names: tuple[str, ...] = _NAMES) -> None:
+def _check_names(value: dict[object, object], where: str, names: tuple[str, ...], optional: set[str]) -> None:
     for name in value:
         if name not in names:
             close = difflib.get_close_matches(str(name), names, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(names)}{hint}", name)
     for name in names:
-        if name not in value and name not in _OPTIONAL:
+        if name not in value and name not in optional:
             raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
 
 

@@ -1,6 +1,7 @@
 """JSON that is refused, with file, line and field, where it is not what it must be."""
 
 import json
+from collections.abc import Callable
 
 from lit_longpo.errors import InputError
 
@@ -29,18 +30,24 @@ def decode_json(raw: bytes | str, where: str) -> object:
     Raises:
         RecordError: not UTF-8, not JSON, or a key given twice.
     """
+    try:
+        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+        return json.loads(text, object_pairs_hook=unique_keys(where))
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
+
+
+def unique_keys(where: str) -> Callable[[list[tuple[str, object]]], dict[str, object]]:
+    """What makes objects of JSON, and refuses those with a key given twice."""
 
     def unique(items: list[tuple[str, object]]) -> dict[str, object]:
         if len(dict(items)) < len(items):
             raise RecordError.at(where, "record", "each field once", [key for key, _ in items])
         return dict(items)
 
-    try:
-        return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw, object_pairs_hook=unique)
-    except RecordError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
+    return unique
 
 
 def check_text(value: object, name: str, where: str, *, blank: bool = False) -> str:

@@ -135,7 +135,11 @@ class PairEncoder:
                 f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
                 "turns; set `data.init_args.long_positions: true`"
             )
-        roles = {view.role for view in (*self.views.policy, *self.views.reference)}
+        if pair.system is not None or pair.history or pair.followup or not pair.question:
+            raise InputError(f"conversations are not encoded yet, got one in record {pair.id!r}")
+        views = (*self.views.policy, *self.views.reference)
+        self._check_contexts(pair, {view.context for view in views})
+        roles = {view.role for view in views}
         self.num_unused += "rejected" in roles and len(pair.rejected) > self.views.num_rejected
         if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
             raise InputError(
@@ -147,6 +151,21 @@ class PairEncoder:
                 f"expected no margin with an objective whose loss subtracts none (IPO has a target of its own), got "
                 f"{pair.margin:g} in record {pair.id!r}; take the field `margin` out of the data, or train DPO, SimPO, "
                 "ORPO, LongPO or LOGO"
+            )
+
+    def _check_contexts(self, pair: PreferencePair, contexts: set[Context]) -> None:
+        """Whether the record has what the objective reads."""
+        read = {"short" if context == "long" and self.long_from_short else context for context in contexts}
+        if "short" in read and not all(turn.short_context for turn in pair.all_turns):
+            raise InputError(
+                f"expected a `short_context` in record {pair.id!r}, which the objective reads, got none; build pairs "
+                "that have both contexts (`python -m lit_longpo build --config configs/build/solopo.yaml`), or train "
+                "an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
+            )
+        if "long" in read and not pair.long_context:
+            raise InputError(
+                f"expected a `long_context` in record {pair.id!r}, which the objective reads, got none; add it, or set "
+                "`model.init_args.context: short`"
             )
 
     def _sections(self, pair: PreferencePair) -> Iterator[_Section]:

@@ -95,5 +95,5 @@ def test_missing_file_says_where_and_how(tmp_path: Path, name: str) -> None:
 
 def test_unknown_data_set_says_what_was_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"expected a .jsonl or .parquet file or the name of a data set"):
+    with pytest.raises(FileNotFoundError, match=r"expected a file \(.jsonl, .*\.parquet\), a folder or the name of"):
         module(tmp_path / "nowhere").pairs("train")

@@ -1,0 +1,124 @@
+"""What every layout of records says about itself, and what they share."""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from data_modules.messages import Conversation, Message, conversation
+from data_modules.records import PreferencePair, check_rejected
+from data_modules.strict_json import RecordError, check_text
+
+Record = Mapping[str, Any]
+
+NUMBERS = ("weight", "margin")  # read in every format
+
+
+class RecordFormat(ABC):
+    """One layout: how its records are known and what pair each becomes.
+
+    A subclass of your own is named in YAML by `format: {class_path: my_package.MyFormat}`.
+
+    Attributes:
+        name: what `data.init_args.format` calls it.
+        fields: names that are read.
+        companions: names that such data sets have besides and that mean nothing here; they are no extra columns.
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
+    companions: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def matches(self, record: Record) -> bool:
+        """Whether a record looks like this layout; asked of the first one only."""
+
+    @abstractmethod
+    def pair(self, record: Record, where: str, name: str) -> PreferencePair:
+        """The record's pair.
+
+        Args:
+            record: names of `fields` and `companions` only.
+            where: file and line, for errors.
+            name: id of a record that has none.
+
+        Raises:
+            RecordError: a field is missing, ill-typed, empty or contradicts another one.
+        """
+
+    def extras(self, record: Record) -> list[str]:
+        """Names in a record that the layout does not know."""
+        known = {*self.fields, *self.companions, *NUMBERS}
+        return [field for field in record if field not in known]
+
+    def unknown(self, field: str, where: str) -> RecordError:
+        """The error for an extra name."""
+        close = difflib.get_close_matches(str(field), self.fields, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        expected = f"one of {', '.join(self.fields)}{hint}, or `data.init_args.extra_columns: ignore`"
+        return RecordError.at(where, f"field {field!r}", expected, field)
+
+
+def required(record: Record, field: str, where: str) -> Any:
+    """A field's value.
+
+    Raises:
+        RecordError: there is none.
+    """
+    if field not in record:
+        raise RecordError.at(where, f"field {field!r}", "this required field", sorted(map(str, record)))
+    return record[field]
+
+
+def optional_text(record: Record, field: str, where: str) -> str | None:
+    """A field's text; `None` if it is missing, null or empty, as formats write what is not there."""
+    value = record.get(field)
+    return None if value is None or value == "" else check_text(value, field, where)
+
+
+def record_id(record: Record, field: str, where: str, name: str) -> str:
+    """A record's own id, text or whole number; else `name`."""
+    value = record.get(field)
+    if value is None:
+        return name
+    return str(value) if type(value) is int else check_text(value, field, where)
+
+
+def with_system(talk: Conversation, system: str | None, where: str) -> Conversation:
+    """A conversation with the system text of a column of its own.
+
+    Raises:
+        RecordError: it has another one.
+    """
+    if system is None or talk.system == system:
+        return talk
+    if talk.system is not None:
+        raise RecordError.at(where, "field 'system'", f"the system message {talk.system!r:.60} or none", system)
+    return Conversation(system, talk.history, talk.context, talk.followup)
+
+
+def conversation_pair(
+    id: str, talk: Conversation, chosen: str, rejected: tuple[str, ...], where: str
+) -> PreferencePair:
+    """A pair whose context is a whole message, the question somewhere in it.
+
+    Raises:
+        RecordError: chosen is rejected, too.
+    """
+    check_rejected(rejected, chosen, "rejected", where) if rejected else None
+    return PreferencePair(
+        id,
+        "",
+        "",
+        talk.context,
+        chosen,
+        rejected,
+        system=talk.system,
+        history=talk.history,
+        followup=talk.followup,
+    )
+
+
+def asked(messages: tuple[Message, ...], system: str | None, field: str, where: str) -> Conversation:
+    """The conversation of messages and a column with the system text."""
+    return with_system(conversation(messages, field, where), system, where)

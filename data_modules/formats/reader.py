@@ -1,0 +1,190 @@
+"""Picks the layout of a file's records, renames their columns, and reads pairs one by one."""
+
+import difflib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from data_modules.formats.base import NUMBERS, Record, RecordFormat
+from data_modules.formats.llama_factory import Alpaca, ShareGPT
+from data_modules.formats.own import OwnPairs
+from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
+from data_modules.formats.trl import Messages, TRLCompletion, TRLPreference
+from data_modules.records import PreferencePair, numbers_of
+from data_modules.strict_json import RecordError
+from lit_longpo.errors import InputError
+
+log = logging.getLogger(__name__)
+
+FormatName = Literal[
+    "auto", "pairs", "trl", "prompt_completion", "messages", "ultrafeedback", "tulu", "openrlhf", "sharegpt", "alpaca"
+]
+ExtraColumns = Literal["error", "ignore"]
+
+# In the order in which they are tried: what has more telling names comes first.
+FORMATS: dict[str, RecordFormat] = {
+    layout.name: layout
+    for layout in (
+        OwnPairs(),
+        Alpaca(),
+        ShareGPT(),
+        UltraFeedback(),
+        Tulu(),
+        OpenRLHF(),
+        TRLPreference(),
+        TRLCompletion(),
+        Messages(),
+    )
+}
+
+
+@dataclass(frozen=True)
+class RecordReader:
+    """How records become pairs.
+
+    Args:
+        format: name of a layout, or one of your own; "auto" looks at the first record.
+        columns: our name -> the data's name, for columns that are called something else.
+        extra_columns: columns that the layout does not know are an "error"; "ignore" names them in the log once.
+
+    Raises:
+        ValueError: there is no such format, or no format has a field of a name in `columns`.
+    """
+
+    format: FormatName | RecordFormat = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    extra_columns: ExtraColumns = "error"
+
+    def __post_init__(self) -> None:
+        layouts = FORMATS.values() if isinstance(self.format, str) else [self.format]
+        known = sorted({name for layout in layouts for name in (*layout.fields, *NUMBERS)})
+        for name in self.columns:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise InputError(
+                    f"expected our names in front in `data.init_args.columns`, of {', '.join(known)}{hint}, got "
+                    f"{name!r}; for example {{long_context: document}}"
+                )
+        if isinstance(self.format, str) and self.format not in (*FORMATS, "auto"):
+            raise InputError(f"expected `data.init_args.format` of auto, {', '.join(FORMATS)}, got {self.format!r}")
+
+    def pairs(self, rows: Iterable[tuple[str, object]], source: str = "") -> Iterator[PreferencePair]:
+        """Pairs of (where, record) rows, one by one, ids checked for uniqueness.
+
+        Args:
+            rows: as `read_records` yields them.
+            source: what they come from; the ids of records without one are relative to its folder.
+
+        Raises:
+            RecordError: a record is malformed, or its id was seen before.
+        """
+        parser, first = None, dict[str, str]()
+        for where, record in rows:
+            parser = parser or self.parser(record, where, source)
+            pair = parser(where, record)
+            if pair.id in first:
+                raise RecordError.at(where, "field 'id'", f"an id not used before (see {first[pair.id]})", pair.id)
+            first[pair.id] = where
+            yield pair
+
+    def parser(self, record: object, where: str, source: str = "") -> "PairParser":
+        """What reads all records of a file, chosen by its first one.
+
+        Raises:
+            RecordError: no layout matches it.
+        """
+        renamed = _renamed(_checked(record, where), self.columns, where)
+        layout = self._layout(renamed, where)
+        layout = OwnPairs(mapped=True) if type(layout) is OwnPairs and self.columns else layout
+        return PairParser(layout, self.columns, self.extra_columns, _folder(source))
+
+    def _layout(self, record: Record, where: str) -> RecordFormat:
+        if isinstance(self.format, RecordFormat):
+            return self.format
+        if self.format != "auto":
+            return FORMATS[self.format]
+        layout = next((layout for layout in FORMATS.values() if layout.matches(record)), None)
+        if layout is None:
+            raise RecordError.at(
+                where,
+                "record",
+                f"the columns of a known format ({', '.join(FORMATS)}; set `data.init_args.format`), or a mapping, for "
+                "example `data.init_args.columns: {long_context: document, question: ask, chosen: good}`",
+                list(record),
+            )
+        return layout
+
+
+class PairParser:
+    """Reads the records of one file; call it with where a record stands and the record.
+
+    Args:
+        layout: what the records look like, after renaming.
+        columns: our name -> theirs.
+        extra_columns: see `RecordReader`.
+        folder: taken off the front of `where` for the id of a record without one.
+    """
+
+    def __init__(
+        self, layout: RecordFormat, columns: Mapping[str, str], extra_columns: ExtraColumns, folder: str = ""
+    ) -> None:
+        self.layout, self.columns, self.extra_columns, self.folder = layout, columns, extra_columns, folder
+        self._ignored = set[str]()
+
+    def __call__(self, where: str, record: object) -> PreferencePair:
+        """The record's pair.
+
+        Raises:
+            RecordError: the record is malformed; the error has the data's names.
+        """
+        renamed = _renamed(_checked(record, where), self.columns, where)
+        try:
+            known = self._without_extras(renamed, where)
+            pair = self.layout.pair(known, where, where.removeprefix(self.folder))
+            return replace(pair, **numbers_of(known, where))
+        except RecordError as error:
+            raise _in_their_words(error, self.columns) from error
+
+    def _without_extras(self, record: Record, where: str) -> Record:
+        extras = self.layout.extras(record)
+        if not extras:
+            return record
+        if self.extra_columns == "error":
+            raise self.layout.unknown(extras[0], where)
+        if new := [name for name in extras if name not in self._ignored]:
+            log.warning("%s: columns that nothing reads, by `extra_columns: ignore`: %s", where, ", ".join(new))
+            self._ignored.update(new)
+        return {name: value for name, value in record.items() if name not in extras}
+
+
+def _checked(record: object, where: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise RecordError.at(where, "record", "a JSON object", record)
+    return record
+
+
+def _renamed(record: dict[str, Any], columns: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The record under our names; a column in the way of one keeps its own, marked as theirs."""
+    if not columns:
+        return record
+    for ours, theirs in columns.items():
+        if theirs not in record:
+            raise RecordError.at(where, f"field {theirs!r}", f"this column (`columns`: {ours})", sorted(record))
+    rest = {name: value for name, value in record.items() if name not in columns.values()}
+    return {f"{name} (theirs)" if name in columns else name: value for name, value in rest.items()} | {
+        ours: record[theirs] for ours, theirs in columns.items()
+    }
+
+
+def _in_their_words(error: RecordError, columns: Mapping[str, str]) -> RecordError:
+    message = str(error)
+    for ours, theirs in columns.items():
+        message = message.replace(f"field {ours!r}", f"field {theirs!r}", 1)
+    return RecordError(message)
+
+
+def _folder(source: str) -> str:
+    """What stands in front of a file's own name in `where`."""
+    return source[: source.rstrip("/").rfind("/") + 1]

@@ -1,0 +1,72 @@
+"""TRL's columns with scores and their like beside them: UltraFeedback, Tulu, OpenRLHF."""
+
+import math
+from typing import ClassVar
+
+from data_modules.formats.base import Record
+from data_modules.formats.trl import TRLPreference
+from data_modules.records import PreferencePair
+from data_modules.strict_json import RecordError
+
+
+class ScoredPreference(TRLPreference):
+    """TRL's columns, with a score of either answer; a rejected answer with the better one is an error.
+
+    Attributes:
+        scores: names of the pairs of scores, chosen first.
+    """
+
+    scores: ClassVar[tuple[tuple[str, str], ...]]
+
+    def matches(self, record: Record) -> bool:
+        """TRL's columns and a score."""
+        return super().matches(record) and any(field in record for names in self.scores for field in names)
+
+    def extras(self, record: Record) -> list[str]:
+        """Scores are checked, though no objective reads them."""
+        known = {field for names in self.scores for field in names}
+        return [field for field in super().extras(record) if field not in known]
+
+    def pair(self, record: Record, where: str, name: str) -> PreferencePair:
+        """See `RecordFormat`."""
+        for chosen, rejected in self.scores:
+            better, worse = (_score(record, field, where) for field in (chosen, rejected))
+            if better is not None and worse is not None and better < worse:
+                expected = f"a score of at least {worse}, that of `rejected`"
+                raise RecordError.at(where, f"field {chosen!r}", expected, better)
+        return super().pair(record, where, name)
+
+
+class UltraFeedback(ScoredPreference):
+    """UltraFeedback's binarised forms: `score_chosen` and `score_rejected`, or `chosen-rating` and its like."""
+
+    name = "ultrafeedback"
+    fields = ("prompt", "chosen", "rejected", "system", "prompt_id")
+    companions = ("messages", "source", "chosen-model", "rejected-model", "id")
+    scores = (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"))
+    id_field = "prompt_id"
+
+
+class Tulu(ScoredPreference):
+    """Tulu's preference mixtures: `chosen_rating`, `rejected_rating`, models and source."""
+
+    name = "tulu"
+    companions = ("source", "chosen_model", "rejected_model", "messages")
+    scores = (("chosen_rating", "rejected_rating"),)
+
+
+class OpenRLHF(ScoredPreference):
+    """OpenRLHF's mixtures: `chosen_score`, `rejected_score` and source."""
+
+    name = "openrlhf"
+    companions = ("source",)
+    scores = (("chosen_score", "rejected_score"),)
+
+
+def _score(record: Record, field: str, where: str) -> float | None:
+    value = record.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RecordError.at(where, f"field {field!r}", "a number", value)
+    return float(value)

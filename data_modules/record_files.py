@@ -1,0 +1,218 @@
+"""Records from files, folders and data sets: (where, record) one by one, before anything is said about fields."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from data_modules.strict_json import RecordError, decode_json, unique_keys
+from lit_longpo.errors import InputError, MissingFileError
+
+Rows = Iterator[tuple[str, object]]
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_records(source: str, split: str, argument: str) -> Rows:
+    """(where, record) of everything in a source, in order.
+
+    Args:
+        source: a `.jsonl`, `.json` or `.parquet` file (the first two also with `.gz`), a folder of them or of
+            `Dataset.save_to_disk`, or a data set's name.
+        split: which split of a folder or data set; files have none.
+        argument: name of the setting, for errors.
+
+    Raises:
+        FileNotFoundError: there is no such file or data set.
+        RecordError: what is read is no JSON, or holds no record.
+    """
+    rows = _rows(source, split, argument)
+    first = next(rows, None)
+    if first is None:
+        raise RecordError.at(source, "file", "at least one record", b"")
+    yield first
+    yield from rows
+
+
+def existing_file(path: str, argument: str, what: str) -> Path:
+    """The path, if a file lies there.
+
+    Args:
+        path: as the user wrote it; relative to the working folder.
+        argument: name of the setting, e.g. `data.init_args.path`.
+        what: what the file should hold.
+
+    Raises:
+        FileNotFoundError: there is no such file; says where it was looked for and how to set it.
+    """
+    if not Path(path).is_file():
+        raise MissingFileError(
+            f"expected {what} at {str(Path(path).absolute())!r}, found no file there; set `{argument}` to an "
+            f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line)"
+        )
+    return Path(path)
+
+
+def json_lines(path: str | Path) -> Rows:
+    """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
+    blank: int | None = None
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.removeprefix(_BOM) if number == 1 else line
+            if not text.strip():
+                blank = blank or number
+                continue
+            if blank is not None:
+                raise RecordError.at(f"{path}:{blank}", "record", "UTF-8 JSON on every line but the last", b"")
+            yield f"{path}:{number}", decode_json(text, f"{path}:{number}")
+
+
+def json_list(path: str | Path) -> Rows:
+    """The values of one JSON list, each with the line it begins on; of a file that is no list, its lines."""
+    with _opened(path) as file:
+        raw = file.read().removeprefix(_BOM)
+    if not raw.lstrip().startswith(b"["):
+        yield from json_lines(path)
+        return
+    yield from _list_items(_text(raw, f"{path}:1"), str(path))
+
+
+def parquet(path: str | Path) -> Rows:
+    """The rows of a table; what is null in it is not there."""
+    import pyarrow.parquet  # with pandas a second that JSON does not need
+
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}: row {number}", table_row(row)
+
+
+def table_row(row: object) -> object:
+    """A table's row as JSON would have it: an absent field is stored as null."""
+    return {name: value for name, value in row.items() if value is not None} if isinstance(row, dict) else row
+
+
+_READERS: dict[str, Callable[[Path], Rows]] = {
+    ".jsonl": json_lines,
+    ".json": json_list,
+    ".jsonl.gz": json_lines,
+    ".json.gz": json_list,
+    ".parquet": parquet,
+}
+
+
+def _reader_of(path: str) -> Callable[[Path], Rows] | None:
+    return next((read for suffix, read in _READERS.items() if path.endswith(suffix)), None)
+
+
+def _rows(source: str, split: str, argument: str) -> Rows:
+    read = _reader_of(source)
+    if read is not None and not Path(source).is_dir():
+        return read(existing_file(source, argument, "preference pairs"))
+    if Path(source, "dataset_dict.json").is_file() or Path(source, "state.json").is_file():
+        return _table(_saved(source, split, argument), f"{source} [{split}]")
+    return _folder(source, split, argument) if Path(source).is_dir() else _hub(source, split, argument)
+
+
+def _saved(folder: str, split: str, argument: str) -> Any:
+    """What `save_to_disk` wrote; of a `DatasetDict`, one split."""
+    import datasets
+
+    saved = datasets.load_from_disk(folder)
+    if isinstance(saved, datasets.Dataset):
+        return saved
+    return saved[_known_split(split, list(saved), folder, argument)]
+
+
+def _folder(source: str, split: str, argument: str) -> Rows:
+    """The files of a folder that belong to a split, by the rules of `datasets`, read as strictly as any file."""
+    import datasets
+
+    try:
+        files = datasets.load_dataset_builder(source).config.data_files
+    except Exception as error:  # it raises a dozen types; all mean that it found no data files
+        raise _not_loaded(source, split, argument, error) from error
+    paths = files[_known_split(split, list(files), source, argument)]
+    if all(_reader_of(path) for path in paths):
+        return _chained(paths)
+    return _hub(source, split, argument)
+
+
+def _chained(paths: Iterable[str]) -> Rows:
+    for path in paths:
+        read = _reader_of(path)
+        assert read is not None
+        yield from read(Path(path))
+
+
+def _hub(source: str, split: str, argument: str) -> Rows:
+    import datasets
+
+    try:
+        table = datasets.load_dataset(source, split=split)
+    except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
+        raise _not_loaded(source, split, argument, error) from error
+    return _table(table, f"{source} [{split}]")
+
+
+def _table(table: Any, name: str) -> Rows:
+    return ((f"{name}: row {number}", table_row(row)) for number, row in enumerate(table, 1))
+
+
+def _known_split(split: str, splits: list[Any], source: str, argument: str) -> str:
+    if split not in splits:
+        names = ", ".join(map(str, splits))
+        raise InputError(f"expected a split of {source!r} ({names}), got {split!r}; set `{argument[:-4]}split`")
+    return split
+
+
+def _not_loaded(source: str, split: str, argument: str, error: Exception) -> MissingFileError:
+    return MissingFileError(
+        f"expected a file ({', '.join(_READERS)}), a folder or the name of a data set with a split {split!r}, got "
+        f"{source!r}, which could not be loaded ({type(error).__name__}: {error}); set `{argument}`"
+    )
+
+
+def _opened(path: str | Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+
+
+def _text(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw[error.start : error.start + 20]) from error
+
+
+def _list_items(text: str, path: str) -> Rows:
+    """Items of a list, one after the other: each error names the line its item begins on."""
+    position, line, last = text.index("[") + 1, 1, 0
+    while True:
+        position = _past_space(text, position)
+        line, last = line + text.count("\n", last, position), position
+        where = f"{path}:{line}"
+        if text[position : position + 1] == "]":
+            break
+        decoder = json.JSONDecoder(object_pairs_hook=unique_keys(where))
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except RecordError:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise RecordError.at(where, "record", f"JSON ({error})", text[last : last + 60]) from error
+        yield where, value
+        position = _past_space(text, position)
+        if text[position : position + 1] not in (",", "]") or not text[position : position + 1]:
+            raise RecordError.at(where, "record", "a comma or the list's end behind it", text[position : position + 20])
+        position += text[position] == ","
+    if text[position + 1 :].strip():
+        raise RecordError.at(where, "file", "nothing behind the list", text[position + 1 :].strip())
+
+
+def _past_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
