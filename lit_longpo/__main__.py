@@ -5,12 +5,16 @@ waits for the libraries of another.
 """
 
 import difflib
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from lit_longpo.errors import message_for_user
+from lit_longpo.errors import InputError, message_for_user
+
+_SIBLINGS = ("data_modules", "evaluation")
 
 
 def register_classes() -> None:
@@ -120,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     _log_to_terminal(first_process=_is_first(os.environ))
     try:
+        _look_here_last()
+        _refuse_namesakes()
         _run(words)
     except Exception as error:
         message = message_for_user(error)
@@ -136,6 +142,30 @@ def _run(words: list[str]) -> None:
     else:
         sys.stderr.write(_unknown(words[0]) + "\n")
         sys.exit(2)
+
+
+def _look_here_last() -> None:
+    """Let YAML name classes of the current folder under the console script, too, after everything installed."""
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
+
+
+def _refuse_namesakes() -> None:
+    """Another project's package in the place of one of ours would be imported without a word.
+
+    Raises:
+        ValueError: naming it.
+    """
+    root = Path(__file__).resolve().parents[1]
+    for name in _SIBLINGS:
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found != root / name / "__init__.py":
+            raise InputError(
+                f"expected the package `{name}` of lit_longpo at {root / name}, got {found or 'none'}, which Python "
+                "finds first; start in another folder or rename that one, or type `lit_longpo` in place of "
+                "`python -m lit_longpo`: it looks into the current folder last"
+            )
 
 
 def _log_to_terminal(*, first_process: bool) -> None:

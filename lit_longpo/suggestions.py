@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_args
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
+from lit_longpo.errors import UserError
 from lit_longpo.precedence import own_defaults, typed_last
+from lit_longpo.recipes import fragments_found, with_files
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -34,7 +36,13 @@ _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is 
 
 
 class SuggestingParser(ArgumentParser):
-    """Argument parser whose errors end with what to type instead."""
+    """Argument parser whose errors end with what to type instead.
+
+    Attributes:
+        recipe_room: folder of `configs` where the command's own recipes lie.
+    """
+
+    recipe_room = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,9 +54,17 @@ class SuggestingParser(ArgumentParser):
         """Parse with typed values over those of files, and classes with their own defaults (`precedence`)."""
         words = sys.argv[1:] if args is None else list(args)
         if all(isinstance(word, str) for word in words):
-            words = typed_last(words, getattr(self._subcommands_action, "_name_parser_map", {}))
-        with own_defaults():
+            words = typed_last(self._with_files(words), getattr(self._subcommands_action, "_name_parser_map", {}))
+        with own_defaults(), fragments_found():
             return super().parse_args(words, *more, **options)
+
+    def _with_files(self, words: list[str]) -> list[str]:
+        if not any(isinstance(action, ActionConfigFile) for action in _actions(self)):
+            return words
+        try:
+            return with_files(words, self.recipe_room)
+        except UserError as error:
+            return self.error(str(error))
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Print what is wrong and what to type, without the pages of usage; exit with status 2."""

@@ -18,6 +18,7 @@ from lit_longpo.suggestions import SuggestingParser
 def build_parser() -> SuggestingParser:
     """Top-level keys: `source`, `recipe`, `generator`, `policy`, and what `Build` takes beside."""
     parser = SuggestingParser(prog="python -m lit_longpo build", description="Preference pairs from raw text.")
+    parser.recipe_room = "build"
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_subclass_arguments(Source, "source")
     parser.add_subclass_arguments(Recipe, "recipe")

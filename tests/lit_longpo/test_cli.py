@@ -217,3 +217,32 @@ def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
     monkeypatch.setitem(command.COMMANDS, "fit", lambda arguments: {}["missing"])
     with pytest.raises(KeyError):
         run_main()
+
+
+@pytest.mark.parametrize("name", ["evaluation/__init__.py", "data_modules.py"])
+def test_another_projects_package_of_our_name_is_one_line(name, tmp_path, monkeypatch):
+    stranger = tmp_path / name
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.touch()
+    package = name.split("/")[0].removesuffix(".py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, package)
+    with pytest.raises(SystemExit, match=f"^error: expected the package `{package}` .*got {stranger}") as stopped:
+        command.main(["plan"])
+    assert len(str(stopped.value).splitlines()) == 1
+
+
+def test_a_folder_without_code_in_it_is_in_nobodys_way(tmp_path, monkeypatch):
+    (tmp_path / "evaluation").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "evaluation")
+    monkeypatch.setitem(command.COMMANDS, "fit", lambda arguments: None)
+    run_main()
+
+
+def test_classes_of_the_current_folder_are_found_after_everything_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setitem(command.COMMANDS, "fit", lambda arguments: None)
+    monkeypatch.chdir(tmp_path)
+    run_main()
+    assert sys.path[-1] == str(tmp_path)

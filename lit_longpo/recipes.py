@@ -1,0 +1,143 @@
+"""Configurations that come with the package (`configs/`), found by name from any folder.
+
+Typed names: `--config solopo`, `--config overlays/bf16`, `--policy model/tiny`; also as the README writes them,
+`configs/solopo.yaml`. Files that YAML names are looked for beside that YAML, in the current folder, then here.
+"""
+
+import difflib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import jsonargparse
+
+from lit_longpo.errors import MissingFileError
+
+log = logging.getLogger(__name__)
+
+_SUFFIXES = (".yaml", ".yml")
+_CONFIG_OPTIONS = ("--config", "-c")
+
+
+def shipped_folder() -> Path:
+    """Where they lie: inside the package once it is installed, beside it in a checkout."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def shipped_names(room: str = "") -> list[str]:
+    """Names of all in a room and its rooms, as they are typed: without suffix."""
+    folder = shipped_folder() / room
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def shipped(name: str, room: str = "") -> Path | None:
+    """The file of that name, first of those in a command's own room; `None` if none of ours is called so."""
+    plain = name.removeprefix("configs/").removesuffix(".yaml")
+    for place in (room, "") if room else ("",):
+        if plain in shipped_names(place):
+            return shipped_folder() / place / f"{plain}.yaml"
+    return None
+
+
+def with_files(words: Sequence[str], room: str = "") -> list[str]:
+    """The same words, but where one names a configuration, the path of its file.
+
+    A file of the user's wins over one of ours.
+
+    Args:
+        words: of a command line that takes configurations.
+        room: where the recipes of the command lie: `build`, `eval`; those of `fit` are in none.
+
+    Raises:
+        FileNotFoundError: a configuration is neither here nor among ours.
+    """
+    found = list(words)
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if equals and option in _CONFIG_OPTIONS:
+            found[number] = f"{option}={_configuration(value, room)}"
+        elif number and words[number - 1] in _CONFIG_OPTIONS:
+            found[number] = _configuration(word, room)
+        elif number and _is_section(words[number - 1]):
+            found[number] = _fragment(word)
+    return found
+
+
+@contextmanager
+def fragments_found() -> Iterator[None]:
+    """While YAML is read: a file that it names and that is not beside it may be in the current folder, or ours.
+
+    Raises:
+        FileNotFoundError: it is nowhere.
+    """
+    start, plain = Path.cwd(), jsonargparse.Path.__init__
+
+    def find(self: jsonargparse.Path, path: Any, *arguments: Any, **options: Any) -> None:
+        if type(self) is jsonargparse.Path and isinstance(path, str) and path.endswith(_SUFFIXES):
+            path = str(_beside_here_or_ours(path, start))
+        plain(self, path, *arguments, **options)
+
+    with patch.object(jsonargparse.Path, "__init__", find):
+        yield
+
+
+def _beside_here_or_ours(name: str, start: Path) -> Path:
+    """A file that YAML names; jsonargparse has made the YAML's folder the current one.
+
+    Raises:
+        FileNotFoundError: naming the places.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if (start / path).exists():
+        return _local(start / path, shipped(name))
+    ours = None if path.is_absolute() else shipped(name)
+    if ours is None:
+        places = dict.fromkeys((str((Path.cwd() / path).parent), str((start / path).parent)))
+        raise MissingFileError(_nowhere(name, " or ".join(places), shipped_names()))
+    return ours
+
+
+def _configuration(name: str, room: str) -> str:
+    """The file that a word after `--config` means; words that are no names stay as they are."""
+    if any(mark in name for mark in "{}:\n") or name == "-":  # YAML itself, an address
+        return name
+    for path in (Path(name), Path(f"{name}.yaml")):
+        if path.expanduser().is_file():
+            return str(_local(path, shipped(name, room)))
+    ours = shipped(name, room)
+    if ours is None:
+        raise MissingFileError(_nowhere(name, str(Path.cwd()), shipped_names(room)))
+    return str(ours)
+
+
+def _fragment(word: str) -> str:
+    """The file that a word after a section means, if it has the form of one."""
+    if "/" not in word or Path(word).expanduser().is_file():
+        return word
+    return str(shipped(word) or word)
+
+
+def _is_section(option: str) -> bool:
+    return option.startswith("--") and "." not in option and "=" not in option and option.rstrip("+") == option
+
+
+def _local(path: Path, ours: Path | None) -> Path:
+    """The user's file; said where one of ours has the name, and is another."""
+    if ours is not None and path.expanduser().read_bytes() != ours.read_bytes():
+        log.info("reading %s of this folder, not the %s that comes with lit_longpo", path, ours.name)
+    return path
+
+
+def _nowhere(name: str, places: str, names: Sequence[str]) -> str:
+    """What was looked for and where, and what there is."""
+    plain = name.removeprefix("configs/").removesuffix(".yaml")
+    near = difflib.get_close_matches(plain, names, n=3, cutoff=0.6)
+    recipes = [known for known in names if "/" not in known]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"recipes that can be named: {', '.join(recipes)}"
+    return f"expected a configuration file, got {name}, which is neither in {places} nor comes with lit_longpo; {hint}"
