@@ -40,7 +40,7 @@ def check_model(model: nn.Module) -> float:
         error, where = probe(model)
     except UnsupportedModelError as refused:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {refused}") from refused
-    tolerance = _TOLERANCE[next(base.parameters()).dtype]
+    tolerance = _TOLERANCE[coarsest_dtype(base)]
     if not error <= tolerance:
         raise UnsupportedModelError(
             f"{type(base).__name__} cannot be trained in packed rows: {where} differs from separate rows by "
@@ -48,6 +48,12 @@ def check_model(model: nn.Module) -> float:
             "its logits in a way we do not know, or keywords are dropped on the way to attention"
         )
     return error
+
+
+def coarsest_dtype(model: nn.Module) -> torch.dtype:
+    """Of the first parameter (the embeddings) and of products with 4-bit weights, which are said beside these."""
+    said = [module.compute_dtype for module in model.modules() if hasattr(module, "compute_dtype")]
+    return min([next(model.parameters()).dtype, *filter(None, said)], key=lambda dtype: torch.finfo(dtype).bits)
 
 
 def refusal(config: PretrainedConfig) -> str | None:

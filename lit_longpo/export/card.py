@@ -35,6 +35,7 @@ def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str)
         "base model": _base_name(policy),
         "base weights": policy.get("weights"),
         "dtype": policy.get("dtype"),
+        "4-bit base weights": policy.get("quantization"),
         "rotary positions": policy.get("rope") or "unchanged",
         "LoRA": policy.get("lora") or "none",
         "reference": config.get("reference"),
@@ -73,6 +74,8 @@ def _use(policy: Mapping[str, Any], adapters: bool) -> str:
         if adapters
         else ""
     )
+    if adapters and policy.get("quantization"):
+        needs += " (trained over 4-bit weights of the base: read it with `quantization_config` for the same answers)"
     return (
         f"`transformers.AutoModelForCausalLM.from_pretrained(FOLDER)`{needs}. Trained on prompts of the form "
         f"`{json.dumps(template.get('user', ''), ensure_ascii=False)}`, {chat[template.get('chat')]}."

@@ -286,6 +286,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def _check(self, strategy: object) -> None:
         """Refuse what would make another policy or reference than the configuration says."""
+        self.policy.check_training(splits_parameters=splits_parameters(strategy))
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
         lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
         whole = lora is None or bool(lora.also_train)
@@ -314,8 +315,14 @@ def _files(policy: PolicyConfig) -> str | None:
     return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None
 
 
+def _num_elements(parameter: Tensor) -> int:
+    """Of the whole parameter: ZeRO-3 has split it, or two 4-bit weights share a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return int(getattr(parameter, "ds_numel", parameter.numel() if state is None else state.shape.numel()))
+
+
 def _log_size(model: nn.Module) -> None:
-    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]  # ZeRO-3's are elsewhere
+    sizes = [(_num_elements(parameter), parameter.requires_grad) for parameter in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
     dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()})
     log.info("policy: %s parameters, %s trained (%s)", f"{total:,}", f"{trained:,}", ", ".join(dtypes))

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.engine.degrees import heads_problem
 from lit_longpo.engine.support import refusal
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, UserError
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.planning.configuration import Configuration, read_configuration
@@ -114,6 +114,14 @@ def _reference_split(run: Configuration) -> str | None:
         return None
     problem = copy_problem(run.reference, run.policy)
     return problem and f"`fit` refuses this: {problem}"
+
+
+def _untrainable(run: Configuration) -> str | None:
+    try:
+        run.policy.check_training(splits_parameters=run.sharding.splits_parameters)
+    except UserError as error:
+        return f"`fit` refuses this: {error}"
+    return None
 
 
 def _no_model_saved(run: Configuration) -> str | None:
@@ -267,6 +275,7 @@ RULES: tuple[Rule, ...] = (
     _precisions_differ,
     _mesh,
     _reference_split,
+    _untrainable,
     _no_model_saved,
     _alone,
     _offload_stage,
@@ -279,4 +288,14 @@ RULES: tuple[Rule, ...] = (
     _sharing,
     _accumulation,
 )
-_NOT_AT_START = (_devices, _budget, _flash, _precisions_differ, _mesh, _reference_split, _half_on_cpu, _sharing)
+_NOT_AT_START = (
+    _devices,
+    _budget,
+    _flash,
+    _precisions_differ,
+    _mesh,
+    _reference_split,
+    _untrainable,
+    _half_on_cpu,
+    _sharing,
+)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.errors import InputError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.weights.quantization import packable
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
@@ -95,6 +96,7 @@ class ModelPlan:
         flash: whether a flash kernel attends (GPU, half precision), or torch's sdpa.
         autocast: precision of the products where it differs from the weights' ("bf16-mixed").
         converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
+        quantization: how linear maps are packed; their products are traced unpacked.
     """
 
     config: PretrainedConfig
@@ -103,6 +105,7 @@ class ModelPlan:
     flash: bool = False
     autocast: torch.dtype | None = None
     converted: bool = False
+    quantization: Quantization | None = None
 
     def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default), on the meta device."""
@@ -112,6 +115,8 @@ class ModelPlan:
             model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
             if checkpointing:
                 enable_checkpointing(model, checkpointing)
+            for linear in packable(model) if self.quantization else ():
+                cast(Any, linear.weight).packed_in = self.quantization
             wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
         return (wrapped.to(self.dtype) if self.converted else wrapped).train()
 
@@ -142,6 +147,7 @@ class ModelSizes:
         trained_linear: of those that are trained, adapters included.
         head_weights: the head's weights.
         head_trained: whether the head is.
+        unpacked_bytes: of the largest 4-bit weight while its product is computed; 0 if there are none.
     """
 
     total: int
@@ -154,6 +160,7 @@ class ModelSizes:
     trained_linear: int
     head_weights: int
     head_trained: bool
+    unpacked_bytes: int = 0
 
     @property
     def num_trained(self) -> int:
@@ -190,6 +197,7 @@ def count(plan: ModelPlan) -> ModelSizes:
         trained_linear=sum(weight.numel() for weight in linear if weight.requires_grad),
         head_weights=head.numel(),
         head_trained=head.requires_grad,
+        unpacked_bytes=max((weight.nbytes for weight in linear if _packing(weight)), default=0),
     )
 
 
@@ -224,4 +232,13 @@ def optimizer_bytes(make: OptimizerFactory, dtype: torch.dtype) -> OptimizerByte
 
 
 def _bytes(parameters: Iterable[Tensor]) -> int:
-    return sum(parameter.numel() * parameter.dtype.itemsize for parameter in parameters)
+    return round(sum(parameter.numel() * _bytes_each(parameter) for parameter in parameters))
+
+
+def _bytes_each(parameter: Tensor) -> float:
+    packing = _packing(parameter)
+    return parameter.dtype.itemsize if packing is None else packing.bytes_per_weight
+
+
+def _packing(parameter: Tensor) -> Quantization | None:
+    return getattr(parameter, "packed_in", None)

@@ -136,6 +136,7 @@ class _Planner:
             run.flash,
             run.autocast,
             converted=run.converted,
+            quantization=run.policy.packing,
         )
         self.sizes = count(model)
         degree = run.sharding.sequence_parallel
@@ -184,7 +185,7 @@ def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:
 
 def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, ModelSizes]:
     config, _ = find_config(policy, None)
-    return config, count(ModelPlan(config, policy.torch_dtype, None))
+    return config, count(ModelPlan(config, policy.torch_dtype, quantization=policy.packing))
 
 
 def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes, row: RowPlan) -> float:

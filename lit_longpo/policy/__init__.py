@@ -5,5 +5,6 @@ from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.reference_cache import ReferenceConfig
 from lit_longpo.policy.rope import RoPE
+from lit_longpo.policy.weights import Quantization
 
-__all__ = ["LoRA", "PolicyConfig", "PromptFormat", "PromptTemplate", "ReferenceConfig", "RoPE"]
+__all__ = ["LoRA", "PolicyConfig", "PromptFormat", "PromptTemplate", "Quantization", "ReferenceConfig", "RoPE"]

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.policy.weights.quantization import is_packed, unpacked
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
 
@@ -77,6 +78,8 @@ def adapters_are_start(model: nn.Module) -> bool:
 def merge_adapters(model: nn.Module) -> PreTrainedModel:
     """The model with its adapters added to its weights; it is changed in place.
 
+    4-bit weights are unpacked first: packed again, the sum would be another model.
+
     Raises:
         InputError: an adapter sits on one of two tied layers, which share the weight it would be added to.
     """
@@ -89,8 +92,19 @@ def merge_adapters(model: nn.Module) -> PreTrainedModel:
             "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
             "model a head of its own first (`tie_word_embeddings: false`)"
         )
+    model = _on_unpacked_base(cast("PeftModel", model)) if is_packed(base) else model
     _merge_layers(model)
     return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def _on_unpacked_base(model: "PeftModel") -> "PeftModel":
+    """The same adapters on plain linear maps."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    state, [config] = get_peft_model_state_dict(model, save_embedding_layers=False), model.peft_config.values()
+    wrapped = with_adapters(unpacked(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
+    set_peft_model_state_dict(wrapped, state)
+    return wrapped
 
 
 def _merge_layers(model: nn.Module) -> None:
@@ -103,7 +117,11 @@ def _merge_layers(model: nn.Module) -> None:
 
 
 def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
-    """Train the base parameters whose names hold one of `parts`; tied heads stay tied."""
+    """Train the base parameters whose names hold one of `parts`; tied heads stay tied.
+
+    Raises:
+        InputError: no parameter has such a name, or it is a 4-bit weight.
+    """
     named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
     for part in parts:
         matching = [parameter for name, parameter in named if part and part in name]
@@ -111,6 +129,11 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
             raise InputError(
                 f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
                 f"names look like {named[0][0]!r} and {named[-1][0]!r}"
+            )
+        if any(not parameter.is_floating_point() for parameter in matching):
+            raise InputError(
+                f"expected `policy.lora.also_train` to name weights of full precision, got {part!r}, whose weights "
+                "`policy.quantization` holds in 4 bits; embeddings, head and norms can be trained"
             )
         for parameter in matching:
             parameter.requires_grad_(True)

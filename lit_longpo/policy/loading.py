@@ -24,7 +24,8 @@ from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
-from lit_longpo.policy.weights import load_weights
+from lit_longpo.policy.weights import Quantization, load_weights
+from lit_longpo.policy.weights.quantization import refuse_packed_source, require_bitsandbytes, sharding_problem
 
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
@@ -44,6 +45,8 @@ class PolicyConfig:
         gguf_file: file name inside `source`, for gguf weights (extra `gguf`).
         weights: "pretrained", or "random" to keep architecture and tokenizer only.
         dtype: precision that the weights are held in.
+        quantization: hold the linear maps' weights in 4 bits, under `lora` (extra `quantized`): "4bit" for nf4 with
+            packed scales, or its settings.
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
             "keep_attention" recomputes all but attention: faster, most of all at long contexts, for one more
             hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
@@ -62,6 +65,7 @@ class PolicyConfig:
     gguf_file: str | None = None
     weights: Literal["pretrained", "random"] = "pretrained"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantization: Literal["4bit"] | Quantization | None = None
     gradient_checkpointing: Checkpointing = False
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
@@ -70,12 +74,37 @@ class PolicyConfig:
     template: PromptTemplate = field(default_factory=PromptTemplate)
     trust_remote_code: bool = False
 
+    def __post_init__(self) -> None:
+        if self.quantization == "4bit":
+            self.quantization = Quantization()
+
+    def check_training(self, *, splits_parameters: bool = False) -> None:
+        """Refuse, before anything is loaded, what cannot be trained.
+
+        Args:
+            splits_parameters: whether the strategy leaves only a slice of every parameter on each rank.
+
+        Raises:
+            ValueError: saying what to type.
+        """
+        if self.packing is None:
+            return
+        if self.trained_lora is None:
+            raise InputError(
+                "expected adapters over 4-bit weights, which cannot be trained themselves, got `policy.quantization` "
+                "without `policy.lora`; type --policy.lora '{r: 16, alpha: 32}', or --policy.quantization null"
+            )
+        if splits_parameters:
+            raise InputError(sharding_problem())
+        self._check_quantisation()
+
     def load(self) -> nn.Module:
         """The model in train mode, with prefix-shared attention, and adapters if there are or shall be some.
 
         Raises:
             FileNotFoundError, ImportError, ValueError: see `load_base`; or the adapters at `source` contradict `lora`.
         """
+        self.check_training()
         folder = self._start_adapters()
         if folder and self.adapters == "continue":
             folder.check(self.lora)
@@ -112,8 +141,7 @@ class PolicyConfig:
         check_heads(self.original_config)
         _warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
-        if config is not None and self.gguf_file is None:
-            _refuse_quantised(config, self._where())
+        options = self._options() | self._packing(config)
         if config is not None and self.rope is not None:
             self.rope.apply(config)
         if self.weights == "random":
@@ -125,7 +153,7 @@ class PolicyConfig:
             config,
             dtype=self.torch_dtype,
             attn_implementation=ATTENTION_NAMES[self.attention],
-            **self._options(),
+            **options,
         )
 
     def config_before_rope(self) -> PretrainedConfig | None:
@@ -156,6 +184,11 @@ class PolicyConfig:
     def torch_dtype(self) -> torch.dtype:
         """`dtype` as torch knows it."""
         return getattr(torch, self.dtype)
+
+    @property
+    def packing(self) -> Quantization | None:
+        """How weights are packed into 4 bits."""
+        return self.quantization if isinstance(self.quantization, Quantization) else None
 
     @property
     def continues_adapters(self) -> bool:
@@ -217,6 +250,28 @@ class PolicyConfig:
             )
         return folder
 
+    def _packing(self, config: PretrainedConfig | None) -> dict[str, Any]:
+        """What makes `from_pretrained` pack the weights, if that is wanted."""
+        if self.packing is not None:
+            self._check_quantisation()
+            return self.packing.options(config, self.dtype, self._where())
+        if config is not None and self.gguf_file is None:
+            refuse_packed_source(config, self._where())
+        return {}
+
+    def _check_quantisation(self) -> None:
+        odd = {
+            "policy.weights random": self.weights == "random",
+            "policy.gguf_file": self.gguf_file is not None,
+            "policy.adapters merge": self.adapters == "merge",
+        }
+        if conflict := next((name for name, is_there in odd.items() if is_there), None):
+            raise InputError(
+                f"expected weights that are packed as they are read, got `policy.quantization` with `{conflict}`; type "
+                "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
+            )
+        require_bitsandbytes()
+
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if self.gguf_file is not None:
@@ -256,16 +311,6 @@ def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
         raise InputError(
             f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
             "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
-        )
-
-
-def _refuse_quantised(config: PretrainedConfig, where: str) -> None:
-    quantised = getattr(config, "quantization_config", None)
-    if quantised is not None:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
-        raise InputError(
-            f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: {method}); set "
-            "the source to the model before quantisation (for adapters: `base_model_name_or_path`)"
         )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import PackedBatch, Scores, tensor_on
 from lit_longpo.engine import score
+from lit_longpo.engine.support import coarsest_dtype
 from lit_longpo.errors import InputError
 from lit_longpo.policy.loading import PolicyConfig
 
@@ -214,7 +215,7 @@ def fill(
             return scored_by(model, batch.to(device))
 
         if stored is not None:
-            _verify(cache, scores, stored, _CHECK_TOLERANCE[next(model.parameters()).dtype])
+            _verify(cache, scores, stored, _CHECK_TOLERANCE[coarsest_dtype(model)])
         return _score_missing(cache, scores, itertools.chain(missing, pending), needed)
 
 

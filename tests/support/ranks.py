@@ -25,6 +25,7 @@ SECONDS = 300  # longer than any of these takes on a busy machine
 IMPORTED = [  # what is not installed is passed over
     "deepspeed",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler, which takes the longest
+    "bitsandbytes",
     "support.evaluation_worker",
     "support.kill_worker",
     "support.sequence_worker",

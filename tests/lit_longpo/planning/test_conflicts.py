@@ -44,6 +44,7 @@ def test_a_sound_setting_has_no_conflicts(messages):
 
 
 CASES = {
+    "cannot be trained themselves": ("--policy.quantization", "4bit"),
     "positions reach": (),
     "one of [1, 2, 4], got 8": (
         *GPU,

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.policy.weights.quantization import settle_biases
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
             _read(source, **options, device_map="meta")
     model = _read(source, **options)
     _untie(model)
+    settle_biases(model)
     cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
     return model
 

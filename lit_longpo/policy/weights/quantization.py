@@ -1,0 +1,161 @@
+"""4-bit weights under adapters (QLoRA, arXiv 2305.14314), packed by bitsandbytes as transformers does it.
+
+A linear map's weights are packed in blocks of 64, each with a scale, and unpacked for every product; they cannot be
+trained. Embeddings, head, norms and biases stay as they are.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+
+from lit_longpo.errors import InputError, MissingPackageError
+
+_BLOCK = 64  # weights that share a scale
+_NESTED_BLOCK = 256  # scales that share a scale
+_METHOD = "bitsandbytes"
+
+
+@dataclass
+class Quantization:
+    """How weights are packed into 4 bits.
+
+    Args:
+        type: "nf4" (for weights that are normally distributed, as they are) or "fp4".
+        double: pack the scales too: 4.13 bits a weight instead of 4.5.
+        compute_dtype: precision of the products; `None` means `policy.dtype`.
+    """
+
+    type: Literal["nf4", "fp4"] = "nf4"
+    double: bool = True
+    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """Of a packed weight and its share of the scales."""
+        scale = 1 + 4 / _NESTED_BLOCK if self.double else 4
+        return 0.5 + scale / _BLOCK
+
+    def options(self, config: PretrainedConfig | None, dtype: str, where: str) -> dict[str, Any]:
+        """What `from_pretrained` is told beside the configuration.
+
+        Args:
+            config: of the model; one that says its files are packed already is told the precision of the products.
+            dtype: `policy.dtype`.
+            where: the source, for the error.
+
+        Raises:
+            InputError: the files are packed in another way.
+        """
+        compute = self.compute_dtype or dtype
+        packed = _as_dict(getattr(config, "quantization_config", None))
+        if packed is None:
+            return {"quantization_config": self._for_transformers(compute)}
+        there = (packed.get("bnb_4bit_quant_type", "fp4"), bool(packed.get("bnb_4bit_use_double_quant", False)))
+        if not _is_4bit(packed) or there != (self.type, self.double):
+            raise InputError(
+                f"expected weights of full precision, or packed as `policy.quantization` says, at {where}, got "
+                + (
+                    f"{there[0]} with double {str(there[1]).lower()}; type --policy.quantization.type {there[0]} "
+                    f"--policy.quantization.double {str(there[1]).lower()}"
+                    if _is_4bit(packed)
+                    else f"{packed.get('quant_method')}; set the source to the model before quantisation"
+                )
+            )
+        cast(Any, config).quantization_config = packed | {"bnb_4bit_compute_dtype": compute}
+        return {}
+
+    def _for_transformers(self, compute: str) -> BitsAndBytesConfig:
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.type,
+            bnb_4bit_use_double_quant=self.double,
+            bnb_4bit_compute_dtype=getattr(torch, compute),
+        )
+
+
+def settle_biases(model: PreTrainedModel) -> None:
+    """Cast the biases of packed maps to their products' precision now, as bitsandbytes would in the first forward.
+
+    A weight that changed there would be taken for a trained one.
+    """
+    for module in model.modules():
+        compute, bias = getattr(module, "compute_dtype", None), getattr(module, "bias", None)
+        if compute is not None and isinstance(bias, nn.Parameter):
+            bias.data = bias.data.to(compute)
+
+
+def require_bitsandbytes() -> None:
+    """Say what to install before anything is loaded.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    if importlib.util.find_spec(_METHOD) is None:
+        raise MissingPackageError(
+            "`policy.quantization` needs bitsandbytes, which is not installed; type: pip install "
+            '"lit_longpo[quantized]", or --policy.quantization null'
+        )
+
+
+def sharding_problem() -> str:
+    """Why packed weights are refused where a strategy splits parameters."""
+    return (
+        "expected a strategy that leaves parameters whole (one device, DDP, ZeRO-1 or ZeRO-2) with "
+        "`policy.quantization`, got one that splits them: 4-bit weights and their scales belong together; type "
+        "--trainer.strategy ddp, or --policy.quantization null"
+    )
+
+
+def refuse_packed_source(config: PretrainedConfig, where: str) -> None:
+    """Refuse files that hold quantised weights where none were asked for.
+
+    Raises:
+        InputError: saying what to type.
+    """
+    packed = _as_dict(getattr(config, "quantization_config", None))
+    if packed is not None:
+        way_out = "type --policy.quantization 4bit with `policy.lora`, or " if _is_4bit(packed) else ""
+        raise InputError(
+            f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: "
+            f"{packed.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
+            "`base_model_name_or_path`)"
+        )
+
+
+def is_packed(model: PreTrainedModel) -> bool:
+    """Whether linear maps of the model are held in 4 bits."""
+    return any(quantisation_state(parameter) for parameter in model.parameters())
+
+
+def quantisation_state(parameter: Tensor) -> dict[str, Tensor]:
+    """What unpacks a weight: its scales, the 16 values, and the settings as bytes; empty if it is not packed."""
+    state = getattr(parameter, "quant_state", None)
+    parts = {} if state is None else state.as_dict(packed=True)
+    return {name: part for name, part in sorted(parts.items()) if isinstance(part, Tensor)}
+
+
+def unpacked(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with plain linear maps whose weights are what the packed ones stand for; it is changed in place."""
+    return cast(PreTrainedModel, cast(Any, model).dequantize())
+
+
+def packable(model: PreTrainedModel) -> list[nn.Linear]:
+    """The linear maps that are packed when such a model is read: all but the head and what is tied."""
+    from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = get_keys_to_not_convert(model)
+    linear = [(name, module) for name, module in model.named_modules() if type(module) is nn.Linear]
+    return [module for name, module in linear if should_convert_module(name, kept)]
+
+
+def _as_dict(settings: Any) -> dict[str, Any] | None:
+    return settings.to_dict() if hasattr(settings, "to_dict") else settings
+
+
+def _is_4bit(packed: dict[str, Any]) -> bool:
+    return packed.get("quant_method") == _METHOD and bool(packed.get("load_in_4bit"))

@@ -1,0 +1,270 @@
+"""4-bit weights against what plain transformers, peft and bitsandbytes compute on the same rows."""
+
+import importlib.util
+from dataclasses import asdict
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from support.groups import random_groups
+from support.preference_data import RandomPairs
+from support.ranks import run_ranks
+from support.tiny_models import tiny_model
+from support.word_tokenizer import word_tokenizer
+from support.zero3 import needs_deepspeed
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from lit_longpo.callbacks import SavePretrained
+from lit_longpo.engine import base_model, check_model, pack, score
+from lit_longpo.errors import MissingPackageError
+from lit_longpo.export.command import export_checkpoint
+from lit_longpo.objectives import DPO
+from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.policy import LoRA, PolicyConfig, Quantization
+from lit_longpo.policy.adapters import merge_adapters
+from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.reference import reference_mode
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason='needs pip install "lit_longpo[quantized]"'
+)
+[GROUP] = random_groups([(9, [2, 3])])
+ROW = pack([GROUP])
+TARGETS = ["q_proj", "down_proj"]
+LORA = LoRA(r=4, alpha=8, target_modules=TARGETS)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A tied model: its head must not be packed."""
+    folder = tmp_path_factory.mktemp("quantized") / "base"
+    tiny_model("Qwen2", tie_word_embeddings=True).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def plain(folder, kind="nf4", double=True):
+    packed = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=double,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    return AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=packed, dtype=torch.float32, attn_implementation="eager"
+    )
+
+
+def plain_sums(model):
+    """Log-probabilities of the two responses, one sequence each, by the model's own forward."""
+    sums = []
+    for response in GROUP.responses:
+        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
+        log_probs = model(ids).logits[0].float().log_softmax(-1)
+        first = len(GROUP.prompt_ids)
+        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
+    return torch.stack(sums)
+
+
+def policy(folder, **options):
+    return PolicyConfig(**{"source": str(folder), "quantization": "4bit", "lora": LORA, **options})
+
+
+def shaken(model):
+    """Adapters that are no longer zero."""
+    torch.manual_seed(1)
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" in name:
+            parameter.data = 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def gradients(model):
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize(("kind", "double", "checkpointing"), [("nf4", True, False), ("fp4", False, True)])
+def test_values_and_gradients_are_those_of_plain_libraries(kind, double, checkpointing, base):
+    expected = shaken(get_peft_model(plain(base, kind, double), LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS)))
+    sums = plain_sums(expected)
+    (sums * torch.tensor([1.0, -0.5])).sum().backward()
+    ours = policy(base, quantization=Quantization(kind, double), gradient_checkpointing=checkpointing).load()
+    check_model(ours)
+    scores = score(shaken(ours), ROW).sums
+    torch.testing.assert_close(scores, sums, rtol=1e-5, atol=1e-5)
+    (scores * torch.tensor([1.0, -0.5])).sum().backward()
+    wanted = gradients(expected)
+    assert len(wanted) == 8
+    for (name, gradient), other in zip(sorted(gradients(ours).items()), sorted(wanted.items()), strict=True):
+        torch.testing.assert_close(gradient, other[1], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@needs_bitsandbytes
+def test_linear_maps_are_packed_and_nothing_else(base):
+    model = policy(base).load()
+    packed = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
+    assert len(packed) == 14
+    assert all("_proj" in name for name in packed)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all("lora_" in name for name in trained)
+    plain_head = base_model(model).get_output_embeddings().weight
+    assert plain_head.dtype == torch.float32
+
+
+@needs_bitsandbytes
+def test_the_reference_is_the_packed_base_and_its_scales_are_in_the_key(base):
+    model = shaken(policy(base).load())
+    with reference_mode(model) as reference:
+        torch.testing.assert_close(score(reference, ROW).sums, plain_sums(plain(base)), rtol=1e-5, atol=1e-5)
+    key = model_fingerprint(model)
+    assert key == model_fingerprint(policy(base).load()) == model_fingerprint(policy(base, lora=None).load_base())
+    assert key != model_fingerprint(policy(base, quantization=Quantization(double=False)).load())
+    weight = next(parameter for parameter in model.parameters() if hasattr(parameter, "quant_state"))
+    weight.quant_state.absmax[-1] += 1  # the same four bits, and other weights
+    assert key != model_fingerprint(model)
+
+
+@needs_bitsandbytes
+def test_merged_adapters_are_added_to_what_the_packed_weights_stand_for(base, tmp_path):
+    model = shaken(policy(base).load())
+    expected = score(model, ROW).sums.detach()
+    merge_adapters(model).save_pretrained(tmp_path / "merged")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval()
+    assert getattr(loaded.config, "quantization_config", None) is None
+    torch.testing.assert_close(plain_sums(loaded), expected, rtol=1e-4, atol=1e-4)
+
+
+def fit(base, folder, steps, strategy="auto", devices=1, resume=None, **options):
+    """DPO on 4-bit weights, whose reference is these without adapters; every rank has the same rows."""
+    seed_everything(0, verbose=False)
+    optimization = Optimization(partial(FusedAdamW, lr=0.01), schedule="constant", warmup_fraction=0.0)
+    module = DPO(policy=policy(base, **options), optimization=optimization)
+    trainer = Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        devices=devices,
+        strategy=strategy,
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+        callbacks=[
+            SavePretrained(str(folder / "model")),
+            ModelCheckpoint(folder, "{step}", every_n_train_steps=2, save_top_k=-1),
+        ],
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views), ckpt_path=resume)
+    return module.model.eval()
+
+
+@needs_bitsandbytes
+def test_a_run_is_resumed_exported_and_continued(base, tmp_path):
+    model = fit(base, tmp_path, 4)
+    sums = score(model, ROW).sums.detach()
+    checkpoint = tmp_path / "step=2.ckpt"
+    stored = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert len(stored) == 8
+    assert all("lora_" in name for name in stored)
+    resumed = fit(base, tmp_path / "resumed", 4, resume=checkpoint)
+    torch.testing.assert_close(score(resumed, ROW).sums.detach(), sums, rtol=0, atol=0)
+
+    again = PolicyConfig(source=str(tmp_path / "model"), quantization="4bit")
+    for read in (again.load, again.load_base):
+        torch.testing.assert_close(score(read().eval(), ROW).sums.detach(), sums, rtol=0, atol=0)
+    beside = PeftModel.from_pretrained(plain(base), tmp_path / "model").eval()
+    torch.testing.assert_close(plain_sums(beside).detach(), sums, rtol=1e-5, atol=1e-5)
+
+    section = {"source": str(base), "quantization": "4bit", "lora": asdict(LORA)}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"policy": section}))
+    export_checkpoint(str(tmp_path / "step=4.ckpt"), str(tmp_path / "merged"), merge_adapters=True)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval()
+    torch.testing.assert_close(plain_sums(merged).detach(), sums, rtol=1e-4, atol=1e-4)
+    export_checkpoint(str(tmp_path / "step=4.ckpt"), str(tmp_path / "apart"))
+    assert "| 4-bit base weights | 4bit |" in (tmp_path / "apart/README.md").read_text()
+
+
+@needs_bitsandbytes
+def test_files_that_are_packed_already_are_read_as_they_are(base, tmp_path):
+    plain(base).save_pretrained(tmp_path / "packed")
+    model = policy(tmp_path / "packed").load()
+    assert model_fingerprint(model) == model_fingerprint(policy(base).load())
+    with pytest.raises(ValueError, match=r"got nf4 with double true; type --policy\.quantization\.type nf4 --policy"):
+        policy(tmp_path / "packed", quantization=Quantization(double=False)).load()
+    with pytest.raises(ValueError, match=r"got quantised ones .*type --policy\.quantization 4bit with `policy\.lora`"):
+        policy(tmp_path / "packed", quantization=None).load()
+
+
+@needs_bitsandbytes
+def test_biases_have_the_precision_of_the_products_from_the_start(base):
+    """bitsandbytes casts them in its first forward, after which the policy would not be known as its own start."""
+    model = policy(base, quantization=Quantization(compute_dtype="bfloat16")).load()
+    key = model_fingerprint(model)
+    check_model(model)
+    assert model_fingerprint(model) == key
+
+
+REFUSED = {
+    "whole weights": ({"lora": None}, r"without `policy\.lora`; type --policy\.lora"),
+    "random weights": ({"weights": "random"}, r"with `policy\.weights random`; type --policy\.quantization null"),
+    "merged adapters": ({"adapters": "merge"}, r"with `policy\.adapters merge`"),
+    "gguf": ({"gguf_file": "x.gguf"}, r"with `policy\.gguf_file`"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_packed_is_refused_before_anything_is_read(kind, tmp_path):
+    options, message = REFUSED[kind]
+    with pytest.raises(ValueError, match=message):
+        policy(tmp_path, **options).load()
+
+
+@needs_bitsandbytes
+def test_packed_weights_are_not_trained_beside_adapters(base):
+    with pytest.raises(ValueError, match=r"full precision, got 'gate_proj', whose weights .* in 4 bits"):
+        policy(base, lora=LoRA(target_modules=TARGETS, also_train=["gate_proj"])).load()
+    model = policy(base, lora=LoRA(target_modules=TARGETS, also_train=["norm"])).load()
+    assert any("layernorm" in name and "lora_" not in name for name in gradients(model))
+
+
+def test_a_missing_package_is_named_with_what_to_install(base, monkeypatch):
+    monkeypatch.setattr("lit_longpo.policy.weights.quantization.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r'type: pip install "lit_longpo\[quantized\]"'):
+        policy(base).load()
+
+
+@pytest.mark.parametrize("strategy", ["model_parallel", "deepspeed_stage_3"])
+def test_strategies_that_split_parameters_are_refused(strategy, base, monkeypatch):
+    split = {"model_parallel": ModelParallelStrategy(), "deepspeed_stage_3": AnyDeviceDeepSpeedStrategy(stage=3)}
+    module = DPO(policy=policy(base))
+    module._trainer = SimpleNamespace(precision="32-true", strategy=split[strategy])
+    monkeypatch.setattr(PolicyConfig, "load", lambda _: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=r"4-bit weights and their scales belong together; type --trainer\.strategy"):
+        module.configure_model()
+
+
+def fit_ranks(strategy, base, folder):
+    """Two processes; where ZeRO-2 splits optimizer states, too."""
+    fit(base, folder, 2, AnyDeviceDeepSpeedStrategy(stage=2) if strategy == "zero2" else strategy, devices=2)
+
+
+@needs_bitsandbytes
+@needs_deepspeed
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero2", marks=pytest.mark.slow)])
+def test_ranks_train_them_like_one_process(strategy, base, tmp_path):
+    run_ranks(fit_ranks, strategy, base, tmp_path / "two")
+    fit(base, tmp_path / "one", 2)
+    one, two = (load_file(tmp_path / name / "model/adapter_model.safetensors") for name in ("one", "two"))
+    assert any(value.any() for name, value in one.items() if "lora_B" in name)
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
