@@ -4,12 +4,20 @@ from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2
 from evaluation.benchmarks.lveval import LVEval
 from evaluation.benchmarks.needle import NeedleBenchmark, TextHaystack
+from evaluation.benchmarks.qa import QA
 from evaluation.callbacks.benchmark import BenchmarkCallback
 from evaluation.callbacks.lm_eval import LMEvalCallback
-from evaluation.callbacks.ready_made import LongBenchCallback, LongBenchV2Callback, LVEvalCallback, NeedleCallback
+from evaluation.callbacks.ready_made import (
+    LongBenchCallback,
+    LongBenchV2Callback,
+    LVEvalCallback,
+    NeedleCallback,
+    QACallback,
+)
 from evaluation.prompting import truncate_middle
 
 __all__ = [
+    "QA",
     "BenchmarkCallback",
     "LMEvalCallback",
     "LVEval",
@@ -20,6 +28,7 @@ __all__ = [
     "LongBenchV2Callback",
     "NeedleBenchmark",
     "NeedleCallback",
+    "QACallback",
     "TextHaystack",
     "truncate_middle",
 ]

@@ -73,6 +73,7 @@ class Benchmark(ReportRules, ABC):
         protocol: whose rules are followed: repository and commit.
         num_calls: generations for each example.
         notes: what always holds, in words; part of every report's head.
+        whole_contexts: a limited run takes contexts with all of their questions.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Benchmark(ReportRules, ABC):
     protocol: str = ""
     num_calls: int = 1
     notes: tuple[str, ...] = ()
+    whole_contexts: bool = False
 
     @property
     def deviations(self) -> tuple[str, ...]:
@@ -120,6 +122,10 @@ class Benchmark(ReportRules, ABC):
     @abstractmethod
     def score(self, example: Example, prediction: str) -> float:
         """Official score of one response, 0 to 1."""
+
+    def placed(self, prediction: Prediction) -> Prediction:
+        """A prediction once its tokens are counted; a length that takes a tokenizer is set here."""
+        return prediction
 
     def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Official numbers of one task, in percent and rounded, by the column's name: "score", their plain mean.

@@ -85,7 +85,7 @@ def build_prompt(
     uses_chat = rules.chat and prompt_format.uses_chat
     # Control tokens that the text writes out are read as such, here and in the official scripts.
     ids = list(prompt_format.encode_message(text)) if uses_chat else _encode(text, prompt_format)
-    _check_room(len(ids), rules.max_new_tokens, max_length, window)
+    check_room(len(ids), rules.max_new_tokens, max_length, window)
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
     stops = dict.fromkeys((prompt_format.end_id, tokenizer.eos_token_id, *newline))
     lost = len(whole) - len(kept)
@@ -136,7 +136,12 @@ def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:
     return str(prompt_format.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
-def _check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:
+def check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:
+    """Refuse a prompt whose answer would not fit the window.
+
+    Raises:
+        ValueError: it would not; the message says which `max_length` would do.
+    """
     if window is not None and num_ids + max_new_tokens > window:
         excess = num_ids + max_new_tokens - window
         raise InputError(

@@ -24,6 +24,16 @@ def register_classes() -> None:
     import lit_longpo.callbacks
     import lit_longpo.objectives  # noqa: F401
 
+    _share_readers()
+
+
+def _share_readers() -> None:
+    """Let benchmarks ask questions of every file that pairs can be read from."""
+    from data_modules.questions import read_question_records
+    from evaluation.benchmarks.questions import register_reader
+
+    register_reader(read_question_records)
+
 
 def lightning(arguments: list[str]) -> None:
     """LightningCLI: the first argument, or one after its own options, is the command."""
@@ -68,6 +78,7 @@ def evaluate(arguments: list[str]) -> None:
     import data_modules  # noqa: F401  (its haystacks have short names, too)
     from evaluation.command import evaluate
 
+    _share_readers()
     evaluate(arguments)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from evaluation.benchmark import Benchmark
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
+from evaluation.reports.comparison import change
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.samples import sample_table, samples
@@ -96,7 +97,9 @@ class BenchmarkCallback(ScheduledCallback):
         """The trained policy, unless validation has just done it; then before and after."""
         super().on_train_end(trainer, pl_module)
         if trainer.is_global_zero and len(self.reports) > 1:
-            Console().print(comparison(self.reports[0], self.reports[-1], self.title))
+            before, after = self.reports[0], self.reports[-1]
+            Console().print(comparison(before, after, self.title))
+            log.info("%s, after minus before: %s", self.title, change(before, after))
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask, score and log."""

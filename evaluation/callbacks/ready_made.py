@@ -1,12 +1,16 @@
-"""Benchmarks inside `fit`, `validate` and `test` by a name of their own: needles, LongBench, LongBench v2, LV-Eval."""
+"""Benchmarks inside `fit`, `validate` and `test` by a name of their own: own questions, needles, published ones."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2, Mode
 from evaluation.benchmarks.lveval import LVEval
 from evaluation.benchmarks.needle import NEEDLE, Haystack, NeedleBenchmark, Scoring, TextHaystack
+from evaluation.benchmarks.pair_questions import ValidationQuestions, Which
+from evaluation.benchmarks.qa import QA
 from evaluation.benchmarks.riddles import Sizes
 from evaluation.callbacks.benchmark import BenchmarkCallback
 from evaluation.running.batching import Batching
@@ -64,6 +68,46 @@ class NeedleCallback(BenchmarkCallback):
             needle_seed,
         )
         super().__init__(benchmark, tasks=None, batching=Batching(max_batch_tokens), **options)
+
+
+class QACallback(BenchmarkCallback):
+    """Questions of one's own: `benchmark/qa/{sub_em,f1,em}`, `benchmark/qa/<length>`, `benchmark/qa/mean`.
+
+    Args:
+        path: file of questions (see `QA`); `None` asks those of the run's own validation pairs (in `test`, of its test
+            pairs).
+        context: which context of preference pairs is read, "long" or "short".
+        score_by: "sub_em", "f1" or "em"; "auto" is "sub_em" where all answers are gold, else "f1".
+        question_template: how the policy's template is given the question.
+        max_new_tokens: tokens of an answer at most.
+        first: ask the first contexts, with all of their questions, until there are so many questions.
+        lengths: tokens up to which a prompt counts as of that length; longer ones and all without are powers of two.
+        num_depths: equal parts of a context that depths are rounded to.
+        **options: of `BenchmarkCallback`; `limit` chooses whole contexts at random.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        context: Which = "long",
+        score_by: Literal["auto", "sub_em", "f1", "em"] = "auto",
+        question_template: str = "{question}",
+        max_new_tokens: int = 64,
+        first: int | None = None,
+        lengths: Sequence[int] = (),
+        num_depths: int = 5,
+        **options: Any,
+    ) -> None:
+        own = ValidationQuestions(context) if path is None else None
+        asked = (path, own, context, score_by, question_template, max_new_tokens, first, tuple(lengths), num_depths)
+        super().__init__(QA(*asked), tasks=None, **options)
+        self._own = own
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Also read the run's own questions."""
+        super().setup(trainer, pl_module, stage)
+        if self._own is not None:
+            self._own.read(trainer, "test" if stage == "test" else "val")
 
 
 class LongBenchCallback(BenchmarkCallback):

@@ -133,6 +133,14 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
     )
 
 
+def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
+    """The mean difference of all examples that both reports have, and its interval, in one line."""
+    if not _by_id(first).keys() & _by_id(second).keys():
+        return "no example in both reports"
+    last = compare(first, second).rows[-1].difference
+    return f"{100 * last.mean:+.1f} points (95% interval: {interval(last)}) over {last.num:,} examples"
+
+
 def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:
     return {item.id: item for item in report.counted}
 

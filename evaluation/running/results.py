@@ -34,14 +34,31 @@ class TaskScores:
     num_examples: int = 0
 
 
-def subset(examples: Iterable[Example], task: str, settings: RunSettings) -> tuple[list[Example], int]:
-    """The examples to answer, in the official order, and how many there are in all."""
+def subset(
+    examples: Iterable[Example], task: str, settings: RunSettings, *, whole_contexts: bool = False
+) -> tuple[list[Example], int]:
+    """The examples to answer, in the official order, and how many there are in all.
+
+    Args:
+        examples: of the task.
+        task: its name.
+        settings: how many, and the seed that chooses them.
+        whole_contexts: choose contexts with all of their examples, as many as the limit holds, at least one.
+    """
     every = list(examples)
     if settings.limit is None or settings.limit >= len(every):
         return every, len(every)
-    order = list(range(len(every)))
+    groups = dict[str, list[int]]()
+    for number, example in enumerate(every):
+        groups.setdefault(example.context_key if whole_contexts else str(number), []).append(number)
+    order = list(groups.values())
     random.Random(f"{settings.seed}-{task}").shuffle(order)
-    return [every[number] for number in sorted(order[: settings.limit])], len(every)
+    chosen = list[int]()
+    for group in order:
+        if chosen and len(chosen) + len(group) > settings.limit:
+            break
+        chosen += group
+    return [every[number] for number in sorted(chosen)], len(every)
 
 
 def is_done(rows: Sequence[StoredResponse], num_calls: int) -> bool:
@@ -102,7 +119,8 @@ def score_task(
     if not done:
         return TaskScores((), {}, len(examples), num_examples)
     scores = _scores(benchmark, [(example, rows[-1].response) for example, rows in done], device)
-    predictions = tuple(_prediction(*row, score) for row, score in zip(done, scores, strict=True))
+    rows = zip(done, scores, strict=True)
+    predictions = tuple(benchmark.placed(_prediction(*row, score)) for row, score in rows)
     table = benchmark.table([item for item in predictions if benchmark.counts(item)])
     return TaskScores(predictions, table, len(examples), num_examples)
 

@@ -66,7 +66,8 @@ class Runner:
         return make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
 
     def _task(self, task: str, end: float | None) -> TaskScores:
-        examples, num_examples = subset(self.benchmark.examples(task), task, self.settings)
+        every, together = self.benchmark.examples(task), self.benchmark.whole_contexts
+        examples, num_examples = subset(every, task, self.settings, whole_contexts=together)
         self.responses.share(task, gather(self.responses.of_task(task))[0])
         left = self._left(examples)
         known = len(examples) - len(left)

@@ -7,6 +7,7 @@ from support import official_layout
 from support.byte_tokenizer import byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
+from transformers import AutoModelForCausalLM
 
 from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.report import BenchmarkReport
@@ -127,7 +128,7 @@ def test_ways_to_name_the_model(folder, tmp_path, given, source, dtype):
     assert (made.policy.source, made.policy.dtype) == (source, dtype)
 
 
-@pytest.mark.parametrize("name", ["longbench", "longbench_v2", "lveval", "needle"])
+@pytest.mark.parametrize("name", ["longbench", "longbench_v2", "lveval", "needle", "qa"])
 def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_path):
     layouts = {
         "longbench": lambda: official_layout.longbench(tmp_path, {"trec": 1}),
@@ -145,6 +146,27 @@ def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_p
     for line in stated.splitlines():
         if re.match(r" *\w+: *[^ {#\n]", line) and not line.strip().startswith("class_path"):
             assert "#" in line, f"no comment: {line}"
+
+
+def test_own_questions_are_asked_in_the_models_own_chat_template(tmp_path):
+    """Beside plain transformers: apply_chat_template and generate."""
+    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+    tokenizer = byte_tokenizer(chat_template=template)
+    tiny_model("Llama", vocab_size=260, max_position_embeddings=512).save_pretrained(tmp_path / "model")
+    twin = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"question": f"Who {n}?", "answers": ["Ann"], "context": f"{n} is Ann."} for n in range(3)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = ("--config", CONFIGS / "eval" / "qa.yaml", "--model", tmp_path / "model", "--output", tmp_path / "out")
+    given += ("--benchmark.path", tmp_path / "q.jsonl", "--benchmark.max_new_tokens", 8, "--accelerator", "cpu")
+    run(*map(str, given))
+    report = BenchmarkReport.load(tmp_path / "out" / "qa-step0.json")
+    assert len(report.predictions) == 3
+    for row, item in zip(rows, report.predictions, strict=True):
+        messages = [{"role": "user", "content": f"{row['context']}\n\n{row['question']}"}]
+        ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=False)
+        expected = twin.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+        assert item.prediction == tokenizer.decode(expected, skip_special_tokens=True)
 
 
 def test_misspelt_options_are_explained(folder, tmp_path, capsys):

@@ -8,7 +8,7 @@ from support.command_line import CONFIGS, build
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_modules import SyntheticDataModule
-from evaluation import LongBenchCallback, LongBenchV2Callback, LVEvalCallback
+from evaluation import LongBenchCallback, LongBenchV2Callback, LVEvalCallback, QACallback
 from evaluation.reports.report import BenchmarkReport
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig
@@ -115,6 +115,22 @@ def test_a_time_box_without_an_answer_is_a_warning(folders, tmp_path, caplog):
     fit(tmp_path, [callback], validate=True)
     assert not callback.reports
     assert "nothing was answered within max_minutes" in caplog.text
+
+
+def test_own_questions_are_those_of_the_validation_pairs(tmp_path, caplog):
+    caplog.set_level("INFO")
+    callback = QACallback(max_new_tokens=2, every_n_validations=0, label="own")
+    trainer, _ = fit(tmp_path, [callback])
+    before, after = callback.reports
+    assert (before.step, after.step) == (0, 2)
+    pairs = {pair.id: pair for pair in trainer.datamodule.pairs("val")}
+    assert {item.id: item.answers for item in after.predictions} == {key: pairs[key].answers for key in pairs}
+    names = {f"benchmark/qa-own/{name}" for name in ("sub_em", "f1", "em", "128", "mean")}
+    assert names <= set(trainer.callback_metrics)
+    assert (Path(trainer.log_dir) / "benchmarks" / "qa-own-step2.html").is_file()
+    assert "qa-own, after minus before: " in caplog.text
+    key = QACallback(max_new_tokens=2, every_n_validations=0, label="own").state_key
+    assert callback.state_key == key != QACallback(max_new_tokens=3, label="own").state_key
 
 
 def test_yaml_finds_them(folders):

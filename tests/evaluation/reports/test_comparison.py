@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from support import reports
 
-from evaluation.reports.comparison import compare, compare_files
+from evaluation.reports.comparison import change, compare, compare_files
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 
 
@@ -52,6 +52,13 @@ def test_questions_of_one_context_are_no_independent_evidence():
     assert (together.rows[0].difference.low, together.rows[0].difference.high) == pytest.approx((-0.3, 0.5))
     assert "over 2 contexts" in together.markdown()
     assert "over examples;" in alone.markdown()
+
+
+def test_a_change_in_one_line():
+    scores, after = [0.5] * 20, [1.0] * 10 + [0.2] * 10
+    first, second = (about(lambda item: str(int(item.id.split("/")[1]) // 10), report(n)) for n in (scores, after))
+    assert change(first, second) == "+10.0 points (95% interval: -30.00 to 50.00) over 20 examples"
+    assert change(first, report(after, task="other")) == "no example in both reports"
 
 
 def test_reports_of_before_fall_back_to_questions_and_say_so():

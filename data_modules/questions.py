@@ -1,0 +1,37 @@
+"""Files of questions in every layout that pairs and QA sets come in, for evaluation."""
+
+import json
+from pathlib import Path
+
+from data_modules.qa_sets.formats import read_qa
+from data_modules.reading import load_pairs
+from data_modules.records import PreferencePair, QARecord
+
+_QA_SETS = ("data", "paragraphs", "supporting_facts")  # fields that SQuAD, MuSiQue and HotpotQA records have
+
+
+def read_question_records(path: str) -> list[PreferencePair] | list[QARecord]:
+    """Pairs, or the questions of a published set with their passages.
+
+    Args:
+        path: a file as `PreferenceDataModule` or `QADataModule` takes it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecordError: a record is malformed.
+    """
+    if any(name in _first_record(Path(path)) for name in _QA_SETS):
+        return read_qa(path)
+    return load_pairs(path, "train", "benchmark.path")
+
+
+def _first_record(path: Path) -> dict[str, object]:
+    """The first record of a JSON file, or nothing; what is wrong with the file is said by whoever reads it all."""
+    if path.suffix not in (".json", ".jsonl"):
+        return {}
+    try:
+        value = json.loads(path.open("rb").readline() if path.suffix == ".jsonl" else path.read_bytes())
+    except ValueError:
+        return {}
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, dict) else {}

@@ -1,0 +1,107 @@
+"""Questions out of records of other packages: preference pairs, and questions with passages."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol
+
+from lightning.pytorch import Trainer
+
+from evaluation.benchmarks.questions import Question, place_of
+from lit_longpo.errors import InputError
+
+Which = Literal["long", "short"]
+
+
+class Pair(Protocol):
+    """What is read of a preference pair; of several turns the first."""
+
+    id: str
+    question: str
+    short_context: str
+    long_context: str
+    chosen: str
+    answers: Sequence[str]
+    supporting: Sequence[tuple[int, int]]
+
+
+class TitledPassage(Protocol):
+    """A passage of a record."""
+
+    title: str
+    text: str
+    supporting: bool
+
+
+class PassageRecord(Protocol):
+    """A question with all of its passages, the supporting ones and the others."""
+
+    id: str
+    question: str
+    answers: Sequence[str]
+    passages: Sequence[TitledPassage]
+
+
+def questions_of(records: Iterable[Any], context: Which) -> list[Question]:
+    """A question of each pair or record of passages.
+
+    Args:
+        records: alike.
+        context: which context of a pair; a record of passages has one.
+
+    Raises:
+        ValueError: a pair lacks that context.
+    """
+    return [_of_pair(item, context) if hasattr(item, "long_context") else _of_passages(item) for item in records]
+
+
+def _of_pair(pair: Pair, context: Which) -> Question:
+    text = getattr(pair, f"{context}_context")
+    if not text:
+        raise InputError(
+            f"expected a {context} context in the record {pair.id!r}, got none; set `context` to the other"
+        )
+    answers = tuple(pair.answers) or (pair.chosen,)
+    depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else place_of(answers, text)
+    return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers))
+
+
+def _of_passages(record: PassageRecord) -> Question:
+    text, start = "", None
+    for passage in record.passages:
+        text += "\n\n" if text else ""
+        start = len(text) if passage.supporting and start is None else start
+        text += f"{passage.title}\n{passage.text}" if passage.title.strip() else passage.text
+    depth = None if start is None else start / len(text)
+    return Question(record.id, record.question, tuple(record.answers), text, depth)
+
+
+class ValidationQuestions:
+    """The questions of a run's own validation pairs; they are there once the run has been set up."""
+
+    def __init__(self, context: Which = "long") -> None:
+        self.context = context
+        self._found: list[Question] | None = None
+
+    def read(self, trainer: Trainer, split: str) -> None:
+        """Take the pairs of the trainer's data module.
+
+        Args:
+            trainer: of the run.
+            split: "val" or "test".
+
+        Raises:
+            ValueError: it has no pairs in that split.
+        """
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        pairs: Callable[[str], Sequence[Any]] | None = getattr(data, "pairs", None)
+        records = pairs(split) if pairs is not None else ()
+        if not records:
+            raise InputError(
+                f"expected pairs in the {split} split of {type(data).__name__} to ask about, got none; hold some "
+                "out (`data.init_args.val_fraction: 0.1`), or name a file of questions in QACallback's `path`"
+            )
+        self._found = questions_of(records, self.context)
+
+    def questions(self) -> Iterable[Question]:
+        """What `read` found."""
+        assert self._found is not None, "a callback reads them in `setup`"
+        return self._found

@@ -1,0 +1,236 @@
+"""Questions of one's own: sub-EM, F1 and EM of short answers, by context length and depth."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from string import Formatter
+from typing import Literal, get_args
+
+from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmarks.pair_questions import Which, questions_of
+from evaluation.benchmarks.questions import Question, QuestionSource, read_records
+from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score
+from evaluation.metrics.longbench import total
+from evaluation.prompting import Prompt, check_room
+from evaluation.reports.report import Prediction
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompting import EncodedPrompt
+
+NAME = "qa"
+_SMALLEST = 128  # tokens of the first length without `lengths`
+
+
+@dataclass(frozen=True)
+class QA(Benchmark):
+    """A file of questions, asked in the policy's own template and scored by what its answers share with accepted ones.
+
+    The official numbers are sub-EM (an accepted answer is part of the response), F1 and EM, and `score` by length.
+    A prompt's length is its tokens without the chat template, counted as the next of `lengths`.
+
+    Args:
+        path: of the questions: see `evaluation.benchmarks.questions`.
+        questions: where they come from instead.
+        context: which context of preference pairs is read, "long" or "short".
+        score_by: what an answer is worth: "sub_em", "f1" or "em"; "auto" is "sub_em" where all answers are gold, and
+            "f1" where preferred answers stand for them.
+        question_template: how the policy's template is given the question, for example
+            "Answer with a few words only. Question: {question}".
+        max_new_tokens: tokens of an answer at most.
+        first: ask the first contexts of the file, with all of their questions, until there are so many questions.
+        lengths: tokens up to which a prompt counts as of that length; longer ones and all without are powers of two.
+        num_depths: equal parts of a context that depths are rounded to the middle of.
+
+    Raises:
+        ValueError: neither or both of `path` and `questions`, a template without {question}, numbers below 1.
+    """
+
+    name = NAME
+    tasks = (NAME,)
+    protocol = "lit_longpo qa 1; SQuAD's normalisation, characters as tokens in Chinese and Japanese answers"
+    whole_contexts = True
+
+    path: str | None = None
+    questions: QuestionSource | None = None
+    context: Which = "long"
+    score_by: Literal["auto", "sub_em", "f1", "em"] = "auto"
+    question_template: str = "{question}"
+    max_new_tokens: int = 64
+    first: int | None = None
+    lengths: Sequence[int] = field(default_factory=tuple)
+    num_depths: int = 5
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.questions is None):
+            raise InputError(
+                f"expected either `path` or `questions`, got {self.path!r} and {self.questions!r}; for example "
+                "--benchmark.path questions.jsonl"
+            )
+        if self.score_by not in ("auto", *get_args(AnswerScore)):
+            raise InputError(f"expected score_by of auto, {', '.join(ANSWER_SCORES)}, got {self.score_by!r}")
+        _check_question_template(self.question_template)
+        numbers = {"max_new_tokens": self.max_new_tokens, "first": self.first, "num_depths": self.num_depths}
+        low = {name: number for name, number in numbers.items() if number is not None and number < 1}
+        if low or list(self.lengths) != sorted(set(self.lengths)) or min(self.lengths, default=1) < 1:
+            raise InputError(
+                f"expected max_new_tokens, first and num_depths of at least 1 and ascending lengths, got "
+                f"{low or list(self.lengths)}; correct them"
+            )
+
+    @cached_property
+    def _all(self) -> tuple[Question, ...]:
+        found = self._read()
+        if not any(item.answers for item in found):
+            raise InputError(
+                f"expected questions with answers in {self._source}, got {len(found)} without any; add `answers`"
+            )
+        return tuple(found)
+
+    def _read(self) -> list[Question]:
+        if self.questions is not None:
+            return list(self.questions.questions())
+        records = read_records(str(self.path))
+        return records if isinstance(records[0], Question) else questions_of(records, self.context)
+
+    @cached_property
+    def asked(self) -> tuple[Question, ...]:
+        """Those that have an answer, as far as `first` goes, those about one context side by side."""
+        by_context = dict[str, list[Question]]()
+        for item in self._all:
+            if item.answers:
+                by_context.setdefault(item.context or item.question, []).append(item)
+        kept = list[Question]()
+        for items in by_context.values():
+            if self.first is not None and len(kept) >= self.first:
+                break
+            kept += items
+        return tuple(kept)
+
+    @property
+    def metric(self) -> AnswerScore:
+        """What `score` counts."""
+        if self.score_by != "auto":
+            return self.score_by
+        return "sub_em" if all(item.is_gold for item in self.asked) else "f1"
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Questions that nobody can score, answers that are not gold."""
+        missing = sum(not item.answers for item in self._all)
+        preferred = sum(not item.is_gold for item in self.asked)
+        said = {
+            f"{missing} of {len(self._all)} questions have no answers and were not asked": missing,
+            f"{preferred} of {len(self.asked)} answers to compare with are preferred ones, not gold": preferred,
+        }
+        return tuple(text for text, number in said.items() if number)
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Which score the means are of, and what a length is."""
+        return (
+            f"mean score, intervals and lengths: {self.metric}",
+            "a length is the most tokens that its prompts have without the chat template",
+        )
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What prompts depend on beside the questions."""
+        answer = {"question template": self.question_template, "max_new_tokens": self.max_new_tokens}
+        return {"questions": Path(self._source).name, "context": self.context, **answer}
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its source and its scores as well, without reading them."""
+        scored = (self.context, self.score_by, self.first, tuple(self.lengths), self.num_depths)
+        return (*super().identity, self._source, *map(str, scored))
+
+    @property
+    def _source(self) -> str:
+        return str(self.path) if self.path is not None else type(self.questions).__name__
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Questions with an answer; lengths come with the tokenizer, so here they are characters."""
+        for item in self.asked:
+            fields = {"context": item.context, "id": item.id}
+            yield Example(
+                item.id, task, len(item.context), item.question, item.answers, fields, depth=self._depth(item.depth)
+            )
+
+    def prompt(
+        self,
+        example: Example,
+        prompt_format: PromptFormat,
+        max_length: int,
+        *,
+        window: int | None = None,
+        earlier: Sequence[str] = (),
+    ) -> Prompt:
+        """Context and question in the policy's template; only the context is cut, in its middle.
+
+        Raises:
+            ValueError: the question alone is longer than `max_length`, or prompt and answer than `window`.
+        """
+        question = self.question_template.replace("{question}", example.question)
+        encoded = prompt_format.encode_prompt(example.fields["context"], question)
+        num_tokens = len(encoded.ids) - encoded.head_format - encoded.tail_format
+        ids = _cut(encoded, num_tokens - max_length, example.id)
+        check_room(len(ids), self.max_new_tokens, max_length, window)
+        stops = tuple(dict.fromkeys((prompt_format.end_id, int(prompt_format.tokenizer.eos_token_id))))
+        lost = len(encoded.ids) - len(ids)
+        return Prompt(ids, self.max_new_tokens, stops, 0, num_tokens, lost, prompt_format.uses_chat)
+
+    def score(self, example: Example, prediction: str) -> float:
+        """The chosen score of the accepted answer that fits best."""
+        return best_score(self.metric, prediction, example.answers)
+
+    def placed(self, prediction: Prediction) -> Prediction:
+        """Its length in tokens, now that they are counted."""
+        return replace(prediction, length=self._length(prediction.num_tokens))
+
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Sub-EM, F1 and EM of all, then the chosen score by length."""
+        names: tuple[AnswerScore, ...] = get_args(AnswerScore)
+        columns = {
+            name: total([best_score(name, item.prediction, item.answers) for item in predictions]) for name in names
+        }
+        for length in sorted({item.length for item in predictions}):
+            columns[str(length)] = total([item.score for item in predictions if item.length == length])
+        return columns
+
+    def _length(self, num_tokens: int) -> int:
+        stated = next((length for length in self.lengths if num_tokens <= length), None)
+        return stated or max(_SMALLEST, 1 << (num_tokens - 1).bit_length())
+
+    def _depth(self, depth: float | None) -> float | None:
+        if depth is None:
+            return None
+        part = min(int(depth * self.num_depths), self.num_depths - 1)
+        return round((part + 0.5) / self.num_depths, 4)
+
+
+def _cut(encoded: EncodedPrompt, excess: int, name: str) -> tuple[int, ...]:
+    """The prompt without the middle of its context."""
+    if excess <= 0:
+        return encoded.ids
+    kept = len(encoded.context) - excess
+    if kept < 2:
+        raise InputError(
+            f"expected max_length with room for the question {name} and some of its context, got {excess} tokens too "
+            f"few for a context of {len(encoded.context)}; raise `max_length`"
+        )
+    tail = kept // 2
+    context = (*encoded.context[: kept - tail], *encoded.context[len(encoded.context) - tail :])
+    return (*encoded.head, *context, *encoded.tail)
+
+
+def _check_question_template(template: str) -> None:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError:
+        names = []
+    if "question" not in names or set(names) != {"question"}:
+        raise InputError(
+            f"expected a question_template with {{question}} and nothing else to fill in, got {template!r:.80}; for "
+            "example 'Answer with a few words only. Question: {question}'"
+        )

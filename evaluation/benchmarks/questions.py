@@ -1,0 +1,203 @@
+"""Questions of one's own: JSON Lines or a JSON list with `question`, `answers` and `context` or `passages`.
+
+Other layouts (pairs, published QA sets) are read by whoever registers a reader; `python -m lit_longpo` registers those
+of the data modules.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from lit_longpo.errors import InputError, MissingFileError
+
+log = logging.getLogger(__name__)
+
+Reader = Callable[[str], Iterable[Any]]  # a path -> preference pairs, or questions with passages: pair_questions.py
+
+_FIELDS = ("id", "question", "answers", "answer", "context", "passages", "depth", "title")
+_FOREIGN = ("paragraphs", "supporting_facts", "long_context", "chosen", "data")  # other layouts have these
+_readers: list[Reader] = []
+
+
+class QuestionError(InputError):
+    """A line of a file of questions is not what it must be; the message names file, line and field."""
+
+    @classmethod
+    def at(cls, where: str, name: str, expected: str, got: object) -> "QuestionError":
+        """Error for one field."""
+        return cls(f"{where}: {name}: expected {expected}, got {repr(got)[:120]}; correct the file, nothing is skipped")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and which answers are accepted.
+
+    Args:
+        id: unique in its file.
+        question: about the context; empty if the context holds it.
+        answers: accepted ones; empty if there is no answer to be found.
+        context: the text that it is about; may be empty.
+        depth: where in the context the answer stands, 0 to 1; `None` if that is not known.
+        is_gold: answers are gold; else the first is a preferred answer, written by whoever.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    context: str = ""
+    depth: float | None = None
+    is_gold: bool = True
+
+
+@runtime_checkable
+class QuestionSource(Protocol):
+    """Where questions come from."""
+
+    def questions(self) -> Iterable[Question]:
+        """All of them, the same ones at every call, in a fixed order."""
+
+
+def register_reader(reader: Reader) -> None:
+    """Let `read_records` ask a reader about files of other layouts.
+
+    Args:
+        reader: takes a path; gives pairs, or questions with passages, in the file's order.
+    """
+    if reader not in _readers:
+        _readers.append(reader)
+
+
+def read_records(path: str) -> list[Any]:
+    """All questions of a file, or, of another layout, the records that hold them.
+
+    Args:
+        path: `.jsonl` or `.json` with `question`, `answers` (or `answer`), and `context` or `passages` (texts, or
+            objects with `title`, `text` and `supporting`); `id` and `depth` may be there. Or what a registered
+            reader knows.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a record is malformed, an id comes twice, or nobody knows the layout.
+    """
+    if not Path(path).exists():
+        raise MissingFileError(
+            f"expected a file of questions at {str(Path(path).absolute())!r}, found none; set `path` of the benchmark"
+        )
+    rows = list(_rows(Path(path))) if Path(path).suffix in (".jsonl", ".json") else []
+    if rows and _is_plain(rows[0][1]):
+        _list_extras(path, rows)
+        return _unique((where, _question(row, where)) for where, row in rows)
+    if not _readers:
+        raise InputError(
+            f"expected records with `question`, `answers` and `context` in {path}, got another layout; pairs and QA "
+            "sets are read by `python -m lit_longpo`, in a program of your own pass `questions`"
+        )
+    return list(_readers[0](path))
+
+
+def _unique(rows: Iterable[tuple[str, Question]]) -> list[Question]:
+    found = dict[str, Question]()
+    for where, question in rows:
+        if question.id in found:
+            raise QuestionError.at(where, "field 'id'", "an id not used before", question.id)
+        found[question.id] = question
+    return list(found.values())
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where, value) of every record; a blank last line and a mark of the byte order are nothing."""
+    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if path.suffix == ".jsonl":
+        for number, line in enumerate(raw.rstrip().split(b"\n"), 1):
+            yield f"{path}:{number}", _decoded(line, f"{path}:{number}")
+        return
+    value = _decoded(raw, str(path))
+    for number, item in enumerate(value if isinstance(value, list) else [value], 1):
+        yield f"{path}: record {number}", item
+
+
+def _decoded(raw: bytes, where: str) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise QuestionError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
+
+
+def _is_plain(row: object) -> bool:
+    """Whether a record is ours; only the first one is asked."""
+    is_ours = isinstance(row, dict) and "question" in row and not any(name in row for name in _FOREIGN)
+    return is_ours and isinstance(row.get("context", ""), str)  # type: ignore[attr-defined]
+
+
+def _list_extras(path: str, rows: Iterable[tuple[str, Any]]) -> None:
+    extras = sorted({name for _, row in rows if isinstance(row, dict) for name in row if name not in _FIELDS})
+    if extras:
+        log.info("%s: not read: %s", path, ", ".join(extras))
+
+
+def _question(row: object, where: str) -> Question:
+    if not isinstance(row, dict):
+        raise QuestionError.at(where, "record", "a JSON object", row)
+    number = where.rpartition(":")[2].removeprefix(" record ")
+    name = row.get("id", number)
+    if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+        raise QuestionError.at(where, "field 'id'", "text or a whole number", name)
+    context, first = _context(row, where)
+    answers = _answers(row, where)
+    depth = row.get("depth", first)
+    if depth is None:
+        depth = place_of(answers, context)
+    if depth is not None and not (isinstance(depth, int | float) and 0 <= depth <= 1):
+        raise QuestionError.at(where, "field 'depth'", "a number from 0 to 1", depth)
+    return Question(str(name), _text(row.get("question"), "question", where), answers, context, depth)
+
+
+def place_of(answers: Iterable[str], context: str) -> float | None:
+    """Where the only occurrence of an answer begins, 0 to 1; `None` if there is no single one."""
+    places = {context.find(answer) for answer in answers if answer and context.count(answer) == 1}
+    return min(places) / len(context) if places else None
+
+
+def _answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    name = "answers" if "answers" in row else "answer"
+    value = row.get(name)
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # a row of SQuAD's as `datasets` has it
+        value = value["text"]
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list):
+        raise QuestionError.at(where, f"field {name!r}", "accepted answers, a text or a list of texts", value)
+    return tuple(dict.fromkeys(_text(item, name, where) for item in value))
+
+
+def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
+    """The context, and where its first supporting passage begins."""
+    if "passages" not in row:
+        return _text(row.get("context"), "context", where), None
+    if "context" in row or not isinstance(row["passages"], list) or not row["passages"]:
+        raise QuestionError.at(where, "field 'passages'", "a list of passages and no `context` beside it", sorted(row))
+    text, start = "", None
+    for passage in row["passages"]:
+        piece, supports = _passage(passage, where)
+        text += "\n\n" if text else ""
+        start = len(text) if supports and start is None else start
+        text += piece
+    return text, None if start is None else start / len(text)
+
+
+def _passage(value: Any, where: str) -> tuple[str, bool]:
+    if not isinstance(value, dict):
+        return _text(value, "passages", where), False
+    title, supports = value.get("title", ""), value.get("supporting", False)
+    if not isinstance(title, str) or not isinstance(supports, bool):
+        raise QuestionError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)
+    text = _text(value.get("text"), "passages.text", where)
+    return f"{title}\n{text}" if title.strip() else text, supports
+
+
+def _text(value: object, name: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise QuestionError.at(where, f"field {name!r}", "text that is not empty", value)
+    return value

@@ -1,0 +1,68 @@
+"""Scores of a short answer against accepted ones: substring, token overlap, equality; in any script.
+
+English and other texts with spaces follow SQuAD's official normalisation and `sub_em`. An answer with Chinese or
+Japanese characters is compared without punctuation and white space, and its tokens are those characters (and the words
+between them), as MLQA's official script does it for Chinese.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from evaluation.metrics.text import english_tokens, normalize_answer, normalize_chinese, token_f1
+
+AnswerScore = Literal["sub_em", "f1", "em"]
+
+_CHARACTER = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_HAS_CHARACTER = re.compile(_CHARACTER)
+_TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
+
+
+def contains_answer(prediction: str, answer: str) -> float:
+    """1 if the normalised answer is part of the normalised prediction: `sub_em` of one answer."""
+    return float(_plain(answer, answer) in _plain(prediction, answer))
+
+
+def answer_f1(prediction: str, answer: str) -> float:
+    """Harmonic mean of precision and recall over tokens."""
+    return token_f1(_tokens(prediction, answer), _tokens(answer, answer))
+
+
+def exact_match(prediction: str, answer: str) -> float:
+    """1 if both are the same when normalised."""
+    return float(_plain(prediction, answer) == _plain(answer, answer))
+
+
+ANSWER_SCORES: Mapping[AnswerScore, Callable[[str, str], float]] = {
+    "sub_em": contains_answer,
+    "f1": answer_f1,
+    "em": exact_match,
+}
+
+
+def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> float:
+    """The score of the accepted answer that fits best; 0 without any.
+
+    Args:
+        name: which score.
+        prediction: generated text.
+        answers: accepted ones.
+    """
+    return max((ANSWER_SCORES[name](prediction, answer) for answer in answers), default=0.0)
+
+
+def _plain(text: str, answer: str) -> str:
+    """The text as it is compared with an answer.
+
+    An answer that is nothing but articles and punctuation ("A", "?") is compared as it stands: normalised it would be
+    empty, which is part of everything.
+    """
+    if _HAS_CHARACTER.search(answer):
+        return normalize_chinese(text)
+    return normalize_answer(text) if normalize_answer(answer) else " ".join(text.lower().split())
+
+
+def _tokens(text: str, answer: str) -> list[str]:
+    if _HAS_CHARACTER.search(answer):
+        return [token for piece in _TOKEN.findall(text) if (token := normalize_chinese(piece))]
+    return english_tokens(text) if normalize_answer(answer) else text.lower().split()

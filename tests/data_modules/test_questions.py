@@ -1,0 +1,34 @@
+import pytest
+from support import qa_files
+
+from data_modules.questions import read_question_records
+from data_modules.records import PreferencePair, write_pairs
+from evaluation import QA
+from lit_longpo.__main__ import register_classes
+
+PAIR = PreferencePair("p", "Who?", "Ann.", "Bob. Ann. Tom.", "It is Ann", ("Bob",), ("Ann",), supporting=((5, 9),))
+
+
+def test_pairs_and_sets_are_told_apart(tmp_path):
+    write_pairs(tmp_path / "pairs.jsonl", [PAIR])
+    assert read_question_records(str(tmp_path / "pairs.jsonl")) == [PAIR]
+    sets = {"squad.json": qa_files.squad(2), "hotpot.json": [qa_files.hotpotqa(1)], "m.jsonl": [qa_files.musique(1)]}
+    for name, content in sets.items():
+        records = read_question_records(str(qa_files.write(tmp_path / name, content)))
+        assert all(any(passage.supporting for passage in record.passages) for record in records)
+
+
+@pytest.mark.parametrize("content", ["{]\n", "[]", "3", '{"question": "Who?"}\n'])
+def test_what_nobody_reads_is_an_error_that_names_the_file(tmp_path, content):
+    (tmp_path / "x.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=r"x\.jsonl"):
+        read_question_records(str(tmp_path / "x.jsonl"))
+
+
+def test_the_command_line_asks_questions_of_every_file(tmp_path):
+    register_classes()
+    write_pairs(tmp_path / "pairs.jsonl", [PAIR])
+    assert [item.context for item in QA(str(tmp_path / "pairs.jsonl"), context="short").asked] == ["Ann."]
+    path = qa_files.write(tmp_path / "m.jsonl", [qa_files.musique(1)])
+    [question] = QA(str(path)).asked
+    assert question.context[round(question.depth * len(question.context)) :].startswith("Lima Hall")

@@ -1,0 +1,40 @@
+from types import SimpleNamespace
+
+import pytest
+
+from data_modules.records import Passage, PreferencePair, QARecord
+from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
+from evaluation.benchmarks.questions import Question
+
+PAIR = PreferencePair("p", "Who?", "Ann.", "Bob. Ann. Tom.", "It is Ann", ("Bob",), ("Ann",), supporting=((5, 9),))
+
+
+def test_pairs_are_asked_about_either_context():
+    assert questions_of([PAIR], "long") == [Question("p", "Who?", ("Ann",), "Bob. Ann. Tom.", 5 / 14)]
+    assert questions_of([PAIR], "short") == [Question("p", "Who?", ("Ann",), "Ann.", 0.0)]
+
+
+def test_a_preferred_answer_stands_for_a_gold_one_and_is_marked():
+    pair = PreferencePair("p", "Who?", "Ann.", "Bob. Ann.", "Ann", ("Bob",))
+    assert questions_of([pair], "long") == [Question("p", "Who?", ("Ann",), "Bob. Ann.", 5 / 9, is_gold=False)]
+
+
+def test_passages_are_joined_and_the_supporting_one_has_the_depth():
+    record = QARecord("q", "Who?", ("Ann",), (Passage("", "Bob."), Passage("One", "Ann.", supporting=True)))
+    assert questions_of([record], "long") == [Question("q", "Who?", ("Ann",), "Bob.\n\nOne\nAnn.", 6 / 14)]
+
+
+def test_a_missing_context_is_said():
+    with pytest.raises(ValueError, match="expected a short context in the record 'p', got none; set `context`"):
+        questions_of([PreferencePair("p", "Who?", "", "Ann.", "Ann", ("Bob",))], "short")
+
+
+def test_a_run_asks_about_its_own_validation_pairs():
+    source = ValidationQuestions()
+    data = SimpleNamespace(pairs=lambda split: [PAIR] if split == "val" else [])
+    source.read(SimpleNamespace(datamodule=data), "val")
+    assert [item.id for item in source.questions()] == ["p"]
+    with pytest.raises(ValueError, match=r"expected pairs in the test split of SimpleNamespace .*val_fraction"):
+        source.read(SimpleNamespace(datamodule=data), "test")
+    with pytest.raises(ValueError, match="got none"):
+        source.read(SimpleNamespace(datamodule=None), "val")

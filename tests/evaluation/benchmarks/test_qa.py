@@ -1,0 +1,157 @@
+import json
+from dataclasses import replace
+
+import pytest
+from support.byte_tokenizer import byte_tokenizer
+from support.reports import table_of
+from support.tiny_models import tiny_model
+
+from evaluation import QA
+from evaluation.benchmarks.questions import Question
+from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.tables import sections
+from evaluation.running.responses import Responses
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}[/end]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+FORMAT = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate("{context}\n\n{question}", system="Be brief."))
+
+
+class Listed:
+    """Questions in a list."""
+
+    def __init__(self, *questions):
+        self.listed = questions
+
+    def questions(self):
+        return self.listed
+
+
+def asked(number, context="", answers=("Ann",), **more):
+    return Question(f"q{number}", f"Who is number {number}?", answers, context or f"{number} is Ann.", **more)
+
+
+def test_a_prompt_is_the_policys_chat_template_around_context_and_question():
+    bench = QA(questions=Listed(asked(1)), question_template="In one word: {question}", max_new_tokens=9)
+    prompt = bench.prompt(next(bench.examples("qa")), FORMAT, 1000)
+    said = [("system", "Be brief."), ("user", "1 is Ann.\n\nIn one word: Who is number 1?")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    expected = FORMAT.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert list(prompt.ids) == list(expected)
+    assert (prompt.max_new_tokens, prompt.num_lost, prompt.uses_chat) == (9, 0, True)
+    assert prompt.num_tokens == len(said[1][1])  # bytes: the chat template's own tokens do not count
+    with pytest.raises(ValueError, match="fit 80 positions"):
+        bench.prompt(next(bench.examples("qa")), FORMAT, 1000, window=80)
+
+
+def test_only_the_middle_of_the_context_is_cut():
+    bench = QA(questions=Listed(asked(1, context="a" * 50 + "-" * 400 + "z" * 50)))
+    example = next(bench.examples("qa"))
+    prompt = bench.prompt(example, FORMAT, 118)
+    text = FORMAT.tokenizer.decode(prompt.ids)
+    assert "a" * 50 + "z" * 50 + "\n\nWho is number 1?" in text
+    assert "-" not in text
+    assert (prompt.num_tokens, prompt.num_lost) == (518, 400)
+    with pytest.raises(ValueError, match="room for the question q1 and some of its context"):
+        bench.prompt(example, FORMAT, 19)
+
+
+def test_the_table_has_three_scores_and_every_length():
+    bench = QA(questions=Listed(*(asked(number, answers=("Ann Lee", "Ann")) for number in range(4))))
+    rows = []
+    responses = ["Ann", "It is Ann Lee!", "the ann lee", "Bob"]
+    for example, text, size in zip(bench.examples("qa"), responses, (100, 129, 256, 257), strict=True):
+        row = example.answered(text, bench.score(example, text))
+        rows.append(bench.placed(replace(row, num_tokens=size)))
+    assert bench.table(rows) == {
+        "sub_em": 75.0, "f1": round(100 * (1 + 2 * 0.5 / 1.5 + 1 + 0) / 4, 2), "em": 50.0,
+        "128": 100.0, "256": 100.0, "512": 0.0,
+    }  # fmt: skip
+    stated = replace(bench, lengths=(100, 200), score_by="em")
+    assert [stated.placed(row).length for row in rows] == [100, 200, 256, 512]
+    assert stated.score(next(stated.examples("qa")), "It is Ann") == 0.0
+    assert table_of(stated, list(stated.examples("qa")), responses)["em"] == 50.0
+
+
+def test_depths_are_rounded_to_parts_of_the_context():
+    depths = [0.0, 0.19, 0.2, 0.99, 1.0, None]
+    bench = QA(questions=Listed(*(asked(number, depth=depth) for number, depth in enumerate(depths))))
+    assert [example.depth for example in bench.examples("qa")] == [0.1, 0.1, 0.3, 0.9, 0.9, None]
+
+
+def test_the_first_questions_come_with_all_of_their_context():
+    """Questions of one context lie apart in the file and are asked side by side."""
+    listed = [asked(number, context=f"Ann {number % 3}.") for number in range(9)]
+    first = QA(questions=Listed(*listed), first=4)
+    assert [item.id for item in first.asked] == ["q0", "q3", "q6", "q1", "q4", "q7"]
+    assert [item.id for item in replace(first, first=3).asked] == ["q0", "q3", "q6"]
+    assert len(replace(first, first=None).asked) == 9
+
+
+def test_a_limit_chooses_whole_contexts_and_a_larger_one_adds_to_it():
+    listed = [asked(number, context=f"Ann {number % 4}.") for number in range(20)]
+    model = tiny_model("Llama", vocab_size=300)
+    chosen = []
+    for limit in (3, 12, 15):
+        bench = QA(questions=Listed(*listed), max_new_tokens=1)
+        report = Runner(bench, model, FORMAT, RunSettings(limit=limit, max_length=200), Responses()).run()
+        chosen.append({item.id for item in report.predictions})
+        assert "a subset of the examples: qa" in report.deviations[-1]
+    assert [len(ids) for ids in chosen] == [5, 10, 15]
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert {int(name[1:]) % 4 for name in chosen[0]} == {int(name[1:]) % 4 for name in sorted(chosen[0])[:1]}
+
+
+def test_a_report_bootstraps_over_contexts_and_says_what_its_score_is():
+    listed = [asked(number, context=f"Ann {number % 3}.") for number in range(9)] + [asked(9, answers=())]
+    bench = QA(questions=Listed(*listed), max_new_tokens=2)
+    model = tiny_model("Llama", vocab_size=300)
+    report = Runner(bench, model, FORMAT, RunSettings(max_length=200), Responses()).run()
+    assert {len({item.context for item in report.predictions}), len(report.predictions)} == {3, 9}
+    assert {item.length for item in report.predictions} == {128}
+    assert "over 3 contexts" in sections(report)[0].note
+    assert "1 of 10 questions have no answers and were not asked" in report.deviations
+    assert report.notes[0].endswith("sub_em")
+    assert report.rules is QA
+    assert isinstance(report, BenchmarkReport)
+
+
+def test_preferred_answers_are_scored_by_f1_and_the_report_says_so():
+    bench = QA(questions=Listed(asked(1), asked(2, is_gold=False)))
+    assert bench.metric == "f1"
+    assert bench.deviations == ("1 of 2 answers to compare with are preferred ones, not gold",)
+    assert replace(bench, score_by="em").metric == "em"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"questions": None},
+        {"path": "q.jsonl"},
+        {"score_by": "bleu"},
+        {"first": 0},
+        {"max_new_tokens": 0},
+        {"lengths": (200, 100)},
+        {"lengths": (0, 100)},
+        {"question_template": "Question:"},
+        {"question_template": "{question} {context}"},
+        {"question_template": "{question"},
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        QA(**{"questions": Listed(asked(1)), **wrong})
+
+
+def test_a_file_without_answers_is_refused(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps({"question": "Who?", "answers": [], "context": "Ann."}) + "\n")
+    with pytest.raises(ValueError, match=r"expected questions with answers in .*q\.jsonl, got 1 without any"):
+        QA(str(path)).metric  # noqa: B018
+    assert QA(str(path)).settings["questions"] == "q.jsonl"

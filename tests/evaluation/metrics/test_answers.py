@@ -1,0 +1,43 @@
+import pytest
+from torchmetrics.functional.text import squad
+
+from evaluation.metrics import sub_em
+from evaluation.metrics.answers import ANSWER_SCORES, best_score
+
+ENGLISH = [
+    ("The Eiffel Tower, Paris.", ["eiffel tower"]),
+    ("paris", ["Paris", "the city of Paris"]),
+    ("It was built in 1889 by G. Eiffel", ["1889", "in 1889"]),
+    ("no idea", ["nine crates", "9"]),
+    ("nine nine crates", ["nine crates"]),
+]
+
+
+@pytest.mark.parametrize(("prediction", "answers"), ENGLISH)
+def test_english_scores_are_squads(prediction, answers):
+    said = {"id": "1", "prediction_text": prediction}
+    gold = {"id": "1", "answers": {"text": answers, "answer_start": [0] * len(answers)}}
+    official = squad([said], [gold])
+    assert 100 * best_score("f1", prediction, answers) == pytest.approx(official["f1"].item(), abs=1e-4)
+    assert 100 * best_score("em", prediction, answers) == pytest.approx(official["exact_match"].item())
+    assert best_score("sub_em", prediction, answers) == sub_em(prediction, answers)
+
+
+def test_characters_are_the_tokens_of_chinese_and_japanese_answers():
+    assert best_score("em", "「1931年」。", ["1931年"]) == 1.0
+    assert best_score("sub_em", "桥 修于 1931 年\uff0c河水浅。", ["1931年"]) == 1.0
+    # 1931 | year against built | in | 1931 | year: 2 shared of 2 and 4
+    assert best_score("f1", "修于1931年", ["1931年"]) == pytest.approx(2 * 0.5 * 1.0 / 1.5)
+    assert best_score("f1", "東京タワー", ["東京"]) == pytest.approx(2 * 0.4 * 1.0 / 1.4)
+    assert best_score("f1", "用 GPU 训练", ["GPU训练"]) == pytest.approx(2 * 0.75 * 1.0 / 1.75)
+
+
+@pytest.mark.parametrize("answer", ["A", "The", "?"])
+def test_an_answer_that_normalises_to_nothing_is_not_in_everything(answer):
+    assert {name: best_score(name, "some other text", [answer]) for name in ("f1", "em")} == {"f1": 0.0, "em": 0.0}
+    assert best_score("sub_em", "xyz", [answer]) == 0.0
+    assert {best_score(name, f" {answer.lower()}", [answer]) for name in ANSWER_SCORES} == {1.0}
+
+
+def test_without_answers_nothing_is_right():
+    assert best_score("sub_em", "text", []) == 0.0
