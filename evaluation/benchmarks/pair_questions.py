@@ -54,6 +54,8 @@ def questions_of(records: Iterable[Any], context: Which) -> list[Question]:
 
 
 def _of_pair(pair: Pair, context: Which) -> Question:
+    if not pair.question:
+        raise InputError(f"whole conversations are not asked yet, got one in record {pair.id!r}")
     text = getattr(pair, f"{context}_context")
     if not text:
         raise InputError(
