@@ -3,8 +3,9 @@
 Registered with transformers under one name per backend, so that each model keeps the one it was loaded with.
 Those names have no mask function, so transformers builds no mask and does not guess boundaries from position
 ids: the segment table that travels as a keyword of `model.forward` is the only source of boundaries. Two
-backends read the same table: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision. Where ranks
-share the row, each comes with its tokens and attends with its heads (`sequence_parallel.py`).
+backends read the same table: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision. Both know sinks
+(gpt-oss, `sinks.py`); scores are soft-capped (Gemma-2) by flash-attn or by `softcap.py`. Where ranks share the
+row, each comes with its tokens and attends with its heads (`sequence_parallel.py`).
 
 Shape legend: H query heads, G key/value heads, D head size, T row (this rank's tokens, if ranks share it),
 Q queries and K keys of a segment.
@@ -21,9 +22,10 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from lit_longpo.batch import SegmentTable
-from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.flash import Extra, VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.sdpa import sdpa_attention
 from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.softcap import softcapped_attention
 from lit_longpo.errors import InputError
 
 PREFIX_SHARED = "prefix_shared"
@@ -35,14 +37,17 @@ ATTENTION_NAMES: dict[Backend, str] = {
     "flash": f"{PREFIX_SHARED}_varlen",
 }
 
+# What attends where no flash kernel does.
+_PORTABLE: dict[Extra | None, str] = {
+    None: "sdpa",
+    "sinks": "sdpa, a key for each sink",
+    "softcap": "blocks of soft-capped scores",
+}
+
 log = logging.getLogger(__name__)
 
 # Features of other attention functions that would silently change the result here.
-_UNSUPPORTED = {
-    "softcap": "attention soft-capping",
-    "s_aux": "attention sinks",
-    "position_bias": "a position bias",
-}
+_UNSUPPORTED = {"position_bias": "a position bias"}
 
 
 class UnsupportedModelError(InputError):
@@ -58,6 +63,8 @@ def prefix_shared_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     segment_table: SegmentTable | None = None,
     backend: Backend = "auto",
     **kwargs: Any,
@@ -73,6 +80,8 @@ def prefix_shared_attention(
         scaling: factor of the scores; `None` means 1 / sqrt(D).
         dropout: must be 0, because responses share the prompt.
         sliding_window: how many keys, itself included, a query sees; `None` means all.
+        softcap: bound of the scaled scores, x -> softcap * tanh(x / softcap); `None` means none.
+        s_aux: score of every head's sink; `None` means none. Shape: (H,).
         segment_table: boundaries of the row.
         backend: "sdpa"; "flash", which needs a GPU and half precision; or "auto", flash where it runs.
         **kwargs: what other attention functions take.
@@ -84,12 +93,18 @@ def prefix_shared_attention(
         UnsupportedModelError: the model asks for something a packed row cannot honour.
     """
     table = _checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
-    ranks, kernel = sequence_ranks(), _varlen_kernel(query, backend)
+    ranks, extra = sequence_ranks(), _extra(module, softcap, s_aux)
+    kernel = _varlen_kernel(query, backend, extra)
     query, key, value = (ranks.to_heads(tensor) for tensor in (query, key, value))
-    if kernel is None:
-        output = sdpa_attention(query, key, value, table, scaling, sliding_window)
+    sinks = None if s_aux is None else ranks.own_heads(s_aux)
+    if kernel is not None:
+        given = {"softcap": softcap, "sinks": sinks}
+        options = {} if extra is None else {extra: given[extra]}
+        output = flash_attention(query, key, value, table, scaling, sliding_window, kernel, **options)
+    elif softcap is not None:
+        output = softcapped_attention(query, key, value, table, scaling, sliding_window, softcap)
     else:
-        output = flash_attention(query, key, value, table, scaling, sliding_window, kernel)
+        output = sdpa_attention(query, key, value, table, scaling, sliding_window, sinks)
     return ranks.to_tokens(output), None
 
 
@@ -98,19 +113,31 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
     return str(model.config._attn_implementation).startswith(PREFIX_SHARED)
 
 
-def _varlen_kernel(query: Tensor, backend: Backend) -> VarlenKernel | None:
+def _extra(module: torch.nn.Module, softcap: float | None, sinks: Tensor | None) -> Extra | None:
+    """What the layer's attention has beyond the plain one.
+
+    Raises:
+        UnsupportedModelError: it has both; models do not agree on whether a sink is capped.
+    """
+    if softcap is not None and sinks is not None:
+        raise UnsupportedModelError(f"{type(module).__name__} has sinks and a soft-cap; we serve one at a time")
+    return "softcap" if softcap is not None else None if sinks is None else "sinks"
+
+
+def _varlen_kernel(query: Tensor, backend: Backend, extra: Extra | None) -> VarlenKernel | None:
     """The flash kernel for these tensors; `None` for sdpa.
 
     Raises:
         UnsupportedModelError: "flash" was asked for and does not run here.
     """
-    kernel = None if backend == "sdpa" else find_kernel(query.device.type, query.dtype)
+    kernel = None if backend == "sdpa" else find_kernel(query.device.type, query.dtype, extra)
     if kernel is None and backend == "flash":
+        needed = "flash-attn" if extra == "softcap" else "flash-attn (or a torch whose varlen attention has windows)"
         raise UnsupportedModelError(
-            f"expected a GPU with bf16 or fp16 weights and flash-attn (or a torch whose varlen attention has windows) "
-            f"for `policy.attention: flash`, got {query.device.type} and {query.dtype}; set `policy.attention: auto`"
+            f"expected a GPU with bf16 or fp16 weights and {needed} for `policy.attention: flash`, got "
+            f"{query.device.type} and {query.dtype}; set `policy.attention: auto`"
         )
-    _say_once("sdpa" if kernel is None else kernel.name)
+    _say_once(_PORTABLE[extra] if kernel is None else kernel.name)
     return kernel
 
 
@@ -125,11 +152,22 @@ def register() -> None:
         AttentionInterface.register(name, partial(prefix_shared_attention, backend=backend))
 
 
+def exact_attention(model: PreTrainedModel) -> str:
+    """Which of transformers' own attentions is the model's; transformers 5.10 drops a soft-cap under "sdpa"."""
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+    return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
+
+
 @contextmanager
-def ordinary_attention(model: PreTrainedModel, implementation: str = "sdpa") -> Iterator[None]:
-    """Let the model attend the way transformers does (padded rows, KV cache) inside the block."""
+def ordinary_attention(model: PreTrainedModel, implementation: str | None = None) -> Iterator[None]:
+    """Let the model attend the way transformers does (padded rows, KV cache) inside the block.
+
+    Args:
+        model: loaded with our attention.
+        implementation: one of transformers' names; `None` is `exact_attention`.
+    """
     before = model.config._attn_implementation
-    model.set_attn_implementation(implementation)
+    model.set_attn_implementation(implementation or exact_attention(model))
     try:
         yield
     finally:

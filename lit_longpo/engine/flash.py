@@ -3,7 +3,8 @@
 Queries stay where they are; the keys of every segment are gathered one after another, so that a call
 with different query and key lengths, causal from the bottom right, is the whole attention: no mask of
 any size exists. The start-up probe compares it with separate rows on the device it runs on, so a kernel
-that aligned its causal mask otherwise would be refused there. Shape legend: see `attention.py`.
+that aligned its causal mask otherwise would be refused there. Soft-caps are flash-attn's own; sinks are
+folded around torch's kernels (`sinks.py`). Shape legend: see `attention.py`.
 """
 
 import importlib
@@ -11,14 +12,18 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lit_longpo.batch import SegmentTable, tensor_on
+from lit_longpo.engine.sinks import KernelPair, folded_sinks
+
+Extra = Literal["softcap", "sinks"]  # what a model's attention has beyond the plain one
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,12 @@ class VarlenKernel:
 
     Args:
         name: for the log.
-        call: (query (T, H, D), key (K, G, D), value (K, G, D), plan, scaling, (left, right) window) -> (T, H, D).
+        call: (query (T, H, D), key (K, G, D), value (K, G, D), plan, scaling, (left, right) window) -> (T, H, D);
+            what was asked for beyond that, by name.
     """
 
     name: str
-    call: Callable[[Tensor, Tensor, Tensor, "VarlenPlan", float | None, tuple[int, int]], Tensor]
+    call: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class VarlenPlan:
     longest_query: int
     longest_key: int
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor, int, int]:
+        """In the order in which kernels take them."""
+        return self.query_starts, self.key_starts, self.longest_query, self.longest_key
+
 
 def flash_attention(
     query: Tensor,
@@ -59,6 +70,7 @@ def flash_attention(
     scaling: float | None,
     window: int | None,
     kernel: VarlenKernel,
+    **extra: Any,
 ) -> Tensor:
     """Every segment's queries over its own pieces, in one call.
 
@@ -70,14 +82,19 @@ def flash_attention(
         scaling: factor of the scores; `None` means 1 / sqrt(D).
         window: how many keys, itself included, a query sees; `None` means all.
         kernel: what computes it.
+        **extra: `softcap` or `sinks`, where there are some.
 
     Returns:
         Shape: (1, T, H, D).
     """
     plan = varlen_plan(table, query.device)
     reach = (-1 if window is None else window - 1, 0)
+    width, missing = value.shape[-1], max(0, query.shape[-1] - value.shape[-1])
+    # Kernels want values as wide as keys; those of latent attention are not.
+    value = pad(value, (0, missing)) if missing else value
     keys, values = (_gather(tensor[0].transpose(0, 1), table) for tensor in (key, value))
-    return kernel.call(query[0].transpose(0, 1).contiguous(), keys, values, plan, scaling, reach).unsqueeze(0)
+    out = kernel.call(query[0].transpose(0, 1).contiguous(), keys, values, plan, scaling, reach, **extra)
+    return out[..., :width].unsqueeze(0)
 
 
 @lru_cache(maxsize=16)
@@ -89,17 +106,20 @@ def varlen_plan(table: SegmentTable, device: torch.device) -> VarlenPlan:
 
 
 @lru_cache
-def find_kernel(device_type: str, dtype: torch.dtype) -> VarlenKernel | None:
-    """The first kernel that serves this device and precision: flash-attn, else torch's own; `None` if none does."""
+def find_kernel(device_type: str, dtype: torch.dtype, extra: Extra | None = None) -> VarlenKernel | None:
+    """The first kernel that serves this device, precision and attention: flash-attn, else torch's; `None` if none."""
     if device_type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return None
+    if extra == "sinks":
+        return VarlenKernel("torch flash, variable lengths, sinks folded in", _torch_folded)
     if importlib.util.find_spec("flash_attn") is not None:
         function = importlib.import_module("flash_attn").flash_attn_varlen_func
-        return VarlenKernel("flash-attn, variable lengths", lambda *args: _flash_attn(function, *args))
+        if extra is None or extra in inspect.signature(function).parameters:
+            return VarlenKernel("flash-attn, variable lengths", partial(_flash_attn, function))
     function = _torch_varlen()
-    if function is None:
+    if function is None or extra is not None:
         return None
-    return VarlenKernel("torch flash, variable lengths", lambda *args: _torch_flash(function, *args))
+    return VarlenKernel("torch flash, variable lengths", partial(_torch_flash, function))
 
 
 def _starts(lengths: list[int], device: torch.device) -> Tensor:
@@ -129,9 +149,9 @@ def _flash_attn(
     plan: VarlenPlan,
     scaling: float | None,
     reach: tuple[int, int],
+    **softcap: float,
 ) -> Tensor:
-    starts = (plan.query_starts, plan.key_starts, plan.longest_query, plan.longest_key)
-    return function(query, key, value, *starts, softmax_scale=scaling, causal=True, window_size=reach)
+    return function(query, key, value, *plan.bounds, softmax_scale=scaling, causal=True, window_size=reach, **softcap)
 
 
 def _torch_flash(
@@ -143,5 +163,35 @@ def _torch_flash(
     scaling: float | None,
     reach: tuple[int, int],
 ) -> Tensor:
-    starts = (plan.query_starts, plan.key_starts, plan.longest_query, plan.longest_key)
-    return function(query, key, value, *starts, scale=scaling, window_size=reach, enable_gqa=True)
+    return function(query, key, value, *plan.bounds, scale=scaling, window_size=reach, enable_gqa=True)
+
+
+def _torch_folded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plan: VarlenPlan,
+    scaling: float | None,
+    reach: tuple[int, int],
+    sinks: Tensor,
+) -> Tensor:
+    return folded_sinks(query, key, value, sinks, torch_pair(plan, scaling, reach))
+
+
+def torch_pair(plan: VarlenPlan, scaling: float | None, reach: tuple[int, int]) -> KernelPair:
+    """Torch's variable-length kernels, which `varlen_attn` calls; it drops the gradient of the log-sum-exp."""
+    options = {"scale": scaling, "window_size_left": reach[0], "window_size_right": reach[1]}
+    fixed = (0.0, reach == (-1, 0))  # no dropout; causal, which the kernels take for a window else
+
+    def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        kernel = torch.ops.aten._flash_attention_forward
+        out, log_sums, *rest, _ = kernel(query, key, value, *plan.bounds, *fixed, False, **options)
+        return out, log_sums, tuple(rest)
+
+    def backward(
+        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, log_sums: Tensor, rest: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kernel = torch.ops.aten._flash_attention_backward
+        return kernel(grad, query, key, value, out, log_sums, *plan.bounds, *fixed, *rest, **options)
+
+    return KernelPair(forward, backward)

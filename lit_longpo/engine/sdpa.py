@@ -4,18 +4,28 @@ Runs everywhere. Keys are put together from slices of the row (`cat`), whose bac
 fixed order, without atomics. Shape legend: see `attention.py`.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from lit_longpo.batch import Segment, SegmentTable
+from lit_longpo.engine.sinks import attend_with_sinks
 
 # A window is attended in query blocks of at least this many tokens: small masks, few calls.
-_MIN_WINDOW_BLOCK = 256
+MIN_WINDOW_BLOCK = 256
 
 
 def sdpa_attention(
-    query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, scaling: float | None, window: int | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    table: SegmentTable,
+    scaling: float | None,
+    window: int | None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Every segment's queries over its own pieces.
 
@@ -26,6 +36,34 @@ def sdpa_attention(
         table: boundaries of the row.
         scaling: factor of the scores; `None` means 1 / sqrt(D).
         window: how many keys, itself included, a query sees; `None` means all.
+        sinks: score of every head's sink; `None` if there are none. Shape: (H,).
+
+    Returns:
+        Shape: (1, T, H, D).
+    """
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return _attend(query, key, value, scaling, window, sinks)
+
+    return each_segment(query, key, value, table, attend)
+
+
+def each_segment(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    table: SegmentTable,
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """The row's attention from that of its segments.
+
+    Args:
+        query: Shape: (1, H, T, D).
+        key: Shape: (1, G, T, D).
+        value: Shape: (1, G, T, D).
+        table: boundaries of the row.
+        attend: (query (1, H, Q, D), key (1, G, K, D), value (1, G, K, D)) -> (1, H, Q, D); the queries are the last
+            Q of K sequence positions.
 
     Returns:
         Shape: (1, T, H, D).
@@ -33,10 +71,42 @@ def sdpa_attention(
     keys, values = key.split(table.pieces, dim=2), value.split(table.pieces, dim=2)
     queries = query.split([segment.query_length for segment in table.segments], dim=2)
     outputs = [
-        _attend(part, _gather(keys, segment), _gather(values, segment), scaling, window)
+        attend(part, _gather(keys, segment), _gather(values, segment))
         for part, segment in zip(queries, table.segments, strict=True)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some queries of a segment, and the keys they reach."""
+
+    queries: slice
+    keys: slice
+
+
+def query_blocks(num_queries: int, num_keys: int, window: int | None, block: int) -> Iterator[Block]:
+    """A segment's queries, so many at a time, so that no mask grows with Q x K.
+
+    Args:
+        num_queries: Q, the last of K sequence positions.
+        num_keys: K.
+        window: how many keys, itself included, a query sees; `None` means all.
+        block: queries at a time.
+    """
+    for start in range(0, num_queries, block):
+        stop = min(start + block, num_queries)
+        before = num_keys - num_queries
+        first = 0 if window is None else max(0, before + start - window + 1)
+        yield Block(slice(start, stop), slice(first, before + stop))
+
+
+def causal_mask(num_queries: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
+    """True where a query may look. Shape: (Q, K)."""
+    last_key = torch.arange(num_keys - num_queries, num_keys, device=device).unsqueeze(1)
+    keys = torch.arange(num_keys, device=device)
+    mask = keys <= last_key
+    return mask if window is None else mask & (keys > last_key - window)
 
 
 def _gather(pieces: tuple[Tensor, ...], segment: Segment) -> Tensor:
@@ -44,42 +114,28 @@ def _gather(pieces: tuple[Tensor, ...], segment: Segment) -> Tensor:
     return wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None, sinks: Tensor | None
+) -> Tensor:
     """One segment: the queries are the last Q of K sequence positions (bottom-right causal)."""
-    if window is not None and key.shape[2] > window:
-        return _attend_window(query, key, value, scaling, window)
-    if query.shape[2] == key.shape[2]:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
-    mask = _causal_mask(query.shape[2], key.shape[2], None, query.device)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True)
-
-
-def _attend_window(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int) -> Tensor:
-    """Query blocks against the keys their windows reach, so that no mask grows with Q x K."""
-    block = max(window, _MIN_WINDOW_BLOCK)
-    before = key.shape[2] - query.shape[2]
+    (num_queries, num_keys), device = (query.shape[2], key.shape[2]), query.device
+    if window is None or num_keys <= window:
+        mask = None if num_queries == num_keys else causal_mask(num_queries, num_keys, None, device)
+        return _masked(query, key, value, mask, scaling, sinks)
     outputs = []
-    for start in range(0, query.shape[2], block):
-        part = query[:, :, start : start + block]
-        last = before + start + part.shape[2]
-        first = max(0, before + start - window + 1)
-        mask = _causal_mask(part.shape[2], last - first, window, query.device)
-        outputs.append(
-            scaled_dot_product_attention(
-                part,
-                key[:, :, first:last],
-                value[:, :, first:last],
-                attn_mask=mask,
-                scale=scaling,
-                enable_gqa=True,
-            )
-        )
+    for block in query_blocks(num_queries, num_keys, window, max(window, MIN_WINDOW_BLOCK)):
+        part, near = query[:, :, block.queries], key[:, :, block.keys]
+        mask = causal_mask(part.shape[2], near.shape[2], window, device)
+        outputs.append(_masked(part, near, value[:, :, block.keys], mask, scaling, sinks))
     return torch.cat(outputs, dim=2)
 
 
-def _causal_mask(num_queries: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
-    """True where a query may look. Shape: (Q, K)."""
-    last_key = torch.arange(num_keys - num_queries, num_keys, device=device).unsqueeze(1)
-    keys = torch.arange(num_keys, device=device)
-    mask = keys <= last_key
-    return mask if window is None else mask & (keys > last_key - window)
+def _masked(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, sinks: Tensor | None
+) -> Tensor:
+    """Without a mask: causal, with as many queries as keys."""
+    if sinks is not None:
+        return attend_with_sinks(query, key, value, mask, scaling, sinks)
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+    )

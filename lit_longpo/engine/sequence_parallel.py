@@ -118,6 +118,17 @@ class SequenceRanks:
         """
         return tensor if self.size == 1 else self._trade(tensor[0]).unsqueeze(0)
 
+    def own_heads(self, tensor: Tensor) -> Tensor:
+        """This rank's part of what every query head has one of; those are the heads that `to_heads` gives it.
+
+        Args:
+            tensor: the same on every rank. Shape: (H,).
+
+        Returns:
+            Shape: (H / R,).
+        """
+        return tensor.unflatten(0, (self.size, -1))[self.rank]
+
     def _trade(self, tensor: Tensor) -> Tensor:
         """Give every rank its part of dimension 0, put what they give together along dimension 1."""
         received: Tensor = _AllToAll.apply(tensor.unflatten(0, (self.size, -1)), self.group)

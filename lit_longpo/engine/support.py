@@ -61,8 +61,6 @@ def refusal(config: PretrainedConfig) -> str | None:
     layers = set(getattr(config, "layer_types", None) or ()) - _EXACT_LAYERS
     if layers:
         return f"layers of type {sorted(layers)} carry state or masks that a packed row would mix up"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "attention soft-capping is in none of our attention backends"
     if getattr(config, "attention_dropout", 0.0):
         return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
     return None
@@ -78,7 +76,7 @@ def probe(model: nn.Module) -> tuple[float, str]:
         groups = probe_groups(base.config.get_text_config())
         device = next(base.parameters()).device
         packed = row_log_probs(model, pack(groups).to(device))
-        with ordinary_attention(base, _separate_attention(base)):
+        with ordinary_attention(base):
             separate = [_separate_log_probs(base, group, response) for group, response in _rows(groups)]
     finally:
         model.train(training)
@@ -115,10 +113,6 @@ def _probe_group(
 
 def _rows(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
     return [(group, response) for group in groups for response in group.responses]
-
-
-def _separate_attention(model: PreTrainedModel) -> str:
-    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
 
 
 def _separate_log_probs(model: PreTrainedModel, group: Group, response: Response) -> Tensor:

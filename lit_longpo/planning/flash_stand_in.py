@@ -2,6 +2,8 @@
 
 A plan for GPUs is made where there is none, so the kernel itself cannot be traced. The sizes are those of
 flash-attn 2 with variable lengths, by reading; torch's own variable-length attention calls the same kernels.
+Sinks are folded around it by the engine's code. Soft-capped layers are traced as the engine's blocks, which
+take a little more than flash-attn would, where it is installed.
 """
 
 from typing import Any
@@ -12,6 +14,8 @@ from transformers import AttentionInterface
 
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.flash import VarlenKernel, VarlenPlan, flash_attention
+from lit_longpo.engine.sinks import KernelPair, folded_sinks
+from lit_longpo.engine.softcap import softcapped_attention
 
 PLANNED_FLASH = "prefix_shared_sizes"  # transformers looks for a kernel behind names with "flash"
 
@@ -33,8 +37,12 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -
 
 
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-    """Query gradients are summed in fp32; key and value gradients exist for every query head at first."""
     query, key, value, _, log_sums = ctx.saved_tensors
+    return _gradients(query, key, value, log_sums)
+
+
+def _gradients(query: Tensor, key: Tensor, value: Tensor, log_sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query gradients are summed in fp32; key and value gradients exist for every query head at first."""
     per_head = [tensor.new_empty(tensor.shape[0], *query.shape[1:]) for tensor in (key, value)]
     borrowed = [torch.empty_like(query, dtype=torch.float32), torch.empty_like(log_sums), *per_head]
     gradients = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
@@ -52,18 +60,40 @@ def _planned(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     segment_table: SegmentTable | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The engine's flash path with the kernel left out; transformers' attention signature."""
     assert segment_table is not None
-    return flash_attention(query, key, value, segment_table, scaling, None, VarlenKernel("planned", _call)), None
+    if softcap is not None:
+        return softcapped_attention(query, key, value, segment_table, scaling, sliding_window, softcap), None
+    extra = {} if s_aux is None else {"sinks": s_aux}
+    kernel = VarlenKernel("planned", _call)
+    return flash_attention(query, key, value, segment_table, scaling, sliding_window, kernel, **extra), None
 
 
 def _call(
-    query: Tensor, key: Tensor, value: Tensor, plan: VarlenPlan, scaling: float | None, reach: tuple[int, int]
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plan: VarlenPlan,
+    scaling: float | None,
+    reach: tuple[int, int],
+    sinks: Tensor | None = None,
 ) -> Tensor:
-    return _flash_sizes(query, key, value)[0]
+    return _flash_sizes(query, key, value)[0] if sinks is None else folded_sinks(query, key, value, sinks, _PAIR)
+
+
+def _pair_backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, log_sums: Tensor, rest: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _gradients(query, key, value, log_sums)
+
+
+_PAIR = KernelPair(lambda query, key, value: (*_flash_sizes(query, key, value), ()), _pair_backward)
 
 
 def register() -> None:

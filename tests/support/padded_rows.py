@@ -14,7 +14,7 @@ def rows_of(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
     return [(group, response) for group in groups for response in group.responses]
 
 
-def padded_log_probs(model: nn.Module, groups: Sequence[Group], implementation: str = "sdpa") -> list[Tensor]:
+def padded_log_probs(model: nn.Module, groups: Sequence[Group], implementation: str | None = None) -> list[Tensor]:
     """Log-probabilities of the scored tokens of every row, in row order."""
     rows = rows_of(groups)
     ids = [group.prompt_ids + response.token_ids for group, response in rows]

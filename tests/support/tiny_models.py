@@ -28,14 +28,14 @@ ARCHITECTURES = {
     "SmolLM3": {},
     "Granite": {"logits_scaling": 4.0, "embedding_multiplier": 2.0},
     "Cohere": {"logit_scale": 0.5},
+    "Gemma2": {"head_dim": 8, "sliding_window": 8, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
+    "GptOss": {"head_dim": 8, "sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 
 REFUSED = {
     "Qwen3Next": {"layer_types": ["linear_attention", "full_attention"]},
     "FalconH1": {},
     "Mamba": {},
-    "Gemma2": {"head_dim": 8},
-    "GptOss": {"head_dim": 8, "num_local_experts": 2, "rope_scaling": None},
 }
 
 

@@ -1,6 +1,9 @@
 """The flash backend: its one variable-length call means the same as sdpa's segments."""
 
+import importlib.machinery
 import itertools
+import sys
+import types
 
 import pytest
 import torch
@@ -20,6 +23,8 @@ from lit_longpo.engine import (
 from lit_longpo.engine.attention import prefix_shared_attention
 from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.sdpa import sdpa_attention
+from lit_longpo.engine.sinks import KernelPair, folded_sinks
+from lit_longpo.engine.softcap import softcapped_attention
 from lit_longpo.policy import PolicyConfig
 
 HAS_KERNEL = torch.cuda.is_available() and find_kernel("cuda", torch.bfloat16) is not None
@@ -44,6 +49,63 @@ def plain_varlen(query, key, value, plan, scaling, reach):
     return torch.cat(outputs)
 
 
+def cpu_pair(plan, scaling, reach):
+    """Torch's flash kernels for a CPU, sequence by sequence: `torch_pair` where there is no GPU."""
+    starts = zip(*[itertools.pairwise(starts.tolist()) for starts in (plan.query_starts, plan.key_starts)], strict=True)
+    bounds = [(slice(*queries), slice(*keys)) for queries, keys in starts]
+
+    def inputs(query, key, value, queries, keys):
+        repeat = query.shape[1] // key.shape[1]
+        near = [part[keys].repeat_interleave(repeat, 1) for part in (key, value)]
+        num_queries, num_keys = len(query[queries]), len(near[0])
+        last = torch.arange(num_keys - num_queries, num_keys).unsqueeze(1)
+        visible = (torch.arange(num_keys) <= last) & (
+            (torch.arange(num_keys) >= last - reach[0]) if reach[0] >= 0 else True
+        )
+        mask = torch.zeros(visible.shape, dtype=query.dtype).masked_fill(~visible, -torch.inf)
+        return [part.transpose(0, 1).unsqueeze(0) for part in (query[queries], *near)], {
+            "attn_mask": mask.view(1, 1, num_queries, num_keys),
+            "scale": scaling,
+        }
+
+    def forward(query, key, value):
+        outputs, sums = [], []
+        for part in bounds:
+            given, options = inputs(query, key, value, *part)
+            out, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*given, 0.0, False, **options)
+            outputs.append(out[0].transpose(0, 1))
+            sums.append(log_sums[0])
+        return torch.cat(outputs), torch.cat(sums, dim=1), ()
+
+    def backward(grad, query, key, value, out, log_sums, rest):
+        gradients = [torch.zeros_like(tensor) for tensor in (query, key, value)]
+        for queries, keys in bounds:
+            given, options = inputs(query, key, value, queries, keys)
+            wide = [part[queries].transpose(0, 1).unsqueeze(0) for part in (grad, out)]
+            kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+            parts = kernel(wide[0], *given, wide[1], log_sums[None, :, queries], 0.0, False, **options)
+            for whole, part, own in zip(gradients, parts, (queries, keys, keys), strict=True):
+                whole[own] += part[0].transpose(0, 1).unflatten(1, (whole.shape[1], -1)).sum(2)
+        return tuple(gradients)
+
+    return KernelPair(forward, backward)
+
+
+def plain_softcapped(query, key, value, plan, scaling, reach, softcap):
+    """What flash-attn promises with a soft-cap."""
+    outputs = []
+    bounds = [list(itertools.pairwise(starts.tolist())) for starts in (plan.query_starts, plan.key_starts)]
+    for (q0, q1), (k0, k1) in zip(*bounds, strict=True):
+        repeat = query.shape[1] // key.shape[1]
+        q, k, v = (t.transpose(0, 1) for t in (query[q0:q1], key[k0:k1], value[k0:k1]))
+        k, v = k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)
+        distance = torch.arange(k1 - k0 - (q1 - q0), k1 - k0).unsqueeze(1) - torch.arange(k1 - k0)
+        hidden = (distance < 0) | ((distance > reach[0]) if reach[0] >= 0 else False)
+        scores = softcap * torch.tanh(q @ k.transpose(1, 2) * (scaling or q.shape[-1] ** -0.5) / softcap)
+        outputs.append((scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outputs)
+
+
 def tensors(total, dtype=torch.float64, device="cpu"):
     generator = torch.Generator().manual_seed(0)
     return [
@@ -64,6 +126,62 @@ def test_one_call_equals_the_segments(groups, window, scaling):
         results.append([output.detach(), *[tensor.grad for tensor in inputs]])
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+@given(sizes, st.sampled_from([None, 1, 3, 8]), st.sampled_from([None, 0.3]))
+@settings(max_examples=30, deadline=None)
+def test_folded_sinks_equal_a_key_for_each(groups, window, scaling):
+    """Values and gradients, the sinks' own among them, around kernels that know nothing of sinks."""
+    table = pack(random_groups(groups)).table
+
+    def call(query, key, value, plan, scaling, reach, sinks):
+        return folded_sinks(query, key, value, sinks, cpu_pair(plan, scaling, reach))
+
+    results = []
+    for attend in (sdpa_attention, lambda *a: flash_attention(*a[:-1], VarlenKernel("folded", call), sinks=a[-1])):
+        inputs = [*tensors(table.num_tokens), torch.linspace(-2.0, 3.0, 4, dtype=torch.float64).requires_grad_()]
+        output = attend(*inputs[:3], table, scaling, window, inputs[3])
+        output.sin().sum().backward()
+        results.append([output.detach(), *[tensor.grad for tensor in inputs]])
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@given(sizes, st.sampled_from([None, 1, 3, 8]))
+@settings(max_examples=15, deadline=None)
+def test_a_kernel_with_a_soft_cap_is_told_it(groups, window):
+    table = pack(random_groups(groups)).table
+    inputs = tensors(table.num_tokens)
+    expected = softcapped_attention(*inputs, table, None, window, 0.8)
+    found = flash_attention(*inputs, table, None, window, VarlenKernel("plain", plain_softcapped), softcap=0.8)
+    torch.testing.assert_close(found, expected)
+
+
+def test_values_narrower_than_keys_are_widened_for_the_kernel():
+    """Latent attention (DeepSeek-V3); flash kernels refuse it as it is."""
+    table = pack(random_groups([(5, [3, 2])])).table
+    query, key, value = tensors(table.num_tokens)
+    seen = []
+
+    def call(*args):
+        seen.append({part.shape[-1] for part in args[:3]})
+        return plain_varlen(*args)
+
+    found = flash_attention(query, key, value[..., :10], table, None, None, VarlenKernel("plain", call))
+    torch.testing.assert_close(found, sdpa_attention(query, key, value[..., :10], table, None, None))
+    assert seen == [{16}]
+
+
+def test_which_kernel_serves_what(monkeypatch):
+    """Torch's kernels serve sinks; flash-attn alone serves a soft-cap, if it is new enough to have one."""
+    find = find_kernel.__wrapped__
+    assert "sinks folded in" in find("cuda", torch.bfloat16, "sinks").name
+    for parameters, served in (("softcap=0.0", True), ("", False)):
+        module = types.ModuleType("flash_attn")
+        exec(f"def flash_attn_varlen_func(query, key, value, *bounds, {parameters}): pass", vars(module))
+        module.__spec__ = importlib.machinery.ModuleSpec("flash_attn", None)
+        monkeypatch.setitem(sys.modules, "flash_attn", module)
+        assert (find("cuda", torch.bfloat16, "softcap") is not None) == served
 
 
 def test_no_kernel_without_gpu_or_half_precision():
@@ -121,3 +239,25 @@ def test_the_kernel_is_no_worse_than_sdpa_in_bf16(window):
         for output in (sdpa_attention(*half, table, None, window), flash_attention(*half, table, None, window, kernel))
     ]
     assert errors[1] <= 2 * errors[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_KERNEL, reason="needs a CUDA device and a flash kernel with variable lengths")
+@pytest.mark.parametrize("window", [None, 300])
+def test_folded_sinks_are_no_worse_than_a_key_for_each_in_bf16(window):
+    """Against fp64, values and all gradients: within twice the bf16 error of sdpa."""
+    table = pack(random_groups([(2000, [64, 40, 7]), (500, [30])])).table
+    kernel = find_kernel("cuda", torch.bfloat16, "sinks")
+    results = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.bfloat16), ("cuda", torch.bfloat16)):
+        inputs = [tensor.detach().requires_grad_() for tensor in tensors(table.num_tokens, dtype, device)]
+        sinks = torch.linspace(-2.0, 3.0, 4, dtype=dtype, device=device).requires_grad_()
+        if len(results) < 2:
+            output = sdpa_attention(*inputs, table, None, window, sinks)
+        else:
+            output = flash_attention(*inputs, table, None, window, kernel, sinks=sinks)
+        output.float().square().sum().backward()
+        results.append([output.detach(), *[tensor.grad for tensor in (*inputs, sinks)]])
+    for exact, portable, folded in zip(*results, strict=True):
+        errors = [(part.cpu().double() - exact).abs().max() for part in (portable, folded)]
+        assert errors[1] <= 2 * errors[0] + 1e-2 * exact.abs().max()

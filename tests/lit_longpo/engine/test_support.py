@@ -64,7 +64,6 @@ def test_the_probe_catches_a_head_scale_we_do_not_know():
     ("overrides", "cause"),
     [
         ({"attention_dropout": 0.1}, "attention_dropout: 0"),
-        ({"attn_logit_softcapping": 50.0}, "soft-capping"),
     ],
 )
 def test_configurations_that_cannot_be_exact(overrides, cause):

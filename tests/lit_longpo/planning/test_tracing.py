@@ -19,7 +19,9 @@ ROW = RowPlan(DPO().views, 1, 300, 8, 12)
 
 
 def plan(name="Llama", dtype=torch.float32, **options):
-    overrides = {"sliding_window": None} if name == "Mistral" else {}
+    overrides = {"Mistral": {"sliding_window": None}}.get(name, {})
+    if name in ("Gemma2", "GptOss"):  # which alternate; a plan takes all layers for full ones
+        overrides = {"layer_types": ["full_attention"] * 5}
     return ModelPlan(tiny_config(name, num_hidden_layers=5, **overrides), dtype, **options)
 
 
@@ -40,6 +42,8 @@ VARIANTS = [
     plan(),
     plan("Qwen3"),
     plan("Gemma3Text"),
+    plan("Gemma2"),
+    plan("GptOss", dtype=torch.bfloat16, flash=True),
     plan(dtype=torch.bfloat16, flash=True),
     plan(lora=LoRA(r=4)),
     plan(dtype=torch.bfloat16, lora=LoRA(r=4, also_train=["embed_tokens", "norm"]), converted=True),
