@@ -31,6 +31,7 @@ from lit_longpo.engine import base_model, check_model, score
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
+from lit_longpo.objectives.preference_signal import PreferenceSignal
 from lit_longpo.optimization import Optimization, num_optimizer_steps
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
@@ -81,6 +82,7 @@ class PreferenceModule(LightningModule, ABC):
         self.reference = Reference(reference or ReferenceConfig(), self.policy)
         self.prompt_format: PromptFormat | None = None
         self._step_mean, self._evaluated = StepMean(), ExampleMeans()
+        self._signal: PreferenceSignal | None = None  # of the untrained policy, in training only
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._validated: int | None = None  # rows before the last validation
@@ -186,6 +188,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
         self._step_mean = StepMean()
+        self._signal = PreferenceSignal(by_log_probs=bool(self.views.reference)) if self.global_step == 0 else None
         finish_epoch(self.trainer)
         if self._validation_due:
             self._validation_due = False
@@ -193,11 +196,19 @@ class PreferenceModule(LightningModule, ABC):
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
-        share, means = self._step_mean.share(self._per_example(batch), self.trainer)
+        values = self._per_example(batch)
+        if self._signal is not None:
+            self._signal.add(values)
+        share, means = self._step_mean.share(values, self.trainer)
         if means:
             self._log_means("train", means)
             self.step_loss = means["loss"]
         return share
+
+    def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
+        """Between two rows, look once at what the untrained policy made of the first pairs."""
+        if self._signal is not None and self._signal.look():
+            self._signal = None
 
     def on_after_backward(self) -> None:
         """With the step's last gradient, make all of them the mean over the step's examples."""
