@@ -15,7 +15,7 @@ from data_modules.rows.truncation import (
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompting import EncodedPrompt
+from lit_longpo.policy.prompting import EncodedPrompt, Surroundings
 
 # (prompt, tokens of the longest response, record id) -> position ids of the prompt's tokens, or `None`.
 PromptPositions = Callable[[EncodedPrompt, int, str], tuple[int, ...] | None]
@@ -57,7 +57,7 @@ class _Section:
         context: which context `text` is.
         turn: number of the question that the section answers; 0 for all of them in the long context.
         text: the context.
-        question: the (first) question.
+        question: the (first) question; empty if it is in the context.
         responses: tokens after the prompt, chosen first.
         chosen_format: True where a token of the chosen response is the chat template's own.
     """
@@ -135,8 +135,6 @@ class PairEncoder:
                 f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
                 "turns; set `data.init_args.long_positions: true`"
             )
-        if pair.system is not None or pair.history or pair.followup or not pair.question:
-            raise InputError(f"conversations are not encoded yet, got one in record {pair.id!r}")
         views = (*self.views.policy, *self.views.reference)
         self._check_contexts(pair, {view.context for view in views})
         roles = {view.role for view in views}
@@ -193,9 +191,16 @@ class PairEncoder:
         ids, mask, formats = encode_answers(self.prompt_format, conversation)
         return Response(role, ids, mask, index), formats
 
+    def _prompt(self, pair: PreferencePair, section: _Section, context: str) -> EncodedPrompt:
+        """The section's prompt; a message that is a whole (no question apart) is not put into the template."""
+        try:
+            return self.prompt_format.encode_prompt(context, section.question or None, surroundings(pair))
+        except InputError as error:
+            raise InputError(f"record {pair.id!r}: {error}") from error
+
     def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
-        prompt = self.prompt_format.encode_prompt(section.text, section.question)
+        prompt = self._prompt(pair, section, section.text)
         length, limit = len(prompt.ids) + section.longest, self.lengths.max_length
         if limit is None or length <= limit:
             return prompt, False
@@ -230,7 +235,7 @@ class PairEncoder:
             )
         budget = room
         while (shorter := drop_passages(section.text, spans, budget, self._count_tokens, pair.id)) is not None:
-            prompt = self.prompt_format.encode_prompt(shorter, section.question)
+            prompt = self._prompt(pair, section, shorter)
             if len(prompt.ids) <= limit:
                 return prompt
             budget -= len(prompt.ids) - limit
@@ -302,6 +307,14 @@ def encode_answers(
         mask += [True] * len(answer)
         formats += [False] * len(answer)
     return tuple(ids), tuple(mask), tuple(formats)
+
+
+def surroundings(pair: PreferencePair) -> Surroundings:
+    """What is said around the message with the context."""
+    history, followup = (
+        tuple((message.role, message.content) for message in messages) for messages in (pair.history, pair.followup)
+    )
+    return Surroundings(pair.system, history, followup)
 
 
 def supporting_spans(pair: PreferencePair, text: str) -> tuple[Span, ...]:

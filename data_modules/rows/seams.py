@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from data_modules.records import PreferencePair
-from data_modules.rows.encoding import PairEncoder
+from data_modules.rows.encoding import PairEncoder, surroundings
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.policy import PromptFormat
@@ -74,7 +74,7 @@ def _joint(encoder: PairEncoder, pair: PreferencePair, group: Group, response: R
         turns = turns[group.turn : group.turn + 1]
         text = turns[0].short_context
     conversation = [(turn.question, turn.answer(response.role, response.index)) for turn in turns]
-    return encoder.prompt_format.encode_jointly(text, conversation)
+    return encoder.prompt_format.encode_jointly(text, conversation, surroundings(pair))
 
 
 def _shortened(pair: PreferencePair) -> PreferencePair:

@@ -1,5 +1,6 @@
 """What a chat template writes around texts, found by rendering it: nothing is assumed about its syntax."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,17 +67,21 @@ class Chat:
         self.prefix, self.suffix = self._around_answer()
         self._later = self._around_later_turn()
 
-    def render(self, messages: Sequence[Message], *, answer_next: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, answer_next: bool = False, system: Sequence[Message] | None = None
+    ) -> str:
         """The template's text of a conversation.
 
         Args:
             messages: roles and texts, without the system message.
             answer_next: open an answer at the end.
+            system: a system message of its own, or none at all; `None` for that of all conversations.
 
         Raises:
             ValueError: the template refuses it.
         """
-        chat = [{"role": role, "content": self._content(text)} for role, text in (*self._system, *messages)]
+        before = self._system if system is None else system
+        chat = [{"role": role, "content": self._content(text)} for role, text in (*before, *messages)]
         options = {**self._options, "add_generation_prompt": answer_next, "chat_template": self.source}
         try:
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, **options))
@@ -137,23 +142,47 @@ class Chat:
             return Rendered(written, start, len(written))
         return Rendered(written, start, start + len(text.strip()))
 
-    def conversation(self, messages: Sequence[Message]) -> tuple[str, list[Rendered]]:
-        """A conversation's text without what closes its last answer, and each message in it.
+    def dialogue(self, messages: Sequence[Message], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
+        """A conversation's text up to where an answer begins, and each message in it by its number.
 
-        Messages that the template writes anew (reasoning, say) and all after them are left out of the list.
+        Args:
+            messages: roles and texts.
+            system: the conversation's own system message, number -1; `None` for that of all conversations.
+
+        Raises:
+            ValueError: the template drops or changes a message.
         """
-        text, placed, position = self.render(messages).removesuffix(self.suffix), list[Rendered](), 0
-        marks = [f"\u0000{number}\u0000" for number in range(len(messages))]
-        frame = self.render([(role, mark) for (role, _), mark in zip(messages, marks, strict=True)])
-        for (_, content), mark in zip(messages, marks, strict=True):
-            before, _, frame = frame.partition(mark)
-            body = next((body for body in (content, content.strip()) if text.startswith(before + body, position)), None)
-            if body is None:
-                break
-            start = position + len(before)
-            position = start + len(body)
-            placed.append(Rendered(text, start, position, content.index(body)))
+        text, placed = self._placed_messages(messages, system, answer_next=True)
+        for number, (role, content) in _numbered(messages, system).items():
+            if number not in placed:
+                raise _refusal(
+                    f"to write the {role} message {content!r:.60} once, as it is",
+                    repr(text[-160:]),
+                    "it drops such a message, or reads something in it (reasoning, say): take that out of the data",
+                )
         return text, placed
+
+    def conversation(self, messages: Sequence[Message], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
+        """A conversation's text without what closes its last answer, and its messages by number, as in `dialogue`.
+
+        Messages that the template writes anew (reasoning, say) and all behind them are left out.
+        """
+        text, placed = self._placed_messages(messages, system, answer_next=False)
+        return text.removesuffix(self.suffix), placed
+
+    def _placed_messages(
+        self, messages: Sequence[Message], system: str | None, *, answer_next: bool
+    ) -> tuple[str, dict[int, Rendered]]:
+        """A conversation's text, and where its messages and its own system message stand, found with marks."""
+        said = _numbered(messages, system)
+        marked = {number: (role, f"\u0000{number}\u0000") for number, (role, _) in said.items()}
+        text, frame = (self._render_numbered(talk, answer_next=answer_next) for talk in (said, marked))
+        return text, _locate(text, frame, {number: content for number, (_, content) in said.items()})
+
+    def _render_numbered(self, said: Mapping[int, Message], *, answer_next: bool) -> str:
+        system = [said[-1]] if -1 in said else None
+        messages = [message for number, message in said.items() if number >= 0]
+        return self.render(messages, answer_next=answer_next, system=system)
 
     def _content(self, text: str) -> Any:
         return [{"type": "text", "text": text}] if self._in_parts else text
@@ -212,6 +241,30 @@ class Chat:
                 "it reads something in the text (a switch for reasoning, say): take that out of the data",
             )
         return Rendered(whole, len(head), len(head) + len(body), text.index(body))
+
+
+def _numbered(messages: Sequence[Message], system: str | None) -> dict[int, Message]:
+    return ({} if system is None else {-1: ("system", system)}) | dict(enumerate(messages))
+
+
+def _locate(text: str, frame: str, contents: Mapping[int, str]) -> dict[int, Rendered]:
+    """Where each content stands in a text whose frame, with numbered marks for contents, is known.
+
+    Templates may take white space from a content's ends, and write contents in another order.
+    """
+    first, *rest = re.split("\u0000(-?\\d+)\u0000", frame)
+    placed, position = dict[int, Rendered](), len(first)
+    if not text.startswith(first):
+        return placed
+    for number, following in zip(map(int, rest[::2]), rest[1::2], strict=True):
+        content = contents[number]
+        bodies = (content, content.lstrip(), content.rstrip(), content.strip())
+        body = next((body for body in bodies if text.startswith(body + following, position)), None)
+        if number in placed or body is None:  # written twice or anew: nothing is known from here on
+            return {key: where for key, where in placed.items() if key != number}
+        placed[number] = Rendered(text, position, position + len(body), content.index(body))
+        position += len(body) + len(following)
+    return placed
 
 
 def _pinned(source: str, today: datetime) -> str:

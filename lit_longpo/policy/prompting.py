@@ -1,19 +1,34 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
-import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.chat import Chat, Rendered
+from lit_longpo.policy.chat import Chat, Message, Rendered
 from lit_longpo.policy.control_tokens import Data, Markup, control_tokens
+from lit_longpo.policy.prompt_template import PromptTemplate as PromptTemplate
+from lit_longpo.policy.prompt_template import Span, UserText
 from lit_longpo.policy.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
 
-MarkupRule = Literal["text", "control"]
-_UserText = tuple[str, list[tuple[int, int]]]  # what the user says, and where context and question stand in it
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is said around the message with the context, in a record of its own.
+
+    Args:
+        system: the system message; `None` for that of the template.
+        history: roles and texts before that message.
+        followup: roles and texts behind it and before the answer; the user has the last word.
+    """
+
+    system: str | None = None
+    history: tuple[Message, ...] = ()
+    followup: tuple[Message, ...] = ()
+
+
+_ALONE = Surroundings()
 
 
 @dataclass(frozen=True)
@@ -24,15 +39,15 @@ class EncodedPrompt:
         head: tokens before the context.
         context: the context's tokens.
         tail: tokens after it, up to where the answer begins.
-        head_format: how many of the head's first tokens the chat template wrote.
-        tail_format: how many of the tail's last tokens the chat template wrote.
+        head_format: True where the chat template wrote a token of the head; empty if it wrote none.
+        tail_format: likewise of the tail.
     """
 
     head: tuple[int, ...]
     context: tuple[int, ...]
     tail: tuple[int, ...]
-    head_format: int = 0
-    tail_format: int = 0
+    head_format: tuple[bool, ...] = ()
+    tail_format: tuple[bool, ...] = ()
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -42,71 +57,8 @@ class EncodedPrompt:
     @property
     def format_mask(self) -> tuple[bool, ...]:
         """True where the chat template wrote the token; a system message counts as part of it."""
-        head, tail = min(self.head_format, len(self.head)), min(self.tail_format, len(self.tail))
-        text = len(self.ids) - head - tail
-        return (True,) * head + (False,) * text + (True,) * tail
-
-
-@dataclass
-class PromptTemplate:
-    """How a context and a question become a prompt.
-
-    Args:
-        user: the user's text; must hold `{context}` and `{question}`, context first. Later questions
-            about the same context get what follows `{context}`.
-        system: system message; ignored (with an error) by models without a chat template.
-        chat: wrap the text in the tokenizer's chat template: always, never, or when there is one.
-        options: variables for the chat template, for example `{enable_thinking: false}`.
-        markup: control tokens that contexts, questions and answers write out (`<|im_end|>`): "text" reads
-            them as text, "control" as the tokens (for data that holds them on purpose).
-        date: what chat templates that write the date are told, so that it does not change the prompts from
-            day to day; null tells them the day.
-    """
-
-    user: str = "{context}\n\n{question}"
-    system: str | None = None
-    chat: bool | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    markup: MarkupRule = "text"
-    date: str | None = "2024-07-26"
-
-    def __post_init__(self) -> None:
-        context, question = self.user.find("{context}"), self.user.find("{question}")
-        if context < 0 or question < context:
-            raise InputError(
-                "expected `user` to hold {context} and, after it, {question}; "
-                f"got {self.user!r}; set `policy.template.user`"
-            )
-        if self.markup not in get_args(MarkupRule):
-            raise InputError(f"expected `policy.template.markup` of text or control, got {self.markup!r}")
-        self.day()
-
-    def around(self, question: str) -> tuple[str, str]:
-        """The user's text before and after the context."""
-        before, _, after = self.user.partition("{context}")
-        return before, after.replace("{question}", question)
-
-    def after(self, question: str) -> tuple[str, list[tuple[int, int]]]:
-        """The user's text after the context, and where the question stands in it."""
-        first, *rest = self.user.partition("{context}")[2].split("{question}")
-        text, spans = first, list[tuple[int, int]]()
-        for piece in rest:
-            spans.append((len(text), len(text) + len(question)))
-            text += question + piece
-        return text, spans
-
-    def day(self) -> datetime.datetime | None:
-        """`date` at midnight; `None` for the day of the run.
-
-        Raises:
-            ValueError: it is none.
-        """
-        try:
-            return None if self.date is None else datetime.datetime.strptime(self.date, "%Y-%m-%d")
-        except ValueError as error:
-            raise InputError(
-                f"expected `policy.template.date` as YYYY-MM-DD or null, got {self.date!r}; for example 2024-07-26"
-            ) from error
+        head = self.head_format or (False,) * len(self.head)
+        return head + (False,) * len(self.context) + (self.tail_format or (False,) * len(self.tail))
 
 
 class PromptFormat:
@@ -152,23 +104,57 @@ class PromptFormat:
         """Tokens of a user's message with an answer to follow, control tokens in it read as such."""
         return self._start + self._texts.encode(self._render(text).text).ids
 
-    def encode_prompt(self, context: str, question: str) -> EncodedPrompt:
+    def encode_prompt(self, context: str, question: str | None, around: Surroundings = _ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
 
         A token across the context's border belongs to head or tail.
 
+        Args:
+            context: what is read.
+            question: what is asked; `None` if `context` is the user's whole message, question included.
+            around: what is said before and behind this message.
+
         Raises:
-            ValueError: the chat template changes the text.
+            ValueError: the chat template changes or drops a text, or there is none for a conversation.
         """
         text, spans = self._user_text(context, question)
+        if around != _ALONE:
+            return self._in_conversation(text, spans, around)
         rendered = self._render(text)
         data = [_moved(span, rendered) for span in spans]
         tokens = self._texts.encode(rendered.text, self._data(self._in_prompts, *data))
-        return self._parted(tokens, rendered, data[0])
+        return self._parted(tokens, [rendered], data[0])
+
+    def _in_conversation(self, text: str, spans: Sequence[Span], around: Surroundings) -> EncodedPrompt:
+        if self._chat is None:
+            raise InputError(
+                "expected a chat template for a record with a system message or other messages around, got none; use "
+                "an instruct model, or put a chat_template.jinja into the folder of `policy.source`"
+            )
+        messages = (*around.history, ("user", text), *around.followup)
+        whole, placed = self._chat.dialogue(messages, around.system)
+        here = len(around.history)
+        tokens = self._texts.encode(whole, self._said(messages, placed, {here: spans}))
+        said = [rendered for number, rendered in placed.items() if number >= 0]
+        return self._parted(tokens, said, _moved(spans[0], placed[here]))
+
+    def _said(
+        self, messages: Sequence[Message], placed: Mapping[int, Rendered], parts: Mapping[int, Sequence[Span]]
+    ) -> list[Data]:
+        """What comes from data in a conversation: whole messages, of some only the `parts`."""
+        data = list[Data]()
+        for number, rendered in placed.items():
+            role = messages[number][0] if number >= 0 else "system"
+            spans = parts.get(number)
+            stretches = (
+                [(rendered.start, rendered.end)] if spans is None else [_moved(span, rendered) for span in spans]
+            )
+            data += self._data(self._in_answers if role == "assistant" else self._in_prompts, *stretches)
+        return data
 
     def encode_turn(self, question: str) -> EncodedPrompt:
         """Tokens between an answer (its end token included) and the next one; there is no context."""
-        text, spans = self._user_text(None, question)
+        text, spans = self._later_text(question)
         if self._chat is None:
             return EncodedPrompt((), (), self._ids_after("", text, self._data(self._in_prompts, *spans)))
         between = self._chat.next_prompt(text)
@@ -181,7 +167,7 @@ class PromptFormat:
         between = Rendered(between.text[closed:], between.start - closed, between.end - closed, between.dropped)
         data = [_moved(span, between) for span in spans]
         tokens = self._texts.encode_after(self._closing, between.text, self._data(self._in_prompts, *data))
-        return self._parted(tokens, between, (between.start, between.start))
+        return self._parted(tokens, [between], (between.start, between.start))
 
     def encode_response(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template writes it behind the prompt, closed by what ends answers.
@@ -203,7 +189,9 @@ class PromptFormat:
         """Text of generated tokens, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def encode_jointly(self, context: str, turns: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+    def encode_jointly(
+        self, context: str, turns: Sequence[tuple[str, str]], around: Surroundings = _ALONE
+    ) -> tuple[int, ...]:
         """A whole conversation tokenised as one text, up to and with the token that ends answers.
 
         Ours are tokenised apart at every answer, so that responses share the prompt's tokens; where a tokenizer
@@ -211,23 +199,20 @@ class PromptFormat:
 
         Args:
             context: what the first question is about.
-            turns: questions and their answers.
+            turns: questions and their answers; an empty first question is in the context.
+            around: what is said before the first answer, besides.
         """
-        questions = [
-            self._user_text(context if number == 0 else None, question) for number, (question, _) in enumerate(turns)
-        ]
+        (first, _), *later = turns
+        questions = [self._user_text(context, first or None), *(self._later_text(question) for question, _ in later)]
         answers = [self._without_end(answer) for _, answer in turns]
         if self._chat is None:
             return self._start + self._joint_plain(questions, answers)
-        messages = list[tuple[str, str]]()
-        for (text, _), answer in zip(questions, answers, strict=True):
-            messages += [("user", text), ("assistant", answer)]
-        text, placed = self._chat.conversation(messages)
-        data = list[Data]()
-        for number, where in enumerate(placed):
-            spans = [(0, len(messages[number][1]))] if number % 2 else questions[number // 2][1]
-            markup = self._in_answers if number % 2 else self._in_prompts
-            data += self._data(markup, *(_moved(span, where) for span in spans))
+        messages, parts = list(around.history), dict[int, Sequence[Span]]()
+        for number, ((text, spans), answer) in enumerate(zip(questions, answers, strict=True)):
+            parts[len(messages)] = spans
+            messages += [("user", text), *(() if number else around.followup), ("assistant", answer)]
+        text, placed = self._chat.conversation(messages, around.system)
+        data = self._said(messages, placed, parts)
         return self._texts.encode(text + self._closing, data).ids + self._end
 
     def _joint_plain(
@@ -242,15 +227,13 @@ class PromptFormat:
             ids += self._end
         return ids
 
-    def _user_text(self, context: str | None, question: str) -> _UserText:
-        """The user's text, of a first question with its context, and where context and question stand in it."""
-        after, spans = self.template.after(question)
-        if context is None:
-            lead = len(after) - len(after.lstrip()) if self._chat is not None else 0
-            return after[lead:], [(start - lead, end - lead) for start, end in spans]
-        before = self.template.user.partition("{context}")[0]
-        end = len(before) + len(context)
-        return before + context + after, [(len(before), end), *((end + start, end + stop) for start, stop in spans)]
+    def _user_text(self, context: str, question: str | None) -> UserText:
+        return (context, [(0, len(context))]) if question is None else self.template.filled(context, question)
+
+    def _later_text(self, question: str) -> UserText:
+        text, spans = self.template.later(question)
+        lead = len(text) - len(text.lstrip()) if self._chat is not None else 0
+        return text[lead:], [(start - lead, end - lead) for start, end in spans]
 
     def _render(self, text: str) -> Rendered:
         return Rendered(text, 0, len(text)) if self._chat is None else self._chat.prompt(text)
@@ -263,21 +246,22 @@ class PromptFormat:
             return []
         return [Data(start, end, markup) for start, end in spans if end > start]
 
-    def _parted(self, tokens: Tokens, rendered: Rendered, context: tuple[int, int]) -> EncodedPrompt:
-        """Around the context; what the chat template wrote is what stands around the rendered text."""
+    def _parted(self, tokens: Tokens, said: Sequence[Rendered], context: Span) -> EncodedPrompt:
+        """Around the context; what the chat template wrote is what stands around the rendered messages."""
         head = tokens.starting_before(context[0])
         tail = max(head, tokens.ending_by(context[1]))
-        framed = 0, 0
-        if self._chat is not None:
-            framed = tokens.ending_by(rendered.start), len(tokens.ids) - tokens.starting_before(rendered.end)
-        ids = tokens.ids
+        written = [self._chat is not None] * len(tokens.ids)
+        for message in said if self._chat is not None else ():
+            first, end = tokens.ending_by(message.start), tokens.starting_before(message.end)
+            written[first:end] = [False] * max(0, end - first)
+        ids, start = tokens.ids, (True,) * len(self._start)
         return EncodedPrompt(
-            self._start + ids[:head], ids[head:tail], ids[tail:], len(self._start) + framed[0], framed[1]
+            self._start + ids[:head], ids[head:tail], ids[tail:], (*start, *written[:head]), tuple(written[tail:])
         )
 
     def _last_words(self) -> str:
         """What always stands before an answer in the user's text."""
-        return self.template.user.rpartition("{question}")[2]
+        return self.template.last_words
 
     def _without_end(self, text: str) -> str:
         """The answer without an end of its own, as data from other trainers has it."""

@@ -23,7 +23,7 @@ from lit_longpo.engine import score
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.objectives import LongPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompting import EncodedPrompt
+from lit_longpo.policy.prompting import EncodedPrompt, Surroundings
 
 CHAT = (
     "{% for m in messages %}word70 {{ m['role'] == 'assistant' and 'word71' or 'word72' }} {{ m['content'] }} <eos> "
@@ -143,9 +143,9 @@ def test_contexts_nobody_asks_for_are_not_tokenised() -> None:
     seen = []
 
     class Recording(PromptFormat):
-        def encode_prompt(self, context: str, question: str) -> EncodedPrompt:
+        def encode_prompt(self, context: str, question: str | None, around: Surroundings) -> EncodedPrompt:
             seen.append(context)
-            return super().encode_prompt(context, question)
+            return super().encode_prompt(context, question, around)
 
         def encode_response(self, text: str) -> tuple[int, ...]:
             seen.append(text)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompting import Surroundings
 
 _TRL = importlib.util.find_spec("trl")
 TEMPLATES = sorted((Path(_TRL.origin).parent / "chat_templates").glob("*.jinja")) if _TRL and _TRL.origin else []
@@ -65,6 +66,88 @@ def test_every_template_of_trl_is_right_or_refused(path: Path, kind: str, option
     left = tokenizer.decode(whole[len(prompt + response) :])
     assert left.strip() in ("", tokenizer.eos_token)
     assert form.end_id == response[-1] in tokenizer.added_tokens_decoder
+
+
+AROUND = Surroundings(
+    " Answer in one word.", (("user", "Hello."), ("assistant", " Hello! ")), (("assistant", "Read."), ("user", "Who?"))
+)
+
+
+def messages_of(around: Surroundings, *, parts: bool) -> list[dict[str, object]]:
+    talk = [("system", around.system), *around.history, ("user", CONTEXT), *around.followup]
+    return [said(role, text, parts=parts) for role, text in talk]
+
+
+@pytest.mark.skipif(not TEMPLATES, reason="TRL's chat templates are not installed")
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_conversations_have_the_tokens_of_transformers(path: Path, pinned: None):
+    """System message, history and messages behind the context, with every template of TRL."""
+    tokenizer, options = tokenizer_for(path.read_text(), "bytes"), {"enable_thinking": False}
+    form = PromptFormat(tokenizer, PromptTemplate(options=options))
+    if "System role not supported" in path.read_text():
+        with pytest.raises(ValueError, match=r"^expected the chat template to take.*System role not supported"):
+            form.encode_prompt(CONTEXT, None, AROUND)
+        return
+    parts = path.stem.startswith(("llava", "idefics", "smolvlm"))
+    messages = messages_of(AROUND, parts=parts)
+    prompt = form.encode_prompt(CONTEXT, None, AROUND)
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options)["input_ids"]
+    assert list(prompt.ids) == expected
+    inside = tokenizer.decode(prompt.context).strip()
+    assert inside in ("Bob lives in Rome.", "lives in Rome.")  # a token across the border belongs to what is around
+    text = [token for token, of_format in zip(prompt.ids, prompt.format_mask, strict=True) if not of_format]
+    spoken = "".join(content for role, content in [*AROUND.history, ("user", CONTEXT), *AROUND.followup])
+    assert tokenizer.decode(text).replace(" ", "").replace("\n", "") == spoken.replace(" ", "").replace("\n", "")
+    if path.stem.startswith("deepseek"):  # no answer can be trained behind its open <think>
+        return
+    row = prompt.ids + form.encode_response(ANSWER)
+    assert row == form.encode_jointly(CONTEXT, [("", ANSWER)], AROUND)
+    whole = tokenizer.apply_chat_template([*messages, said("assistant", ANSWER, parts=parts)], **options)["input_ids"]
+    assert (whole + [tokenizer.eos_token_id] * (path.stem == "glm4moe"))[: len(row)] == list(row)
+
+
+@pytest.mark.parametrize("where", ["system", "history", "context", "followup"])
+def test_markup_stays_text_in_every_message(where: str):
+    template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
+    roles = [f"<|{role}|>" for role in ("system", "user", "assistant")]
+    form = PromptFormat(bpe_tokenizer("bytes", special=roles, chat_template=template), PromptTemplate())
+    texts = dict.fromkeys(("system", "history", "context", "followup"), "Ann") | {where: "Ann</s><|user|>Bob"}
+    around = Surroundings(texts["system"], (("assistant", texts["history"]),), (("user", texts["followup"]),))
+    ids = form.encode_prompt(texts["context"], None, around).ids
+    special = [form.tokenizer.decode(token) for token in ids if token in form.tokenizer.added_tokens_decoder]
+    assert " ".join(special) == "<|system|> </s> <|assistant|> </s> <|user|> </s> <|user|> </s> <|assistant|>"
+    assert form.tokenizer.decode(ids).count("Ann</s><|user|>Bob") == 1
+
+
+def test_a_template_that_drops_or_rewrites_a_message_is_refused():
+    deaf = form_of(
+        "{% if messages[0]['role'] == 'system' %}{% set messages = messages[1:] %}{% endif %}"
+        + chat_of("{{ m['content'] }}")
+    )
+    with pytest.raises(ValueError, match=r"write the system message 'Be brief.' once.*take that out"):
+        deaf.encode_prompt("Ann", None, Surroundings("Be brief."))
+    thinking = form_of(chat_of("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1] }}</s>"))
+    history = (("user", "Hi"), ("assistant", "<think>Hm</think>Hello"))
+    with pytest.raises(ValueError, match=r"write the assistant message '<think>Hm</think>Hello' once"):
+        thinking.encode_prompt("Ann", None, Surroundings(None, history))
+
+
+def test_conversations_need_a_chat_template():
+    form = PromptFormat(bpe_tokenizer("bytes"), PromptTemplate())
+    with pytest.raises(ValueError, match=r"expected a chat template for a record with a system message"):
+        form.encode_prompt("Ann", None, Surroundings("Be brief."))
+    assert form.tokenizer.decode(form.encode_prompt("Ann. Who?", None).ids) == "Ann. Who?"
+
+
+def test_a_records_system_message_replaces_that_of_the_template():
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
+    form = PromptFormat(bpe_tokenizer("bytes", chat_template=template), PromptTemplate(system="Long."))
+    assert form.tokenizer.decode(form.encode_prompt("A", None).ids) == "system: Long.</s>user: A</s>"
+    assert form.tokenizer.decode(form.encode_prompt("A", None, Surroundings("B")).ids) == "system: B</s>user: A</s>"
+    history = Surroundings(None, (("user", "H"),))
+    assert form.tokenizer.decode(form.encode_prompt("A", None, history).ids) == (
+        "system: Long.</s>user: H</s>user: A</s>"
+    )
 
 
 def chat_of(user: str, assistant: str = "{{ m['content'] }}</s>") -> str:

@@ -42,10 +42,34 @@ def test_responses_end_with_the_end_of_sequence_token():
     assert plain.decode(ids) == "word1 word2"
 
 
-@pytest.mark.parametrize("user", ["{question}", "{context}", "{question} {context}"])
-def test_templates_without_both_placeholders_in_order_are_refused(user):
+@pytest.mark.parametrize("user", ["{question}", "{context}", "{context} {question} {context}"])
+def test_templates_without_both_placeholders_are_refused(user):
     with pytest.raises(ValueError, match=r"policy\.template\.user"):
         PromptTemplate(user=user)
+
+
+@pytest.mark.parametrize(
+    ("user", "prompt", "later"),
+    [
+        ("{question} {context}", "Q word1 word2", "Q"),
+        ("{question}\n\n{context}", "Q word1 word2", "Q"),
+        (
+            "Question: {question}\nword9 {context}\nAnswer:",
+            "Question : Q word9 word1 word2 Answer :",
+            "Question : Q Answer :",
+        ),
+        ("{question} {context} {question}", "Q word1 word2 Q", "Q"),
+        ("{context} Answer: word9 {question} .", "word1 word2 Answer : word9 Q .", "Answer : word9 Q ."),
+    ],
+)
+def test_the_question_stands_before_behind_or_around_the_context(user, prompt, later):
+    form, question = PromptFormat(word_tokenizer(), PromptTemplate(user)), "word5 word6"
+    encoded = form.encode_prompt("word1 word2", question)
+    assert plain.decode(encoded.ids) == prompt.replace("Q ", question + " ").replace(" Q", " " + question)
+    assert plain.decode(encoded.context) == "word1 word2"
+    assert plain.decode(form.encode_turn(question).ids) == (later + " ").replace("Q ", question + " ").strip()
+    before, after = form.template.around(question)
+    assert plain.encode(f"{before}word1 word2{after}") == encoded.ids[1:]
 
 
 def test_what_the_tokenizer_lacks_is_named():

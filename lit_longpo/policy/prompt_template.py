@@ -1,0 +1,94 @@
+"""How a context and a question become what the user says."""
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from lit_longpo.errors import InputError
+
+MarkupRule = Literal["text", "control"]
+Span = tuple[int, int]
+UserText = tuple[str, list[Span]]  # what the user says, and where context (first) and questions stand in it
+
+
+@dataclass
+class PromptTemplate:
+    """How a context and a question become a prompt.
+
+    Args:
+        user: the user's text; must hold `{context}` once and `{question}`, before or behind it or both. Later
+            questions about the same context get what follows `{context}`; if no question does, all but the line with
+            the context. Records whose message is a whole, question included, are not put into it.
+        system: system message; ignored (with an error) by models without a chat template. A record's own goes first.
+        chat: wrap the text in the tokenizer's chat template: always, never, or when there is one.
+        options: variables for the chat template, for example `{enable_thinking: false}`.
+        markup: control tokens that contexts, questions and answers write out (`<|im_end|>`): "text" reads
+            them as text, "control" as the tokens (for data that holds them on purpose).
+        date: what chat templates that write the date are told, so that it does not change the prompts from
+            day to day; null tells them the day.
+    """
+
+    user: str = "{context}\n\n{question}"
+    system: str | None = None
+    chat: bool | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    markup: MarkupRule = "text"
+    date: str | None = "2024-07-26"
+
+    def __post_init__(self) -> None:
+        if self.user.count("{context}") != 1 or "{question}" not in self.user:
+            raise InputError(
+                "expected `user` to hold {context} once, and {question} before or behind it; "
+                f"got {self.user!r}; set `policy.template.user`"
+            )
+        if self.markup not in get_args(MarkupRule):
+            raise InputError(f"expected `policy.template.markup` of text or control, got {self.markup!r}")
+        self.day()
+
+    def around(self, question: str) -> tuple[str, str]:
+        """The user's text before and after the context."""
+        before, after = self.user.split("{context}")
+        return before.replace("{question}", question), after.replace("{question}", question)
+
+    def filled(self, context: str, question: str) -> UserText:
+        """The user's text, and where the context, first, and the questions stand in it."""
+        before, after = self.user.split("{context}")
+        head, spans = _with_question(before, question, 0)
+        tail, later = _with_question(after, question, len(head) + len(context))
+        return head + context + tail, [(len(head), len(head) + len(context)), *spans, *later]
+
+    def later(self, question: str) -> UserText:
+        """The user's text of a later question, and where the questions stand in it."""
+        before, after = self.user.split("{context}")
+        lines = before[: max(0, before.rfind("\n"))]
+        lead = "" if "{question}" in after else (lines if "{question}" in lines else before).rstrip()
+        return _with_question(lead + after, question, 0)
+
+    @property
+    def last_words(self) -> str:
+        """What always stands behind context and questions."""
+        return re.split(r"\{context\}|\{question\}", self.user)[-1]
+
+    def day(self) -> datetime.datetime | None:
+        """`date` at midnight; `None` for the day of the run.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            return None if self.date is None else datetime.datetime.strptime(self.date, "%Y-%m-%d")
+        except ValueError as error:
+            raise InputError(
+                f"expected `policy.template.date` as YYYY-MM-DD or null, got {self.date!r}; for example 2024-07-26"
+            ) from error
+
+
+def _with_question(piece: str, question: str, start: int) -> UserText:
+    """A piece of the template, and where the questions stand; the piece begins at `start`."""
+    text, *rest = piece.split("{question}")
+    spans = list[Span]()
+    for following in rest:
+        spans.append((start + len(text), start + len(text) + len(question)))
+        text += question + following
+    return text, spans
