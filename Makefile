@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench bars setup clean
+.PHONY: demo test check help bench bars setup clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,10 @@ check: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# What --help shows, from the parsers that know it.
+help: $(STAMP)
+	PYTHONPATH=tests $(RUN) tests/support/help_texts.py
 
 # Ours against TRL, for three objectives; `make bars` measures every bar, about 20 minutes on an idle machine.
 bench: $(STAMP)

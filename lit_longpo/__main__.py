@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lit_longpo.errors import InputError, message_for_user
+from lit_longpo.help.stored import stored_help
 
+_HELP = ("-h", "--help")
 _SIBLINGS = ("data_modules", "evaluation")
 
 
@@ -130,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: command and what follows; `None` takes this process's.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(overview() + "\n")
+    if (text := _help(words)) is not None:
+        sys.stdout.write(text)
         return
     _log_to_terminal(first_process=_is_first(os.environ))
     try:
@@ -153,6 +155,13 @@ def _run(words: list[str]) -> None:
     else:
         sys.stderr.write(_unknown(words[0]) + "\n")
         sys.exit(2)
+
+
+def _help(words: Sequence[str]) -> str | None:
+    """What is shown before any library is imported, if help is all that was asked for."""
+    if not words or words[0] in _HELP:
+        return overview() + "\n"
+    return stored_help(words[0]) if len(words) == 2 and words[1] in _HELP and words[0] in COMMANDS else None
 
 
 def _look_here_last() -> None:

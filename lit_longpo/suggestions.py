@@ -12,6 +12,7 @@ from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
 from lit_longpo.errors import UserError
+from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, typed_last
 from lit_longpo.recipes import fragments_found, with_files
 
@@ -45,7 +46,7 @@ class SuggestingParser(ArgumentParser):
     recipe_room = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, formatter_class=HelpFormatter, **kwargs)
         outer = parent_parser.get()
         if outer is not None and not self.exit_on_error:  # of one class's arguments: help is the command's
             self.prog = outer.prog
@@ -57,6 +58,13 @@ class SuggestingParser(ArgumentParser):
             words = typed_last(self._with_files(words), getattr(self._subcommands_action, "_name_parser_map", {}))
         with own_defaults(), fragments_found():
             return super().parse_args(words, *more, **options)
+
+    def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
+        """Usage in one line, every option, examples."""
+        if self.usage is None and any(isinstance(action, ActionConfigFile) for action in self._actions):
+            self.usage = USAGE
+        text = super().format_help(*formatter).replace(" [options]", "")
+        return text + examples(self.prog) if self.exit_on_error else text
 
     def _with_files(self, words: list[str]) -> list[str]:
         if not any(isinstance(action, ActionConfigFile) for action in _actions(self)):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from support.ranks import run_command
+from support.command_line import CONFIGS
 
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
@@ -141,7 +141,8 @@ def test_missing_files_are_named(capsys):
 
 
 def test_help_works_as_a_process():
-    printed = run_command("fit", "--help")
+    words = [sys.executable, "-m", "lit_longpo", "fit", "--help"]
+    printed = subprocess.run(words, cwd=CONFIGS.parent, stdout=subprocess.PIPE, text=True, check=True).stdout
     assert "--policy.source" in printed
     assert "--optimization.schedule" in printed
 
