@@ -143,6 +143,11 @@ class SegmentTable:
         return sum(self.pieces)
 
     @property
+    def sequence_lengths(self) -> tuple[int, ...]:
+        """Tokens that each segment attends to: what its sequence would have as a row of its own."""
+        return tuple(sum(self.pieces[piece] for piece in segment.key_pieces) for segment in self.segments)
+
+    @property
     def group_lengths(self) -> tuple[int, ...]:
         """Tokens of each group, prompt and responses, in row order; they sum to T."""
         lengths: dict[int, int] = {}  # by the prompt's piece, which all segments of a group attend to
@@ -182,6 +187,7 @@ class PackedBatch:
         slots: what the S sums mean.
         fingerprints: content hash of each slot (prompt, positions, response, mask).
         examples: identifiers of the B examples, in order of first appearance.
+        leaps: whether a prompt's positions are other than 0, 1, 2 ...; known on the host.
     """
 
     input_ids: Tensor
@@ -193,6 +199,7 @@ class PackedBatch:
     slots: tuple[Slot, ...]
     fingerprints: tuple[str, ...]
     examples: tuple[str, ...]
+    leaps: bool = False
 
     @property
     def num_tokens(self) -> int:

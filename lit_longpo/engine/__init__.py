@@ -1,13 +1,14 @@
 """The fast path: packed rows, prefix-shared attention, tiled log-probabilities."""
 
 from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
+from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation import Limits, continue_rows, end_ids, prefill
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
-from lit_longpo.engine.scoring import base_model, generation_mode, score
+from lit_longpo.engine.scoring import generation_mode, score
 from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
-from lit_longpo.engine.support import check_model
+from lit_longpo.engine.support import ScoringPlan, check_model, plan_scoring
 
 register()
 
@@ -15,6 +16,7 @@ __all__ = [
     "ATTENTION_NAMES",
     "PREFIX_SHARED",
     "Limits",
+    "ScoringPlan",
     "UnsupportedModelError",
     "base_model",
     "check_heads",
@@ -25,6 +27,7 @@ __all__ = [
     "feasible_degrees",
     "generation_mode",
     "pack",
+    "plan_scoring",
     "prefill",
     "rotary_embedding",
     "score",

@@ -15,11 +15,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.flash import Extra, VarlenKernel, find_kernel, flash_attention
@@ -52,6 +52,10 @@ _UNSUPPORTED = {"position_bias": "a position bias"}
 
 class UnsupportedModelError(InputError):
     """The model cannot be scored in packed rows; the message says why and what to do."""
+
+
+class MissingKernelError(UnsupportedModelError):
+    """The attention backend that was asked for does not run here; another way to score would not be what was asked."""
 
 
 def prefix_shared_attention(
@@ -128,12 +132,12 @@ def _varlen_kernel(query: Tensor, backend: Backend, extra: Extra | None) -> Varl
     """The flash kernel for these tensors; `None` for sdpa.
 
     Raises:
-        UnsupportedModelError: "flash" was asked for and does not run here.
+        MissingKernelError: "flash" was asked for and does not run here.
     """
     kernel = None if backend == "sdpa" else find_kernel(query.device.type, query.dtype, extra)
     if kernel is None and backend == "flash":
         needed = "flash-attn" if extra == "softcap" else "flash-attn (or a torch whose varlen attention has windows)"
-        raise UnsupportedModelError(
+        raise MissingKernelError(
             f"expected a GPU with bf16 or fp16 weights and {needed} for `policy.attention: flash`, got "
             f"{query.device.type} and {query.dtype}; set `policy.attention: auto`"
         )
@@ -152,9 +156,15 @@ def register() -> None:
         AttentionInterface.register(name, partial(prefix_shared_attention, backend=backend))
 
 
-def exact_attention(model: PreTrainedModel) -> str:
-    """Which of transformers' own attentions is the model's; transformers 5.10 drops a soft-cap under "sdpa"."""
-    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
+def exact_attention(model: PreTrainedModel | type[PreTrainedModel], config: PretrainedConfig | None = None) -> str:
+    """Which of transformers' own attentions is the model's; transformers 5.10 drops a soft-cap under "sdpa".
+
+    Args:
+        model: the model or its class.
+        config: its configuration; `None` means the model's own.
+    """
+    text = (config or cast(PreTrainedModel, model).config).get_text_config()
+    capped = getattr(text, "attn_logit_softcapping", None)
     return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
 
 
@@ -163,11 +173,13 @@ def ordinary_attention(model: PreTrainedModel, implementation: str | None = None
     """Let the model attend the way transformers does (padded rows, KV cache) inside the block.
 
     Args:
-        model: loaded with our attention.
-        implementation: one of transformers' names; `None` is `exact_attention`.
+        model: a causal language model.
+        implementation: one of transformers' names; `None` is `exact_attention`, or what the model has if it is none of
+            ours.
     """
     before = model.config._attn_implementation
-    model.set_attn_implementation(implementation or exact_attention(model))
+    implementation = implementation or (exact_attention(model) if shares_prefixes(model) else before)
+    model.set_attn_implementation(implementation)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, GenerationConfig, PreTrainedModel
 
-from lit_longpo.engine.scoring import base_model
+from lit_longpo.engine.decoder import base_model
 
 
 @dataclass(frozen=True)

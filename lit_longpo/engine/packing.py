@@ -133,6 +133,7 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
         slots=tuple(slots.numbers),
         fingerprints=slots.fingerprints(),
         examples=tuple(examples),
+        leaps=any(group.position_ids is not None for group in groups),
     )
 
 

@@ -79,3 +79,35 @@ class _AnglesByGroup(nn.Module):
         parts = [self.kind(self.config).to(hidden.device)(hidden, group, *options) for group in self.groups]
         cosines, sines = zip(*parts, strict=True)
         return torch.cat(cosines, dim=1)[:, self.span], torch.cat(sines, dim=1)[:, self.span]
+
+
+@contextmanager
+def angles_up_to(decoder: nn.Module, furthest: Tensor) -> Iterator[None]:
+    """Inside the block, angles of a length-dependent kind are those of a sequence that reaches a position.
+
+    So a response that is computed alone gets the angles that it has beside longer ones.
+
+    Args:
+        decoder: a transformers decoder that is given one sequence, with its positions.
+        furthest: the position. Shape: (1, 1).
+    """
+    rotary = rotary_embedding(decoder)
+    if rotary is None or not depends_on_length(rotary):
+        yield
+        return
+    with exchanged_rotary(decoder, _AnglesUpTo(rotary, furthest)):
+        yield
+
+
+class _AnglesUpTo(nn.Module):
+    """Cosines and sines of one sequence, as of one that reaches further."""
+
+    def __init__(self, rotary: nn.Module, furthest: Tensor) -> None:
+        super().__init__()
+        self.kind, self.config, self.furthest = type(rotary), rotary.config, furthest
+
+    def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+        """Angles of positions of shape (1, K); further arguments (a layer type) are handed on."""
+        positions = torch.cat([position_ids, self.furthest], dim=1)
+        cosines, sines = self.kind(self.config).to(hidden.device)(hidden, positions, *options)
+        return cosines[:, :-1], sines[:, :-1]

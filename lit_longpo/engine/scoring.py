@@ -9,11 +9,12 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention, shares_prefixes
+from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
-from lit_longpo.engine.sequence_parallel import sequence_ranks
-from lit_longpo.errors import InputTypeError
+from lit_longpo.engine.sequence_parallel import RowPart, sequence_ranks
+from lit_longpo.engine.sequential import scores_sequentially, sequential_states
 
 
 def score(model: nn.Module, batch: PackedBatch) -> Scores:
@@ -48,21 +49,9 @@ def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Log-probability of every scored token, fp32. Shape: (N,)."""
     base = base_model(model)
-    if not shares_prefixes(base):
-        raise UnsupportedModelError(
-            f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
-            f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
-        )
-    ranks, decoder = sequence_ranks(), base.get_decoder()
+    ranks = sequence_ranks()
     part = ranks.split(batch)
-    with angles_by_group(decoder, part.row, part.span):
-        hidden = decoder(
-            input_ids=part.row.input_ids[:, part.span],
-            position_ids=part.row.position_ids[:, part.span],
-            attention_mask=None,
-            use_cache=False,
-            segment_table=part.row.table,
-        ).last_hidden_state
+    hidden = _sequential(base, part) if scores_sequentially(base) else _packed(base, part)
     log_probs: Tensor = tiled_head(base)(
         hidden[0].index_select(0, part.score_index),
         part.score_targets,
@@ -71,23 +60,39 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
     return ranks.join(part, log_probs)
 
 
-def base_model(model: nn.Module) -> PreTrainedModel:
-    """The transformers model inside an optional PEFT wrapper."""
-    if isinstance(model, PreTrainedModel):
-        return model
-    from peft import PeftModel  # plain models do without
+def _packed(base: PreTrainedModel, part: RowPart) -> Tensor:
+    """Last hidden states of this rank's tokens, from one forward. Shape: (1, t, C)."""
+    if not shares_prefixes(base):
+        raise UnsupportedModelError(
+            f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
+            f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
+        )
+    decoder = decoder_of(base)
+    with angles_by_group(decoder, part.row, part.span):
+        hidden: Tensor = decoder(
+            input_ids=part.row.input_ids[:, part.span],
+            **accepted(decoder, position_ids=part.row.position_ids[:, part.span], attention_mask=None, use_cache=False),
+            segment_table=part.row.table,
+        ).last_hidden_state
+    return hidden
 
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(base, PreTrainedModel):
-        raise InputTypeError(f"expected a transformers causal language model, got {type(model).__name__}")
-    return base
+
+def _sequential(base: PreTrainedModel, part: RowPart) -> Tensor:
+    """The same from one forward per sequence, by a rank that has the row for itself."""
+    if (ranks := sequence_ranks().size) > 1:
+        raise UnsupportedModelError(
+            f"{type(base).__name__} is scored one sequence at a time, which {ranks} ranks cannot share; set "
+            "`trainer.strategy.init_args.sequence_parallel: 1`"
+        )
+    return sequential_states(base, part.row)
 
 
 def logit_transform(config: PretrainedConfig) -> LogitTransform:
     """Scale and soft-cap that the model's own head applies, from its configuration."""
     scale = getattr(config, "logit_scale", None) or 1.0
     scale /= getattr(config, "logits_scaling", None) or 1.0
-    return LogitTransform(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
+    softcap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+    return LogitTransform(scale=scale, softcap=softcap)
 
 
 @contextmanager

@@ -2,22 +2,92 @@
 
 Counting attention calls proves nothing (a Mamba branch beside attention passes the count), so two
 tiny groups are scored packed and as separate rows with the model's own logits. One prompt has a jump
-in its positions: transformers would take that for a boundary.
+in its positions: transformers would take that for a boundary. In half precision that comparison is too blunt
+for a layer whose state leaks a little, so models with such layers also have to keep responses apart to the bit,
+and every state has to pass through what `states.py` has wrapped.
+
+A model that fails is scored one sequence at a time, through its own forward; that is compared with its logits too.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine.attention import UnsupportedModelError, ordinary_attention
+from lit_longpo.engine.attention import (
+    MissingKernelError,
+    UnsupportedModelError,
+    ordinary_attention,
+)
+from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
+from lit_longpo.engine.head import tiled_head
+from lit_longpo.engine.layers import dropout_problem, refusal
 from lit_longpo.engine.packing import pack
-from lit_longpo.engine.scoring import base_model, row_log_probs
+from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.sequential import score_packed, score_sequentially
+from lit_longpo.engine.states import mixers, share_states, unreachable_states, watch_states
 
-_EXACT_LAYERS = {"full_attention", "sliding_attention"}
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """How a model's rows are scored.
+
+    Args:
+        path: "packed", or "sequential" where a packed row would be wrong.
+        error: the probe's largest error on that path, relative to the largest log-probability.
+        cause: why not packed; `None` if packed.
+    """
+
+    path: Literal["packed", "sequential"]
+    error: float
+    cause: str | None = None
+
+
+def plan_scoring(model: nn.Module) -> ScoringPlan:
+    """Score in packed rows where these are exact, else one sequence at a time; the model is set accordingly.
+
+    Args:
+        model: as `PolicyConfig.load` gives it, perhaps PEFT-wrapped.
+
+    Raises:
+        UnsupportedModelError: naming model class and cause: neither gives the model's own log-probabilities.
+    """
+    base = base_model(model)
+    problem = dropout_problem(base.config.get_text_config())
+    if problem is not None:
+        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained: {problem}")
+    tiled_head(base)
+    score_packed(base)
+    try:
+        return ScoringPlan("packed", check_model(model))
+    except MissingKernelError:
+        raise
+    except UnsupportedModelError as refused:
+        score_sequentially(base)
+        return ScoringPlan("sequential", _checked_sequences(model), str(refused))
+
+
+def _checked_sequences(model: nn.Module) -> float:
+    """The probe's error of one sequence at a time.
+
+    Raises:
+        UnsupportedModelError: it is too large, or ranks share rows.
+    """
+    error, where = probe(model)
+    base = base_model(model)
+    if not error <= _TOLERANCE[coarsest_dtype(base)]:
+        raise UnsupportedModelError(
+            f"{type(base).__name__} cannot be trained: {where} differs from the model's own log-probabilities by "
+            f"{error:.1e}, although it was scored alone; its head changes logits in a way we do not know"
+        )
+    return error
 
 
 def check_model(model: nn.Module) -> float:
@@ -33,13 +103,18 @@ def check_model(model: nn.Module) -> float:
         UnsupportedModelError: naming model class and cause.
     """
     base = base_model(model)
-    cause = refusal(base.config.get_text_config())
-    if cause is not None:
+    share_states(base)
+    if (cause := _rule(base)) is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}")
     try:
         error, where = probe(model)
+        leak = leaked_states(model) if mixers(base) else None
+    except MissingKernelError:
+        raise
     except UnsupportedModelError as refused:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {refused}") from refused
+    if leak is not None:
+        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {leak}")
     tolerance = _TOLERANCE[coarsest_dtype(base)]
     if not error <= tolerance:
         raise UnsupportedModelError(
@@ -50,20 +125,49 @@ def check_model(model: nn.Module) -> float:
     return error
 
 
+def _rule(base: PreTrainedModel) -> str | None:
+    """Why packed rows are ruled out without trying; `None` if they may be exact."""
+    text = base.config.get_text_config()
+    if not base._can_set_attn_implementation():
+        return "it does not call attention through transformers' interface"
+    if not passes_keywords_on(decoder_of(base)):
+        return "its forward takes no segment table"
+    if sequence_ranks().size > 1 and mixers(base):
+        return "its layers carry state along the row, which ranks that share it cannot hand on"
+    return refusal(text) or dropout_problem(text) or unreachable_states(base, text)
+
+
+@torch.no_grad()
+def leaked_states(model: nn.Module) -> str | None:
+    """Whether a state gets from one response to another, however little; `None` if none does."""
+    base, training = base_model(model), model.training
+    groups = probe_groups(base.config.get_text_config())
+    device = next(base.parameters()).device
+    others = [replace(group, responses=(_reversed(group.responses[0]), *group.responses[1:])) for group in groups]
+    model.eval()
+    try:
+        problem = watch_states(base)
+        before = row_log_probs(model, pack(groups).to(device))
+        if (missed := problem()) is not None:
+            return missed
+        after = row_log_probs(model, pack(others).to(device))
+    finally:
+        model.train(training)
+    sizes = [len(response.token_ids) for _, response in _rows(groups)]
+    kept = [response.index > 0 for _, response in _rows(groups)]
+    pairs = zip(before.split(sizes), after.split(sizes), kept, strict=True)
+    same = all(torch.equal(one, other) for one, other, stays in pairs if stays)
+    return None if same else "a layer carries state from one response to the next"
+
+
+def _reversed(response: Response) -> Response:
+    return replace(response, token_ids=response.token_ids[::-1])
+
+
 def coarsest_dtype(model: nn.Module) -> torch.dtype:
     """Of the first parameter (the embeddings) and of products with 4-bit weights, which are said beside these."""
     said = [module.compute_dtype for module in model.modules() if hasattr(module, "compute_dtype")]
     return min([next(model.parameters()).dtype, *filter(None, said)], key=lambda dtype: torch.finfo(dtype).bits)
-
-
-def refusal(config: PretrainedConfig) -> str | None:
-    """Why the configuration rules packed rows out; `None` if it does not."""
-    layers = set(getattr(config, "layer_types", None) or ()) - _EXACT_LAYERS
-    if layers:
-        return f"layers of type {sorted(layers)} carry state or masks that a packed row would mix up"
-    if getattr(config, "attention_dropout", 0.0):
-        return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
-    return None
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from lit_longpo.batch import PreferenceBatch, Scores, Views
+from lit_longpo.batch import PreferenceBatch, Scores, View, Views
 from lit_longpo.checkpoints import (
     finish_epoch,
     gather_random_states,
@@ -27,7 +28,7 @@ from lit_longpo.checkpoints import (
     validation_due,
 )
 from lit_longpo.checkpoints.record import flatten
-from lit_longpo.engine import base_model, check_model, score
+from lit_longpo.engine import ScoringPlan, base_model, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
@@ -83,6 +84,7 @@ class PreferenceModule(LightningModule, ABC):
         self.prompt_format: PromptFormat | None = None
         self._step_mean, self._evaluated = StepMean(), ExampleMeans()
         self._signal: PreferenceSignal | None = None  # of the untrained policy, in training only
+        self.scoring: ScoringPlan | None = None  # found out at the start
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._validated: int | None = None  # rows before the last validation
@@ -161,8 +163,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
         exact_angles(self.model)
-        error = check_model(self.model)
-        log.info("packed rows agree with separate rows (relative error %.1e)", error)
+        self._plan_scoring()
         reach = getattr(getattr(self.trainer, "datamodule", None), "reach", 0)
         problem = window_problem(reach, base_model(self.model).config)
         if problem is not None and self.trainer.is_global_zero:
@@ -170,13 +171,15 @@ class PreferenceModule(LightningModule, ABC):
         self._prepare_reference()
 
     def on_validation_start(self) -> None:
-        """A stand-alone `validate` needs reference values too."""
+        """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
         exact_angles(self.model)
+        self._plan_scoring()
         self._prepare_reference()
 
     def on_test_start(self) -> None:
-        """A stand-alone `test` needs reference values too."""
+        """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
         exact_angles(self.model)
+        self._plan_scoring()
         self._prepare_reference()
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
@@ -291,6 +294,16 @@ class PreferenceModule(LightningModule, ABC):
         others = {f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}
         self.log_dict(others, batch_size=1, sync_dist=sync)
 
+    def _plan_scoring(self) -> None:
+        """Packed rows, or one sequence at a time; found out and said once."""
+        if self.scoring is not None:
+            return
+        self.scoring = plan_scoring(self.model)
+        if self.scoring.path == "packed":
+            log.info("packed rows agree with separate rows (relative error %.1e)", self.scoring.error)
+        elif self.trainer.is_global_zero:
+            log.warning("%s; %s", self.scoring.cause, sequential_cost(self.views))
+
     def _prepare_reference(self) -> None:
         if self.views.reference:
             self.reference.prepare(self.model, self.trainer)
@@ -306,6 +319,19 @@ class PreferenceModule(LightningModule, ABC):
             problem = copy_problem(self.reference.config, self.policy)
         if problem:
             raise InputError(problem)
+
+
+def sequential_cost(views: Views) -> str:
+    """What it takes to score one sequence at a time, for the user."""
+    counts = Counter(view.context for view in views.policy for _ in range(_num_responses(views, view)))
+    return (
+        "each response is scored alone, through the model's own forward: same values, but a prompt is computed once "
+        f"for each of its responses, up to {max(counts.values())} times"
+    )
+
+
+def _num_responses(views: Views, view: View) -> int:
+    return views.num_rejected if view.role == "rejected" else 1
 
 
 def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:

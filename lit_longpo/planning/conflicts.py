@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from transformers import PretrainedConfig
 
 from lit_longpo.engine.degrees import heads_problem
-from lit_longpo.engine.support import refusal
+from lit_longpo.engine.layers import dropout_problem
 from lit_longpo.errors import InputError, UserError
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
@@ -50,7 +50,7 @@ def start_warnings(config: Namespace) -> list[str]:
 
 
 def _refused(config: PretrainedConfig, run: Configuration) -> str | None:
-    cause = refusal(config.get_text_config())
+    cause = dropout_problem(config.get_text_config())
     return cause and f"`fit` refuses this model: {cause}"
 
 

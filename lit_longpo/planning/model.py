@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.errors import InputError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
@@ -177,7 +178,7 @@ def count(plan: ModelPlan) -> ModelSizes:
     """Sizes of the planned policy; nothing is allocated."""
     model = plan.build()
     base = base_model(model)
-    layers: list[nn.Module] = list(base.get_decoder().layers)
+    layers: list[nn.Module] = list(decoder_layers(decoder_of(base)))
     head = base.get_output_embeddings().weight
     tied = head is base.get_input_embeddings().weight
     parameters = list(model.parameters())

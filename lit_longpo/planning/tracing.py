@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 
 from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import base_model
+from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.flash import varlen_plan
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
@@ -98,7 +99,7 @@ def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, autocast: Abst
 
     base = base_model(model)
     base.get_input_embeddings().register_forward_hook(embedded)
-    base.get_decoder().register_forward_hook(decoded)
+    decoder_of(base).register_forward_hook(decoded)
     with autocast:
         log_probs = row_log_probs(model, row)
         mark("head_forward")

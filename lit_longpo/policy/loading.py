@@ -18,6 +18,9 @@ from transformers import (
 )
 
 from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
+from lit_longpo.engine.layers import attention_at_start
+from lit_longpo.engine.sequential import score_sequentially
+from lit_longpo.engine.states import share_states
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.adapters import LoRA, add_adapters
@@ -144,17 +147,16 @@ class PolicyConfig:
         options = self._options() | self._packing(config)
         if config is not None and self.rope is not None:
             self.rope.apply(config)
+        attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
         if self.weights == "random":
-            return AutoModelForCausalLM.from_config(
-                config, dtype=self.torch_dtype, attn_implementation=ATTENTION_NAMES[self.attention]
-            )
-        return load_weights(
-            self._where(),
-            config,
-            dtype=self.torch_dtype,
-            attn_implementation=ATTENTION_NAMES[self.attention],
-            **options,
-        )
+            model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
+        else:
+            options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
+            model = load_weights(self._where(), config, **options)
+        if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
+            score_sequentially(model, ATTENTION_NAMES[self.attention])
+        share_states(model)
+        return model
 
     def config_before_rope(self) -> PretrainedConfig | None:
         """The model's own configuration if `rope` changes it, else `None`."""

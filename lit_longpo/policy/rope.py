@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding, set_rotary_embedding
+from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import LARGEST, check_range
 
@@ -148,7 +149,7 @@ def exact_angles(model: nn.Module) -> None:
     Lightning's `bf16-true` and DeepSpeed's bf16 cast every buffer; a rounded frequency is wrong by whole
     turns at long positions. Call it after the strategy has converted the model.
     """
-    decoder = base_model(model).get_decoder()
+    decoder = decoder_of(base_model(model))
     rotary = rotary_embedding(decoder)
     rounded = [b for name, b in rotary.named_buffers() if "inv_freq" in name and b.dtype.itemsize < 4] if rotary else []
     if rotary is not None and rounded:
@@ -169,7 +170,7 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     if config is None:
         yield
         return
-    decoder = base_model(model).get_decoder()
+    decoder = decoder_of(base_model(model))
     changed = rotary_embedding(decoder)
     if changed is None:
         raise InputError(

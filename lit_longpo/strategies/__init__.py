@@ -1,6 +1,7 @@
 """What YAML alone cannot express about several processes."""
 
 from lit_longpo.engine import feasible_degrees
+from lit_longpo.engine.sequential import is_sharded
 from lit_longpo.strategies.accumulation import ends_window, multiply_gradients
 from lit_longpo.strategies.deepspeed import (
     AnyDeviceDeepSpeedStrategy,
@@ -14,7 +15,6 @@ from lit_longpo.strategies.sharding import (
     data_parallel_mesh,
     full_value,
     gathered_state_dict,
-    is_sharded,
     mesh_problem,
     shard,
     splits_parameters,

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from lit_longpo.engine import base_model
+from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.errors import InputError
 
@@ -33,8 +34,8 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         mesh: one dimension, the data-parallel ranks.
     """
     base = base_model(model)
-    decoder, head = base.get_decoder(), tiled_head(base)
-    for layer in cast(nn.ModuleList, decoder.layers):
+    decoder, head = decoder_of(base), tiled_head(base)
+    for layer in decoder_layers(decoder):
         fully_shard(layer, mesh=mesh)
     if head.weight is base.get_input_embeddings().weight:
         decoder.add_module(_TIED, head)  # only inside of what it shards does FSDP find where a parameter is shared
@@ -77,11 +78,6 @@ def data_parallel_mesh(mesh: DeviceMesh) -> DeviceMesh:
 def splits_parameters(strategy: object) -> bool:
     """Whether a strategy leaves only a slice of every parameter on each rank."""
     return isinstance(strategy, ModelParallelStrategy) or bool(getattr(strategy, "zero_stage_3", False))
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether any parameter is only a slice on this rank."""
-    return any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def full_value(parameter: Tensor) -> Tensor:

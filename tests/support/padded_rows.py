@@ -1,5 +1,6 @@
 """The reference implementation: every (prompt, response) a right-padded row, whole logits."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine.attention import ordinary_attention
-from lit_longpo.engine.scoring import base_model
+from lit_longpo.engine.decoder import base_model
 
 
 def rows_of(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
@@ -26,6 +27,19 @@ def padded_log_probs(model: nn.Module, groups: Sequence[Group], implementation: 
         logits = model(input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
     log_probs = logits.float().log_softmax(-1)
     return [_scored(log_probs[number], group, response) for number, (group, response) in enumerate(rows)]
+
+
+def plain_log_probs(model: nn.Module, groups: Sequence[Group]) -> list[Tensor]:
+    """The same from one row after another, without padding and with the attention that the model has."""
+    found = []
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    for group, response in rows_of(groups):
+        ids = torch.tensor([group.prompt_ids + response.token_ids])
+        options = {"position_ids": torch.tensor([_positions(group, response, ids.shape[1])])} if takes_positions else {}
+        # The mask keeps transformers from taking a leap in positions for a border.
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options).logits
+        found.append(_scored(logits[0].float().log_softmax(-1), group, response))
+    return found
 
 
 def _positions(group: Group, response: Response, length: int) -> list[int]:

@@ -12,7 +12,8 @@ from support.tiny_models import ARCHITECTURES, tiny_model
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine import UnsupportedModelError, generation_mode, pack, score
 from lit_longpo.engine.attention import PREFIX_SHARED, ordinary_attention
-from lit_longpo.engine.scoring import base_model, row_log_probs
+from lit_longpo.engine.decoder import base_model
+from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 CASES = {

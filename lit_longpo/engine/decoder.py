@@ -1,0 +1,52 @@
+"""Parts of a causal language model by role, whatever its architecture calls them."""
+
+import inspect
+from typing import Any, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from lit_longpo.errors import InputTypeError
+
+
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside an optional PEFT wrapper."""
+    if isinstance(model, PreTrainedModel):
+        return model
+    from peft import PeftModel  # plain models do without
+
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(base, PreTrainedModel):
+        raise InputTypeError(f"expected a transformers causal language model, got {type(model).__name__}")
+    return base
+
+
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """Everything below the head: token ids in, last hidden states out."""
+    found = model.get_decoder()
+    if found is not model:
+        return cast(PreTrainedModel, found)
+    # Llama-4 and its like name themselves: their prefix is that of another class.
+    inner = [child for child in model.children() if isinstance(child, PreTrainedModel)]
+    if len(inner) != 1:
+        raise InputTypeError(f"expected one model below the head of {type(model).__name__}, got {len(inner)}")
+    return inner[0]
+
+
+def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
+    """A decoder's layers, the longest of its lists (`layers`, `h`, `blocks`, ...)."""
+    lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList)]
+    if not lists:
+        raise InputTypeError(f"expected a list of layers in {type(decoder).__name__}, got none")
+    return max(lists, key=len)
+
+
+def accepted(decoder: nn.Module, **keywords: Any) -> dict[str, Any]:
+    """Those keywords that a decoder's forward has a parameter for (Mamba's has no positions)."""
+    parameters = inspect.signature(decoder.forward).parameters
+    return {name: value for name, value in keywords.items() if name in parameters}
+
+
+def passes_keywords_on(decoder: nn.Module) -> bool:
+    """Whether a decoder's forward takes keywords that it does not know itself."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(decoder.forward).parameters.values())

@@ -1,0 +1,68 @@
+"""What a configuration says about packed rows, before any weight is read."""
+
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from lit_longpo.engine.attention import exact_attention
+
+# By transformers' names: layers that treat tokens one by one or through attention ...
+_EXACT = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
+# ... and layers that carry a state from token to token, which a response can take over from its prompt (`states.py`).
+STATE_LAYERS = frozenset({"linear_attention", "conv", "mamba", "hybrid"})
+
+
+def layer_kinds(config: PretrainedConfig) -> tuple[str, ...]:
+    """Of every layer, as far as the configuration says."""
+    return tuple(getattr(config, "layer_types", None) or ())
+
+
+def refusal(config: PretrainedConfig) -> str | None:
+    """Why the configuration rules packed rows out; `None` if it does not.
+
+    Args:
+        config: of the language model (`get_text_config`).
+    """
+    unknown = set(layer_kinds(config)) - _EXACT - STATE_LAYERS
+    if unknown:
+        return f"layers of type {sorted(unknown)} carry state or masks that a packed row would mix up"
+    return None
+
+
+def dropout_problem(config: PretrainedConfig) -> str | None:
+    """Why the configuration rules out scoring altogether; `None` if it does not."""
+    if not getattr(config, "attention_dropout", 0.0):
+        return None
+    return "attention dropout differs between responses of one prompt; set `attention_dropout: 0`"
+
+
+def doubts(config: PretrainedConfig) -> str | None:
+    """Why packed rows are ruled out or have to be tried before they are trusted; `None` if nothing speaks against them.
+
+    Args:
+        config: the whole one; it names the model's class.
+    """
+    text, model = config.get_text_config(), model_class(config)
+    if (cause := refusal(text)) is not None:
+        return cause
+    if model is not None and not model._can_set_attn_implementation():
+        return f"{model.__name__} does not call attention through transformers' interface"
+    states = sorted(set(layer_kinds(text)) & STATE_LAYERS)
+    return f"layers of type {states} carry state" if states else None
+
+
+def attention_at_start(config: PretrainedConfig | None, packed_name: str) -> str:
+    """The attention to load a model with: that of packed rows, or transformers' own where these are in doubt.
+
+    Args:
+        config: the model's; `None` if it is not known, which raises no doubts.
+        packed_name: attention of packed rows.
+    """
+    if config is None or doubts(config) is None:
+        return packed_name
+    found = model_class(config)
+    return packed_name if found is None else exact_attention(found, config)
+
+
+def model_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:
+    """The class that transformers builds for a configuration; `None` if a source ships its own."""
+    found = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    return found[0] if isinstance(found, tuple) else found

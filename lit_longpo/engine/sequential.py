@@ -1,0 +1,143 @@
+"""One sequence at a time: what a packed row computes, for models whose layers it would mix up.
+
+The segments of a row divide its tokens by who asks, and name the pieces that each may look at. Those pieces, put
+together, are an ordinary sequence: prompt and one response. It goes through the model's own forward with the model's
+own attention, and the last states are the segment's. Put side by side they are the row's hidden states, exact for any
+causal model; a prompt is computed once for each of its responses.
+
+Several sequences are recomputed in backward, so that the activations of one live at a time.
+
+Shape legend: T row, K tokens of a sequence, Q of them the segment's own, C hidden size.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from lit_longpo.batch import PackedBatch, Segment
+from lit_longpo.engine.attention import exact_attention, shares_prefixes
+from lit_longpo.engine.decoder import accepted, decoder_of
+from lit_longpo.engine.rotary import angles_up_to
+
+_PACKED_NAME = "_attention_of_packed_rows"  # of a model that is scored one sequence at a time
+
+
+def scores_sequentially(model: PreTrainedModel) -> bool:
+    """Whether a model was told to score one sequence at a time."""
+    return hasattr(model, _PACKED_NAME)
+
+
+def score_sequentially(model: PreTrainedModel, packed_name: str | None = None) -> None:
+    """Score one sequence at a time from now on, with the model's own attention.
+
+    Args:
+        model: a causal language model.
+        packed_name: the attention that packed rows would have; `None` means the one that the model has now.
+    """
+    setattr(model, _PACKED_NAME, packed_name or str(model.config._attn_implementation))
+    if shares_prefixes(model):
+        model.set_attn_implementation(exact_attention(model))
+
+
+def score_packed(model: PreTrainedModel) -> None:
+    """Undo `score_sequentially`, if the model can attend any other way."""
+    if scores_sequentially(model) and model._can_set_attn_implementation():
+        model.set_attn_implementation(getattr(model, _PACKED_NAME))
+        delattr(model, _PACKED_NAME)
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """A segment's keys as a sequence of their own.
+
+    Args:
+        input_ids: Shape: (1, K).
+        position_ids: Shape: (1, K).
+        furthest: last position of the longest sequence with the same prompt. Shape: (1, 1).
+        num_states: how many states at its end are wanted, Q.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    furthest: Tensor
+    num_states: int
+
+
+def sequential_states(model: PreTrainedModel, row: PackedBatch) -> Tensor:
+    """Last hidden states of a row's tokens.
+
+    Args:
+        model: a causal language model with ordinary attention.
+        row: the row; its table says which sequences it holds.
+
+    Returns:
+        Shape: (1, T, C).
+    """
+    decoder = decoder_of(model)
+    sequences = list(_sequences(row))
+    count = _most_of_all_ranks(decoder, len(sequences))
+    # Where each rank holds a slice of every layer, a forward is a collective call: who has fewer sequences than
+    # another runs tokens that nobody asks for, on the same path, and takes no state of them.
+    idle = _Sequence(row.input_ids[:, :1], row.position_ids[:, :1], row.position_ids[:, :1], 0)
+    sequences += [idle] * (count - len(sequences))
+    recomputed = count > 1 and torch.is_grad_enabled()
+    return torch.cat([_states(decoder, one, row.leaps, recomputed) for one in sequences], dim=1)
+
+
+def _sequences(row: PackedBatch) -> Iterator[_Sequence]:
+    pieces, segments = row.table.pieces, row.table.segments
+    starts = [0, *accumulate(pieces)]
+
+    def tokens(values: Tensor, segment: Segment) -> Tensor:
+        return torch.cat([values[:, starts[piece] : starts[piece + 1]] for piece in segment.key_pieces], dim=1)
+
+    ends = dict[int, int]()  # of the longest last piece, by the prompt's
+    for segment in segments:
+        last, prompt = segment.key_pieces[-1], segment.key_pieces[0]
+        if prompt not in ends or pieces[last] > pieces[ends[prompt]]:
+            ends[prompt] = last
+    for segment in segments:
+        end = starts[ends[segment.key_pieces[0]] + 1]
+        yield _Sequence(
+            tokens(row.input_ids, segment),
+            tokens(row.position_ids, segment),
+            row.position_ids[:, end - 1 : end],
+            segment.query_length,
+        )
+
+
+def _states(decoder: PreTrainedModel, one: _Sequence, leaps: bool, recomputed: bool) -> Tensor:
+    def forward(input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        # With a mask, transformers does not take a leap in the positions for the border of another sequence.
+        mask = torch.ones_like(input_ids) if leaps else None
+        options = accepted(decoder, position_ids=position_ids, attention_mask=mask, use_cache=False)
+        with angles_up_to(decoder, one.furthest):
+            return cast(Tensor, decoder(input_ids=input_ids, **options)[0])
+
+    if recomputed:
+        states = cast(Tensor, checkpoint(forward, one.input_ids, one.position_ids, use_reentrant=False))
+    else:
+        states = forward(one.input_ids, one.position_ids)
+    return states[:, states.shape[1] - one.num_states :]
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether any parameter is only a slice on this rank."""
+    return any(isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def _most_of_all_ranks(decoder: nn.Module, count: int) -> int:
+    """The largest count of all ranks where they run in step; else this rank's, without asking."""
+    if not torch.distributed.is_initialized() or not is_sharded(decoder):
+        return count
+    device = next(decoder.parameters()).device
+    most = torch.tensor(count, device=device)
+    torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+    return int(most)
