@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +59,8 @@ def existing_file(path: str, argument: str, what: str) -> Path:
 def json_lines(path: str | Path) -> Rows:
     """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
     blank: int | None = None
-    with _opened(path) as lines:
+    with _opened(path) as file:
+        lines = _unpacked(file, path)
         for number, line in enumerate(lines, 1):
             text = line.removeprefix(_BOM) if number == 1 else line
             if not text.strip():
@@ -71,7 +74,7 @@ def json_lines(path: str | Path) -> Rows:
 def json_list(path: str | Path) -> Rows:
     """The values of one JSON list, each with the line it begins on; of a file that is no list, its lines."""
     with _opened(path) as file:
-        raw = file.read().removeprefix(_BOM)
+        raw = b"".join(_unpacked(file, path)).removeprefix(_BOM)
     if not raw.lstrip().startswith(b"["):
         yield from json_lines(path)
         return
@@ -83,7 +86,11 @@ def parquet(path: str | Path) -> Rows:
     import pyarrow.parquet  # with pandas a second that JSON does not need
 
     number = 0
-    with pyarrow.parquet.ParquetFile(path) as file:
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise RecordError.at(str(path), "file", "a parquet file", _one_line(error)) from error
+    with table as file:
         for batch in file.iter_batches(batch_size=64):
             for row in batch.to_pylist():
                 number += 1
@@ -135,7 +142,9 @@ def _folder(source: str, split: str, argument: str) -> Rows:
         files = datasets.load_dataset_builder(source).config.data_files
     except Exception as error:  # it raises a dozen types; all mean that it found no data files
         raise _not_loaded(source, split, argument, error) from error
-    paths = files[_known_split(split, list(files), source, argument)]
+    found = files[_known_split(split, list(files), source, argument)]
+    # `datasets` makes them absolute; an id must not depend on where the folder lies.
+    paths = [os.path.join(source, os.path.relpath(path, Path(source).resolve())) for path in found]
     if all(_reader_of(path) for path in paths):
         return _chained(paths)
     return _hub(source, split, argument)
@@ -172,12 +181,24 @@ def _known_split(split: str, splits: list[Any], source: str, argument: str) -> s
 def _not_loaded(source: str, split: str, argument: str, error: Exception) -> MissingFileError:
     return MissingFileError(
         f"expected a file ({', '.join(_READERS)}), a folder or the name of a data set with a split {split!r}, got "
-        f"{source!r}, which could not be loaded ({type(error).__name__}: {error}); set `{argument}`"
+        f"{source!r}, which could not be loaded ({type(error).__name__}: {_one_line(error)}); set `{argument}`"
     )
 
 
 def _opened(path: str | Path) -> IO[bytes]:
     return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+
+
+def _unpacked(file: IO[bytes], path: str | Path) -> Iterator[bytes]:
+    """The lines of a file that may be packed."""
+    try:
+        yield from file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RecordError.at(str(path), "file", "a whole gzip file", _one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _text(raw: bytes, where: str) -> str:
@@ -188,28 +209,39 @@ def _text(raw: bytes, where: str) -> str:
 
 
 def _list_items(text: str, path: str) -> Rows:
-    """Items of a list, one after the other: each error names the line its item begins on."""
-    position, line, last = text.index("[") + 1, 1, 0
+    """Items of a list, one after the other, each by the line it begins on; several on one line are numbered."""
+    start = text.index("[")
+    line, seen, number = 1 + text.count("\n", 0, start), start, 0
+    position, last_line = _past_space(text, start + 1), 0
+    if text[position : position + 1] == "]":
+        _check_end(text, position, path)
+        return
     while True:
-        position = _past_space(text, position)
-        line, last = line + text.count("\n", last, position), position
-        where = f"{path}:{line}"
-        if text[position : position + 1] == "]":
-            break
-        decoder = json.JSONDecoder(object_pairs_hook=unique_keys(where))
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except RecordError:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise RecordError.at(where, "record", f"JSON ({error})", text[last : last + 60]) from error
+        line, seen, number = line + text.count("\n", seen, position), position, number + 1
+        where = f"{path}:{line}" if line != last_line else f"{path}:{line}, item {number}"
+        value, position = _item(text, position, where)
         yield where, value
-        position = _past_space(text, position)
-        if text[position : position + 1] not in (",", "]") or not text[position : position + 1]:
+        last_line, position = line, _past_space(text, position)
+        if text[position : position + 1] == "]":
+            _check_end(text, position, where)
+            return
+        if text[position : position + 1] != ",":
             raise RecordError.at(where, "record", "a comma or the list's end behind it", text[position : position + 20])
-        position += text[position] == ","
-    if text[position + 1 :].strip():
-        raise RecordError.at(where, "file", "nothing behind the list", text[position + 1 :].strip())
+        position = _past_space(text, position + 1)
+
+
+def _item(text: str, position: int, where: str) -> tuple[object, int]:
+    try:
+        return json.JSONDecoder(object_pairs_hook=unique_keys(where)).raw_decode(text, position)
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError.at(where, "record", f"JSON ({error})", text[position : position + 60]) from error
+
+
+def _check_end(text: str, position: int, where: str) -> None:
+    if rest := text[position + 1 :].strip():
+        raise RecordError.at(where, "file", "nothing behind the list", rest)
 
 
 def _past_space(text: str, position: int) -> int:

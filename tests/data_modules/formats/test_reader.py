@@ -1,0 +1,167 @@
+"""Every format, detected or by name, gives the pair that it means; all else is an error with file, line and field."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, answer, talk
+
+from data_modules.formats.base import Record, RecordFormat
+from data_modules.formats.reader import FORMATS, FormatName, RecordReader
+from data_modules.reading import load_pairs
+from data_modules.records import PreferencePair
+from data_modules.strict_json import RecordError
+
+SAMPLES = Path(__file__).resolve().parents[3].parent / "shared/data/formats"
+MAPPED = {"long_context": "doc", "question": "ask", "chosen": "good", "rejected": "bad"}
+TEXTS = {"chosen": "nine", "rejected": "two"}
+
+
+def read(record: object, **options: Any) -> PreferencePair:
+    (pair,) = RecordReader(**options).pairs([("here/data.jsonl:3", record)], "here/data.jsonl")
+    return pair
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["detected", "by name"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_messages(name: str, by_name: bool) -> None:
+    layout, record, more = WHOLE[name]
+    expected = {"id": "data.jsonl:3", "rejected": ("two",), **more}
+    pair = read(record, **({"format": layout} if by_name else {}))
+    assert pair == PreferencePair(question="", short_context="", long_context=LONG, chosen="nine", **expected)
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["detected", "by name"])
+@pytest.mark.parametrize("name", APART)
+def test_context_and_question_apart(name: str, by_name: bool) -> None:
+    layout, record, columns, more = APART[name]
+    expected = {"id": "data.jsonl:3", "rejected": ("two",), **more}
+    pair = read(record, columns=columns, **({"format": layout} if by_name else {}))
+    assert pair == PreferencePair(question=ASK, short_context="", long_context=DOC, chosen="nine", **expected)
+
+
+def test_every_format_has_a_name_and_a_sample() -> None:
+    assert {"auto", *FORMATS} == set(get_args(FormatName))
+    assert {layout for layout, *_ in (*WHOLE.values(), *APART.values())} == set(FORMATS)
+
+
+REFUSED: dict[str, tuple[object, str]] = {
+    "no format": ({"text": "x"}, r"record: expected the columns of a known format.*columns: \{.*got \['text'\]"),
+    "no object": (["x"], r"record: expected a JSON object"),
+    "extra": ({"prompt": LONG, **TEXTS, "sytem": "x"}, r"field 'sytem': .*did you mean 'system'.*extra_columns"),
+    "empty answer": ({"prompt": LONG, "chosen": " ", "rejected": "two"}, r"field 'chosen': expected text that is not"),
+    "no answer": ({"prompt": LONG, "chosen": None, "rejected": "two"}, r"field 'chosen'"),
+    "same answers": ({"prompt": LONG, "chosen": "two", "rejected": "two "}, r"field 'chosen'.*not among `rejected`"),
+    "no prompt": ({"chosen": [answer("nine")], "rejected": [answer("two")]}, r"field 'prompt': .*required"),
+    "other prompts": (
+        {"chosen": talk(LONG, "nine"), "rejected": talk("Else?", "two")},
+        r"field 'rejected': expected the messages before the answer that `chosen` has",
+    ),
+    "another prompt": ({"prompt": "Else?", "chosen": talk(LONG, "nine")}, r"field 'prompt': expected a message that"),
+    "user's answer": ({"prompt": LONG, "chosen": talk("nine")}, r"field 'chosen': .*end with the assistant's"),
+    "role": ({"prompt": [{"role": "tool", "content": "x"}], **TEXTS}, r"field 'prompt\[0\].role': expected a role of"),
+    "blank message": ({"messages": talk(" ", "nine")}, r"field 'messages\[0\].content'"),
+    "calls": (
+        {"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]},
+        r"field 'messages\[0\]': expected a message \{role, content\}",
+    ),
+    "late system": (
+        {"messages": [*talk(LONG), {"role": "system", "content": "x"}, answer("y")]},
+        r"field 'messages': expected a system message at the beginning",
+    ),
+    "no question": ({"messages": [answer("nine")]}, r"field 'messages': expected a message of the user"),
+    "two systems": (
+        {"prompt": talk(LONG, system="a"), "system": "b", **TEXTS},
+        r"field 'system': expected the system message 'a' or none",
+    ),
+    "scores": (
+        {"prompt": LONG, **TEXTS, "score_chosen": 1, "score_rejected": 2.5},
+        r"field 'score_chosen': expected a score of at least 2.5, that of `rejected`, got 1",
+    ),
+    "score": ({"prompt": LONG, **TEXTS, "score_chosen": "1"}, r"field 'score_chosen': expected a number"),
+    "output beside": ({"instruction": "x", **TEXTS, "output": "ten"}, r"field 'output': expected nothing beside"),
+    "alpaca history": ({"instruction": "x", **TEXTS, "history": [["a"]]}, r"field 'history': expected a list of \["),
+    "weight": ({"prompt": LONG, **TEXTS, "weight": 0}, r"field 'weight': expected a number above 0"),
+    "id": ({"prompt": LONG, **TEXTS, "id": 1.5}, r"field 'id'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str) -> None:
+    record, message = REFUSED[name]
+    with pytest.raises(RecordError, match=r"^here/data.jsonl:3: " + message) as caught:
+        read(record)
+    assert "\n" not in str(caught.value)
+
+
+def test_null_fields_are_absent_where_formats_write_them() -> None:
+    record = {"instruction": ASK, "input": DOC, **TEXTS, "system": None, "history": None}
+    assert read(record) == read({"instruction": ASK, "input": DOC, **TEXTS})
+    messages = [{**message, "name": None, "tool_calls": None} for message in talk(LONG, "nine")]
+    assert read({"messages": messages}) == read({"messages": talk(LONG, "nine")})
+
+
+def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        (f"data.jsonl:{n}", {"prompt": LONG, **TEXTS, "source": "x"} | ({"n": n} if n > 1 else {})) for n in range(4)
+    ]
+    with caplog.at_level(logging.WARNING):
+        pairs = list(RecordReader(extra_columns="ignore").pairs(rows, "data.jsonl"))
+    assert [pair.id for pair in pairs] == [f"data.jsonl:{n}" for n in range(4)]
+    assert [message.partition("`: ")[2] for message in caplog.messages] == ["source", "n"]
+
+
+def test_errors_have_the_datas_names_under_a_mapping() -> None:
+    record = {"doc": DOC, "ask": ASK, "good": "nine", "bad": "two"}
+    with pytest.raises(RecordError, match=r"^here/data.jsonl:3: field 'good': expected text that is not empty"):
+        read({**record, "good": ""}, columns=MAPPED)
+    with pytest.raises(RecordError, match=r"field 'ask': expected this column \(`columns`: question\)"):
+        read({"doc": DOC, "good": "nine", "bad": "two"}, columns=MAPPED)
+    with pytest.raises(RecordError, match=r"field 'question \(theirs\)'"):
+        read({**record, "question": "Another?"}, columns=MAPPED)
+    with pytest.raises(ValueError, match=r"data.init_args.columns.*did you mean 'long_context'"):
+        RecordReader(columns={"long_contxt": "doc"})
+    with pytest.raises(ValueError, match=r"data.init_args.format.*'trll'"):
+        RecordReader(format="trll")
+
+
+def test_ids_are_unique_and_need_not_be_there() -> None:
+    record = {"prompt": LONG, **TEXTS}
+    rows = [("a/b/x.jsonl:1", record), ("a/b/y.jsonl:1", record)]
+    assert [pair.id for pair in RecordReader().pairs(rows, "a/b")] == ["b/x.jsonl:1", "b/y.jsonl:1"]
+    with pytest.raises(RecordError, match=r"x.jsonl:2: field 'id': expected an id not used before \(see x.jsonl:1\)"):
+        list(RecordReader().pairs([(f"x.jsonl:{n}", {**record, "id": 7}) for n in (1, 2)]))
+
+
+class Doubled(RecordFormat):
+    name, fields = "doubled", ("q", "a")
+
+    def matches(self, record: Record) -> bool:
+        return "q" in record
+
+    def pair(self, record: Record, where: str, name: str) -> PreferencePair:
+        return PreferencePair(name, "", "", record["q"] * 2, record["a"], ())
+
+
+def test_a_format_of_ones_own() -> None:
+    assert read({"q": "ab", "answer": "c"}, format=Doubled(), columns={"a": "answer"}).long_context == "abab"
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared samples are not here")
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.json*")), ids=lambda path: path.stem)
+def test_the_shared_samples_mean_what_they_say(path: Path) -> None:
+    expected = [json.loads(line) for line in (SAMPLES / "expected.jsonl").read_text().splitlines()]
+    if path.stem == "expected":
+        return
+    mapped = {"columns": MAPPED, "extra_columns": "ignore"} if path.stem == "columns" else {}
+    pairs = load_pairs(str(path), "train", "data.init_args.path", RecordReader(**mapped))
+    assert len(pairs) == 4 + (path.stem == "trl_conversational")
+    for pair, meant in zip(pairs, expected, strict=False):
+        apart = path.stem in ("alpaca_ranking", "columns")
+        assert pair.long_context == (meant["context"] if apart else meant["messages"][-1]["content"])
+        assert pair.question == (meant["question"] if apart else "")
+        assert pair.system == (meant["system"] if path.stem not in ("columns", "trl_plain") else None)
+        assert (pair.chosen, pair.rejected) == (meant["chosen"], () if "sft" in path.stem else tuple(meant["rejected"]))
+        assert not pair.history + pair.followup

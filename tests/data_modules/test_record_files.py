@@ -1,0 +1,130 @@
+"""The same records from every kind of file, folder and data set; what is none of them says where and why."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from support.preference_formats import LONG, talk
+
+from data_modules.formats.reader import RecordReader
+from data_modules.reading import load_pairs
+from data_modules.record_files import json_list, read_records
+from data_modules.strict_json import RecordError
+
+RECORDS: list[dict[str, Any]] = [
+    {"prompt": talk(f"{LONG} {n}"), "chosen": [{"role": "assistant", "content": "nine"}], "rejected": "two"}
+    for n in range(3)
+]
+RECORDS = [{**record, "rejected": [{"role": "assistant", "content": "two"}]} for record in RECORDS]
+
+
+def lines(records: list[dict[str, Any]] = RECORDS) -> bytes:
+    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def table() -> datasets.Dataset:
+    return datasets.Dataset.from_list(RECORDS)
+
+
+def write(path: Path, raw: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    return path
+
+
+def two_files(folder: Path) -> Path:
+    write(folder / "train-00000.jsonl", lines(RECORDS[:2]))
+    write(folder / "train-00001.jsonl", lines(RECORDS[2:]))
+    write(folder / "test-00000.jsonl", lines(RECORDS[:1]))
+    return folder
+
+
+def saved(data: Any, folder: Path) -> Path:
+    data.save_to_disk(str(folder))
+    return folder
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "jsonl": lambda folder: write(folder / "a.jsonl", lines()),
+    "byte order mark, empty last lines": lambda folder: write(folder / "a.jsonl", b"\xef\xbb\xbf" + lines() + b"\n \n"),
+    "no last line break": lambda folder: write(folder / "a.jsonl", lines().rstrip()),
+    "Windows": lambda folder: write(folder / "a.jsonl", lines().replace(b"\n", b"\r\n")),
+    "json": lambda folder: write(folder / "a.json", json.dumps(RECORDS, indent=1).encode()),
+    "json in a line": lambda folder: write(folder / "a.json", b"\xef\xbb\xbf " + json.dumps(RECORDS).encode() + b"\n"),
+    "json lines": lambda folder: write(folder / "a.json", lines()),
+    "gzip": lambda folder: write(folder / "a.jsonl.gz", gzip.compress(lines())),
+    "json gzip": lambda folder: write(folder / "a.json.gz", gzip.compress(json.dumps(RECORDS).encode())),
+    "parquet": lambda folder: (table().to_parquet(folder / "a.parquet"), folder / "a.parquet")[1],
+    "folder": lambda folder: two_files(folder / "set"),
+    "folder with gzip": lambda folder: write(folder / "set/train.jsonl.gz", gzip.compress(lines())).parent,
+    "folder of parquet": lambda folder: (
+        (write(folder / "set/x", b""), table().to_parquet(folder / "set/train.parquet")) and folder / "set"
+    ),
+    "save_to_disk": lambda folder: saved(table(), folder / "set"),
+    "DatasetDict": lambda folder: saved(
+        datasets.DatasetDict({"train": table(), "test": table().select([0])}), folder / "set"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_gives_the_same_records(name: str, tmp_path: Path) -> None:
+    source = str(SOURCES[name](tmp_path))
+    assert [record for _, record in read_records(source, "train", "data.init_args.path")] == RECORDS
+    pairs = load_pairs(source, "train", "data.init_args.path")
+    assert [pair.long_context for pair in pairs] == [f"{LONG} {n}" for n in range(3)]
+    assert all(pair.id.startswith(("a.", "set/", "set [")) for pair in pairs)
+
+
+@pytest.mark.parametrize("name", ["folder", "DatasetDict"])
+def test_splits_of_a_folder(name: str, tmp_path: Path) -> None:
+    source = str(SOURCES[name](tmp_path))
+    assert [record for _, record in read_records(source, "test", "data.init_args.path")] == RECORDS[:1]
+    with pytest.raises(
+        ValueError, match=r"expected a split of .*\(train, test\), got 'dev'; set `data.init_args.split`"
+    ):
+        next(read_records(source, "dev", "data.init_args.path"))
+
+
+def test_lines_of_a_list_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", b'\n[\n {"a": 1},\n\n {"a": 2}, {"b": 3}, {"a":\n4}, {"c": 5}]')
+    wheres = ["3", "5", "5, item 3", "5, item 4", "6"]
+    assert [where for where, _ in json_list(path)] == [f"{path}:{where}" for where in wheres]
+    assert [record for _, record in json_list(path)] == [{"a": 1}, {"a": 2}, {"b": 3}, {"a": 4}, {"c": 5}]
+
+
+BROKEN: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("a.jsonl", b"", r"a.jsonl: file: expected at least one record"),
+    "empty list": ("a.json", b"[]", r"a.json: file: expected at least one record"),
+    "open list": ("a.json", b'[\n{"a": 1}\n', r"a.json:2: record: expected a comma or the list's end"),
+    "no comma": ("a.json", b'[\n{"a": 1}\n{"a": 2}]', r"a.json:2: record: expected a comma"),
+    "comma at the end": ("a.json", b'[{"a": 1},\n]', r"a.json:2: record: expected JSON"),
+    "more behind": ("a.json", b'[{"a": 1}] x', r"a.json:1: file: expected nothing behind the list"),
+    "key twice": ("a.json", b'[{"a": 1, "a": 2}]', r"a.json:1: record: expected each field once"),
+    "bytes": ("a.json", b'[{"a": "\xff"}]', r"a.json:1: record: expected UTF-8"),
+    "gap": ("a.jsonl", b'{"a": 1}\n\n{"a": 2}\n', r"a.jsonl:2: record: expected UTF-8 JSON on every line but the last"),
+    "no gzip": ("a.jsonl.gz", lines(), r"a.jsonl.gz: file: expected a whole gzip file"),
+    "cut gzip": ("a.jsonl.gz", gzip.compress(lines())[:-9], r"a.jsonl.gz: file: expected a whole gzip file"),
+    "no parquet": ("a.parquet", lines(), r"a.parquet: file: expected a parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_named(name: str, tmp_path: Path) -> None:
+    file, raw, message = BROKEN[name]
+    with pytest.raises(RecordError, match=message) as caught:
+        list(read_records(str(write(tmp_path / file, raw)), "train", "data.init_args.path"))
+    assert "\n" not in str(caught.value)
+
+
+def test_records_come_one_by_one(tmp_path: Path) -> None:
+    """Nothing behind a record is read before it is asked for."""
+    path = write(tmp_path / "a.jsonl", lines() + b"{")
+    pairs = RecordReader().pairs(read_records(str(path), "train", "data.init_args.path"), str(path))
+    assert next(pairs).chosen == "nine"
+    with pytest.raises(RecordError, match=r"a.jsonl:4"):
+        list(pairs)
