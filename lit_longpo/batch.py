@@ -287,12 +287,14 @@ class Scores:
         counts: scored tokens of each slot. Shape: (S,).
         slots: what the S entries mean.
         margins: by how much each example's chosen reward should exceed the rejected one's. Shape: (B,), or () for all.
+        router_loss: how unevenly the row's tokens are spread over experts; `None` if nobody asked. Shape: ().
     """
 
     sums: Tensor
     counts: Tensor
     slots: tuple[Slot, ...]
     margins: Tensor | float = 0.0
+    router_loss: Tensor | None = None
     _positions: dict[Slot, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

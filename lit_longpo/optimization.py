@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_longpo.errors import InputError
-from lit_longpo.ranges import check_range
+from lit_longpo.ranges import check_range, check_weight
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
@@ -54,6 +54,8 @@ class Optimization:
         schedule: shape of the learning rate after the warm-up.
         warmup_fraction: share of all optimizer steps over which the rate rises from 0.
         min_lr_fraction: share of the peak rate that "linear" and "cosine" end at.
+        router_loss: coefficient of the load-balancing loss of routed experts, which is added to the objective's;
+            "model" is the one in the model's configuration, `router_aux_loss_coef`.
 
     Raises:
         ValueError: a number is out of range, or a constant rate is told where to end.
@@ -63,6 +65,7 @@ class Optimization:
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_fraction: float = 0.1
     min_lr_fraction: float = 0.0
+    router_loss: float | Literal["model"] = 0.0
 
     def __post_init__(self) -> None:
         tenth = "0.1 warms up over the first tenth of the steps"
@@ -74,6 +77,8 @@ class Optimization:
                 "expected no `optimization.min_lr_fraction` with `optimization.schedule: constant`, got "
                 f"{self.min_lr_fraction}; remove it, or set `optimization.schedule: cosine`"
             )
+        if not isinstance(self.router_loss, str):
+            check_weight("optimization.router_loss", self.router_loss, "0.001 is usual, 0 leaves it out")
         self._check_optimizer()
 
     @property
@@ -95,11 +100,11 @@ class Optimization:
         """Optimizer and schedule under the command line's names; not which kernels compute them."""
         optimizer = self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
         numbers = {name: value for name, value in optimizer.defaults.items() if name not in _KERNELS}
-        schedule = ("schedule", "warmup_fraction", "min_lr_fraction")
+        others = ("schedule", "warmup_fraction", "min_lr_fraction", "router_loss")
         return {
             "optimization.optimizer": type(optimizer).__name__,
             **{f"optimization.optimizer.{name}": value for name, value in numbers.items()},
-            **{f"optimization.{name}": getattr(self, name) for name in schedule},
+            **{f"optimization.{name}": getattr(self, name) for name in others},
         }
 
     @property

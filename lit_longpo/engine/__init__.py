@@ -6,6 +6,7 @@ from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation import Limits, continue_rows, end_ids, prefill
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
+from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import generation_mode, score
 from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
 from lit_longpo.engine.support import ScoringPlan, check_model, plan_scoring
@@ -21,6 +22,7 @@ __all__ = [
     "base_model",
     "check_heads",
     "check_model",
+    "check_routers",
     "continue_rows",
     "end_ids",
     "exchanged_rotary",
@@ -30,6 +32,7 @@ __all__ = [
     "plan_scoring",
     "prefill",
     "rotary_embedding",
+    "router_coefficient",
     "score",
     "sequence_ranks",
     "set_rotary_embedding",

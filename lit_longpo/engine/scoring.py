@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,18 @@ from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
+from lit_longpo.engine.routers import balancing_loss, recorded_logits
 from lit_longpo.engine.sequence_parallel import RowPart, sequence_ranks
 from lit_longpo.engine.sequential import scores_sequentially, sequential_states
 
 
-def score(model: nn.Module, batch: PackedBatch) -> Scores:
+def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) -> Scores:
     """Summed log-probabilities of every response in the row.
 
     Args:
         model: a causal language model (perhaps PEFT-wrapped) loaded with the prefix-shared attention.
         batch: the packed row, on the model's device.
+        router_loss: whether the load-balancing loss of routed experts is wanted too.
 
     Returns:
         Scores with gradients, if gradients are on.
@@ -31,7 +34,15 @@ def score(model: nn.Module, batch: PackedBatch) -> Scores:
         UnsupportedModelError: the model does not use the prefix-shared attention, or asks for
             something that a packed row cannot honour.
     """
-    per_token = row_log_probs(model, batch)
+    if not router_loss:
+        return _scores(row_log_probs(model, batch), batch)
+    base = base_model(model)
+    with recorded_logits(base) as logits:
+        scores = _scores(row_log_probs(model, batch), batch)
+    return replace(scores, router_loss=balancing_loss(base, logits, batch.num_tokens))
+
+
+def _scores(per_token: Tensor, batch: PackedBatch) -> Scores:
     sums = _sum_by_owner(per_token, batch)
     return Scores(sums=sums, counts=batch.num_scored.to(sums.dtype), slots=batch.slots)
 

@@ -10,7 +10,7 @@ causal attention only, hence the exchange is ours.)
 
 Gradients: every rank of the group computes the same loss from the same, summed log-probabilities, and its
 parameters get the part of the gradient that runs through its tokens. The true gradient is the sum of the R
-parts. Strategies average over all ranks, so `SequenceRanks.join` multiplies the gradient by R: that is the
+parts. Strategies average over all ranks, so `SequenceRanks.total` multiplies the gradient by R: that is the
 only place where the size of the group enters, and losses and metrics need no correction.
 
 Shape legend: T padded row, t = T / R tokens of a rank, N scored tokens of the row, n those of a rank.
@@ -88,8 +88,16 @@ class SequenceRanks:
         """
         if part.scored is None:
             return log_probs
-        whole = log_probs.new_zeros(len(part.row.score_index)).index_copy(0, part.scored, log_probs)
-        return _Sum.apply(whole, self)
+        return self.total(log_probs.new_zeros(len(part.row.score_index)).index_copy(0, part.scored, log_probs))
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Sum over the ranks, the same on every one, with the gradient's factor R.
+
+        Args:
+            tensor: this rank's part.
+        """
+        total: Tensor = tensor if self.size == 1 else _Sum.apply(tensor, self)
+        return total
 
     def to_heads(self, tensor: Tensor) -> Tensor:
         """All heads of this rank's tokens -> this rank's heads of all tokens; too few heads are replicated.

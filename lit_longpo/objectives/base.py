@@ -28,7 +28,7 @@ from lit_longpo.checkpoints import (
     validation_due,
 )
 from lit_longpo.checkpoints.record import flatten
-from lit_longpo.engine import ScoringPlan, base_model, plan_scoring, score
+from lit_longpo.engine import ScoringPlan, base_model, check_routers, plan_scoring, router_coefficient, score
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
@@ -270,12 +270,17 @@ class PreferenceModule(LightningModule, ABC):
 
     def _per_example(self, batch: PreferenceBatch) -> Metrics:
         """Losses, with their graph and times the pairs' own weights, and metrics. Shape of each: (B,)."""
-        policy = score(self.model, batch.policy)
+        policy = score(self.model, batch.policy, router_loss=self.optimization.router_loss != 0)
         if batch.margins is not None:
             policy = dataclasses.replace(policy, margins=batch.margins)
         reference = None if batch.reference is None else self.reference.scores(self.model, batch.reference)
         losses, metrics = self.loss(policy, reference)
-        return {"loss": losses if batch.weights is None else losses * batch.weights, **metrics}
+        losses = losses if batch.weights is None else losses * batch.weights
+        if policy.router_loss is not None:
+            config = base_model(self.model).config
+            losses = losses + router_coefficient(self.optimization.router_loss, config) * policy.router_loss
+            metrics = {**metrics, "router_loss": policy.router_loss.detach().expand_as(losses)}
+        return {"loss": losses, **metrics}
 
     def _evaluate(self, batch: PreferenceBatch, repeated: bool) -> Tensor:
         values = self._per_example(batch)
@@ -299,6 +304,11 @@ class PreferenceModule(LightningModule, ABC):
         if self.scoring is not None:
             return
         self.scoring = plan_scoring(self.model)
+        if self.scoring.cause is not None and self.optimization.router_loss:
+            raise InputError(
+                "expected a model that is scored in packed rows for `optimization.router_loss`, got one that is not: "
+                f"{self.scoring.cause}; type --optimization.router_loss 0"
+            )
         if self.scoring.path == "packed":
             log.info("packed rows agree with separate rows (relative error %.1e)", self.scoring.error)
         elif self.trainer.is_global_zero:
@@ -314,6 +324,8 @@ class PreferenceModule(LightningModule, ABC):
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
         lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
         whole = lora is None or bool(lora.also_train)
+        if self.optimization.router_loss:
+            check_routers(self.policy.original_config())
         problem = precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole)
         if problem is None and self.views.reference and splits_parameters(strategy):
             problem = copy_problem(self.reference.config, self.policy)

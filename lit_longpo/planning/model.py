@@ -14,10 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
+from lit_longpo.engine.routers import routers
 from lit_longpo.errors import InputError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
@@ -98,6 +99,7 @@ class ModelPlan:
         autocast: precision of the products where it differs from the weights' ("bf16-mixed").
         converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
         quantization: how linear maps are packed; their products are traced unpacked.
+        router_loss: whether the loss of routed experts is trained too.
     """
 
     config: PretrainedConfig
@@ -107,6 +109,7 @@ class ModelPlan:
     autocast: torch.dtype | None = None
     converted: bool = False
     quantization: Quantization | None = None
+    router_loss: bool = False
 
     def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default), on the meta device."""
@@ -144,7 +147,8 @@ class ModelSizes:
         largest_layer_bytes: of the largest decoder layer.
         outside_bytes: of what is in no decoder layer: embeddings, final norm, untied head.
         untied_head_bytes: the head's gradient if it is trained and not the embeddings' as well.
-        frozen_linear: weights of the layers' linear maps that stay as they are.
+        frozen_linear: weights of the layers' linear maps that stay as they are; of routed experts, those that one
+            token meets.
         trained_linear: of those that are trained, adapters included.
         head_weights: the head's weights.
         head_trained: whether the head is.
@@ -184,6 +188,7 @@ def count(plan: ModelPlan) -> ModelSizes:
     parameters = list(model.parameters())
     in_layers = [_bytes(layer.parameters()) for layer in layers]
     linear = [module.weight for layer in layers for module in layer.modules() if isinstance(module, nn.Linear)]
+    met = _met_by_a_token(base, layers)
     trained = Counter[torch.dtype]()
     for parameter in parameters:
         trained[parameter.dtype] += parameter.numel() * parameter.requires_grad
@@ -194,12 +199,25 @@ def count(plan: ModelPlan) -> ModelSizes:
         largest_layer_bytes=max(in_layers),
         outside_bytes=_bytes(parameters) - sum(in_layers),
         untied_head_bytes=_bytes([head]) if head.requires_grad and not tied else 0,
-        frozen_linear=sum(weight.numel() for weight in linear if not weight.requires_grad),
-        trained_linear=sum(weight.numel() for weight in linear if weight.requires_grad),
+        frozen_linear=sum(number for number, trained in met if not trained),
+        trained_linear=sum(number for number, trained in met if trained),
         head_weights=head.numel(),
         head_trained=head.requires_grad,
         unpacked_bytes=max((weight.nbytes for weight in linear if _packing(weight)), default=0),
     )
+
+
+def _met_by_a_token(model: PreTrainedModel, layers: list[nn.Module]) -> list[tuple[int, bool]]:
+    """Sizes of the weights that one token is multiplied by, and whether they are trained."""
+    chosen = getattr(model.config.get_text_config(), "num_experts_per_tok", 1)
+    found, choosing = list[tuple[int, bool]](), set(map(id, routers(model)))
+    for module in (module for layer in layers for module in layer.modules()):
+        if isinstance(module, nn.Linear) or id(module) in choosing:
+            found.append((module.weight.numel(), module.weight.requires_grad))
+        elif not isinstance(module, nn.Conv1d):  # all experts of a layer are one tensor, (E, in, out) or (E, out, in)
+            experts = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim == 3]
+            found += [(chosen * part[0].numel(), part.requires_grad) for part in experts]
+    return found
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ class _Planner:
             run.autocast,
             converted=run.converted,
             quantization=run.policy.packing,
+            router_loss=run.optimization.router_loss != 0,
         )
         self.sizes = count(model)
         degree = run.sharding.sequence_parallel

@@ -13,11 +13,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from transformers import PreTrainedModel
+from transformers.integrations import moe
 
 from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import base_model
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.flash import varlen_plan
+from lit_longpo.engine.routers import balancing_loss, recorded_logits
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
@@ -61,7 +64,7 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: int, *, checkpointing: Che
                 parameter.register_post_accumulate_grad_hook(_drop)
         batch = row.policy_row()
         with LiveBytes() as memory:
-            return _trace(model, batch, memory, _autocast(plan))
+            return _trace(model, batch, memory, plan)
 
 
 def trace_forward(plan: ModelPlan, row: RowPlan, layers: int) -> int:
@@ -80,7 +83,7 @@ def trace_forward(plan: ModelPlan, row: RowPlan, layers: int) -> int:
         return memory.peak - start
 
 
-def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, autocast: AbstractContextManager[object]) -> Trace:
+def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, plan: ModelPlan) -> Trace:
     for tensor in (*model.parameters(), *model.buffers(), row.input_ids):
         memory.add(tensor)
     start = memory.live
@@ -100,13 +103,19 @@ def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, autocast: Abst
     base = base_model(model)
     base.get_input_embeddings().register_forward_hook(embedded)
     decoder_of(base).register_forward_hook(decoded)
-    with autocast:
-        log_probs = row_log_probs(model, row)
+    with _autocast(plan):
+        loss = _loss(base, model, row) if plan.router_loss else row_log_probs(model, row).sum()
         mark("head_forward")
     kept = memory.live - start
-    log_probs.sum().backward()
+    loss.backward()
     mark("embedding_backward")
     return Trace(kept=kept, **marks)
+
+
+def _loss(base: PreTrainedModel, model: nn.Module, row: PackedBatch) -> Tensor:
+    with recorded_logits(base) as logits:
+        log_probs = row_log_probs(model, row)
+    return log_probs.sum() + balancing_loss(base, logits, row.num_tokens)
 
 
 def _materialised(model: nn.Module) -> nn.Module:
@@ -134,7 +143,7 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 def _fake(plan: ModelPlan) -> Iterator[None]:
     """Every tensor that is made inside the block is fake."""
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), _grouped_products():
             yield
     except DynamicOutputShapeException as error:
         raise InputError(
@@ -143,3 +152,14 @@ def _fake(plan: ModelPlan) -> Iterator[None]:
         ) from error
     finally:
         varlen_plan.cache_clear()  # it has kept fake tensors
+
+
+@contextmanager
+def _grouped_products() -> Iterator[None]:
+    """Products of routed experts by transformers' stand-in: torch knows the shapes of its own for bf16 only."""
+    name, before = "_can_use_grouped_mm", getattr(moe, "_can_use_grouped_mm", None)
+    setattr(moe, name, lambda *args, **options: False)
+    try:
+        yield
+    finally:
+        setattr(moe, name, before)

@@ -30,15 +30,19 @@ CASES = {
     "a rank that scores nothing": ({}, pack(random_groups([(40, [2])]))),
     "attention kept": ({"checkpointing": "keep_attention"}, ROW),
     "adapters": ({"lora": LoRA(r=2)}, ROW),
+    "Mixtral, router loss": ({"router_loss": True}, ROW),
     "a row of one prompt token": ({}, pack(random_groups([(1, [1])]))),
 }
 
 
-def loss_and_gradients(model: nn.Module, row: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_and_gradients(
+    model: nn.Module, row: PackedBatch, router_loss: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of unequal weights, and gradients as a strategy makes them: averaged over all ranks."""
     model.zero_grad()
-    sums = score(model, row).sums
-    loss = (sums * torch.linspace(-1.0, 2.0, len(sums))).sum()
+    scores = score(model, row, router_loss=router_loss)
+    loss = (scores.sums * torch.linspace(-1.0, 2.0, len(scores.sums))).sum()
+    loss = loss if scores.router_loss is None else loss + 10.0 * scores.router_loss
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     for gradient in gradients.values():
@@ -50,7 +54,8 @@ def loss_and_gradients(model: nn.Module, row: PackedBatch) -> tuple[Tensor, dict
 def make_model(
     name: str, *, checkpointing: Checkpointing = True, lora: LoRA | None = None, **options: Any
 ) -> nn.Module:
-    model = tiny_model(name if name in ARCHITECTURES else "Llama", **options)
+    family = name.split(",")[0]
+    model = tiny_model(family if family in ARCHITECTURES else "Llama", **options)
     enable_checkpointing(model, checkpointing)
     if lora is None:
         return model
@@ -63,12 +68,13 @@ def make_model(
 
 
 def difference(options: dict[str, Any], name: str, row: PackedBatch) -> dict[str, float]:
-    model = make_model(name, **options)
+    router_loss = options.get("router_loss", False)
+    model = make_model(name, **{key: value for key, value in options.items() if key != "router_loss"})
     set_sequence_group(None)
-    loss, alone = loss_and_gradients(model, row)
+    loss, alone = loss_and_gradients(model, row, router_loss)
     set_sequence_group(distributed.group.WORLD)
     assert sequence_ranks().size == distributed.get_world_size()
-    shared_loss, shared = loss_and_gradients(model, row)
+    shared_loss, shared = loss_and_gradients(model, row, router_loss)
     largest = max(gradient.abs().max() for gradient in alone.values())
     worst = max((shared[key] - gradient).abs().max() for key, gradient in alone.items())
     return {

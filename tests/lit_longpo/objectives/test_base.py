@@ -8,11 +8,14 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from support.preference_data import RandomPairs, emphasis_of, groups_for
+from support.tiny_models import tiny_model
+from support.word_tokenizer import word_tokenizer
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 
 from lit_longpo.batch import PreferenceBatch
 from lit_longpo.engine import pack
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
@@ -227,3 +230,34 @@ def test_contexts_beyond_the_window_are_said_once(reach, warned, policy_folder, 
     run(ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast()), tmp_path, steps=2)
     said = [record.message for record in caplog.records if "the model was made for 512" in record.message]
     assert len(said) == warned
+
+
+def routed(folder, router_loss):
+    tiny_model("Mixtral").save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    optimization = Optimization(lambda parameters: FusedAdamW(parameters, lr=1e-9), router_loss=router_loss)
+    return DPO(policy=PolicyConfig(source=str(folder)), optimization=optimization)
+
+
+def test_the_router_loss_is_added_and_logged(tmp_path):
+    """By the coefficient; "model" is the configuration's."""
+    metrics = {}
+    for setting in (0.0, 0.5, "model"):
+        module = routed(tmp_path, setting)
+        found = run(module, tmp_path)[1].callback_metrics
+        metrics[setting] = {name: value.item() for name, value in found.items()}
+    coefficient = module.model.config.router_aux_loss_coef
+    loss = metrics[0.5]["train/router_loss"]
+    assert "train/router_loss" not in metrics[0.0]
+    assert loss > 1.0
+    for stage in ("train", "val"):
+        for setting, factor in ((0.5, 0.5), ("model", coefficient)):
+            added = metrics[setting][f"{stage}/loss"] - metrics[0.0][f"{stage}/loss"]
+            assert added == pytest.approx(factor * metrics[setting][f"{stage}/router_loss"], rel=1e-2)
+
+
+def test_a_router_loss_without_routers_is_refused_before_loading(policy_folder, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda self: pytest.fail("loaded"))
+    module = DPO(policy=PolicyConfig(source=str(policy_folder)), optimization=Optimization(router_loss=0.1))
+    with pytest.raises(InputError, match=r"has no routers \(LlamaConfig\); type --optimization.router_loss 0"):
+        module.configure_model()

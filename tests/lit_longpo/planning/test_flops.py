@@ -34,6 +34,19 @@ def test_linear_maps_and_head_agree_with_torch(checkpointing):
     assert ours == sum(number for name, number in counts.items() if "attention" not in str(name))
 
 
+@pytest.mark.parametrize("name", ["Mixtral", "GptOss"])
+def test_a_token_meets_only_the_experts_it_is_sent_to(name):
+    model = tiny_model(name)
+    model.set_experts_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        score(model, ROW)
+    config = tiny_config(name)
+    flops = row_flops(config, count(ModelPlan(config, torch.float32)), ROW, checkpointing=False)
+    counts = counter.get_flop_counts()["Global"]
+    found = sum(number for operation, number in counts.items() if "attention" not in str(operation))
+    assert flops.forward - attention_flops(config, ROW.table) == found
+
+
 @pytest.mark.parametrize(("queries", "keys", "window"), [(5, 9, 3), (5, 5, 3), (4, 10, None), (5, 9, 6), (7, 9, 4)])
 def test_pairs_equal_a_loop(queries, keys, window):
     expected = sum(min(keys - queries + 1 + number, window or keys) for number in range(queries))

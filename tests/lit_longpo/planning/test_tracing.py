@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from support.tiny_models import tiny_config
+from support.tiny_models import tiny_config, tiny_model
 
 from lit_longpo.objectives import DPO
 from lit_longpo.planning import activations as module
+from lit_longpo.planning import tracing
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import ModelPlan
@@ -44,6 +45,7 @@ VARIANTS = [
     plan("Gemma3Text"),
     plan("Gemma2"),
     plan("GptOss", dtype=torch.bfloat16, flash=True),
+    plan("Mixtral", router_loss=True),
     plan(dtype=torch.bfloat16, flash=True),
     plan(lora=LoRA(r=4)),
     plan(dtype=torch.bfloat16, lora=LoRA(r=4, also_train=["embed_tokens", "norm"]), converted=True),
@@ -71,6 +73,29 @@ def test_two_lengths_say_what_a_long_prompt_takes(checkpointing, monkeypatch):
     assert {row.long_tokens for row, *_ in tracer._steps} == {500, 1000}
     assert found.kept == pytest.approx(expected.kept, rel=0.01)
     assert found.layers_backward == pytest.approx(expected.layers_backward, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["Gemma2", "GptOss", "Mixtral"])
+def test_fake_tensors_take_what_real_ones_do(name):
+    """Capped blocks, sinks and routed experts, whose products have a stand-in in a trace."""
+    same = {} if name == "Mixtral" else {"layer_types": ["full_attention"] * 2}
+    model = ModelPlan(tiny_config(name, **same), torch.float32, router_loss=name != "Gemma2")
+    fake = trace_step(model, ROW, 2, checkpointing=False)
+    real = tiny_model(name, **same)
+    for parameter in real.parameters():
+        parameter.register_post_accumulate_grad_hook(tracing._drop)
+    with LiveBytes() as memory:
+        found = tracing._trace(real, ROW.policy_row(), memory, model)
+    for part in dataclasses.fields(fake):
+        expected = pytest.approx(getattr(found, part.name), rel=0.01, abs=0.01 * found.layers_backward)
+        assert getattr(fake, part.name) == expected, part.name
+
+
+def test_the_router_loss_keeps_logits():
+    with_loss, without = (
+        Tracer(plan("Mixtral", router_loss=on)).activations(ROW, checkpointing=True).more.kept for on in (True, False)
+    )
+    assert with_loss - without >= ROW.num_tokens * 4 * 4
 
 
 def test_checkpointing_keeps_only_the_inputs():
