@@ -22,6 +22,7 @@ TWINS = {
     "smollm2_135m": ("Llama", "chatml"),
     "qwen2.5_0.5b": ("Qwen2", "chatml"),
     "qwen2.5_7b": ("Qwen2", "chatml"),
+    "chat": ("Qwen2", "chatml"),
     "qwen3_8b": ("Qwen3", "qwen3"),
     "mistral_7b_v0.2": ("Mistral", "mistral"),
     "llama3_8b": ("Llama", "llama3"),
