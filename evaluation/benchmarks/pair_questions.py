@@ -7,8 +7,16 @@ from lightning.pytorch import Trainer
 
 from evaluation.benchmarks.questions import Question, place_of
 from lit_longpo.errors import InputError
+from lit_longpo.policy.prompting import Surroundings
 
 Which = Literal["long", "short"]
+
+
+class Said(Protocol):
+    """A message."""
+
+    role: str
+    content: str
 
 
 class Pair(Protocol):
@@ -21,6 +29,9 @@ class Pair(Protocol):
     chosen: str
     answers: Sequence[str]
     supporting: Sequence[tuple[int, int]]
+    system: str | None
+    history: Sequence[Said]
+    followup: Sequence[Said]
 
 
 class TitledPassage(Protocol):
@@ -54,8 +65,6 @@ def questions_of(records: Iterable[Any], context: Which) -> list[Question]:
 
 
 def _of_pair(pair: Pair, context: Which) -> Question:
-    if not pair.question:
-        raise InputError(f"whole conversations are not asked yet, got one in record {pair.id!r}")
     text = getattr(pair, f"{context}_context")
     if not text:
         raise InputError(
@@ -63,7 +72,12 @@ def _of_pair(pair: Pair, context: Which) -> Question:
         )
     answers = tuple(pair.answers) or (pair.chosen,)
     depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else place_of(answers, text)
-    return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers))
+    return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers), _around(pair))
+
+
+def _around(pair: Pair) -> Surroundings:
+    history, followup = (tuple((item.role, item.content) for item in said) for said in (pair.history, pair.followup))
+    return Surroundings(pair.system, history, followup)
 
 
 def _of_passages(record: PassageRecord) -> Question:

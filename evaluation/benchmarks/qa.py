@@ -1,7 +1,8 @@
 """Questions of one's own: sub-EM, F1 and EM of short answers, by context length and depth."""
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
@@ -16,9 +17,11 @@ from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompting import EncodedPrompt
+from lit_longpo.policy.prompting import EncodedPrompt, Surroundings
 
 NAME = "qa"
+_AS_IT_IS = "{question}"
+_SHOWN = 500  # last characters of a whole message that reports show as its question
 _SMALLEST = 128  # tokens of the first length without `lengths`
 
 
@@ -55,7 +58,7 @@ class QA(Benchmark):
     questions: QuestionSource | None = None
     context: Which = "long"
     score_by: Literal["auto", "sub_em", "f1", "em"] = "auto"
-    question_template: str = "{question}"
+    question_template: str = _AS_IT_IS
     max_new_tokens: int = 64
     first: int | None = None
     lengths: Sequence[int] = field(default_factory=tuple)
@@ -99,7 +102,7 @@ class QA(Benchmark):
         by_context = dict[str, list[Question]]()
         for item in self._all:
             if item.answers:
-                by_context.setdefault(item.context or item.question, []).append(item)
+                by_context.setdefault(item.context or item.id, []).append(item)
         kept = list[Question]()
         for items in by_context.values():
             if self.first is not None and len(kept) >= self.first:
@@ -152,10 +155,9 @@ class QA(Benchmark):
     def examples(self, task: str) -> Iterator[Example]:
         """Questions with an answer; lengths come with the tokenizer, so here they are characters."""
         for item in self.asked:
-            fields = {"context": item.context, "id": item.id}
-            yield Example(
-                item.id, task, len(item.context), item.question, item.answers, fields, depth=self._depth(item.depth)
-            )
+            fields = {"context": item.context, "question": item.question, "around": json.dumps(astuple(item.around))}
+            depth = self._depth(item.depth)
+            yield Example(item.id, task, len(item.context), _shown(item), item.answers, fields, depth=depth)
 
     def prompt(
         self,
@@ -171,14 +173,27 @@ class QA(Benchmark):
         Raises:
             ValueError: the question alone is longer than `max_length`, or prompt and answer than `window`.
         """
-        question = self.question_template.replace("{question}", example.question)
-        encoded = prompt_format.encode_prompt(example.fields["context"], question)
-        num_tokens = len(encoded.ids) - encoded.head_format - encoded.tail_format
+        system, *around = json.loads(example.fields["around"])
+        history, followup = (tuple((role, text) for role, text in said) for said in around)
+        encoded = prompt_format.encode_prompt(
+            example.fields["context"], self._worded(example), Surroundings(system, history, followup)
+        )
+        num_tokens = len(encoded.ids) - sum(encoded.format_mask)
         ids = _cut(encoded, num_tokens - max_length, example.id)
         check_room(len(ids), self.max_new_tokens, max_length, window)
         stops = tuple(dict.fromkeys((prompt_format.end_id, int(prompt_format.tokenizer.eos_token_id))))
         lost = len(encoded.ids) - len(ids)
         return Prompt(ids, self.max_new_tokens, stops, 0, num_tokens, lost, prompt_format.uses_chat)
+
+    def _worded(self, example: Example) -> str | None:
+        """The question as the policy's template is given it; `None` if the context is the whole message."""
+        question = example.fields["question"]
+        if not question and self.question_template != _AS_IT_IS:
+            raise InputError(
+                f"expected a question apart from its context in record {example.id!r} for `question_template`, got a "
+                "whole message; leave the template out, or give the data a `question`"
+            )
+        return self.question_template.replace("{question}", question) if question else None
 
     def score(self, example: Example, prediction: str) -> float:
         """The chosen score of the accepted answer that fits best."""
@@ -207,6 +222,12 @@ class QA(Benchmark):
             return None
         part = min(int(depth * self.num_depths), self.num_depths - 1)
         return round((part + 0.5) / self.num_depths, 4)
+
+
+def _shown(item: Question) -> str:
+    """The question, or how the user's last message ends."""
+    said = item.question or next((text for _, text in reversed(item.around.followup)), item.context)
+    return said if len(said) <= _SHOWN or item.question else f"... {said[-_SHOWN:]}"
 
 
 def _cut(encoded: EncodedPrompt, excess: int, name: str) -> tuple[int, ...]:

@@ -7,11 +7,12 @@ of the data modules.
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.policy.prompting import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,12 @@ class Question:
 
     Args:
         id: unique in its file.
-        question: about the context; empty if the context holds it.
+        question: about the context; empty if the context is the user's whole message.
         answers: accepted ones; empty if there is no answer to be found.
         context: the text that it is about; may be empty.
         depth: where in the context the answer stands, 0 to 1; `None` if that is not known.
         is_gold: answers are gold; else the first is a preferred answer, written by whoever.
+        around: what is said before and behind the message with the context.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Question:
     context: str = ""
     depth: float | None = None
     is_gold: bool = True
+    around: Surroundings = field(default_factory=Surroundings)
 
 
 @runtime_checkable

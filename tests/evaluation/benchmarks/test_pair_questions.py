@@ -2,9 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
 from evaluation.benchmarks.questions import Question
+from lit_longpo.policy.prompting import Surroundings
 
 PAIR = PreferencePair("p", "Who?", "Ann.", "Bob. Ann. Tom.", "It is Ann", ("Bob",), ("Ann",), supporting=((5, 9),))
 
@@ -17,6 +19,14 @@ def test_pairs_are_asked_about_either_context():
 def test_a_preferred_answer_stands_for_a_gold_one_and_is_marked():
     pair = PreferencePair("p", "Who?", "Ann.", "Bob. Ann.", "Ann", ("Bob",))
     assert questions_of([pair], "long") == [Question("p", "Who?", ("Ann",), "Bob. Ann.", 5 / 9, is_gold=False)]
+
+
+def test_what_is_said_around_the_context_comes_along():
+    said = (Message("user", "Hi."), Message("assistant", "Hello."))
+    pair = PreferencePair("p", "", "", "Ann. Who?", "Ann", ("Bob",), system="Be brief.", history=said)
+    [question] = questions_of([pair], "long")
+    assert question.around == Surroundings("Be brief.", (("user", "Hi."), ("assistant", "Hello.")))
+    assert (question.question, question.context) == ("", "Ann. Who?")
 
 
 def test_passages_are_joined_and_the_supporting_one_has_the_depth():

@@ -14,6 +14,7 @@ from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompting import Surroundings
 
 CHAT = (
     "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}[/end]{% endfor %}"
@@ -47,6 +48,30 @@ def test_a_prompt_is_the_policys_chat_template_around_context_and_question():
     assert prompt.num_tokens == len(said[1][1])  # bytes: the chat template's own tokens do not count
     with pytest.raises(ValueError, match="fit 80 positions"):
         bench.prompt(next(bench.examples("qa")), FORMAT, 1000, window=80)
+
+
+def test_whole_conversations_are_asked_as_they_are():
+    said = Surroundings(
+        "One word.", (("user", "Hi."), ("assistant", "Hello.")), (("assistant", "Yes?"), ("user", "Who?"))
+    )
+    whole = Question("w", "", ("Ann",), "x" * 600 + " Ann is it. Who?", is_gold=False)
+    bench = QA(questions=Listed(whole, replace(whole, id="c", around=said)))
+    messages = [{"role": "user", "content": whole.context}]
+    around = [("system", "One word."), *said.history, ("user", whole.context), *said.followup]
+    expected = [
+        [{"role": "system", "content": "Be brief."}, *messages],
+        [{"role": role, "content": text} for role, text in around],
+    ]
+    for example, conversation in zip(bench.examples("qa"), expected, strict=True):
+        ids = FORMAT.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+        assert list(bench.prompt(example, FORMAT, 2000).ids) == list(ids)
+        cut = FORMAT.tokenizer.decode(bench.prompt(example, FORMAT, 300).ids)
+        assert len(cut) < 500
+        assert "Ann is it. Who?" in cut
+    assert [example.question for example in bench.examples("qa")] == [f"... {whole.context[-500:]}", "Who?"]
+    worded = replace(bench, question_template="Q: {question}")
+    with pytest.raises(ValueError, match="a question apart from its context in record 'w' for `question_template`"):
+        worded.prompt(next(worded.examples("qa")), FORMAT, 2000)
 
 
 def test_only_the_middle_of_the_context_is_cut():
