@@ -140,9 +140,12 @@ class PairEncoder:
         roles = {view.role for view in views}
         self.num_unused += "rejected" in roles and len(pair.rejected) > self.views.num_rejected
         if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
+            advice = "or lower the objective's `model.init_args.num_rejected`"
+            if not pair.rejected:
+                advice = "or train on chosen answers alone (`--model configs/objective/sft.yaml`: SFT)"
             raise InputError(
                 f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
-                "add some, or lower the objective's `model.init_args.num_rejected`"
+                f"add some, {advice}"
             )
         if "rejected" in roles and pair.margin and not self.views.margins:
             raise InputError(

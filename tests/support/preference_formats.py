@@ -4,7 +4,7 @@ from typing import Any
 
 from data_modules.messages import Message
 
-DOC = "The quay holds nine crates. Ines counted them. </s> is printed on one."
+DOC = "The quay holds nine crates. Ines counted them. <|im_end|> is printed on one."
 ASK = "How many crates are there?"
 LONG = f"{DOC}\n\n{ASK}"
 SYSTEM = "Answer in one word."

@@ -1,0 +1,176 @@
+"""Records of every format become the rows of transformers, and train through the command line; or are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from support.bpe_tokenizers import bpe_tokenizer
+from support.chat_formats import FORMATS as CHATS
+from support.command_line import CONFIGS
+from support.preference_formats import APART, ASK, DOC, LONG, WHOLE
+from support.tiny_models import tiny_config
+
+from data_modules import PreferenceDataModule
+from data_modules.messages import Message
+from lit_longpo import __main__ as command
+from lit_longpo.batch import View, Views
+from lit_longpo.objectives import SFT, LongPO, PreferenceModule, SimPO, SoLoPO
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+SAMPLES = Path(__file__).resolve().parents[3].parent / "shared/data/formats"
+SAMPLE_MAPPING = '{"long_context": "doc", "question": "ask", "chosen": "good", "rejected": "bad"}'
+SMALL = (
+    *("--data.val_fraction", "0", "--data.max_examples", "2", "--trainer.max_steps", "2", "--trainer.max_epochs", "-1"),
+    *("--trainer.logger", "false", "--trainer.callbacks", "[SavePretrained]", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.enable_model_summary", "false", "--trainer.enable_checkpointing", "false"),
+    *("--trainer.val_check_interval", "null", "--trainer.limit_val_batches", "0"),
+)
+# The mapping and the record alone, of every sample by its name.
+RECORDS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, Any]]] = {
+    **{name: (record, {}, more) for name, (_, record, more) in WHOLE.items()},
+    **{name: (record, columns, more) for name, (_, record, columns, more) in APART.items()},
+}
+
+
+def chat_tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
+    chat = CHATS[name]
+    return bpe_tokenizer("bytes", special=chat.marks, chat_template=chat.template, bos=None, eos=chat.end_of_turn)
+
+
+def write(path: Path, record: dict[str, Any], times: int = 1) -> Path:
+    ids = ("id", "prompt_id")
+    record = {name: value for name, value in record.items() if name not in ids or times == 1}
+    path.write_text((json.dumps(record) + "\n") * times)
+    return path
+
+
+def conversation(name: str, more: dict[str, Any]) -> list[dict[str, str]]:
+    """What the record means, from the table of samples alone."""
+    text = LONG if name in WHOLE else f"{DOC}\n\n{ASK}"
+    system = [Message("system", more["system"])] if "system" in more else []
+    said = [*system, *more.get("history", ()), Message("user", text), *more.get("followup", ())]
+    return [{"role": message.role, "content": message.content} for message in said]
+
+
+def module(path: Path, views: Views, chat: str = "chatml", **options: Any) -> PreferenceDataModule:
+    prompt_format = PromptFormat(chat_tokenizer(chat), PromptTemplate())
+    return PreferenceDataModule(str(path), val_fraction=0.0, views=views, prompt_format=prompt_format, **options)
+
+
+@pytest.mark.parametrize("chat", ["chatml", "llama3"])
+@pytest.mark.parametrize("name", RECORDS)
+def test_rows_are_those_of_transformers(name: str, chat: str, tmp_path: Path) -> None:
+    record, columns, more = RECORDS[name]
+    answers, tokenizer = ["nine", *more.get("rejected", ["two"])], chat_tokenizer(chat)
+    views = tuple(View("long", role) for role in ("chosen", "rejected")[: len(answers)])
+    data = module(
+        write(tmp_path / "data.jsonl", record), Views(views, (), len(answers) - 1, margins=True), chat, columns=columns
+    )
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+
+    def tokens(messages: list[dict[str, str]], **options: bool) -> list[int]:
+        return list(tokenizer.apply_chat_template(messages, sanitize_control_tokens=True, **options)["input_ids"])
+
+    messages = conversation(name, more)
+    expected = prompt = tokens(messages, add_generation_prompt=True)
+    for answer in answers:
+        whole = tokens([*messages, {"role": "assistant", "content": answer}])
+        assert whole[: len(prompt)] == prompt
+        expected = expected + whole[len(prompt) : whole.index(tokenizer.eos_token_id, len(prompt)) + 1]
+    assert batch.policy.input_ids[0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("objective", "name", "message"),
+    [
+        (SoLoPO(), "text", r"a `short_context` in record 'data.jsonl:1'.*python -m lit_longpo build --config"),
+        (LongPO(), "history", r"a `short_context` in record 'data.jsonl:1'.*python -m lit_longpo build --config"),
+        (SimPO(), "sft", r"expected 1 rejected answers in record 'data.jsonl:1', got 0; .*SFT"),
+        (SFT(context="short"), "sft", r"a `short_context` in record 'data.jsonl:1'"),
+    ],
+)
+def test_only_what_the_objective_reads_is_required(
+    objective: PreferenceModule, name: str, message: str, tmp_path: Path
+):
+    path = write(tmp_path / "data.jsonl", RECORDS[name][0])
+    with pytest.raises(ValueError, match=message) as caught:
+        module(path, objective.views).setup("fit")
+    assert "\n" not in str(caught.value)
+    module(path, SFT().views).setup("fit")
+
+
+def test_an_objective_of_short_contexts_needs_no_long_ones(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", {"question": ASK, "short_context": DOC, "chosen": "nine"})
+    module(path, SFT(context="short").views).setup("fit")
+    with pytest.raises(ValueError, match=r"a `long_context` in record 'data.jsonl:1'.*context: short"):
+        module(path, SFT().views).setup("fit")
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, tokenizer = tmp_path_factory.mktemp("chat"), chat_tokenizer("chatml")
+    torch.manual_seed(0)
+    config = tiny_config("Llama", vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def fit(objective: str, path: Path, model: Path, where: Path, *arguments: str) -> None:
+    """Two steps through the command line; the weights that are saved must be others than at the start."""
+    policy = ("--policy.source", model, "--policy.template.chat", "null")
+    data = (
+        "--policy.template.user",
+        "{context}\n\n{question}",
+        "--data",
+        CONFIGS / "data/pairs.yaml",
+        "--data.path",
+        path,
+    )
+    words = ("fit", "--config", CONFIGS / f"{objective}.yaml", *policy, *data, *SMALL, *arguments)
+    command.main([*map(str, words), "--trainer.default_root_dir", str(where)])
+    weights, trained = (load_file(folder / "model.safetensors") for folder in (model, where / "model"))
+    assert any(not torch.equal(trained[name], weights[name]) for name in trained)
+
+
+@pytest.mark.parametrize(("objective", "name"), [("dpo", "history"), ("sft", "sft")])
+def test_formats_train(objective: str, name: str, chat_model: Path, tmp_path: Path) -> None:
+    fit(objective, write(tmp_path / "data.jsonl", RECORDS[name][0], 4), chat_model, tmp_path)
+
+
+def test_solopo_says_how_to_build_what_is_missing(chat_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: expected a `short_context`.*lit_longpo build --config") as stopped:
+        fit("solopo", write(tmp_path / "data.jsonl", RECORDS["text"][0], 4), chat_model, tmp_path)
+    assert len(str(stopped.value).splitlines()) == 1
+
+
+ONE_OF_EACH = {**{layout: name for name, (layout, *_) in (*WHOLE.items(), *APART.items())}, "sharegpt": "sharegpt"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["dpo", "simpo"])
+@pytest.mark.parametrize("layout", ONE_OF_EACH)
+def test_every_format_trains(objective: str, layout: str, chat_model: Path, tmp_path: Path) -> None:
+    record, columns, more = RECORDS[ONE_OF_EACH[layout]]
+    mapping = ("--data.columns", json.dumps(columns)) if columns else ()
+    objective = "sft" if more.get("rejected") == () else objective
+    fit(objective, write(tmp_path / "data.jsonl", record, 4), chat_model, tmp_path, *mapping)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared samples are not here")
+@pytest.mark.parametrize("objective", ["dpo", "simpo", "solopo"])
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*_*.json*")) + sorted(SAMPLES.glob("[cu]*.jsonl")))
+def test_the_shared_samples_train(path: Path, objective: str, chat_model: Path, tmp_path: Path) -> None:
+    mapped = path.stem == "columns"
+    mapping = ("--data.columns", SAMPLE_MAPPING, "--data.extra_columns", "ignore") if mapped else ()
+    if objective == "solopo":
+        with pytest.raises(SystemExit, match=r"lit_longpo build --config configs/build"):
+            fit(objective, path, chat_model, tmp_path, *mapping)
+    else:
+        fit("sft" if "sft" in path.stem else objective, path, chat_model, tmp_path, *mapping)
