@@ -3,7 +3,6 @@
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,14 +12,16 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from data_modules.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
-from data_modules.rows.encoding import EncodedPair, PairEncoder
+from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.rows.seams import SeamReport, compare_seams
-from data_modules.rows.token_checks import TokenChecks, unknown_id
+from data_modules.rows.store_folder import StoreFolder
 from data_modules.rows.token_store import TokenStore
-from data_modules.rows.truncation import LengthPolicy, OnOverlength, SplitLengths, Truncation
+from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
+from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
+from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
 from lit_longpo.engine import pack
 from lit_longpo.errors import InputError
@@ -46,6 +47,8 @@ class PairDataModule(LightningDataModule, ABC):
             no truly long row is ever computed (an experiment; single-turn pairs only).
         seed: of the order of training examples and of whatever a data module draws.
         num_workers: processes that pack batches.
+        token_cache: folder where tokenised examples are kept for later runs with the same data and settings; `None`
+            keeps them in memory, unless they are read from large files: then in `token_cache` in the run's root folder.
         views: what the objective asks; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
     """
@@ -62,6 +65,7 @@ class PairDataModule(LightningDataModule, ABC):
         long_positions: Literal["true", "synthesised"] = "true",
         seed: int = 0,
         num_workers: int = 0,
+        token_cache: str | None = None,
         views: Views | None = None,
         prompt_format: PromptFormat | None = None,
     ) -> None:
@@ -77,10 +81,9 @@ class PairDataModule(LightningDataModule, ABC):
             )
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
-        self.truncation: dict[str, SplitLengths] = {}
-        self.seams: dict[str, SeamReport] = {}
-        self.tokens: dict[str, TokenChecks] = {}
-        self.stretched: dict[str, Counter[str]] = {}
+        self.token_cache = token_cache
+        self.splits: dict[str, SplitReport] = {}
+        self.documents: dict[str, int] = {}
         self._encoded: dict[str, TokenStore] = {}
         self._fingerprint: str | None = None
 
@@ -88,11 +91,16 @@ class PairDataModule(LightningDataModule, ABC):
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs of "train", "val" or "test"; an empty sequence if there is no such split."""
 
+    def content(self, split: str) -> Content | None:
+        """What `pairs(split)` depends on, known without reading them; `None` if it is not."""
+        return None
+
     def setup(self, stage: str) -> None:
         """Tokenise once what the stage needs."""
         for split in _SPLITS.get(stage, ()):
             if split not in self._encoded:
-                self._encoded[split] = self._encode(split)
+                self._encoded[split] = self._tokenised(split)
+        self.documents = shared_documents({name: store.documents for name, store in self._encoded.items()})
         self._write_report()
 
     def train_dataloader(self) -> StatefulDataLoader:
@@ -169,86 +177,58 @@ class PairDataModule(LightningDataModule, ABC):
             )
         return self.views, self.prompt_format
 
-    def _encode(self, split: str) -> TokenStore:
-        encoder = PairEncoder(
-            self._format,
-            self._views,
-            self.lengths,
-            prefix_sharing=self.prefix_sharing,
-            positions=self.positions,
-            long_from_short=self.long_from_short,
+    def _tokenised(self, split: str) -> TokenStore:
+        """The split's examples: from the store on disk if there is one, tokenised now if there is none."""
+        tokenising = Tokenising(
+            self._format, self._views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short
         )
-        counts = self.truncation[split] = SplitLengths()
-        pairs = self.pairs(split)
-        self._compare_seams(split, pairs)
-        checks = self.tokens[split] = TokenChecks()
-        examples = (example for pair in pairs if (example := encoder.encode(pair, counts)) is not None)
-        counted = checks.counted(examples, unknown_id(self._format))
-        encoded = TokenStore(self._count_stretched(split, counted))
-        self._check_stretched(split)
-        if encoder.num_unused:
-            log.warning(
-                f"{split}: {encoder.num_unused} of {counts.examples} records have rejected answers that are not used: "
-                f"only the first {self._views.num_rejected} of each; LOGO takes more "
-                "(`model.init_args.num_rejected`), or write a record for each"
-            )
-        if warning := checks.check(split):
-            log.warning(warning)
-        if encoded:
-            log.info("%s: %s", split, _length_summary(encoded.lengths))
-        return encoded
+        folder, report = self._store_folder(split, tokenising), SplitReport()
 
-    def _compare_seams(self, split: str, pairs: Sequence[PreferencePair]) -> None:
-        report = self.seams[split] = compare_seams(
-            self._format, pairs, self._views, long_from_short=self.long_from_short
-        )
-        if report.differing:
-            log.warning(
-                f"{split}: {report.differing} of {report.checked} records have other tokens when prompt and "
-                f"answers are tokenised as one text (sequences: {dict(report.by_view)}), the first is "
-                f"{report.first!r}; serve the model with the prompt tokenised apart from the answer, or change spaces "
-                "and line breaks in `policy.template.user`"
-            )
+        # A store on disk is written by one process, tokens in memory are made by all.
+        shown = folder is not None or self.trainer is None or self.trainer.is_global_zero
 
-    def _count_stretched(self, split: str, examples: Iterable[EncodedPair]) -> Iterator[EncodedPair]:
-        """How many examples' long prompts have synthesised positions, and how many were too long for it."""
-        counts = self.stretched[split] = Counter()
-        for example in examples:
-            long = [group for group in example.policy if group.context == "long"]
-            if long and self.positions is not None and self.positions.scheme != "none":
-                counts["stretched" if long[0].position_ids is not None else "too_long"] += 1
-            yield example
+        def examples() -> Iterator[EncodedPair]:
+            return tokenising.examples(with_progress(self.pairs(split), split, shown=shown), report)
 
-    def _check_stretched(self, split: str) -> None:
-        counts = self.stretched[split]
-        if not counts["too_long"]:
-            return
-        assert self.positions is not None
-        message = (
-            f"{split}: {counts['too_long']} of {counts.total()} long prompts leave no room below "
-            f"`data.init_args.positions.target_length: {self.positions.target_length}` and keep their true positions"
-        )
-        if not counts["stretched"]:
-            raise InputError(f"{message}; raise it, or set `scheme: none` if that is what you want")
-        log.warning(message)
+        if folder is None:
+            store = TokenStore.of(examples())
+        else:
+            store, notes = folder.open_or_write(examples, lambda: asdict(report))
+            report = SplitReport.of(notes)
+        self.splits[split] = report
+        tokenising.say(split, report, store.lengths)
+        return store
+
+    def _store_folder(self, split: str, tokenising: Tokenising) -> StoreFolder | None:
+        """Where a split's tokens are kept; `None` for memory."""
+        content = self.content(split)
+        if self.token_cache is None and (content is None or not content.is_large):
+            return None
+        identity = content_of_pairs(self.pairs(split)) if content is None else content.identity
+        root = self.token_cache or Path(self.trainer.default_root_dir if self.trainer else "") / "token_cache"
+        return StoreFolder(Path(root), tokenising.key(identity))
 
     @property
     def reach(self) -> int:
         """Positions that the longest sequence of the policy takes, in whatever has been tokenised."""
-        return max((counts.reach for counts in self.truncation.values()), default=0)
+        return max((report.lengths.reach for report in self.splits.values()), default=0)
 
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
+        splits = self.splits.items()
         return {
-            "positions": {name: dict(counts) for name, counts in self.stretched.items()},
-            "truncation": {name: asdict(counts) for name, counts in self.truncation.items()},
-            "tokens": {name: asdict(counts) for name, counts in self.tokens.items()},
-            "tokenised_jointly": {name: asdict(report) for name, report in self.seams.items()},
+            "positions": {name: report.positions for name, report in splits},
+            "truncation": {name: asdict(report.lengths) for name, report in splits},
+            "tokens": {name: asdict(report.tokens) for name, report in splits},
+            "tokenised_jointly": {name: asdict(report.seams) for name, report in splits},
+            "weighted": {name: report.weighted for name, report in splits},
+            "documents": self.documents,
         }
 
     def _write_report(self) -> None:
         """Log what the length policy did; write every report into the run's folder, if a logger makes one."""
-        for name, counts in self.truncation.items():
+        for name, report in self.splits.items():
+            counts = report.lengths
             log.info("%s: %s", name, counts)
             if counts.cut or counts.skipped:
                 log.warning("the length policy changed the %s split, see data_report.json", name)
@@ -275,13 +255,3 @@ def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:
 def _unless_all(numbers: Sequence[float], default: float) -> torch.Tensor | None:
     """The examples' numbers, if one of them says something. Shape: (B,)."""
     return torch.tensor(numbers) if any(number != default for number in numbers) else None
-
-
-def _length_summary(lengths: Sequence[int]) -> str:
-    """Deciles of the tokens per example, in words."""
-    ordered = sorted(lengths)
-    marks = [ordered[round(share * (len(ordered) - 1))] for share in (0.0, 0.5, 0.9, 1.0)]
-    return (
-        f"{len(ordered):,} examples, {sum(ordered):,} tokens; tokens per example: "
-        f"shortest {marks[0]:,}, median {marks[1]:,}, nine tenths below {marks[2]:,}, longest {marks[3]:,}"
-    )

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_modules.base import PairDataModule
+from data_modules.content import Content, content_of_source
 from data_modules.formats.base import RecordFormat
 from data_modules.formats.reader import ExtraColumns, FormatName, RecordReader
-from data_modules.reading import Keep, keep_verified, load_pairs
+from data_modules.reading import Keep, keep_verified, load_pairs, stream_pairs
 from data_modules.records import PreferencePair
 from data_modules.splitting import share_of
 
@@ -63,12 +64,27 @@ class PreferenceDataModule(PairDataModule):
         """Pairs of one split, in file order."""
         source = self._source_of(split)
         if source is not None:
-            return load_pairs(*source, self.reader)
+            return self._read(*source)
         if split == "test":
             return []
-        pairs = load_pairs(self.path, self.split, "data.init_args.path", self.reader)
+        pairs = self._read(self.path, self.split, "data.init_args.path")
         pairs = keep_verified(pairs, self.keep, "data.init_args.keep")
         return share_of(split, pairs, 0.0 if self._source_of("val") else self.val_fraction, self.seed)
+
+    def content(self, split: str) -> Content | None:
+        """Files and settings that a split's pairs are read by."""
+        source = self._source_of(split)
+        if source is not None:
+            return content_of_source(*source, self.reader)
+        if split == "test":
+            return None
+        held_out = (split, self.val_fraction, self.seed, self.keep, self._source_of("val") is None)
+        return content_of_source(self.path, self.split, "data.init_args.path", (self.reader, held_out))
+
+    def _read(self, source: str, part: str, argument: str) -> Sequence[PreferencePair]:
+        content = content_of_source(source, part, argument, None)
+        read = stream_pairs if content is not None and content.is_large else load_pairs
+        return read(source, part, argument, self.reader)
 
     def _source_of(self, split: str) -> tuple[str, str, str] | None:
         """Where a split's own pairs lie: source, split of it, and the setting that names it; `None` without any."""

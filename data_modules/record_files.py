@@ -56,6 +56,11 @@ def existing_file(path: str, argument: str, what: str) -> Path:
     return Path(path)
 
 
+def is_local(source: str) -> bool:
+    """Whether a source is a file or folder, by its name or because it is there, and not the name of a data set."""
+    return _reader_of(source) is not None or Path(source).exists()
+
+
 def json_lines(path: str | Path) -> Rows:
     """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
     blank: int | None = None
@@ -157,14 +162,22 @@ def _chained(paths: Iterable[str]) -> Rows:
         yield from read(Path(path))
 
 
-def _hub(source: str, split: str, argument: str) -> Rows:
+def hub_table(source: str, split: str, argument: str) -> Any:
+    """A `datasets.Dataset`, mapped from its files.
+
+    Raises:
+        FileNotFoundError: it cannot be loaded.
+    """
     import datasets
 
     try:
-        table = datasets.load_dataset(source, split=split)
+        return datasets.load_dataset(source, split=split)
     except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
         raise _not_loaded(source, split, argument, error) from error
-    return _table(table, f"{source} [{split}]")
+
+
+def _hub(source: str, split: str, argument: str) -> Rows:
+    return _table(hub_table(source, split, argument), f"{source} [{split}]")
 
 
 def _table(table: Any, name: str) -> Rows:

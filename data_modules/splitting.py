@@ -1,9 +1,11 @@
 """How a validation split is held out: by documents, so that none is both trained on and validated on."""
 
 import hashlib
+import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
+from itertools import compress
 from typing import TypeVar, overload
 
 import numpy as np
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -20,7 +24,7 @@ class Chosen(Sequence[Item]):
 
     Args:
         items: the whole sequence.
-        numbers: which of them, in this order.
+        numbers: which of them, ascending.
     """
 
     def __init__(self, items: Sequence[Item], numbers: NDArray[np.int64]) -> None:
@@ -30,7 +34,10 @@ class Chosen(Sequence[Item]):
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[Item]:
-        return (self.items[number] for number in self.numbers.tolist())
+        """In one pass over the whole sequence, which may be a file."""
+        chosen = np.zeros(len(self.items), dtype=np.bool_)
+        chosen[self.numbers] = True
+        return compress(self.items, chosen)
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -75,7 +82,7 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
         )
     numbers = random.Random(seed).sample(range(len(documents)), count)
     held = np.isin(labels, documents[numbers])
-    return _part(items, np.flatnonzero(~held)), _part(items, np.flatnonzero(held))
+    return part_of(items, np.flatnonzero(~held)), part_of(items, np.flatnonzero(held))
 
 
 def document_labels(items: Iterable[object]) -> NDArray[np.int64]:
@@ -83,7 +90,8 @@ def document_labels(items: Iterable[object]) -> NDArray[np.int64]:
 
     Shape: (items,).
     """
-    keys = np.array([key for item in items for key in _keys(item)], dtype=np.uint64).reshape(-1, 2)
+    hashes = (_hash(text) for item in items for text in documents_of(item))
+    keys = np.fromiter(hashes, dtype=np.uint64).reshape(-1, 2)
     columns = [np.unique(column, return_inverse=True)[1] for column in keys.T]
     labels = np.arange(len(keys))
     while True:  # a label wanders along shared documents; with none shared twice, one pass and a look
@@ -108,7 +116,8 @@ def documents_of(item: object) -> tuple[str, str]:
 @documents_of.register
 def _(item: PreferencePair) -> tuple[str, str]:
     facts = "\n".join(item.long_context[start:end] for start, end in item.supporting)
-    return item.long_context, facts or item.long_context
+    whole = item.long_context or item.short_context
+    return whole, facts or whole
 
 
 @documents_of.register
@@ -118,11 +127,33 @@ def _(item: QARecord) -> tuple[str, str]:
     return whole, "\n".join(sorted(passage.text for passage in item.passages if passage.supporting)) or whole
 
 
-def _keys(item: object) -> Iterator[int]:
-    for text in documents_of(item):
-        yield int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+def shared_documents(documents: Mapping[str, NDArray[np.uint64]]) -> dict[str, int]:
+    """How many documents each split has, and how many are in the training split and another; those are warned of.
+
+    Args:
+        documents: of each split's examples, `document_of`. Shape of each: (examples,).
+    """
+    counts = {split: len(np.unique(hashes)) for split, hashes in documents.items()}
+    if "train" in documents:
+        for split in documents.keys() - {"train"}:
+            counts[f"train and {split}"] = shared = len(np.intersect1d(documents["train"], documents[split]))
+            if shared:
+                log.warning(
+                    f"{split}: {shared} of {counts[split]} documents are in the training split too, so its numbers "
+                    "flatter; take them out of one of the two"
+                )
+    return counts
 
 
-def _part(items: Sequence[Item], numbers: NDArray[np.int64]) -> Sequence[Item]:
-    """Items of a list in a list; of anything else a view, because it may not fit into memory."""
+def document_of(item: object) -> int:
+    """Hash of all that an item is about, 64 bits."""
+    return _hash(documents_of(item)[0])
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def part_of(items: Sequence[Item], numbers: NDArray[np.int64]) -> Sequence[Item]:
+    """The items with these numbers, which ascend: of a list in a list, of anything else a view of what may not fit."""
     return [items[number] for number in numbers.tolist()] if isinstance(items, list) else Chosen(items, numbers)

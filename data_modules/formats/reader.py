@@ -1,10 +1,14 @@
 """Picks the layout of a file's records, renames their columns, and reads pairs one by one."""
 
 import difflib
+import hashlib
 import logging
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import numpy as np
 
 from data_modules.formats.base import NUMBERS, Record, RecordFormat
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
@@ -21,6 +25,8 @@ FormatName = Literal[
     "auto", "pairs", "trl", "prompt_completion", "messages", "ultrafeedback", "tulu", "openrlhf", "sharegpt", "alpaca"
 ]
 ExtraColumns = Literal["error", "ignore"]
+
+_IDS_IN_FULL = 100_000  # ids of which memory holds where they stand
 
 # In the order in which they are tried: what has more telling names comes first.
 FORMATS: dict[str, RecordFormat] = {
@@ -80,14 +86,13 @@ class RecordReader:
         Raises:
             RecordError: a record is malformed, or its id was seen before.
         """
-        parser, first = None, dict[str, str]()
+        parser, seen = None, SeenIds()
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
             pair = parser(where, record)
-            if pair.id in first:
-                raise RecordError.at(where, "field 'id'", f"an id not used before (see {first[pair.id]})", pair.id)
-            first[pair.id] = where
+            seen.add(pair.id, where)
             yield pair
+        seen.check(source)
 
     def parser(self, record: object, where: str, source: str = "") -> "PairParser":
         """What reads all records of a file, chosen by its first one.
@@ -115,6 +120,41 @@ class RecordReader:
                 list(record),
             )
         return layout
+
+
+class SeenIds:
+    """Refuses an id that comes twice: at once among the first ones, at the end among more than memory should hold."""
+
+    def __init__(self) -> None:
+        self._first = dict[str, str]()
+        self._hashes = array("Q")
+
+    def add(self, name: str, where: str) -> None:
+        """The next record's.
+
+        Raises:
+            RecordError: one of the first records has it.
+        """
+        if name in self._first:
+            raise RecordError.at(where, "field 'id'", f"an id not used before (see {self._first[name]})", name)
+        if len(self._first) < _IDS_IN_FULL:
+            self._first[name] = where
+        else:
+            digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            self._hashes.append(int.from_bytes(digest, "little"))
+
+    def check(self, source: str) -> None:
+        """After the last record.
+
+        Raises:
+            RecordError: two of the later records have one id.
+        """
+        hashes = np.frombuffer(self._hashes, np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        twice = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+        if len(twice):
+            first, second = (int(number) + len(self._first) + 1 for number in order[twice[0] : twice[0] + 2])
+            raise RecordError.at(source, f"records {first} and {second}", "ids that are used once", "the same one")
 
 
 class PairParser:

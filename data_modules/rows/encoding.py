@@ -12,6 +12,7 @@ from data_modules.rows.truncation import (
     drop_passages,
     spans_hit,
 )
+from data_modules.splitting import document_of
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -30,12 +31,14 @@ class EncodedPair:
         reference: what the reference scores; the same tuple if the views are the same.
         weight: what the example's loss is multiplied by.
         margin: by how much its chosen reward should exceed the rejected one's.
+        document: hash of what it is about.
     """
 
     policy: tuple[Group, ...]
     reference: tuple[Group, ...]
     weight: float = 1.0
     margin: float = 0.0
+    document: int = 0
 
     @property
     def same_row(self) -> bool:
@@ -127,7 +130,8 @@ class PairEncoder:
             reference = policy
         else:
             reference = self._groups(pair, prompts, self.views.reference)
-        return EncodedPair(policy, reference, pair.weight, pair.margin if self.views.margins else 0.0)
+        margin = pair.margin if self.views.margins else 0.0
+        return EncodedPair(policy, reference, pair.weight, margin, document_of(pair))
 
     def _check(self, pair: PreferencePair) -> None:
         if self.long_from_short and pair.turns:

@@ -2,9 +2,11 @@
 
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from lit_longpo.errors import InputError
@@ -50,7 +52,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | NDArray[np.int64],
         max_tokens: int,
         max_examples: int | None = None,
         *,
@@ -62,20 +64,22 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     ) -> None:
         if max_examples is not None and max_examples < 1:
             raise InputError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
-        longest = max(lengths, default=0)
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        longest = int(self.lengths.max(initial=0))
         if longest > max_tokens:
-            name = names[lengths.index(longest)] if names else lengths.index(longest)
+            number = int(self.lengths.argmax())
+            name = names[number] if names else number
             raise InputError(
                 f"expected every example to fit into a row of {max_tokens} tokens, example {name!r} has "
                 f"{longest}; set `data.init_args.max_tokens` to at least {longest}, or shorten contexts"
             )
-        self.lengths, self.max_tokens, self.max_examples = lengths, max_tokens, max_examples
+        self.max_tokens, self.max_examples = max_tokens, max_examples
         self.shuffle, self.seed = shuffle, seed
         self.num_replicas, self.rank = num_replicas, rank
         self.sampler = Epoch()
-        self.digest = zlib.crc32(repr((list(lengths), names, max_tokens, max_examples, shuffle, seed)).encode())
-        self._classes = _size_classes(lengths) if shuffle else {index: [index] for index in range(len(lengths))}
-        self._layout = self._lay_out() if shuffle else self._split(self._lay_out())
+        self.digest = _checksum(self.lengths, names, f"{max_tokens}, {max_examples}, {shuffle}, {seed}")
+        self._classes = _size_classes(self.lengths) if shuffle else {}
+        self._layout = self._dealt_anew() if shuffle else self._split(self._in_order())
         self._dealt: tuple[int, list[list[int]]] | None = None  # the epoch asked for last, and its rows
 
     def __len__(self) -> int:
@@ -101,24 +105,37 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         """
         return self.rank + number * self.num_replicas >= len(self._layout)
 
-    def _lay_out(self) -> list[list[int]]:
-        """Rows of size classes: each example goes into the first open row with room for its class."""
-        order = [name for name, members in self._classes.items() for _ in members]
-        if self.shuffle:
-            random.Random(self.seed).shuffle(order)
+    def _dealt_anew(self) -> list[list[int]]:
+        """Rows of size classes, in a shuffled order, whose gaps later examples fill."""
+        order = [name for name, members in self._classes.items() for _ in range(len(members))]
+        random.Random(self.seed).shuffle(order)
         # A class takes the room of its longest member: whichever the epoch deals, it fits.
-        size = {name: max(self.lengths[i] for i in members) for name, members in self._classes.items()}
-        rows, left = list[list[int]](), list[int]()
+        size = {name: int(self.lengths[members].max()) for name, members in self._classes.items()}
+        return self._lay_out(order, size, _OPEN_ROWS)
+
+    def _in_order(self) -> list[list[int]]:
+        """Rows of examples in their own order: only the last row is open."""
+        return self._lay_out(range(len(self.lengths)), self.lengths.tolist(), 1)
+
+    def _lay_out(
+        self, order: Sequence[int], size: Mapping[int, int] | Sequence[int], open_rows: int
+    ) -> list[list[int]]:
+        """Each goes into the first open row with room for it."""
+        rows, left, most = list[list[int]](), list[int](), self.max_examples or len(order)
+        # Rows only fill up, so where a class had no room it never will: its search goes on where it ended.
+        first = dict[int, int]()
         for name in order:
-            # In a fixed order only the last row is open; in a free one a few more, so that gaps get filled.
-            start = max(0, len(rows) - (_OPEN_ROWS if self.shuffle else 1))
-            has_room = (i for i in range(start, len(rows)) if size[name] <= left[i] and not self._full(rows[i]))
-            row = next(has_room, len(rows))
+            room = size[name]
+            row = max(first.get(name, 0), len(rows) - open_rows, 0)
+            while row < len(rows) and (room > left[row] or len(rows[row]) >= most):
+                row += 1
             if row == len(rows):
                 rows.append([])
                 left.append(self.max_tokens)
             rows[row].append(name)
-            left[row] -= size[name]
+            left[row] -= room
+            if open_rows > 1:
+                first[name] = row
         return rows
 
     def _split(self, rows: list[list[int]]) -> list[list[int]]:
@@ -129,16 +146,14 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             rows[number : number + 1] = [row[: most // 2], row[most // 2 :]]
         return rows
 
-    def _full(self, row: Sequence[int]) -> bool:
-        return self.max_examples is not None and len(row) >= self.max_examples
-
     def _deal(self, epoch: int) -> list[list[int]]:
         """Rows of examples; in a shuffled epoch another example of the class, and rows in another order."""
+        if not self.shuffle:
+            return list(self._layout)
         draw = random.Random(f"{self.seed}-{epoch}")
-        decks = {name: draw.sample(members, len(members)) for name, members in self._classes.items()}
+        decks = {name: draw.sample(members.tolist(), len(members)) for name, members in self._classes.items()}
         rows = [[decks[name].pop() for name in row] for row in self._layout]
-        if self.shuffle:
-            draw.shuffle(rows)
+        draw.shuffle(rows)
         return rows
 
 
@@ -196,10 +211,26 @@ class BatchIterator(Iterator[list[int]]):
         sampler.sampler.set_epoch(self._epoch)
 
 
-def _size_classes(lengths: Sequence[int]) -> dict[int, list[int]]:
-    """Indices of examples whose lengths agree to one part in sixteen, by class."""
-    classes: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        step = 1 << max(0, length.bit_length() - 5)
-        classes.setdefault(-(-length // step) * step, []).append(index)
-    return classes
+def _size_classes(lengths: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Indices of examples whose lengths agree to one part in sixteen, by class, in order of first appearance."""
+    bits = np.frexp(lengths.astype(np.float64))[1]  # a length's bits: exact below 2 ** 53
+    steps = np.left_shift(1, np.maximum(0, bits - 5))
+    names, firsts, members = np.unique(-(-lengths // steps) * steps, return_index=True, return_inverse=True)
+    groups = np.split(np.argsort(members, kind="stable"), np.cumsum(np.bincount(members))[:-1])
+    return {int(names[number]): groups[number] for number in np.argsort(firsts).tolist()}
+
+
+def _checksum(lengths: NDArray[np.int64], names: Sequence[str] | None, rest: str) -> int:
+    """CRC of what `repr((lengths, names, ...))` would be as lists, without ever holding it."""
+    crc = _list_checksum(lengths, zlib.crc32(b"("))
+    crc = zlib.crc32(b", None", crc) if names is None else _list_checksum(names, zlib.crc32(b", ", crc))
+    return zlib.crc32(f", {rest})".encode(), crc)
+
+
+def _list_checksum(values: Sequence[Any] | NDArray[np.int64], crc: int) -> int:
+    crc = zlib.crc32(b"[", crc)
+    for start in range(0, len(values), 1 << 16):
+        part = values[start : start + (1 << 16)]
+        text = repr(part.tolist() if isinstance(part, np.ndarray) else list(part))[1:-1]
+        crc = zlib.crc32(f"{', ' if start else ''}{text}".encode(), crc)
+    return zlib.crc32(b"]", crc)

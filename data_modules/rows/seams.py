@@ -7,7 +7,7 @@ breaks; but a checkpoint served with joint tokenisation would see other ids.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from data_modules.records import PreferencePair
@@ -36,24 +36,45 @@ class SeamReport:
     by_view: Mapping[str, int] = field(default_factory=dict)
 
 
-def compare_seams(
-    prompt_format: PromptFormat, pairs: Sequence[PreferencePair], views: Views, *, long_from_short: bool = False
-) -> SeamReport:
-    """Compare every sequence that the views ask for, all turns included, joint against apart.
+class SeamComparison:
+    """Compares pairs on their way: every sequence that the views ask for, all turns included, joint against apart.
 
     Args:
         prompt_format: tokenizer and template.
-        pairs: all of them are compared, long contexts by their two ends.
         views: what the objective asks.
         long_from_short: whether long prompts hold the short context's tokens.
     """
-    encoder = PairEncoder(prompt_format, views, LengthPolicy(), long_from_short=long_from_short)
-    differing, by_view = list[str](), Counter[str]()
-    for pair in map(_shortened, pairs):
-        views_that_differ = _differences(encoder, pair)
-        by_view.update(map(str, views_that_differ))
-        differing += [pair.id] * bool(views_that_differ)
-    return SeamReport(len(pairs), len(differing), differing[0] if differing else None, dict(by_view))
+
+    def __init__(self, prompt_format: PromptFormat, views: Views, *, long_from_short: bool = False) -> None:
+        self._encoder = PairEncoder(prompt_format, views, LengthPolicy(), long_from_short=long_from_short)
+        self._checked = self._differing = 0
+        self._first: str | None = None
+        self._by_view = Counter[str]()
+
+    def compared(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
+        """The pairs as they come, each compared by the two ends of its contexts."""
+        for pair in pairs:
+            views_that_differ = _differences(self._encoder, _shortened(pair))
+            self._checked += 1
+            self._by_view.update(map(str, views_that_differ))
+            if views_that_differ:
+                self._differing += 1
+                self._first = self._first or pair.id
+            yield pair
+
+    def report(self) -> SeamReport:
+        """Of the pairs that came so far."""
+        return SeamReport(self._checked, self._differing, self._first, dict(self._by_view))
+
+
+def compare_seams(
+    prompt_format: PromptFormat, pairs: Iterable[PreferencePair], views: Views, *, long_from_short: bool = False
+) -> SeamReport:
+    """Compare all pairs; see `SeamComparison`."""
+    comparison = SeamComparison(prompt_format, views, long_from_short=long_from_short)
+    for _ in comparison.compared(pairs):
+        pass
+    return comparison.report()
 
 
 def _differences(encoder: PairEncoder, pair: PreferencePair) -> list[View]:

@@ -1,59 +1,84 @@
-"""Tokenised examples in little memory: 4 bytes a token instead of the 36 of a tuple of Python integers."""
+"""Tokenised examples in little memory: arrays, in memory or mapped from files, instead of Python's integers.
+
+An example is one run of 32-bit words. A table says where each run ends, and what is asked about an example without
+reading it.
+"""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, overload
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.rows.encoding import EncodedPair
-from lit_longpo.batch import Group, Response
+from data_modules.rows.words import Words, from_words, to_words
+from lit_longpo.batch import Group
+from lit_longpo.errors import InputError
 
-
-@dataclass(frozen=True)
-class _Stored:
-    """A group whose token lists have moved into arrays; the group that is left holds everything else."""
-
-    rest: Group
-    prompt_ids: NDArray[np.int32]
-    position_ids: NDArray[np.int32] | None
-    responses: tuple[tuple[Response, NDArray[np.int32], NDArray[np.bool_]], ...]
+# One line of the table: where words and name end, tokens in a row, the pair's own numbers, its document, checksum.
+TABLE = np.dtype(
+    [
+        ("end", "<i8"),
+        ("name_end", "<i8"),
+        ("length", "<i8"),
+        ("weight", "<f8"),
+        ("margin", "<f8"),
+        ("document", "<u8"),
+        ("crc", "<u4"),
+    ]
+)
 
 
 class TokenStore(Sequence[EncodedPair]):
     """Tokenised examples by index; each is put together anew when it is asked for.
 
     Args:
-        examples: consumed one by one.
+        words: of all examples, one after the other. Shape: (words,).
+        table: a line for each. Shape: (examples,), of `TABLE`.
+        names: their identifiers in UTF-8, one after the other. Shape: (bytes,).
+        fingerprint: hash of every name, token, mask and position, in order (32 hex digits).
+        origin: what an error calls the store.
     """
 
-    def __init__(self, examples: Iterable[EncodedPair]) -> None:
-        self.names: list[str] = []
-        self.lengths: list[int] = []
-        self._rows: list[tuple[tuple[_Stored, ...], tuple[_Stored, ...] | None]] = []
-        self._emphasis: list[tuple[float, float]] = []  # weight and margin
-        for example in examples:
-            self.names.append(example.policy[0].example)
-            self.lengths.append(example.num_tokens)
-            self._emphasis.append((example.weight, example.margin))
-            reference = None if example.same_row else tuple(map(_store, example.reference))
-            self._rows.append((tuple(map(_store, example.policy)), reference))
+    def __init__(
+        self, words: Words, table: NDArray[Any], names: NDArray[np.uint8], fingerprint: str, origin: str = "memory"
+    ) -> None:
+        self._words, self._table, self._fingerprint = words, table, fingerprint
+        self.origin = origin
+        self.names = Names(names, table["name_end"])
+
+    @classmethod
+    def of(cls, examples: Iterable[EncodedPair]) -> "TokenStore":
+        """A store in memory; the examples are consumed one by one."""
+        words, table, names, digest = array("i"), bytearray(), bytearray(), Digest()
+        for example in stored(examples, digest):
+            words.frombytes(example.words.tobytes())
+            table += example.line.tobytes()
+            names += example.name
+        return cls(
+            np.frombuffer(words, np.int32), np.frombuffer(table, TABLE), np.frombuffer(names, np.uint8), digest.value()
+        )
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row. Shape: (examples,)."""
+        return np.asarray(self._table["length"])
+
+    @property
+    def documents(self) -> NDArray[np.uint64]:
+        """Hash of what each example is about. Shape: (examples,)."""
+        return np.asarray(self._table["document"])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table)
 
     def fingerprint(self) -> str:
         """Hash of every name, token, mask and position, in order (32 hex digits)."""
-        digest = hashlib.sha256()
-        for name, (policy, reference), emphasis in zip(self.names, self._rows, self._emphasis, strict=True):
-            digest.update(name.encode())
-            if emphasis != (1.0, 0.0):  # data without weights and margins have the hash that they always had
-                digest.update(repr(emphasis).encode())
-            for group in (*policy, *(reference or ())):
-                _update(digest, group)
-        return digest.hexdigest()[:32]
+        return self._fingerprint
 
     @overload
     def __getitem__(self, index: int) -> EncodedPair: ...
@@ -62,43 +87,100 @@ class TokenStore(Sequence[EncodedPair]):
     def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        stored_policy, stored_reference = self._rows[index]
-        policy = tuple(map(_restore, stored_policy))
-        reference = policy if stored_reference is None else tuple(map(_restore, stored_reference))
-        return EncodedPair(policy, reference, *self._emphasis[index])
+        line = self._table[index]
+        words = self._run(index)
+        if zlib.crc32(words.data) != line["crc"]:
+            raise InputError(
+                f"the tokens of record {self.names[index]!r} in {self.origin} are not those that were stored; delete "
+                "that folder, and the next run tokenises again"
+            )
+        policy, reference = from_words(words, self.names[index])
+        weight, margin, document = (line[name].item() for name in ("weight", "margin", "document"))
+        return EncodedPair(policy, reference, weight, margin, document)
+
+    def is_whole(self, number: int) -> bool:
+        """Whether an example's words are those that were stored."""
+        return zlib.crc32(self._run(number).data) == int(self._table["crc"][number])
+
+    def _run(self, index: int) -> Words:
+        number = range(len(self))[index]
+        start = int(self._table["end"][number - 1]) if number else 0
+        return np.ascontiguousarray(self._words[start : int(self._table["end"][number])])
 
 
-def _update(digest: "hashlib._Hash", group: _Stored) -> None:
-    arrays: list[NDArray[Any]] = [group.prompt_ids, *([] if group.position_ids is None else [group.position_ids])]
-    for response, ids, mask in group.responses:
-        digest.update(repr(response).encode())
-        arrays += [ids, mask]
-    digest.update(repr((group.rest, [len(array) for array in arrays])).encode())
-    for array in arrays:
-        digest.update(array.tobytes())
+class Names(Sequence[str]):
+    """Identifiers that lie one after the other in UTF-8.
+
+    Args:
+        text: all of them. Shape: (bytes,).
+        ends: where each ends. Shape: (names,).
+    """
+
+    def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self._text, self._ends = text, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        start = int(self._ends[number - 1]) if number else 0
+        return bytes(self._text[start : int(self._ends[number])]).decode()
 
 
-def _store(group: Group) -> _Stored:
-    positions = None if group.position_ids is None else np.array(group.position_ids, dtype=np.int32)
-    responses = tuple(
-        (
-            replace(response, token_ids=(), mask=()),
-            np.array(response.token_ids, dtype=np.int32),
-            np.array(response.mask, dtype=np.bool_),
-        )
-        for response in group.responses
-    )
-    rest = replace(group, prompt_ids=(), position_ids=None, responses=())
-    return _Stored(rest, np.array(group.prompt_ids, dtype=np.int32), positions, responses)
+class Digest:
+    """Hash of every name, token, mask and position of examples, in order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, name: str, example: EncodedPair) -> None:
+        """The next example."""
+        self._digest.update(name.encode())
+        if (example.weight, example.margin) != (1.0, 0.0):  # data without them have the hash that they always had
+            self._digest.update(repr((example.weight, example.margin)).encode())
+        for group in (*example.policy, *(() if example.same_row else example.reference)):
+            self._add_group(group)
+
+    def value(self) -> str:
+        """32 hex digits."""
+        return self._digest.hexdigest()[:32]
+
+    def _add_group(self, group: Group) -> None:
+        arrays: list[NDArray[Any]] = [np.array(group.prompt_ids, dtype=np.int32)]
+        if group.position_ids is not None:
+            arrays.append(np.array(group.position_ids, dtype=np.int32))
+        for response in group.responses:
+            self._digest.update(repr(replace(response, token_ids=(), mask=())).encode())
+            arrays += [np.array(response.token_ids, dtype=np.int32), np.array(response.mask, dtype=np.bool_)]
+        rest = replace(group, prompt_ids=(), position_ids=None, responses=())
+        self._digest.update(repr((rest, [len(array) for array in arrays])).encode())
+        for numbers in arrays:
+            self._digest.update(numbers.tobytes())
 
 
-def _restore(stored: _Stored) -> Group:
-    return replace(
-        stored.rest,
-        prompt_ids=tuple(stored.prompt_ids.tolist()),
-        position_ids=None if stored.position_ids is None else tuple(stored.position_ids.tolist()),
-        responses=tuple(
-            replace(rest, token_ids=tuple(ids.tolist()), mask=tuple(mask.tolist()))
-            for rest, ids, mask in stored.responses
-        ),
-    )
+class Stored(NamedTuple):
+    """What of an example goes into each array."""
+
+    words: Words
+    name: bytes
+    line: NDArray[Any]
+
+
+def stored(examples: Iterable[EncodedPair], digest: Digest) -> Iterator[Stored]:
+    """The examples one by one as they are stored, counted into the digest."""
+    end = name_end = 0
+    for example in examples:
+        name = example.policy[0].example
+        digest.add(name, example)
+        words, encoded = to_words(example), name.encode()
+        end, name_end = end + len(words), name_end + len(encoded)
+        numbers = (example.num_tokens, example.weight, example.margin, example.document)
+        line = np.array([(end, name_end, *numbers, zlib.crc32(words.data))], dtype=TABLE)
+        yield Stored(words, encoded, line)

@@ -138,7 +138,7 @@ def test_report_lies_in_the_run_folder(tmp_path: Path) -> None:
     report = json.loads((Path(logger.log_dir) / "data_report.json").read_text())["truncation"]
     assert report["train"]["examples"] == 12
     assert report["train"]["cut"] > 0
-    assert report["train"]["tokens_lost"] == data.truncation["train"].tokens_lost > 0
+    assert report["train"]["tokens_lost"] == data.splits["train"].lengths.tokens_lost > 0
     assert set(report) == {"train", "val"}
 
 

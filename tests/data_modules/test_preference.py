@@ -8,8 +8,11 @@ import datasets
 import pytest
 from support.word_tokenizer import word_tokenizer
 
+from data_modules import content, reading
+from data_modules.formats.reader import RecordReader
 from data_modules.preference import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
+from data_modules.splitting import Chosen
 from data_modules.strict_json import RecordError
 from lit_longpo.batch import View, Views
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -97,3 +100,79 @@ def test_unknown_data_set_says_what_was_expected(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"expected a file \(.jsonl, .*\.parquet\), a folder or the name of"):
         module(tmp_path / "nowhere").pairs("train")
+
+
+class Large:
+    """The same pairs from a file that counts as large, and how often it is read."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path, self.reads = folder / "pairs.jsonl", 0
+        write_pairs(self.path, PAIRS)
+        read = reading.read_records
+
+        def counted(*arguments: Any) -> Any:
+            self.reads += 1
+            return read(*arguments)
+
+        monkeypatch.setattr(content, "_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(reading, "read_records", counted)
+        monkeypatch.chdir(folder)
+
+    def ready(self, **options: Any) -> PreferenceDataModule:
+        data = module(self.path, val_fraction=0.2, max_tokens=40, **options)
+        data.setup("fit")
+        return data
+
+
+def test_a_large_file_is_streamed_and_its_tokens_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    small = module(tmp_path / "pairs.jsonl", val_fraction=0.2, max_tokens=40)
+    small.setup("fit")
+    large = Large(tmp_path, monkeypatch)
+    first = large.ready()
+    assert isinstance(first.pairs("train"), Chosen)
+    reads = large.reads
+    second = large.ready()
+    assert large.reads == reads > 0  # nothing is read, nothing is tokenised
+    for data in (first, second):
+        assert data.fingerprint() == small.fingerprint()
+        assert data.reports() == small.reports()
+        for loader in ("train_dataloader", "val_dataloader"):
+            ours, theirs = ([row.policy.input_ids.tolist() for row in getattr(d, loader)()] for d in (data, small))
+            assert ours == theirs
+    assert (tmp_path / "token_cache").is_dir()
+
+
+def test_what_was_changed_is_tokenised_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Large(tmp_path, monkeypatch)
+    large.ready()
+    for change in ({"seed": 1}, {"max_length": 30}, {"prefix_sharing": False}):
+        before = large.reads
+        large.ready(**change)
+        assert large.reads > before, change
+        before = large.reads
+        large.ready(**change)
+        assert large.reads == before, change
+    write_pairs(large.path, [replace(pair, chosen="word7") for pair in PAIRS])
+    before = large.reads
+    chosen = large.ready()._encoded["train"][0].policy[0].responses[0]
+    assert large.reads > before
+    assert chosen.token_ids[0] == large.ready().prompt_format.encode("word7")[0]
+
+
+def test_a_folder_for_tokens_is_used_whatever_the_size(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    data = module(tmp_path / "pairs.jsonl", val_fraction=0.2, max_tokens=40, token_cache=str(tmp_path / "kept"))
+    data.setup("fit")
+    assert len([path for path in (tmp_path / "kept").iterdir() if path.is_dir()]) == 2
+
+
+def test_streamed_pairs_can_be_filtered_and_indexed(tmp_path: Path) -> None:
+    labelled = [replace(pair, verified=number % 3 == 0) for number, pair in enumerate(PAIRS)]
+    write_pairs(tmp_path / "pairs.jsonl", labelled)
+    pairs = reading.stream_pairs(str(tmp_path / "pairs.jsonl"), "train", "path", RecordReader())
+    assert list(pairs) == labelled
+    assert (len(pairs), pairs[-1], pairs[2:4], pairs[20:]) == (10, labelled[9], labelled[2:4], [])
+    kept = reading.keep_verified(pairs, "verified", "data.init_args.keep")
+    assert list(kept) == labelled[::3]
+    assert len(kept) == 4

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.records import Passage, PreferencePair, QARecord
-from data_modules.splitting import Chosen, document_labels, documents_of, hold_out, share_of
+from data_modules.splitting import Chosen, document_labels, documents_of, hold_out, share_of, shared_documents
 
 
 @given(st.integers(2, 60), st.floats(0, 0.9), st.integers(0, 3))
@@ -98,3 +98,10 @@ def test_what_is_no_list_is_not_copied():
     assert [kept[n] for n in range(len(kept))] == list(kept)
     assert list(kept[2:4]) == list(kept)[2:4]
     assert isinstance(kept.numbers, np.ndarray)
+
+
+def test_documents_on_both_sides_are_counted_and_warned_of(caplog):
+    hashes = {name: np.array(values, dtype=np.uint64) for name, values in {"train": [1, 1, 2], "val": [2, 3]}.items()}
+    assert shared_documents(hashes) == {"train": 2, "val": 2, "train and val": 1}
+    assert "val: 1 of 2 documents are in the training split too" in caplog.text
+    assert shared_documents({"val": hashes["val"]}) == {"val": 2}

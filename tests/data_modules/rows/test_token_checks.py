@@ -48,13 +48,13 @@ def test_data_without_any_preference_is_refused(tmp_path, prefix_sharing):
 def test_one_equal_answer_of_many_is_a_preference_still(tmp_path):
     data = module(tmp_path, [pair(0, "Oslo", "Rome", "word7")], LOGO(num_rejected=2))
     data.setup("fit")
-    assert data.tokens["train"].equal_answers == 0
+    assert data.splits["train"].tokens.equal_answers == 0
 
 
 def test_chosen_answers_alone_are_no_pair(tmp_path):
     data = module(tmp_path, [pair(0, "word5", "word5 word6")], SFT(context="short"))
     data.setup("fit")
-    assert data.tokens["train"].equal_answers == 0
+    assert data.splits["train"].tokens.equal_answers == 0
 
 
 def test_forms_of_one_text_that_a_tokenizer_makes_equal_are_counted(tmp_path):
@@ -71,7 +71,7 @@ def test_forms_of_one_text_that_a_tokenizer_makes_equal_are_counted(tmp_path):
     ]
     data = module(tmp_path, pairs, tokenizer=tokenizer)
     data.setup("fit")
-    assert data.tokens["train"].equal_answers == 2
+    assert data.splits["train"].tokens.equal_answers == 2
 
 
 def test_a_tokenizer_that_does_not_know_the_data_is_refused(tmp_path):
@@ -97,4 +97,4 @@ def test_an_end_that_is_also_the_unknown_token_is_not_unknown(tmp_path):
     tokenizer.unk_token = "<eos>"
     data = module(tmp_path, [pair(0, WORDS[5], WORDS[6])], tokenizer=tokenizer)
     data.setup("fit")
-    assert data.tokens["train"].unknown == 0
+    assert data.splits["train"].tokens.unknown == 0

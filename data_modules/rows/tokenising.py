@@ -1,0 +1,213 @@
+"""Pairs -> tokenised examples of a split: encoded one by one, counted, compared, and what was found said."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.records import PreferencePair
+from data_modules.rows.encoding import EncodedPair, PairEncoder
+from data_modules.rows.positions import PositionSynthesis
+from data_modules.rows.seams import SeamComparison, SeamReport
+from data_modules.rows.token_checks import TokenChecks, unknown_id
+from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from lit_longpo.batch import Views
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what is stored; another one tokenises anew
+
+
+@dataclass
+class SplitReport:
+    """What was found in a split while it was tokenised.
+
+    Args:
+        lengths: what the length policy did.
+        tokens: what the tokens say about the texts.
+        seams: whether prompt and answers, tokenised apart, have the tokens of the joint text.
+        positions: long prompts that were "stretched" to synthesised positions, and that were "too_long" for it.
+        unused: records with more rejected answers than the objective uses.
+        weighted: records with a weight, or a margin, of their own.
+    """
+
+    lengths: SplitLengths = field(default_factory=SplitLengths)
+    tokens: TokenChecks = field(default_factory=TokenChecks)
+    seams: SeamReport = field(default_factory=lambda: SeamReport(0, 0, None))
+    positions: dict[str, int] = field(default_factory=dict)  # a Counter would not survive `asdict`
+    unused: int = 0
+    weighted: int = 0
+
+    @classmethod
+    def of(cls, notes: dict[str, Any]) -> "SplitReport":
+        """A report from what `asdict` made of it."""
+        return cls(
+            SplitLengths(**notes["lengths"]),
+            TokenChecks(**notes["tokens"]),
+            SeamReport(**notes["seams"]),
+            notes["positions"],
+            notes["unused"],
+            notes["weighted"],
+        )
+
+
+@dataclass
+class Tokenising:
+    """How the pairs of every split become examples.
+
+    Args:
+        prompt_format: tokenizer and template.
+        views: what the objective asks.
+        lengths: what to do with sequences that are too long.
+        prefix_sharing: responses of one prompt share it.
+        positions: synthesised position ids of long prompts; `None` means true positions.
+        long_from_short: long prompts hold the short context's tokens.
+    """
+
+    prompt_format: PromptFormat
+    views: Views
+    lengths: LengthPolicy
+    prefix_sharing: bool = True
+    positions: PositionSynthesis | None = None
+    long_from_short: bool = False
+
+    def key(self, content: str) -> str:
+        """Hash of everything that the tokens of a split depend on (32 hex digits).
+
+        Args:
+            content: hash of its pairs.
+        """
+        settings = (self.views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short)
+        parts = [VERSION, content, _identity(self.prompt_format), *map(repr, settings)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    def examples(self, pairs: Iterable[PreferencePair], report: SplitReport) -> Iterator[EncodedPair]:
+        """The examples one by one; with the last one the report is complete.
+
+        Raises:
+            ValueError: a pair is too long, or lacks what the objective reads.
+        """
+        encoder = PairEncoder(
+            self.prompt_format,
+            self.views,
+            self.lengths,
+            prefix_sharing=self.prefix_sharing,
+            positions=self.positions,
+            long_from_short=self.long_from_short,
+        )
+        seams = SeamComparison(self.prompt_format, self.views, long_from_short=self.long_from_short)
+        kept = (example for pair in seams.compared(pairs) if (example := encoder.encode(pair, report.lengths)))
+        for example in report.tokens.counted(kept, unknown_id(self.prompt_format)):
+            report.weighted += (example.weight, example.margin) != (1.0, 0.0)
+            self._count_position(example, report)
+            yield example
+        report.seams, report.unused = seams.report(), encoder.num_unused
+
+    def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
+        """Log what was found in a split.
+
+        Args:
+            split: its name.
+            report: of it.
+            lengths: tokens of each example.
+
+        Raises:
+            ValueError: nothing can be learned from it.
+        """
+        if report.seams.differing:
+            log.warning(
+                f"{split}: {report.seams.differing} of {report.seams.checked} records have other tokens when prompt "
+                f"and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
+                f"{report.seams.first!r}; serve the model with the prompt tokenised apart from the answer, or change "
+                "spaces and line breaks in `policy.template.user`"
+            )
+        self._check_positions(split, report.positions)
+        if report.unused:
+            log.warning(
+                f"{split}: {report.unused} of {report.lengths.examples} records have rejected answers that are not "
+                f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
+                "(`model.init_args.num_rejected`), or write a record for each"
+            )
+        if warning := report.tokens.check(split):
+            log.warning(warning)
+        if len(lengths):
+            log.info("%s: %s", split, _length_summary(lengths))
+
+    def _count_position(self, example: EncodedPair, report: SplitReport) -> None:
+        if self.positions is None or self.positions.scheme == "none":
+            return
+        long = [group for group in example.policy if group.context == "long"]
+        if long:
+            name = "stretched" if long[0].position_ids is not None else "too_long"
+            report.positions[name] = report.positions.get(name, 0) + 1
+
+    def _check_positions(self, split: str, counts: Mapping[str, int]) -> None:
+        if not counts.get("too_long"):
+            return
+        assert self.positions is not None
+        message = (
+            f"{split}: {counts['too_long']} of {sum(counts.values())} long prompts leave no room below "
+            f"`data.init_args.positions.target_length: {self.positions.target_length}` and keep their true positions"
+        )
+        if not counts.get("stretched"):
+            raise InputError(f"{message}; raise it, or set `scheme: none` if that is what you want")
+        log.warning(message)
+
+
+def with_progress(pairs: Sequence[PreferencePair], split: str, *, shown: bool = True) -> Iterator[PreferencePair]:
+    """The pairs as they are taken, under a bar with the time that is left if it is `shown` and on a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield from pairs
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
+        yield from progress.track(pairs, total=len(pairs), description=f"tokenising {split}")
+
+
+def _identity(prompt_format: PromptFormat) -> list[str]:
+    """Tokenizer and template, and what today they make of a text: chat templates may ask for the date."""
+    from tokenizers import __version__ as tokenizers_version
+    from transformers import __version__ as transformers_version
+
+    tokenizer = prompt_format.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    probe = prompt_format.encode_prompt("A context.", "A question?").ids
+    answer = prompt_format.encode_response("An answer.")
+    return [
+        hashlib.sha256(rules.encode()).hexdigest(),
+        type(tokenizer).__name__,
+        repr(tokenizer.special_tokens_map),
+        repr(getattr(tokenizer, "chat_template", None)),
+        repr(prompt_format.template),
+        repr((probe, answer)),
+        f"transformers {transformers_version}, tokenizers {tokenizers_version}",
+    ]
+
+
+def _length_summary(lengths: NDArray[np.int64]) -> str:
+    """Deciles of the tokens per example, in words."""
+    ordered = np.sort(lengths)
+    marks = [int(ordered[round(share * (len(ordered) - 1))]) for share in (0.0, 0.5, 0.9, 1.0)]
+    return (
+        f"{len(ordered):,} examples, {int(ordered.sum()):,} tokens; tokens per example: "
+        f"shortest {marks[0]:,}, median {marks[1]:,}, nine tenths below {marks[2]:,}, longest {marks[3]:,}"
+    )

@@ -1,0 +1,85 @@
+"""What the tokens of a split depend on, and what was found in it."""
+
+import datetime
+from dataclasses import asdict, replace
+
+import pytest
+from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
+from support.word_tokenizer import word_tokenizer
+
+from data_modules.rows.positions import PositionSynthesis
+from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
+from data_modules.rows.truncation import LengthPolicy
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+BASE = Tokenising(FORMAT, SOLOPO_DPO, LengthPolicy())
+
+
+def other_words():
+    tokenizer = word_tokenizer()
+    tokenizer.add_tokens(["another"])
+    return PromptFormat(tokenizer, PromptTemplate())
+
+
+CHANGES = {
+    "template": {"prompt_format": PromptFormat(word_tokenizer(), PromptTemplate("{context} and {question}"))},
+    "vocabulary": {"prompt_format": other_words()},
+    "views": {"views": LONGPO},
+    "margins": {"views": replace(SOLOPO_DPO, margins=True)},
+    "length policy": {"lengths": LengthPolicy(64, "truncate")},
+    "sharing": {"prefix_sharing": False},
+    "positions": {"positions": PositionSynthesis(400)},
+    "positions' seed": {"positions": PositionSynthesis(400, seed=1)},
+    "source of long prompts": {"long_from_short": True},
+}
+
+
+def test_everything_that_tokens_depend_on_is_in_the_key():
+    keys = [replace(BASE, **change).key("data") for change in CHANGES.values()]
+    keys += [BASE.key("data"), BASE.key("other data")]
+    assert len(set(keys)) == len(CHANGES) + 2
+    again = Tokenising(PromptFormat(word_tokenizer(), PromptTemplate()), SOLOPO_DPO, LengthPolicy())
+    assert again.key("data") == BASE.key("data")
+
+
+def test_a_report_comes_back_from_json():
+    tokenising, report = replace(BASE, positions=PositionSynthesis(60, 2)), SplitReport()
+    pairs = [replace(pair(n, long=20 + 30 * n), weight=1.0 + n) for n in range(3)]
+    assert len(list(tokenising.examples(pairs, report))) == 3
+    assert report.positions == {"stretched": 2, "too_long": 1}
+    assert (report.seams.checked, report.lengths.examples, report.weighted) == (3, 3, 2)
+    assert SplitReport.of(asdict(report)) == report
+
+
+def test_pairs_pass_with_and_without_a_bar(monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _: True))
+    assert list(with_progress([1, 2, 3], "train")) == [1, 2, 3]
+    assert list(with_progress([1, 2, 3], "train", shown=False)) == [1, 2, 3]
+
+
+def test_a_template_that_tells_the_day_tokenises_anew_tomorrow(monkeypatch):
+    class Tomorrow(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 5, 6)
+
+    pytest.importorskip("jinja2")
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = (
+        "{{ strftime_now('word%d') }} {% for m in messages %}{{ m['role'] }} {{ m['content'] }} {{ eos_token }}"
+        "{% endfor %}{% if add_generation_prompt %}assistant {% endif %}"
+    )
+
+    def key():
+        form = PromptFormat(tokenizer, PromptTemplate(date=None))
+        return Tokenising(form, SOLOPO_DPO, LengthPolicy()).key("data")
+
+    today = key()
+    assert key() == today
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Tomorrow)
+    from transformers.utils import chat_template_utils
+
+    chat_template_utils._compile_jinja_template.cache_clear() if hasattr(
+        chat_template_utils._compile_jinja_template, "cache_clear"
+    ) else None
+    assert key() != today
