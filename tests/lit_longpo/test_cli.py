@@ -3,13 +3,17 @@
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
+import torch
 from support.command_line import CONFIGS
+from support.tiny_models import tiny_model
 
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.objectives import DPO, IPO, ORPO, SimPO, SoLoPO
+from lit_longpo.policy import PolicyConfig
 
 command.register_classes()
 # Libraries that one command or another needs, and that parsing the command line of `fit` does not.
@@ -247,3 +251,36 @@ def test_classes_of_the_current_folder_are_found_after_everything_installed(tmp_
     monkeypatch.chdir(tmp_path)
     run_main()
     assert sys.path[-1] == str(tmp_path)
+
+
+@cache
+def twin(name, folder):
+    """A tiny model with sinks and routed experts, or with soft-caps, and the embedded model's tokenizer."""
+    tokenizer = PolicyConfig().tokenizer()
+    tiny_model(name, vocab_size=len(tokenizer)).save_pretrained(folder / name)
+    tokenizer.save_pretrained(folder / name)
+    return folder / name
+
+
+QUICK = [("GptOss", "dpo"), ("Gemma2", "simpo"), ("GptOss", "solopo")]
+SLOW = [("Gemma2", "dpo"), ("GptOss", "simpo"), ("Gemma2", "solopo")]
+RUNS = [*QUICK, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW)]
+
+
+@pytest.mark.parametrize(("name", "objective"), RUNS)
+def test_models_with_sinks_or_soft_caps_train(name, objective, tmp_path, tmp_path_factory):
+    """Two steps; the weights that are written have moved, the sinks' among them, and load as a policy."""
+    data = {"num_train": 8, "num_val": 2, "max_tokens": 1024, "long_words": [32, 48], "short_words": 16}
+    trainer = {"max_steps": 2, "limit_val_batches": 1, "accumulate_grad_batches": 1, "default_root_dir": tmp_path}
+    quiet = {"logger": "false", "enable_progress_bar": "false", "enable_model_summary": "false"}
+    saved = f"[{{class_path: SavePretrained, init_args: {{directory: {tmp_path / 'out'}}}}}]"
+    source = twin(name, tmp_path_factory.getbasetemp())
+    settings = {"policy.source": source, **{f"data.init_args.{name}": value for name, value in data.items()}}
+    settings |= {f"trainer.{name}": value for name, value in {**trainer, **quiet, "callbacks": saved}.items()}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command.main(["fit", "--config", f"configs/{objective}.yaml", *words])
+    before, after = (PolicyConfig(source=str(path)).load().state_dict() for path in (source, tmp_path / "out"))
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    attention = {name for name in before if "sinks" in name or "q_proj" in name}
+    assert len(attention) >= 2
+    assert attention <= moved
