@@ -16,8 +16,10 @@ from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from torch import nn
 from torch.optim import Optimizer
 
+from lit_longpo.engine.states import convolutions
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
@@ -206,6 +208,8 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             InputError: it does not.
         """
         super().setup(trainer)
+        if self.zero_stage_3 and self.lightning_module is not None:
+            _gather_convolutions(self.lightning_module)
         wanted = float(trainer.gradient_clip_val or 0.0)
         actual = float(self.deepspeed_engine.gradient_clipping()) if trainer.optimizers else wanted
         if actual != wanted:
@@ -213,6 +217,15 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
                 f"expected DeepSpeed to clip gradients at {wanted} (`trainer.gradient_clip_val`), got {actual}; remove "
                 "`gradient_clipping` from the DeepSpeed configuration"
             )
+
+
+def _gather_convolutions(module: nn.Module) -> None:
+    """Let what has a convolution over time gather its weights: it reads them, and calls no hook of the convolution."""
+    import deepspeed
+
+    for mixer, convolution in convolutions(module):
+        for parameter in convolution.parameters():
+            deepspeed.zero.register_external_parameter(mixer, parameter)
 
 
 def is_deepspeed(strategy: object) -> bool:
