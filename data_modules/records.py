@@ -256,8 +256,12 @@ def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
 
 def _stored(pair: PreferencePair) -> dict[str, object]:
     """The pair's fields; those that say nothing are left out, so that files of before stay what they are."""
-    silent = {**_ABSENT, **_NUMBERS}
-    return {name: value for name, value in asdict(pair).items() if name not in silent or value != silent[name]}
+    stored = _said({**asdict(pair), "turns": [_said(asdict(turn)) for turn in pair.turns]})
+    return {name: value for name, value in stored.items() if name not in _NUMBERS or value != _NUMBERS[name]}
+
+
+def _said(record: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in record.items() if name not in _ABSENT or value != _ABSENT[name]}
 
 
 def _number(value: Mapping[str, object], name: str, where: str, above: float) -> float:

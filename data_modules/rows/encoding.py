@@ -104,6 +104,7 @@ class PairEncoder:
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short = long_from_short
         self.num_unused = 0  # records with more rejected answers than are scored
+        self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
         """The pair's groups; `None` if the length policy leaves it out (counted).
@@ -227,6 +228,7 @@ class PairEncoder:
         self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
     ) -> tuple[int, ...]:
         """The context's first and last tokens, `room` in all."""
+        self.num_cut_messages += not section.question
         spans = supporting_spans(pair, section.text)
         counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
         return cut_middle(prompt.context, room)

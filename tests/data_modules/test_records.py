@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn, parse_pair, read_pairs, write_pairs
 from data_modules.strict_json import RecordError
 
@@ -128,6 +129,43 @@ def test_weight_and_margin_are_numbers_and_left_out_where_they_say_nothing(tmp_p
     assert (emphasised["weight"], emphasised["margin"]) == (0.5, -2.0)
     assert read_pairs(tmp_path / "pairs.jsonl") == pairs
     assert parse_pair(json.loads(_line(weight=None, margin=3)), "here") == replace(PAIR, margin=3.0)
+
+
+def test_what_is_not_there_is_neither_read_nor_written(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    said = (Message("user", "Hi."), Message("assistant", "Hello."))
+    written = [
+        replace(PAIR, short_context="", rejected=(), id="b"),
+        replace(PAIR, long_context="", supporting=(), id="c"),
+        replace(PAIR, system="Be brief.", history=said, followup=said[::-1], id="d"),
+        replace(PAIR, rejected=(), turns=(Turn("where?", "", "Rome", ()),), id="e"),
+    ]
+    write_pairs(path, [PAIR, *written])
+    assert read_pairs(path) == [PAIR, *written]
+    silent = {"short_context", "long_context", "rejected", "system", "history", "followup"}
+    fields = [set(json.loads(line)) & silent for line in path.read_text().splitlines()]
+    assert fields[:3] == [
+        {"short_context", "long_context", "rejected"},
+        {"long_context"},
+        {"short_context", "rejected"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"history": [{"role": "system", "content": "x"}]}, "'history': expected messages of user and assistant"),
+        (
+            {"followup": [{"role": "assistant", "content": "x"}]},
+            "'followup': expected messages that end with the user's",
+        ),
+        ({"history": "x"}, "'history': expected a list of messages"),
+        ({"system": ""}, "'system': expected text that is not empty"),
+    ],
+)
+def test_malformed_conversations_are_named(said: dict[str, object], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        parse_pair({**asdict(PAIR), **said}, "pairs.jsonl:1")
 
 
 def test_empty_file_is_an_error(tmp_path: Path) -> None:

@@ -111,6 +111,27 @@ def test_an_objective_of_short_contexts_needs_no_long_ones(tmp_path: Path) -> No
         module(path, SFT().views).setup("fit")
 
 
+@pytest.mark.parametrize("name", ["history", "context first", "own"])
+def test_only_the_middle_of_the_longest_message_is_cut(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its two ends, where questions stand, and every other message stay; it is said that a question may be lost."""
+    path = write(tmp_path / "data.jsonl", RECORDS[name][0])
+    whole, cut = (module(path, SFT().views, max_length=limit, on_overlength="truncate") for limit in (None, 70))
+    for data in (whole, cut):
+        data.setup("fit")
+    before, after = (next(iter(data.train_dataloader())).policy.input_ids[0].tolist() for data in (whole, cut))
+    assert len(before) > len(after) == 70
+    kept = next(n for n in range(70) if before[n] != after[n])
+    assert before[len(before) - 70 + kept :] == after[kept:]
+    text = chat_tokenizer("chatml").decode(after)
+    assert all(
+        message["content"] in text for message in conversation(name, RECORDS[name][2]) if DOC not in message["content"]
+    )
+    assert text.count("<|im_start|>") == chat_tokenizer("chatml").decode(before).count("<|im_start|>")
+    assert ("whole messages, so a question" in caplog.text) == (name != "own")
+
+
 @pytest.fixture(scope="module")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, tokenizer = tmp_path_factory.mktemp("chat"), chat_tokenizer("chatml")

@@ -15,8 +15,10 @@ from support.word_pairs import FORMAT, LC, LR, SC, SFT, SR, VIEWS, pair
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.base import collate
+from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn
 from data_modules.rows.encoding import PairEncoder, supporting_spans
+from data_modules.rows.seams import compare_seams
 from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.engine import score
@@ -210,6 +212,26 @@ def test_only_the_context_is_ever_cut(long: int, limit: int, truncation: Any, na
     if name != "longpo":  # there the reference has a context of its own
         assert counts.tokens_lost == lost
     assert counts.cut == (counts.tokens_lost > 0)
+
+
+def test_turns_follow_a_conversation() -> None:
+    """System message and messages around the context stand before every turn, in short contexts, too."""
+    said = {"system": "word40", "history": (Message("assistant", "word41"),), "followup": (Message("user", "word42"),)}
+    record, views = replace(PAIR, **said), LongPO().views
+    encoder = PairEncoder(CHATTY, views, LengthPolicy())
+    result = encoder.encode(record, SplitLengths())
+    frame = (
+        "word70 word72 word40 word70 word71 word41 word70 word72 {} Question : {} word70 word72 word42 word70 word71"
+    )
+    contexts = [(PAIR.long_context, PAIR.question), *((turn.short_context, turn.question) for turn in PAIR.all_turns)]
+    prompts = [CHATTY.decode(group.prompt_ids) for group in (*result.policy, *result.reference)]
+    assert prompts == [frame.format(*texts) for texts in contexts]
+    assert compare_seams(CHATTY, [record], views).differing == 0
+
+
+def test_a_record_that_its_template_refuses_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^record 'doc': expected a chat template for a record with a system message"):
+        PairEncoder(PLAIN, SFT, LengthPolicy()).encode(replace(PAIR, system="word1"), SplitLengths())
 
 
 def test_error_and_skip() -> None:
