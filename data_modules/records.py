@@ -150,7 +150,8 @@ def parse_pair(value: object, where: str, name: str | None = None) -> Preference
         raise RecordError.at(where, "record", "a JSON object", value)
     record = value if name is None or "id" in value else {**value, "id": name}
     _check_names(record, where, NAMES, _OPTIONAL - {"id"})
-    texts = {field: check_text(record[field], field, where) if field in record else "" for field in NAMES[:5]}
+    texts: dict[str, Any] = dict.fromkeys(NAMES[:5], "")
+    texts |= {field: check_text(record[field], field, where) for field in texts if field in record}
     if not texts["short_context"] and not texts["long_context"]:
         raise RecordError.at(where, "field 'long_context'", "this field, or `short_context`", sorted(record))
     return PreferencePair(
@@ -174,7 +175,7 @@ def _rest_of(record: Mapping[str, Any], chosen: str, length: int, where: str) ->
     }
 
 
-def numbers_of(record: Mapping[str, Any], where: str) -> dict[str, float]:
+def numbers_of(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A record's `weight` and `margin`, which every format may have.
 
     Raises:

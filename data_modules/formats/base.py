@@ -46,6 +46,10 @@ class RecordFormat(ABC):
             RecordError: a field is missing, ill-typed, empty or contradicts another one.
         """
 
+    def __repr__(self) -> str:
+        # Tokens on disk are found by it: no address may be in it.
+        return f"{type(self).__module__}.{type(self).__qualname__}({vars(self)})"
+
     def extras(self, record: Record) -> list[str]:
         """Names in a record that the layout does not know."""
         known = {*self.fields, *self.companions, *NUMBERS}

@@ -22,7 +22,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what is stored; another one tokenises anew
+VERSION = 2  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -36,6 +36,7 @@ class SplitReport:
         positions: long prompts that were "stretched" to synthesised positions, and that were "too_long" for it.
         unused: records with more rejected answers than the objective uses.
         weighted: records with a weight, or a margin, of their own.
+        cut_messages: cut contexts that are whole messages, with the question somewhere in them.
     """
 
     lengths: SplitLengths = field(default_factory=SplitLengths)
@@ -44,6 +45,7 @@ class SplitReport:
     positions: dict[str, int] = field(default_factory=dict)  # a Counter would not survive `asdict`
     unused: int = 0
     weighted: int = 0
+    cut_messages: int = 0
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
@@ -55,6 +57,7 @@ class SplitReport:
             notes["positions"],
             notes["unused"],
             notes["weighted"],
+            notes["cut_messages"],
         )
 
 
@@ -109,6 +112,7 @@ class Tokenising:
             self._count_position(example, report)
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
+        report.cut_messages = encoder.num_cut_messages
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
@@ -134,6 +138,12 @@ class Tokenising:
                 f"{split}: {report.unused} of {report.lengths.examples} records have rejected answers that are not "
                 f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
                 "(`model.init_args.num_rejected`), or write a record for each"
+            )
+        if report.cut_messages:
+            log.warning(
+                f"{split}: {report.cut_messages} contexts that were cut are whole messages, so a question in the "
+                "middle of one is lost; store it apart (`question`, `long_context`: data_modules/formats/README.md), "
+                "or set `data.init_args.on_overlength: skip`"
             )
         if warning := report.tokens.check(split):
             log.warning(warning)

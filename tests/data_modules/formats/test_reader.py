@@ -147,6 +147,7 @@ class Doubled(RecordFormat):
 
 def test_a_format_of_ones_own() -> None:
     assert read({"q": "ab", "answer": "c"}, format=Doubled(), columns={"a": "answer"}).long_context == "abab"
+    assert repr(Doubled()) == repr(Doubled())  # what is tokenised is stored under it
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared samples are not here")
