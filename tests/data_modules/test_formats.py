@@ -21,7 +21,7 @@ from lit_longpo.batch import View, Views
 from lit_longpo.objectives import SFT, LongPO, PreferenceModule, SimPO, SoLoPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
-SAMPLES = Path(__file__).resolve().parents[3].parent / "shared/data/formats"
+SAMPLES = Path(__file__).resolve().parents[2].parent / "shared/data/formats"
 SAMPLE_MAPPING = '{"long_context": "doc", "question": "ask", "chosen": "good", "rejected": "bad"}'
 SMALL = (
     *("--data.val_fraction", "0", "--data.max_examples", "2", "--trainer.max_steps", "2", "--trainer.max_epochs", "-1"),
