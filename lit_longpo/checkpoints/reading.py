@@ -67,9 +67,11 @@ def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
             "expected no `initial_weights` under ZeRO-3, which has split the policy by now; type: python -m lit_longpo "
             f"export --checkpoint {path} --output FOLDER, then --policy.source FOLDER instead"
         )
-    differing = contradictions(read_record(path), settings)
-    adapters = settings.get("policy.lora") is not None
-    beneath = ("policy.lora", "policy.source", "policy.gguf_file") if adapters else ("policy.lora",)
+    record = read_record(path)
+    differing = contradictions(record, settings)
+    then = record.get("settings") or {}
+    part = settings.get("policy.lora") is not None or then.get("policy.train_only") or then.get("policy.freeze")
+    beneath = ("policy.lora", "policy.source", "policy.gguf_file") if part else ("policy.lora",)
     for name, (then, now) in differing.items():
         if name.startswith(beneath) and name != "policy.lora.dropout":
             raise InputError(

@@ -15,6 +15,15 @@ Settings = dict[str, Any]
 _MODELS = ("policy", "reference.policy")
 _OF_TRAINER = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 _OF_DATA = ("max_tokens", "max_examples", "seed", "num_workers")
+# Settings that records did not hold from the start, and what they were before.
+_OF_POLICY_BEFORE: Settings = {
+    "policy.quantization": None,
+    "policy.train_only": [],
+    "policy.freeze": [],
+    "policy.added_tokens": [],
+    "policy.added_special_tokens": [],
+}
+_OF_LORA_BEFORE: Settings = {"policy.lora.use_rslora": False, "policy.lora.use_dora": False}
 # Another number of workers cannot take the loader's place over; the loader would only say so by a failed assertion.
 _SLIGHT = {f"trainer.{name}" for name in _OF_TRAINER} | {f"data.{name}" for name in _OF_DATA[:-1]}
 
@@ -93,6 +102,10 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     """
     then = dict(record.get("settings") or ({"model": record["objective"]} if "objective" in record else {}))
     now = plain(settings)
+    unsaid = (_OF_POLICY_BEFORE if "policy.source" in then else {}) | (
+        _OF_LORA_BEFORE if then.get("policy.lora") else {}
+    )
+    then = unsaid | then
     for model in _MODELS:
         files, source = f"{model}.files", f"{model}.source"
         if not (then.get(files) and now.get(files)):

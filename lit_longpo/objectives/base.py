@@ -45,6 +45,7 @@ from lit_longpo.strategies import (
     is_deepspeed,
     is_sharded,
     shard,
+    split_by,
     split_while_loading,
     splits_parameters,
 )
@@ -155,7 +156,7 @@ class PreferenceModule(LightningModule, ABC):
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
             load_weights(self.model, self.initial_weights, self.settings)
-        self.strict_loading = self.policy.trained_lora is None
+        self.strict_loading = self.policy.trains_everything
         _log_size(self.model)
         if mesh is not None:
             shard(self.model, mesh)
@@ -242,17 +243,18 @@ class PreferenceModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add random states and what the run was; with adapters leave the frozen weights out, unless sharded."""
+        """Add random states and what the run was; leave frozen weights out, unless sharded or random."""
         reopen_epoch(checkpoint)
         note_validation(checkpoint, self.trainer, self._validated)
         checkpoint["random_states"] = gather_random_states()
         checkpoint["run"] = run_record(self.trainer, type(self).__name__)
-        if self.policy.trained_lora is not None and "state_dict" in checkpoint and not is_sharded(self.model):
+        found_again = self.policy.weights != "random" and not is_sharded(self.model)
+        if not self.policy.trains_everything and found_again and "state_dict" in checkpoint:
             trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adapters are loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
+        """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
         self._random_states = checkpoint.get("random_states")
         self._validation_due = validation_due(checkpoint)
         self._validated = validated_rows(checkpoint)
@@ -320,7 +322,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def _check(self, strategy: object) -> None:
         """Refuse what would make another policy or reference than the configuration says."""
-        self.policy.check_training(splits_parameters=splits_parameters(strategy))
+        self.policy.check_training(split_by(strategy))
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
         lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
         whole = lora is None or bool(lora.also_train)

@@ -118,7 +118,7 @@ def _reference_split(run: Configuration) -> str | None:
 
 def _untrainable(run: Configuration) -> str | None:
     try:
-        run.policy.check_training(splits_parameters=run.sharding.splits_parameters)
+        run.policy.check_training(run.sharding.split)
     except UserError as error:
         return f"`fit` refuses this: {error}"
     return None

@@ -19,12 +19,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.routers import routers
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, UserError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.weights import freeze_weights
 from lit_longpo.policy.weights.quantization import packable
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
@@ -62,7 +63,20 @@ def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConf
     config, where = _read(policy) if shape is None else _shaped(shape)
     if policy.rope is not None:
         policy.rope.apply(config)
+    text = config.get_text_config()
+    text.vocab_size = max(text.vocab_size, _rows_for_tokens(policy, text.vocab_size))
     return config, where
+
+
+def _rows_for_tokens(policy: PolicyConfig, rows: int) -> int:
+    """What `added_tokens` need; the most that they can, where no tokenizer is at hand."""
+    asked = len(policy.added_tokens) + len(policy.added_special_tokens)
+    try:
+        return max(policy.new_tokens().values(), default=-1) + 1
+    except UserError:
+        raise
+    except (OSError, ValueError):  # of transformers
+        return rows + asked
 
 
 def _read(policy: PolicyConfig) -> tuple[PretrainedConfig, str]:
@@ -100,6 +114,8 @@ class ModelPlan:
         converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
         quantization: how linear maps are packed; their products are traced unpacked.
         router_loss: whether the loss of routed experts is trained too.
+        train_only: names of what is trained without adapters; counted, and traced as if everything were.
+        frozen: names of what is not.
     """
 
     config: PretrainedConfig
@@ -110,6 +126,8 @@ class ModelPlan:
     converted: bool = False
     quantization: Quantization | None = None
     router_loss: bool = False
+    train_only: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
     def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default), on the meta device."""
@@ -117,6 +135,8 @@ class ModelPlan:
         config = self.config if layers is None else shallow(self.config, layers)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
+            if layers is None:
+                freeze_weights(model, self.train_only, self.frozen)
             if checkpointing:
                 enable_checkpointing(model, checkpointing)
             for linear in packable(model) if self.quantization else ():

@@ -138,6 +138,8 @@ class _Planner:
             converted=run.converted,
             quantization=run.policy.packing,
             router_loss=run.optimization.router_loss != 0,
+            train_only=tuple(run.policy.train_only),
+            frozen=tuple(run.policy.freeze),
         )
         self.sizes = count(model)
         degree = run.sharding.sequence_parallel
@@ -180,7 +182,7 @@ def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:
         return ReferenceBytes(once=taken)
     if other is None and not run.policy.reference_is_inside:
         trained = sum(dtype.itemsize * number for dtype, number in sizes.trained.items())
-        taken = sizes.total_bytes if run.policy.trained_lora is None else trained
+        taken = sizes.total_bytes if run.policy.trains_everything else trained
     return ReferenceBytes(taken, online=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lit_longpo.errors import InputError
+from lit_longpo.strategies.sharding import Split
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,14 @@ class Sharding:
     @property
     def splits_parameters(self) -> bool:
         """Whether a device keeps its share of the parameters only."""
-        return self.kind == "fsdp2" or self.stage == 3
+        return self.split is not None
+
+    @property
+    def split(self) -> Split | None:
+        """What splits the parameters."""
+        if self.kind == "fsdp2":
+            return "FSDP2"
+        return "ZeRO-3" if self.stage == 3 else None
 
 
 def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: int | None) -> Sharding:

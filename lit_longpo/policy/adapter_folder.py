@@ -30,6 +30,7 @@ _MODEL_CONFIG = "config.json"
 _MODELS = ("model*.safetensors", "pytorch_model*.bin")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
+_KINDS = ("use_rslora", "use_dora")  # of LoRA, by the name that peft's settings and ours give them
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class AdapterFolder:
             dropout=wanted.dropout if wanted else self.settings.get("lora_dropout", 0.0),
             target_modules=targets if isinstance(targets, str) else sorted(targets),
             also_train=wanted.also_train if wanted else [],
+            **{name: bool(self.settings.get(name, False)) for name in _KINDS},
         )
 
     def check(self, wanted: LoRA | None) -> None:
@@ -137,6 +139,10 @@ class AdapterFolder:
         if wanted and (wanted.r, wanted.alpha) != (self.settings["r"], self.settings["lora_alpha"]):
             mine = f"r {self.settings['r']} and alpha {self.settings['lora_alpha']}"
             raise self._contradiction(f"r {wanted.r} and alpha {wanted.alpha}", mine)
+        for name in _KINDS if wanted else ():
+            asked, there = getattr(wanted, name), bool(self.settings.get(name, False))
+            if asked != there:
+                raise self._contradiction(f"`{name}: {str(asked).lower()}`", f"`{name}: {str(there).lower()}`")
         if beyond := self.beyond_lora:
             raise self._not_apart(beyond)
 

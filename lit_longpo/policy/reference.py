@@ -75,7 +75,7 @@ class Reference:
             raise InputError(
                 f"expected `reference.policy` to have the policy's tokenizer, whose ids it scores, but {len(odd):,} "
                 f"tokens differ, for example {number}, the policy's {token!r}; type --reference.policy.source with a "
-                "model of the policy's family"
+                "model of the policy's family, and give it the policy's `added_tokens`"
             )
 
     def remember(self, policy: nn.Module, views: Views) -> None:

@@ -17,6 +17,7 @@ from lit_longpo.strategies.sharding import (
     gathered_state_dict,
     mesh_problem,
     shard,
+    split_by,
     splits_parameters,
 )
 from lit_longpo.strategies.shared_rows import SequenceParallelDDPStrategy
@@ -37,6 +38,7 @@ __all__ = [
     "mesh_problem",
     "multiply_gradients",
     "shard",
+    "split_by",
     "split_while_loading",
     "splits_parameters",
     "whole_loading",

@@ -6,7 +6,7 @@ call: every rank has to make it, in the same order.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -21,6 +21,8 @@ from lit_longpo.engine.head import tiled_head
 from lit_longpo.errors import InputError
 
 _TIED = "tied_head"
+
+Split = Literal["FSDP2", "ZeRO-3"]  # kinds of strategies that leave only a slice of every parameter on each rank
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
@@ -75,9 +77,16 @@ def data_parallel_mesh(mesh: DeviceMesh) -> DeviceMesh:
     return mesh["data_parallel"]
 
 
+def split_by(strategy: object) -> Split | None:
+    """Which kind of strategy leaves only a slice of every parameter on each rank; `None` if this one does not."""
+    if isinstance(strategy, ModelParallelStrategy):
+        return "FSDP2"
+    return "ZeRO-3" if getattr(strategy, "zero_stage_3", False) else None
+
+
 def splits_parameters(strategy: object) -> bool:
     """Whether a strategy leaves only a slice of every parameter on each rank."""
-    return isinstance(strategy, ModelParallelStrategy) or bool(getattr(strategy, "zero_stage_3", False))
+    return split_by(strategy) is not None
 
 
 def full_value(parameter: Tensor) -> Tensor:

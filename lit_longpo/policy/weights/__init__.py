@@ -1,6 +1,7 @@
 """A model's weights: read whole from files, packed into 4 bits, frozen in part, grown by rows for new tokens."""
 
+from lit_longpo.policy.weights.freezing import freeze_weights
 from lit_longpo.policy.weights.quantization import Quantization
 from lit_longpo.policy.weights.reading import hub_commit, load_weights
 
-__all__ = ["Quantization", "hub_commit", "load_weights"]
+__all__ = ["Quantization", "freeze_weights", "hub_commit", "load_weights"]

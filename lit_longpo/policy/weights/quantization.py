@@ -101,15 +101,6 @@ def require_bitsandbytes() -> None:
         )
 
 
-def sharding_problem() -> str:
-    """Why packed weights are refused where a strategy splits parameters."""
-    return (
-        "expected a strategy that leaves parameters whole (one device, DDP, ZeRO-1 or ZeRO-2) with "
-        "`policy.quantization`, got one that splits them: 4-bit weights and their scales belong together; type "
-        "--trainer.strategy ddp, or --policy.quantization null"
-    )
-
-
 def refuse_packed_source(config: PretrainedConfig, where: str) -> None:
     """Refuse files that hold quantised weights where none were asked for.
 

@@ -2,31 +2,26 @@
 
 import importlib.util
 from dataclasses import asdict
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
-from support.preference_data import RandomPairs
 from support.ranks import run_ranks
+from support.small_fit import fit, model_of
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from lit_longpo.callbacks import SavePretrained
 from lit_longpo.engine import base_model, check_model, pack, score
 from lit_longpo.errors import MissingPackageError
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.objectives import DPO
-from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import merge_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -143,41 +138,15 @@ def test_merged_adapters_are_added_to_what_the_packed_weights_stand_for(base, tm
     torch.testing.assert_close(plain_sums(loaded), expected, rtol=1e-4, atol=1e-4)
 
 
-def fit(base, folder, steps, strategy="auto", devices=1, resume=None, **options):
-    """DPO on 4-bit weights, whose reference is these without adapters; every rank has the same rows."""
-    seed_everything(0, verbose=False)
-    optimization = Optimization(partial(FusedAdamW, lr=0.01), schedule="constant", warmup_fraction=0.0)
-    module = DPO(policy=policy(base, **options), optimization=optimization)
-    trainer = Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        devices=devices,
-        strategy=strategy,
-        logger=False,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        callbacks=[
-            SavePretrained(str(folder / "model")),
-            ModelCheckpoint(folder, "{step}", every_n_train_steps=2, save_top_k=-1),
-        ],
-    )
-    trainer.fit(module, datamodule=RandomPairs(module.views), ckpt_path=resume)
-    return module.model.eval()
-
-
 @needs_bitsandbytes
 def test_a_run_is_resumed_exported_and_continued(base, tmp_path):
-    model = fit(base, tmp_path, 4)
+    model = model_of(fit(policy(base), tmp_path, 4))
     sums = score(model, ROW).sums.detach()
     checkpoint = tmp_path / "step=2.ckpt"
     stored = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert len(stored) == 8
     assert all("lora_" in name for name in stored)
-    resumed = fit(base, tmp_path / "resumed", 4, resume=checkpoint)
+    resumed = model_of(fit(policy(base), tmp_path / "resumed", 4, resume=checkpoint))
     torch.testing.assert_close(score(resumed, ROW).sums.detach(), sums, rtol=0, atol=0)
 
     again = PolicyConfig(source=str(tmp_path / "model"), quantization="4bit")
@@ -254,17 +223,12 @@ def test_strategies_that_split_parameters_are_refused(strategy, base, monkeypatc
         module.configure_model()
 
 
-def fit_ranks(strategy, base, folder):
-    """Two processes; where ZeRO-2 splits optimizer states, too."""
-    fit(base, folder, 2, AnyDeviceDeepSpeedStrategy(stage=2) if strategy == "zero2" else strategy, devices=2)
-
-
 @needs_bitsandbytes
 @needs_deepspeed
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("zero2", marks=pytest.mark.slow)])
 def test_ranks_train_them_like_one_process(strategy, base, tmp_path):
-    run_ranks(fit_ranks, strategy, base, tmp_path / "two")
-    fit(base, tmp_path / "one", 2)
+    run_ranks(fit, policy(base), tmp_path / "two", 2, strategy)
+    fit(policy(base), tmp_path / "one")
     one, two = (load_file(tmp_path / name / "model/adapter_model.safetensors") for name in ("one", "two"))
     assert any(value.any() for name, value in one.items() if "lora_B" in name)
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,124 @@
+"""Kinds of LoRA against plain peft on the same rows, and under every strategy."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from support.groups import random_groups
+from support.ranks import run_ranks
+from support.small_fit import fit, model_of
+from support.tiny_models import tiny_config, tiny_model
+from transformers import AutoModelForCausalLM
+
+from lit_longpo.engine import check_model, pack, score
+from lit_longpo.planning.model import ModelPlan, count
+from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.trainable import training_problem
+
+[GROUP] = random_groups([(9, [2, 3])])
+ROW = pack([GROUP])
+TARGETS = ["q_proj", "down_proj"]
+KINDS = {"rslora": {"use_rslora": True}, "dora": {"use_dora": True}, "both": {"use_rslora": True, "use_dora": True}}
+
+
+def policy(folder, **kinds):
+    return PolicyConfig(source=str(folder), lora=LoRA(r=4, alpha=8, target_modules=TARGETS, **kinds))
+
+
+def shaken(model):
+    torch.manual_seed(1)
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" in name:
+            parameter.data += 0.1 * torch.rand_like(parameter)
+    return model
+
+
+def plain_sums(model):
+    sums = []
+    for response in GROUP.responses:
+        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
+        log_probs = model(ids).logits[0].float().log_softmax(-1)
+        first = len(GROUP.prompt_ids)
+        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
+    return torch.stack(sums)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_and_gradients_are_those_of_plain_peft(kind, policy_folder):
+    plain = AutoModelForCausalLM.from_pretrained(policy_folder, attn_implementation="eager")
+    torch.manual_seed(0)
+    expected = get_peft_model(plain, LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, **KINDS[kind]))
+    torch.manual_seed(0)
+    model = policy(policy_folder, **KINDS[kind]).load()
+    check_model(model)
+    start = score(model, ROW).sums
+    with reference_mode(model) as reference:
+        torch.testing.assert_close(start, score(reference, ROW).sums, rtol=1e-5, atol=1e-5)
+    values = [score(shaken(model), ROW).sums, plain_sums(shaken(expected))]
+    torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
+    for sums in values:
+        (sums * torch.tensor([1.0, -0.5])).sum().backward()
+    for (name, ours), other in zip(trained(model), trained(expected), strict=True):
+        torch.testing.assert_close(ours.grad, other[1].grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def trained(model):
+    return sorted((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def test_kinds_are_saved_and_continued_and_contradictions_refused(policy_folder, tmp_path):
+    model = model_of(fit(policy(policy_folder, **KINDS["both"]), tmp_path))
+    source = str(tmp_path / "model")
+    again = PolicyConfig(source=source)
+    assert again.trained_lora == LoRA(r=4, alpha=8, target_modules=sorted(TARGETS), **KINDS["both"])
+    torch.testing.assert_close(score(again.load().eval(), ROW).sums, score(model, ROW).sums, rtol=0, atol=0)
+    for lora, name in ((LoRA(4, 8, use_dora=True), "use_rslora"), (LoRA(4, 8, use_rslora=True), "use_dora")):
+        with pytest.raises(ValueError, match=rf"says `{name}: false`, the adapters .* have `{name}: true`"):
+            PolicyConfig(source=source, lora=lora).load()
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", pytest.param("ddp", marks=pytest.mark.slow)])
+def test_ranks_train_dora_like_one_process(strategy, policy_folder, tmp_path):
+    asked = policy(policy_folder, **KINDS["dora"])
+    run_ranks(fit, asked, tmp_path / "two", 2, strategy)
+    fit(asked, tmp_path / "one")
+    one, two = (load_file(tmp_path / name / "model/adapter_model.safetensors") for name in ("one", "two"))
+    assert any("magnitude" in name for name in one)
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+
+
+def test_zero3_is_refused_under_dora_also_where_a_folder_says_it(policy_folder, tmp_path):
+    """An adapter reads its base weight before that is gathered."""
+    problem = training_problem(policy(policy_folder, use_dora=True), "ZeRO-3")
+    assert "got ZeRO-3; type --config configs/overlays/fsdp2.yaml instead" in str(problem)
+    assert training_problem(policy(policy_folder, use_dora=True), "FSDP2") is None
+    assert training_problem(policy(policy_folder, use_rslora=True), "ZeRO-3") is None
+    plain = AutoModelForCausalLM.from_pretrained(policy_folder)
+    get_peft_model(plain, LoraConfig(target_modules=TARGETS, use_dora=True)).save_pretrained(tmp_path / "a")
+    assert training_problem(PolicyConfig(source=str(tmp_path / "a")), "ZeRO-3")
+
+
+def test_rows_of_zeros_are_refused_under_dora(tmp_path):
+    """Their length is 0, so every score would be not a number."""
+    model = tiny_model("Llama")
+    model.model.layers[1].self_attn.q_proj.weight.data[3] = 0
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"got 1 of them at model\.layers\.1\.self_attn\.q_proj; leave it out of"):
+        policy(tmp_path, use_dora=True).load()
+    policy(tmp_path, use_rslora=True).load()
+
+
+def test_plan_counts_magnitudes():
+    config = tiny_config("Llama")
+    plain, dora = (count(ModelPlan(config, torch.float32, LoRA(r=4, use_dora=kind))) for kind in (False, True))
+    rows = 2 * (32 + 16 + 16 + 32 + 48 + 48 + 32)  # outputs of each linear map of the two layers
+    assert dora.num_trained - plain.num_trained == rows
+
+
+def test_also_train_reads_numbers_whole(tmp_path):
+    tiny_model("Llama", num_hidden_layers=11).save_pretrained(tmp_path)
+    lora = LoRA(target_modules=TARGETS, also_train=["layers.1"])
+    names = [name for name, _ in trained(PolicyConfig(source=str(tmp_path), lora=lora).load()) if "lora_" not in name]
+    assert names
+    assert all(".layers.1." in name for name in names)
