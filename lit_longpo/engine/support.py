@@ -166,8 +166,9 @@ def _reversed(response: Response) -> Response:
 
 def coarsest_dtype(model: nn.Module) -> torch.dtype:
     """Of the first parameter (the embeddings) and of products with 4-bit weights, which are said beside these."""
-    said = [module.compute_dtype for module in model.modules() if hasattr(module, "compute_dtype")]
-    return min([next(model.parameters()).dtype, *filter(None, said)], key=lambda dtype: torch.finfo(dtype).bits)
+    said = {getattr(module, "compute_dtype", None) for module in model.modules()}
+    dtypes = [next(model.parameters()).dtype, *(dtype for dtype in said if isinstance(dtype, torch.dtype))]
+    return min(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
 
 
 @torch.no_grad()
