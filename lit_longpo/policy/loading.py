@@ -161,11 +161,11 @@ class PolicyConfig:
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
             model = load_weights(self._where(), config, **options)
+        if new := self.new_tokens():
+            grow(model, sorted(self._own_tokenizer().get_vocab().values()), new)
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
-        if new := self.new_tokens():
-            grow(model, sorted(self._own_tokenizer().get_vocab().values()), new)
         return model
 
     def config_before_rope(self) -> PretrainedConfig | None:
