@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check help bench bars setup clean
+.PHONY: demo test check help families bench bars setup clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ check: $(STAMP)
 # What --help shows, from the parsers that know it.
 help: $(STAMP)
 	PYTHONPATH=tests $(RUN) tests/support/help_texts.py
+
+# The README's table of model families, from tiny twins; about a minute.
+families: $(STAMP)
+	PYTHONPATH=tests $(RUN) tests/support/families.py
 
 # Ours against TRL, for three objectives; `make bars` measures every bar, about 20 minutes on an idle machine.
 bench: $(STAMP)

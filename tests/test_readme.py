@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer
+from support import families
 from support.reports import table_of
 
 from evaluation.benchmark import Benchmark
@@ -111,3 +112,22 @@ def test_the_shown_benchmark_runs_and_has_a_report(benchmark, policy_folder, tmp
 
 def test_the_shown_benchmark_scores_what_it_asks(benchmark):
     assert table_of(benchmark, list(benchmark.examples("europe")), ["It is Oslo.", "Oslo"]) == {"score": 50.0}
+
+
+def test_the_families_are_those_with_twins():
+    assert set(families.shown_cells()) == {families.called(name) for name in families.NAMES}
+    assert families.table({"x": ("y",) * 6}).splitlines()[:2] == families.shown().splitlines()[:2]
+
+
+@pytest.mark.parametrize("name", ["GptOss", "Lfm2", "StableLm"])
+def test_what_it_says_of_a_family_is_measured(name):
+    """One of each kind; the rest, and 4-bit weights, in the next test."""
+    *shown, _, compared = families.shown_cells()[families.called(name)]
+    assert families.measured(name, packs=False) == (*shown, "", compared)
+
+
+@pytest.mark.slow
+def test_the_table_of_families_is_what_their_twins_do():
+    pytest.importorskip("bitsandbytes", reason='needs pip install "lit_longpo[quantized]"')
+    measured = {name: families.measured(name) for name in families.NAMES}
+    assert families.table(measured) == families.shown(), "type: make families"

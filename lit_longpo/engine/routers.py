@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from lit_longpo.engine.attention import UnsupportedModelError
+from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.layers import model_class
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
@@ -52,20 +53,19 @@ def router_coefficient(setting: float | str, config: PretrainedConfig) -> float:
 
 
 def _problem(config: PretrainedConfig) -> str | None:
-    kind = model_class(config)
-    if kind is None or "router_logits" not in (getattr(kind, "_can_record_outputs", None) or {}):
+    kind, text = model_class(config), config.get_text_config()
+    if kind is None or not hasattr(text, "num_experts_per_tok"):
         return "has no routers"
-    if not hasattr(config.get_text_config(), "router_aux_loss_coef"):
+    own = getattr(sys.modules[kind.__module__], "load_balancing_loss_func", None)
+    if own is None or not hasattr(text, "router_aux_loss_coef"):
         return "balances its experts without a loss"
-    if not _is_ours(getattr(sys.modules[kind.__module__], "load_balancing_loss_func", None)):
+    if not _is_ours(own) or "router_logits" not in (getattr(kind, "_can_record_outputs", None) or {}):
         return "has a router loss of its own kind"
     return None
 
 
 def _is_ours(function: Any) -> bool:
     """Whether a model's own loss function computes what `balancing_loss` does."""
-    if function is None:
-        return False
     logits = [torch.linspace(-1.0, 1.0, 20).sin().mul(layer).view(5, 4) for layer in (3.0, 5.0)]
     expected = _balance(*_sums(logits, 2), rows=10)
     try:
@@ -82,7 +82,8 @@ def routers(model: PreTrainedModel) -> list[nn.Module]:
 
 def _recorder(model: PreTrainedModel) -> Any:
     """What transformers says about where the logits of routers come from; `None` if it says nothing."""
-    return (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
+    said = (getattr(part, "_can_record_outputs", None) or {} for part in (model, decoder_of(model)))
+    return next((outputs["router_logits"] for outputs in said if "router_logits" in outputs), None)
 
 
 @contextmanager

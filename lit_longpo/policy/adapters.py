@@ -8,11 +8,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
+from lit_longpo.engine.routers import routers
 from lit_longpo.errors import InputError
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.quantization import is_packed, unpacked
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
+
+# Model types whose `out_proj` peft 0.21 leaves alone: kernels would read its weight past an adapter.
+_MAMBA = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -26,7 +30,8 @@ class LoRA:
         r: rank.
         alpha: scale; adapters are multiplied by alpha / r.
         dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
-        target_modules: module names, or "all-linear" for every linear layer but the head.
+        target_modules: module names, or "all-linear" for every linear layer but the head, and but those that cannot
+            have adapters (Llama-4's routers, `out_proj` of Mamba layers).
         also_train: parts of parameter names that are trained in full beside the adapters, for example
             `[embed_tokens, norm]` (LOGO); `*` stands for anything. They are exported merged, not as adapters.
         use_rslora: scale by alpha / sqrt(r) instead, so that a high rank learns as fast (arXiv 2312.03732).
@@ -156,6 +161,14 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
             parameter.requires_grad_(True)
 
 
+def _without_adapters(model: PreTrainedModel) -> list[str]:
+    """Names of linear maps that cannot have any: routers that return more than a product, and what peft refuses."""
+    choosing = set(map(id, routers(model)))
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    refused = ("out_proj",) if model.config.model_type in _MAMBA else ()
+    return [name for name, module in linear.items() if id(module) in choosing or name.endswith(refused)]
+
+
 def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "PeftModel":
     """The model with adapters as peft makes them.
 
@@ -169,6 +182,8 @@ def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "P
     """
     from peft import get_peft_model
 
+    if config.target_modules == "all-linear":
+        config.exclude_modules = _without_adapters(model) or None
     # Checkpointing needs an input that requires gradients although the embedding is frozen.
     model.enable_input_require_grads()
     try:

@@ -21,7 +21,7 @@ def assert_parity(model: nn.Module, groups: Sequence[Group], *, tolerance: float
         theirs, gradients = values_and_gradients(model, torch.cat(plain_log_probs(base_model(model), groups)))
     assert float((ours - theirs).abs().max() / theirs.abs().max()) <= tolerance
     assert our_gradients.keys() == gradients.keys()
-    assert len(gradients) > 5
+    assert len(gradients) > 3
     largest = max(gradient.abs().max() for gradient in gradients.values())
     for name, gradient in gradients.items():
         assert float((our_gradients[name] - gradient).abs().max() / largest) <= 10 * tolerance, name

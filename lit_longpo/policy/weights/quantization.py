@@ -17,6 +17,7 @@ from lit_longpo.errors import InputError, MissingPackageError
 _BLOCK = 64  # weights that share a scale
 _NESTED_BLOCK = 256  # scales that share a scale
 _METHOD = "bitsandbytes"
+_MULTIPLIED_THEMSELVES = ("mamba", "falcon_mamba")  # by the weight of `dt_proj`, as if it were whole
 
 
 @dataclass
@@ -48,9 +49,15 @@ class Quantization:
             where: the source, for the error.
 
         Raises:
-            InputError: the files are packed in another way.
+            InputError: the files are packed in another way, or such a model cannot work with packed weights.
         """
         compute = self.compute_dtype or dtype
+        if getattr(config, "model_type", None) in _MULTIPLIED_THEMSELVES:
+            raise InputError(
+                f"expected a model that multiplies by its linear maps' weights through bitsandbytes for "
+                f"`policy.quantization`, got {where}, which does it itself ({type(config).__name__}); type "
+                "--policy.quantization null"
+            )
         packed = _as_dict(getattr(config, "quantization_config", None))
         if packed is None:
             return {"quantization_config": self._for_transformers(compute)}

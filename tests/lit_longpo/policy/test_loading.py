@@ -1,10 +1,12 @@
 import pytest
 import torch
 from support.groups import random_groups
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
 
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
 
@@ -72,6 +74,18 @@ def test_base_parts_can_be_trained_beside_the_adapters(policy_folder):
     assert not policy.reference_is_inside
     with pytest.raises(ValueError, match=r"also_train.*'embeddings'"):
         PolicyConfig(source=str(policy_folder), lora=LoRA(also_train=["embeddings"])).load()
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("Mamba2", "out_proj"), ("Llama4Text", "router")])
+def test_all_linear_leaves_out_what_cannot_have_adapters(name, left_out):
+    """Peft refuses Mamba's `out_proj`; Llama-4's routers are linear maps that return two things."""
+    adapted = add_adapters(tiny_hybrid(name), LoRA(r=2))
+    names = {
+        key.rpartition(".lora_A")[0].rpartition(".")[2] for key, _ in adapted.named_parameters() if "lora_A" in key
+    }
+    assert names
+    assert left_out not in names
+    assert torch.isfinite(score(adapted, pack(random_groups([(5, [2, 3])]))).sums).all()
 
 
 def test_a_tokenizer_of_another_model_is_refused(policy_folder):
