@@ -1,6 +1,7 @@
 """Left-padded rows for transformers' own `generate`, prefilled in chunks."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 from transformers import Cache, GenerationConfig, PreTrainedModel
 
+from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
+from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds
+from lit_longpo.engine.states import mixers, unreachable_states
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,36 @@ def continue_rows(
 
     Returns:
         New ids of each row, stop ids and the padding after them included.
+
+    Raises:
+        UnsupportedModelError: the model needs prompts without padding, and `lockstep` padded ones.
     """
     base = base_model(model)
+    if not pads(base) and len({*map(len, prompts), width or len(prompts[0])}) > 1:
+        return _one_by_one(model, prompts, limits, lockstep=lockstep, **options)
+    prefill_chunk = prefill_chunk if continues(base) else None
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
     first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
     if cache is not None:
         options["past_key_values"] = copy.deepcopy(cache)
-    elif len(first) < len(prompts) and ids.shape[1] > 1 and not lockstep:
+    elif len(first) < len(prompts) and ids.shape[1] > 1 and not lockstep and not carries_state(base):
         options["past_key_values"] = _shared_cache(base, ids, mask, [first[tuple(p)] for p in prompts], prefill_chunk)
     out = _generate(base, ids, mask, limits, prefill_chunk, synced_gpus=lockstep, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
+
+
+def _one_by_one(
+    model: torch.nn.Module, prompts: Sequence[Sequence[int]], limits: Limits, *, lockstep: bool, **options: Any
+) -> list[list[int]]:
+    """Continuations of unequal prompts without padding, which is added to what comes back."""
+    if lockstep or options.get("logits_processor"):
+        raise UnsupportedModelError(
+            f"expected prompts of one length for {type(base_model(model)).__name__}, whose layers do not know padding, "
+            f"got {sorted(set(map(len, prompts)))}; ask for one prompt at a time, of whole weights"
+        )
+    rows = [continue_rows(model, [prompt], limits, **options)[0] for prompt in prompts]
+    longest = max(map(len, rows))
+    return [row + [limits.stop_ids[0]] * (longest - len(row)) for row in rows]
 
 
 def _shared_cache(
@@ -88,15 +112,37 @@ def _shared_cache(
     return cache
 
 
-def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int | None = None) -> Cache:
+def carries_state(model: PreTrainedModel) -> bool:
+    """Whether some of the model's layers keep a state, of which a cache has one for each row and no selection."""
+    kinds = layer_kinds(model.config.get_text_config())
+    return bool(mixers(model)) or any(kind in STATE_LAYERS for kind in kinds)
+
+
+def continues(model: PreTrainedModel) -> bool:
+    """Whether a prompt may come in parts, each from the cache that the one before has left."""
+    known = unreachable_states(model, model.config.get_text_config()) is None
+    return known and "past_key_values" in inspect.signature(model.forward).parameters
+
+
+def pads(model: PreTrainedModel) -> bool:
+    """Whether tokens left of a prompt are as good as none; not where a state is in no place that we know (MiniMax)."""
+    return not carries_state(model) or bool(mixers(model))
+
+
+def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int | None = None) -> Cache | None:
     """Keys and values of tokens that several prompts begin with; call it inside `generation_mode`.
 
     Args:
         model: a causal language model, perhaps PEFT-wrapped.
         prefix: token ids.
         prefill_chunk: tokens of one forward; `None` means all.
+
+    Returns:
+        `None` for a model that cannot go on from what it has read: each prompt has to be whole.
     """
     base = base_model(model)
+    if not continues(base):
+        return None
     return _prefilled(base, *padded_left([prefix], 0, None, base.device), prefill_chunk)
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from support.tiny_hybrids import ALONE, SHARED, tiny_hybrid
 from support.tiny_models import tiny_model
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from lit_longpo.engine import Limits, continue_rows, generation_mode
+from lit_longpo.engine import Limits, UnsupportedModelError, continue_rows, generation_mode, prefill
 
 LIMITS = Limits(5, (2,))
 LONG, SHORT = tuple(range(10, 40)), (7, 8, 9)
@@ -51,3 +52,45 @@ def test_a_prompt_of_one_token_has_nothing_to_share():
     alone = [continued(model, [(5,)], [row])[0] for row in range(2)]
     together = continued(model, [(5,), (5,)], range(2))
     assert [row[: len(one)] for row, one in zip(together, alone, strict=True)] == alone
+
+
+def naive(model, prompt, count):
+    """Greedy, the whole sequence anew for every token."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(count):
+            ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+QUICK = {"Qwen3_5Text", "Mamba2", "MiniMax", "GPTJ"}
+HYBRIDS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*SHARED, *ALONE)]
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_models_with_state_answer_as_without_a_cache(name):
+    """Padded rows, prompts in parts, rows that share a prompt, prompts that begin alike."""
+    model, limits = tiny_hybrid(name), Limits(5, (95,))
+    draw = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(3, 90, (size,), generator=draw).tolist() for size in (11, 4, 18)]
+    with generation_mode(model):
+        expected = [_until_stop(naive(model, prompt, 5)) for prompt in prompts]
+
+        def answers(asked, **options):
+            return [_until_stop(row) for row in continue_rows(model, asked, limits, **options)]
+
+        assert answers(prompts) == expected
+        assert answers(prompts, prefill_chunk=8) == expected
+        assert answers([prompts[0], prompts[1], prompts[0]]) == [expected[0], expected[1], expected[0]]
+        assert answers([prompts[2], prompts[2]]) == [expected[2], expected[2]]
+        assert answers(prompts[2:], cache=prefill(model, prompts[2][:12])) == expected[2:]
+
+
+def _until_stop(ids):
+    return ids[: ids.index(95)] if 95 in ids else ids
+
+
+def test_padding_that_a_model_does_not_know_is_refused_where_it_cannot_be_avoided():
+    model = tiny_hybrid("MiniMax")
+    with generation_mode(model), pytest.raises(UnsupportedModelError, match=r"one length for MiniMaxForCausalLM.*3, 5"):
+        continue_rows(model, [[5, 6, 7], [5, 6, 7, 8, 9]], Limits(2, (1,)), lockstep=True)
