@@ -6,7 +6,7 @@ from typing import Any
 from data_modules.base import PairDataModule
 from data_modules.content import Content, content_of_source
 from data_modules.formats.base import RecordFormat
-from data_modules.formats.reader import ExtraColumns, FormatName, RecordReader
+from data_modules.formats.reader import ExtraColumns, RecordReader
 from data_modules.reading import Keep, keep_verified, load_pairs, stream_pairs
 from data_modules.records import PreferencePair
 from data_modules.splitting import share_of
@@ -31,7 +31,8 @@ class PreferenceDataModule(PairDataModule):
         test_split: split of the data set to test on.
         keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
             answer was found better) or "verified" (only those whose chosen answer was).
-        format: layout of the records; "auto" looks at the first one of each source.
+        format: layout of the records: "pairs" (ours), "trl", "prompt_completion", "messages", "ultrafeedback", "tulu",
+            "openrlhf", "sharegpt", "alpaca" or a class of yours; "auto" looks at the first record of each source.
         columns: our name -> the data's, where columns are called something else, for example
             `{long_context: document, question: ask}`.
         extra_columns: columns that the format does not know are an "error"; "ignore" names them in the log.
@@ -48,7 +49,7 @@ class PreferenceDataModule(PairDataModule):
         test_path: str | None = None,
         test_split: str | None = None,
         keep: Keep = "all",
-        format: FormatName | RecordFormat = "auto",
+        format: RecordFormat | str = "auto",
         columns: Mapping[str, str] | None = None,
         extra_columns: ExtraColumns = "error",
         **rows: Any,

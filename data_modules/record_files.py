@@ -133,7 +133,10 @@ def _saved(folder: str, split: str, argument: str) -> Any:
     """What `save_to_disk` wrote; of a `DatasetDict`, one split."""
     import datasets
 
-    saved = datasets.load_from_disk(folder)
+    try:
+        saved = datasets.load_from_disk(folder)
+    except Exception as error:  # as below: any of them means that nothing was loaded
+        raise _not_loaded(folder, split, argument, error) from error
     if isinstance(saved, datasets.Dataset):
         return saved
     return saved[_known_split(split, list(saved), folder, argument)]
@@ -147,6 +150,8 @@ def _folder(source: str, split: str, argument: str) -> Rows:
         files = datasets.load_dataset_builder(source).config.data_files
     except Exception as error:  # it raises a dozen types; all mean that it found no data files
         raise _not_loaded(source, split, argument, error) from error
+    if files is None or any(sign in split for sign in "[+"):  # a part of a split, or several
+        return _hub(source, split, argument)
     found = files[_known_split(split, list(files), source, argument)]
     # `datasets` makes them absolute; an id must not depend on where the folder lies.
     paths = [os.path.join(source, os.path.relpath(path, Path(source).resolve())) for path in found]
@@ -165,13 +170,19 @@ def _chained(paths: Iterable[str]) -> Rows:
 def hub_table(source: str, split: str, argument: str) -> Any:
     """A `datasets.Dataset`, mapped from its files.
 
+    Args:
+        source: a name, with `:` and the configuration behind it if there are several; or a folder.
+        split: which part.
+        argument: name of the setting, for errors.
+
     Raises:
         FileNotFoundError: it cannot be loaded.
     """
     import datasets
 
+    name, _, configuration = (source, "", "") if Path(source).exists() else source.partition(":")
     try:
-        return datasets.load_dataset(source, split=split)
+        return datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
         raise _not_loaded(source, split, argument, error) from error
 
@@ -193,8 +204,9 @@ def _known_split(split: str, splits: list[Any], source: str, argument: str) -> s
 
 def _not_loaded(source: str, split: str, argument: str, error: Exception) -> MissingFileError:
     return MissingFileError(
-        f"expected a file ({', '.join(_READERS)}), a folder or the name of a data set with a split {split!r}, got "
-        f"{source!r}, which could not be loaded ({type(error).__name__}: {_one_line(error)}); set `{argument}`"
+        f"expected a file ({', '.join(_READERS)}), a folder or the name of a data set (NAME, NAME:CONFIGURATION) "
+        f"with a split {split!r}, got {source!r}, which could not be loaded "
+        f"({type(error).__name__}: {_one_line(error)}); set `{argument}`"
     )
 
 

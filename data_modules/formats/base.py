@@ -55,12 +55,12 @@ class RecordFormat(ABC):
         known = {*self.fields, *self.companions, *NUMBERS}
         return [field for field in record if field not in known]
 
-    def unknown(self, field: str, where: str) -> RecordError:
-        """The error for an extra name."""
-        close = difflib.get_close_matches(str(field), self.fields, n=1)
+    def unknown(self, fields: list[str], where: str) -> RecordError:
+        """The error for extra names, one or more."""
+        close = difflib.get_close_matches(str(fields[0]), self.fields, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         expected = f"one of {', '.join(self.fields)}{hint}, or `data.init_args.extra_columns: ignore`"
-        return RecordError.at(where, f"field {field!r}", expected, field)
+        return RecordError.at(where, f"field {fields[0]!r}", expected, fields if len(fields) > 1 else fields[0])
 
 
 def required(record: Record, field: str, where: str) -> Any:

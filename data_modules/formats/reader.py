@@ -21,9 +21,6 @@ from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FormatName = Literal[
-    "auto", "pairs", "trl", "prompt_completion", "messages", "ultrafeedback", "tulu", "openrlhf", "sharegpt", "alpaca"
-]
 ExtraColumns = Literal["error", "ignore"]
 
 _IDS_IN_FULL = 100_000  # ids of which memory holds where they stand
@@ -58,7 +55,7 @@ class RecordReader:
         ValueError: there is no such format, or no format has a field of a name in `columns`.
     """
 
-    format: FormatName | RecordFormat = "auto"
+    format: RecordFormat | str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
     extra_columns: ExtraColumns = "error"
 
@@ -192,7 +189,7 @@ class PairParser:
         if not extras:
             return record
         if self.extra_columns == "error":
-            raise self.layout.unknown(extras[0], where)
+            raise self.layout.unknown(extras, where)
         if new := [name for name in extras if name not in self._ignored]:
             log.warning("%s: columns that nothing reads, by `extra_columns: ignore`: %s", where, ", ".join(new))
             self._ignored.update(new)

@@ -104,6 +104,7 @@ class PairEncoder:
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short = long_from_short
         self.num_unused = 0  # records with more rejected answers than are scored
+        self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
         self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
@@ -208,6 +209,7 @@ class PairEncoder:
 
     def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
+        self.num_rendered += not section.question and self.prompt_format.is_rendered(section.text)
         prompt = self._prompt(pair, section, section.text)
         length, limit = len(prompt.ids) + section.longest, self.lengths.max_length
         if limit is None or length <= limit:

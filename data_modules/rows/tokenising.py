@@ -37,6 +37,7 @@ class SplitReport:
         unused: records with more rejected answers than the objective uses.
         weighted: records with a weight, or a margin, of their own.
         cut_messages: cut contexts that are whole messages, with the question somewhere in them.
+        rendered: whole messages that hold the chat template's marks already, which are text there.
     """
 
     lengths: SplitLengths = field(default_factory=SplitLengths)
@@ -46,6 +47,7 @@ class SplitReport:
     unused: int = 0
     weighted: int = 0
     cut_messages: int = 0
+    rendered: int = 0
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
@@ -58,6 +60,7 @@ class SplitReport:
             notes["unused"],
             notes["weighted"],
             notes["cut_messages"],
+            notes["rendered"],
         )
 
 
@@ -112,7 +115,7 @@ class Tokenising:
             self._count_position(example, report)
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
-        report.cut_messages = encoder.num_cut_messages
+        report.cut_messages, report.rendered = encoder.num_cut_messages, encoder.num_rendered
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
@@ -138,6 +141,12 @@ class Tokenising:
                 f"{split}: {report.unused} of {report.lengths.examples} records have rejected answers that are not "
                 f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
                 "(`model.init_args.num_rejected`), or write a record for each"
+            )
+        if report.rendered:
+            log.warning(
+                f"{split}: {report.rendered} prompts already hold what the chat template writes before an answer, and "
+                "would be put into it once more, the marks as text; store them as messages, or set "
+                "`policy.template.chat: false` and `policy.template.markup: control`"
             )
         if report.cut_messages:
             log.warning(

@@ -104,6 +104,11 @@ class PromptFormat:
         """Tokens of a user's message with an answer to follow, control tokens in it read as such."""
         return self._start + self._texts.encode(self._render(text).text).ids
 
+    def is_rendered(self, text: str) -> bool:
+        """Whether a text holds what the chat template writes between a user's message and the answer to it."""
+        mark = "" if self._chat is None else self._chat.tail.strip()
+        return bool(mark) and mark in text
+
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = _ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
 

@@ -132,6 +132,16 @@ def test_only_the_middle_of_the_longest_message_is_cut(
     assert ("whole messages, so a question" in caplog.text) == (name != "own")
 
 
+def test_prompts_that_a_template_has_written_already_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prompt = "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n"
+    path = write(tmp_path / "data.jsonl", {"prompt": prompt, "chosen": "nine", "rejected": "two"}, 3)
+    module(path, SFT().views).setup("fit")
+    assert "train: 3 prompts already hold what the chat template writes before an answer" in caplog.text
+    caplog.clear()
+    module(write(path, RECORDS["text"][0]), SFT().views).setup("fit")  # a mark alone is no template
+    assert "already hold" not in caplog.text
+
+
 @pytest.fixture(scope="module")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, tokenizer = tmp_path_factory.mktemp("chat"), chat_tokenizer("chatml")

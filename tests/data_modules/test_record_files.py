@@ -90,6 +90,29 @@ def test_splits_of_a_folder(name: str, tmp_path: Path) -> None:
         next(read_records(source, "dev", "data.init_args.path"))
 
 
+def test_part_of_a_split_of_a_folder(tmp_path: Path) -> None:
+    source = str(SOURCES["folder"](tmp_path))
+    records = [record for _, record in read_records(source, "train[:2]", "data.init_args.path")]
+    assert records == RECORDS[:2]
+
+
+def test_a_name_may_have_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: asked.append((names, options)) or table())
+    for source in ("some/set:longer", "some/set"):
+        assert len(list(read_records(source, "dev", "data.init_args.path"))) == 3
+    assert asked == [(("some/set", "longer"), {"split": "dev"}), (("some/set", None), {"split": "dev"})]
+
+
+def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "set/state.json", b"{}")
+    with pytest.raises(
+        FileNotFoundError, match=r"set', which could not be loaded \(.*set `data.init_args.path`"
+    ) as caught:
+        list(read_records(str(tmp_path / "set"), "train", "data.init_args.path"))
+    assert "\n" not in str(caught.value)
+
+
 def test_lines_of_a_list_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", b'\n[\n {"a": 1},\n\n {"a": 2}, {"b": 3}, {"a":\n4}, {"c": 5}]')
     wheres = ["3", "5", "5, item 3", "5, item 4", "6"]

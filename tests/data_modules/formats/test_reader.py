@@ -3,17 +3,19 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, answer, talk
 
+from data_modules.formats import reader
 from data_modules.formats.base import Record, RecordFormat
-from data_modules.formats.reader import FORMATS, FormatName, RecordReader
+from data_modules.formats.reader import FORMATS, RecordReader
 from data_modules.reading import load_pairs
 from data_modules.records import PreferencePair
 from data_modules.strict_json import RecordError
 
+README = Path(reader.__file__).with_name("README.md").read_text()
 SAMPLES = Path(__file__).resolve().parents[3].parent / "shared/data/formats"
 MAPPED = {"long_context": "doc", "question": "ask", "chosen": "good", "rejected": "bad"}
 TEXTS = {"chosen": "nine", "rejected": "two"}
@@ -43,7 +45,7 @@ def test_context_and_question_apart(name: str, by_name: bool) -> None:
 
 
 def test_every_format_has_a_name_and_a_sample() -> None:
-    assert {"auto", *FORMATS} == set(get_args(FormatName))
+    assert all(f"`{name}`" in README for name in FORMATS)
     assert {layout for layout, *_ in (*WHOLE.values(), *APART.values())} == set(FORMATS)
 
 
@@ -51,6 +53,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "no format": ({"text": "x"}, r"record: expected the columns of a known format.*columns: \{.*got \['text'\]"),
     "no object": (["x"], r"record: expected a JSON object"),
     "extra": ({"prompt": LONG, **TEXTS, "sytem": "x"}, r"field 'sytem': .*did you mean 'system'.*extra_columns"),
+    "extras": ({"prompt": LONG, **TEXTS, "n": 1, "m": 2}, r"field 'n': .*extra_columns: ignore`, got \['n', 'm'\]"),
     "empty answer": ({"prompt": LONG, "chosen": " ", "rejected": "two"}, r"field 'chosen': expected text that is not"),
     "no answer": ({"prompt": LONG, "chosen": None, "rejected": "two"}, r"field 'chosen'"),
     "same answers": ({"prompt": LONG, "chosen": "two", "rejected": "two "}, r"field 'chosen'.*not among `rejected`"),
