@@ -9,9 +9,11 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.start_checks import check_typed
 from lit_longpo.strategies import check_launch
 from lit_longpo.suggestions import SuggestingParser
 
@@ -82,6 +84,36 @@ class LongPOCLI(LightningCLI):
             help="start from this checkpoint's weights, with a fresh optimizer and at step 0",
         )
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Before any class is made: what could only fail later, and with many words."""
+        check_typed(self.config[self.subcommand] if self.subcommand else self.config)
+
+    def instantiate_classes(self) -> None:
+        """Make trainer, objective and data.
+
+        Raises:
+            ImportError: a class needs a package that is not installed.
+        """
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            if message_for_user(error) is not None or (package := missing_package(error)) is None:
+                raise
+            raise MissingPackageError(
+                f"expected the package `{package}`, which a setting needs, found none; type: pip install {package}"
+            ) from error
+
+    def instantiate_trainer(self, **options: Any) -> Any:
+        """Make the trainer.
+
+        Raises:
+            ValueError: Lightning refuses its settings.
+        """
+        try:
+            return super().instantiate_trainer(**options)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"expected settings of `trainer` that Lightning takes, got others: {error}") from error
 
     def after_instantiate_classes(self) -> None:
         """Before anything is loaded: are there as many processes as the trainer expects? Do settings cancel others?"""

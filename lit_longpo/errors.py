@@ -4,6 +4,11 @@ Whoever raises one says what was expected, what came, and what to type next. Eac
 Python programs expect. What only a mistake in our own code can cause stays built-in, and keeps its traceback.
 """
 
+import re
+import sys
+
+_OURS = ("lit_longpo", "data_modules", "evaluation")
+
 
 class UserError(Exception):
     """Something that the user can put right; the message says how."""
@@ -33,6 +38,11 @@ class UnreachableError(UserError, ConnectionError):
     """A server does not answer as it must."""
 
 
+# Errors that Lightning raises to tell its users something, in one line.
+_LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
+_TOLD = re.compile(r"pip install (?:-U )?['\"]?([A-Za-z][\w-]*)")
+
+
 def message_for_user(error: BaseException) -> str | None:
     """The message, if it was written for the user; `None` for everything unforeseen.
 
@@ -40,6 +50,20 @@ def message_for_user(error: BaseException) -> str | None:
     """
     if isinstance(error, UserError):
         return str(error)
+    if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
+        return " ".join(str(error).split())
     inner = error.__cause__ or error.__context__
     message = None if inner is None else message_for_user(inner)
-    return message if message is not None and message in str(error) else None
+    return message if message is not None and message in " ".join(str(error).split()) else None
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """What to install, if somebody in a chain of errors lacks a package that is none of ours or Python's."""
+    if error is None or isinstance(error, UserError):
+        return None
+    if told := _TOLD.search(str(error)):
+        return told.group(1)
+    name = (getattr(error, "name", None) or "") if isinstance(error, ModuleNotFoundError) else ""
+    if name and name.partition(".")[0] not in {*_OURS, *sys.stdlib_module_names}:
+        return name.partition(".")[0]
+    return missing_package(error.__cause__ or error.__context__)

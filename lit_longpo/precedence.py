@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 log = logging.getLogger(__name__)
 
 _OPTION = re.compile(r"--\w|-[hc]$")  # not a negative number
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|-\.?(inf|nan)$", re.IGNORECASE)
 _DISCARD = "discard_init_args_on_class_path_change"
 
 
@@ -31,6 +32,17 @@ def typed_last(words: Sequence[str], commands: Container[str] = ()) -> list[str]
     files = [option for option in options if _is_file(option)]
     typed = _outer_first([option for option in options if not _is_file(option)])
     return [*words[:start], *(word for option in (*files, *typed) for word in option)]
+
+
+def with_negative_values(words: Sequence[str]) -> list[str]:
+    """The same words, a negative number joined to its option: argparse takes `-1e-4` for an option of its own."""
+    joined: list[str] = []
+    for word in words:
+        if joined and _NEGATIVE.match(word) and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 @contextmanager

@@ -68,21 +68,27 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
 
 
 @contextmanager
-def fragments_found() -> Iterator[None]:
+def fragments_found() -> Iterator[list[Path]]:
     """While YAML is read: a file that it names and that is not beside it may be in the current folder, or ours.
+
+    Yields:
+        The files that were read so far.
 
     Raises:
         FileNotFoundError: it is nowhere.
     """
     start, plain = Path.cwd(), jsonargparse.Path.__init__
+    read: list[Path] = []
 
     def find(self: jsonargparse.Path, path: Any, *arguments: Any, **options: Any) -> None:
         if type(self) is jsonargparse.Path and isinstance(path, str) and path.endswith(_SUFFIXES):
-            path = str(_beside_here_or_ours(path, start))
+            file = _beside_here_or_ours(path, start)
+            read.append(file.absolute())
+            path = str(file)
         plain(self, path, *arguments, **options)
 
     with patch.object(jsonargparse.Path, "__init__", find):
-        yield
+        yield read
 
 
 def _beside_here_or_ours(name: str, start: Path) -> Path:

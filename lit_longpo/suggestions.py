@@ -5,6 +5,9 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, get_args
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
@@ -12,15 +15,16 @@ from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
 from lit_longpo.errors import UserError
+from lit_longpo.familiar_options import familiar
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
-from lit_longpo.precedence import own_defaults, typed_last
+from lit_longpo.precedence import own_defaults, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
+from lit_longpo.wording import in_one_line
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
     re.compile(r"[Oo]ption '([\w.]+)' is not accepted"),
     re.compile(r"[Kk]ey[ :]+'?\"?([\w.]+)'?\"? is not expected"),
-    re.compile(r"unrecognized arguments: --([\w.]+)"),
     re.compile(r"dot import path string: ([\w.]+)"),
     re.compile(r"does not accept (?:option|key|nested key) '([\w.]+)'"),
     re.compile(r"class_path '([\w.]+)':\s+(?:module|No module) "),
@@ -32,8 +36,24 @@ _NO_SUBCLASS = re.compile(
 )
 # A class that is not where its import path says: the key, the path, what Python says.
 _NO_IMPORT = re.compile(r'key "([\w.]+)":.*?class_path \'([\w.]+)\':\s+((?:module|No module) [^\n]+)', re.DOTALL)
+# A short name that no class has where a class was to be named: the key, the name.
+_NO_NAME = re.compile(
+    r'key "([\w.]+)":[^\n]*\n(?:[^\n]*Expected a path[^\n]*\n)?[ -]*Expected a dot import path string: (\w+)$'
+)
+_GROUP = re.compile(r"Group '([\w.]+)' does not accept option '([\w.]+)'")
+_STRANGERS = re.compile(r"unrecognized arguments: ([^\n]+)")
 # An argument of a class that nobody named: the key, the class.
 _NO_CLASS = re.compile(r'key "([\w.]+)":.*instantiatable class, but ([\w.]+) is abstract', re.DOTALL)
+
+_NOT_TYPED = {
+    "help",
+    "views",
+    "prompt_format",
+    "policy",
+    "optimization",
+    "reference",
+}  # filled in, of data and objective
+_PARSED: ContextVar[tuple[Sequence[str], Sequence[Path]]] = ContextVar("parsed", default=((), ()))
 
 
 class SuggestingParser(ArgumentParser):
@@ -55,9 +75,12 @@ class SuggestingParser(ArgumentParser):
         """Parse with typed values over those of files, and classes with their own defaults (`precedence`)."""
         words = sys.argv[1:] if args is None else list(args)
         if all(isinstance(word, str) for word in words):
-            words = typed_last(self._with_files(words), getattr(self._subcommands_action, "_name_parser_map", {}))
-        with own_defaults(), fragments_found():
-            return super().parse_args(words, *more, **options)
+            words = typed_last(self._with_files(with_negative_values(words)), _commands(self))
+        with own_defaults(), fragments_found() as files, _command_line(words, files):
+            try:
+                return super().parse_args(words, *more, **options)
+            except UnicodeDecodeError as error:  # of a file that is no text
+                return self.error(f"Unexpected config: {error}")
 
     def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
         """Usage in one line, every option, examples."""
@@ -77,38 +100,75 @@ class SuggestingParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
         name = self.prog.replace(" [options]", "")  # jsonargparse names a subcommand's parser so
-        hint = f"every option: {name} --help"
+        command = next((word for word in _PARSED.get()[0] if word in _commands(self)), "")
+        hint = f"every option: {' '.join(filter(None, (name, command)))} --help"
         self.exit(2, f"error: {with_suggestion(message, self)}\n{hint}\n")
+
+
+@contextmanager
+def _command_line(words: Sequence[str], files: Sequence[Path]) -> Iterator[None]:
+    """What is being parsed, for the errors of all parsers that have a part in it."""
+    token = _PARSED.set((words, files))
+    try:
+        yield
+    finally:
+        _PARSED.reset(token)
 
 
 def with_suggestion(message: str, parser: ArgumentParser) -> str:
     """The message, or a shorter one that says the same, followed by the nearest known names if there are any."""
-    unknown = list(dict.fromkeys(match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)))
-    known = sorted({*_option_names(parser), *_class_names(parser), *_init_args(message)})
-    hints = [hint for word in unknown for hint in _hints(word, known)]
-    short = _in_one_line(message)
-    return "; ".join([short, *hints]) if "\n" not in short else "\n".join([short, *hints])
+    message = _GROUP.sub(r"does not accept option '\1.\2'", message)
+    unknown = [match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)]
+    if (strangers := _STRANGERS.search(message)) is not None:
+        unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
+    options = set(_option_names(parser))
+    known = sorted({*options, *_class_names(parser), *_init_args(message)})
+    hints = [hint for word in dict.fromkeys(unknown) for hint in _hints(word, known, options)]
+    return "; ".join([_in_one_line(message, parser), *hints])
 
 
-def _in_one_line(message: str) -> str:
-    """What was expected where a class should have been named; other messages as they are."""
+def _in_one_line(message: str, parser: ArgumentParser) -> str:
+    """What was expected where a class should have been named; other messages as `wording` has them."""
     if match := _NO_SUBCLASS.search(message):
         key, base, word = match.groups()
-        return f"expected `{key}` to name one of {', '.join(_choices(base))}, got {word}"
+        return _expected_class(key, import_object(base), word)
     if match := _NO_CLASS.search(message):
         key, base = match.groups()
         return f"expected a class before its arguments; type one of {', '.join(_choices(base))} for `{key}` first"
     if match := _NO_IMPORT.search(message):
         key, path, cause = match.groups()
         return f"expected a class for `{key}`, got {path}: {cause}"
-    return message
+    if (match := _NO_NAME.search(message)) and (base := _class_of(parser, match.group(1))):
+        return _expected_class(match.group(1), base, match.group(2))
+    words, files = _PARSED.get()
+    return in_one_line(message, words, files, [name for name in _option_names(parser) if name not in _NOT_TYPED])
 
 
-def _hints(word: str, known: list[str]) -> Iterator[str]:
-    """The closest names of the whole dotted word, else of one of its parts; or whose argument the word is."""
+def _expected_class(key: str, base: type, word: str) -> str:
+    """A class was to be named; of one without subclasses, settings were to be given."""
+    choices = _names(base)
+    if choices:
+        return f"expected `{key}` to name one of {', '.join(choices)}, got {word}"
+    arguments = _arguments(base)
+    return f"expected settings of `{key}` ({', '.join(arguments)}), got {word}; type --{key}.{arguments[0]} VALUE"
+
+
+def _class_of(parser: ArgumentParser, key: str) -> type | None:
+    hints = (getattr(action, "_typehint", None) for action in _actions(parser) if action.dest == key)
+    return next((cls for hint in hints for cls in _classes(hint)), None)
+
+
+def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
+    """Another project's option, the closest names of the word or of one of its parts; or whose argument it is."""
+    if (option := familiar(word, options)) is not None:
+        yield f"here it is called {option}"
+        return
     names = {name.casefold(): name for name in known}
     if "." in word and (name := word.rpartition(".")[2]) in known:  # the class has moved
         yield f"did you mean {name}?"
+        return
+    if longer := [name for name in known if name[:1].isupper() and name.casefold().startswith(word.casefold())]:
+        yield f"did you mean {' or '.join(longer)}?"
         return
     for part in (word, *word.split(".")):
         near = [names[name] for name in difflib.get_close_matches(part.casefold(), names, n=3, cutoff=0.75)]
@@ -117,6 +177,10 @@ def _hints(word: str, known: list[str]) -> Iterator[str]:
             return
     if "base" in known and word in _base_arguments():
         yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
+
+
+def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    return getattr(parser._subcommands_action, "_name_parser_map", {})
 
 
 def _actions(parser: ArgumentParser) -> Iterator[Any]:
@@ -157,7 +221,11 @@ def _subclasses(base: type) -> Iterator[type]:
 
 def _choices(base: str) -> list[str]:
     """Names of the classes that can stand where an import path's class is expected."""
-    return sorted(cls.__name__ for cls in _subclasses(import_object(base)) if not inspect.isabstract(cls))
+    return _names(import_object(base))
+
+
+def _names(base: type) -> list[str]:
+    return sorted({cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls)})
 
 
 def _base_arguments() -> set[str]:

@@ -244,7 +244,7 @@ class PolicyConfig:
         Raises:
             ValueError: see `AdapterFolder.at`.
         """
-        location = locate(self.source)
+        location = locate(self.source, self.gguf_file)
         folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
         return None if folder is None else AdapterFolder.at(folder)
 
@@ -261,7 +261,7 @@ class PolicyConfig:
 
     def folders(self) -> list[Path]:
         """Folders on this machine that the policy is read from."""
-        return [Path(place) for place in {locate(self.source), self._where()} if Path(place).is_dir()]
+        return [Path(place) for place in {locate(self.source, self.gguf_file), self._where()} if Path(place).is_dir()]
 
     def _start_adapters(self) -> AdapterFolder | None:
         """The adapters that training starts with.
@@ -272,7 +272,7 @@ class PolicyConfig:
         folder = self.adapter_folder()
         if folder is None and self.adapters == "merge":
             raise InputError(
-                f"expected adapters at {locate(self.source)} for `policy.adapters: merge`, got a model; type "
+                f"expected adapters at {locate(self.source, self.gguf_file)} for `policy.adapters: merge`, got a model; type "
                 "--policy.adapters continue, which does nothing to a model"
             )
         if folder is not None and self.weights == "random":
@@ -306,7 +306,7 @@ class PolicyConfig:
     def _where(self) -> str:
         """Folder or hub name of the model's own files, under adapters if there are some."""
         folder = self.adapter_folder()
-        return locate(self.source) if folder is None else folder.base
+        return locate(self.source, self.gguf_file) if folder is None else folder.base
 
 
 def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:

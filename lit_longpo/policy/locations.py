@@ -4,20 +4,22 @@ import importlib.util
 from pathlib import Path
 
 from lit_longpo.errors import MissingFileError
+from lit_longpo.policy.sources import check_folder, check_hub_name, near_model
 
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
 _PACKAGE = "package:"
 
 
-def locate(source: str) -> str:
+def locate(source: str, gguf_file: str | None = None) -> str:
     """A folder on this machine, or a hub name.
 
     Args:
         source: as in `PolicyConfig`.
+        gguf_file: as in `PolicyConfig`.
 
     Raises:
-        MissingFileError: it looks like a folder or package and is not there.
+        MissingFileError: it is not there, or no model is in it.
     """
     if source == EMBEDDED:
         return str(_TINY)
@@ -26,8 +28,14 @@ def locate(source: str) -> str:
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1  # hub: owner/name
     folder = Path(source).expanduser()
     if looks_like_path and not folder.is_dir():
-        raise MissingFileError(f"expected a model folder at {folder}, found none; set `policy.source`")
-    return str(folder) if folder.is_dir() else source
+        raise MissingFileError(
+            f"expected a model folder at {folder}, found none; {near_model(folder) or 'set `policy.source`'}"
+        )
+    if folder.is_dir():
+        check_folder(folder, gguf_file)
+        return str(folder)
+    check_hub_name(source, gguf_file)
+    return source
 
 
 def _package_folder(name: str) -> str:

@@ -4,8 +4,16 @@ import ast
 from pathlib import Path
 
 import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, message_for_user
+from lit_longpo.errors import (
+    InputError,
+    MissingFileError,
+    MissingPackageError,
+    UserError,
+    message_for_user,
+    missing_package,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 # KeyError is not among them: asking for scores that nobody declared is a mistake in code.
@@ -42,6 +50,32 @@ def test_words_around_ours_are_shown_as_long_as_they_hold_ours():
 def test_errors_of_others_keep_their_traceback():
     assert message_for_user(ValueError("expected 1, got 2")) is None
     assert message_for_user(raised(lambda: {}["missing"])) is None
+
+
+def test_what_lightning_tells_its_users_is_for_them():
+    assert message_for_user(MisconfigurationException("no\n  loader")) == "no loader"
+
+
+def chained(inner):
+    try:
+        raise inner
+    except Exception as error:
+        raise ValueError("no class") from error
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        (ModuleNotFoundError("No module named 'comet_ml.x'", name="comet_ml.x"), "comet_ml"),
+        (ValueError("met. HINT: Try running `pip install -U 'wandb>=0.12'`"), "wandb"),
+        (ModuleNotFoundError("No module named 'lit_longpo.gone'", name="lit_longpo.gone"), None),
+        (ModuleNotFoundError("No module named 'json.gone'", name="json.gone"), None),
+        (InputError("type: pip install x"), None),
+        (KeyError("x"), None),
+    ],
+)
+def test_a_package_of_others_that_is_missing_is_named(error, package):
+    assert missing_package(raised(lambda: chained(error))) == package
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import yaml
 from support.command_line import CONFIGS, parse
 
 from lit_longpo import __main__ as command
-from lit_longpo.precedence import typed_last
+from lit_longpo.precedence import typed_last, with_negative_values
 
 DPO = ("--config", CONFIGS / "dpo.yaml")
 OPTIMIZATION = "optimizer: {class_path: FusedAdamW, init_args: {lr: 1.0e-4}}\nschedule: linear\n"
@@ -96,3 +96,13 @@ def test_what_grows_step_by_step_keeps_its_order():
         *("--a.b", "-1", "fit"),
         *("--config", "x", "--a.b", "-2"),
     ]
+
+
+@pytest.mark.parametrize("number", ["-1e-4", "-3", "-0.5", "-.inf", "-1E+2"])
+def test_a_negative_number_is_a_value(number):
+    assert with_negative_values(["--lr", number, "--x", "1"]) == [f"--lr={number}", "--x", "1"]
+
+
+def test_options_and_further_values_stay_apart():
+    words = ["fit", "-c", "file", "--a", "1", "-2", "--b=3", "-4", "--e1"]
+    assert with_negative_values(words) == words

@@ -1,0 +1,114 @@
+"""Is there a model where `policy.source` says? Asked before any library tries, which on the hub takes a minute."""
+
+import difflib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import HFValidationError
+
+from lit_longpo.errors import MissingFileError
+
+_SECONDS = 10.0  # for one answer of the hub
+_MODEL_FILES = ("config.json", "adapter_config.json")
+
+
+def check_folder(folder: Path, gguf_file: str | None) -> None:
+    """Refuse a folder that holds no model.
+
+    Args:
+        folder: that is there.
+        gguf_file: of weights that need no other file.
+
+    Raises:
+        FileNotFoundError: naming what is missing, and a model below it.
+    """
+    wanted = (gguf_file,) if gguf_file else _MODEL_FILES
+    if any((folder / name).is_file() for name in wanted) or _holds_adapters(folder):
+        return
+    raise MissingFileError(f"expected a model ({' or '.join(wanted)}) in {folder}, found none; {_advice(folder)}")
+
+
+@cache
+def check_hub_name(name: str, gguf_file: str | None = None) -> None:
+    """Refuse a name that is neither a folder nor a model that this machine has kept or can fetch.
+
+    Args:
+        name: as `policy.source` says.
+        gguf_file: of weights that need no other file.
+
+    Raises:
+        FileNotFoundError: saying where was looked.
+    """
+    files = (*_MODEL_FILES, "tokenizer_config.json", *filter(None, [gguf_file]))
+    if any(_is_kept(name, file) for file in files):
+        return
+    if (cause := _cause(name)) is not None:
+        raise MissingFileError(
+            f"expected a folder or a model of the hub, got {name}: there is no folder {Path(name).absolute()}, and "
+            f"{cause}; {near_model(Path(name)) or 'set `policy.source`'}"
+        )
+
+
+def _is_kept(name: str, file: str) -> bool:
+    try:
+        return isinstance(try_to_load_from_cache(name, file), str)
+    except HFValidationError:
+        return False
+
+
+def _cause(name: str) -> str | None:
+    """Why the hub does not give it; `None` if it does."""
+    if constants.HF_HUB_OFFLINE:
+        return "nothing of that name has been downloaded, and HF_HUB_OFFLINE keeps the hub from being asked"
+    try:
+        get_hf_file_metadata(hf_hub_url(name, _MODEL_FILES[0]), timeout=_SECONDS)
+    except EntryNotFoundError:  # perhaps adapters
+        return None
+    except GatedRepoError:
+        return f"the hub wants its terms accepted: open {constants.ENDPOINT}/{name}, then type: hf auth login"
+    except (RepositoryNotFoundError, HFValidationError):
+        return "the hub has none of that name (of private ones it tells nobody: hf auth login)"
+    except HfHubHTTPError as error:
+        return f"the hub answers: {' '.join(str(error).split())}"
+    except Exception as error:  # of whichever transport the hub's client has
+        return f"the hub cannot be reached ({error or type(error).__name__})"
+    return None
+
+
+def _holds_adapters(folder: Path) -> bool:
+    return any(folder.glob("*/adapter_config.json"))
+
+
+def _advice(folder: Path) -> str:
+    """What may have been meant."""
+    below = sorted(path.parent for name in _MODEL_FILES for path in folder.glob(f"*/{name}"))
+    if below:
+        return f"type --policy.source {below[0]}"
+    if weights := sorted(folder.glob("*.gguf")):
+        return f"type --policy.gguf_file {weights[0].name}"
+    if any(folder.glob("*.ckpt")):
+        return "checkpoints become a model by: python -m lit_longpo export --checkpoint FILE --output FOLDER"
+    return "set `policy.source` to the folder that holds them"
+
+
+def near_model(path: Path) -> str | None:
+    """A question about folders that are called almost so and hold a model; `None` if there are none."""
+    if not path.absolute().parent.is_dir():
+        return None
+    names = [folder.name for folder in _models(path.absolute().parent)]
+    near = difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else None
+
+
+def _models(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and any((path / name).is_file() for name in _MODEL_FILES):
+            yield path

@@ -1,0 +1,59 @@
+"""Settings that would stop a run late, and with a library's words: said before a model is loaded."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from lit_longpo.errors import InputError
+
+_GPUS = ("gpu", "cuda")
+_TEXTS = ("user", "system")
+
+
+def check_typed(config: Any) -> None:
+    """Compare what was typed with this machine, and with what a shell makes of it.
+
+    Args:
+        config: of `fit`, `validate` or `test`, as the command line has parsed it.
+
+    Raises:
+        ValueError: there is no GPU, or a template has the two characters that should have been a line break.
+    """
+    accelerator = config.get("trainer.accelerator")
+    if accelerator in _GPUS and not torch.accelerator.is_available():
+        raise InputError(
+            f"expected a GPU for `trainer.accelerator: {accelerator}`, found none that torch can use; type "
+            "--trainer.accelerator cpu, or --trainer trainer/laptop"
+        )
+    for name in _TEXTS:
+        text = config.get(f"policy.template.{name}")
+        if isinstance(text, str) and "\\n" in text:
+            raise InputError(
+                f"expected line breaks in `policy.template.{name}`, got a backslash and an n, which a shell and plain "
+                f"YAML keep: {text}; in bash type $'...\\n...', in YAML write \"...\\n...\" in double quotes"
+            )
+
+
+def check_training_rows(trainer: Trainer) -> None:
+    """Refuse rows that cannot be filled, and a validation that would never be due.
+
+    Args:
+        trainer: about to fit; its data are set up.
+
+    Raises:
+        ValueError: an example does not fit into a row, none is left, or an epoch has fewer rows than
+            `trainer.val_check_interval`.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if data is None:
+        return
+    rows, limit, interval = len(data.train_dataloader()), trainer.limit_train_batches, trainer.val_check_interval
+    rows = min(rows, limit) if isinstance(limit, int) else int(rows * limit)
+    over_epochs = trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches
+    if isinstance(interval, int) and interval > rows and not over_epochs:
+        raise InputError(
+            f"expected a `trainer.val_check_interval` of at most the {rows} rows of an epoch, got {interval}; type "
+            "--trainer.val_check_interval 1.0 to validate once an epoch, or --trainer.check_val_every_n_epoch null to "
+            "count rows over epochs"
+        )

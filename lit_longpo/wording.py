@@ -1,0 +1,80 @@
+"""What jsonargparse says over several lines, in one: what was expected, what came, where."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+_KEY = re.compile(r'Parser key "([\w.]+)":')
+_EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\n]*)\])")
+_GOT = re.compile(r"(?:Got value|Given value): ([^\n]*)")
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+_BROKEN = re.compile(r"Problems parsing config: |Unexpected config: |Unable to load config ")
+_REQUIRED = re.compile(r"following arguments are required: ([\w., ]+)")
+_REFUSED = re.compile(r"Option '(\w+)' is not accepted")
+_STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
+
+
+def in_one_line(
+    message: str, words: Sequence[str] = (), files: Sequence[Path] = (), arguments: Sequence[str] = ()
+) -> str:
+    """The message in one line.
+
+    Args:
+        message: of jsonargparse.
+        words: of the command line.
+        files: that were read; a broken one is found by reading it again.
+        arguments: that the class takes which the message is about.
+    """
+    if _BROKEN.search(message) and (broken := next(filter(None, map(_fault, files)), None)):
+        return broken
+    if match := _REQUIRED.search(message):
+        return _missing([name.rpartition("fit.")[2] for name in match.group(1).split(", ")])
+    if (match := _STRAY.search(message)) and Path(match.group(1)).suffix in (".yaml", ".yml"):
+        return f"expected --config before a file, got {match.group(1)} alone; type --config {match.group(1)}"
+    if match := _REFUSED.fullmatch(message):
+        return _refused(match.group(1), words, arguments)
+    if (key := _KEY.search(message)) and (kinds := _kinds(message)) and (got := _GOT.findall(message)):
+        return f"expected `{key.group(1)}` to be {' or '.join(kinds)}, got {got[-1]}"
+    return "; ".join(line.strip(" -") for line in message.splitlines() if line.strip(" -"))
+
+
+def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
+    """An argument that the class named for a section does not have."""
+    typed = next((word.partition("=")[0] for word in words if word.partition("=")[0].endswith(f".{name}")), name)
+    section = typed.lstrip("-").rpartition(".")[0].removesuffix(".init_args")
+    where = f" of `{section}`" if section else ""
+    return f"expected one of the arguments{where} ({', '.join(arguments)}), got {typed}"
+
+
+def _missing(names: Sequence[str]) -> str:
+    sections = {"model", "data"} & set(names)
+    hint = "start from a recipe: --config solopo" if sections else "type " + " ".join(f"--{name} ..." for name in names)
+    return f"expected {' and '.join(f'`{name}`' for name in names)}, got none; {hint}"
+
+
+def _kinds(message: str) -> list[str]:
+    """What would have been right, each once and none first."""
+    found = [(cls and _KINDS.get(cls, cls.rpartition(".")[2])) or f"one of {names}" for cls, names in _all(message)]
+    return [kind for kind in dict.fromkeys(found) if kind != "null"] + ["null"] * ("null" in found)
+
+
+def _all(message: str) -> list[tuple[str, str]]:
+    return _EXPECTED.findall(message)
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a file before anyone looks for sections in it."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return f"expected YAML in {path}, got bytes that are no text; type another --config"
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        place = "" if mark is None else f" line {mark.line + 1}, column {mark.column + 1}"
+        return f"expected YAML in {path}, got something else at{place}: {problem}; correct that line"
+    if isinstance(content, dict):
+        return None
+    came = "nothing" if content is None else {list: "a list", str: "a text"}.get(type(content), str(content))
+    return f"expected sections in {path} (`model:`, `data:`, `trainer:`, ...), got {came}"

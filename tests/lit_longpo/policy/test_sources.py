@@ -1,0 +1,92 @@
+"""Whether a model is where the source says is known before any library looks for it."""
+
+import shutil
+import time
+
+import pytest
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+from lit_longpo.errors import MissingFileError
+from lit_longpo.policy import PolicyConfig, sources
+from lit_longpo.policy.sources import check_hub_name
+
+
+@pytest.fixture(autouse=True)
+def _fresh(tmp_path, monkeypatch):
+    check_hub_name.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(sources.constants, "HF_HUB_OFFLINE", False)
+
+
+def hub_says(monkeypatch, error):
+    def ask(address, timeout):
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(sources, "get_hf_file_metadata", ask)
+
+
+def of_the_hub(kind):
+    error = kind.__new__(kind)
+    Exception.__init__(error, "told by the hub")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError("Name or service not known"), "cannot be reached .Name or service not known"),
+        (of_the_hub(RepositoryNotFoundError), "has none of that name .*hf auth login"),
+    ],
+)
+def test_a_name_that_is_nowhere_is_said_at_once(error, expected, monkeypatch, tmp_path):
+    hub_says(monkeypatch, error)
+    start = time.monotonic()
+    with pytest.raises(MissingFileError, match=f"no folder {tmp_path}/owner/model, and the hub {expected}"):
+        PolicyConfig(source="owner/model").prompt_format()
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("error", [None, of_the_hub(EntryNotFoundError)])
+def test_a_name_that_the_hub_knows_is_good(error, monkeypatch):
+    hub_says(monkeypatch, error)
+    check_hub_name("owner/model")
+
+
+def test_what_was_downloaded_needs_no_hub(monkeypatch, tmp_path):
+    hub_says(monkeypatch, OSError("no network"))
+    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    check_hub_name("owner/model")
+
+
+def test_offline_nobody_is_asked(monkeypatch):
+    hub_says(monkeypatch, AssertionError("asked"))
+    monkeypatch.setattr(sources.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingFileError, match="HF_HUB_OFFLINE keeps the hub from being asked"):
+        check_hub_name("owner/model")
+
+
+@pytest.mark.parametrize("source", ["models/qwn", "./models/qwn"])
+def test_a_misspelt_folder_gets_a_suggestion(source, policy_folder, monkeypatch, tmp_path):
+    hub_says(monkeypatch, of_the_hub(RepositoryNotFoundError))
+    shutil.copytree(policy_folder, tmp_path / "models" / "qwen")
+    with pytest.raises(MissingFileError, match=r"did you mean models/qwen\?"):
+        PolicyConfig(source=source).prompt_format()
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        ("notes.txt", "set `policy.source` to the folder that holds them"),
+        ("weights.gguf", "type --policy.gguf_file weights.gguf"),
+        ("last.ckpt", "checkpoints become a model by: python -m lit_longpo export"),
+        ("inner/config.json", "type --policy.source .*/inner"),
+    ],
+)
+def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_path):
+    path = tmp_path / "folder" / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(MissingFileError, match=rf"config\.json .*folder, found none; {hint}"):
+        PolicyConfig(source=str(tmp_path / "folder")).prompt_format()

@@ -1,0 +1,72 @@
+"""Options of other projects are answered with ours, and those exist."""
+
+import shlex
+
+import pytest
+from support.command_line import parse
+
+from lit_longpo.familiar_options import _FAMILIAR, familiar
+from lit_longpo.objectives import SoLoPO
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.suggestions import SuggestingParser
+
+ANY = {"policy", "trainer", "data", "model", "optimization", "reference", "config", "ckpt_path", "seed_everything"}
+
+
+def test_every_option_that_is_named_exists():
+    """All on one command line, which would not be parsed otherwise."""
+    named = {options[0] for options in _FAMILIAR.values()} - {"--model DPO"}
+    values = " ".join(named).replace("FOLDER_OR_HUB_NAME", "x").replace("FOLDER", "x").replace("FILE", "x")
+    values = values.replace("--ckpt_path last", "")  # of `fit`, which is not parsed to its end here
+    simpo = ["--config", "simpo", "--model.gamma", "0.5"]
+    parsed = parse(*simpo, *[word for word in shlex.split(values) if word not in ("--model.gamma", "0.5")])
+    assert parsed.optimization.optimizer.init_args.lr == 1e-6
+    assert parsed.trainer.devices in (8, "8")
+
+
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        ("lr", "--optimization.optimizer.lr"),
+        ("learning-rate", "--optimization.optimizer.lr"),
+        ("per_device_train_batch_size", "--data.max_tokens"),
+        ("gradient_accumulation_steps", "--trainer.accumulate_grad_batches"),
+        ("num_train_epochs", "--trainer.max_epochs"),
+        ("max_prompt_length", "--data.max_length"),
+        ("model_name_or_path", "--policy.source"),
+        ("output_dir", "--trainer.default_root_dir"),
+    ],
+)
+def test_names_of_trl_and_llama_factory(word, ours):
+    assert familiar(word, ANY).split()[0] == ours
+
+
+def test_a_command_names_only_what_it_has():
+    assert familiar("batch_size", {"batching", "policy"}) == "--batching.max_batch_tokens 16384"
+    assert familiar("output_dir", {"output"}) == "--output FOLDER"
+    assert familiar("lr", {"policy"}) is None
+    assert familiar("policy", ANY) is None
+
+
+@pytest.mark.parametrize("words", [["--lr", "1e-5"], ["--lr=1e-5", "--model_name_or_path", "x"]])
+def test_the_answer_is_one_line(words, capsys):
+    parser = SuggestingParser()
+    parser.add_class_arguments(Optimization, "optimization")
+    parser.add_class_arguments(PolicyConfig, "policy")
+    parser.add_subclass_arguments(SoLoPO, "model")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(words)
+    error, _ = capsys.readouterr().err.splitlines()
+    assert "here it is called --optimization.optimizer.lr 1e-6" in error
+    assert ("--policy.source" in error) == (len(words) > 2)
+
+
+def test_in_yaml_too(tmp_path, capsys):
+    (tmp_path / "theirs.yaml").write_text("learning_rate: 1.0e-5\n")
+    parser = SuggestingParser()
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Optimization, "optimization")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--config", str(tmp_path / "theirs.yaml")])
+    assert "here it is called --optimization.optimizer.lr" in capsys.readouterr().err

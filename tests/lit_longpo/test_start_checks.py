@@ -1,0 +1,84 @@
+"""What a new user gets wrong ends in one line before a model is loaded, through the real command line."""
+
+import builtins
+import re
+
+import pytest
+from lightning_utilities.core.imports import RequirementCache
+
+from lit_longpo import __main__ as command
+from lit_longpo.policy import PolicyConfig
+
+SMALL = ("--data.num_train", "8", "--data.num_val", "4", "--trainer.max_steps", "1")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quiet.yaml").write_text("trainer: {callbacks: null, enable_progress_bar: false}\n")
+
+    def load(policy):
+        raise AssertionError("a model is being loaded")
+
+    monkeypatch.setattr(PolicyConfig, "load", load)
+
+
+def refused(*arguments):
+    """The one line that `fit` ends with."""
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["fit", "--config", "solopo", "--config", "quiet.yaml", *SMALL, *arguments])
+    message = str(stopped.value)
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--policy.source", "Some/Model-7B"], "no folder .*Some/Model-7B, and .*HF_HUB_OFFLINE"),
+        (["--trainer.accelerator", "gpu"], "expected a GPU .* type --trainer.accelerator cpu"),
+        (["--optimization.optimizer.lr", "-1e-4"], r"got .*-0\.0001.*1e-6 is usual"),
+        (
+            ["--policy.template.user", r"{context}\n{question}"],
+            r"line breaks in `policy.template.user`.* bash type \$'",
+        ),
+        (["--trainer.devices", "0"], "not a valid input using cpu"),
+        (["--trainer.strategy", "fsdpp"], "settings of `trainer` that Lightning takes.*fsdpp"),
+        (["--data.max_tokens", "10"], "max_tokens` to at least"),
+        (["--data.max_length", "8", "--data.on_overlength", "skip"], "expected examples in the train split, got none"),
+        (["--trainer.val_check_interval", "1000"], r"at most the \d+ rows of an epoch, got 1000; type --trainer"),
+    ],
+)
+def test_a_mistake_is_one_line_before_a_model_is_loaded(arguments, expected, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert re.search(expected, refused(*arguments))
+
+
+def test_a_rate_that_is_no_number_is_one_line(tmp_path):
+    (tmp_path / "nan.yaml").write_text("optimization: {optimizer: {class_path: FusedAdamW, init_args: {lr: .nan}}}\n")
+    assert "got others (Invalid learning rate: nan)" in refused("--config", "nan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [("wandb", ["--trainer.logger", "WandbLogger"]), ("deepspeed", ["--config", "overlays/deepspeed_zero2"])],
+)
+def test_a_missing_package_is_one_line(package, arguments, monkeypatch):
+    plain = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name.partition(".")[0] == package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return plain(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", RequirementCache("wandb>=999"))
+    monkeypatch.setattr("lightning.pytorch.strategies.deepspeed._DEEPSPEED_AVAILABLE", False)
+    assert f"pip install {package}" in refused(*arguments).replace("-U ", "")
+
+
+def test_a_validation_over_epochs_may_be_far_apart():
+    with pytest.raises(AssertionError, match="being loaded"):
+        refused("--trainer.val_check_interval", "1000", "--trainer.check_val_every_n_epoch", "null")

@@ -1,0 +1,82 @@
+"""Errors of the parser are one line: what was expected, what came, where."""
+
+from pathlib import Path
+
+import pytest
+
+from lit_longpo.objectives import PreferenceModule
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.suggestions import SuggestingParser
+from lit_longpo.wording import in_one_line
+
+
+def parser():
+    parser = SuggestingParser()
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--precision", type=int | float | None)
+    parser.add_class_arguments(Optimization, "optimization")
+    parser.add_class_arguments(PolicyConfig, "policy")
+    parser.add_subclass_arguments(PreferenceModule, "model")
+    return parser
+
+
+def error(capsys, *words):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(list(words))
+    message, where = capsys.readouterr().err.splitlines()
+    assert where.startswith("every option: ")
+    return message.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            "policy:\n  source: x\n optimization: [1\n",
+            "expected YAML in {file}, got something else at line 3, column 2",
+        ),
+        ("", "expected sections in {file} (`model:`, `data:`, `trainer:`, ...), got nothing"),
+        ("- 1\n- 2\n", "expected sections in {file} (`model:`, `data:`, `trainer:`, ...), got a list"),
+        ("hello there", "expected sections in {file} (`model:`, `data:`, `trainer:`, ...), got a text"),
+        (b"\xff\xfe\x00", "expected YAML in {file}, got bytes that are no text"),
+        ("policy: {sorce: x}\n", "'policy.sorce'; did you mean policy.source"),
+        ("optimization: {warmup_fraction: much}\n", "expected `optimization.warmup_fraction` to be a number, got much"),
+        ("policy: {dtype: bf16}\n", "to be one of 'float32', 'bfloat16', 'float16', got bf16"),
+        ("policy: inner.yaml\n", "expected YAML in {folder}/inner.yaml, got something else at line 2"),
+    ],
+)
+def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "inner.yaml").write_text("source: [1\n")
+    assert expected.format(file=file, folder=tmp_path) in error(capsys, "--config", str(file))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["mine.yaml"], "expected --config before a file, got mine.yaml alone; type --config mine.yaml"),
+        (["--model", "dpo"], "expected `model` to name one of DPO, "),
+        (["--model", "dpo"], ", got dpo; did you mean DPO?"),
+        (["--model", "solo"], "did you mean SoLoPO?"),
+        (["--policy.lora.rank", "8"], "expected one of the arguments of `policy.lora` (r, alpha, "),
+        (["--policy.lora", "yes please"], "expected settings of `policy.lora` (r, alpha, "),
+        (["--precision", "half"], "expected `precision` to be a whole number or a number or null, got half"),
+    ],
+)
+def test_words_that_are_wrong(words, expected, capsys):
+    assert expected in error(capsys, *words)
+
+
+def test_what_is_missing_is_named():
+    required = "the following arguments are required: {}"
+    assert in_one_line(required.format("fit.data, fit.model")).endswith(
+        "got none; start from a recipe: --config solopo"
+    )
+    assert in_one_line(required.format("checkpoint, output")).endswith("type --checkpoint ... --output ...")
+
+
+def test_other_messages_lose_their_line_breaks():
+    assert in_one_line("first:\n  - second\n\n  third") == "first:; second; third"
+    assert in_one_line("Problems parsing config: x", files=[Path(__file__)]).startswith("expected YAML in")
