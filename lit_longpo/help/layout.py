@@ -1,6 +1,7 @@
 """How the help of a command looks: a short usage, every option with short class names, examples last."""
 
 import re
+import sys
 from argparse import Action
 from textwrap import dedent, indent
 
@@ -34,5 +35,6 @@ def examples(prog: str) -> str:
 
 
 def _short_names(found: re.Match[str]) -> str:
-    names = {path.rpartition(".")[2] for path in found.group(1).split(", ") if path.startswith(_ROOMS)}
+    paths = [path.rpartition(".") for path in found.group(1).split(", ") if path.startswith(_ROOMS)]
+    names = {name for module, _, name in paths if hasattr(sys.modules.get(module), name)}  # not made in passing
     return f"classes: {', '.join(sorted(names))}"
