@@ -63,7 +63,7 @@ def instantiated(name, *arguments):
         pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
     if name == "smollm2_musique":
         arguments += ("--policy", CONFIGS / "model" / "tiny.yaml")
-    if name == "gpu":
+    if name in ("gpu", "real"):
         arguments += ("--trainer.accelerator", "cpu")
     return build(*arguments)
 
