@@ -22,12 +22,14 @@ class RecordFormat(ABC):
     Attributes:
         name: what `data.init_args.format` calls it.
         fields: names that are read.
+        unique_ids: whether an id that comes twice is an error; else it gets the record's place behind it.
         companions: names that such data sets have besides and that mean nothing here; they are no extra columns.
     """
 
     name: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
     companions: ClassVar[tuple[str, ...]] = ()
+    unique_ids: ClassVar[bool] = False
 
     @abstractmethod
     def matches(self, record: Record) -> bool:

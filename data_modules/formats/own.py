@@ -15,6 +15,7 @@ class OwnPairs(RecordFormat):
 
     name = "pairs"
     fields = NAMES
+    unique_ids = True
 
     def __init__(self, *, mapped: bool = False) -> None:
         self.mapped = mapped

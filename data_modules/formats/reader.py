@@ -1,16 +1,13 @@
 """Picks the layout of a file's records, renames their columns, and reads pairs one by one."""
 
 import difflib
-import hashlib
 import logging
-from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from data_modules.formats.base import NUMBERS, Record, RecordFormat
+from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
 from data_modules.formats.own import OwnPairs
 from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
@@ -22,8 +19,6 @@ from lit_longpo.errors import InputError
 log = logging.getLogger(__name__)
 
 ExtraColumns = Literal["error", "ignore"]
-
-_IDS_IN_FULL = 100_000  # ids of which memory holds where they stand
 
 # In the order in which they are tried: what has more telling names comes first.
 FORMATS: dict[str, RecordFormat] = {
@@ -74,20 +69,23 @@ class RecordReader:
             raise InputError(f"expected `data.init_args.format` of auto, {', '.join(FORMATS)}, got {self.format!r}")
 
     def pairs(self, rows: Iterable[tuple[str, object]], source: str = "") -> Iterator[PreferencePair]:
-        """Pairs of (where, record) rows, one by one, ids checked for uniqueness.
+        """Pairs of (where, record) rows, one by one, each with an id of its own.
 
         Args:
             rows: as `read_records` yields them.
             source: what they come from; the ids of records without one are relative to its folder.
 
         Raises:
-            RecordError: a record is malformed, or its id was seen before.
+            RecordError: a record is malformed, or one of ours has an id that was seen before.
         """
-        parser, seen = None, SeenIds()
+        parser, seen, repeated = None, SeenIds(), RepeatedIds()
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
-            pair = parser(where, record)
-            seen.add(pair.id, where)
+            pair, place = parser(where, record), parser.place(where)
+            if parser.layout.unique_ids:
+                seen.add(pair.id, where)
+            elif pair.id != place:
+                pair = replace(pair, id=repeated.name(pair.id, place))
             yield pair
         seen.check(source)
 
@@ -119,41 +117,6 @@ class RecordReader:
         return layout
 
 
-class SeenIds:
-    """Refuses an id that comes twice: at once among the first ones, at the end among more than memory should hold."""
-
-    def __init__(self) -> None:
-        self._first = dict[str, str]()
-        self._hashes = array("Q")
-
-    def add(self, name: str, where: str) -> None:
-        """The next record's.
-
-        Raises:
-            RecordError: one of the first records has it.
-        """
-        if name in self._first:
-            raise RecordError.at(where, "field 'id'", f"an id not used before (see {self._first[name]})", name)
-        if len(self._first) < _IDS_IN_FULL:
-            self._first[name] = where
-        else:
-            digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            self._hashes.append(int.from_bytes(digest, "little"))
-
-    def check(self, source: str) -> None:
-        """After the last record.
-
-        Raises:
-            RecordError: two of the later records have one id.
-        """
-        hashes = np.frombuffer(self._hashes, np.uint64)
-        order = np.argsort(hashes, kind="stable")
-        twice = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
-        if len(twice):
-            first, second = (int(number) + len(self._first) + 1 for number in order[twice[0] : twice[0] + 2])
-            raise RecordError.at(source, f"records {first} and {second}", "ids that are used once", "the same one")
-
-
 class PairParser:
     """Reads the records of one file; call it with where a record stands and the record.
 
@@ -179,10 +142,14 @@ class PairParser:
         renamed = _renamed(_checked(record, where), self.columns, where)
         try:
             known = self._without_extras(renamed, where)
-            pair = self.layout.pair(known, where, where.removeprefix(self.folder))
+            pair = self.layout.pair(known, where, self.place(where))
             return replace(pair, **numbers_of(known, where))
         except RecordError as error:
             raise _in_their_words(error, self.columns) from error
+
+    def place(self, where: str) -> str:
+        """What a record without an id is called."""
+        return where.removeprefix(self.folder)
 
     def _without_extras(self, record: Record, where: str) -> Record:
         extras = self.layout.extras(record)

@@ -14,13 +14,16 @@ class ScoredPreference(TRLPreference):
 
     Attributes:
         scores: names of the pairs of scores, chosen first.
+        own_names: other columns that only such data has.
     """
 
+    own_names: ClassVar[tuple[str, ...]] = ()
     scores: ClassVar[tuple[tuple[str, str], ...]]
 
     def matches(self, record: Record) -> bool:
-        """TRL's columns and a score."""
-        return super().matches(record) and any(field in record for names in self.scores for field in names)
+        """TRL's columns, and a score or a companion that is this data's own."""
+        telling = {*self.own_names, *(field for names in self.scores for field in names)}
+        return super().matches(record) and not telling.isdisjoint(record)
 
     def extras(self, record: Record) -> list[str]:
         """Scores are checked, though no objective reads them."""
@@ -51,6 +54,7 @@ class Tulu(ScoredPreference):
     """Tulu's preference mixtures: `chosen_rating`, `rejected_rating`, models and source."""
 
     name = "tulu"
+    own_names = ("chosen_model", "rejected_model")
     companions = ("source", "chosen_model", "rejected_model", "messages")
     scores = (("chosen_rating", "rejected_rating"),)
 

@@ -26,11 +26,15 @@ class TRLPreference(RecordFormat):
 
     name = "trl"
     fields = ("prompt", "chosen", "rejected", "system", "id")
+    companions = ("messages",)
     id_field: ClassVar[str] = "id"
 
     def matches(self, record: Record) -> bool:
         """Chosen answers with a prompt, or in conversations."""
-        return "chosen" in record and ("prompt" in record or isinstance(record["chosen"], list | tuple))
+        if "chosen" not in record or "prompt" in record:
+            return "chosen" in record
+        told = record["chosen"]
+        return isinstance(told, list | tuple) and not ("messages" in record and len(told) == 1)
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
@@ -65,7 +69,7 @@ class TRLCompletion(RecordFormat):
 class Messages(RecordFormat):
     """`messages` that end with an answer, which alone is trained: for SFT.
 
-    With `chosen` and `rejected` (a message each) the messages end with the user's.
+    With `chosen` and `rejected` (an answer each) the messages end with the user's.
     """
 
     name = "messages"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_modules import PreferenceDataModule
-from data_modules.formats import reader
+from data_modules.formats import ids as ids_of_records
 from data_modules.reading import keep_verified
 from data_modules.records import PreferencePair, write_pairs
 from data_modules.strict_json import RecordError
@@ -34,7 +34,7 @@ def test_a_filter_that_leaves_nothing_says_what_to_do():
     ("in_full", "said"), [(100, r"pairs.jsonl:4: field 'id'.*see .*pairs.jsonl:2"), (1, "records 2 and 4")]
 )
 def test_an_id_that_comes_twice_is_refused_however_many_there_are(tmp_path: Path, monkeypatch, in_full, said):
-    monkeypatch.setattr(reader, "_IDS_IN_FULL", in_full)
+    monkeypatch.setattr(ids_of_records, "_IDS_IN_FULL", in_full)
     path = tmp_path / "pairs.jsonl"
     names = ["a", "b", "c", "b", "d"]
     write_pairs(path, [replace(LABELLED[0], id=f"{number}-{name}") for number, name in enumerate(names)])

@@ -73,6 +73,13 @@ WHOLE: dict[str, tuple[str, Record, Record]] = {
     ),
     "sft": ("messages", {"messages": talk(LONG, "nine", system=SYSTEM)}, {"rejected": (), "system": SYSTEM}),
     "axolotl": ("messages", {"messages": talk(LONG), "chosen": answer("nine"), "rejected": answer("two")}, {}),
+    "axolotl lists": (
+        "messages",
+        {"messages": talk(LONG), "chosen": [answer("nine")], "rejected": [answer("two")]},
+        {},
+    ),
+    "messages beside": ("trl", {**_FULL, "messages": _FULL["chosen"]}, {"system": SYSTEM}),
+    "tulu without ratings": ("tulu", {"prompt": LONG, **_FULL, "chosen_model": "a"}, {"system": SYSTEM}),
     "ultrafeedback": (
         "ultrafeedback",
         {"prompt": LONG, "prompt_id": "u1", **_FULL, "messages": _FULL["chosen"], **_SCORES},

@@ -134,8 +134,14 @@ def test_ids_are_unique_and_need_not_be_there() -> None:
     record = {"prompt": LONG, **TEXTS}
     rows = [("a/b/x.jsonl:1", record), ("a/b/y.jsonl:1", record)]
     assert [pair.id for pair in RecordReader().pairs(rows, "a/b")] == ["b/x.jsonl:1", "b/y.jsonl:1"]
+    own = {"question": "q", "long_context": "c", "chosen": "a", "id": "7"}
     with pytest.raises(RecordError, match=r"x.jsonl:2: field 'id': expected an id not used before \(see x.jsonl:1\)"):
-        list(RecordReader().pairs([(f"x.jsonl:{n}", {**record, "id": 7}) for n in (1, 2)]))
+        list(RecordReader().pairs([(f"x.jsonl:{n}", own) for n in (1, 2)]))
+
+
+def test_ids_of_others_may_name_a_prompt_that_comes_again() -> None:
+    rows = [(f"x.jsonl:{n}", {"prompt": LONG, **TEXTS, "prompt_id": "u", "score_chosen": n}) for n in (1, 2, 3)]
+    assert [pair.id for pair in RecordReader().pairs(rows)] == ["u", "u (x.jsonl:2)", "u (x.jsonl:3)"]
 
 
 class Doubled(RecordFormat):
