@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -39,7 +39,8 @@ class BenchmarkCallback(ScheduledCallback):
     Args:
         benchmark: what is asked; `LongBenchCallback` and its like make their own.
         tasks: of the benchmark; `None` means all.
-        limit: examples of each task at most, the same random subset at every run.
+        limit: examples of each task at most, the same random subset at every run; a `fit` that is a trial
+            (`fast_dev_run`, or at most 10 steps) asks fewer.
         seed: of the subset.
         max_length: tokens that longer prompts are cut to in the middle; `None` means what the window leaves.
         max_minutes: of one run; what is not answered then is left out, and the report says so.
@@ -106,7 +107,8 @@ class BenchmarkCallback(ScheduledCallback):
         step, module = trainer.global_step, cast(PreferenceModule, pl_module)
         log.info("%s at step %d", self.title, step)
         assert module.prompt_format is not None
-        runner = Runner(self.benchmark, module.model, module.prompt_format, self.settings, Responses())
+        settings = replace(self.settings, limit=self.limit(self.settings.limit))
+        runner = Runner(self.benchmark, module.model, module.prompt_format, settings, Responses())
         report = runner.run(step=step, name=f"{module.policy.source} at step {step}")
         if not report.predictions:
             log.warning("%s: nothing was answered within max_minutes; raise it", self.title)

@@ -127,7 +127,8 @@ class LMEvalCallback(ScheduledCallback):
         tokenizer = copy.deepcopy(module.prompt_format.tokenizer)  # the harness may give it a padding token
         with generation_mode(module.model):
             judge = HFLM(pretrained=base_model(module.model), tokenizer=tokenizer, batch_size=self.batch_size)
-            options = {**self.options, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
+            asked = {**self.options, "limit": self.limit(self.options["limit"])}
+            options = {**asked, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
             results = simple_evaluate(model=judge, tasks=self.tasks, **options)
         return None if results is None else {name: results[name] for name in _KEPT if name in results}
 

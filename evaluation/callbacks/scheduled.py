@@ -1,5 +1,6 @@
 """When something is measured during `fit`, `validate` and `test`."""
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -9,12 +10,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_longpo.errors import InputError
+from lit_longpo.optimization import num_optimizer_steps
+
+log = logging.getLogger(__name__)
+
+_TRIAL_STEPS = 10
+_TRIAL_QUESTIONS = 20
+_DEV_QUESTIONS = 2
 
 
 class ScheduledCallback(Callback, ABC):
     """Measures before training, at validation, at the end of `fit`, and in `validate` and `test`.
 
-    Training is the same with and without it: random states are restored.
+    Training is the same with and without it: random states are restored. A run that is only a trial is asked
+    less: 2 questions of each task under `fast_dev_run`, 20 in a `fit` of at most 10 steps.
 
     Args:
         before_training: also measure the untrained policy.
@@ -31,6 +40,7 @@ class ScheduledCallback(Callback, ABC):
         self.before_training, self.every_n_validations, self.label = before_training, every_n_validations, label
         self._validations = 0
         self._last_step: int | None = None
+        self._trial_limit: int | None = None
 
     @property
     @abstractmethod
@@ -47,7 +57,7 @@ class ScheduledCallback(Callback, ABC):
         """Measure the policy as it is now; called on every process."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse callbacks that would overwrite each other's reports and scalars.
+        """Refuse callbacks that would overwrite each other's reports and scalars; know a trial.
 
         Raises:
             ValueError: another callback of the trainer has the same title.
@@ -59,6 +69,9 @@ class ScheduledCallback(Callback, ABC):
                 f"{len(same)}: {', '.join(type(item).__name__ for item in same)}; set `label` of one, for example "
                 "`label: second`"
             )
+        self._trial_limit = None
+        if getattr(trainer, "fast_dev_run", False):
+            self._try_with(_DEV_QUESTIONS, trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The count of validations."""
@@ -90,6 +103,29 @@ class ScheduledCallback(Callback, ABC):
         """The trained policy, unless validation has just done it."""
         if self._last_step != trainer.global_step:
             self._run(trainer, pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """How many steps there will be is known by now."""
+        if self._trial_limit is None and 0 <= num_optimizer_steps(trainer) <= _TRIAL_STEPS:
+            self._try_with(_TRIAL_QUESTIONS, trainer)
+
+    def _try_with(self, questions: int, trainer: Trainer) -> None:
+        self._trial_limit = questions
+        if trainer.is_global_zero:
+            log.warning(
+                "%s: at most %d questions of each task, because this run is a trial (`trainer.fast_dev_run`, or at "
+                "most %d steps); `validate` without it asks all",
+                *(self.title, questions, _TRIAL_STEPS),
+            )
+
+    def limit(self, wanted: int | None) -> int | None:
+        """Questions of each task at most.
+
+        Args:
+            wanted: as configured; `None` means all.
+        """
+        limits = [limit for limit in (wanted, self._trial_limit) if limit is not None]
+        return min(limits, default=None)
 
     def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_step = trainer.global_step

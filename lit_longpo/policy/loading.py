@@ -272,8 +272,8 @@ class PolicyConfig:
         folder = self.adapter_folder()
         if folder is None and self.adapters == "merge":
             raise InputError(
-                f"expected adapters at {locate(self.source, self.gguf_file)} for `policy.adapters: merge`, got a model; "
-                "type --policy.adapters continue, which does nothing to a model"
+                f"expected adapters at {locate(self.source, self.gguf_file)} for `policy.adapters: merge`, got a "
+                "model; type --policy.adapters continue, which does nothing to a model"
             )
         if folder is not None and self.weights == "random":
             raise InputError(

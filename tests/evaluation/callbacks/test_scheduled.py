@@ -1,0 +1,73 @@
+"""A fit that only tries whether it runs asks few questions."""
+
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from data_modules import WorldHaystack
+from evaluation import NeedleCallback
+from evaluation.callbacks import benchmark
+
+
+class Asked:
+    """In the place of the runner: what it was told, nothing answered."""
+
+    limits = []
+
+    def __init__(self, benchmark, model, prompt_format, settings, responses):
+        self.limits.append(settings.limit)
+
+    def run(self, **names):
+        return SimpleNamespace(predictions=())
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    monkeypatch.setattr(benchmark, "Runner", Asked)
+    monkeypatch.setattr(Asked, "limits", [])
+    return Asked.limits
+
+
+def trainer_and_model(folder, limit, **options):
+    needle = NeedleCallback(WorldHaystack(), num_examples=40, limit=limit)
+    model = BoringModel()
+    model.model, model.prompt_format, model.policy = None, object(), SimpleNamespace(source="x")
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "accelerator": "cpu"}
+    return Trainer(default_root_dir=folder, callbacks=[needle], **quiet, **options), model
+
+
+@pytest.mark.parametrize(
+    ("options", "limit", "expected"),
+    [
+        ({"fast_dev_run": True}, None, 2),
+        ({"fast_dev_run": True}, 1, 1),
+        ({"max_steps": 2}, None, 20),
+        ({"max_steps": 2}, 5, 5),
+        ({"max_epochs": 1, "limit_train_batches": 10}, None, 20),
+        ({"max_steps": 11}, None, None),
+        ({"max_steps": 11}, 500, 500),
+    ],
+)
+def test_a_trial_asks_few_questions_and_says_so(options, limit, expected, limits, tmp_path, caplog):
+    trainer, model = trainer_and_model(tmp_path, limit, **options)
+    trainer.fit(model)
+    assert set(limits) == {expected}
+    assert ("this run is a trial" in caplog.text) == (expected not in (None, 500))
+    assert len(limits) > 1  # before training and after it
+
+
+def test_validate_after_a_trial_asks_all(limits, tmp_path):
+    trainer, model = trainer_and_model(tmp_path, None, max_steps=2)
+    trainer.fit(model)
+    limits.clear()
+    trainer.validate(model)
+    assert limits == [None]
+
+
+def test_validate_of_a_trial_asks_few_too(limits, tmp_path):
+    trainer, model = trainer_and_model(tmp_path, None, fast_dev_run=True)
+    trainer.validate(model)
+    assert limits == [2]
