@@ -39,14 +39,16 @@ class QA(Benchmark):
         score_by: what an answer is worth: "sub_em", "f1" or "em"; "auto" is "sub_em" where all answers are gold, and
             "f1" where preferred answers stand for them.
         question_template: how the policy's template is given the question, for example
-            "Answer with a few words only. Question: {question}".
+            "Answer with a few words only. {question}".
         max_new_tokens: tokens of an answer at most.
         first: ask the first contexts of the file, with all of their questions, until there are so many questions.
         lengths: tokens up to which a prompt counts as of that length; longer ones and all without are powers of two.
         num_depths: equal parts of a context that depths are rounded to the middle of.
 
     Raises:
-        ValueError: neither or both of `path` and `questions`, a template without {question}, numbers below 1.
+        FileNotFoundError: there is no file at `path`.
+        ValueError: it cannot be read; neither or both of `path` and `questions`, a template without {question},
+            numbers below 1.
     """
 
     name = NAME
@@ -80,6 +82,8 @@ class QA(Benchmark):
                 f"expected max_new_tokens, first and num_depths of at least 1 and ascending lengths, got "
                 f"{low or list(self.lengths)}; correct them"
             )
+        if self.path is not None:
+            _ = self._all  # what is wrong with the file is said before a model is loaded
 
     @cached_property
     def _all(self) -> tuple[Question, ...]:
@@ -253,5 +257,5 @@ def _check_question_template(template: str) -> None:
     if "question" not in names or set(names) != {"question"}:
         raise InputError(
             f"expected a question_template with {{question}} and nothing else to fill in, got {template!r:.80}; for "
-            "example 'Answer with a few words only. Question: {question}'"
+            "example 'Answer with a few words only. {question}'"
         )

@@ -97,10 +97,12 @@ class BenchmarkCallback(ScheduledCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained policy, unless validation has just done it; then before and after."""
         super().on_train_end(trainer, pl_module)
+        folder = report_folder(trainer)  # on every process
         if trainer.is_global_zero and len(self.reports) > 1:
             before, after = self.reports[0], self.reports[-1]
             Console().print(comparison(before, after, self.title))
             log.info("%s, after minus before: %s", self.title, change(before, after))
+            log.info("%s: reports are in %s", self.title, folder)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask, score and log."""

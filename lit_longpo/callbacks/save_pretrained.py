@@ -82,6 +82,7 @@ class SavePretrained(Callback):
             partial.mkdir(parents=True)
             save_policy(model, module.prompt_format, partial, card, state)
             replace(partial, folder)
+            log.info("model written: %s", folder)
 
 
 def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:

@@ -137,6 +137,9 @@ def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_p
     }
     path = CONFIGS / "eval" / f"{name}.yaml"
     more = ["--benchmark.init_args.folder", str(layouts[name]())] if name in layouts else []
+    if name == "qa":
+        (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answers": ["Ann"], "context": "Ann."}')
+        more = ["--benchmark.init_args.path", str(tmp_path / "q.jsonl")]
     made, values = parse_evaluation(["--config", str(path), *more])
     assert made.benchmark.name == name
     stated = path.read_text()

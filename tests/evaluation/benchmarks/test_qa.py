@@ -158,6 +158,7 @@ def test_preferred_answers_are_scored_by_f1_and_the_report_says_so():
     [
         {"questions": None},
         {"path": "q.jsonl"},
+        {"path": "q.jsonl", "questions": None, "first": 0},
         {"score_by": "bleu"},
         {"first": 0},
         {"max_new_tokens": 0},
@@ -178,5 +179,8 @@ def test_a_file_without_answers_is_refused(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"question": "Who?", "answers": [], "context": "Ann."}) + "\n")
     with pytest.raises(ValueError, match=r"expected questions with answers in .*q\.jsonl, got 1 without any"):
-        QA(str(path)).metric  # noqa: B018
+        QA(str(path))
+    with pytest.raises(FileNotFoundError, match=r"expected a file of questions at .*nothing\.jsonl"):
+        QA(str(tmp_path / "nothing.jsonl"))
+    path.write_text(json.dumps({"question": "Who?", "answers": ["Ann"], "context": "Ann."}) + "\n")
     assert QA(str(path)).settings["questions"] == "q.jsonl"
