@@ -1,6 +1,5 @@
 """Records that data is stored in, before any token exists, and the strict JSONL files of pairs."""
 
-import difflib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,11 +7,18 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data_modules.messages import Message, check_messages
+from data_modules.fields import (
+    NUMBERS,
+    Span,
+    check_names,
+    check_rejected,
+    check_spans,
+    numbers_of,
+    said_around,
+)
+from data_modules.messages import Message
 from data_modules.record_files import json_lines
 from data_modules.strict_json import RecordError, check_text, check_texts, decode_json
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,6 @@ class PreferencePair:
 
 NAMES = tuple(item.name for item in fields(PreferencePair))
 _TURN_NAMES = tuple(item.name for item in fields(Turn))
-_LARGEST = 1e6
-_NUMBERS = {"weight": 1.0, "margin": 0.0}  # and what they are in a record that does not say
 # What a record may leave out, and what is not written if there is nothing to say.
 _ABSENT = {"short_context": "", "long_context": "", "rejected": (), "system": None, "history": (), "followup": ()}
 _OPTIONAL = {"id", *_ABSENT, *(item.name for item in fields(PreferencePair) if item.default is not MISSING)}
@@ -149,13 +153,13 @@ def parse_pair(value: object, where: str, name: str | None = None) -> Preference
     if not isinstance(value, dict):
         raise RecordError.at(where, "record", "a JSON object", value)
     record = value if name is None or "id" in value else {**value, "id": name}
-    _check_names(record, where, NAMES, _OPTIONAL - {"id"})
+    check_names(record, where, NAMES, _OPTIONAL - {"id"})
     texts: dict[str, Any] = dict.fromkeys(NAMES[:5], "")
     texts |= {field: check_text(record[field], field, where) for field in texts if field in record}
     if not texts["short_context"] and not texts["long_context"]:
         raise RecordError.at(where, "field 'long_context'", "this field, or `short_context`", sorted(record))
     return PreferencePair(
-        **texts, **_rest_of(record, texts["chosen"], len(texts["long_context"]), where), **_said_around(record, where)
+        **texts, **_rest_of(record, texts["chosen"], len(texts["long_context"]), where), **said_around(record, where)
     )
 
 
@@ -168,35 +172,10 @@ def _rest_of(record: Mapping[str, Any], chosen: str, length: int, where: str) ->
     return {
         "rejected": rejected,
         "answers": check_texts(record.get("answers", []), "answers", where),
-        "supporting": _spans(record.get("supporting", []), length, where),
+        "supporting": check_spans(record.get("supporting", []), length, where),
         "turns": _turns(record.get("turns", []), len(rejected), where),
         "verified": verified,
         **numbers_of(record, where),
-    }
-
-
-def numbers_of(record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A record's `weight` and `margin`, which every format may have.
-
-    Raises:
-        RecordError: one is no number, or out of range.
-    """
-    lowest = {"weight": 0.0, "margin": -_LARGEST}
-    return {name: _number(record, name, where, above=above) for name, above in lowest.items()}
-
-
-def _said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    system = record.get("system")
-    history, followup = (check_messages(record.get(name, []), name, where) for name in ("history", "followup"))
-    for name, messages in (("history", history), ("followup", followup)):
-        if any(message.role == "system" for message in messages):
-            raise RecordError.at(where, f"field {name!r}", "messages of user and assistant", "a system message")
-    if followup and followup[-1].role != "user":
-        raise RecordError.at(where, "field 'followup'", "messages that end with the user's", followup[-1].content)
-    return {
-        "system": None if system is None else check_text(system, "system", where),
-        "history": history,
-        "followup": followup,
     }
 
 
@@ -258,35 +237,11 @@ def _lines(pairs: Iterable[PreferencePair], path: str) -> Iterator[str]:
 def _stored(pair: PreferencePair) -> dict[str, object]:
     """The pair's fields; those that say nothing are left out, so that files of before stay what they are."""
     stored = _said({**asdict(pair), "turns": [_said(asdict(turn)) for turn in pair.turns]})
-    return {name: value for name, value in stored.items() if name not in _NUMBERS or value != _NUMBERS[name]}
+    return {name: value for name, value in stored.items() if name not in NUMBERS or value != NUMBERS[name]}
 
 
 def _said(record: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in record.items() if name not in _ABSENT or value != _ABSENT[name]}
-
-
-def _number(value: Mapping[str, object], name: str, where: str, above: float) -> float:
-    """A number above a bound; tables store an absent one as null."""
-    number = value.get(name)
-    if number is None:
-        return _NUMBERS[name]
-    if isinstance(number, bool) or not isinstance(number, int | float) or not above < number <= _LARGEST:
-        raise RecordError.at(where, f"field {name!r}", f"a number above {above:g} and of at most {_LARGEST:g}", number)
-    return float(number)
-
-
-def check_rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:
-    """The rejected answers, if there are some and none is the chosen one.
-
-    Raises:
-        RecordError: it is otherwise.
-    """
-    rejected = check_texts(value, name, where)
-    if not rejected:
-        raise RecordError.at(where, f"field {name!r}", "at least one rejected answer", [])
-    if chosen.strip() in (text.strip() for text in rejected):
-        raise RecordError.at(where, "field 'chosen'", f"an answer that is not among `{name}`", chosen)
-    return rejected
 
 
 def _turns(value: object, num_rejected: int, where: str) -> tuple[Turn, ...]:
@@ -298,7 +253,7 @@ def _turns(value: object, num_rejected: int, where: str) -> tuple[Turn, ...]:
 def _turn(value: object, name: str, num_rejected: int, where: str) -> Turn:
     if not isinstance(value, dict):
         raise RecordError.at(where, f"field {name!r}", f"an object with {', '.join(_TURN_NAMES)}", value)
-    _check_names(value, f"{where}: {name}", _TURN_NAMES, {"short_context", *(["rejected"] if not num_rejected else [])})
+    check_names(value, f"{where}: {name}", _TURN_NAMES, {"short_context", *(["rejected"] if not num_rejected else [])})
     texts = {
         part: check_text(value[part], f"{name}.{part}", where) if part in value else "" for part in _TURN_NAMES[:3]
     }
@@ -310,30 +265,3 @@ def _turn(value: object, name: str, num_rejected: int, where: str) -> Turn:
             where, f"field '{name}.rejected'", f"{num_rejected} answers as in the first turn", rejected
         )
     return Turn(**texts, rejected=rejected)
-
-
-def _check_names(value: dict[object, object], where: str, names: tuple[str, ...], optional: set[str]) -> None:
-    for name in value:
-        if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(names)}{hint}", name)
-    for name in names:
-        if name not in value and name not in optional:
-            raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
-
-
-def _spans(value: object, length: int, where: str) -> tuple[Span, ...]:
-    expected = f"ascending [start, end] pairs inside the {length} characters of `long_context`"
-    if not isinstance(value, list | tuple):
-        raise RecordError.at(where, "field 'supporting'", expected, value)
-    spans, last = list[Span](), 0
-    for item in value:
-        if not isinstance(item, list | tuple) or len(item) != 2 or any(type(end) is not int for end in item):
-            raise RecordError.at(where, "field 'supporting'", expected, item)
-        start, end = item
-        if not last <= start < end <= length:
-            raise RecordError.at(where, "field 'supporting'", expected, item)
-        spans.append((start, end))
-        last = end
-    return tuple(spans)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from data_modules.fields import check_rejected
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -12,7 +13,7 @@ from data_modules.formats.base import (
     required,
 )
 from data_modules.messages import Message, check_message, check_messages, parted_answer
-from data_modules.records import PreferencePair, check_rejected
+from data_modules.records import PreferencePair
 from data_modules.strict_json import RecordError, check_text
 
 

@@ -1,0 +1,104 @@
+"""Fields of a stored pair, checked one by one; every error names file, line and field."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from data_modules.messages import check_messages
+from data_modules.strict_json import RecordError, check_text, check_texts
+
+Span = tuple[int, int]
+
+NUMBERS = {"weight": 1.0, "margin": 0.0}  # and what they are in a record that does not say
+_LARGEST = 1e6
+
+
+def check_names(value: Mapping[Any, object], where: str, names: tuple[str, ...], optional: set[str]) -> None:
+    """Refuse names that a record must not have, and the lack of those that it must have.
+
+    Raises:
+        RecordError: naming the first one.
+    """
+    for name in value:
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise RecordError.at(where, f"field {name!r}", f"one of {', '.join(names)}{hint}", name)
+    for name in names:
+        if name not in value and name not in optional:
+            raise RecordError.at(where, f"field {name!r}", "this required field", sorted(map(str, value)))
+
+
+def check_rejected(value: object, chosen: str, name: str, where: str) -> tuple[str, ...]:
+    """The rejected answers, if there are some and none is the chosen one.
+
+    Raises:
+        RecordError: it is otherwise.
+    """
+    rejected = check_texts(value, name, where)
+    if not rejected:
+        raise RecordError.at(where, f"field {name!r}", "at least one rejected answer", [])
+    if chosen.strip() in (text.strip() for text in rejected):
+        raise RecordError.at(where, "field 'chosen'", f"an answer that is not among `{name}`", chosen)
+    return rejected
+
+
+def check_spans(value: object, length: int, where: str) -> tuple[Span, ...]:
+    """Character spans of the supporting passages in a long context of this length.
+
+    Raises:
+        RecordError: they are none.
+    """
+    expected = f"ascending [start, end] pairs inside the {length} characters of `long_context`"
+    if not isinstance(value, list | tuple):
+        raise RecordError.at(where, "field 'supporting'", expected, value)
+    spans, last = list[Span](), 0
+    for item in value:
+        if not isinstance(item, list | tuple) or len(item) != 2 or any(type(end) is not int for end in item):
+            raise RecordError.at(where, "field 'supporting'", expected, item)
+        start, end = item
+        if not last <= start < end <= length:
+            raise RecordError.at(where, "field 'supporting'", expected, item)
+        spans.append((start, end))
+        last = end
+    return tuple(spans)
+
+
+def numbers_of(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A record's `weight` and `margin`, which every format may have.
+
+    Raises:
+        RecordError: one is no number, or out of range.
+    """
+    lowest = {"weight": 0.0, "margin": -_LARGEST}
+    return {name: _number(record, name, where, above=above) for name, above in lowest.items()}
+
+
+def _number(value: Mapping[str, object], name: str, where: str, above: float) -> float:
+    """A number above a bound; tables store an absent one as null."""
+    number = value.get(name)
+    if number is None:
+        return NUMBERS[name]
+    if isinstance(number, bool) or not isinstance(number, int | float) or not above < number <= _LARGEST:
+        raise RecordError.at(where, f"field {name!r}", f"a number above {above:g} and of at most {_LARGEST:g}", number)
+    return float(number)
+
+
+def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A record's `system`, `history` and `followup`.
+
+    Raises:
+        RecordError: one is malformed, or the user does not have the last word.
+    """
+    system = record.get("system")
+    history, followup = (check_messages(record.get(name, []), name, where) for name in ("history", "followup"))
+    for name, messages in (("history", history), ("followup", followup)):
+        if any(message.role == "system" for message in messages):
+            raise RecordError.at(where, f"field {name!r}", "messages of user and assistant", "a system message")
+    if followup and followup[-1].role != "user":
+        raise RecordError.at(where, "field 'followup'", "messages that end with the user's", followup[-1].content)
+    return {
+        "system": None if system is None else check_text(system, "system", where),
+        "history": history,
+        "followup": followup,
+    }
