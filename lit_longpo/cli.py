@@ -14,7 +14,7 @@ from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.start_checks import check_typed
-from lit_longpo.strategies import check_launch
+from lit_longpo.strategies import check_launch, split_by
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -116,8 +116,13 @@ class LongPOCLI(LightningCLI):
             raise InputError(f"expected settings of `trainer` that Lightning takes, got others: {error}") from error
 
     def after_instantiate_classes(self) -> None:
-        """Before anything is loaded: are there as many processes as the trainer expects? Do settings cancel others?"""
+        """Before anything is loaded: as many processes as the trainer expects? A policy that can be trained?
+
+        And do settings cancel others?
+        """
         check_launch(self.trainer)
+        if self.subcommand == "fit":
+            self.model.policy.check_training(split_by(self.trainer.strategy))
         weights = self._get(self.config, "initial_weights")
         self.model.initial_weights = None if weights is None else Path(weights).expanduser()
         if self.subcommand == "fit" and self.trainer.is_global_zero:

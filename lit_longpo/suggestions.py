@@ -34,6 +34,7 @@ _CLASS_PATH = re.compile(r"class_path '([\w.]+)'")
 _NO_SUBCLASS = re.compile(
     r'key "([\w.]+)":.*Subtypes: \[[^\n]*?<class \'(\w+\.[\w.]+)\'>.*dot import path string: ([\w.]+)', re.DOTALL
 )
+_LITERAL = re.compile(r"typing\.Literal\['([^\]]*)'\](?=[^\n]*<class)")  # words beside the class
 # A class that is not where its import path says: the key, the path, what Python says.
 _NO_IMPORT = re.compile(r'key "([\w.]+)":.*?class_path \'([\w.]+)\':\s+((?:module|No module) [^\n]+)', re.DOTALL)
 # A short name that no class has where a class was to be named: the key, the name.
@@ -131,7 +132,8 @@ def _in_one_line(message: str, parser: ArgumentParser) -> str:
     """What was expected where a class should have been named; other messages as `wording` has them."""
     if match := _NO_SUBCLASS.search(message):
         key, base, word = match.groups()
-        return _expected_class(key, import_object(base), word)
+        words = [word for literal in _LITERAL.findall(message) for word in literal.split("', '")]
+        return _expected_class(key, import_object(base), word, words)
     if match := _NO_CLASS.search(message):
         key, base = match.groups()
         return f"expected a class before its arguments; type one of {', '.join(_choices(base))} for `{key}` first"
@@ -144,9 +146,9 @@ def _in_one_line(message: str, parser: ArgumentParser) -> str:
     return in_one_line(message, words, files, [name for name in _option_names(parser) if name not in _NOT_TYPED])
 
 
-def _expected_class(key: str, base: type, word: str) -> str:
-    """A class was to be named; of one without subclasses, settings were to be given."""
-    choices = _names(base)
+def _expected_class(key: str, base: type, word: str, words: Sequence[str] = ()) -> str:
+    """A class was to be named, or one of the words beside it; of one without subclasses, settings were to be given."""
+    choices = [*words, *_names(base)]
     if choices:
         return f"expected `{key}` to name one of {', '.join(choices)}, got {word}"
     arguments = _arguments(base)

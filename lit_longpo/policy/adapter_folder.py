@@ -20,7 +20,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+from lit_longpo.policy.adapters import ALL_LINEAR, LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+from lit_longpo.policy.weights.linear_maps import unadaptable
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -252,8 +253,9 @@ def _adapter_state(model: "PeftModel") -> dict[str, Tensor]:
 def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     """Names of the modules that `target_modules` means, as PEFT reads it."""
     head = model.get_output_embeddings()
-    if wanted == "all-linear":
-        return {name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
+    if wanted == ALL_LINEAR:
+        linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
+        return linear - unadaptable(model)
     names = {name for name, _ in model.named_modules()}
     if isinstance(wanted, str):
         return {name for name in names if re.fullmatch(wanted, name)}

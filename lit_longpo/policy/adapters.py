@@ -8,15 +8,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
-from lit_longpo.engine.routers import routers
 from lit_longpo.errors import InputError
 from lit_longpo.policy.weights.freezing import names_with
+from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.quantization import is_packed, unpacked
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
 
-# Model types whose `out_proj` peft 0.21 leaves alone: kernels would read its weight past an adapter.
-_MAMBA = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+ALL_LINEAR = "all-linear"
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -45,7 +44,7 @@ class LoRA:
     r: int = 16
     alpha: int = 32
     dropout: float = 0.0
-    target_modules: str | list[str] = "all-linear"
+    target_modules: str | list[str] = ALL_LINEAR
     also_train: list[str] = field(default_factory=list)
     use_rslora: bool = False
     use_dora: bool = False
@@ -73,11 +72,23 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
     )
+    odd = unadaptable(model)
     wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
+    _check_read(wrapped, odd)
     if lora.use_dora:
         _check_magnitudes(wrapped)
     unfreeze(wrapped, lora.also_train)
     return wrapped
+
+
+def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
+    """An adapter whose layer passes over it would be trained for nothing."""
+    adapted = {name for name, module in base_model(model).named_modules() if hasattr(module, "lora_A")}
+    if lost := sorted(adapted & set(odd)):
+        raise InputError(
+            f"expected `policy.lora.target_modules` to name maps that their layers call, got {lost[0]}, whose weight "
+            "the layer reads itself; leave it out, as --policy.lora.target_modules all-linear does"
+        )
 
 
 def _check_magnitudes(model: nn.Module) -> None:
@@ -161,14 +172,6 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
             parameter.requires_grad_(True)
 
 
-def _without_adapters(model: PreTrainedModel) -> list[str]:
-    """Names of linear maps that cannot have any: routers that return more than a product, and what peft refuses."""
-    choosing = set(map(id, routers(model)))
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    refused = ("out_proj",) if model.config.model_type in _MAMBA else ()
-    return [name for name, module in linear.items() if id(module) in choosing or name.endswith(refused)]
-
-
 def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "PeftModel":
     """The model with adapters as peft makes them.
 
@@ -182,8 +185,8 @@ def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "P
     """
     from peft import get_peft_model
 
-    if config.target_modules == "all-linear":
-        config.exclude_modules = _without_adapters(model) or None
+    if config.target_modules == ALL_LINEAR:
+        config.exclude_modules = sorted(unadaptable(model)) or None
     # Checkpointing needs an input that requires gradients although the embedding is frozen.
     model.enable_input_require_grads()
     try:

@@ -30,7 +30,7 @@ from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.trainable import packing_problem, training_problem
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
-from lit_longpo.policy.weights.quantization import refuse_packed_source, require_bitsandbytes
+from lit_longpo.policy.weights.quantization import refuse_packed_source, report_packing, require_bitsandbytes
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
 from lit_longpo.strategies.sharding import Split
 
@@ -161,6 +161,8 @@ class PolicyConfig:
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
             model = load_weights(self._where(), config, **options)
+        if self.packing is not None:
+            report_packing(model)
         if new := self.new_tokens():
             grow(model, sorted(self._own_tokenizer().get_vocab().values()), new)
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
@@ -288,7 +290,9 @@ class PolicyConfig:
             if problem := packing_problem(self):
                 raise InputError(problem)
             require_bitsandbytes()
-            return self.packing.options(config, self.dtype, self._where())
+            assert config is not None  # but for gguf files
+            code = {"trust_remote_code": self.trust_remote_code}
+            return self.packing.options(config, self.dtype, self._where(), **code)
         if config is not None and self.gguf_file is None:
             refuse_packed_source(config, self._where())
         return {}

@@ -50,6 +50,11 @@ def test_misspelt_keys_in_yaml_too(capsys, tmp_path):
     assert "did you mean trainer.max_steps" in fails(capsys, "--config", str(overlay))
 
 
+def test_words_beside_a_class_are_named(capsys):
+    error, _ = fails(capsys, "--policy.quantization", "8bit").splitlines()
+    assert error == "error: expected `policy.quantization` to name one of 4bit, got 8bit"
+
+
 @pytest.mark.parametrize(
     ("init_args", "hint"),
     [

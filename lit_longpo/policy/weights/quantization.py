@@ -5,19 +5,23 @@ trained. Embeddings, head, norms and biases stay as they are.
 """
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.policy.weights.linear_maps import read_directly
 
 _BLOCK = 64  # weights that share a scale
 _NESTED_BLOCK = 256  # scales that share a scale
 _METHOD = "bitsandbytes"
 _MULTIPLIED_THEMSELVES = ("mamba", "falcon_mamba")  # by the weight of `dt_proj`, as if it were whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,13 +44,14 @@ class Quantization:
         scale = 1 + 4 / _NESTED_BLOCK if self.double else 4
         return 0.5 + scale / _BLOCK
 
-    def options(self, config: PretrainedConfig | None, dtype: str, where: str) -> dict[str, Any]:
+    def options(self, config: PretrainedConfig, dtype: str, where: str, **how: Any) -> dict[str, Any]:
         """What `from_pretrained` is told beside the configuration.
 
         Args:
             config: of the model; one that says its files are packed already is told the precision of the products.
             dtype: `policy.dtype`.
             where: the source, for the error.
+            **how: of `from_config`.
 
         Raises:
             InputError: the files are packed in another way, or such a model cannot work with packed weights.
@@ -60,7 +65,9 @@ class Quantization:
             )
         packed = _as_dict(getattr(config, "quantization_config", None))
         if packed is None:
-            return {"quantization_config": self._for_transformers(compute)}
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, **how)
+            return {"quantization_config": self._for_transformers(compute, model)}
         there = (packed.get("bnb_4bit_quant_type", "fp4"), bool(packed.get("bnb_4bit_use_double_quant", False)))
         if not _is_4bit(packed) or there != (self.type, self.double):
             raise InputError(
@@ -75,9 +82,10 @@ class Quantization:
         cast(Any, config).quantization_config = packed | {"bnb_4bit_compute_dtype": compute}
         return {}
 
-    def _for_transformers(self, compute: str) -> BitsAndBytesConfig:
+    def _for_transformers(self, compute: str, model: PreTrainedModel) -> BitsAndBytesConfig:
         return BitsAndBytesConfig(
             load_in_4bit=True,
+            llm_int8_skip_modules=_kept(model) if read_directly(model) else None,  # in spite of its name
             bnb_4bit_quant_type=self.type,
             bnb_4bit_use_double_quant=self.double,
             bnb_4bit_compute_dtype=getattr(torch, compute),
@@ -142,13 +150,42 @@ def unpacked(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def packable(model: PreTrainedModel) -> list[nn.Linear]:
-    """The linear maps that are packed when such a model is read: all but the head and what is tied."""
-    from transformers.quantizers.base import get_keys_to_not_convert
+    """The linear maps that are packed when such a model is read: all but those that `_kept` names."""
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    kept = get_keys_to_not_convert(model)
+    kept = _kept(model)
     linear = [(name, module) for name, module in model.named_modules() if type(module) is nn.Linear]
     return [module for name, module in linear if should_convert_module(name, kept)]
+
+
+def _kept(model: PreTrainedModel) -> list[str]:
+    """What stays whole: the head, what is tied, and maps whose weights their layers read themselves."""
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    return [*get_keys_to_not_convert(model), *sorted(read_directly(model))]
+
+
+def report_packing(model: PreTrainedModel) -> None:
+    """Say how much of a model that was to be packed is.
+
+    Raises:
+        InputError: nothing is.
+    """
+    states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
+    packed = sum(state.shape.numel() for state in states if state is not None)
+    total = packed + sum(
+        parameter.numel() for parameter, state in zip(model.parameters(), states, strict=True) if state is None
+    )
+    if not packed:
+        raise InputError(
+            f"expected linear maps that can be packed with `policy.quantization`, got none in {type(model).__name__}, "
+            "whose maps are of a class of its own; type --policy.quantization null"
+        )
+    log.log(
+        logging.INFO if packed > total / 2 else logging.WARNING,
+        "%.0f%% of %s weights are in 4 bits; embeddings, head, norms and experts that lie in one tensor are not",
+        *(100 * packed / total, f"{total:,}"),
+    )
 
 
 def _as_dict(settings: Any) -> dict[str, Any] | None:
