@@ -19,7 +19,6 @@ from lit_longpo.policy.weights.linear_maps import read_directly
 _BLOCK = 64  # weights that share a scale
 _NESTED_BLOCK = 256  # scales that share a scale
 _METHOD = "bitsandbytes"
-_MULTIPLIED_THEMSELVES = ("mamba", "falcon_mamba")  # by the weight of `dt_proj`, as if it were whole
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +53,9 @@ class Quantization:
             **how: of `from_config`.
 
         Raises:
-            InputError: the files are packed in another way, or such a model cannot work with packed weights.
+            InputError: the files are packed in another way.
         """
         compute = self.compute_dtype or dtype
-        if getattr(config, "model_type", None) in _MULTIPLIED_THEMSELVES:
-            raise InputError(
-                f"expected a model that multiplies by its linear maps' weights through bitsandbytes for "
-                f"`policy.quantization`, got {where}, which does it itself ({type(config).__name__}); type "
-                "--policy.quantization null"
-            )
         packed = _as_dict(getattr(config, "quantization_config", None))
         if packed is None:
             with torch.device("meta"):

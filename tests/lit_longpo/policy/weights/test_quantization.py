@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 from support.groups import random_groups
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
-from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from lit_longpo.engine import base_model, check_model, pack, score
-from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.errors import MissingPackageError
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
@@ -127,11 +126,6 @@ def test_the_reference_is_the_packed_base_and_its_scales_are_in_the_key(base):
     weight = next(parameter for parameter in model.parameters() if hasattr(parameter, "quant_state"))
     weight.quant_state.absmax[-1] += 1  # the same four bits, and other weights
     assert key != model_fingerprint(model)
-
-
-def test_a_model_that_reads_a_weight_as_if_it_were_whole_is_refused():
-    with pytest.raises(InputError, match=r"does it itself \(MambaConfig\); type --policy.quantization null"):
-        Quantization().options(tiny_hybrid("Mamba").config, "float32", "here")
 
 
 @needs_bitsandbytes
