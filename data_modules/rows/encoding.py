@@ -1,9 +1,11 @@
 """Pairs -> token groups, for exactly the views that an objective asks."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from data_modules.records import PreferencePair, Span, Turn
+from data_modules.rows.requirements import check_requirements
 from data_modules.rows.truncation import (
     LengthPolicy,
     OverlengthError,
@@ -116,7 +118,9 @@ class PairEncoder:
                 no place for.
         """
         counts.examples += 1
-        self._check(pair)
+        check_requirements(pair, self.views, long_from_short=self.long_from_short)
+        scores_rejected = any(view.role == "rejected" for view in (*self.views.policy, *self.views.reference))
+        self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
         prompts, cut = list[tuple[_Section, EncodedPrompt]](), False
         for section in self._sections(pair):
             prompt = self._fit(pair, section, counts)
@@ -135,46 +139,6 @@ class PairEncoder:
         margin = pair.margin if self.views.margins else 0.0
         return EncodedPair(policy, reference, pair.weight, margin, document_of(pair))
 
-    def _check(self, pair: PreferencePair) -> None:
-        if self.long_from_short and pair.turns:
-            raise InputError(
-                f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
-                "turns; set `data.init_args.long_positions: true`"
-            )
-        views = (*self.views.policy, *self.views.reference)
-        self._check_contexts(pair, {view.context for view in views})
-        roles = {view.role for view in views}
-        self.num_unused += "rejected" in roles and len(pair.rejected) > self.views.num_rejected
-        if "rejected" in roles and len(pair.rejected) < self.views.num_rejected:
-            advice = "or lower the objective's `model.init_args.num_rejected`"
-            if not pair.rejected:
-                advice = "or train on chosen answers alone (`--model configs/objective/sft.yaml`: SFT)"
-            raise InputError(
-                f"expected {self.views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
-                f"add some, {advice}"
-            )
-        if "rejected" in roles and pair.margin and not self.views.margins:
-            raise InputError(
-                f"expected no margin with an objective whose loss subtracts none (IPO has a target of its own), got "
-                f"{pair.margin:g} in record {pair.id!r}; take the field `margin` out of the data, or train DPO, SimPO, "
-                "ORPO, LongPO or LOGO"
-            )
-
-    def _check_contexts(self, pair: PreferencePair, contexts: set[Context]) -> None:
-        """Whether the record has what the objective reads."""
-        read = {"short" if context == "long" and self.long_from_short else context for context in contexts}
-        if "short" in read and not all(turn.short_context for turn in pair.all_turns):
-            raise InputError(
-                f"expected a `short_context` in record {pair.id!r}, which the objective reads, got none; build pairs "
-                "that have both contexts (`python -m lit_longpo build --config configs/build/solopo.yaml`), or train "
-                "an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
-            )
-        if "long" in read and not pair.long_context:
-            raise InputError(
-                f"expected a `long_context` in record {pair.id!r}, which the objective reads, got none; add it, or set "
-                "`model.init_args.context: short`"
-            )
-
     def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
         """In the long context all turns follow one prompt; in short contexts each has its own."""
         views = (*self.views.policy, *self.views.reference)
@@ -182,16 +146,25 @@ class PairEncoder:
             roles = {view.role for view in views if view.context == context}
             if context == "long":
                 text = pair.short_context if self.long_from_short else pair.long_context
-                yield self._section(context, 0, text, pair.all_turns, roles)
+                yield self._section(pair, context, 0, text, pair.all_turns, roles)
                 continue
             for number, turn in enumerate(pair.all_turns):
-                yield self._section(context, number, turn.short_context, (turn,), roles)
+                yield self._section(pair, context, number, turn.short_context, (turn,), roles)
 
-    def _section(self, context: Context, number: int, text: str, turns: tuple[Turn, ...], roles: set[Role]) -> _Section:
+    def _section(
+        self,
+        pair: PreferencePair,
+        context: Context,
+        number: int,
+        text: str,
+        turns: tuple[Turn, ...],
+        roles: set[Role],
+    ) -> _Section:
         sides: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
         if "rejected" in roles:
             sides += [("rejected", index) for index in range(self.views.num_rejected)]
-        responses, formats = zip(*(self._response(turns, role, index) for role, index in sides), strict=True)
+        with _naming(pair):
+            responses, formats = zip(*(self._response(turns, role, index) for role, index in sides), strict=True)
         return _Section(context, number, text, turns[0].question, responses, formats[0])
 
     def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
@@ -202,10 +175,8 @@ class PairEncoder:
 
     def _prompt(self, pair: PreferencePair, section: _Section, context: str) -> EncodedPrompt:
         """The section's prompt; a message that is a whole (no question apart) is not put into the template."""
-        try:
+        with _naming(pair):
             return self.prompt_format.encode_prompt(context, section.question or None, surroundings(pair))
-        except InputError as error:
-            raise InputError(f"record {pair.id!r}: {error}") from error
 
     def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
@@ -318,6 +289,15 @@ def encode_answers(
         mask += [True] * len(answer)
         formats += [False] * len(answer)
     return tuple(ids), tuple(mask), tuple(formats)
+
+
+@contextmanager
+def _naming(pair: PreferencePair) -> Iterator[None]:
+    """Put the record in front of what a chat template or tokenizer refuses in its texts."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"record {pair.id!r}: {error}") from error
 
 
 def surroundings(pair: PreferencePair) -> Surroundings:

@@ -232,6 +232,12 @@ def test_turns_follow_a_conversation() -> None:
 def test_a_record_that_its_template_refuses_is_named() -> None:
     with pytest.raises(ValueError, match=r"^record 'doc': expected a chat template for a record with a system message"):
         PairEncoder(PLAIN, SFT, LengthPolicy()).encode(replace(PAIR, system="word1"), SplitLengths())
+    cutting = word_tokenizer(chat_template=CHAT.replace("m['content']", "m['content'].split('word9')[-1]"))
+    encoder = PairEncoder(PromptFormat(cutting, PromptTemplate()), SFT, LengthPolicy())
+    with pytest.raises(
+        ValueError, match=r"^record 'doc': expected the chat template to write all of the answer 'word9"
+    ):
+        encoder.encode(replace(PAIR, chosen="word9 word1", turns=()), SplitLengths())
 
 
 def test_error_and_skip() -> None:
