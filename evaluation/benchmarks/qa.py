@@ -210,7 +210,7 @@ class QA(Benchmark):
     def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Sub-EM, F1 and EM of all, then the chosen score by length."""
         names: tuple[AnswerScore, ...] = get_args(AnswerScore)
-        columns = {
+        columns: dict[str, float] = {
             name: total([best_score(name, item.prediction, item.answers) for item in predictions]) for name in names
         }
         for length in sorted({item.length for item in predictions}):
