@@ -106,7 +106,7 @@ class QA(Benchmark):
         by_context = dict[str, list[Question]]()
         for item in self._all:
             if item.answers:
-                by_context.setdefault(item.context or item.id, []).append(item)
+                by_context.setdefault(item.document or item.id, []).append(item)
         kept = list[Question]()
         for items in by_context.values():
             if self.first is not None and len(kept) >= self.first:
@@ -160,8 +160,8 @@ class QA(Benchmark):
         """Questions with an answer; lengths come with the tokenizer, so here they are characters."""
         for item in self.asked:
             fields = {"context": item.context, "question": item.question, "around": json.dumps(astuple(item.around))}
-            depth = self._depth(item.depth)
-            yield Example(item.id, task, len(item.context), _shown(item), item.answers, fields, depth=depth)
+            example = Example(item.id, task, len(item.context), _shown(item), item.answers, fields)
+            yield replace(example, depth=self._depth(item.depth), context=item.document)
 
     def prompt(
         self,

@@ -6,6 +6,7 @@ of the data modules.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,13 @@ class Question:
     depth: float | None = None
     is_gold: bool = True
     around: Surroundings = field(default_factory=Surroundings)
+
+    @property
+    def document(self) -> str:
+        """What others may ask about, too: the context; of a whole message, question included, its longest paragraph."""
+        if self.question:
+            return self.context
+        return max((part.strip() for part in re.split(r"\n\s*\n", self.context)), key=len)
 
 
 @runtime_checkable

@@ -74,6 +74,15 @@ def test_whole_conversations_are_asked_as_they_are():
         worded.prompt(next(worded.examples("qa")), FORMAT, 2000)
 
 
+def test_whole_messages_share_a_context_if_their_longest_paragraph_is_the_same():
+    text = "The quay holds nine crates. Ines counted them."
+    said = [f"Read this.\n\n{text}\n \nWho counted?", f"{text}\n\nHow many crates?", "Another text.\n\nWho?"]
+    bench = QA(questions=Listed(*(Question(f"w{n}", "", ("x",), message) for n, message in enumerate(said))))
+    keys = [example.context_key for example in bench.examples("qa")]
+    assert [keys.index(key) for key in keys] == [0, 0, 2]
+    assert len(replace(bench, first=1).asked) == 2
+
+
 def test_only_the_middle_of_the_context_is_cut():
     bench = QA(questions=Listed(asked(1, context="a" * 50 + "-" * 400 + "z" * 50)))
     example = next(bench.examples("qa"))
