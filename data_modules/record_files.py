@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from data_modules.strict_json import RecordError, decode_json, unique_keys
 from lit_longpo.errors import InputError, MissingFileError
@@ -211,7 +211,7 @@ def _not_loaded(source: str, split: str, argument: str, error: Exception) -> Mis
 
 
 def _opened(path: str | Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if str(path).endswith(".gz") else open(path, "rb")
 
 
 def _unpacked(file: IO[bytes], path: str | Path) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ class TRLPreference(RecordFormat):
 
     name = "trl"
     fields = ("prompt", "chosen", "rejected", "system", "id")
-    companions = ("messages",)
+    companions: ClassVar[tuple[str, ...]] = ("messages",)
     id_field: ClassVar[str] = "id"
 
     def matches(self, record: Record) -> bool:
