@@ -63,8 +63,14 @@ class Evaluation:
         """Answer what is not answered yet, score, write the report and print its table.
 
         Raises:
-            ValueError: `output` holds the responses of another model or with other settings.
+            ValueError: `output` holds the responses of another model or with other settings; or 4-bit weights shall be
+                sharded.
         """
+        if self.shard and self.policy.packing is not None:
+            raise InputError(
+                "expected `--shard false` with `policy.quantization`, whose weights and scales belong together, got "
+                "true; type --shard false, or --policy.quantization null"
+            )
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
         fabric.launch()
         model, prompt_format = self._load(fabric.device), self.policy.prompt_format()

@@ -71,7 +71,8 @@ def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
     differing = contradictions(record, settings)
     then = record.get("settings") or {}
     part = settings.get("policy.lora") is not None or then.get("policy.train_only") or then.get("policy.freeze")
-    beneath = ("policy.lora", "policy.source", "policy.gguf_file") if part else ("policy.lora",)
+    base = ("policy.source", "policy.gguf_file", "policy.quantization") if part else ()
+    beneath = ("policy.lora", "policy.added_tokens", "policy.added_special_tokens", *base)
     for name, (then, now) in differing.items():
         if name.startswith(beneath) and name != "policy.lora.dropout":
             raise InputError(

@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from: one whose record says what this run says."""
 
+import json
 import logging
 import shlex
 from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ def check_settings(path: Path, settings: Settings) -> None:
         log.warning("%s does not say what it was trained with: nothing to compare this run's settings with", path)
     differing = _grave(record, settings)
     if differing:
-        typed = " ".join(f"--{name} {_typed(then)}" for name, (then, _) in differing.items())
+        typed = " ".join(f"--{name} {_typed(_section(name, then, record))}" for name, (then, _) in differing.items())
         raise InputError(
             f"expected to go on with what {path} was trained with, got other settings ({_in_words(differing)}); type "
             f"{typed}, or start anew from its weights: --initial_weights {path} instead of --ckpt_path"
@@ -143,6 +144,13 @@ def _grave(record: dict[str, Any], settings: Settings) -> dict[str, tuple[Any, A
 
 def _in_words(differing: dict[str, tuple[Any, Any]]) -> str:
     return ", ".join(f"`{name}` {_typed(then)}, now {_typed(now)}" for name, (then, now) in differing.items())
+
+
+def _section(name: str, value: Any, record: dict[str, Any]) -> Any:
+    """A setting as it can be typed: a dataclass by its own settings, not by its name."""
+    start = f"{name}."
+    inside = {key.removeprefix(start): part for key, part in record["settings"].items() if key.startswith(start)}
+    return json.dumps(inside) if inside and name.startswith("policy.") else value
 
 
 def _typed(value: Any) -> str:

@@ -18,6 +18,10 @@ from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from lit_longpo.checkpoints import load_weights
+from lit_longpo.checkpoints.record import contradictions
+from lit_longpo.checkpoints.record import plain as plain_values
+from lit_longpo.checkpoints.resumption import check_settings
 from lit_longpo.engine import base_model, check_model, pack, score
 from lit_longpo.errors import MissingPackageError
 from lit_longpo.export.command import export_checkpoint
@@ -78,7 +82,7 @@ def shaken(model):
     torch.manual_seed(1)
     for name, parameter in sorted(model.named_parameters()):
         if "lora_" in name:
-            parameter.data = 0.1 * torch.randn_like(parameter)
+            parameter.data += 0.1 * torch.randn_like(parameter) - parameter.data * ("lora_A" in name)
     return model
 
 
@@ -87,18 +91,23 @@ def gradients(model):
 
 
 @needs_bitsandbytes
-@pytest.mark.parametrize(("kind", "double", "checkpointing"), [("nf4", True, False), ("fp4", False, True)])
-def test_values_and_gradients_are_those_of_plain_libraries(kind, double, checkpointing, base):
-    expected = shaken(get_peft_model(plain(base, kind, double), LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS)))
+@pytest.mark.parametrize(
+    ("kind", "double", "checkpointing", "dora"), [("nf4", True, False, False), ("fp4", False, True, True)]
+)
+def test_values_and_gradients_are_those_of_plain_libraries(kind, double, checkpointing, dora, base):
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, use_dora=dora)
+    expected = shaken(get_peft_model(plain(base, kind, double), config))
     sums = plain_sums(expected)
     (sums * torch.tensor([1.0, -0.5])).sum().backward()
-    ours = policy(base, quantization=Quantization(kind, double), gradient_checkpointing=checkpointing).load()
+    lora = LoRA(r=4, alpha=8, target_modules=TARGETS, use_dora=dora)
+    options = {"quantization": Quantization(kind, double), "lora": lora, "gradient_checkpointing": checkpointing}
+    ours = policy(base, **options).load()
     check_model(ours)
     scores = score(shaken(ours), ROW).sums
     torch.testing.assert_close(scores, sums, rtol=1e-5, atol=1e-5)
     (scores * torch.tensor([1.0, -0.5])).sum().backward()
     wanted = gradients(expected)
-    assert len(wanted) == 8
+    assert len(wanted) == 8 + 4 * dora
     for (name, gradient), other in zip(sorted(gradients(ours).items()), sorted(wanted.items()), strict=True):
         torch.testing.assert_close(gradient, other[1], rtol=1e-4, atol=1e-5, msg=name)
 
@@ -211,6 +220,17 @@ def test_a_missing_package_is_named_with_what_to_install(base, monkeypatch):
     monkeypatch.setattr("lit_longpo.policy.weights.quantization.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r'type: pip install "lit_longpo\[quantized\]"'):
         policy(base).load()
+
+
+def test_a_checkpoint_of_another_base_is_refused_with_what_to_type(base, tmp_path):
+    then = {"settings": DPO(policy=policy(base)).settings}
+    now = DPO(policy=policy(base, quantization=None)).settings
+    assert contradictions(then, now) == {"policy.quantization": ("Quantization", None)}
+    torch.save({"run": plain_values(then), "state_dict": {}}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=r"--policy\.quantization '\{\"type\": \"nf4\", \"double\": true, "):
+        check_settings(tmp_path / "x.ckpt", now)
+    with pytest.raises(ValueError, match=r"expected `policy\.quantization: Quantization` with the weights of"):
+        load_weights(torch.nn.Linear(1, 1), tmp_path / "x.ckpt", now)
 
 
 @pytest.mark.parametrize("strategy", ["model_parallel", "deepspeed_stage_3"])
