@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.sdpa import MIN_WINDOW_BLOCK, Block, causal_mask, each_segment, query_blocks
 
-_BLOCK_BYTES = 64 * 2**20  # of fp32 scores that exist at a time; backward holds three such tensors
+_BLOCK_BYTES = 128 * 2**20  # of fp32 scores that exist at a time; backward holds three such tensors
 
 
 def softcapped_attention(
@@ -66,14 +67,15 @@ class _SoftCapped(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, softcap: float
     ) -> Tensor:
-        outputs, sums = [], []
+        exact = query.dtype if query.dtype.itemsize >= 4 else torch.float32
+        output = query.new_empty(*query.shape[:3], value.shape[3])
+        log_sums = query.new_empty(key.shape[1], query.shape[1] // key.shape[1], query.shape[2], dtype=exact)
         with torch.autocast(query.device.type, enabled=False):
             for block in _blocks(query, key, window):
                 scores = _capped(_scores(query, key, block, scaling), softcap, window)
-                sums.append(scores.logsumexp(-1))
-                weights = scores.sub_(sums[-1].unsqueeze(-1)).exp_().to(value.dtype)
-                outputs.append(_times(weights, value[0, :, block.keys]).flatten(0, 1))
-        output, log_sums = torch.cat(outputs, dim=1).unsqueeze(0), torch.cat(sums, dim=2)
+                log_sums[:, :, block.queries] = scores.logsumexp(-1)
+                weights = scores.sub_(log_sums[:, :, block.queries].unsqueeze(-1)).exp_().to(value.dtype)
+                output[0, :, block.queries] = _times(weights, value[0, :, block.keys]).flatten(0, 1)
         ctx.save_for_backward(query, key, value, output, log_sums)
         ctx.settings = scaling, window, softcap
         return output
@@ -106,7 +108,15 @@ def _blocks(query: Tensor, key: Tensor, window: int | None) -> list[Block]:
     block = max(1, _BLOCK_BYTES // (4 * num_heads * reach))
     if window is not None:
         block = min(block, max(window, MIN_WINDOW_BLOCK))  # a longer one would see more keys than it may use
-    return list(query_blocks(num_queries, num_keys, window, block))
+    blocks = list(query_blocks(num_queries, num_keys, window, block))
+    if isinstance(query, FakeTensor):  # a plan asks for sizes alone: the largest block borrows the most
+        return [max(blocks, key=lambda part: _length(part.queries) * _length(part.keys))]
+    return blocks
+
+
+def _length(part: slice) -> int:
+    length: int = part.stop - part.start
+    return length
 
 
 def _grouped(tensor: Tensor, key: Tensor, block: Block) -> Tensor:
