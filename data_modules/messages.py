@@ -64,7 +64,14 @@ def check_message(value: object, name: str, where: str) -> Message:
     role, content = layout
     if said[role] not in ROLES:
         raise RecordError.at(where, f"field '{name}.{role}'", f"a role of {', '.join(ROLES)}", said[role])
-    return Message(ROLES[said[role]], check_text(said[content], f"{name}.{content}", where))
+    return Message(ROLES[said[role]], check_text(_text_of(said[content]), f"{name}.{content}", where))
+
+
+def _text_of(content: object) -> object:
+    """The text of contents that are one part, `[{"type": "text", "text": ...}]`; all else as it is."""
+    parts = content if isinstance(content, list | tuple) and len(content) == 1 else [None]
+    part = {key: item for key, item in parts[0].items() if item is not None} if isinstance(parts[0], dict) else {}
+    return part["text"] if set(part) == {"type", "text"} and part["type"] == "text" else content
 
 
 def conversation(messages: Sequence[Message], name: str, where: str) -> Conversation:

@@ -1,19 +1,16 @@
 """Records from files, folders and data sets: (where, record) one by one, before anything is said about fields."""
 
-import gzip
-import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from data_modules.strict_json import RecordError, decode_json, unique_keys
+from data_modules.json_files import Rows, json_lines, json_list
+from data_modules.strict_json import RecordError
 from lit_longpo.errors import InputError, MissingFileError
 
-Rows = Iterator[tuple[str, object]]
-
-_BOM = b"\xef\xbb\xbf"
+_SECONDS = 10.0  # for one answer of the hub
 
 
 def read_records(source: str, split: str, argument: str) -> Rows:
@@ -59,31 +56,6 @@ def existing_file(path: str, argument: str, what: str) -> Path:
 def is_local(source: str) -> bool:
     """Whether a source is a file or folder, by its name or because it is there, and not the name of a data set."""
     return _reader_of(source) is not None or Path(source).exists()
-
-
-def json_lines(path: str | Path) -> Rows:
-    """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
-    blank: int | None = None
-    with _opened(path) as file:
-        lines = _unpacked(file, path)
-        for number, line in enumerate(lines, 1):
-            text = line.removeprefix(_BOM) if number == 1 else line
-            if not text.strip():
-                blank = blank or number
-                continue
-            if blank is not None:
-                raise RecordError.at(f"{path}:{blank}", "record", "UTF-8 JSON on every line but the last", b"")
-            yield f"{path}:{number}", decode_json(text, f"{path}:{number}")
-
-
-def json_list(path: str | Path) -> Rows:
-    """The values of one JSON list, each with the line it begins on; of a file that is no list, its lines."""
-    with _opened(path) as file:
-        raw = b"".join(_unpacked(file, path)).removeprefix(_BOM)
-    if not raw.lstrip().startswith(b"["):
-        yield from json_lines(path)
-        return
-    yield from _list_items(_text(raw, f"{path}:1"), str(path))
 
 
 def parquet(path: str | Path) -> Rows:
@@ -182,9 +154,36 @@ def hub_table(source: str, split: str, argument: str) -> Any:
 
     name, _, configuration = (source, "", "") if Path(source).exists() else source.partition(":")
     try:
-        return datasets.load_dataset(name, configuration or None, split=split)
+        with _cache_alone(name):
+            return datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # the hub client raises a dozen types; all mean that nothing was loaded
         raise _not_loaded(source, split, argument, error) from error
+
+
+@contextmanager
+def _cache_alone(name: str) -> Iterator[None]:
+    """Where the hub cannot be reached: it would be tried again and again for half a minute before the cache is."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or not (Path(name).exists() or _hub_answers(name))
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _hub_answers(name: str) -> bool:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "README.md", repo_type="dataset"), timeout=_SECONDS)
+    except (HfHubHTTPError, HFValidationError):  # what `datasets` will say better
+        return True
+    except Exception:  # of whichever transport the hub's client has
+        return False
+    return True
 
 
 def _hub(source: str, split: str, argument: str) -> Rows:
@@ -210,66 +209,5 @@ def _not_loaded(source: str, split: str, argument: str, error: Exception) -> Mis
     )
 
 
-def _opened(path: str | Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if str(path).endswith(".gz") else open(path, "rb")
-
-
-def _unpacked(file: IO[bytes], path: str | Path) -> Iterator[bytes]:
-    """The lines of a file that may be packed."""
-    try:
-        yield from file
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RecordError.at(str(path), "file", "a whole gzip file", _one_line(error)) from error
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _text(raw: bytes, where: str) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw[error.start : error.start + 20]) from error
-
-
-def _list_items(text: str, path: str) -> Rows:
-    """Items of a list, one after the other, each by the line it begins on; several on one line are numbered."""
-    start = text.index("[")
-    line, seen, number = 1 + text.count("\n", 0, start), start, 0
-    position, last_line = _past_space(text, start + 1), 0
-    if text[position : position + 1] == "]":
-        _check_end(text, position, path)
-        return
-    while True:
-        line, seen, number = line + text.count("\n", seen, position), position, number + 1
-        where = f"{path}:{line}" if line != last_line else f"{path}:{line}, item {number}"
-        value, position = _item(text, position, where)
-        yield where, value
-        last_line, position = line, _past_space(text, position)
-        if text[position : position + 1] == "]":
-            _check_end(text, position, where)
-            return
-        if text[position : position + 1] != ",":
-            raise RecordError.at(where, "record", "a comma or the list's end behind it", text[position : position + 20])
-        position = _past_space(text, position + 1)
-
-
-def _item(text: str, position: int, where: str) -> tuple[object, int]:
-    try:
-        return json.JSONDecoder(object_pairs_hook=unique_keys(where)).raw_decode(text, position)
-    except RecordError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RecordError.at(where, "record", f"JSON ({error})", text[position : position + 60]) from error
-
-
-def _check_end(text: str, position: int, where: str) -> None:
-    if rest := text[position + 1 :].strip():
-        raise RecordError.at(where, "file", "nothing behind the list", rest)
-
-
-def _past_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position

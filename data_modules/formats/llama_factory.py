@@ -16,12 +16,16 @@ from data_modules.messages import Message, check_message, check_messages, parted
 from data_modules.records import PreferencePair
 from data_modules.strict_json import RecordError, check_text
 
+# Columns of LLaMA-Factory's that may be there and empty.
+_UNREAD = ("tools", "images", "videos", "audios")
+
 
 class ShareGPT(RecordFormat):
     """`conversations` up to the answer with `chosen` and `rejected` (a message each); for SFT they end with it."""
 
     name = "sharegpt"
     fields = ("conversations", "chosen", "rejected", "system", "id")
+    companions = _UNREAD
 
     def matches(self, record: Record) -> bool:
         """Conversations under this name."""
@@ -29,6 +33,7 @@ class ShareGPT(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
+        _check_unread(record, where)
         messages = check_messages(required(record, "conversations", where), "conversations", where)
         rejected = () if record.get("rejected") is None else (_said(record["rejected"], "rejected", where),)
         if "chosen" in record:
@@ -47,6 +52,7 @@ class Alpaca(RecordFormat):
 
     name = "alpaca"
     fields = ("instruction", "input", "chosen", "rejected", "output", "system", "history", "id")
+    companions = _UNREAD
 
     def matches(self, record: Record) -> bool:
         """An instruction and an answer."""
@@ -54,6 +60,7 @@ class Alpaca(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
+        _check_unread(record, where)
         instruction = check_text(required(record, "instruction", where), "instruction", where)
         context = optional_text(record, "input", where)
         chosen, rejected = _answers(record, where)
@@ -67,6 +74,12 @@ class Alpaca(RecordFormat):
             system=optional_text(record, "system", where),
             history=_history(record.get("history"), where),
         )
+
+
+def _check_unread(record: Record, where: str) -> None:
+    for name in _UNREAD:
+        if record.get(name) not in (None, "", [], "[]"):
+            raise RecordError.at(where, f"field {name!r}", "nothing: prompts are text without tools", record[name])
 
 
 def _said(value: Any, field: str, where: str) -> str:

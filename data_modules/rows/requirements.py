@@ -31,8 +31,8 @@ def _check_contexts(pair: PreferencePair, read: set[str]) -> None:
     if "short" in read and not all(turn.short_context for turn in pair.all_turns):
         raise InputError(
             f"expected a `short_context` in record {pair.id!r}, which the objective reads, got none; build pairs "
-            "that have both contexts (`python -m lit_longpo build --config configs/build/solopo.yaml`), or train "
-            "an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
+            "that have both contexts (`python -m lit_longpo build --config configs/build/solopo.yaml` or longpo.yaml), "
+            "or train an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
         )
     if "long" in read and not pair.long_context:
         raise InputError(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import pytest
 from support.preference_formats import LONG, talk
 
 from data_modules.formats.reader import RecordReader
+from data_modules.json_files import json_list
 from data_modules.reading import load_pairs
-from data_modules.record_files import json_list, read_records
+from data_modules.record_files import read_records
 from data_modules.strict_json import RecordError
 
 RECORDS: list[dict[str, Any]] = [
@@ -98,10 +100,28 @@ def test_part_of_a_split_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_name_may_have_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: asked.append((names, options)) or table())
     for source in ("some/set:longer", "some/set"):
         assert len(list(read_records(source, "dev", "data.init_args.path"))) == 3
     assert asked == [(("some/set", "longer"), {"split": "dev"}), (("some/set", None), {"split": "dev"})]
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def unreachable(url: str, **options: object) -> None:
+        asked.append(url)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    offline = []
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_, **__: offline.append(datasets.config.HF_HUB_OFFLINE) or table()
+    )
+    assert len(list(read_records("some/set", "train", "data.init_args.path"))) == 3
+    assert (len(asked), offline, datasets.config.HF_HUB_OFFLINE) == (1, [True], False)
 
 
 def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:

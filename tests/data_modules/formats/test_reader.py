@@ -86,6 +86,14 @@ REFUSED: dict[str, tuple[object, str]] = {
     "score": ({"prompt": LONG, **TEXTS, "score_chosen": "1"}, r"field 'score_chosen': expected a number"),
     "output beside": ({"instruction": "x", **TEXTS, "output": "ten"}, r"field 'output': expected nothing beside"),
     "alpaca history": ({"instruction": "x", **TEXTS, "history": [["a"]]}, r"field 'history': expected a list of \["),
+    "tools": (
+        {"conversations": talk(LONG, "nine"), "tools": '[{"name": "x"}]'},
+        r"field 'tools': expected nothing: prompts are text",
+    ),
+    "picture": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image"}]}]},
+        r"field 'messages\[0\].content': expected text",
+    ),
     "weight": ({"prompt": LONG, **TEXTS, "weight": 0}, r"field 'weight': expected a number above 0"),
     "id": ({"prompt": LONG, **TEXTS, "id": 1.5}, r"field 'id'"),
 }
@@ -102,6 +110,12 @@ def test_what_is_refused(name: str) -> None:
 def test_null_fields_are_absent_where_formats_write_them() -> None:
     record = {"instruction": ASK, "input": DOC, **TEXTS, "system": None, "history": None}
     assert read(record) == read({"instruction": ASK, "input": DOC, **TEXTS})
+    assert read({"instruction": ASK, "input": DOC, **TEXTS, "images": [], "tools": ""}) == read(record)
+    parts = [
+        {**message, "content": [{"type": "text", "text": message["content"], "image": None}]}
+        for message in talk("a", "b")
+    ]
+    assert read({"messages": parts}) == read({"messages": talk("a", "b")})
     messages = [{**message, "name": None, "tool_calls": None} for message in talk(LONG, "nine")]
     assert read({"messages": messages}) == read({"messages": talk(LONG, "nine")})
 

@@ -1,0 +1,100 @@
+"""JSON values of a file with the line that each begins on: JSON Lines, or one list; packed with gzip or not."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from data_modules.strict_json import RecordError, decode_json, unique_keys
+
+Rows = Iterator[tuple[str, object]]
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def json_lines(path: str | Path) -> Rows:
+    """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
+    blank: int | None = None
+    with _opened(path) as file:
+        lines = _unpacked(file, path)
+        for number, line in enumerate(lines, 1):
+            text = line.removeprefix(_BOM) if number == 1 else line
+            if not text.strip():
+                blank = blank or number
+                continue
+            if blank is not None:
+                raise RecordError.at(f"{path}:{blank}", "record", "UTF-8 JSON on every line but the last", b"")
+            yield f"{path}:{number}", decode_json(text, f"{path}:{number}")
+
+
+def json_list(path: str | Path) -> Rows:
+    """The values of one JSON list, each with the line it begins on; of a file that is no list, its lines."""
+    with _opened(path) as file:
+        raw = b"".join(_unpacked(file, path)).removeprefix(_BOM)
+    if not raw.lstrip().startswith(b"["):
+        yield from json_lines(path)
+        return
+    yield from _list_items(_text(raw, f"{path}:1"), str(path))
+
+
+def _opened(path: str | Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if str(path).endswith(".gz") else open(path, "rb")
+
+
+def _unpacked(file: IO[bytes], path: str | Path) -> Iterator[bytes]:
+    """The lines of a file that may be packed."""
+    try:
+        yield from file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RecordError.at(str(path), "file", "a whole gzip file", " ".join(str(error).split())) from error
+
+
+def _text(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError.at(where, "record", f"UTF-8 JSON ({error})", raw[error.start : error.start + 20]) from error
+
+
+def _list_items(text: str, path: str) -> Rows:
+    """Items of a list, one after the other, each by the line it begins on; several on one line are numbered."""
+    start = text.index("[")
+    line, seen, number = 1 + text.count("\n", 0, start), start, 0
+    position, last_line = _past_space(text, start + 1), 0
+    if text[position : position + 1] == "]":
+        _check_end(text, position, path)
+        return
+    while True:
+        line, seen, number = line + text.count("\n", seen, position), position, number + 1
+        where = f"{path}:{line}" if line != last_line else f"{path}:{line}, item {number}"
+        value, position = _item(text, position, where)
+        yield where, value
+        last_line, position = line, _past_space(text, position)
+        if text[position : position + 1] == "]":
+            _check_end(text, position, where)
+            return
+        if text[position : position + 1] != ",":
+            raise RecordError.at(where, "record", "a comma or the list's end behind it", text[position : position + 20])
+        position = _past_space(text, position + 1)
+
+
+def _item(text: str, position: int, where: str) -> tuple[object, int]:
+    try:
+        return json.JSONDecoder(object_pairs_hook=unique_keys(where)).raw_decode(text, position)
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError.at(where, "record", f"JSON ({error})", text[position : position + 60]) from error
+
+
+def _check_end(text: str, position: int, where: str) -> None:
+    if rest := text[position + 1 :].strip():
+        raise RecordError.at(where, "file", "nothing behind the list", rest)
+
+
+def _past_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

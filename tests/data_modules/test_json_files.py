@@ -1,0 +1,35 @@
+"""JSON values come with the line that each begins on."""
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_modules.json_files import json_lines, json_list
+
+values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda item: st.lists(item, max_size=3))
+records = st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), min_size=1, max_size=5)
+
+
+@given(records, st.sampled_from([None, 0, 2]))
+@settings(max_examples=60, deadline=None)
+def test_a_list_gives_its_items(tmp_path_factory, items, indent):
+    path = tmp_path_factory.mktemp("list") / "a.json"
+    text = json.dumps(items, indent=indent)
+    path.write_text(text)
+    read = list(json_list(path))
+    assert [value for _, value in read] == items
+    for where, value in read:
+        line = int(where.removeprefix(f"{path}:").partition(",")[0])
+        rest = "\n".join(text.split("\n")[line - 1 :])
+        start = rest.index("{")
+        if ", item" not in where and indent is not None:
+            assert json.JSONDecoder().raw_decode(rest, start)[0] == value
+
+
+@given(records)
+@settings(max_examples=40, deadline=None)
+def test_lines_are_values(tmp_path_factory, items):
+    path = tmp_path_factory.mktemp("lines") / "a.jsonl"
+    path.write_bytes(b"".join(json.dumps(item).encode() + b"\n" for item in items))
+    assert list(json_lines(path)) == [(f"{path}:{number}", item) for number, item in enumerate(items, 1)]
