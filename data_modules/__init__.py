@@ -2,6 +2,7 @@
 
 from data_modules.base import PairDataModule
 from data_modules.documents import DocumentDataModule
+from data_modules.mixture import MixtureDataModule
 from data_modules.preference import PreferenceDataModule
 from data_modules.pretraining import WorldTextDataModule
 from data_modules.qa import QADataModule
@@ -9,6 +10,7 @@ from data_modules.synthetic import SyntheticDataModule, WorldHaystack
 
 __all__ = [
     "DocumentDataModule",
+    "MixtureDataModule",
     "PairDataModule",
     "PreferenceDataModule",
     "QADataModule",

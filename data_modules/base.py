@@ -5,6 +5,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.store_folder import StoreFolder
-from data_modules.rows.token_store import TokenStore
+from data_modules.rows.token_store import Examples, TokenStore
 from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents
@@ -82,9 +83,10 @@ class PairDataModule(LightningDataModule, ABC):
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
         self.token_cache = token_cache
+        self.source: str | None = None  # its name among several
         self.splits: dict[str, SplitReport] = {}
         self.documents: dict[str, int] = {}
-        self._encoded: dict[str, TokenStore] = {}
+        self._encoded: dict[str, Examples] = {}
         self._fingerprint: str | None = None
 
     @abstractmethod
@@ -139,14 +141,14 @@ class PairDataModule(LightningDataModule, ABC):
         return StatefulDataLoader(
             encoded,
             batch_sampler=self._sampler(encoded, shuffle=shuffle),
-            collate_fn=collate,
+            collate_fn=partial(collate, sources=encoded.sources) if encoded.sources else collate,
             num_workers=self.num_workers,
             # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
             generator=torch.Generator().manual_seed(self.seed),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
-    def _sampler(self, encoded: TokenStore, *, shuffle: bool) -> TokenBudgetBatchSampler:
+    def _sampler(self, encoded: Examples, *, shuffle: bool) -> TokenBudgetBatchSampler:
         # The strategy knows its data-parallel ranks, which are fewer than its processes with tensor or
         # sequence parallelism; without a parallel strategy there is one.
         ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
@@ -157,6 +159,7 @@ class PairDataModule(LightningDataModule, ABC):
             shuffle=shuffle,
             seed=self.seed,
             names=encoded.names,
+            shares=encoded.shares if shuffle else None,
             **ranks,
         )
 
@@ -177,18 +180,19 @@ class PairDataModule(LightningDataModule, ABC):
             )
         return self.views, self.prompt_format
 
-    def _tokenised(self, split: str) -> TokenStore:
+    def _tokenised(self, split: str) -> Examples:
         """The split's examples: from the store on disk if there is one, tokenised now if there is none."""
         tokenising = Tokenising(
             self._format, self._views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short
         )
         folder, report = self._store_folder(split, tokenising), SplitReport()
+        name = split if self.source is None else f"{split} of {self.source}"
 
         # A store on disk is written by one process, tokens in memory are made by all.
         shown = folder is not None or self.trainer is None or self.trainer.is_global_zero
 
         def examples() -> Iterator[EncodedPair]:
-            return tokenising.examples(with_progress(self.pairs(split), split, shown=shown), report)
+            return tokenising.examples(with_progress(self.pairs(split), name, shown=shown), report)
 
         if folder is None:
             store = TokenStore.of(examples())
@@ -196,7 +200,7 @@ class PairDataModule(LightningDataModule, ABC):
             store, notes = folder.open_or_write(examples, lambda: asdict(report))
             report = SplitReport.of(notes)
         self.splits[split] = report
-        tokenising.say(split, report, store.lengths)
+        tokenising.say(name, report, store.lengths)
         return store
 
     def _store_folder(self, split: str, tokenising: Tokenising) -> StoreFolder | None:
@@ -240,16 +244,22 @@ class PairDataModule(LightningDataModule, ABC):
             (Path(folder) / "data_report.json").write_text(json.dumps(self.reports(), indent=2) + "\n")
 
 
-def collate(examples: Iterable[EncodedPair]) -> PreferenceBatch:
-    """Pack examples into one row, and what the reference needs into another (often the same) one."""
+def collate(examples: Iterable[EncodedPair], sources: Sequence[str] = ()) -> PreferenceBatch:
+    """Pack examples into one row, and what the reference needs into another (often the same) one.
+
+    Args:
+        examples: of the row.
+        sources: where there are several, all that examples may come from.
+    """
     examples = list(examples)
+    masks = {name: torch.tensor([float(example.source == name) for example in examples]) for name in sources} or None
     policy = pack([group for example in examples for group in example.policy])
     weights = _unless_all([example.weight for example in examples], 1.0)
     margins = _unless_all([example.margin for example in examples], 0.0)
     if all(example.same_row for example in examples):
-        return PreferenceBatch(policy, policy, weights, margins)
+        return PreferenceBatch(policy, policy, weights, margins, masks)
     groups = [group for example in examples for group in example.reference]
-    return PreferenceBatch(policy, pack(groups) if groups else None, weights, margins)
+    return PreferenceBatch(policy, pack(groups) if groups else None, weights, margins, masks)
 
 
 def _unless_all(numbers: Sequence[float], default: float) -> torch.Tensor | None:

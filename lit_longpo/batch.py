@@ -6,7 +6,7 @@ Shape legend, used in every docstring of the project:
     S  slots: (example, context, role, index) whose log-probability is wanted
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -244,6 +244,8 @@ class PreferenceBatch:
         weights: what each example's loss is multiplied by; `None` where all are 1. Shape: (B,).
         margins: by how much each example's chosen reward should exceed the rejected one's; `None` where all are 0.
             Shape: (B,).
+        sources: which examples are of each source, where there are several; validation says each one's means.
+            Shape of each: (B,).
     """
 
     def __init__(
@@ -252,9 +254,10 @@ class PreferenceBatch:
         reference: PackedBatch | None = None,
         weights: Tensor | None = None,
         margins: Tensor | None = None,
+        sources: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.policy, self.reference = policy, reference
-        self.weights, self.margins = weights, margins
+        self.weights, self.margins, self.sources = weights, margins, sources
 
     @property
     def same_row(self) -> bool:
@@ -275,7 +278,8 @@ class PreferenceBatch:
         policy = move(self.policy)
         reference = policy if self.same_row else None if self.reference is None else move(self.reference)
         weights, margins = (None if t is None else move_tensor(t) for t in (self.weights, self.margins))
-        return PreferenceBatch(policy, reference, weights, margins)
+        sources = None if self.sources is None else {name: move_tensor(mask) for name, mask in self.sources.items()}
+        return PreferenceBatch(policy, reference, weights, margins, sources)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class EncodedPair:
         weight: what the example's loss is multiplied by.
         margin: by how much its chosen reward should exceed the rejected one's.
         document: hash of what it is about.
+        source: which of several it comes from.
     """
 
     policy: tuple[Group, ...]
@@ -41,6 +42,7 @@ class EncodedPair:
     weight: float = 1.0
     margin: float = 0.0
     document: int = 0
+    source: str = ""
 
     @property
     def same_row(self) -> bool:

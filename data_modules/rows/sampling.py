@@ -2,13 +2,14 @@
 
 import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from data_modules.rows.decks import Share, decks_of
 from lit_longpo.errors import InputError
 
 _OPEN_ROWS = 32  # rows that a later example may still be put into, when the order is free
@@ -45,6 +46,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         num_replicas: data-parallel ranks.
         rank: this rank.
         names: what errors call the examples; their indices by default.
+        shares: with `shuffle`, how many examples of each source an epoch has; `None` takes every example once. An
+            example that comes again in an epoch has the number of all examples added to its index, once for each time.
 
     Raises:
         ValueError: an example is longer than a row, or a limit is below 1.
@@ -61,6 +64,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         num_replicas: int = 1,
         rank: int = 0,
         names: Sequence[str] | None = None,
+        shares: Sequence[Share] | None = None,
     ) -> None:
         if max_examples is not None and max_examples < 1:
             raise InputError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
@@ -77,8 +81,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.shuffle, self.seed = shuffle, seed
         self.num_replicas, self.rank = num_replicas, rank
         self.sampler = Epoch()
-        self.digest = _checksum(self.lengths, names, f"{max_tokens}, {max_examples}, {shuffle}, {seed}")
-        self._classes = _size_classes(self.lengths) if shuffle else {}
+        rest = f"{max_tokens}, {max_examples}, {shuffle}, {seed}" + (f", {list(shares)}" if shares else "")
+        self.digest = _checksum(self.lengths, names, rest)
+        every = Share(0, len(self.lengths), len(self.lengths))
+        self._decks = decks_of(self.lengths, shares or [every]) if shuffle else []
         self._layout = self._dealt_anew() if shuffle else self._split(self._in_order())
         self._dealt: tuple[int, list[list[int]]] | None = None  # the epoch asked for last, and its rows
 
@@ -107,19 +113,17 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     def _dealt_anew(self) -> list[list[int]]:
         """Rows of size classes, in a shuffled order, whose gaps later examples fill."""
-        order = [name for name, members in self._classes.items() for _ in range(len(members))]
+        order = [number for number, deck in enumerate(self._decks) for _ in range(deck.count)]
         random.Random(self.seed).shuffle(order)
         # A class takes the room of its longest member: whichever the epoch deals, it fits.
-        size = {name: int(self.lengths[members].max()) for name, members in self._classes.items()}
+        size = [int(self.lengths[deck.members].max()) for deck in self._decks]
         return self._lay_out(order, size, _OPEN_ROWS)
 
     def _in_order(self) -> list[list[int]]:
         """Rows of examples in their own order: only the last row is open."""
         return self._lay_out(range(len(self.lengths)), self.lengths.tolist(), 1)
 
-    def _lay_out(
-        self, order: Sequence[int], size: Mapping[int, int] | Sequence[int], open_rows: int
-    ) -> list[list[int]]:
+    def _lay_out(self, order: Sequence[int], size: Sequence[int], open_rows: int) -> list[list[int]]:
         """Each goes into the first open row with room for it."""
         rows, left, most = list[list[int]](), list[int](), self.max_examples or len(order)
         # Rows only fill up, so where a class had no room it never will: its search goes on where it ended.
@@ -151,8 +155,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         if not self.shuffle:
             return list(self._layout)
         draw = random.Random(f"{self.seed}-{epoch}")
-        decks = {name: draw.sample(members.tolist(), len(members)) for name, members in self._classes.items()}
-        rows = [[decks[name].pop() for name in row] for row in self._layout]
+        cards = [deck.shuffled(draw, len(self.lengths)) for deck in self._decks]
+        rows = [[cards[number].pop() for number in row] for row in self._layout]
         draw.shuffle(rows)
         return rows
 
@@ -209,15 +213,6 @@ class BatchIterator(Iterator[list[int]]):
             )
         self._epoch, self._position = state["epoch"], len(sampler) if position == rows else position
         sampler.sampler.set_epoch(self._epoch)
-
-
-def _size_classes(lengths: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """Indices of examples whose lengths agree to one part in sixteen, by class, in order of first appearance."""
-    bits = np.frexp(lengths.astype(np.float64))[1]  # a length's bits: exact below 2 ** 53
-    steps = np.left_shift(1, np.maximum(0, bits - 5))
-    names, firsts, members = np.unique(-(-lengths // steps) * steps, return_index=True, return_inverse=True)
-    groups = np.split(np.argsort(members, kind="stable"), np.cumsum(np.bincount(members))[:-1])
-    return {int(names[number]): groups[number] for number in np.argsort(firsts).tolist()}
 
 
 def _checksum(lengths: NDArray[np.int64], names: Sequence[str] | None, rest: str) -> int:

@@ -41,6 +41,9 @@ class TokenChecks:
     def check(self, split: str) -> str:
         """A warning, or nothing.
 
+        Args:
+            split: its name, perhaps with "of" a source behind it.
+
         Raises:
             ValueError: no pair of a training split has a preference, or the tokenizer does not know the data.
         """
@@ -52,7 +55,7 @@ class TokenChecks:
                 f"{split}: expected a tokenizer that knows the data, got {unknown}; above {MAX_UNKNOWN:.0%} nothing "
                 "can be learned: set `policy.source` to a model for these texts"
             )
-        if split == "train" and self.examples and self.equal_answers == self.examples:
+        if split.split()[0] == "train" and self.examples and self.equal_answers == self.examples:
             raise InputError(f"{split}: expected answers that differ, got {equal}: no gradient; correct the data")
         lines = [f"{equal}: they have no gradient"] * bool(self.equal_answers) + [unknown] * bool(self.unknown)
         return f"{split}: {'; '.join(lines)}" if lines else ""

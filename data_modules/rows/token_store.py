@@ -6,6 +6,7 @@ reading it.
 
 import hashlib
 import zlib
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.rows.decks import Share
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.words import Words, from_words, to_words
 from lit_longpo.batch import Group
@@ -33,8 +35,30 @@ TABLE = np.dtype(
 )
 
 
-class TokenStore(Sequence[EncodedPair]):
-    """Tokenised examples by index; each is put together anew when it is asked for.
+class Examples(Sequence[EncodedPair], ABC):
+    """Tokenised examples by index, and what is asked about them without reading one."""
+
+    names: Sequence[str]
+    sources: Sequence[str] = ()  # of which there are examples, where there are several
+    shares: Sequence[Share] | None = None  # how many of each source an epoch has; `None` for every example once
+
+    @property
+    @abstractmethod
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row. Shape: (examples,)."""
+
+    @property
+    @abstractmethod
+    def documents(self) -> NDArray[np.uint64]:
+        """Hash of what each example is about. Shape: (examples,)."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of every name, token, mask and position, in order (32 hex digits)."""
+
+
+class TokenStore(Examples):
+    """Examples in arrays; each is put together anew when it is asked for.
 
     Args:
         words: of all examples, one after the other. Shape: (words,).

@@ -121,7 +121,7 @@ class Tokenising:
         """Log what was found in a split.
 
         Args:
-            split: its name.
+            split: its name, perhaps with "of" a source behind it.
             report: of it.
             lengths: tokens of each example.
 

@@ -5,7 +5,7 @@ A pair's own weight multiplies its loss; the mean stays one over the number of e
 count, and a pair of weight 0.5 counts half of what it would whichever pairs it shares a step with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,16 +27,25 @@ class ExampleMeans:
     def __init__(self) -> None:
         self.rows = 0
         self._names: tuple[str, ...] = ()
-        self._sums = torch.zeros(())  # of every name, then the number of examples
+        self._sources: tuple[str, ...] = ()
+        self._sums = torch.zeros(())  # of every name, of every name and source, examples of each source, and of all
 
-    def add(self, values: dict[str, Tensor], *, counted: bool = True) -> None:
+    def add(
+        self, values: dict[str, Tensor], *, counted: bool = True, sources: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Add a row.
 
         Args:
             values: per-example values. Shape of each: (B,).
             counted: False where another rank has the row too; what this rank has computed is left out.
+            sources: which examples are of each source, the same sources for every row; their means are given too.
+                Shape of each: (B,).
         """
         columns = [value.detach().double() for value in values.values()]
+        masks = [mask.to(columns[0]) for mask in (sources or {}).values()]
+        # `where`, because 0 times a value that is not finite is not 0.
+        columns += [torch.where(mask > 0, column, 0.0) for mask in masks for column in columns[: len(values)]] + masks
+        self._sources = tuple(sources or ())
         examples = tensor_on(columns[0].device, [float(len(columns[0]))], torch.float64)
         row = torch.cat([torch.stack(columns).sum(dim=1), examples])
         row = row if counted else torch.zeros_like(row)
@@ -52,8 +61,12 @@ class ExampleMeans:
             reduce: the strategy's.
         """
         totals = reduce(self._sums.clone(), reduce_op="mean")
-        means = (totals[:-1] / totals[-1]).float().unbind()
-        return dict(zip(self._names, means, strict=True)), totals[-1].float()
+        count, sources = len(self._names), len(self._sources)
+        sums = totals[: count * (1 + sources)].view(1 + sources, count)
+        examples = torch.cat([totals[-1:], totals[-1 - sources : -1]])
+        means = (sums / examples[:, None]).float().flatten().unbind()
+        names = [prefix + name for prefix in ("", *(f"{name}/" for name in self._sources)) for name in self._names]
+        return dict(zip(names, means, strict=True)), totals[-1].float()
 
 
 class Window(ExampleMeans):

@@ -288,7 +288,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def _evaluate(self, batch: PreferenceBatch, repeated: bool) -> Tensor:
         values = self._per_example(batch)
-        self._evaluated.add(values, counted=not repeated)
+        self._evaluated.add(values, counted=not repeated, sources=batch.sources)
         return values["loss"].mean()
 
     def _log_evaluated(self, stage: str) -> None:

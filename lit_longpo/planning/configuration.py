@@ -1,6 +1,6 @@
 """A parsed `fit` configuration, reduced to what a plan depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -78,7 +78,9 @@ class RowArguments:
     def read(cls, arguments: Mapping[str, Any]) -> "RowArguments":
         """From all arguments of the data module, as the command line has parsed them."""
         names = [part.name for part in fields(cls)]
-        return cls(**{name: arguments[name] for name in names if arguments.get(name) is not None})
+        of_sources = [init_args(source) for source in (arguments.get("sources") or {}).values()]
+        own = {name: arguments[name] for name in names if arguments.get(name) is not None}
+        return cls(**{**_together(of_sources), **own})
 
     @property
     def synthesises_positions(self) -> bool:
@@ -89,6 +91,15 @@ class RowArguments:
     def target_length(self) -> int:
         """What synthesised positions reach; 0 if there are none."""
         return int((self.positions or {}).get("target_length") or 0)
+
+
+def _together(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What sources of a mixture say about the rows that they share: the longest sequence, any positions."""
+    lengths = [source.get("max_length") for source in sources]
+    found = {"positions": next(filter(None, (source.get("positions") for source in sources)), None)}
+    found["max_length"] = max(lengths) if lengths and None not in lengths else None
+    found["prefix_sharing"] = all(source.get("prefix_sharing", True) for source in sources) if sources else None
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)

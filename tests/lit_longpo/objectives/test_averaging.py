@@ -28,6 +28,23 @@ def test_every_example_counts_the_same():
     assert float(examples) == 6.0
 
 
+def test_means_of_each_source_are_over_its_examples_alone():
+    """3 | 1 5 9 | 2 4: the first, third and last are of one source; another's infinity is not in its mean."""
+    means = ExampleMeans()
+    for row, mask in zip(ROWS, ([1.0], [0.0, 1.0, 0.0], [0.0, 1.0]), strict=True):
+        of_a = torch.tensor(mask)
+        values = torch.where(of_a > 0, torch.tensor(row), float("inf"))
+        sources = {"a": of_a, "b": 1 - of_a}
+        means.add({"loss": torch.tensor(row), "nll": values}, sources=sources)
+    means.add({"loss": torch.ones(1), "nll": torch.ones(1)}, counted=False, sources={"a": torch.ones(1), "b": 0 * of_a})
+    found, examples = means.over_all_ranks(alone)
+    assert {name: float(found[name]) for name in ("loss", "a/loss", "b/loss", "a/nll")} == {
+        "loss": 4.0, "a/loss": 4.0, "b/loss": 4.0, "a/nll": 4.0
+    }  # fmt: skip
+    assert list(found) == ["loss", "nll", "a/loss", "a/nll", "b/loss", "b/nll"]
+    assert float(examples) == 6.0
+
+
 class ThreadRanks:
     """`Strategy.reduce` between threads; like torch's collectives it overwrites what it is given."""
 

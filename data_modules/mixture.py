@@ -1,0 +1,279 @@
+"""Several sources in one training: for example short contexts beside long ones, so that they are not forgotten."""
+
+import hashlib
+import logging
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import accumulate, chain
+from math import ceil, floor
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.base import PairDataModule
+from data_modules.records import PreferencePair
+from data_modules.rows.decks import Share, apportioned
+from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.token_store import Examples
+from lit_longpo.batch import Views
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import check_scale
+
+log = logging.getLogger(__name__)
+
+Smaller = Literal["repeat", "stop"]
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What of a source's training examples an epoch has.
+
+    Args:
+        examples: it has.
+        per_epoch: examples of an epoch; the smallest and the largest number of times that one of them comes differ
+            by one at most.
+        weight: its share of an epoch.
+    """
+
+    examples: int
+    per_epoch: int
+    weight: float
+
+
+class MixtureDataModule(PairDataModule):
+    """Trains on several data modules at once, each with a share of every epoch.
+
+    A row may hold examples of all sources. The sources say how their examples are made (`max_length`,
+    `on_overlength`, `truncation`, `prefix_sharing`, `positions`, `token_cache`, what they hold out); rows and their
+    order are this module's. Validation and test have every example of every source once.
+
+    Args:
+        sources: data modules, by the name that reports and records give them.
+        weights: share of an epoch's examples, by source; in any unit. `None` takes every example of all once.
+        smaller: what happens to a source that has too few examples for its weight: "repeat" lasts until every example
+            of every source came, so smaller sources come again; "stop" ends an epoch where the first source has no
+            more, so none comes twice and of larger sources another part comes every epoch.
+        max_tokens: budget of one packed row; the batch size in tokens.
+        max_examples: at most this many examples in a row; `None` means as many as fit.
+        seed: of the order of training examples.
+        num_workers: processes that pack batches.
+        views: what the objective asks; the command line fills it in.
+        prompt_format: tokenizer and template; the command line fills it in.
+
+    Raises:
+        ValueError: there is no source, or the weights are not those of the sources.
+    """
+
+    def __init__(
+        self,
+        sources: dict[str, PairDataModule],
+        weights: dict[str, float] | None = None,
+        smaller: Smaller = "repeat",
+        max_tokens: int = 8192,
+        max_examples: int | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+        views: Views | None = None,
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
+        super().__init__(
+            max_tokens=max_tokens,
+            max_examples=max_examples,
+            seed=seed,
+            num_workers=num_workers,
+            views=views,
+            prompt_format=prompt_format,
+        )
+        _check(sources, weights, smaller)
+        self.sources, self.weights, self.smaller = sources, weights, smaller
+        self.counts: dict[str, SourceCounts] = {}
+
+    def prepare_data(self) -> None:
+        """What the sources prepare."""
+        for source in self.sources.values():
+            source.prepare_data()
+
+    def pairs(self, split: str) -> Sequence[PreferencePair]:
+        """Pairs of all sources, one source after the other."""
+        return list(chain.from_iterable(source.pairs(split) for source in self.sources.values()))
+
+    def reports(self) -> dict[str, Any]:
+        """Adds how many examples of each source an epoch has, and what the sources report of themselves."""
+        own = {name: _own_reports(source) for name, source in self.sources.items()}
+        mixture = {name: asdict(counts) for name, counts in self.counts.items()}
+        return {**super().reports(), "mixture": mixture, "sources": own}
+
+    def _tokenised(self, split: str) -> "MixedExamples":
+        parts = dict[str, Examples]()
+        for name, source in self.sources.items():
+            source.views, source.prompt_format, source.trainer = self.views, self.prompt_format, self.trainer
+            source.source = name
+            parts[name] = source._tokenised(split)
+            self.splits[f"{split} of {name}"] = source.splits[split]
+        mixed = MixedExamples(parts)
+        if split == "train":
+            self.counts = counts_of(mixed.sizes, self.weights, self.smaller)
+            mixed.share(self.counts)
+            for name, counts in self.counts.items():
+                log.info(f"{name}: an epoch has {counts.per_epoch:,} ({counts.weight:.0%}) of {counts.examples:,}")
+        return mixed
+
+
+class MixedExamples(Examples):
+    """Examples of several stores under names that tell their sources.
+
+    Indices beyond the last example are further copies: `number of examples * times + index`.
+
+    Args:
+        parts: the stores, by source.
+    """
+
+    def __init__(self, parts: Mapping[str, Examples]) -> None:
+        self._parts = list(parts.values())
+        self._part_names = list(parts)
+        self.sizes = {name: len(part) for name, part in parts.items()}
+        self._ends = list(accumulate(self.sizes.values()))
+        self._lengths = np.concatenate([part.lengths for part in self._parts])
+        self.names = _Names(self)
+        self.sources = [name for name, size in self.sizes.items() if size]
+
+    def share(self, counts: Mapping[str, SourceCounts]) -> None:
+        """Say how many examples of each source an epoch has."""
+        starts = [0, *self._ends]
+        self.shares = [
+            Share(start, start + of_source.examples, of_source.per_epoch)
+            for start, of_source in zip(starts, counts.values(), strict=False)
+            if of_source.examples
+        ]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row. Shape: (examples,)."""
+        return self._lengths
+
+    @property
+    def documents(self) -> NDArray[np.uint64]:
+        """Hash of what each example is about. Shape: (examples,)."""
+        return np.concatenate([part.documents for part in self._parts])
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __iter__(self) -> Iterator[EncodedPair]:
+        """Every example once; indices alone would go on with copies for ever."""
+        return (self[number] for number in range(len(self)))
+
+    def fingerprint(self) -> str:
+        """Hash of the sources' and of their shares (32 hex digits)."""
+        parts = [(name, part.fingerprint()) for name, part in zip(self._part_names, self._parts, strict=True)]
+        return hashlib.sha256(repr((parts, self.shares)).encode()).hexdigest()[:32]
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[EncodedPair]: ...
+    def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        copy, number = divmod(index, len(self))
+        source, within = self._place(number)
+        example = replace(self._parts[source][within], source=self._part_names[source])
+        return _renamed(example, self.name(number) + f" ({copy + 1})" * bool(copy))
+
+    def name(self, number: int) -> str:
+        """What records and reports call an example."""
+        source, within = self._place(number)
+        return f"{self._part_names[source]}/{self._parts[source].names[within]}"
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Number of the source, and of the example in it."""
+        source = bisect_right(self._ends, number)
+        return source, number - self._ends[source] + len(self._parts[source])
+
+
+class _Names(Sequence[str]):
+    """The examples' names, made when they are asked for."""
+
+    def __init__(self, examples: MixedExamples) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        numbers = range(len(self))[index]
+        return self._examples.name(numbers) if isinstance(numbers, int) else list(map(self._examples.name, numbers))
+
+
+def counts_of(
+    sizes: Mapping[str, int], weights: Mapping[str, float] | None, smaller: Smaller
+) -> dict[str, SourceCounts]:
+    """How many examples of each source an epoch has.
+
+    Args:
+        sizes: examples of each source.
+        weights: see `MixtureDataModule`.
+        smaller: likewise.
+
+    Raises:
+        ValueError: a source with a weight has no examples, or its weight gives it none.
+    """
+    if weights is None:
+        total = max(1, sum(sizes.values()))
+        return {name: SourceCounts(size, size, size / total) for name, size in sizes.items()}
+    exact = {name: Fraction(str(weights[name])) for name in sizes}
+    whole = sum(exact.values())
+    empty = [name for name, size in sizes.items() if not size]
+    if empty:
+        raise InputError(
+            f"expected training examples in every source of the mixture, got none in {', '.join(empty)}; see the "
+            "counts in the log above, or take it out of `data.init_args.sources` and `weights`"
+        )
+    lasts = [size * whole / exact[name] for name, size in sizes.items()]  # examples of an epoch that uses it up
+    total = ceil(max(lasts)) if smaller == "repeat" else floor(min(lasts))
+    counts = dict(zip(sizes, apportioned(total, list(exact.values())), strict=True))
+    for name, count in counts.items():
+        if not count:
+            raise InputError(
+                f"expected a weight that gives {name!r} an example of every epoch of {total}, got {weights[name]:g} of "
+                f"{float(whole):g}; raise it in `data.init_args.weights`, or set `smaller: repeat`"
+            )
+    return {name: SourceCounts(sizes[name], count, float(exact[name] / whole)) for name, count in counts.items()}
+
+
+def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] | None, smaller: str) -> None:
+    if not sources:
+        raise InputError(
+            "expected at least one data module in `data.init_args.sources`, got none; for example "
+            "`long: {class_path: PreferenceDataModule, init_args: {path: pairs.jsonl}}`"
+        )
+    if smaller not in get_args(Smaller):
+        raise InputError(f"expected `data.init_args.smaller` of {' or '.join(get_args(Smaller))}, got {smaller!r}")
+    if weights is not None and weights.keys() != sources.keys():
+        raise InputError(
+            f"expected `data.init_args.weights` for the sources {', '.join(sources)}, got some for "
+            f"{', '.join(weights) or 'none'}; name each source once"
+        )
+    for name, weight in (weights or {}).items():
+        check_scale(f"data.init_args.weights.{name}", weight, "the share of an epoch, for example 0.2")
+
+
+def _renamed(example: EncodedPair, name: str) -> EncodedPair:
+    """The example under another name; where policy and reference score the same row they still do."""
+    policy = tuple(replace(group, example=name) for group in example.policy)
+    reference = policy if example.same_row else tuple(replace(group, example=name) for group in example.reference)
+    return replace(example, policy=policy, reference=reference)
+
+
+def _own_reports(source: PairDataModule) -> dict[str, Any]:
+    """What a source reports that every data module does not: what it was built from, for example."""
+    common = PairDataModule.reports(source)
+    return {name: report for name, report in source.reports().items() if name not in common}

@@ -1,0 +1,212 @@
+"""Several sources in one training: exact shares, names, resume, reports, validation by source."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
+
+from data_modules import MixtureDataModule, PairDataModule, SyntheticDataModule
+from data_modules.mixture import counts_of
+from lit_longpo.objectives import SimPO
+from lit_longpo.policy import PolicyConfig
+
+
+class Pairs(PairDataModule):
+    def __init__(self, train=12, val=3, long=10, **options):
+        super().__init__(**options)
+        self.sizes, self.long = {"train": train, "val": val, "test": 0}, long
+
+    def pairs(self, split):
+        start = {"train": 0, "val": 500, "test": 900}[split]
+        return [pair(start + n, long=self.long + n % 5) for n in range(self.sizes[split])]
+
+
+def mixture(weights=None, long=12, short=5, **options):
+    sources = {"long": Pairs(long, 3), "short": Pairs(short, 2, long=4)}
+    settings = {"views": SOLOPO_DPO, "prompt_format": FORMAT, "max_tokens": 80, **options}
+    return MixtureDataModule(sources, weights, **settings)
+
+
+def ready(data):
+    data.setup("fit")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "smaller", "expected"),
+    [
+        ((8000, 500), (0.8, 0.2), "repeat", (8000, 2000)),  # 8000 / .8 = 10,000, of which .2 are 2000
+        ((8000, 500), (0.8, 0.2), "stop", (2000, 500)),  # 500 / .2 = 2500
+        ((700, 300), (0.7, 0.3), "repeat", (700, 300)),  # 0.7 is no binary fraction; nothing comes twice for that
+        ((700, 300), (7, 3), "stop", (700, 300)),
+        ((3, 3), (2, 1), "repeat", (6, 3)),  # the last to be used up decides
+        ((10, 10), (1, 2), "stop", (5, 10)),
+        ((8000, 500), None, "repeat", (8000, 500)),
+        ((5, 0), None, "repeat", (5, 0)),
+    ],
+)
+def test_counts(sizes, weights, smaller, expected):
+    named = None if weights is None else dict(zip("ab", weights, strict=True))
+    counts = counts_of(dict(zip("ab", sizes, strict=True)), named, smaller)
+    assert tuple(counts[name].per_epoch for name in "ab") == expected
+    assert sum(counts[name].weight for name in "ab") == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weights": {"long": 1.0}}, r"weights` for the sources long, short, got some for long"),
+        ({"weights": {"long": 1.0, "short": 0.0}}, r"weights.short` above 0"),
+        ({"weights": {"long": 1.0, "short": float("nan")}}, r"weights.short`"),
+        ({"smaller": "never"}, r"smaller` of repeat or stop"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        mixture(**options)
+    with pytest.raises(ValueError, match="at least one data module"):
+        MixtureDataModule({})
+
+
+def test_a_source_without_examples_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"every source of the mixture, got none in short"):
+        ready(mixture({"long": 1, "short": 1}, short=0))
+    with pytest.raises(ValueError, match=r"gives 'short' an example of every epoch of 12, got 0.001 of 1.001"):
+        ready(mixture({"long": 1, "short": 0.001}, smaller="stop"))
+
+
+def names_of(data):
+    return [name for batch in data.train_dataloader() for name in batch.policy.examples]
+
+
+def test_an_epoch_has_every_source_by_its_weight_and_ids_may_be_the_same():
+    seen = Counter(name.split(" (")[0] for name in names_of(ready(mixture({"long": 0.5, "short": 0.5}))))
+    assert {name for name, times in seen.items() if name.startswith("long/")} == {f"long/r{n}" for n in range(12)}
+    assert sum(times for name, times in seen.items() if name.startswith("short/")) == 12
+    assert {seen[f"short/r{n}"] for n in range(5)} == {2, 3}
+    assert sorted(names_of(ready(mixture()))) == sorted(
+        [f"long/r{n}" for n in range(12)] + [f"short/r{n}" for n in range(5)]
+    )
+    stopped = names_of(ready(mixture({"long": 0.5, "short": 0.5}, smaller="stop")))
+    assert Counter(name.split("/")[0] for name in stopped) == {"long": 5, "short": 5}
+
+
+def test_examples_are_those_of_their_source_and_validation_has_all_once():
+    data = ready(mixture({"long": 0.5, "short": 0.5}, views=LONGPO))
+    alone = Pairs(5, 2, long=4, views=LONGPO, prompt_format=FORMAT)
+    alone.setup("fit")
+    ours, theirs = data._encoded["train"][12 + 3 + 17], alone._encoded["train"][3]
+    assert ours.policy[0].example == "short/r3 (2)"
+    assert [replace(group, example="r3") for group in ours.policy] == list(theirs.policy)
+    assert [replace(group, example="r3") for group in ours.reference] == list(theirs.reference)
+    val = [name for batch in data.val_dataloader() for name in batch.policy.examples]
+    assert val == ["long/r500", "long/r501", "long/r502", "short/r500", "short/r501"]
+    wanted = {
+        f
+        for loader in (data.train_dataloader(), data.val_dataloader())
+        for b in loader
+        for f in b.reference.fingerprints
+    }
+    assert {f for row in data.reference_dataloader() for f in row.fingerprints} == wanted
+
+
+def test_report_has_the_counts(tmp_path):
+    data = ready(mixture({"long": 3, "short": 1}, smaller="stop"))
+    report = json.loads(json.dumps(data.reports()))
+    assert report["mixture"] == {
+        "long": {"examples": 12, "per_epoch": 12, "weight": 0.75},
+        "short": {"examples": 5, "per_epoch": 4, "weight": 0.25},
+    }
+    assert report["truncation"]["val of short"]["examples"] == 2
+    assert data.reach == max(group.reach for example in data._encoded["train"] for group in example.policy)
+    assert data.fingerprint() != ready(mixture({"long": 1, "short": 1})).fingerprint()
+
+
+@pytest.mark.parametrize("num_replicas", [2, 3])
+def test_ranks_share_an_epoch(num_replicas):
+    seen = []
+    for rank in range(num_replicas):
+        data = mixture({"long": 0.5, "short": 0.5}, max_examples=1)
+        data.trainer = SimpleNamespace(
+            distributed_sampler_kwargs={"num_replicas": num_replicas, "rank": rank},
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            is_global_zero=rank == 0,
+            loggers=[],
+        )
+        seen += names_of(ready(data))
+    assert len(seen) == len(set(seen)) == 24
+
+
+class Recorder(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch.policy.examples)
+        return self.weight * 0
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(folder, ckpt_path=None):
+    module, checkpoints = Recorder(), ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, callbacks=[] if ckpt_path else [checkpoints], logger=False,
+        enable_checkpointing=ckpt_path is None, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=mixture({"long": 0.6, "short": 0.4}, smaller="stop"), ckpt_path=ckpt_path)
+    return module.seen
+
+
+def test_a_resumed_run_sees_what_an_uninterrupted_one_does(tmp_path):
+    whole = fit(tmp_path)
+    assert len(set(whole)) == len(whole)
+    for step in (1, len(whole) // 2, len(whole) - 1):
+        assert fit(tmp_path, tmp_path / f"step={step}.ckpt") == whole[step:]
+
+
+def test_validation_says_each_sources_means():
+    policy = PolicyConfig()
+    module = SimPO(policy=policy)
+    rows = {"views": module.views, "prompt_format": policy.prompt_format(), "max_tokens": 400}
+    worlds = {
+        "long": {"num_train": 1, "num_val": 3, "short_words": 16, "long_words": (64, 96)},
+        "short": {"num_train": 1, "num_val": 2, "short_words": 16, "long_words": (24, 32), "seed": 3},
+    }
+
+    def validated(data):
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+        [metrics] = trainer.validate(module, datamodule=data, verbose=False)
+        return metrics
+
+    together = validated(MixtureDataModule({n: SyntheticDataModule(**w) for n, w in worlds.items()}, **rows))
+    alone = [validated(SyntheticDataModule(**world, **rows)) for world in worlds.values()]
+    for name in ("loss", "rewards/margins", "nll"):
+        long, short = (metrics[f"val/{name}"] for metrics in alone)
+        assert together[f"val/long/{name}"] == pytest.approx(long, rel=1e-4)
+        assert together[f"val/short/{name}"] == pytest.approx(short, rel=1e-4)
+        assert together[f"val/{name}"] == pytest.approx((3 * long + 2 * short) / 5, rel=1e-4)
+    assert not any("short" in name for name in alone[0])
+
+
+class Alike(Pairs):
+    """Chosen and rejected are the same."""
+
+    def pairs(self, split):
+        return [replace(one, rejected=(one.chosen,) * 2) for one in super().pairs(split)]
+
+
+def test_a_source_that_teaches_nothing_is_refused_by_name():
+    data = mixture()
+    data.sources["short"] = Alike()
+    with pytest.raises(ValueError, match=r"train of short: expected answers that differ"):
+        ready(data)
