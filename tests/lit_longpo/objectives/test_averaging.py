@@ -36,7 +36,9 @@ def test_means_of_each_source_are_over_its_examples_alone():
         values = torch.where(of_a > 0, torch.tensor(row), float("inf"))
         sources = {"a": of_a, "b": 1 - of_a}
         means.add({"loss": torch.tensor(row), "nll": values}, sources=sources)
-    means.add({"loss": torch.ones(1), "nll": torch.ones(1)}, counted=False, sources={"a": torch.ones(1), "b": 0 * of_a})
+    means.add(
+        {"loss": torch.ones(1), "nll": torch.ones(1)}, counted=False, sources={"a": torch.ones(1), "b": torch.zeros(1)}
+    )
     found, examples = means.over_all_ranks(alone)
     assert {name: float(found[name]) for name in ("loss", "a/loss", "b/loss", "a/nll")} == {
         "loss": 4.0, "a/loss": 4.0, "b/loss": 4.0, "a/nll": 4.0
