@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from inspect import signature
 from itertools import accumulate, chain
 from math import ceil, floor
 from typing import Any, Literal, get_args, overload
@@ -26,6 +27,10 @@ from lit_longpo.ranges import check_scale
 log = logging.getLogger(__name__)
 
 Smaller = Literal["repeat", "stop"]
+
+_OF_ROWS = {  # what the mixture alone decides, and what a source has that says nothing
+    name: signature(PairDataModule).parameters[name].default for name in ("max_tokens", "max_examples", "num_workers")
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,11 @@ class MixtureDataModule(PairDataModule):
         )
         _check(sources, weights, smaller)
         self.sources, self.weights, self.smaller = sources, weights, smaller
+        for name, source in sources.items():
+            if unused := [row for row in _OF_ROWS if getattr(source, row) != _OF_ROWS[row]]:
+                log.warning(
+                    f"{name}: {' and '.join(unused)} of a source have no effect, the mixture's do; leave them out"
+                )
         self.counts: dict[str, SourceCounts] = {}
 
     def prepare_data(self) -> None:

@@ -54,6 +54,7 @@ class RecordReader:
     format: RecordFormat | str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
     extra_columns: ExtraColumns = "error"
+    _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)  # files are read several times
 
     def __post_init__(self) -> None:
         layouts = FORMATS.values() if isinstance(self.format, str) else [self.format]
@@ -99,7 +100,7 @@ class RecordReader:
         renamed = _renamed(_checked(record, where), self.columns, where)
         layout = self._layout(renamed, where)
         layout = OwnPairs(mapped=True) if type(layout) is OwnPairs and self.columns else layout
-        return PairParser(layout, self.columns, self.extra_columns, _folder(source))
+        return PairParser(layout, self.columns, self.extra_columns, _folder(source), self._told)
 
     def _layout(self, record: Record, where: str) -> RecordFormat:
         if isinstance(self.format, RecordFormat):
@@ -126,13 +127,19 @@ class PairParser:
         columns: our name -> theirs.
         extra_columns: see `RecordReader`.
         folder: taken off the front of `where` for the id of a record without one.
+        told: columns that the log has named already, which grows.
     """
 
     def __init__(
-        self, layout: RecordFormat, columns: Mapping[str, str], extra_columns: ExtraColumns, folder: str = ""
+        self,
+        layout: RecordFormat,
+        columns: Mapping[str, str],
+        extra_columns: ExtraColumns,
+        folder: str = "",
+        told: set[str] | None = None,
     ) -> None:
         self.layout, self.columns, self.extra_columns, self.folder = layout, columns, extra_columns, folder
-        self._ignored = set[str]()
+        self._told = set[str]() if told is None else told
 
     def __call__(self, where: str, record: object) -> PreferencePair:
         """The record's pair.
@@ -158,9 +165,9 @@ class PairParser:
             return record
         if self.extra_columns == "error":
             raise self.layout.unknown(extras, where)
-        if new := [name for name in extras if name not in self._ignored]:
+        if new := [name for name in extras if name not in self._told]:
             log.warning("%s: columns that nothing reads, by `extra_columns: ignore`: %s", where, ", ".join(new))
-            self._ignored.update(new)
+            self._told.update(new)
         return {name: value for name, value in record.items() if name not in extras}
 
 

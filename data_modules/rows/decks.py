@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """A run of examples, and how many of them an epoch has.
 
     Args:
@@ -23,7 +24,8 @@ class Share(NamedTuple):
     count: int
 
 
-class Deck(NamedTuple):
+@dataclass(frozen=True)
+class Deck:
     """Examples that are about equally long, and how many of them an epoch has."""
 
     members: NDArray[np.int64]

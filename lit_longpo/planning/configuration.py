@@ -95,11 +95,15 @@ class RowArguments:
 
 def _together(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What sources of a mixture say about the rows that they share: the longest sequence, any positions."""
-    lengths = [source.get("max_length") for source in sources]
-    found = {"positions": next(filter(None, (source.get("positions") for source in sources)), None)}
-    found["max_length"] = max(lengths) if lengths and None not in lengths else None
-    found["prefix_sharing"] = all(source.get("prefix_sharing", True) for source in sources) if sources else None
-    return {name: value for name, value in found.items() if value is not None}
+    if not sources:
+        return {}
+    lengths = [length for source in sources if (length := source.get("max_length")) is not None]
+    positions = [found for source in sources if (found := source.get("positions")) is not None]
+    return {
+        "max_length": max(lengths) if len(lengths) == len(sources) else None,
+        "positions": positions[0] if positions else None,
+        "prefix_sharing": all(source.get("prefix_sharing", True) for source in sources),
+    }
 
 
 @dataclass(frozen=True)

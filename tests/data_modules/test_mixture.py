@@ -74,6 +74,13 @@ def test_settings_that_mean_nothing_are_refused(options, said):
         MixtureDataModule({})
 
 
+def test_settings_of_a_source_without_effect_are_told(caplog):
+    mixture()
+    assert not caplog.text
+    MixtureDataModule({"long": Pairs(max_tokens=99, num_workers=2)})
+    assert "long: max_tokens and num_workers of a source have no effect" in caplog.text
+
+
 def test_a_source_without_examples_is_refused_by_name():
     with pytest.raises(ValueError, match=r"every source of the mixture, got none in short"):
         ready(mixture({"long": 1, "short": 1}, short=0))

@@ -44,9 +44,9 @@ def test_every_epoch_has_its_share_of_every_source(mixture, num_replicas, seed):
         dealt = [index for row in rows for index in row]
         assert len(dealt) == len(set(dealt))  # a further copy has an index of its own
         seen = Counter(index % len(lengths) for index in dealt)
-        for start, stop, count in shares:
-            times = [seen[index] for index in range(start, stop)]
-            assert sum(times) == count
+        for share in shares:
+            times = [seen[index] for index in range(share.start, share.stop)]
+            assert sum(times) == share.count
             assert max(times) - min(times) <= 1
         for row in rows:
             assert len(row) <= 6

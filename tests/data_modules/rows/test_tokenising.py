@@ -42,6 +42,17 @@ def test_everything_that_tokens_depend_on_is_in_the_key():
     assert again.key("data") == BASE.key("data")
 
 
+def test_what_a_tokenizer_was_last_called_with_is_not_in_the_key():
+    """It is in its state: such a cache was made anew again and again (huggingface/datasets 7982)."""
+    tokenizer = word_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    key = replace(BASE, prompt_format=PromptFormat(tokenizer, PromptTemplate())).key("data")
+    before = tokenizer.backend_tokenizer.to_str()
+    tokenizer(["word1 word2", "word3"], truncation=True, max_length=1, padding="max_length")
+    assert tokenizer.backend_tokenizer.to_str() != before
+    assert replace(BASE, prompt_format=PromptFormat(tokenizer, PromptTemplate())).key("data") == key
+
+
 def test_a_report_comes_back_from_json():
     tokenising, report = replace(BASE, positions=PositionSynthesis(60, 2)), SplitReport()
     pairs = [replace(pair(n, long=20 + 30 * n), weight=1.0 + n) for n in range(3)]
