@@ -3,7 +3,8 @@
 Torch's fused kernels have no soft-cap. So a block's scores are computed, used and thrown away, forward and
 again in backward: what exists at a time is block x K, and what is kept is what a flash kernel keeps: queries,
 keys, values, output and one log-sum-exp per query. flash-attn has a soft-cap of its own (`flash.py`); this is
-what runs elsewhere. Shape legend: see `attention.py`.
+what runs elsewhere (and checkpointing's "keep_attention" recomputes it all the same). Shape legend: see
+`attention.py`.
 """
 
 from typing import Any

@@ -233,7 +233,8 @@ def _met_by_a_token(model: PreTrainedModel, layers: list[nn.Module]) -> list[tup
     found, choosing = list[tuple[int, bool]](), set(map(id, routers(model)))
     for module in (module for layer in layers for module in layer.modules()):
         if isinstance(module, nn.Linear) or id(module) in choosing:
-            found.append((module.weight.numel(), module.weight.requires_grad))
+            weight = cast(nn.Parameter, module.weight)
+            found.append((weight.numel(), weight.requires_grad))
         elif not isinstance(module, nn.Conv1d):  # all experts of a layer are one tensor, (E, in, out) or (E, out, in)
             experts = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim == 3]
             found += [(chosen * part[0].numel(), part.requires_grad) for part in experts]
