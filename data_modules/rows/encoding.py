@@ -108,6 +108,7 @@ class PairEncoder:
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short = long_from_short
         self.num_unused = 0  # records with more rejected answers than are scored
+        self.num_earlier = 0  # conversations without rejected answers whose earlier answers are not trained
         self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
         self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
@@ -122,6 +123,8 @@ class PairEncoder:
         counts.examples += 1
         check_requirements(pair, self.views, long_from_short=self.long_from_short)
         scores_rejected = any(view.role == "rejected" for view in (*self.views.policy, *self.views.reference))
+        told = {message.role for message in (*pair.history, *pair.followup)}
+        self.num_earlier += "assistant" in told and not pair.rejected
         self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
         prompts, cut = list[tuple[_Section, EncodedPrompt]](), False
         for section in self._sections(pair):

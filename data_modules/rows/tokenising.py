@@ -22,7 +22,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of what is stored; another one tokenises anew
+VERSION = 3  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -37,6 +37,7 @@ class SplitReport:
         unused: records with more rejected answers than the objective uses.
         weighted: records with a weight, or a margin, of their own.
         cut_messages: cut contexts that are whole messages, with the question somewhere in them.
+        earlier: records without rejected answers that hold earlier answers, which are not trained.
         rendered: whole messages that hold the chat template's marks already, which are text there.
     """
 
@@ -48,6 +49,7 @@ class SplitReport:
     weighted: int = 0
     cut_messages: int = 0
     rendered: int = 0
+    earlier: int = 0
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
@@ -61,6 +63,7 @@ class SplitReport:
             notes["weighted"],
             notes["cut_messages"],
             notes["rendered"],
+            notes["earlier"],
         )
 
 
@@ -116,6 +119,7 @@ class Tokenising:
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
         report.cut_messages, report.rendered = encoder.num_cut_messages, encoder.num_rendered
+        report.earlier = encoder.num_earlier
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
@@ -141,6 +145,11 @@ class Tokenising:
                 f"{split}: {report.unused} of {report.lengths.examples} records have rejected answers that are not "
                 f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
                 "(`model.init_args.num_rejected`), or write a record for each"
+            )
+        if report.earlier:
+            log.warning(
+                f"{split}: {report.earlier} of {report.lengths.examples} records hold earlier answers of the assistant "
+                "that are read, not trained: of a conversation the last answer alone is; write a record for each"
             )
         if report.rendered:
             log.warning(

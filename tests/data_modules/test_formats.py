@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from support.bpe_tokenizers import bpe_tokenizer
 from support.chat_formats import FORMATS as CHATS
 from support.command_line import CONFIGS
-from support.preference_formats import APART, ASK, DOC, LONG, WHOLE
+from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, talk
 from support.tiny_models import tiny_config
 
 from data_modules import PreferenceDataModule
@@ -130,6 +130,18 @@ def test_only_the_middle_of_the_longest_message_is_cut(
     )
     assert text.count("<|im_start|>") == chat_tokenizer("chatml").decode(before).count("<|im_start|>")
     assert ("whole messages, so a question" in caplog.text) == (name != "own")
+
+
+def test_earlier_answers_that_are_not_trained_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "data.jsonl", {"messages": talk("Hello.", "Hello!", ASK, "nine")}, 2)
+    data = module(path, SFT().views)
+    data.setup("fit")
+    assert "train: 2 of 2 records hold earlier answers of the assistant" in caplog.text
+    scored = chat_tokenizer("chatml").decode(next(iter(data.train_dataloader())).policy.score_targets)
+    assert scored == "nine<|im_end|>" * 2
+    caplog.clear()
+    module(write(path, RECORDS["history"][0]), SFT().views).setup("fit")  # a pair is about its last answer
+    assert "earlier" not in caplog.text
 
 
 def test_prompts_that_a_template_has_written_already_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
