@@ -89,7 +89,8 @@ def _holds_adapters(folder: Path) -> bool:
 
 def _advice(folder: Path) -> str:
     """What may have been meant."""
-    below = sorted(path.parent for name in _MODEL_FILES for path in folder.glob(f"*/{name}"))
+    kept = ("*", "snapshots/*")  # the second in the hub's cache
+    below = sorted(path.parent for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}"))
     if below:
         return f"type --policy.source {below[0]}"
     if weights := sorted(folder.glob("*.gguf")):

@@ -82,6 +82,7 @@ def test_a_misspelt_folder_gets_a_suggestion(source, policy_folder, monkeypatch,
         ("weights.gguf", "type --policy.gguf_file weights.gguf"),
         ("last.ckpt", "checkpoints become a model by: python -m lit_longpo export"),
         ("inner/config.json", "type --policy.source .*/inner"),
+        ("snapshots/0f3a/config.json", "type --policy.source .*/snapshots/0f3a"),
     ],
 )
 def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_path):
