@@ -27,7 +27,7 @@ from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.engine import end_ids
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
@@ -198,5 +198,10 @@ def _compare(paths: list[str]) -> None:
     if len(paths) != 2:
         raise InputError(
             f"expected two reports, got {paths}; type: python -m lit_longpo evaluate --compare a.json b.json"
+        )
+    if missing := [path for path in paths if not Path(path).is_file()]:
+        raise MissingFileError(
+            f"expected reports at {' and '.join(paths)}, found none at {' and '.join(missing)}; reports are the .json "
+            "files that `evaluate` writes into --output, and callbacks into `benchmarks` of a run"
         )
     sys.stdout.write(compare_files(Path(paths[0]), Path(paths[1])))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import jsonargparse
+from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import MissingFileError
 
@@ -77,17 +77,17 @@ def fragments_found() -> Iterator[list[Path]]:
     Raises:
         FileNotFoundError: it is nowhere.
     """
-    start, plain = Path.cwd(), jsonargparse.Path.__init__
+    start, plain = Path.cwd(), NamedPath.__init__
     read: list[Path] = []
 
-    def find(self: jsonargparse.Path, path: Any, *arguments: Any, **options: Any) -> None:
-        if type(self) is jsonargparse.Path and isinstance(path, str) and path.endswith(_SUFFIXES):
+    def find(self: NamedPath, path: Any, *arguments: Any, **options: Any) -> None:
+        if type(self) is NamedPath and isinstance(path, str) and path.endswith(_SUFFIXES):
             file = _beside_here_or_ours(path, start)
             read.append(file.absolute())
             path = str(file)
         plain(self, path, *arguments, **options)
 
-    with patch.object(jsonargparse.Path, "__init__", find):
+    with patch.object(NamedPath, "__init__", find):
         yield read
 
 

@@ -18,13 +18,19 @@ def check_typed(config: Any) -> None:
         config: of `fit`, `validate` or `test`, as the command line has parsed it.
 
     Raises:
-        ValueError: there is no GPU, or a template has the two characters that should have been a line break.
+        ValueError: there is no GPU where one is wanted, or a template has the two characters that should have been a
+            line break.
     """
     accelerator = config.get("trainer.accelerator")
     if accelerator in _GPUS and not torch.accelerator.is_available():
         raise InputError(
             f"expected a GPU for `trainer.accelerator: {accelerator}`, found none that torch can use; type "
             "--trainer.accelerator cpu, or --trainer trainer/laptop"
+        )
+    if config.get("policy.attention") == "flash" and (accelerator == "cpu" or not torch.accelerator.is_available()):
+        raise InputError(
+            "expected a GPU for `policy.attention: flash`, got a CPU; type --policy.attention auto, which takes flash "
+            "where it runs"
         )
     for name in _TEXTS:
         text = config.get(f"policy.template.{name}")

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import ActionConfigFile
 from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
@@ -35,6 +36,12 @@ _NO_SUBCLASS = re.compile(
     r'key "([\w.]+)":.*Subtypes: \[[^\n]*?<class \'(\w+\.[\w.]+)\'>.*dot import path string: ([\w.]+)', re.DOTALL
 )
 _LITERAL = re.compile(r"typing\.Literal\['([^\]]*)'\](?=[^\n]*<class)")  # words beside the class
+# A class of another kind: the key, the class that was wanted, what came.
+_OTHER_CLASS = re.compile(
+    r'key "([\w.]+)":.*Subtypes: \[[^\n]*?<class \'(\w+\.[\w.]+)\'>'
+    r".*not correspond to a subclass.*Given value: ([^\n]+)",
+    re.DOTALL,
+)
 # A class that is not where its import path says: the key, the path, what Python says.
 _NO_IMPORT = re.compile(r'key "([\w.]+)":.*?class_path \'([\w.]+)\':\s+((?:module|No module) [^\n]+)', re.DOTALL)
 # A short name that no class has where a class was to be named: the key, the name.
@@ -81,7 +88,7 @@ class SuggestingParser(ArgumentParser):
             try:
                 return super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text
-                return self.error(f"Unexpected config: {error}")
+                self.error(f"Unexpected config: {error}")
 
     def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
         """Usage in one line, every option, examples."""
@@ -96,9 +103,9 @@ class SuggestingParser(ArgumentParser):
         try:
             return with_files(words, self.recipe_room)
         except UserError as error:
-            return self.error(str(error))
+            self.error(str(error))
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
         """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
         name = self.prog.replace(" [options]", "")  # jsonargparse names a subcommand's parser so
         command = next((word for word in _PARSED.get()[0] if word in _commands(self)), "")
@@ -130,10 +137,10 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
 
 def _in_one_line(message: str, parser: ArgumentParser) -> str:
     """What was expected where a class should have been named; other messages as `wording` has them."""
-    if match := _NO_SUBCLASS.search(message):
+    if match := _NO_SUBCLASS.search(message) or _OTHER_CLASS.search(message):
         key, base, word = match.groups()
-        words = [word for literal in _LITERAL.findall(message) for word in literal.split("', '")]
-        return _expected_class(key, import_object(base), word, words)
+        literals = [name for literal in _LITERAL.findall(message) for name in literal.split("', '")]
+        return _expected_class(key, import_object(base), word, literals)
     if match := _NO_CLASS.search(message):
         key, base = match.groups()
         return f"expected a class before its arguments; type one of {', '.join(_choices(base))} for `{key}` first"
@@ -162,7 +169,7 @@ def _class_of(parser: ArgumentParser, key: str) -> type | None:
 
 def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
     """Another project's option, the closest names of the word or of one of its parts; or whose argument it is."""
-    if (option := familiar(word, options)) is not None:
+    if (option := familiar(word, options) or familiar(word.rpartition(".")[2], options)) is not None:
         yield f"here it is called {option}"
         return
     names = {name.casefold(): name for name in known}

@@ -10,6 +10,7 @@ _KEY = re.compile(r'Parser key "([\w.]+)":')
 _EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\n]*)\])")
 _GOT = re.compile(r"(?:Got value|Given value): ([^\n]*)")
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+_FORMS = {"list": "a list", "str": "a text"}
 _BROKEN = re.compile(r"Problems parsing config: |Unexpected config: |Unable to load config ")
 _REQUIRED = re.compile(r"following arguments are required: ([\w., ]+)")
 _REFUSED = re.compile(r"Option '(\w+)' is not accepted")
@@ -35,7 +36,8 @@ def in_one_line(
         return f"expected --config before a file, got {match.group(1)} alone; type --config {match.group(1)}"
     if match := _REFUSED.fullmatch(message):
         return _refused(match.group(1), words, arguments)
-    if (key := _KEY.search(message)) and (kinds := _kinds(message)) and (got := _GOT.findall(message)):
+    key, kinds, got = _KEY.search(message), _kinds(message), _GOT.findall(message)
+    if key and got and kinds not in ([], ["null"]):
         return f"expected `{key.group(1)}` to be {' or '.join(kinds)}, got {got[-1]}"
     return "; ".join(line.strip(" -") for line in message.splitlines() if line.strip(" -"))
 
@@ -44,8 +46,9 @@ def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
     """An argument that the class named for a section does not have."""
     typed = next((word.partition("=")[0] for word in words if word.partition("=")[0].endswith(f".{name}")), name)
     section = typed.lstrip("-").rpartition(".")[0].removesuffix(".init_args")
-    where = f" of `{section}`" if section else ""
-    return f"expected one of the arguments{where} ({', '.join(arguments)}), got {typed}"
+    if not section or not arguments:
+        return f"expected options of this command, got {typed}"
+    return f"expected one of the arguments of `{section}` ({', '.join(arguments)}), got {typed}"
 
 
 def _missing(names: Sequence[str]) -> str:
@@ -76,5 +79,5 @@ def _fault(path: Path) -> str | None:
         return f"expected YAML in {path}, got something else at{place}: {problem}; correct that line"
     if isinstance(content, dict):
         return None
-    came = "nothing" if content is None else {list: "a list", str: "a text"}.get(type(content), str(content))
+    came = "nothing" if content is None else _FORMS.get(type(content).__name__, str(content))
     return f"expected sections in {path} (`model:`, `data:`, `trainer:`, ...), got {came}"

@@ -1,6 +1,7 @@
 """What the README shows must work: its Python example, its files, its tree; what its neighbours name must exist."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from evaluation.reports.pages import Pages
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
+from lit_longpo import __main__ as command
 from lit_longpo.policy import PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,6 +110,19 @@ def test_the_shown_benchmark_runs_and_has_a_report(benchmark, policy_folder, tmp
     assert set(report.tables) == {"europe"}
     assert len(Pages(report).write(tmp_path)) == 3
     assert "our own, version 1" in Pages(report).html()
+
+
+def test_the_shown_benchmark_is_asked_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    (tmp_path / "capitals.py").write_text(example("### A benchmark of your own"))
+    assert "--trainer.callbacks+ BenchmarkCallback --trainer.callbacks.benchmark capitals.Capitals" in README
+    callback = ["--trainer.callbacks+", "BenchmarkCallback", "--trainer.callbacks.benchmark", "capitals.Capitals"]
+    with pytest.raises(SystemExit):
+        command.main(["fit", "--config", "solopo", *callback, "--print_config"])
+    assert "class_path: capitals.Capitals" in capsys.readouterr().out
+    command.main(["evaluate", "--benchmark", "capitals.Capitals", "--model", "embedded", "--output", "runs/capitals"])
+    assert (tmp_path / "runs/capitals/capitals-step0.json").is_file()
 
 
 def test_the_shown_benchmark_scores_what_it_asks(benchmark):

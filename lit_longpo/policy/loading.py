@@ -28,6 +28,7 @@ from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
+from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.trainable import packing_problem, training_problem
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
 from lit_longpo.policy.weights.quantization import refuse_packed_source, report_packing, require_bitsandbytes
@@ -160,7 +161,8 @@ class PolicyConfig:
             model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
-            model = load_weights(self._where(), config, **options)
+            with read_by_transformers("weights", self._where(), (OSError,)):
+                model = load_weights(self._where(), config, **options)
         if self.packing is not None:
             report_packing(model)
         if new := self.new_tokens():
@@ -193,8 +195,10 @@ class PolicyConfig:
     def _own_tokenizer(self) -> PreTrainedTokenizerBase:
         folder = self.adapter_folder()
         if folder is not None and folder.has_tokenizer:
-            return AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=self.trust_remote_code)
-        return AutoTokenizer.from_pretrained(self._where(), **self._options())
+            with read_by_transformers("a tokenizer", str(folder.path)):
+                return AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=self.trust_remote_code)
+        with read_by_transformers("a tokenizer", self._where()):
+            return AutoTokenizer.from_pretrained(self._where(), **self._options())
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
@@ -259,7 +263,8 @@ class PolicyConfig:
 
     def original_config(self) -> PretrainedConfig:
         """The model's configuration at `source`, or of the base of adapters there, without `rope`."""
-        return AutoConfig.from_pretrained(self._where(), **self._options())
+        with read_by_transformers("a configuration", self._where()):
+            return AutoConfig.from_pretrained(self._where(), **self._options())
 
     def folders(self) -> list[Path]:
         """Folders on this machine that the policy is read from."""

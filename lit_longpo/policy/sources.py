@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import HFValidationError
 
-from lit_longpo.errors import MissingFileError
+from lit_longpo.errors import MissingFileError, UserError
 
 _SECONDS = 10.0  # for one answer of the hub
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -34,6 +35,31 @@ def check_folder(folder: Path, gguf_file: str | None) -> None:
     if any((folder / name).is_file() for name in wanted) or _holds_adapters(folder):
         return
     raise MissingFileError(f"expected a model ({' or '.join(wanted)}) in {folder}, found none; {_advice(folder)}")
+
+
+@contextmanager
+def read_by_transformers(
+    what: str, where: str, kinds: tuple[type[Exception], ...] = (OSError, ValueError)
+) -> Iterator[None]:
+    """What transformers says over pages about files that it cannot read, in one line.
+
+    Args:
+        what: is being read, for example "a tokenizer".
+        where: folder or hub name.
+        kinds: of errors that speak of the files.
+
+    Raises:
+        FileNotFoundError: it cannot be read.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except kinds as error:
+        raise MissingFileError(
+            f"expected {what} at {where} that transformers can read, got: {' '.join(str(error).split())[:500]}; set "
+            "`policy.source`"
+        ) from error
 
 
 @cache

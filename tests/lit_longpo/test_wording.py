@@ -62,6 +62,9 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
         (["--model", "solo"], "did you mean SoLoPO?"),
         (["--policy.lora.rank", "8"], "expected one of the arguments of `policy.lora` (r, alpha, "),
         (["--policy.lora", "yes please"], "expected settings of `policy.lora` (r, alpha, "),
+        (["--model", "transformers.AutoModel"], "expected `model` to name one of DPO, "),
+        (["--optimization.lr", "1"], "here it is called --optimization.optimizer.lr"),
+        (["--nothing.like.it", "1"], "unrecognized arguments: --nothing.like.it"),
         (["--precision", "half"], "expected `precision` to be a whole number or a number or null, got half"),
     ],
 )

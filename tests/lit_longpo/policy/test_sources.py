@@ -91,3 +91,18 @@ def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_
     path.touch()
     with pytest.raises(MissingFileError, match=rf"config\.json .*folder, found none; {hint}"):
         PolicyConfig(source=str(tmp_path / "folder")).prompt_format()
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"),
+    [("tokenizer*", "a tokenizer"), ("config.json", "a configuration"), ("*.safetensors", "weights")],
+)
+def test_files_that_transformers_cannot_read_are_one_line(missing, what, policy_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    for path in folder.glob(missing):
+        path.write_text("{}") if path.name == "config.json" else path.unlink()
+    policy = PolicyConfig(source=str(folder))
+    with pytest.raises(MissingFileError, match=f"expected {what} at {folder} that transformers can read") as caught:
+        policy.prompt_format() if what == "a tokenizer" else policy.load()
+    assert len(str(caught.value).splitlines()) == 1
