@@ -169,7 +169,9 @@ def _class_of(parser: ArgumentParser, key: str) -> type | None:
 
 def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
     """Another project's option, the closest names of the word or of one of its parts; or whose argument it is."""
-    if (option := familiar(word, options) or familiar(word.rpartition(".")[2], options)) is not None:
+    section, _, name = word.rpartition(".")
+    inside = section.split(".")[0] in {option.split(".")[0] for option in options}  # of a section that there is
+    if (option := familiar(word, options) or (familiar(name, options) if inside else None)) is not None:
         yield f"here it is called {option}"
         return
     names = {name.casefold(): name for name in known}
