@@ -66,7 +66,9 @@ class StoreFolder:
             InputError: the folder cannot be written.
         """
         if self._fault() is None:
+            log.info("tokens: read from %s", self.path)
             return self._open()
+        log.info("tokens: written to %s, for this run and later ones", self.path)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f"{self.key}.lock"):
