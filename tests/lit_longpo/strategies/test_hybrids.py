@@ -1,10 +1,10 @@
-"""Two real processes with uneven shares train like one: models scored one sequence at a time, and shared states."""
+"""Two real processes with uneven shares train like one: single sequences, shared states, sinks and experts."""
 
 import pytest
 import torch
+from support.families import twin
 from support.parallel_worker import train
 from support.ranks import run_ranks
-from support.tiny_hybrids import tiny_hybrid
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed
 
@@ -17,12 +17,16 @@ CASES = [
     pytest.param("Mamba", "zero3", "solopo", marks=[pytest.mark.slow, needs_deepspeed]),
     pytest.param("Qwen3_5Text", "zero3", "longpo", marks=[pytest.mark.slow, needs_deepspeed]),
     pytest.param("FalconH1", "fsdp2", "logo", marks=pytest.mark.slow),
+    # Sinks are parameters that no module's own forward multiplies by; experts of a rank may get no token.
+    pytest.param("GptOss", "fsdp2", "solopo", marks=pytest.mark.slow),
+    pytest.param("GptOss", "zero3", "solopo", marks=[pytest.mark.slow, needs_deepspeed]),
+    pytest.param("Gemma2", "fsdp2", "longpo", marks=pytest.mark.slow),
 ]
 
 
 @pytest.mark.parametrize(("name", "strategy", "objective"), CASES)
 def test_gradients_and_weights_equal_one_process(name, strategy, objective, tmp_path):
-    tiny_hybrid(name).save_pretrained(tmp_path / "policy")
+    twin(name).save_pretrained(tmp_path / "policy")
     word_tokenizer().save_pretrained(tmp_path / "policy")
     train("single", objective, str(tmp_path / "policy"), tmp_path / "single")
     run_ranks(train, strategy, objective, str(tmp_path / "policy"), tmp_path / "ranks")
