@@ -66,7 +66,7 @@ class Evaluation:
             ValueError: `output` holds the responses of another model or with other settings; or 4-bit weights shall be
                 sharded.
         """
-        if self.shard and self.policy.packing is not None:
+        if self.shard and self.policy.quantized is not None:
             raise InputError(
                 "expected `--shard false` with `policy.quantization`, whose weights and scales belong together, got "
                 "true; type --shard false, or --policy.quantization null"

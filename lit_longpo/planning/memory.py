@@ -29,7 +29,7 @@ k optimizer bytes for each and N devices:
 | ZeRO-2 | P | G / N | (4 + k) n / N | two buckets |
 | ZeRO-3 | P / N | G / N | (4 + k) n / N | a bucket, and gathered parameters: at most `max_live_parameters` |
 
-Where weights are packed into 4 bits, the buffers hold the largest of them unpacked: maps are unpacked one by one.
+Where weights are held in 4 bits, the buffers hold the largest of them whole: they are made so one by one.
 
 The 4 are DeepSpeed's fp32 master weights, which it also keeps beside fp32 weights; k is that of fp32 states
 there (8 for AdamW). Its step turns a rank's share of the gradients into fp32 once more: 4 n / N, borrowed.
@@ -99,7 +99,7 @@ def _plain(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -
         parameters=sizes.total_bytes // share,
         gradients=sizes.trained_bytes // share,
         optimizer=round(kept / share),
-        buffers=buffers + sizes.unpacked_bytes,
+        buffers=buffers + sizes.dequantized_bytes,
         borrowed_in_step=round(borrowed / share),
     )
 
@@ -118,7 +118,7 @@ def _zero(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) ->
         parameters=0 if sharding.offload_parameters else parameters,
         gradients=sizes.trained_bytes // (ranks if sharding.splits_gradients else 1),
         optimizer=0 if sharding.offload_optimizer else optimizer_states,
-        buffers=buckets + gathered + sizes.unpacked_bytes,
+        buffers=buckets + gathered + sizes.dequantized_bytes,
         borrowed_in_step=0 if sharding.offload_optimizer else in_step,
         host=offloaded + (parameters if sharding.offload_parameters else 0),
     )

@@ -26,7 +26,7 @@ from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.weights import freeze_weights
-from lit_longpo.policy.weights.quantization import packable
+from lit_longpo.policy.weights.quantization import quantizable
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
@@ -112,7 +112,7 @@ class ModelPlan:
         flash: whether a flash kernel attends (GPU, half precision), or torch's sdpa.
         autocast: precision of the products where it differs from the weights' ("bf16-mixed").
         converted: whether a plugin casts the finished model, adapters included, to `dtype` ("bf16-true").
-        quantization: how linear maps are packed; their products are traced unpacked.
+        quantization: how linear maps are quantised; their products are traced whole.
         router_loss: whether the loss of routed experts is trained too.
         train_only: names of what is trained without adapters; counted, and traced as if everything were.
         frozen: names of what is not.
@@ -139,8 +139,8 @@ class ModelPlan:
                 freeze_weights(model, self.train_only, self.frozen)
             if checkpointing:
                 enable_checkpointing(model, checkpointing)
-            for linear in packable(model) if self.quantization else ():
-                cast(Any, linear.weight).packed_in = self.quantization
+            for linear in quantizable(model) if self.quantization else ():
+                cast(Any, linear.weight).quantized_as = self.quantization
             wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
         return (wrapped.to(self.dtype) if self.converted else wrapped).train()
 
@@ -172,7 +172,7 @@ class ModelSizes:
         trained_linear: of those that are trained, adapters included.
         head_weights: the head's weights.
         head_trained: whether the head is.
-        unpacked_bytes: of the largest 4-bit weight while its product is computed; 0 if there are none.
+        dequantized_bytes: of the largest 4-bit weight while its product is computed; 0 if there are none.
     """
 
     total: int
@@ -185,7 +185,7 @@ class ModelSizes:
     trained_linear: int
     head_weights: int
     head_trained: bool
-    unpacked_bytes: int = 0
+    dequantized_bytes: int = 0
 
     @property
     def num_trained(self) -> int:
@@ -223,7 +223,7 @@ def count(plan: ModelPlan) -> ModelSizes:
         trained_linear=sum(number for number, trained in met if trained),
         head_weights=head.numel(),
         head_trained=head.requires_grad,
-        unpacked_bytes=max((weight.nbytes for weight in linear if _packing(weight)), default=0),
+        dequantized_bytes=max((weight.nbytes for weight in linear if _quantization(weight)), default=0),
     )
 
 
@@ -276,9 +276,9 @@ def _bytes(parameters: Iterable[Tensor]) -> int:
 
 
 def _bytes_each(parameter: Tensor) -> float:
-    packing = _packing(parameter)
-    return parameter.dtype.itemsize if packing is None else packing.bytes_per_weight
+    quantization = _quantization(parameter)
+    return parameter.dtype.itemsize if quantization is None else quantization.bytes_per_weight
 
 
-def _packing(parameter: Tensor) -> Quantization | None:
-    return getattr(parameter, "packed_in", None)
+def _quantization(parameter: Tensor) -> Quantization | None:
+    return getattr(parameter, "quantized_as", None)

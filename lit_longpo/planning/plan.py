@@ -136,7 +136,7 @@ class _Planner:
             run.flash,
             run.autocast,
             converted=run.converted,
-            quantization=run.policy.packing,
+            quantization=run.policy.quantized,
             router_loss=run.optimization.router_loss != 0,
             train_only=tuple(run.policy.train_only),
             frozen=tuple(run.policy.freeze),
@@ -188,7 +188,7 @@ def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:
 
 def _reference_model(policy: PolicyConfig) -> tuple[PretrainedConfig, ModelSizes]:
     config, _ = find_config(policy, None)
-    return config, count(ModelPlan(config, policy.torch_dtype, quantization=policy.packing))
+    return config, count(ModelPlan(config, policy.torch_dtype, quantization=policy.quantized))
 
 
 def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes, row: RowPlan) -> float:

@@ -24,7 +24,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "parameters": plan.sizes.total,
         "trained_parameters": plan.sizes.num_trained,
         "dtype": str(configuration.dtype).removeprefix("torch."),
-        "quantization": configuration.policy.packing and asdict(configuration.policy.packing),
+        "quantization": configuration.policy.quantized and asdict(configuration.policy.quantized),
         "attention": "flash" if configuration.flash else "sdpa",
         "sharding": asdict(configuration.sharding),
         "row": {
@@ -82,12 +82,12 @@ def show(plan: Plan, console: Console) -> None:
 def _title(plan: Plan) -> str:
     configuration, sharding, row = plan.configuration, plan.configuration.sharding, plan.row
     strategy = f"ZeRO-{sharding.stage}" if sharding.kind == "zero" else sharding.kind
-    packing = configuration.policy.packing
-    packed = f" ({packing.type} linear maps)" if packing else ""
+    quantized = configuration.policy.quantized
+    in_4_bits = f" ({quantized.type} linear maps)" if quantized else ""
     short = f", short prompt {row.short_tokens:,}" if len(row.contexts) > 1 else ""
     return (
         f"{type(configuration.objective).__name__} on {plan.architecture}: {plan.sizes.total:,} parameters, "
-        f"{plan.sizes.num_trained:,} trained, {str(configuration.dtype).removeprefix('torch.')}{packed}, "
+        f"{plan.sizes.num_trained:,} trained, {str(configuration.dtype).removeprefix('torch.')}{in_4_bits}, "
         f"{'flash' if configuration.flash else 'sdpa'} attention\n"
         f"{strategy} over {sharding.world_size} {'GPU' if configuration.on_gpu else 'CPU'} device(s), "
         f"{sharding.sequence_parallel} to a row; a full row: {row.num_tokens:,} tokens = {row.num_examples} example(s) "

@@ -11,7 +11,7 @@ from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
-from lit_longpo.policy.weights.quantization import is_packed, unpacked
+from lit_longpo.policy.weights.quantization import dequantized, is_quantized
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
 
@@ -116,7 +116,7 @@ def adapters_are_start(model: nn.Module) -> bool:
 def merge_adapters(model: nn.Module) -> PreTrainedModel:
     """The model with its adapters added to its weights; it is changed in place.
 
-    4-bit weights are unpacked first: packed again, the sum would be another model.
+    4-bit weights are made whole first: quantised again, the sum would be another model.
 
     Raises:
         InputError: an adapter sits on one of two tied layers, which share the weight it would be added to.
@@ -130,17 +130,17 @@ def merge_adapters(model: nn.Module) -> PreTrainedModel:
             "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
             "model a head of its own first (`tie_word_embeddings: false`)"
         )
-    model = _on_unpacked_base(cast("PeftModel", model)) if is_packed(base) else model
+    model = _on_whole_base(cast("PeftModel", model)) if is_quantized(base) else model
     _merge_layers(model)
     return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
 
 
-def _on_unpacked_base(model: "PeftModel") -> "PeftModel":
+def _on_whole_base(model: "PeftModel") -> "PeftModel":
     """The same adapters on plain linear maps."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     state, [config] = get_peft_model_state_dict(model, save_embedding_layers=False), model.peft_config.values()
-    wrapped = with_adapters(unpacked(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
+    wrapped = with_adapters(dequantized(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
     set_peft_model_state_dict(wrapped, state)
     return wrapped
 
@@ -160,7 +160,8 @@ def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:
     Raises:
         InputError: no parameter has such a name, or it is a 4-bit weight.
     """
-    named = {name: parameter for name, parameter in model.named_parameters() if "lora_" not in name}
+    every = model.named_parameters(remove_duplicate=False)  # tied weights by either name
+    named = {name: parameter for name, parameter in every if "lora_" not in name}
     for part in parts:
         matching = [named[name] for name in names_with(named, part, "policy.lora.also_train")]
         if any(not parameter.is_floating_point() for parameter in matching):

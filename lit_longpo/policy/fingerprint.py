@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model
 from lit_longpo.policy.adapters import adapters_are_start
-from lit_longpo.policy.weights.quantization import quantisation_state
+from lit_longpo.policy.weights.quantization import quantization_state
 from lit_longpo.strategies.sharding import full_value
 
 _CHUNK = 2**20  # 32-bit words of one checksum
@@ -48,7 +48,7 @@ def model_fingerprint(
         shape = getattr(parameter, "ds_shape", parameter.shape)
         digest.update(f"{name}:{tuple(shape)}:{parameter.dtype}".encode())
         digest.update(repr(checksums(full_value(parameter))).encode())
-        for part, value in quantisation_state(parameter).items():  # 4 bits mean nothing without their scales
+        for part, value in quantization_state(parameter).items():  # 4 bits mean nothing without their scales
             digest.update(f"{part}:{checksums(value)}".encode())
     return digest.hexdigest()[:32]
 

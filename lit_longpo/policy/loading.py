@@ -29,9 +29,9 @@ from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
-from lit_longpo.policy.trainable import packing_problem, training_problem
+from lit_longpo.policy.trainable import quantization_problem, training_problem
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
-from lit_longpo.policy.weights.quantization import refuse_packed_source, report_packing, require_bitsandbytes
+from lit_longpo.policy.weights.quantization import refuse_quantized_source, report_quantization, require_bitsandbytes
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
 from lit_longpo.strategies.sharding import Split
 
@@ -50,7 +50,7 @@ class PolicyConfig:
         weights: "pretrained", or "random" to keep architecture and tokenizer only.
         dtype: precision that the weights are held in.
         quantization: hold the linear maps' weights in 4 bits, under `lora` (extra `quantized`): "4bit" for nf4 with
-            packed scales, or its settings.
+            quantised scales, or its settings.
         gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
             "keep_attention" recomputes all but attention: faster, most of all at long contexts, for one more
             hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
@@ -103,7 +103,7 @@ class PolicyConfig:
         """
         if problem := training_problem(self, split):
             raise InputError(problem)
-        if self.packing is not None:
+        if self.quantized is not None:
             require_bitsandbytes()
 
     def load(self) -> nn.Module:
@@ -153,7 +153,7 @@ class PolicyConfig:
         check_heads(self.original_config)
         _warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
-        options = self._options() | self._packing(config)
+        options = self._options() | self._quantization_options(config)
         if config is not None and self.rope is not None:
             self.rope.apply(config)
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
@@ -163,8 +163,8 @@ class PolicyConfig:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
             with read_by_transformers("weights", self._where(), (OSError,)):
                 model = load_weights(self._where(), config, **options)
-        if self.packing is not None:
-            report_packing(model)
+        if self.quantized is not None:
+            report_quantization(model)
         if new := self.new_tokens():
             grow(model, sorted(self._own_tokenizer().get_vocab().values()), new)
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
@@ -219,8 +219,8 @@ class PolicyConfig:
         return getattr(torch, self.dtype)
 
     @property
-    def packing(self) -> Quantization | None:
-        """How weights are packed into 4 bits."""
+    def quantized(self) -> Quantization | None:
+        """How weights are quantised, `quantization` spelled out."""
         return self.quantization if isinstance(self.quantization, Quantization) else None
 
     @property
@@ -289,17 +289,17 @@ class PolicyConfig:
             )
         return folder
 
-    def _packing(self, config: PretrainedConfig | None) -> dict[str, Any]:
-        """What makes `from_pretrained` pack the weights, if that is wanted."""
-        if self.packing is not None:
-            if problem := packing_problem(self):
+    def _quantization_options(self, config: PretrainedConfig | None) -> dict[str, Any]:
+        """What makes `from_pretrained` quantise the weights, if that is wanted."""
+        if self.quantized is not None:
+            if problem := quantization_problem(self):
                 raise InputError(problem)
             require_bitsandbytes()
             assert config is not None  # but for gguf files
             code = {"trust_remote_code": self.trust_remote_code}
-            return self.packing.options(config, self.dtype, self._where(), **code)
+            return self.quantized.options(config, self.dtype, self._where(), **code)
         if config is not None and self.gguf_file is None:
-            refuse_packed_source(config, self._where())
+            refuse_quantized_source(config, self._where())
         return {}
 
     def _options(self) -> dict[str, Any]:

@@ -23,26 +23,26 @@ def training_problem(policy: "PolicyConfig", split: Split | None = None) -> str 
     return next((problem for rule in _RULES if (problem := rule(policy, split))), None)
 
 
-def packing_problem(policy: "PolicyConfig") -> str | None:
-    """What to type where weights cannot be packed into 4 bits as they are read."""
+def quantization_problem(policy: "PolicyConfig") -> str | None:
+    """What to type where weights cannot be quantised as they are read."""
     odd = {
         "policy.weights random": policy.weights == "random",
         "policy.gguf_file": policy.gguf_file is not None,
         "policy.adapters merge": policy.adapters == "merge",
     }
-    conflict = next((name for name, is_there in odd.items() if is_there and policy.packing), None)
+    conflict = next((name for name, is_there in odd.items() if is_there and policy.quantized), None)
     return conflict and (
-        f"expected weights that are packed as they are read, got `policy.quantization` with `{conflict}`; type "
+        f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
         "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
     )
 
 
-def _packed(policy: "PolicyConfig", split: Split | None) -> str | None:
-    return packing_problem(policy)
+def _quantized(policy: "PolicyConfig", split: Split | None) -> str | None:
+    return quantization_problem(policy)
 
 
-def _packed_alone(policy: "PolicyConfig", split: Split | None) -> str | None:
-    if policy.packing is None or policy.trained_lora is not None:
+def _quantized_alone(policy: "PolicyConfig", split: Split | None) -> str | None:
+    if policy.quantized is None or policy.trained_lora is not None:
         return None
     return (
         "expected adapters over 4-bit weights, which cannot be trained themselves, got `policy.quantization` without "
@@ -50,8 +50,8 @@ def _packed_alone(policy: "PolicyConfig", split: Split | None) -> str | None:
     )
 
 
-def _packed_and_split(policy: "PolicyConfig", split: Split | None) -> str | None:
-    if policy.packing is None or split is None:
+def _quantized_and_split(policy: "PolicyConfig", split: Split | None) -> str | None:
+    if policy.quantized is None or split is None:
         return None
     return (
         "expected a strategy that leaves parameters whole (one device, DDP, ZeRO-1 or ZeRO-2) with "
@@ -102,9 +102,9 @@ def _new_tokens(policy: "PolicyConfig", split: Split | None) -> str | None:
 
 
 _RULES: tuple[Callable[["PolicyConfig", Split | None], str | None], ...] = (
-    _packed,
-    _packed_alone,
-    _packed_and_split,
+    _quantized,
+    _quantized_alone,
+    _quantized_and_split,
     _dora_under_zero3,
     _frozen_beside_adapters,
     _new_tokens,

@@ -1,4 +1,4 @@
-"""A model's weights: read whole from files, packed into 4 bits, frozen in part, grown by rows for new tokens."""
+"""A model's weights: read whole from files, quantised to 4 bits, frozen in part, grown by rows for new tokens."""
 
 from lit_longpo.policy.weights.freezing import freeze_weights
 from lit_longpo.policy.weights.quantization import Quantization

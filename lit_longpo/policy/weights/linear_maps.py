@@ -1,7 +1,8 @@
 """Linear maps that are more than their call: what would sit on the call would be lost.
 
 An adapter, and 4 bits, change what a map's call does. Where a layer reads the map's weight itself, as fused kernels of
-Mamba do, it passes over the call: the adapter would be left out without a word, and packed bytes be taken for weights.
+Mamba do, it passes over the call: the adapter would be left out without a word, and bytes of two weights each be taken
+for weights.
 """
 
 import inspect

@@ -1,7 +1,7 @@
-"""4-bit weights under adapters (QLoRA, arXiv 2305.14314), packed by bitsandbytes as transformers does it.
+"""4-bit weights under adapters (QLoRA, arXiv 2305.14314), quantised by bitsandbytes as transformers does it.
 
-A linear map's weights are packed in blocks of 64, each with a scale, and unpacked for every product; they cannot be
-trained. Embeddings, head, norms and biases stay as they are.
+A linear map's weights are quantised in blocks of 64, each with a scale, and made whole for every product; they cannot
+be trained. Embeddings, head, norms and biases stay as they are.
 """
 
 import importlib.util
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Quantization:
-    """How weights are packed into 4 bits.
+    """How weights are quantised to 4 bits.
 
     Args:
         type: "nf4" (for weights that are normally distributed, as they are) or "fp4".
-        double: pack the scales too: 4.13 bits a weight instead of 4.5.
+        double: quantise the scales too: 4.13 bits a weight instead of 4.5.
         compute_dtype: precision of the products; `None` means `policy.dtype`.
     """
 
@@ -39,7 +39,7 @@ class Quantization:
 
     @property
     def bytes_per_weight(self) -> float:
-        """Of a packed weight and its share of the scales."""
+        """Of a weight and its share of the scales."""
         scale = 1 + 4 / _NESTED_BLOCK if self.double else 4
         return 0.5 + scale / _BLOCK
 
@@ -47,32 +47,32 @@ class Quantization:
         """What `from_pretrained` is told beside the configuration.
 
         Args:
-            config: of the model; one that says its files are packed already is told the precision of the products.
+            config: of the model; one that says its files are quantised already is told the precision of the products.
             dtype: `policy.dtype`.
             where: the source, for the error.
             **how: of `from_config`.
 
         Raises:
-            InputError: the files are packed in another way.
+            InputError: the files are quantised in another way.
         """
         compute = self.compute_dtype or dtype
-        packed = _as_dict(getattr(config, "quantization_config", None))
-        if packed is None:
+        settings = _as_dict(getattr(config, "quantization_config", None))
+        if settings is None:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, **how)
             return {"quantization_config": self._for_transformers(compute, model)}
-        there = (packed.get("bnb_4bit_quant_type", "fp4"), bool(packed.get("bnb_4bit_use_double_quant", False)))
-        if not _is_4bit(packed) or there != (self.type, self.double):
+        there = (settings.get("bnb_4bit_quant_type", "fp4"), bool(settings.get("bnb_4bit_use_double_quant", False)))
+        if not _is_4bit(settings) or there != (self.type, self.double):
             raise InputError(
-                f"expected weights of full precision, or packed as `policy.quantization` says, at {where}, got "
+                f"expected weights of full precision, or quantised as `policy.quantization` says, at {where}, got "
                 + (
                     f"{there[0]} with double {str(there[1]).lower()}; type --policy.quantization.type {there[0]} "
                     f"--policy.quantization.double {str(there[1]).lower()}"
-                    if _is_4bit(packed)
-                    else f"{packed.get('quant_method')}; set the source to the model before quantisation"
+                    if _is_4bit(settings)
+                    else f"{settings.get('quant_method')}; set the source to the model before quantisation"
                 )
             )
-        cast(Any, config).quantization_config = packed | {"bnb_4bit_compute_dtype": compute}
+        cast(Any, config).quantization_config = settings | {"bnb_4bit_compute_dtype": compute}
         return {}
 
     def _for_transformers(self, compute: str, model: PreTrainedModel) -> BitsAndBytesConfig:
@@ -86,7 +86,7 @@ class Quantization:
 
 
 def settle_biases(model: PreTrainedModel) -> None:
-    """Cast the biases of packed maps to their products' precision now, as bitsandbytes would in the first forward.
+    """Cast the biases of quantised maps to their products' precision now, as bitsandbytes would in the first forward.
 
     A weight that changed there would be taken for a trained one.
     """
@@ -109,41 +109,41 @@ def require_bitsandbytes() -> None:
         )
 
 
-def refuse_packed_source(config: PretrainedConfig, where: str) -> None:
+def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
     """Refuse files that hold quantised weights where none were asked for.
 
     Raises:
         InputError: saying what to type.
     """
-    packed = _as_dict(getattr(config, "quantization_config", None))
-    if packed is not None:
-        way_out = "type --policy.quantization 4bit with `policy.lora`, or " if _is_4bit(packed) else ""
+    settings = _as_dict(getattr(config, "quantization_config", None))
+    if settings is not None:
+        way_out = "type --policy.quantization 4bit with `policy.lora`, or " if _is_4bit(settings) else ""
         raise InputError(
             f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: "
-            f"{packed.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
+            f"{settings.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
             "`base_model_name_or_path`)"
         )
 
 
-def is_packed(model: PreTrainedModel) -> bool:
+def is_quantized(model: PreTrainedModel) -> bool:
     """Whether linear maps of the model are held in 4 bits."""
-    return any(quantisation_state(parameter) for parameter in model.parameters())
+    return any(quantization_state(parameter) for parameter in model.parameters())
 
 
-def quantisation_state(parameter: Tensor) -> dict[str, Tensor]:
-    """What unpacks a weight: its scales, the 16 values, and the settings as bytes; empty if it is not packed."""
+def quantization_state(parameter: Tensor) -> dict[str, Tensor]:
+    """What makes a weight whole: its scales, the 16 values, and the settings as bytes; empty if it is not quantised."""
     state = getattr(parameter, "quant_state", None)
     parts = {} if state is None else state.as_dict(packed=True)
     return {name: part for name, part in sorted(parts.items()) if isinstance(part, Tensor)}
 
 
-def unpacked(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with plain linear maps whose weights are what the packed ones stand for; it is changed in place."""
+def dequantized(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with plain linear maps whose weights are what the 4-bit ones stand for; it is changed in place."""
     return cast(PreTrainedModel, cast(Any, model).dequantize())
 
 
-def packable(model: PreTrainedModel) -> list[nn.Linear]:
-    """The linear maps that are packed when such a model is read: all but those that `_kept` names."""
+def quantizable(model: PreTrainedModel) -> list[nn.Linear]:
+    """The linear maps that are quantised when such a model is read: all but those that `_kept` names."""
     from transformers.quantizers.quantizers_utils import should_convert_module
 
     kept = _kept(model)
@@ -158,26 +158,26 @@ def _kept(model: PreTrainedModel) -> list[str]:
     return [*get_keys_to_not_convert(model), *sorted(read_directly(model))]
 
 
-def report_packing(model: PreTrainedModel) -> None:
-    """Say how much of a model that was to be packed is.
+def report_quantization(model: PreTrainedModel) -> None:
+    """Say how much of a model that was to be quantised is.
 
     Raises:
         InputError: nothing is.
     """
     states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
-    packed = sum(state.shape.numel() for state in states if state is not None)
-    total = packed + sum(
+    in_4_bits = sum(state.shape.numel() for state in states if state is not None)
+    total = in_4_bits + sum(
         parameter.numel() for parameter, state in zip(model.parameters(), states, strict=True) if state is None
     )
-    if not packed:
+    if not in_4_bits:
         raise InputError(
-            f"expected linear maps that can be packed with `policy.quantization`, got none in {type(model).__name__}, "
+            f"expected linear maps that `policy.quantization` can hold in 4 bits, got none in {type(model).__name__}, "
             "whose maps are of a class of its own; type --policy.quantization null"
         )
     log.log(
-        logging.INFO if packed > total / 2 else logging.WARNING,
+        logging.INFO if in_4_bits > total / 2 else logging.WARNING,
         "%.0f%% of %s weights are in 4 bits; embeddings, head, norms and experts that lie in one tensor are not",
-        *(100 * packed / total, f"{total:,}"),
+        *(100 * in_4_bits / total, f"{total:,}"),
     )
 
 
@@ -185,5 +185,5 @@ def _as_dict(settings: Any) -> dict[str, Any] | None:
     return settings.to_dict() if hasattr(settings, "to_dict") else settings
 
 
-def _is_4bit(packed: dict[str, Any]) -> bool:
-    return packed.get("quant_method") == _METHOD and bool(packed.get("load_in_4bit"))
+def _is_4bit(settings: dict[str, Any]) -> bool:
+    return settings.get("quant_method") == _METHOD and bool(settings.get("load_in_4bit"))

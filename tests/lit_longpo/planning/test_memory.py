@@ -12,7 +12,7 @@ from lit_longpo.planning.memory import states
 from lit_longpo.planning.model import ModelPlan, count, optimizer_bytes
 from lit_longpo.planning.sharding import Sharding
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
-from lit_longpo.policy.weights.quantization import quantisation_state
+from lit_longpo.policy.weights.quantization import quantization_state
 
 SIZES = count(ModelPlan(tiny_config("Llama"), torch.bfloat16))
 NUMBER = SIZES.total
@@ -61,18 +61,18 @@ def test_adapters_are_all_that_is_trained():
     assert adapted.num_trained == converted.num_trained == adapted.total - NUMBER
 
 
-@pytest.mark.parametrize("packing", [Quantization(), Quantization("fp4", double=False)])
-def test_packed_weights_take_what_bitsandbytes_takes(packing, tmp_path):
+@pytest.mark.parametrize("quantization", [Quantization(), Quantization("fp4", double=False)])
+def test_4_bit_weights_take_what_bitsandbytes_takes(quantization, tmp_path):
     """A model wide enough that the 16 values and the settings of each map are little."""
     pytest.importorskip("bitsandbytes")
     config = tiny_config("Llama", hidden_size=256, intermediate_size=512)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    model = PolicyConfig(source=str(tmp_path), dtype="bfloat16", quantization=packing).load_base()
-    states_of = [quantisation_state(parameter).values() for parameter in model.parameters()]
+    model = PolicyConfig(source=str(tmp_path), dtype="bfloat16", quantization=quantization).load_base()
+    states_of = [quantization_state(parameter).values() for parameter in model.parameters()]
     held = sum(tensor.nbytes for tensor in chain(model.parameters(), *states_of))
-    planned = count(ModelPlan(config, torch.bfloat16, LoRA(r=4), quantization=packing, converted=True))
+    planned = count(ModelPlan(config, torch.bfloat16, LoRA(r=4), quantization=quantization, converted=True))
     assert planned.total_bytes - planned.trained_bytes == pytest.approx(held, rel=0.03)
-    assert planned.unpacked_bytes == 2 * 256 * 512
+    assert planned.dequantized_bytes == 2 * 256 * 512
     whole = count(ModelPlan(config, torch.bfloat16, LoRA(r=4), converted=True))
     assert (whole.total, whole.frozen_linear) == (planned.total, planned.frozen_linear)
     assert states(planned, Sharding("ddp", 2), FusedAdamW).parameters == planned.total_bytes < 0.4 * whole.total_bytes

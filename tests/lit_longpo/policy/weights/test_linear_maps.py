@@ -44,16 +44,18 @@ def test_naming_one_is_refused(tmp_path):
         PolicyConfig(source=str(saved("Bamba", tmp_path)), lora=lora).load()
 
 
-def test_what_layers_read_is_not_packed(tmp_path):
-    """Plain transformers packs Mamba's `dt_proj`, whose layer then multiplies with bytes."""
+def test_what_layers_read_is_not_quantised(tmp_path):
+    """Plain transformers quantises Mamba's `dt_proj`, whose layer then multiplies with bytes."""
     pytest.importorskip("bitsandbytes")
     model = PolicyConfig(source=str(saved("Mamba", tmp_path)), quantization="4bit", lora=LoRA(r=4)).load()
-    packed = {name.split(".")[-3] for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")}
-    assert packed == {"in_proj"}
+    in_4_bits = {
+        name.split(".")[-3] for name, parameter in model.named_parameters() if hasattr(parameter, "quant_state")
+    }
+    assert in_4_bits == {"in_proj"}
     plan_scoring(model)
 
 
-def test_what_stays_whole_is_said_and_nothing_packed_refused(tmp_path, caplog):
+def test_what_stays_whole_is_said_and_nothing_quantised_refused(tmp_path, caplog):
     pytest.importorskip("bitsandbytes")
     tiny_model("Mixtral").save_pretrained(tmp_path / "experts")
     with caplog.at_level("WARNING"):

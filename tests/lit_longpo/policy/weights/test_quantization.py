@@ -43,7 +43,7 @@ LORA = LoRA(r=4, alpha=8, target_modules=TARGETS)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A tied model: its head must not be packed."""
+    """A tied model: its head must stay whole."""
     folder = tmp_path_factory.mktemp("quantized") / "base"
     tiny_model("Qwen2", tie_word_embeddings=True).save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
@@ -51,14 +51,14 @@ def base(tmp_path_factory):
 
 
 def plain(folder, kind="nf4", double=True):
-    packed = BitsAndBytesConfig(
+    settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=kind,
         bnb_4bit_use_double_quant=double,
         bnb_4bit_compute_dtype=torch.float32,
     )
     return AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=packed, dtype=torch.float32, attn_implementation="eager"
+        folder, quantization_config=settings, dtype=torch.float32, attn_implementation="eager"
     )
 
 
@@ -113,11 +113,11 @@ def test_values_and_gradients_are_those_of_plain_libraries(kind, double, checkpo
 
 
 @needs_bitsandbytes
-def test_linear_maps_are_packed_and_nothing_else(base):
+def test_linear_maps_are_in_4_bits_and_nothing_else(base):
     model = policy(base).load()
-    packed = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
-    assert len(packed) == 14
-    assert all("_proj" in name for name in packed)
+    in_4_bits = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
+    assert len(in_4_bits) == 14
+    assert all("_proj" in name for name in in_4_bits)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all("lora_" in name for name in trained)
     plain_head = base_model(model).get_output_embeddings().weight
@@ -125,7 +125,7 @@ def test_linear_maps_are_packed_and_nothing_else(base):
 
 
 @needs_bitsandbytes
-def test_the_reference_is_the_packed_base_and_its_scales_are_in_the_key(base):
+def test_the_reference_is_the_4_bit_base_and_its_scales_are_in_the_key(base):
     model = shaken(policy(base).load())
     with reference_mode(model) as reference:
         torch.testing.assert_close(score(reference, ROW).sums, plain_sums(plain(base)), rtol=1e-5, atol=1e-5)
@@ -138,7 +138,7 @@ def test_the_reference_is_the_packed_base_and_its_scales_are_in_the_key(base):
 
 
 @needs_bitsandbytes
-def test_merged_adapters_are_added_to_what_the_packed_weights_stand_for(base, tmp_path):
+def test_merged_adapters_are_added_to_what_the_4_bit_weights_stand_for(base, tmp_path):
     model = shaken(policy(base).load())
     expected = score(model, ROW).sums.detach()
     merge_adapters(model).save_pretrained(tmp_path / "merged")
@@ -174,14 +174,14 @@ def test_a_run_is_resumed_exported_and_continued(base, tmp_path):
 
 
 @needs_bitsandbytes
-def test_files_that_are_packed_already_are_read_as_they_are(base, tmp_path):
-    plain(base).save_pretrained(tmp_path / "packed")
-    model = policy(tmp_path / "packed").load()
+def test_files_that_are_quantised_already_are_read_as_they_are(base, tmp_path):
+    plain(base).save_pretrained(tmp_path / "quantised")
+    model = policy(tmp_path / "quantised").load()
     assert model_fingerprint(model) == model_fingerprint(policy(base).load())
     with pytest.raises(ValueError, match=r"got nf4 with double true; type --policy\.quantization\.type nf4 --policy"):
-        policy(tmp_path / "packed", quantization=Quantization(double=False)).load()
+        policy(tmp_path / "quantised", quantization=Quantization(double=False)).load()
     with pytest.raises(ValueError, match=r"got quantised ones .*type --policy\.quantization 4bit with `policy\.lora`"):
-        policy(tmp_path / "packed", quantization=None).load()
+        policy(tmp_path / "quantised", quantization=None).load()
 
 
 @needs_bitsandbytes
@@ -202,14 +202,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_packed_is_refused_before_anything_is_read(kind, tmp_path):
+def test_what_cannot_be_quantised_is_refused_before_anything_is_read(kind, tmp_path):
     options, message = REFUSED[kind]
     with pytest.raises(ValueError, match=message):
         policy(tmp_path, **options).load()
 
 
 @needs_bitsandbytes
-def test_packed_weights_are_not_trained_beside_adapters(base):
+def test_4_bit_weights_are_not_trained_beside_adapters(base):
     with pytest.raises(ValueError, match=r"full precision, got 'gate_proj', whose weights .* in 4 bits"):
         policy(base, lora=LoRA(target_modules=TARGETS, also_train=["gate_proj"])).load()
     model = policy(base, lora=LoRA(target_modules=TARGETS, also_train=["norm"])).load()

@@ -81,7 +81,7 @@ def test_policy_and_reference_start_alike_and_know_their_key(base):
 
 
 RUNS = {
-    "tied": LoRA(r=4, alpha=8, target_modules=["q_proj"], also_train=ENDS[:1]),
+    "tied": LoRA(r=4, alpha=8, target_modules=["q_proj"], also_train=ENDS),  # one weight
     "untied": None,
     "padded": LoRA(r=4, alpha=8, target_modules=["q_proj"], also_train=ENDS),
 }
@@ -165,7 +165,7 @@ def test_plan_counts_their_rows(policy_folder, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra `quantized`")
-def test_embeddings_grow_beside_packed_weights(policy_folder):
+def test_embeddings_grow_beside_4_bit_weights(policy_folder):
     lora = LoRA(r=4, alpha=8, target_modules=["q_proj"], also_train=ENDS)
     model = policy(policy_folder, quantization="4bit", lora=lora).load()
     check_model(model)
