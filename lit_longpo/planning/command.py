@@ -29,6 +29,9 @@ class PlanCLI(LongPOCLI):
         parser.add_method_arguments(Trainer, "fit", skip=set(LightningCLI.subcommands()["fit"]))
         parser.add_class_arguments(PlanOptions)
 
+    def before_instantiate_classes(self) -> None:
+        """A plan may be for another machine than this one."""
+
     def instantiate_classes(self) -> None:
         """Nothing: neither model, data nor trainer is built."""
 
