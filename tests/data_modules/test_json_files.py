@@ -12,7 +12,7 @@ records = st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), min
 
 
 @given(records, st.sampled_from([None, 0, 2]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_list_gives_its_items(tmp_path_factory, items, indent):
     path = tmp_path_factory.mktemp("list") / "a.json"
     text = json.dumps(items, indent=indent)
@@ -28,7 +28,7 @@ def test_a_list_gives_its_items(tmp_path_factory, items, indent):
 
 
 @given(records)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_lines_are_values(tmp_path_factory, items):
     path = tmp_path_factory.mktemp("lines") / "a.jsonl"
     path.write_bytes(b"".join(json.dumps(item).encode() + b"\n" for item in items))
