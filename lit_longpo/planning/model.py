@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.routers import routers
-from lit_longpo.errors import InputError, UserError
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
@@ -73,9 +73,7 @@ def _rows_for_tokens(policy: PolicyConfig, rows: int) -> int:
     asked = len(policy.added_tokens) + len(policy.added_special_tokens)
     try:
         return max(policy.new_tokens().values(), default=-1) + 1
-    except UserError:
-        raise
-    except (OSError, ValueError):  # of transformers
+    except MissingFileError:
         return rows + asked
 
 
