@@ -31,7 +31,7 @@ def mixtures(draw):
 
 
 @given(mixtures(), st.integers(1, 3), st.integers(0, 2))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_epoch_has_its_share_of_every_source(mixture, num_replicas, seed):
     lengths, shares = mixture
     options = {"shuffle": True, "seed": seed, "shares": shares, "num_replicas": num_replicas}
