@@ -1,5 +1,6 @@
 """Low-rank adapters on a model, and back into its weights."""
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -59,10 +60,12 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     """The model with new adapters, and with what is trained beside them unfrozen.
 
     Raises:
-        InputError: `also_train` names a part that no parameter has; or a row that DoRA would divide by is zero.
+        InputError: `target_modules` names a module that is not there, `also_train` a part that no parameter has; or a
+            row that DoRA would divide by is zero.
     """
     from peft import LoraConfig
 
+    _check_names(model, lora.target_modules)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -79,6 +82,21 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         _check_magnitudes(wrapped)
     unfreeze(wrapped, lora.also_train)
     return wrapped
+
+
+def _check_names(model: PreTrainedModel, wanted: str | list[str]) -> None:
+    """Every name of a list means some module; peft is content if one of them does."""
+    modules = [name for name, _ in model.named_modules()]
+    listed = [] if isinstance(wanted, str) else wanted
+    missing = [name for name in listed if not any(module == name or module.endswith(f".{name}") for module in modules)]
+    if missing:
+        last = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        near = [close for name in missing for close in difflib.get_close_matches(name, last, n=1)]
+        hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(sorted(last))}"
+        raise InputError(
+            f"expected `policy.lora.target_modules` to name modules of {type(model).__name__}, got "
+            f"{', '.join(missing)}, which it has not; {hint} `all-linear` always works"
+        )
 
 
 def _check_read(model: nn.Module, odd: Iterable[str]) -> None:

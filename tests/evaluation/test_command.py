@@ -205,5 +205,7 @@ def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "trec" in printed
     assert "b - a" in printed
+    with pytest.raises(UserError, match=r"found none at nowhere\.json; reports are"):
+        run("--compare", paths[0], "nowhere.json")
     with pytest.raises(UserError, match=r"--compare a\.json b\.json"):
         run("--compare", paths[0])

@@ -11,6 +11,7 @@ from support.tiny_models import tiny_config, tiny_model
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.engine import check_model, pack, score
+from lit_longpo.errors import InputError
 from lit_longpo.planning.model import ModelPlan, count
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.reference import reference_mode
@@ -122,3 +123,18 @@ def test_also_train_reads_numbers_whole(tmp_path):
     names = [name for name, _ in trained(PolicyConfig(source=str(tmp_path), lora=lora).load()) if "lora_" not in name]
     assert names
     assert all(".layers.1." in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (["q_proj", "v_prj"], r"got v_prj, which it has not; did you mean v_proj\?"),
+        (["q_prj"], r"got q_prj, which it has not; did you mean q_proj\?"),
+        (["xyz"], "it has .*down_proj, .*q_proj"),
+        (["layers.0.self_attn.q_proj", "q_proj.0"], r"got q_proj\.0"),
+    ],
+)
+def test_every_name_of_a_list_means_some_module(targets, expected):
+    """peft refuses only a list of which no name means one."""
+    with pytest.raises(InputError, match=expected):
+        PolicyConfig(lora=LoRA(target_modules=targets)).load()
