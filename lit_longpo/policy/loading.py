@@ -31,7 +31,7 @@ from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.trainable import quantization_problem, training_problem
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
-from lit_longpo.policy.weights.quantization import refuse_quantized_source, report_quantization, require_bitsandbytes
+from lit_longpo.policy.weights.quantization import reading_whole, report_quantization, require_bitsandbytes
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
 from lit_longpo.strategies.sharding import Split
 
@@ -158,6 +158,7 @@ class PolicyConfig:
             self.rope.apply(config)
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
         if self.weights == "random":
+            vars(config).pop("quantization_config", None)  # of the files that are not read
             model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
@@ -299,7 +300,7 @@ class PolicyConfig:
             code = {"trust_remote_code": self.trust_remote_code}
             return self.quantized.options(config, self.dtype, self._where(), **code)
         if config is not None and self.gguf_file is None:
-            refuse_quantized_source(config, self._where())
+            return reading_whole(config, self._where())
         return {}
 
     def _options(self) -> dict[str, Any]:

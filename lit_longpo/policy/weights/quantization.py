@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Mxfp4Config, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy.weights.linear_maps import read_directly
@@ -123,6 +123,40 @@ def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
             f"{settings.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
             "`base_model_name_or_path`)"
         )
+
+
+def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
+    """What `from_pretrained` is told so that it reads weights of full precision: nothing, but for MXFP4 files.
+
+    gpt-oss is published with experts in MXFP4, 4 bits that stand for exact numbers of any precision.
+
+    Args:
+        config: of the files.
+        where: they lie, for the error.
+
+    Raises:
+        InputError: they are quantised in a way that cannot be undone while reading.
+    """
+    files = _as_dict(getattr(config, "quantization_config", None))
+    if files is not None and files.get("quant_method") == "mxfp4":
+        log.info("the experts at %s are in MXFP4: they are held as the whole numbers that these stand for", where)
+        return {"quantization_config": Mxfp4Config(dequantize=True)}
+    refuse_quantized_source(config, where)
+    return {}
+
+
+def stay_whole(model: PreTrainedModel) -> None:
+    """Have weights that were read whole out of quantised files saved as they are.
+
+    transformers saves under the names of the files that it has read, and cannot quantise again.
+    """
+    kept = [step for step in getattr(model, "_weight_conversions", None) or () if not _dequantises(step)]
+    if hasattr(model, "_weight_conversions"):
+        cast(Any, model)._weight_conversions = kept
+
+
+def _dequantises(step: Any) -> bool:
+    return any(type(operation).__name__.endswith("Dequantize") for operation in getattr(step, "operations", ()))
 
 
 def is_quantized(model: PreTrainedModel) -> bool:

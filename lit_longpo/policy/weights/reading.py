@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.weights.quantization import settle_biases
+from lit_longpo.policy.weights.quantization import settle_biases, stay_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     model = _read(source, **options)
     _untie(model)
     settle_biases(model)
+    stay_whole(model)
     cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
     return model
 

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
+from support.mxfp4_files import write_mxfp4
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
 from support.tiny_models import tiny_model
@@ -252,3 +253,19 @@ def test_ranks_train_them_like_one_process(strategy, base, tmp_path):
     one, two = (load_file(tmp_path / name / "model/adapter_model.safetensors") for name in ("one", "two"))
     assert any(value.any() for name, value in one.items() if "lora_B" in name)
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_experts_in_mxfp4_are_read_whole(dtype, tmp_path):
+    """gpt-oss as it is published; what is written again is no longer quantised."""
+    expected = write_mxfp4(tmp_path / "published")
+    model = PolicyConfig(source=str(tmp_path / "published"), dtype=dtype).load()
+    weights = dict(model.named_parameters())
+    for name, values in expected.items():
+        torch.testing.assert_close(weights[name].float(), values, rtol=0, atol=0)
+    check_model(model)
+    model.save_pretrained(tmp_path / "ours")
+    again = PolicyConfig(source=str(tmp_path / "ours"), dtype=dtype).load()
+    assert torch.equal(score(again, ROW).sums, score(model, ROW).sums)
+    random = PolicyConfig(source=str(tmp_path / "published"), weights="random").load()
+    assert not hasattr(random.config, "quantization_config")
