@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import nn
 from torch.optim import Optimizer
 
-from lit_longpo.engine.states import convolutions
+from lit_longpo.engine.states import mixers
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
@@ -209,7 +209,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         """
         super().setup(trainer)
         if self.zero_stage_3 and self.lightning_module is not None:
-            _gather_convolutions(self.lightning_module)
+            _gather_what_mixers_read(self.lightning_module)
         wanted = float(trainer.gradient_clip_val or 0.0)
         actual = float(self.deepspeed_engine.gradient_clipping()) if trainer.optimizers else wanted
         if actual != wanted:
@@ -219,12 +219,12 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             )
 
 
-def _gather_convolutions(module: nn.Module) -> None:
-    """Let what has a convolution over time gather its weights: it reads them, and calls no hook of the convolution."""
+def _gather_what_mixers_read(module: nn.Module) -> None:
+    """Let layers with state gather the weights of their parts: they read some of them past the parts' own hooks."""
     import deepspeed
 
-    for mixer, convolution in convolutions(module):
-        for parameter in convolution.parameters():
+    for mixer in mixers(module):
+        for parameter in (parameter for part in mixer.children() for parameter in part.parameters()):
             deepspeed.zero.register_external_parameter(mixer, parameter)
 
 
