@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
+from lit_longpo.engine.layers import doubts
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
 
@@ -35,14 +36,23 @@ def head_counts(config: PretrainedConfig) -> tuple[int, int]:
 
 
 def heads_problem(config: PretrainedConfig, degree: int, world_size: int | None = None) -> str | None:
-    """Why a model's heads cannot be dealt to the ranks that share a row; `None` if they can.
+    """Why ranks cannot share a model's rows: its heads cannot be dealt to them, or its layers need whole sequences.
 
     Args:
         config: the model's.
         degree: ranks that share a row.
         world_size: processes; `None` means any number.
+
+    Returns:
+        The reason, or `None` if they can.
     """
-    text, (heads, kv_heads) = config.get_text_config(), head_counts(config)
+    text = config.get_text_config()
+    if degree > 1 and (cause := doubts(config)) is not None:
+        return (
+            f"expected `trainer.strategy.init_args.sequence_parallel` 1 for {type(text).__name__}, got {degree}: "
+            f"{cause}, so a rank needs whole sequences; set it to 1 (`policy.gradient_checkpointing` saves memory)"
+        )
+    heads, kv_heads = head_counts(config)
     feasible = feasible_degrees(heads, kv_heads, world_size)
     if degree in feasible:
         return None
@@ -54,7 +64,7 @@ def heads_problem(config: PretrainedConfig, degree: int, world_size: int | None 
 
 
 def check_heads(config: Callable[[], PretrainedConfig]) -> None:
-    """Refuse a model whose heads cannot be dealt to the ranks that share a row; needs no weights.
+    """Refuse a model whose rows cannot be shared by ranks; needs no weights.
 
     Args:
         config: gives the model's configuration; only called if rows are shared.

@@ -83,11 +83,14 @@ ALONE = {
 }
 
 
+def hybrid_config(name: str, **overrides: object) -> transformers.PretrainedConfig:
+    return getattr(transformers, f"{name}Config")(**{**SHAPE, **{**SHARED, **ALONE}[name], **overrides})
+
+
 def tiny_hybrid(name: str, *, seed: int = 0, **overrides: object) -> nn.Module:
     """Loaded as a policy is: packed rows only where nothing speaks against them."""
     torch.manual_seed(seed)
-    settings = {**SHAPE, **{**SHARED, **ALONE}[name], **overrides}
-    config = getattr(transformers, f"{name}Config")(**settings)
+    config = hybrid_config(name, **overrides)
     attention = attention_at_start(config, PREFIX_SHARED)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     if attention != PREFIX_SHARED:
