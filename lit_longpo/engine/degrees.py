@@ -29,9 +29,9 @@ def feasible_degrees(num_heads: int, num_kv_heads: int, world_size: int | None =
 
 
 def head_counts(config: PretrainedConfig) -> tuple[int, int]:
-    """Query heads and key/value heads; as many of these as of those, where a configuration does not say."""
+    """Query heads and key/value heads; as many of these as of those where a configuration does not say, or one."""
     text = config.get_text_config()
-    heads = int(text.num_attention_heads)
+    heads = int(getattr(text, "num_attention_heads", None) or 1)
     return heads, int(getattr(text, "num_key_value_heads", None) or heads)
 
 

@@ -104,7 +104,7 @@ def check_model(model: nn.Module) -> float:
     """
     base = base_model(model)
     share_states(base)
-    if (cause := _rule(base)) is not None:
+    if (cause := packing_rule(base)) is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}")
     try:
         error, where = probe(model)
@@ -125,7 +125,7 @@ def check_model(model: nn.Module) -> float:
     return error
 
 
-def _rule(base: PreTrainedModel) -> str | None:
+def packing_rule(base: PreTrainedModel) -> str | None:
     """Why packed rows are ruled out without trying; `None` if they may be exact."""
     text = base.config.get_text_config()
     if not base._can_set_attn_implementation():

@@ -1,17 +1,19 @@
 """From traces of a shallow model and a short row to the activations of the real ones.
 
 Activations are affine in depth: every layer of one kind keeps the same, and borrows no more than the one
-before gave back. They are affine in the long prompt too, whose tokens all cost the same: the engine builds
-no mask or score of T x T, and its logit tiles have a fixed size. So four traces say it all:
+before gave back; a further layer of a hybrid is taken as the mean of its kinds. They are affine in the long prompt
+too, whose tokens all cost the same: the engine builds no mask or score of T x T, and its logit tiles have a fixed
+size. So four traces say it all:
 
     f(L, T) = f(1, T) + (L - 1) * (f(2, T) - f(1, T)),    each term a line through two lengths T
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
-from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.tracing import Trace, trace_forward, trace_step
 from lit_longpo.policy.checkpointing import Checkpointing
@@ -62,24 +64,27 @@ class Tracer:
 
     def __init__(self, model: ModelPlan) -> None:
         self.model = model
-        self._steps: dict[tuple[RowPlan, int, Checkpointing], Trace] = {}
+        self._steps: dict[tuple[RowPlan, Depth, Checkpointing], Trace] = {}
         self._passes: dict[RowPlan, int] = {}
 
     def activations(self, row: RowPlan, *, checkpointing: Checkpointing) -> Activations:
         """What a step over the row keeps and borrows."""
 
-        def at_depth(layers: int) -> Trace:
+        def at_depth(layers: Depth) -> Trace:
             return _extrapolate(row, lambda part: self._step(part, layers, checkpointing), _line)
 
-        one, two = at_depth(1), at_depth(2)
         depth = int(self.model.config.get_text_config().num_hidden_layers)
+        kinds = hybrid_kinds(self.model.config)
+        if kinds:
+            return _of_kinds(kinds, at_depth)
+        one, two = at_depth(1), at_depth(2)
         return Activations(one, _combine(two, one, lambda second, first: second - first), depth)
 
     def reference_pass(self, row: RowPlan) -> int:
         """What scoring the reference's row borrows: without gradients nothing depends on depth."""
         return _extrapolate(row, self._pass, lambda low, high, share: round(low + share * (high - low)))
 
-    def _step(self, row: RowPlan, layers: int, checkpointing: Checkpointing) -> Trace:
+    def _step(self, row: RowPlan, layers: Depth, checkpointing: Checkpointing) -> Trace:
         key = (row, layers, checkpointing)
         if key not in self._steps:
             self._steps[key] = trace_step(self.model, row, layers, checkpointing=checkpointing)
@@ -87,8 +92,21 @@ class Tracer:
 
     def _pass(self, row: RowPlan) -> int:
         if row not in self._passes:
-            self._passes[row] = trace_forward(self.model, row, 1)
+            self._passes[row] = trace_forward(self.model, row, tuple(hybrid_kinds(self.model.config)) or 1)
         return self._passes[row]
+
+
+def _of_kinds(kinds: Counter[str], at_depth: Callable[[tuple[str, ...]], Trace]) -> Activations:
+    """Of a hybrid: what a further layer adds is the mean over those that there are."""
+    first, depth = next(iter(kinds)), kinds.total()
+    one, more = at_depth((first,)), None
+    for kind, number in (kinds - Counter([first])).items():
+        share = number / (depth - 1)
+        added = _combine(at_depth((first, kind)), one, lambda two, alone, share=share: share * (two - alone))
+        more = added if more is None else _combine(more, added, lambda some, others: some + others)
+    if more is None:
+        return Activations(one, one, 1)
+    return Activations(one, Trace(**{part.name: round(getattr(more, part.name)) for part in fields(Trace)}), depth)
 
 
 def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T, T, float], T]) -> T:

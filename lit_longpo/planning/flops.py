@@ -16,8 +16,12 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
+from lit_longpo.engine.degrees import head_counts
 from lit_longpo.planning.model import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
+
+# Layers whose work does not grow with the square of the length; what a scan adds to their linear maps is left out.
+_LINEAR = frozenset({"linear_attention", "conv", "mamba", "mlp", "moe"})
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,16 @@ def row_flops(config: PretrainedConfig, sizes: ModelSizes, row: PackedBatch, *, 
 def attention_flops(config: PretrainedConfig, table: SegmentTable) -> float:
     """Scores and weighted values of all layers, forward."""
     text = config.get_text_config()
-    heads = text.num_attention_heads
+    heads, _ = head_counts(config)
     size = getattr(text, "head_dim", None) or text.hidden_size // heads
     window = getattr(text, "sliding_window", None)
     kinds = getattr(text, "layer_types", None) or [None] * text.num_hidden_layers
+    attending = [kind for kind in kinds if kind not in _LINEAR]
     total = 0
     for segment in table.segments:
         keys = sum(table.pieces[piece] for piece in segment.key_pieces)
         whole, near = pairs(segment.query_length, keys, None), pairs(segment.query_length, keys, window)
-        total += sum(whole if kind == "full_attention" else near for kind in kinds)
+        total += sum(whole if kind == "full_attention" else near for kind in attending)
     return 4.0 * heads * size * total
 
 

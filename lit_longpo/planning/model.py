@@ -17,8 +17,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.engine import PREFIX_SHARED, base_model
+from lit_longpo.engine.attention import exact_attention
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
+from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds, model_class
 from lit_longpo.engine.routers import routers
+from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
@@ -28,6 +31,7 @@ from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.weights import freeze_weights
 from lit_longpo.policy.weights.quantization import quantizable
 
+Depth = int | tuple[str, ...]  # how many layers, or of which kinds
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
 _SHAPES = Path(__file__).parent / "shapes"
@@ -114,6 +118,7 @@ class ModelPlan:
         router_loss: whether the loss of routed experts is trained too.
         train_only: names of what is trained without adapters; counted, and traced as if everything were.
         frozen: names of what is not.
+        sequential: whether rows are scored one sequence at a time.
     """
 
     config: PretrainedConfig
@@ -126,13 +131,20 @@ class ModelPlan:
     router_loss: bool = False
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    sequential: bool = False
 
-    def build(self, layers: int | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
-        """The policy with as many layers (all by default), on the meta device."""
+    def build(self, layers: Depth | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
+        """The policy with as many layers (all by default) or with these kinds of layers, on the meta device."""
+        config = shallow(self.config, layers) if isinstance(layers, int) else self.config
         attention = PLANNED_FLASH if self.flash else PREFIX_SHARED
-        config = self.config if layers is None else shallow(self.config, layers)
+        if (self.sequential or layers is None) and (found := model_class(config)) is not None:
+            attention = exact_attention(found, config)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
+            if self.sequential:
+                score_sequentially(model, PREFIX_SHARED)
+            if isinstance(layers, tuple):
+                _keep_kinds(model, layers)
             if layers is None:
                 freeze_weights(model, self.train_only, self.frozen)
             if checkpointing:
@@ -141,6 +153,22 @@ class ModelPlan:
                 cast(Any, linear.weight).quantized_as = self.quantization
             wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
         return (wrapped.to(self.dtype) if self.converted else wrapped).train()
+
+
+def _keep_kinds(model: PreTrainedModel, kinds: tuple[str, ...]) -> None:
+    """Leave one layer of each of the kinds, in this order; the configurations of hybrids cannot say that."""
+    decoder = decoder_of(model)
+    layers, all_kinds = decoder_layers(decoder), layer_kinds(model.config.get_text_config())
+    left = list(zip(all_kinds, layers, strict=True))
+    chosen = [left.pop(next(i for i, (kind, _) in enumerate(left) if kind == wanted))[1] for wanted in kinds]
+    name = next(name for name, child in decoder.named_children() if child is layers)
+    setattr(decoder, name, nn.ModuleList(chosen))
+
+
+def hybrid_kinds(config: PretrainedConfig) -> Counter[str]:
+    """How many layers of each kind, the most common first; empty for models whose layers carry no state."""
+    kinds = Counter(layer_kinds(config.get_text_config()))
+    return Counter(dict(kinds.most_common())) if set(kinds) & STATE_LAYERS else Counter()
 
 
 def shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:

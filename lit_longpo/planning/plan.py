@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.degrees import head_counts
+from lit_longpo.engine.layers import doubts
 from lit_longpo.engine.log_probs import TILE_BYTES
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.configuration import Configuration
@@ -25,6 +26,7 @@ from lit_longpo.planning.memory import (
 )
 from lit_longpo.planning.model import ModelPlan, ModelSizes, count, find_config
 from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.tracing import packing_problem
 from lit_longpo.policy import PolicyConfig
 
 GIB = 2**30
@@ -49,6 +51,7 @@ class Plan:
         longest_context: tokens of the longest prompt that fits, by mode.
         degrees: feasible sequence-parallel degrees.
         warnings: see `conflicts`.
+        alone: why every response is scored alone, with a prompt of its own; `None` in packed rows.
     """
 
     configuration: Configuration
@@ -64,6 +67,12 @@ class Plan:
     longest_context: dict[ActivationMode, int]
     degrees: list[int]
     warnings: list[str]
+    alone: str | None = None
+
+    @property
+    def cost_of_alone(self) -> float:
+        """How many times the tokens of a packed row are computed."""
+        return _computed(self.row, self.alone).num_tokens / self.row.num_tokens
 
     @property
     def fits(self) -> bool:
@@ -78,7 +87,7 @@ class Plan:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that the policy computes in one optimizer step."""
-        return self.rows_per_step * self.row.num_tokens
+        return self.rows_per_step * _computed(self.row, self.alone).num_tokens
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -96,9 +105,10 @@ def make_plan(run: Configuration) -> Plan:
     warnings = conflicts(run, config)
     planner = _Planner(run, config)
     row, mode = run.row(), chosen_mode(run)
-    packed = row.policy_row()
+    packed = _computed(row, planner.alone).policy_row()
     text = config.get_text_config()
-    work = row_flops(config, planner.sizes, packed, checkpointing=CHECKPOINTING[mode])
+    again = CHECKPOINTING[mode] or planner.alone is not None  # every sequence is recomputed in backward
+    work = row_flops(config, planner.sizes, packed, checkpointing=again)
     return Plan(
         configuration=run,
         config=config,
@@ -108,12 +118,18 @@ def make_plan(run: Configuration) -> Plan:
         mode=mode,
         memory={name: planner.memory(row, name) for name in MODES},
         flops=work.beside(_online_pass(run, config, planner.sizes, row)),
-        kv_copies=_kv_copies(config, row, run),
+        kv_copies=0 if planner.alone else _kv_copies(config, row, run),
         head_tile=_head_tile(text.vocab_size, len(packed.score_targets)),
         longest_context={name: planner.longest_context(row, name) for name in MODES},
-        degrees=feasible_degrees(*head_counts(config), run.sharding.world_size),
+        degrees=[1] if doubts(config) else feasible_degrees(*head_counts(config), run.sharding.world_size),
         warnings=warnings,
+        alone=planner.alone,
     )
+
+
+def _computed(row: RowPlan, alone: str | None) -> RowPlan:
+    """The row as it is computed: a prompt for every response where each is scored alone."""
+    return row if alone is None else replace(row, prefix_sharing=False)
 
 
 def chosen_mode(run: Configuration) -> ActivationMode:
@@ -142,6 +158,8 @@ class _Planner:
             frozen=tuple(run.policy.freeze),
         )
         self.sizes = count(model)
+        self.alone = packing_problem(model)
+        model = replace(model, sequential=self.alone is not None)
         degree = run.sharding.sequence_parallel
         self.tracer = Tracer(replace(model, config=with_copied_heads(config, degree)))
         self.states: States = states(self.sizes, run.sharding, run.optimization.optimizer)

@@ -34,6 +34,9 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "short_prompt": plan.row.short_tokens if len(plan.row.contexts) > 1 else None,
             "response": plan.row.response_tokens,
         },
+        "scoring": "packed" if plan.alone is None else "sequential",
+        "scored_alone_because": plan.alone,
+        "times_packed_tokens": plan.cost_of_alone,
         "mode": plan.mode,
         "fits": plan.fits,
         "device_memory": round(configuration.options.device_memory_gib * GIB),
@@ -71,12 +74,18 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_title(plan))
     console.print(_memory_table(plan))
     console.print(_work_table(plan))
+    if plan.alone is not None:
+        console.print(f"[yellow]one sequence at a time:[/yellow] {_escape(_alone(plan))}", soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"[yellow]warning:[/yellow] {_escape(warning)}", soft_wrap=True)
     room = plan.configuration.options.device_memory_gib
     peak = plan.memory[plan.mode].peak / GIB
     verdict = "[green]fits[/green]" if plan.fits else "[red]does not fit[/red]"
     console.print(f"{verdict}: peak {peak:.2f} GiB of {room:g} GiB a device, at: {plan.memory[plan.mode].when}")
+
+
+def _alone(plan: Plan) -> str:
+    return f"{plan.alone}; computes {plan.cost_of_alone:.2f} times the tokens of a packed row"
 
 
 def _title(plan: Plan) -> str:

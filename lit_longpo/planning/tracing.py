@@ -13,19 +13,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, masking_utils
 from transformers.integrations import moe
 
-from lit_longpo.batch import PackedBatch
-from lit_longpo.engine import base_model
+from lit_longpo.batch import Group, PackedBatch, Response
+from lit_longpo.engine import UnsupportedModelError, base_model, pack
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.flash import varlen_plan
+from lit_longpo.engine.generation import carries_state
 from lit_longpo.engine.routers import balancing_loss, recorded_logits
 from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.engine.support import packing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
 from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.scan_stand_in import planned_scans
 from lit_longpo.policy.checkpointing import Checkpointing
 
 
@@ -50,14 +53,14 @@ class Trace:
     embedding_backward: int
 
 
-def trace_step(plan: ModelPlan, row: RowPlan, layers: int, *, checkpointing: Checkpointing) -> Trace:
-    """Forward and backward over the policy's row with a model of so many layers.
+def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: Checkpointing) -> Trace:
+    """Forward and backward over the policy's row with a model of so many layers, or of such.
 
     Raises:
         ValueError: shapes inside the model depend on values, as those of routed experts do.
     """
     on_meta = plan.build(layers, checkpointing=checkpointing)
-    with _fake(plan):
+    with planned_scans(on_meta), _fake(plan):
         model = _materialised(on_meta)
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -67,10 +70,10 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: int, *, checkpointing: Che
             return _trace(model, batch, memory, plan)
 
 
-def trace_forward(plan: ModelPlan, row: RowPlan, layers: int) -> int:
+def trace_forward(plan: ModelPlan, row: RowPlan, layers: Depth) -> int:
     """Peak bytes of scoring the reference's row without gradients; 0 if there is none."""
     on_meta = plan.build(layers)
-    with _fake(plan), torch.no_grad(), LiveBytes() as memory:
+    with planned_scans(on_meta), _fake(plan), torch.no_grad(), LiveBytes() as memory:
         model, batch = _materialised(on_meta), row.reference_row()
         if batch is None:
             return 0
@@ -83,20 +86,48 @@ def trace_forward(plan: ModelPlan, row: RowPlan, layers: int) -> int:
         return memory.peak - start
 
 
+def packing_problem(plan: ModelPlan) -> str | None:
+    """Why the policy's rows are not packed, as far as shapes can tell; `None` if they may be.
+
+    Raises:
+        InputError: a row that is not packed would be traced token by token.
+    """
+    base = base_model(plan.build())
+    if (cause := packing_rule(base)) is not None:
+        if carries_state(base):
+            raise InputError(
+                f"expected a model whose step is a few operators long, got {type(base).__name__}, which fit scores one "
+                f"sequence at a time ({cause}) and whose layers walk along tokens; its memory cannot be planned, try "
+                "fit --trainer.max_steps 1"
+            )
+        return cause
+    tokens = Group("a", "long", (0, 0), (Response("chosen", (0,), (True,)),))
+    kinds = tuple(hybrid_kinds(plan.config))
+    on_meta = plan.build(kinds or 1)
+    try:
+        with planned_scans(on_meta), _fake(plan), torch.no_grad():
+            row_log_probs(_materialised(on_meta), pack([tokens]))
+    except UnsupportedModelError as refused:
+        return str(refused)
+    return None
+
+
 def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, plan: ModelPlan) -> Trace:
     for tensor in (*model.parameters(), *model.buffers(), row.input_ids):
         memory.add(tensor)
     start = memory.live
     marks = dict[str, int]()
 
-    def mark(name: str) -> None:
-        marks[name] = memory.restart() - start
+    def mark(name: str) -> None:  # one sequence at a time comes by several times
+        marks[name] = max(memory.restart() - start, marks.get(name, 0))
 
     def embedded(module: nn.Module, args: object, output: Tensor) -> None:
         if output.requires_grad:
             output.register_hook(lambda _: mark("layers_backward"))
 
     def decoded(module: nn.Module, args: object, output: Any) -> None:
+        if "head_forward" in marks:  # a sequence that is recomputed: part of its layers' backward
+            return
         mark("decoder_forward")
         output.last_hidden_state.register_hook(lambda _: mark("head_backward"))
 
@@ -143,7 +174,7 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 def _fake(plan: ModelPlan) -> Iterator[None]:
     """Every tensor that is made inside the block is fake."""
     try:
-        with FakeTensorMode(), _grouped_products():
+        with FakeTensorMode(), _grouped_products(), _one_sequence_each():
             yield
     except DynamicOutputShapeException as error:
         raise InputError(
@@ -163,3 +194,14 @@ def _grouped_products() -> Iterator[None]:
         yield
     finally:
         setattr(moe, name, before)
+
+
+@contextmanager
+def _one_sequence_each() -> Iterator[None]:
+    """Without transformers' look for borders in positions, which ends in a mask on fake tensors only."""
+    before = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = before

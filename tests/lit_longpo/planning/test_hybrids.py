@@ -1,0 +1,73 @@
+"""Plans of models that are scored one sequence at a time, and of those with state."""
+
+import pytest
+import torch
+from support.tiny_hybrids import hybrid_config, tiny_hybrid
+
+from lit_longpo.engine import plan_scoring
+from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.errors import InputError
+from lit_longpo.objectives import DPO
+from lit_longpo.planning.activations import Tracer
+from lit_longpo.planning.flops import row_flops
+from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.planning.model import ModelPlan, count
+from lit_longpo.planning.plan import _computed
+from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.tracing import packing_problem, trace_step
+
+ROW = RowPlan(DPO().views, 2, 300, 0, 20)
+
+
+def planned(name, **options):
+    return ModelPlan(hybrid_config(name), torch.float32, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [("GPTJ", "transformers' interface"), ("StableLm", "without a segment table"), ("Llama4Text", "chunked")],
+)
+def test_what_fit_would_score_alone_is_known(name, cause):
+    assert cause in packing_problem(planned(name))
+
+
+def test_states_that_are_shared_are_planned_in_packed_rows():
+    assert packing_problem(planned("Qwen3_5Text")) is None
+    with pytest.raises(InputError, match=r"got MiniMaxForCausalLM, .* cannot be planned"):
+        packing_problem(planned("MiniMax"))
+
+
+def test_a_prompt_is_counted_for_each_of_its_responses():
+    config = hybrid_config("StableLm")
+    apart = _computed(ROW, "a cause")
+    assert (_computed(ROW, None).num_tokens, apart.num_tokens) == (2 * 340, 2 * 640)
+    sizes = count(planned("StableLm"))
+    packed, alone = (row_flops(config, sizes, row.policy_row(), checkpointing=True).model for row in (ROW, apart))
+    assert 1.7 < alone / packed < 2
+
+
+def test_the_trace_of_single_sequences_is_what_they_take():
+    """Inside torch's own tensors, counted the same way; backward holds one sequence's activations at a time."""
+    trace = trace_step(planned("StableLm", sequential=True), ROW, 2, checkpointing=False)
+    model = tiny_hybrid("StableLm")
+    plan_scoring(model)
+    row = ROW.policy_row()
+    with LiveBytes() as memory:
+        for tensor in (*model.parameters(), *model.buffers(), row.input_ids):
+            memory.add(tensor)
+        start = memory.live
+        log_probs = row_log_probs(model, row)
+        assert trace.kept == pytest.approx(memory.live - start, rel=0.05)
+        log_probs.sum()
+    packed = trace_step(ModelPlan(hybrid_config("Qwen3_5Text"), torch.float32), ROW, 2, checkpointing=False)
+    assert trace.kept < packed.kept / 10
+    assert trace.layers_backward < packed.layers_backward
+
+
+def test_a_hybrid_is_the_sum_of_its_kinds():
+    kinds = ["linear_attention", "linear_attention", "full_attention"]
+    config = hybrid_config("Qwen3_5Text", num_hidden_layers=3, layer_types=kinds)
+    plan = ModelPlan(config, torch.float32)
+    whole = Tracer(plan).activations(ROW, checkpointing=False).whole
+    traced = trace_step(plan, ROW, tuple(kinds), checkpointing=False)
+    assert whole.kept == pytest.approx(traced.kept, rel=0.02)
