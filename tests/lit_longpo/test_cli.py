@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 import torch
 from support.command_line import CONFIGS
-from support.tiny_models import tiny_model
+from support.tiny_hybrids import tiny_hybrid
+from support.tiny_models import ARCHITECTURES, tiny_model
 
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
@@ -262,21 +263,25 @@ def test_classes_of_the_current_folder_are_found_after_everything_installed(tmp_
 
 @cache
 def twin(name, folder):
-    """A tiny model with sinks and routed experts, or with soft-caps, and the embedded model's tokenizer."""
+    """A tiny model with sinks and routed experts, soft-caps or state, and the embedded model's tokenizer."""
     tokenizer = PolicyConfig().tokenizer()
-    tiny_model(name, vocab_size=len(tokenizer)).save_pretrained(folder / name)
+    make = tiny_model if name in ARCHITECTURES else tiny_hybrid
+    make(name, vocab_size=len(tokenizer)).save_pretrained(folder / name)
     tokenizer.save_pretrained(folder / name)
     return folder / name
 
 
-QUICK = [("GptOss", "dpo"), ("Gemma2", "simpo"), ("GptOss", "solopo")]
-SLOW = [("Gemma2", "dpo"), ("GptOss", "simpo"), ("Gemma2", "solopo")]
+QUICK = [("GptOss", "dpo"), ("Gemma2", "simpo"), ("GptOss", "solopo"), ("Qwen3_5Text", "solopo"), ("StableLm", "dpo")]
+SLOW = [
+    *[("Gemma2", "dpo"), ("GptOss", "simpo"), ("Gemma2", "solopo")],
+    *[("Qwen3_5Text", "dpo"), ("Qwen3_5Text", "simpo"), ("StableLm", "simpo"), ("StableLm", "solopo")],
+]
 RUNS = [*QUICK, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW)]
 
 
 @pytest.mark.parametrize(("name", "objective"), RUNS)
-def test_models_with_sinks_or_soft_caps_train(name, objective, tmp_path, tmp_path_factory):
-    """Two steps; the weights that are written have moved, the sinks' among them, and load as a policy."""
+def test_models_of_every_kind_train(name, objective, tmp_path, tmp_path_factory, caplog):
+    """Two steps; the weights that are written have moved, those of sinks and states too, and load as a policy."""
     data = {"num_train": 8, "num_val": 2, "max_tokens": 1024, "long_words": [32, 48], "short_words": 16}
     trainer = {"max_steps": 2, "limit_val_batches": 1, "accumulate_grad_batches": 1, "default_root_dir": tmp_path}
     quiet = {"logger": "false", "enable_progress_bar": "false", "enable_model_summary": "false"}
@@ -288,6 +293,7 @@ def test_models_with_sinks_or_soft_caps_train(name, objective, tmp_path, tmp_pat
     command.main(["fit", "--config", f"configs/{objective}.yaml", *words])
     before, after = (PolicyConfig(source=str(path)).load().state_dict() for path in (source, tmp_path / "out"))
     moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
-    attention = {name for name in before if "sinks" in name or "q_proj" in name}
+    attention = {name for name in before if any(part in name for part in ("sinks", "q_proj", "conv1d"))}
     assert len(attention) >= 2
     assert attention <= moved
+    assert ("each response is scored alone" in caplog.text) == (name == "StableLm")
