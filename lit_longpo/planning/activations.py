@@ -99,14 +99,16 @@ class Tracer:
 def _of_kinds(kinds: Counter[str], at_depth: Callable[[tuple[str, ...]], Trace]) -> Activations:
     """Of a hybrid: what a further layer adds is the mean over those that there are."""
     first, depth = next(iter(kinds)), kinds.total()
-    one, more = at_depth((first,)), None
-    for kind, number in (kinds - Counter([first])).items():
-        share = number / (depth - 1)
-        added = _combine(at_depth((first, kind)), one, lambda two, alone, share=share: share * (two - alone))
-        more = added if more is None else _combine(more, added, lambda some, others: some + others)
-    if more is None:
-        return Activations(one, one, 1)
-    return Activations(one, Trace(**{part.name: round(getattr(more, part.name)) for part in fields(Trace)}), depth)
+    one, further = at_depth((first,)), kinds - Counter([first])
+    if not further:
+        return Activations(one, one, depth)
+    two = {kind: at_depth((first, kind)) for kind in further}
+
+    def mean(name: str) -> int:
+        added = (number * (getattr(two[kind], name) - getattr(one, name)) for kind, number in further.items())
+        return round(sum(added) / (depth - 1))
+
+    return Activations(one, Trace(**{part.name: mean(part.name) for part in fields(Trace)}), depth)
 
 
 def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T, T, float], T]) -> T:

@@ -5,7 +5,7 @@ of tokens it would take minutes.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,10 @@ def _state_space(hidden: Tensor, dt: Tensor, decay: Tensor, inputs: Tensor, outp
     return _Scan.apply(hidden.detach(), hidden, dt, decay, inputs, outputs)
 
 
-_STAND_INS = {"torch_chunk_gated_delta_rule": _delta_rule, "mamba2_chunk_scan": _state_space}
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    "torch_chunk_gated_delta_rule": _delta_rule,
+    "mamba2_chunk_scan": _state_space,
+}
 
 
 @contextmanager
