@@ -1,6 +1,7 @@
 """Rows shared by ranks: what each rank gets, and that two real ranks compute what one does."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,21 @@ from lit_longpo.engine.sequence_parallel import SequenceRanks, padded
 from lit_longpo.policy import PolicyConfig
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def differences(request, tmp_path_factory):
+@cache
+def differences(num_ranks, folder):
     """Of all ranks, by case."""
-    out = tmp_path_factory.mktemp("shared") / "result"
-    run_ranks(sequence_worker.run, out, num_ranks=request.param)
-    return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(request.param)]
+    out = folder / f"shared-by-{num_ranks}"
+    run_ranks(sequence_worker.run, out, num_ranks=num_ranks)
+    return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(num_ranks)]
 
 
-@pytest.mark.parametrize("case", sequence_worker.CASES)
-def test_ranks_that_share_a_row_score_and_differentiate_like_one(case, differences):
+CASES = [(number, case) for number in (2, 4) for case in sequence_worker.cases_of(number)]
+
+
+@pytest.mark.parametrize(("num_ranks", "case"), CASES)
+def test_ranks_that_share_a_row_score_and_differentiate_like_one(num_ranks, case, tmp_path_factory):
     """Checkpointing on; the start-up probe runs through the shared row too."""
-    for rank in differences:
+    for rank in differences(num_ranks, tmp_path_factory.getbasetemp()):
         assert rank[case]["largest"] > 1e-2
         assert rank[case]["loss"] <= 1e-5
         assert rank[case]["gradient"] <= 1e-5
