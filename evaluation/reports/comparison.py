@@ -135,10 +135,13 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
 
 def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
     """The mean difference of all examples that both reports have, and its interval, in one line."""
-    if not _by_id(first).keys() & _by_id(second).keys():
+    before, after = _by_id(first), _by_id(second)
+    pairs = [(before[name], after[name]) for name in before if name in after]
+    if not pairs:
         return "no example in both reports"
     last = compare(first, second).rows[-1].difference
-    return f"{100 * last.mean:+.1f} points (95% interval: {interval(last)}) over {last.num:,} examples"
+    asked = f"{last.num:,} examples in {_differences(pairs).num_contexts:,} contexts"
+    return f"{100 * last.mean:+.1f} points (95% interval: {interval(last)}) over {asked}"
 
 
 def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:

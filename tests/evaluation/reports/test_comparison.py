@@ -57,7 +57,7 @@ def test_questions_of_one_context_are_no_independent_evidence():
 def test_a_change_in_one_line():
     scores, after = [0.5] * 20, [1.0] * 10 + [0.2] * 10
     first, second = (about(lambda item: str(int(item.id.split("/")[1]) // 10), report(n)) for n in (scores, after))
-    assert change(first, second) == "+10.0 points (95% interval: -30.00 to 50.00) over 20 examples"
+    assert change(first, second) == "+10.0 points (95% interval: -30.00 to 50.00) over 20 examples in 2 contexts"
     assert change(first, report(after, task="other")) == "no example in both reports"
 
 
