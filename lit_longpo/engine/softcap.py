@@ -133,7 +133,7 @@ def _scores(query: Tensor, key: Tensor, block: Block, scaling: float) -> Tensor:
 
 def _capped(scores: Tensor, softcap: float, window: int | None) -> Tensor:
     """In place; minus infinity where a query may not look."""
-    mask = causal_mask(*scores.shape[2:], window, scores.device)
+    mask = causal_mask(scores.shape[2], scores.shape[3], window, scores.device)
     return scores.div_(softcap).tanh_().mul_(softcap).masked_fill_(~mask, -torch.inf)
 
 
