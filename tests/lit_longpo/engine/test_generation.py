@@ -63,7 +63,7 @@ def naive(model, prompt, count):
     return ids[len(prompt) :]
 
 
-QUICK = {"Qwen3_5Text", "Mamba2", "MiniMax", "GPTJ"}
+QUICK = {"Qwen3_5Text", "Mamba2", "MiniMax"}
 HYBRIDS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*SHARED, *ALONE)]
 
 

@@ -14,7 +14,7 @@ from lit_longpo.policy.checkpointing import enable_checkpointing
 
 # Prompts longer and shorter than a chunk, and shorter than a convolution is wide.
 GROUPS = [(40, [5, 19, 1]), (1, [2, 4]), (2, [1, 3])]
-QUICK = {"Qwen3_5Text", "Qwen3Next", "FalconH1", "Lfm2"}
+QUICK = {"Qwen3_5Text", "FalconH1", "Lfm2"}
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHARED]
 
 
