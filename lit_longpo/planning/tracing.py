@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from transformers import PreTrainedModel, masking_utils
 from transformers.integrations import moe
 
@@ -176,10 +176,11 @@ def _fake(plan: ModelPlan) -> Iterator[None]:
     try:
         with FakeTensorMode(), _grouped_products(), _one_sequence_each():
             yield
-    except DynamicOutputShapeException as error:
+    except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise InputError(
             f"expected a model whose shapes do not depend on values, got {type(plan.config).__name__}, which picks "
-            f"tokens by value ({error.func}); routed experts cannot be planned"
+            f"tokens by value ({error.func}); routed experts cannot be planned so: take a newer transformers, and no "
+            "`experts_implementation: eager`"
         ) from error
     finally:
         varlen_plan.cache_clear()  # it has kept fake tensors
