@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from itertools import compress
@@ -17,6 +18,9 @@ from lit_longpo.errors import InputError
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+
+# Characters of a paragraph that two whole messages share only by being about one document; instructions are shorter.
+_OF_A_DOCUMENT = 400
 
 
 class Chosen(Sequence[Item]):
@@ -117,6 +121,9 @@ def documents_of(item: object) -> tuple[str, str]:
 def _(item: PreferencePair) -> tuple[str, str]:
     facts = "\n".join(item.long_context[start:end] for start, end in item.supporting)
     whole = item.long_context or item.short_context
+    if not item.question:  # a whole message: the document is in it, beside the question
+        longest = max((part.strip() for part in re.split(r"\n\s*\n", whole)), key=len)
+        whole = longest if len(longest) >= _OF_A_DOCUMENT else whole
     return whole, facts or whole
 
 

@@ -22,7 +22,7 @@ TOGETHER = {
     "lit_longpo/objectives/test_host_waits.py": "no objective's step waits for a GPU",
     "lit_longpo/planning/test_measured.py": "the plan beside real runs",
     "lit_longpo/policy/test_gguf.py": "files of the optional package gguf, read by loading.py",
-    "lit_longpo/strategies/test_hybrids.py": "ranks score models that do not pack, or only with states, like one process",
+    "lit_longpo/strategies/test_hybrids.py": "ranks score hybrids, and one sequence at a time, like one process",
     "lit_longpo/strategies/test_parity.py": "ranks under every strategy train like one process",
 }
 

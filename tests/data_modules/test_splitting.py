@@ -52,6 +52,19 @@ def test_no_document_is_on_both_sides(names, seed):
     assert len({pair.long_context for pair in val}) == max(1, round(0.3 * len(set(names))))
 
 
+def test_whole_messages_about_one_document_stay_together():
+    documents = [f"Document {n}: " + "words " * 100 for n in range(4)]
+    rules = "Answer in a few words.\n\n"
+    messages = [f"{rules}{text}\n\nQuestion {n}?" for text in documents for n in range(3)]
+    pairs = [replace(pair, question="") for pair in records(messages)]
+    train, val = (share_of(split, pairs, 0.25, 0) for split in ("train", "val"))
+    assert len(val) == 3
+    assert len({documents_of(pair)[0] for pair in val}) == 1
+    assert not {documents_of(pair)[0] for pair in train} & {documents_of(pair)[0] for pair in val}
+    short = [replace(pair, question="") for pair in records([f"{rules}Is {n} even?" for n in range(8)])]
+    assert len(share_of("val", short, 0.25, 0)) == 2
+
+
 def test_one_document_alone_cannot_be_split():
     with pytest.raises(ValueError, match=r"3 in all, about 1 documents, and 1 of these held out"):
         hold_out(records("aaa"), 0.05, 0)
