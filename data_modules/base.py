@@ -83,7 +83,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
         self.token_cache = token_cache
-        self.source: str | None = None  # its name among several
+        self.source_name: str | None = None  # its name among several
         self.splits: dict[str, SplitReport] = {}
         self.documents: dict[str, int] = {}
         self._encoded: dict[str, Examples] = {}
@@ -186,7 +186,7 @@ class PairDataModule(LightningDataModule, ABC):
             self._format, self._views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short
         )
         folder, report = self._store_folder(split, tokenising), SplitReport()
-        name = split if self.source is None else f"{split} of {self.source}"
+        name = split if self.source_name is None else f"{split} of {self.source_name}"
 
         # A store on disk is written by one process, tokens in memory are made by all.
         shown = folder is not None or self.trainer is None or self.trainer.is_global_zero

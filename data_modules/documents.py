@@ -35,7 +35,8 @@ class DocumentDataModule(PairDataModule):
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
-        self.source, self.val_source = _source(source), None if val_source is None else _source(val_source)
+        self.source = _source(source)
+        self.val_source = None if val_source is None else _source(val_source)
         self.build, self.val_fraction = build, val_fraction
 
     def prepare_data(self) -> None:

@@ -121,7 +121,7 @@ class MixtureDataModule(PairDataModule):
         parts = dict[str, Examples]()
         for name, source in self.sources.items():
             source.views, source.prompt_format, source.trainer = self.views, self.prompt_format, self.trainer
-            source.source = name
+            source.source_name = name
             parts[name] = source._tokenised(split)
             self.splits[f"{split} of {name}"] = source.splits[split]
         mixed = MixedExamples(parts)

@@ -125,7 +125,7 @@ class StoreFolder:
         """What was written about the files; its own checksum is its second line."""
         text, checksum = (self.path / MANIFEST).read_text().splitlines()
         if _sha256(text) != checksum:
-            raise ValueError(f"the checksum of {MANIFEST} is another")
+            raise InputError(f"the checksum of {MANIFEST} is another")
         manifest: Notes = json.loads(text)
         return manifest
 

@@ -4,7 +4,7 @@ import json
 
 from support.builders import Scripted
 
-from data_modules import DocumentDataModule, QADataModule
+from data_modules import DocumentDataModule, MixtureDataModule, QADataModule
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.recipes.longpo import LongPORecipe
@@ -48,6 +48,15 @@ def test_documents_become_batches_and_the_second_time_nothing_is_asked(tmp_path)
     assert again.pairs("train") == data.pairs("train")
     assert second.asked == []
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_documents_are_one_of_several_sources(tmp_path):
+    sources = {name: module(tmp_path, Scripted(), val_fraction=0.2) for name in ("books", "papers")}
+    alone = [pair.id for pair in sources["books"].pairs("train")]
+    mixed = MixtureDataModule(sources, views=VIEWS, prompt_format=POLICY.prompt_format())
+    mixed.setup("fit")
+    names = {name for batch in mixed.train_dataloader() for name in batch.policy.examples}
+    assert {name for name in names if name.startswith("books")} == {f"books/{name}" for name in alone}
 
 
 def test_other_settings_have_another_folder(tmp_path):
