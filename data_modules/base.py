@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.content import Content, content_of_pairs
+from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.positions import PositionSynthesis

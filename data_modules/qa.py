@@ -9,9 +9,9 @@ from typing import Any, Literal
 from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.sources.qa_files import QAFiles
+from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.qa_sets.pairing import PairingReport, PairRecipe, build_pairs
-from data_modules.reading import existing_file
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import Item, share_of
 from lit_longpo.errors import InputError

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from data_modules.files.reading import load_pairs
 from data_modules.qa_sets.formats import read_qa
-from data_modules.reading import load_pairs
 from data_modules.records import PreferencePair, QARecord
 
 _QA_SETS = ("data", "paragraphs", "supporting_facts")  # fields that SQuAD, MuSiQue and HotpotQA records have

@@ -12,7 +12,7 @@ from data_modules.builders.generators.requests import digest
 from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.sources.base import Source
-from data_modules.reading import Keep, keep_verified
+from data_modules.files.reading import Keep, keep_verified
 from data_modules.records import PreferencePair, read_pairs
 from lit_longpo.policy import PolicyConfig
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from data_modules.fields import NUMBERS, numbers_of
+from data_modules.files.strict_json import RecordError
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
@@ -14,7 +15,6 @@ from data_modules.formats.own import OwnPairs
 from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
 from data_modules.formats.trl import Messages, TRLCompletion, TRLPreference
 from data_modules.records import PreferencePair
-from data_modules.strict_json import RecordError
 from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from data_modules.splitting import document_of
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompting import EncodedPrompt, Surroundings
+from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
 
 # (prompt, tokens of the longest response, record id) -> position ids of the prompt's tokens, or `None`.
 PromptPositions = Callable[[EncodedPrompt, int, str], tuple[int, ...] | None]

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 
 from evaluation.benchmarks.questions import Question, place_of
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompting import Surroundings
+from lit_longpo.policy.prompts.prompting import Surroundings
 
 Which = Literal["long", "short"]
 

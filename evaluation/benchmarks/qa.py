@@ -17,7 +17,7 @@ from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompting import EncodedPrompt, Surroundings
+from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
 
 NAME = "qa"
 _AS_IT_IS = "{question}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.prompting import Surroundings
+from lit_longpo.policy.prompts.prompting import Surroundings
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 Registered with transformers under one name per backend, so that each model keeps the one it was loaded with.
 Those names have no mask function, so transformers builds no mask and does not guess boundaries from position
 ids: the segment table that travels as a keyword of `model.forward` is the only source of boundaries. Two
-backends read the same table: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision. Both know sinks
-(gpt-oss, `sinks.py`); scores are soft-capped (Gemma-2) by flash-attn or by `softcap.py`. Where ranks share the
-row, each comes with its tokens and attends with its heads (`sequence_parallel.py`).
+backends read the same table, in `backends/`: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision.
+Both know sinks (gpt-oss, `sinks.py`); scores are soft-capped (Gemma-2) by flash-attn or by `softcap.py`. Where
+ranks share the row, each comes with its tokens and attends with its heads (`sequence_parallel.py`).
 
 Shape legend: H query heads, G key/value heads, D head size, T row (this rank's tokens, if ranks share it),
 Q queries and K keys of a segment.
@@ -22,10 +22,10 @@ from torch import Tensor
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import SegmentTable
-from lit_longpo.engine.flash import Extra, VarlenKernel, find_kernel, flash_attention
-from lit_longpo.engine.sdpa import sdpa_attention
+from lit_longpo.engine.backends.flash import Extra, VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.backends.sdpa import sdpa_attention
+from lit_longpo.engine.backends.softcap import softcapped_attention
 from lit_longpo.engine.sequence_parallel import sequence_ranks
-from lit_longpo.engine.softcap import softcapped_attention
 from lit_longpo.errors import InputError
 
 PREFIX_SHARED = "prefix_shared"

@@ -36,7 +36,7 @@ from lit_longpo.objectives.preference_signal import PreferenceSignal
 from lit_longpo.optimization import Optimization, num_optimizer_steps
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
-from lit_longpo.policy.prompting import PromptFormat
+from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
 from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles, window_problem

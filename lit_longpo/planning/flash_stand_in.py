@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from lit_longpo.batch import SegmentTable
-from lit_longpo.engine.flash import VarlenKernel, VarlenPlan, flash_attention
-from lit_longpo.engine.sinks import KernelPair, folded_sinks
-from lit_longpo.engine.softcap import softcapped_attention
+from lit_longpo.engine.backends.flash import VarlenKernel, VarlenPlan, flash_attention
+from lit_longpo.engine.backends.sinks import KernelPair, folded_sinks
+from lit_longpo.engine.backends.softcap import softcapped_attention
 
 PLANNED_FLASH = "prefix_shared_sizes"  # transformers looks for a kernel behind names with "flash"
 

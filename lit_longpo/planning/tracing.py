@@ -18,8 +18,8 @@ from transformers.integrations import moe
 
 from lit_longpo.batch import Group, PackedBatch, Response
 from lit_longpo.engine import UnsupportedModelError, base_model, pack
+from lit_longpo.engine.backends.flash import varlen_plan
 from lit_longpo.engine.decoder import decoder_of
-from lit_longpo.engine.flash import varlen_plan
 from lit_longpo.engine.generation import carries_state
 from lit_longpo.engine.routers import balancing_loss, recorded_logits
 from lit_longpo.engine.scoring import row_log_probs

@@ -26,7 +26,7 @@ from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.locations import EMBEDDED, locate
-from lit_longpo.policy.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.trainable import quantization_problem, training_problem

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.sources.base import content_hash
+from data_modules.files.reading import existing_file
+from data_modules.files.strict_json import RecordError, decode_json
 from data_modules.qa_sets.matching import CJK, ngrams, normalise
-from data_modules.reading import existing_file
-from data_modules.strict_json import RecordError, decode_json
 from lit_longpo.errors import InputError
 
 Gram = tuple[str, ...]

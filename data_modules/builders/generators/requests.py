@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompting import message
+from lit_longpo.policy.prompts.prompting import message
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from data_modules.builders.sources.base import Source, Unreadable, content_hash
 from data_modules.builders.sources.tokens import TextTokens
+from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
-from data_modules.reading import existing_file
 from data_modules.records import Passage, QARecord
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from support.qa_files import hotpotqa, musique, write
 
+from data_modules.files.strict_json import RecordError
 from data_modules.qa_sets.formats import read_qa
-from data_modules.strict_json import RecordError
 
 BAD = {
     "no answer": (musique(1, answer=""), "'answer'"),

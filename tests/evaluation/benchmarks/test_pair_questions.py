@@ -6,7 +6,7 @@ from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
 from evaluation.benchmarks.questions import Question
-from lit_longpo.policy.prompting import Surroundings
+from lit_longpo.policy.prompts.prompting import Surroundings
 
 PAIR = PreferencePair("p", "Who?", "Ann.", "Bob. Ann. Tom.", "It is Ann", ("Bob",), ("Ann",), supporting=((5, 9),))
 

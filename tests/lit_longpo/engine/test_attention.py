@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.groups import random_groups
 
-from lit_longpo.engine import sdpa, softcap
 from lit_longpo.engine.attention import UnsupportedModelError, prefix_shared_attention
+from lit_longpo.engine.backends import sdpa, softcap
 from lit_longpo.engine.packing import pack
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from data_modules import PreferenceDataModule
+from data_modules.files.reading import keep_verified
+from data_modules.files.strict_json import RecordError
 from data_modules.formats import ids as ids_of_records
-from data_modules.reading import keep_verified
 from data_modules.records import PreferencePair, write_pairs
-from data_modules.strict_json import RecordError
 
 LABELLED = [
     PreferencePair(f"p{n}", "q", "short", "long", "yes", ("no",), verified=label)

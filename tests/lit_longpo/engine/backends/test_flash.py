@@ -21,10 +21,10 @@ from lit_longpo.engine import (
     score,
 )
 from lit_longpo.engine.attention import prefix_shared_attention
-from lit_longpo.engine.flash import VarlenKernel, find_kernel, flash_attention
-from lit_longpo.engine.sdpa import sdpa_attention
-from lit_longpo.engine.sinks import KernelPair, folded_sinks
-from lit_longpo.engine.softcap import softcapped_attention
+from lit_longpo.engine.backends.flash import VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.backends.sdpa import sdpa_attention
+from lit_longpo.engine.backends.sinks import KernelPair, folded_sinks
+from lit_longpo.engine.backends.softcap import softcapped_attention
 from lit_longpo.policy import PolicyConfig
 
 HAS_KERNEL = torch.cuda.is_available() and find_kernel("cuda", torch.bfloat16) is not None

@@ -8,7 +8,7 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_longpo.policy.chat import Chat
+from lit_longpo.policy.prompts.chat import Chat
 
 
 @dataclass(frozen=True)

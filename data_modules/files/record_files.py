@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_modules.json_files import Rows, json_lines, json_list
-from data_modules.strict_json import RecordError
+from data_modules.files.json_files import Rows, json_lines, json_list
+from data_modules.files.strict_json import RecordError
 from lit_longpo.errors import InputError, MissingFileError
 
 _SECONDS = 10.0  # for one answer of the hub

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lit_longpo.batch import SegmentTable, tensor_on
-from lit_longpo.engine.sinks import KernelPair, folded_sinks
+from lit_longpo.engine.backends.sinks import KernelPair, folded_sinks
 
 Extra = Literal["softcap", "sinks"]  # what a model's attention has beyond the plain one
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.chat import Chat, Message, Rendered
-from lit_longpo.policy.control_tokens import Data, Markup, control_tokens
-from lit_longpo.policy.prompt_template import PromptTemplate as PromptTemplate
-from lit_longpo.policy.prompt_template import Span, UserText
-from lit_longpo.policy.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
+from lit_longpo.policy.prompts.chat import Chat, Message, Rendered
+from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens
+from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
+from lit_longpo.policy.prompts.prompt_template import Span, UserText
+from lit_longpo.policy.prompts.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
 
 
 @dataclass(frozen=True)

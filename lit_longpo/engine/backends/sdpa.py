@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from lit_longpo.batch import Segment, SegmentTable
-from lit_longpo.engine.sinks import attend_with_sinks
+from lit_longpo.engine.backends.sinks import attend_with_sinks
 
 # A window is attended in query blocks of at least this many tokens: small masks, few calls.
 MIN_WINDOW_BLOCK = 256

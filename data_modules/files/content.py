@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_modules.record_files import hub_table, is_local
+from data_modules.files.record_files import hub_table, is_local
 from data_modules.records import PreferencePair
 
 _IN_MEMORY_BYTES = 100_000_000  # of data files; of larger ones neither pairs nor tokens are held

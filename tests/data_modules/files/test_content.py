@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from data_modules.content import content_of_files, content_of_pairs, content_of_source
+from data_modules.files.content import content_of_files, content_of_pairs, content_of_source
 from data_modules.records import PreferencePair
 
 PAIR = PreferencePair("a", "q", "short", "long", "yes", ("no",))

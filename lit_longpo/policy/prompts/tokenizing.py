@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.control_tokens import Data, written_out
+from lit_longpo.policy.prompts.control_tokens import Data, written_out
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from lit_longpo.batch import SegmentTable
-from lit_longpo.engine.sdpa import MIN_WINDOW_BLOCK, Block, causal_mask, each_segment, query_blocks
+from lit_longpo.engine.backends.sdpa import MIN_WINDOW_BLOCK, Block, causal_mask, each_segment, query_blocks
 
 _BLOCK_BYTES = 128 * 2**20  # of fp32 scores that exist at a time; backward holds three such tensors
 

@@ -1,0 +1,1 @@
+"""Files, folders and tables that records lie in, read strictly."""

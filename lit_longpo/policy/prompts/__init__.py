@@ -1,0 +1,1 @@
+"""From texts to prompts: templates, chat, control tokens, and the tokens of it all."""
