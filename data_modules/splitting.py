@@ -77,6 +77,9 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
     if not fraction:
         return items, items[:0]
     labels = document_labels(items)
+    if len(items) > 1 and not labels.any() and _is_whole_message(items[0]):  # all share a text, such as instructions
+        log.warning("all %d examples share a long text, so they are held out one by one, not by documents", len(items))
+        labels = np.arange(len(items))
     documents = np.unique(labels)
     count = max(1, round(fraction * len(documents)))
     if count >= len(documents):
@@ -108,6 +111,10 @@ def document_labels(items: Iterable[object]) -> NDArray[np.int64]:
             return labels
 
 
+def _is_whole_message(item: object) -> bool:
+    return isinstance(item, PreferencePair) and not item.question
+
+
 @singledispatch
 def documents_of(item: object) -> tuple[str, str]:
     """What an item is about, and what of it its answer depends on: two items that agree in either share a document.
@@ -121,10 +128,20 @@ def documents_of(item: object) -> tuple[str, str]:
 def _(item: PreferencePair) -> tuple[str, str]:
     facts = "\n".join(item.long_context[start:end] for start, end in item.supporting)
     whole = item.long_context or item.short_context
-    if not item.question:  # a whole message: the document is in it, beside the question
-        longest = max((part.strip() for part in re.split(r"\n\s*\n", whole)), key=len)
-        whole = longest if len(longest) >= _OF_A_DOCUMENT else whole
+    if not item.question:  # a whole message: the document is in it beside the question, or in another message
+        whole = _document_within(item) or whole
     return whole, facts or whole
+
+
+def _document_within(item: PreferencePair) -> str | None:
+    """The longest line or paragraph of the first message that has one as only documents have; the system's last."""
+    others = [message.content for message in (*item.history, *item.followup)]
+    for text in (item.long_context or item.short_context, *others, item.system or ""):
+        for parts in (text.splitlines(), re.split(r"\n\s*\n", text)):
+            longest = max((part.strip() for part in parts), key=len, default="")
+            if len(longest) >= _OF_A_DOCUMENT:
+                return longest
+    return None
 
 
 @documents_of.register

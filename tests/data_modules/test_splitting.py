@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import Chosen, document_labels, documents_of, hold_out, share_of, shared_documents
 
@@ -52,17 +53,32 @@ def test_no_document_is_on_both_sides(names, seed):
     assert len({pair.long_context for pair in val}) == max(1, round(0.3 * len(set(names))))
 
 
-def test_whole_messages_about_one_document_stay_together():
+@pytest.mark.parametrize("layout", ["before", "behind", "next line", "system", "history"])
+def test_whole_messages_about_one_document_stay_together(layout):
     documents = [f"Document {n}: " + "words " * 100 for n in range(4)]
     rules = "Answer in a few words.\n\n"
-    messages = [f"{rules}{text}\n\nQuestion {n}?" for text in documents for n in range(3)]
-    pairs = [replace(pair, question="") for pair in records(messages)]
+    asked = [(text, f"Question {n}?") for text in documents for n in range(3)]
+    between = {"before": "{1}\n\n{0}", "behind": rules + "{0}\n\n{1}", "next line": rules + "{0}\n{1}"}
+    pairs = [
+        replace(
+            pair,
+            question="",
+            **{"system": {"system": text}, "history": {"history": (Message("user", text),)}}.get(layout, {}),
+        )
+        for pair, (text, _) in zip(
+            records(between.get(layout, "{1}").format(*both) for both in asked), asked, strict=True
+        )
+    ]
     train, val = (share_of(split, pairs, 0.25, 0) for split in ("train", "val"))
     assert len(val) == 3
     assert len({documents_of(pair)[0] for pair in val}) == 1
     assert not {documents_of(pair)[0] for pair in train} & {documents_of(pair)[0] for pair in val}
-    short = [replace(pair, question="") for pair in records([f"{rules}Is {n} even?" for n in range(8)])]
-    assert len(share_of("val", short, 0.25, 0)) == 2
+
+
+def test_whole_messages_that_all_share_a_text_are_held_out_one_by_one(caplog):
+    pairs = [replace(pair, question="", system="Rules. " * 100) for pair in records(f"Is {n} even?" for n in range(8))]
+    assert len(share_of("val", pairs, 0.25, 0)) == 2
+    assert "all 8 examples share a long text" in caplog.text
 
 
 def test_one_document_alone_cannot_be_split():
