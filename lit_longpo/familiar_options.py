@@ -1,16 +1,19 @@
 """Options of TRL, LLaMA-Factory and axolotl, and what they are called here."""
 
-from collections.abc import Container
+import shlex
+from collections.abc import Callable, Container, Mapping
 
 _ROWS = "--data.max_tokens 8192"  # a batch is a budget of tokens
 _LENGTH = "--data.max_length 8192"
 _SOURCE = "--policy.source FOLDER_OR_HUB_NAME"
 _PAIRS = "--data data/pairs --data.path FILE"
 _ADAPTERS = "--policy.lora.r 16"
+_SAVING = "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 100"
+_RATE = "--optimization.optimizer.lr 1e-6"
 
 # What to type; of several the first whose section the command has.
 _FAMILIAR: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("lr", "learning_rate"), ("--optimization.optimizer.lr 1e-6",)),
+    **dict.fromkeys(("lr", "learning_rate", "optimization.lr"), (_RATE,)),
     **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), ("--optimization.schedule cosine",)),
     **dict.fromkeys(("warmup_ratio", "warmup_steps"), ("--optimization.warmup_fraction 0.1",)),
     **dict.fromkeys(("optim", "optimizer"), ("--optimization.optimizer FusedAdamW",)),
@@ -36,6 +39,8 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     "report_to": ("--trainer.logger WandbLogger",),
     **dict.fromkeys(("output_dir", "save_dir", "output"), ("--trainer.default_root_dir FOLDER", "--output FOLDER")),
     **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "devices", "nproc_per_node"), ("--trainer.devices 8",)),
+    "save_steps": (_SAVING,),
+    **dict.fromkeys(("load_in_4bit", "quantization_bit"), ("--policy.quantization 4bit",)),
     "nnodes": ("--trainer.num_nodes 2",),
     "deepspeed": ("--config overlays/deepspeed_zero3",),
     "fsdp": ("--config overlays/fsdp2",),
@@ -58,19 +63,114 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gamma", "simpo_gamma"), ("--model.gamma 0.5",)),
 }
 
+# What is meant here by the same word, where it is something else: the value that was typed is not carried over.
+_MEANING = {
+    **dict.fromkeys(
+        ("batch_size", "train_batch_size", "micro_batch_size", "per_device_train_batch_size"),
+        "tokens of a batch, not examples",
+    ),
+    **dict.fromkeys(("eval_batch_size", "per_device_eval_batch_size"), "tokens of a batch, not examples"),
+    **dict.fromkeys(
+        ("max_prompt_length", "max_completion_length", "max_target_length"),
+        "tokens of prompt and answer together",
+    ),
+    "warmup_steps": "a share of all steps",
+    "eval_steps": "a share of an epoch, or batches if it is a whole number",
+    **dict.fromkeys(("template", "chat_template"), "the text of a message; the model's own chat template is used"),
+    "truncation_mode": "the middle of the context is cut, never an end",
+    "deepspeed": "or deepspeed_zero1, deepspeed_zero2; overlays of ours, no files of DeepSpeed's",
+    "fsdp": "an overlay of ours",
+    **dict.fromkeys(("optim", "optimizer"), "or a class of torch.optim"),
+}
 
-def familiar(word: str, known: Container[str]) -> str | None:
+# What is not done, and what is done instead.
+_NOT_OFFERED = {
+    "label_smoothing": "label smoothing of preferences is not offered; --model IPO is the objective for noisy labels",
+    "load_in_8bit": "8-bit weights are not offered; type --policy.quantization 4bit",
+    "packing": "rows are packed always; --data.max_tokens is their budget",
+    "rpo_alpha": "an SFT term beside DPO is not offered; --model ORPO has one",
+    "neftune_noise_alpha": "noise in the embeddings is not offered",
+}
+
+_OBJECTIVES = {
+    "sigmoid": "DPO",
+    **{name.lower(): name for name in ("SFT", "DPO", "IPO", "SimPO", "ORPO", "SoLoPO", "LongPO", "LOGO")},
+}
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
+_DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {"bf16": "bfloat16", "fp16": "float16"}
+_SWITCH = {"true": "true", "false": "false", "1": "true", "0": "false"}
+_ATTENTION = {"flash_attention_2": "flash", "fa2": "flash", "sdpa": "sdpa", "auto": "auto", "true": "flash"}
+_LOGGERS = {"wandb": "WandbLogger", "tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger", "none": "false"}
+
+
+def _whole(value: str) -> str | None:
+    """Epochs as a whole number, which others write 3.0."""
+    return str(int(float(value))) if value.replace(".", "", 1).isdigit() and float(value).is_integer() else None
+
+
+def _share(value: str) -> str | None:
+    return value if value.replace(".", "", 1).isdigit() and float(value) < 1 else None
+
+
+def _modules(value: str) -> str:
+    names = value.strip("[]").replace(",", " ").split()
+    return "all-linear" if names in (["all"], ["all-linear"]) else f"[{','.join(names)}]"
+
+
+def _named(words: Mapping[str, str]) -> Callable[[str], str | None]:
+    return lambda value: words.get(value.lower())
+
+
+# Their value -> ours, `None` if there is none; those that are not here are the same.
+_VALUES: dict[str, Callable[[str], str | None]] = {
+    **dict.fromkeys(("loss_type", "objective", "method", "pref_loss", "rl"), _named(_OBJECTIVES)),
+    **dict.fromkeys(("lr_scheduler_type", "lr_scheduler", "scheduler"), _named(_SCHEDULES)),
+    **dict.fromkeys(("dtype", "torch_dtype"), lambda value: _DTYPES.get(value.removeprefix("torch."))),
+    "bf16": _named({"true": "bfloat16"}),
+    "fp16": _named({"true": "float16"}),
+    **dict.fromkeys(("load_in_4bit", "quantization_bit"), _named({"true": "4bit", "4": "4bit"})),
+    **dict.fromkeys(("flash_attn", "attn_implementation", "use_flash_attention_2"), _named(_ATTENTION)),
+    "gradient_checkpointing": _named(_SWITCH),
+    "precompute_ref_log_probs": _named({"true": "cached", "false": "online"}),
+    "report_to": _named(_LOGGERS),
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), _whole),
+    "val_size": _share,
+    **dict.fromkeys(("lora_target", "lora_target_modules"), _modules),
+    "use_peft": _named({"true": "16"}),
+    **dict.fromkeys(("resume", "resume_from_checkpoint"), lambda value: "last" if value.lower() == "true" else value),
+}
+
+
+def familiar(word: str, known: Container[str], typed: str | None = None) -> str | None:
     """What another project's option is called here.
 
     Args:
         word: as typed, without dashes in front.
         known: names of the command's own options.
+        typed: its value, which is carried over where it means the same; `None` shows an example.
 
     Returns:
         What to type; `None` if nobody else has such an option, or this command nothing like it.
     """
-    for option in _FAMILIAR.get(word.replace("-", "_"), ()):
-        name = option.split()[0].lstrip("-")
-        if name in known or ("." in name and name.split(".")[0] in known):
-            return option
+    name = word.replace("-", "_")
+    for option in _FAMILIAR.get(name, ()):
+        ours = option.split()[0].lstrip("-").rstrip("+")
+        if ours in known or ("." in ours and ours.split(".")[0] in known):
+            return _with_value(name, option, typed)
     return None
+
+
+def not_offered(word: str) -> str | None:
+    """What to say of another project's option that nothing here is like; `None` of any other."""
+    return _NOT_OFFERED.get(word.replace("-", "_"))
+
+
+def _with_value(name: str, option: str, typed: str | None) -> str:
+    """Our option with the value that was typed, or with an example and what is meant by it."""
+    front, example = option.rsplit(" ", 1)
+    if name in _MEANING:
+        return f"{option} (for example: {_MEANING[name]})"
+    if typed is None:
+        return option if example.isupper() else f"{option} (for example)"
+    value = _VALUES.get(name, str)(typed)
+    return f"{option} (for example: {typed} is not offered)" if value is None else f"{front} {shlex.quote(value)}"

@@ -16,7 +16,7 @@ from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
 from lit_longpo.errors import UserError
-from lit_longpo.familiar_options import familiar
+from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
@@ -171,8 +171,12 @@ def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
     """Another project's option, the closest names of the word or of one of its parts; or whose argument it is."""
     section, _, name = word.rpartition(".")
     inside = section.split(".")[0] in {option.split(".")[0] for option in options}  # of a section that there is
-    if (option := familiar(word, options) or (familiar(name, options) if inside else None)) is not None:
+    typed = _typed_value(word)
+    if option := familiar(word, options, typed) or (familiar(name, options, typed) if inside else None):
         yield f"here it is called {option}"
+        return
+    if answer := not_offered(name):
+        yield answer
         return
     names = {name.casefold(): name for name in known}
     if "." in word and (name := word.rpartition(".")[2]) in known:  # the class has moved
@@ -188,6 +192,18 @@ def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
             return
     if "base" in known and word in _base_arguments():
         yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
+
+
+def _typed_value(option: str) -> str | None:
+    """What was typed behind an option of the command line; `None` if nothing was, or a file names the option."""
+    words = _PARSED.get()[0]
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name != f"--{option}":
+            continue
+        following = words[number + 1] if number + 1 < len(words) else "--"
+        return value if equals else None if following.startswith("--") else following
+    return None
 
 
 def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:

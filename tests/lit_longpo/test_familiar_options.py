@@ -5,7 +5,7 @@ import shlex
 import pytest
 from support.command_line import parse
 
-from lit_longpo.familiar_options import _FAMILIAR, familiar
+from lit_longpo.familiar_options import _FAMILIAR, _MEANING, _SAVING, _VALUES, familiar, not_offered
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
@@ -19,6 +19,7 @@ def test_every_option_that_is_named_exists():
     named = {options[0] for options in _FAMILIAR.values()} - {"--model DPO"}
     values = " ".join(named).replace("FOLDER_OR_HUB_NAME", "x").replace("FOLDER", "x").replace("FILE", "x")
     values = values.replace("--ckpt_path last", "")  # of `fit`, which is not parsed to its end here
+    values = values.replace(_SAVING, "")  # its own test
     simpo = ["--config", "simpo", "--model.gamma", "0.5"]
     parsed = parse(*simpo, *[word for word in shlex.split(values) if word not in ("--model.gamma", "0.5")])
     assert parsed.optimization.optimizer.init_args.lr == 1e-6
@@ -43,10 +44,67 @@ def test_names_of_trl_and_llama_factory(word, ours):
 
 
 def test_a_command_names_only_what_it_has():
-    assert familiar("batch_size", {"batching", "policy"}) == "--batching.max_batch_tokens 16384"
+    assert familiar("batch_size", {"batching", "policy"}).startswith("--batching.max_batch_tokens 16384 ")
     assert familiar("output_dir", {"output"}) == "--output FOLDER"
     assert familiar("lr", {"policy"}) is None
     assert familiar("policy", ANY) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "typed", "ours"),
+    [
+        ("loss_type", "ipo", "--model IPO"),
+        ("loss_type", "sigmoid", "--model DPO"),
+        ("rl", "simpo", "--model SimPO"),
+        ("learning_rate", "1e-5", "--optimization.optimizer.lr 1e-5"),
+        ("optimization.lr", "3e-6", "--optimization.optimizer.lr 3e-6"),
+        ("beta", "0.2", "--model.beta 0.2"),
+        ("lora_r", "8", "--policy.lora.r 8"),
+        ("lr_scheduler_type", "linear", "--optimization.schedule linear"),
+        ("num_train_epochs", "3.0", "--trainer.max_epochs 3"),
+        ("bf16", "True", "--policy.dtype bfloat16"),
+        ("lora_target", "q_proj,v_proj", "--policy.lora.target_modules '[q_proj,v_proj]'"),
+        ("lora_target", "all", "--policy.lora.target_modules all-linear"),
+        ("load_in_4bit", "true", "--policy.quantization 4bit"),
+        ("dataset", "My Pairs.jsonl", "--data data/pairs --data.path 'My Pairs.jsonl'"),
+        ("resume_from_checkpoint", "Runs/A.ckpt", "--ckpt_path Runs/A.ckpt"),
+        ("save_steps", "50", "--trainer.callbacks+ ModelCheckpoint --trainer.callbacks.every_n_train_steps 50"),
+    ],
+)
+def test_the_typed_value_is_carried_over(word, typed, ours):
+    """Who copies the answer trains what was meant."""
+    assert familiar(word, ANY, typed) == ours
+
+
+@pytest.mark.parametrize(
+    ("word", "typed", "note"),
+    [
+        ("loss_type", "hinge", "hinge is not offered"),
+        ("lr_scheduler_type", "polynomial", "polynomial is not offered"),
+        ("warmup_steps", "100", "share"),
+        ("per_device_train_batch_size", "2", "tokens of a batch"),
+        ("val_size", "100", "100 is not offered"),
+    ],
+)
+def test_values_that_mean_something_else_are_examples(word, typed, note):
+    answer = familiar(word, ANY, typed)
+    assert "(for example: " in answer
+    assert note in answer
+
+
+def test_tables_of_values_are_about_known_options():
+    assert {*_VALUES, *_MEANING} <= set(_FAMILIAR)
+
+
+def test_what_is_not_offered_is_said():
+    assert "not offered" in not_offered("label_smoothing")
+    assert not_offered("lr") is None
+
+
+def test_saving_is_parsed():
+    words = ("--trainer.callbacks+", "ModelCheckpoint", "--trainer.callbacks.every_n_train_steps", "100")
+    parsed = parse("--config", "real/dpo", *words)
+    assert parsed.trainer.callbacks[-1].init_args.every_n_train_steps == 100
 
 
 @pytest.mark.parametrize("words", [["--lr", "1e-5"], ["--lr=1e-5", "--model_name_or_path", "x"]])
@@ -58,7 +116,7 @@ def test_the_answer_is_one_line(words, capsys):
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(words)
     error, _ = capsys.readouterr().err.splitlines()
-    assert "here it is called --optimization.optimizer.lr 1e-6" in error
+    assert "here it is called --optimization.optimizer.lr 1e-5" in error
     assert ("--policy.source" in error) == (len(words) > 2)
 
 
