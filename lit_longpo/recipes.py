@@ -14,12 +14,20 @@ from unittest.mock import patch
 
 from jsonargparse._paths import Path as NamedPath
 
-from lit_longpo.errors import MissingFileError
+from lit_longpo.errors import InputError, MissingFileError
 
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".yaml", ".yml")
 _CONFIG_OPTIONS = ("--config", "-c")
+# Sections that are files of settings, and the options that take what is given to them by mistake.
+_DATA = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".tsv", ".txt")
+_TAKES_DATA = {
+    "--data": "--data.path {} (with --data data/pairs in front, if the --config reads other data)",
+    "--benchmark": "--benchmark.path {}",
+    "--source": "--source.paths '[{}]'",
+}
+_TAKES_MODEL = ("--policy", "--model")
 
 
 def shipped_folder() -> Path:
@@ -54,6 +62,7 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
 
     Raises:
         FileNotFoundError: a configuration is neither here nor among ours.
+        ValueError: a section is given data or a model, where a file of settings belongs.
     """
     found = list(words)
     for number, word in enumerate(words):
@@ -63,7 +72,7 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
         elif number and words[number - 1] in _CONFIG_OPTIONS:
             found[number] = _configuration(word, room)
         elif number and _is_section(words[number - 1]):
-            found[number] = _fragment(word)
+            found[number] = _fragment(words[number - 1], word)
     return found
 
 
@@ -122,11 +131,41 @@ def _configuration(name: str, room: str) -> str:
     return str(ours)
 
 
-def _fragment(word: str) -> str:
-    """The file that a word after a section means, if it has the form of one."""
-    if "/" not in word or Path(word).expanduser().is_file():
-        return word
-    return str(shipped(word) or word)
+def _fragment(option: str, word: str) -> str:
+    """The file that a word after a section means, if it has the form of one.
+
+    Raises:
+        ValueError: it is data, a model or no fragment's name; says which option takes it.
+    """
+    if (word.endswith(_DATA) and option in _TAKES_DATA) or (Path(word).is_dir() and option in ("--data", "--source")):
+        raise InputError(_belongs(option, "a class or a YAML file", word, _TAKES_DATA[option].format(word)))
+    ours = shipped(word) if "/" in word and not Path(word).expanduser().is_file() else None
+    if ours is None and option in _TAKES_MODEL and _is_model(option, word):
+        near = _fragments_like(word)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(_belongs(option, "a YAML file", word, f"--policy.source {word}") + hint)
+    return str(ours or word)
+
+
+def _is_model(option: str, word: str) -> bool:
+    """Whether a word is the folder or the name of a model, or means to be that of a fragment."""
+    if word.endswith(_SUFFIXES) or any(mark in word for mark in "{}: \n") or word in ("null", "-"):
+        return False
+    if Path(word).is_dir() or (word.endswith(".gguf") and Path(word).is_file()):
+        return True
+    names_class = option == "--model" and "/" not in word  # of an objective
+    return not names_class and not Path(word).is_file() and not word.startswith("-")
+
+
+def _fragments_like(word: str) -> list[str]:
+    """Names of the models that come with the package which a word is nearly, with or without their room."""
+    models = {name.rpartition("/")[2]: name for name in shipped_names() if name.startswith("model/")}
+    close = difflib.get_close_matches(word.rpartition("/")[2], models, n=2, cutoff=0.6)
+    return [] if Path(word).exists() else [models[name] for name in close]
+
+
+def _belongs(option: str, expected: str, word: str, command: str) -> str:
+    return f"expected `{option.lstrip('-')}` to name {expected}, got {word}; type {command}"
 
 
 def _is_section(option: str) -> bool:

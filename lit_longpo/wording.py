@@ -14,6 +14,7 @@ _FORMS = {"list": "a list", "str": "a text"}
 _BROKEN = re.compile(r"Problems parsing config: |Unexpected config: |Unable to load config ")
 _REQUIRED = re.compile(r"following arguments are required: ([\w., ]+)")
 _REFUSED = re.compile(r"Option '(\w+)' is not accepted")
+_CLASSES = {"data", "model", "benchmark", "source", "recipe", "generator"}  # sections that name one
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
 
 
@@ -46,6 +47,11 @@ def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
     """An argument that the class named for a section does not have."""
     typed = next((word.partition("=")[0] for word in words if word.partition("=")[0].endswith(f".{name}")), name)
     section = typed.lstrip("-").rpartition(".")[0].removesuffix(".init_args")
+    if section in _CLASSES and not any(word.partition("=")[0] in ("--config", "-c") for word in words):
+        return (
+            f"expected a --config in front of {typed}, an argument of the class that it names for `{section}`, got "
+            "none; type --config real/dpo, for example"
+        )
     if not section or not arguments:
         return f"expected options of this command, got {typed}"
     return f"expected one of the arguments of `{section}` ({', '.join(arguments)}), got {typed}"

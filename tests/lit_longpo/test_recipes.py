@@ -1,6 +1,7 @@
 """Recipes are found from any folder, through the real command line; and they are in the wheel."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from support.command_line import CONFIGS, parse
 
 from data_modules.builders.command import build_parser
 from evaluation.command import evaluate_parser
-from lit_longpo.errors import MissingFileError
+from lit_longpo.cli import LongPOCLI
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.recipes import shipped_names, with_files
@@ -46,6 +48,38 @@ def test_a_shipped_recipe_is_found_from_any_folder():
 def test_its_name_may_be_written_like_its_path(name):
     path = str(CONFIGS / "solopo.yaml")
     assert with_files(["--config", name, f"-c={name}"]) == ["--config", path, f"-c={path}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--data", "mine.jsonl"], "type --data.path mine.jsonl "),
+        (["--data", "folder"], "type --data.path folder "),
+        (["--source", "mine.json"], "type --source.paths '[mine.json]'"),
+        (["--benchmark", "mine.csv"], "type --benchmark.path mine.csv"),
+        (["--policy", "folder"], "type --policy.source folder"),
+        (["--model", "folder"], "type --policy.source folder"),
+        (["--policy", "some/hub-name"], "type --policy.source some/hub-name"),
+        (["--policy", "smollm2_135m"], "did you mean model/smollm2_135m?"),
+        (["--policy", "model/smolm2"], "did you mean model/smollm2_135m?"),
+    ],
+)
+def test_data_and_models_are_no_fragments(words, advice, tmp_path):
+    """Which option takes what was given to the section."""
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=re.escape(advice)):
+        with_files(words)
+
+
+@pytest.mark.parametrize("words", [["--model", "DPO"], ["--policy", "{source: x}"], ["--data", "my.Data"]])
+def test_classes_and_settings_stay_as_they_are(words):
+    assert with_files(words) == words
+
+
+def test_an_argument_of_a_class_needs_a_config(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        LongPOCLI(args=["fit", "--data.path", "x"])
+    assert "expected a --config in front of --data.path" in capsys.readouterr().err
 
 
 def test_typed_values_win_over_a_fragment_that_is_named():
