@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from inspect import signature
-from itertools import accumulate, chain
+from itertools import accumulate
 from math import ceil, floor
 from typing import Any, Literal, get_args, overload
 
@@ -108,8 +108,9 @@ class MixtureDataModule(PairDataModule):
             source.prepare_data()
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
-        """Pairs of all sources, one source after the other."""
-        return list(chain.from_iterable(source.pairs(split) for source in self.sources.values()))
+        """Pairs of all sources, one source after the other, under the names that rows give their examples."""
+        named = ((name, pair) for name, source in self.sources.items() for pair in source.pairs(split))
+        return [replace(pair, id=f"{name}/{pair.id}") for name, pair in named]
 
     def reports(self) -> dict[str, Any]:
         """Adds how many examples of each source an epoch has, and what the sources report of themselves."""

@@ -1,5 +1,6 @@
 """Questions out of records of other packages: preference pairs, and questions with passages."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -90,6 +91,17 @@ def _of_passages(record: PassageRecord) -> Question:
     return Question(record.id, record.question, tuple(record.answers), text, depth)
 
 
+def _distinct(questions: list[Question], split: str) -> list[Question]:
+    """The questions, if no two have one id: answers are told apart by it."""
+    names = Counter(item.id for item in questions)
+    if twice := next((name for name, times in names.items() if times > 1), None):
+        raise InputError(
+            f"expected an id of its own for every pair of the {split} split, got {twice!r} {names[twice]} times; "
+            "name the pairs apart in your data module's `pairs`"
+        )
+    return questions
+
+
 class ValidationQuestions:
     """The questions of a run's own validation pairs; they are there once the run has been set up."""
 
@@ -105,7 +117,7 @@ class ValidationQuestions:
             split: "val" or "test".
 
         Raises:
-            ValueError: it has no pairs in that split.
+            ValueError: it has no pairs in that split, or two of one id.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         pairs: Callable[[str], Sequence[Any]] | None = getattr(data, "pairs", None)
@@ -115,7 +127,7 @@ class ValidationQuestions:
                 f"expected pairs in the {split} split of {type(data).__name__} to ask about, got none; hold some "
                 "out (`data.init_args.val_fraction: 0.1`), or name a file of questions in QACallback's `path`"
             )
-        self._found = questions_of(records, self.context)
+        self._found = _distinct(questions_of(records, self.context), split)
 
     def questions(self) -> Iterable[Question]:
         """What `read` found."""

@@ -150,6 +150,14 @@ def test_ranks_share_an_epoch(num_replicas):
     assert len(seen) == len(set(seen)) == 24
 
 
+def test_pairs_have_the_names_of_their_rows():
+    """Sources share ids here; a callback that asks about the pairs tells answers apart by them."""
+    data = ready(mixture())
+    names = [one.id for one in data.pairs("val")]
+    assert names == list(data._encoded["val"].names)
+    assert len(set(names)) == len(names) == 5
+
+
 class Recorder(LightningModule):
     def __init__(self):
         super().__init__()

@@ -48,3 +48,9 @@ def test_a_run_asks_about_its_own_validation_pairs():
         source.read(SimpleNamespace(datamodule=data), "test")
     with pytest.raises(ValueError, match="got none"):
         source.read(SimpleNamespace(datamodule=None), "val")
+
+
+def test_pairs_of_one_id_are_refused():
+    data = SimpleNamespace(pairs=lambda split: [PAIR, PAIR])
+    with pytest.raises(ValueError, match=r"an id of its own for every pair of the val split, got 'p' 2 times"):
+        ValidationQuestions().read(SimpleNamespace(datamodule=data), "val")

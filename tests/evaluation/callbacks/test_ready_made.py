@@ -7,7 +7,7 @@ from support import official_layout
 from support.command_line import CONFIGS, build
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data_modules import SyntheticDataModule
+from data_modules import MixtureDataModule, SyntheticDataModule
 from evaluation import LongBenchCallback, LongBenchV2Callback, LVEvalCallback, QACallback
 from evaluation.reports.report import BenchmarkReport
 from lit_longpo.objectives import SoLoPO
@@ -28,13 +28,16 @@ def folders(tmp_path_factory):
     return root
 
 
-def fit(folder, callbacks, *, validate=False):
+def fit(folder, callbacks, *, validate=False, mixed=False):
     seed_everything(1, verbose=False)
     module = SoLoPO(policy=PolicyConfig(weights="random"))
-    data = SyntheticDataModule(
-        num_train=8, num_val=2, short_words=16, long_words=(24, 32), max_examples=4,
-        views=module.views, prompt_format=module.policy.prompt_format(),
-    )  # fmt: skip
+    world = {"num_train": 8, "num_val": 2, "short_words": 16, "long_words": (24, 32)}
+    rows = {"max_examples": 4, "views": module.views, "prompt_format": module.policy.prompt_format()}
+    data = SyntheticDataModule(**world, **rows)
+    if mixed:
+        data = MixtureDataModule(
+            {name: SyntheticDataModule(**world, seed=seed) for seed, name in enumerate("ab")}, **rows
+        )
     losses = []
     trainer = Trainer(
         max_steps=2, accelerator="cpu", default_root_dir=folder, use_distributed_sampler=False,
@@ -131,6 +134,14 @@ def test_own_questions_are_those_of_the_validation_pairs(tmp_path, caplog):
     assert "qa-own, after minus before: " in caplog.text
     key = QACallback(max_new_tokens=2, every_n_validations=0, label="own").state_key
     assert callback.state_key == key != QACallback(max_new_tokens=3, label="own").state_key
+
+
+def test_own_questions_of_a_mixture_are_those_of_all_sources(tmp_path):
+    """Two worlds name their examples alike."""
+    callback = QACallback(max_new_tokens=2)
+    fit(tmp_path, [callback], validate=True, mixed=True)
+    [report] = callback.reports
+    assert sorted(item.id for item in report.predictions) == ["a/val-0", "a/val-1", "b/val-0", "b/val-1"]
 
 
 def test_yaml_finds_them(folders):
