@@ -137,14 +137,16 @@ def _fragment(option: str, word: str) -> str:
     Raises:
         ValueError: it is data, a model or no fragment's name; says which option takes it.
     """
-    if (word.endswith(_DATA) and option in _TAKES_DATA) or (Path(word).is_dir() and option in ("--data", "--source")):
-        raise InputError(_belongs(option, "a class or a YAML file", word, _TAKES_DATA[option].format(word)))
     ours = shipped(word) if "/" in word and not Path(word).expanduser().is_file() else None
-    if ours is None and option in _TAKES_MODEL and _is_model(option, word):
-        near = _fragments_like(word)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(_belongs(option, "a YAML file", word, f"--policy.source {word}") + hint)
-    return str(ours or word)
+    if ours is not None:
+        return str(ours)
+    if option in _TAKES_DATA and (word.endswith(_DATA) or (Path(word).is_dir() and option != "--benchmark")):
+        raise InputError(_belongs(option, "a class or a YAML file", word, f"type {_TAKES_DATA[option].format(word)}"))
+    if option in _TAKES_MODEL and _is_model(option, word):
+        near = " or ".join(_fragments_like(word))
+        hint = f"did you mean {near}? Of a folder or hub name" if near else "of a folder or hub name"
+        raise InputError(_belongs(option, "a YAML file", word, f"{hint} type --policy.source {word}"))
+    return word
 
 
 def _is_model(option: str, word: str) -> bool:
@@ -164,8 +166,8 @@ def _fragments_like(word: str) -> list[str]:
     return [] if Path(word).exists() else [models[name] for name in close]
 
 
-def _belongs(option: str, expected: str, word: str, command: str) -> str:
-    return f"expected `{option.lstrip('-')}` to name {expected}, got {word}; type {command}"
+def _belongs(option: str, expected: str, word: str, advice: str) -> str:
+    return f"expected `{option.lstrip('-')}` to name {expected}, got {word}; {advice}"
 
 
 def _is_section(option: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,16 @@ def agreeing(paths: Sequence[Path], settings: Settings) -> list[Path]:
         else:
             chosen.append(path)
     return chosen
+
+
+def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:
+    """The first of those whose runs trained what this one does; nothing is said about the others.
+
+    Args:
+        paths: whole checkpoints.
+        settings: of this run.
+    """
+    return next((path for path in paths if not _grave(read_record(path), settings)), None)
 
 
 def check_settings(path: Path, settings: Settings) -> None:

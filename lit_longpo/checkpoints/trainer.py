@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_longpo.checkpoints.record import Settings, run_settings
-from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings
+from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing
 from lit_longpo.checkpoints.whole import (
     Kind,
     Manifest,
@@ -22,7 +22,6 @@ from lit_longpo.checkpoints.whole import (
     discard,
     fault,
     kind,
-    newest_whole,
     partial_name,
     whole_ones,
 )
@@ -100,8 +99,9 @@ class ResumableTrainer(Trainer):
                 "(python -m lit_longpo export makes one whole model of a folder)"
             )
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
-        ckpt_path, last = self._start(ckpt_path, run_settings(self, model, data))
-        self._checkpoint_connector = Resumption(self, last, partial(self._check, fitting=True))
+        settings = run_settings(self, model, data)
+        ckpt_path, last = self._start(ckpt_path, settings)
+        self._checkpoint_connector = Resumption(self, last, partial(self._check, settings=settings, fitting=True))
         try:
             with self._owned_folder():
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
@@ -130,7 +130,7 @@ class ResumableTrainer(Trainer):
             datamodule: validation data.
             weights_only: see Lightning's `Trainer.validate`.
         """
-        ckpt_path = self._usable(ckpt_path, model, fitting=False)
+        ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
         return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def test(
@@ -152,7 +152,7 @@ class ResumableTrainer(Trainer):
             datamodule: test data.
             weights_only: see Lightning's `Trainer.test`.
         """
-        ckpt_path = self._usable(ckpt_path, model, fitting=False)
+        ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
         return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def _run_stage(self) -> Any:
@@ -174,43 +174,50 @@ class ResumableTrainer(Trainer):
             return nullcontext()
         return only_owner(Path(getattr(logger, "log_dir", None) or self.default_root_dir))
 
-    def _usable(self, ckpt_path: str | Path | None, model: Any, *, fitting: bool) -> str | Path | None:
+    def _usable(self, ckpt_path: str | Path | None, settings: Settings, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""
         name = str(ckpt_path)
         if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
             return ckpt_path
-        path = self._last(model) if name == "last" else Path(ckpt_path).expanduser()
+        path = self._last(settings) if name == "last" else Path(ckpt_path).expanduser()
         if path is not None:
-            self._check(path, fitting=fitting)
+            self._check(path, settings, fitting=fitting)
         return path
 
-    def _last(self, model: Any) -> Path | None:
+    def _last(self, settings: Settings) -> Path | None:
         """What `validate` and `test` mean: the newest of this objective and policy, however it was trained."""
-        settings = run_settings(self, model)
-        who = {name: value for name, value in settings.items() if name.startswith(("model", "policy."))}
-        path = next(iter(agreeing(list(whole_ones(Path(self.default_root_dir))), who)), None)
+        path = next(iter(agreeing(list(whole_ones(Path(self.default_root_dir))), settings)), None)
         if path is None:
             log.warning("no whole checkpoint of this objective and policy below %s", self.default_root_dir)
         else:
             log.warning("going on from %s", path)
         return path
 
+    def _who(self, model: Any) -> Settings:
+        """Objective and policy alone: what is not trained any further may have been trained in any way."""
+        settings = run_settings(self, model)
+        return {name: value for name, value in settings.items() if name.startswith(("model", "policy."))}
+
     def _start(self, ckpt_path: str | Path | None, settings: Settings) -> tuple[str | Path | None, list[Path] | None]:
         """The checkpoint to fit from; or those of "last", one of which it is once the data are known."""
         if str(ckpt_path) == "last":
             return None, agreeing(list(whole_ones(Path(self.default_root_dir))), settings)
-        path = self._usable(ckpt_path, None, fitting=True)
+        path = self._usable(ckpt_path, settings, fitting=True)
         if isinstance(path, Path):
             check_settings(path, settings)
         return path, None
 
-    def _check(self, path: Path, *, fitting: bool) -> None:
-        check_whole(path)
+    def _check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
+        check_whole(path, settings)
         check_strategy(path, self.strategy, self.world_size, fitting=fitting)
 
 
-def check_whole(path: Path) -> None:
-    """Refuse a broken checkpoint and name a good one.
+def check_whole(path: Path, settings: Settings) -> None:
+    """Refuse a broken checkpoint and name a good one of such a run.
+
+    Args:
+        path: the checkpoint.
+        settings: of this run.
 
     Raises:
         ValueError: saying what is wrong and what to type.
@@ -218,8 +225,9 @@ def check_whole(path: Path) -> None:
     wrong = fault(path)
     if wrong is None:
         return
-    good = newest_whole(path.parent)
-    advice = f"type: --ckpt_path {good}" if good else "there is no whole one beside it: leave --ckpt_path out"
+    good = newest_agreeing(whole_ones(path.parent), settings)
+    nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
+    advice = f"type: --ckpt_path {good}" if good else nothing
     raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
 
 

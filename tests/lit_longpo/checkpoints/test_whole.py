@@ -85,8 +85,24 @@ def test_the_error_for_a_broken_checkpoint_names_the_newest_whole_one(command, t
     with pytest.raises(ValueError, match=rf"step=4.ckpt, but .*cut off; type: --ckpt_path {good}"):
         getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=broken)
     good.unlink()
-    with pytest.raises(ValueError, match="there is no whole one beside it"):
+    with pytest.raises(ValueError, match="there is no whole one of these settings"):
         getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=str(broken))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_the_checkpoint_that_is_named_instead_is_of_this_objective(command, tmp_path):
+    """That of another objective would be refused, too."""
+    ours = save_file(tmp_path / "ours.ckpt")
+    theirs = save_file(tmp_path / "theirs.ckpt")
+    for path, objective in ((ours, "DPO"), (theirs, "SoLoPO")):
+        torch.save({**torch.load(path), "run": {"objective": objective, "settings": {"model": objective}}}, path)
+    model = Nothing()
+    model.settings = {"model": "DPO"}
+    with pytest.raises(ValueError, match=f"nothere.ckpt.* type: --ckpt_path {ours}"):
+        getattr(trainer(tmp_path), command)(model, ckpt_path=tmp_path / "nothere.ckpt")
+    ours.unlink()
+    with pytest.raises(ValueError, match="there is no whole one of these settings"):
+        getattr(trainer(tmp_path), command)(model, ckpt_path=tmp_path / "nothere.ckpt")
 
 
 def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
@@ -98,9 +114,9 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
     cut(save_file(second / "last.ckpt"))
     partial_name(second / "step=9.ckpt").write_bytes(good.read_bytes())
     assert newest_whole(tmp_path) == good
-    assert trainer(tmp_path)._usable("last", None, fitting=False) == good
+    assert trainer(tmp_path)._usable("last", {}, fitting=False) == good
     assert f"going on from {good}" in caplog.text
-    assert trainer(first / "nothing")._usable("last", None, fitting=False) is None
+    assert trainer(first / "nothing")._usable("last", {}, fitting=False) is None
     assert "no whole checkpoint" in caplog.text
 
 
