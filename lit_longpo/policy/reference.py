@@ -23,7 +23,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_longpo.batch import PackedBatch, Scores, View, Views, tensor_on
-from lit_longpo.engine import score, sequence_ranks
+from lit_longpo.engine import base_model, plan_scoring, score, sequence_ranks
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -102,9 +102,8 @@ class Reference:
             with self.around(), trainer.precision_plugin.forward_context():
                 self.cache = self._filled_cache(policy, trainer)
         elif self.config.holds_a_model(self.policy):
-            model = self._load(policy, trainer)
-            model = frozen_copy(model) if model is policy else model
-            self._model = model.to(trainer.lightning_module.device).requires_grad_(False)
+            model = self._ready(policy, trainer)
+            self._model = (frozen_copy(model) if model is policy else model).requires_grad_(False)
 
     def scores(self, policy: nn.Module, batch: PackedBatch) -> Scores:
         """Scores of a row that the data module made for the reference, without gradients.
@@ -145,7 +144,7 @@ class Reference:
         needed = partial(any_rank, device=device) if together else bool
 
         def reference() -> AbstractContextManager[nn.Module]:
-            return reference_mode(self._load(policy, trainer).to(device))
+            return reference_mode(self._ready(policy, trainer))
 
         scored = fill(cache, reference, _rows(trainer), device, needed, self._score, verify=self._at_hand(policy))
         self._other = None
@@ -165,6 +164,19 @@ class Reference:
     def _at_hand(self, policy: nn.Module) -> bool:
         """Whether the reference need not be loaded first."""
         return self._other is not None or self._fingerprint_of(policy) == self._fingerprint
+
+    def _ready(self, policy: nn.Module, trainer: Trainer) -> nn.Module:
+        """The model where it scores; one that is not the policy finds out there by which path, as the policy did."""
+        device = trainer.lightning_module.device
+        model = self._load(policy, trainer).to(device)
+        if model is not policy:
+            # It is only read, so it drops nothing; and the probe's tolerance is that of its own precision.
+            base_model(model).config.get_text_config().attention_dropout = 0.0
+            with torch.autocast(device.type, enabled=False):
+                plan = plan_scoring(model)
+            if plan.cause is not None and trainer.is_global_zero:
+                log.warning("the reference is scored one sequence at a time: %s", plan.cause)
+        return model
 
     def _load(self, policy: nn.Module, trainer: Trainer) -> nn.Module:
         """The policy itself while it is untouched or its adapters can be switched off; else a fresh copy."""

@@ -9,8 +9,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from support.groups import random_groups
 from support.preference_data import RandomPairs, groups_for
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
+from transformers import AutoModelForCausalLM
 
 from lit_longpo.batch import View, Views
 from lit_longpo.callbacks import SavePretrained
@@ -307,3 +309,56 @@ def test_a_reference_with_another_tokenizer_is_refused(policy_folder, tmp_path):
         train(DPO, tmp_path, policy_folder, reference=reference)
     word_tokenizer().save_pretrained(tmp_path)
     assert train(DPO, tmp_path, policy_folder, steps=1, reference=reference).losses
+
+
+# A model that no packed row scores; its values against transformers alone.
+
+
+@pytest.fixture
+def twin(policy_folder, tmp_path):
+    """A StableLM with the tokenizer of `policy_folder`."""
+    tokenizer = PolicyConfig(source=str(policy_folder)).tokenizer()
+    folder = tmp_path / "twin"
+    tiny_hybrid("StableLm", vocab_size=tiny_model("Llama").config.vocab_size).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+class Scored(Callback):
+    """What the reference says of a row beside what transformers says of its sequences."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def on_train_end(self, trainer, module):
+        groups = random_groups([(9, [3, 5]), (4, [2])])
+        plain = AutoModelForCausalLM.from_pretrained(self.source).eval()
+        self.expected = torch.stack([own_score(plain, group, one) for group in groups for one in group.responses])
+        self.sums = module.reference.scores(module.model, pack(groups)).sums
+
+
+@torch.no_grad()
+def own_score(plain, group, response):
+    logits = plain(torch.tensor([group.prompt_ids + response.token_ids])).logits[0, len(group.prompt_ids) - 1 : -1]
+    log_probs = logits.log_softmax(-1).gather(1, torch.tensor(response.token_ids).unsqueeze(1)).squeeze(1)
+    return log_probs[torch.tensor(response.mask)].sum()
+
+
+def test_a_reference_that_is_not_packed_scores_what_transformers_does(policy_folder, twin, tmp_path, caplog):
+    other, scored = PolicyConfig(source=str(twin)), Scored(twin)
+    online = train(
+        DPO, tmp_path, policy_folder, steps=2, reference=ReferenceConfig("online", policy=other), callbacks=[scored]
+    )
+    torch.testing.assert_close(scored.sums, scored.expected, rtol=1e-5, atol=1e-5)
+    assert caplog.text.count("the reference is scored one sequence at a time") == 1
+    cached = train(DPO, tmp_path, policy_folder, steps=2, reference=ReferenceConfig(policy=other))
+    assert cached.losses == pytest.approx(online.losses, rel=1e-5)
+
+
+def test_a_policy_that_is_not_packed_resumes_without_its_cache(twin, tmp_path):
+    save = ModelCheckpoint(tmp_path / "checkpoints", every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    whole = train(DPO, tmp_path, twin, steps=2, callbacks=[save]).losses
+    for path in (tmp_path / "reference_cache").rglob("*.safetensors"):
+        path.unlink()
+    resumed = train(DPO, tmp_path, twin, steps=2, ckpt_path=tmp_path / "checkpoints/step=1.ckpt").losses
+    assert resumed == pytest.approx(whole[1:], rel=1e-5)
