@@ -83,7 +83,7 @@ class QACallback(BenchmarkCallback):
         first: ask the first contexts, with all of their questions, until there are so many questions.
         lengths: tokens up to which a prompt counts as of that length; longer ones and all without are powers of two.
         num_depths: equal parts of a context that depths are rounded to.
-        **options: of `BenchmarkCallback`; `limit` chooses whole contexts at random.
+        **options: of `BenchmarkCallback`; `limit` chooses whole contexts at random, or a part of one.
     """
 
     def __init__(

@@ -43,7 +43,8 @@ def subset(
         examples: of the task.
         task: its name.
         settings: how many, and the seed that chooses them.
-        whole_contexts: choose contexts with all of their examples, as many as the limit holds, at least one.
+        whole_contexts: choose contexts with all of their examples, as many as the limit holds; of the first context
+            as many examples as the limit, if it has more.
     """
     every = list(examples)
     if settings.limit is None or settings.limit >= len(every):
@@ -57,7 +58,7 @@ def subset(
     for group in order:
         if chosen and len(chosen) + len(group) > settings.limit:
             break
-        chosen += group
+        chosen += group[: settings.limit]
     return [every[number] for number in sorted(chosen)], len(every)
 
 

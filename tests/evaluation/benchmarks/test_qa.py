@@ -131,14 +131,14 @@ def test_a_limit_chooses_whole_contexts_and_a_larger_one_adds_to_it():
     listed = [asked(number, context=f"Ann {number % 4}.") for number in range(20)]
     model = tiny_model("Llama", vocab_size=300)
     chosen = []
-    for limit in (3, 12, 15):
+    for limit in (3, 5, 12, 15):
         bench = QA(questions=Listed(*listed), max_new_tokens=1)
         report = Runner(bench, model, FORMAT, RunSettings(limit=limit, max_length=200), Responses()).run()
         chosen.append({item.id for item in report.predictions})
-        assert "a subset of the examples: qa" in report.deviations[-1]
-    assert [len(ids) for ids in chosen] == [5, 10, 15]
-    assert chosen[0] < chosen[1] < chosen[2]
-    assert {int(name[1:]) % 4 for name in chosen[0]} == {int(name[1:]) % 4 for name in sorted(chosen[0])[:1]}
+        assert report.deviations[-1] == f"a subset of the examples: qa {len(chosen[-1])} of 20"
+    assert [len(ids) for ids in chosen] == [3, 5, 10, 15]  # of a context with more questions than the limit, a part
+    assert chosen[0] < chosen[1] < chosen[2] < chosen[3]
+    assert {int(name[1:]) % 4 for name in chosen[1]} == {int(name[1:]) % 4 for name in sorted(chosen[0])[:1]}
 
 
 def test_a_report_bootstraps_over_contexts_and_says_what_its_score_is():
