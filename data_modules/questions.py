@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from data_modules.files.reading import load_pairs
+from data_modules.formats.reader import RecordReader
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import PreferencePair, QARecord
 
@@ -22,7 +23,7 @@ def read_question_records(path: str) -> list[PreferencePair] | list[QARecord]:
     """
     if any(name in _first_record(Path(path)) for name in _QA_SETS):
         return read_qa(path)
-    return load_pairs(path, "train", "benchmark.path")
+    return load_pairs(path, "train", "benchmark.path", RecordReader(extra_columns="ignore", options=None))
 
 
 def _first_record(path: Path) -> dict[str, object]:

@@ -91,10 +91,11 @@ class Build:
             ValueError: `output` holds another build.
             ConnectionError: the server does not answer; run again to go on.
         """
+        num_records = self.num_records()  # what is wrong with the source is said before a model is loaded
         manifest = {**self.settings(), "model": self.generator.open(self.policy)}
         report = BuildReport()
         try:
-            with open_journal(self.output, manifest) as answers, BuildProgress(self.num_records()) as progress:
+            with open_journal(self.output, manifest) as answers, BuildProgress(num_records) as progress:
                 draft = self.output / "outcomes.partial"
                 with open(draft, "w", encoding="utf-8") as lines:
                     write_pairs(self.pairs_file, self._pairs(answers, report, progress, lines))

@@ -30,13 +30,24 @@ def json_lines(path: str | Path) -> Rows:
 
 
 def json_list(path: str | Path) -> Rows:
-    """The values of one JSON list, each with the line it begins on; of a file that is no list, its lines."""
+    """The values of one JSON list, each with the line it begins on; one object; or, of any other file, its lines."""
     with _opened(path) as file:
         raw = b"".join(_unpacked(file, path)).removeprefix(_BOM)
     if not raw.lstrip().startswith(b"["):
-        yield from json_lines(path)
+        yield from _one_object(raw, path) or json_lines(path)
         return
     yield from _list_items(_text(raw, f"{path}:1"), str(path))
+
+
+def _one_object(raw: bytes, path: str | Path) -> list[tuple[str, object]]:
+    """The record that the whole file is, over several lines; nothing if it is another file."""
+    if b"\n" not in raw.strip():
+        return []
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):  # lines; what is wrong with one of them is said with its number
+        return []
+    return [(f"{path}:1", decode_json(raw, f"{path}:1"))]
 
 
 def _opened(path: str | Path) -> IO[bytes]:

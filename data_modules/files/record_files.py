@@ -96,6 +96,11 @@ def _rows(source: str, split: str, argument: str) -> Rows:
     read = _reader_of(source)
     if read is not None and not Path(source).is_dir():
         return read(existing_file(source, argument, "preference pairs"))
+    if Path(source).is_file():
+        raise InputError(
+            f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those (of a table "
+            f"for example datasets.Dataset.from_csv({source!r}).to_json('pairs.jsonl')), and set `{argument}`"
+        )
     if Path(source, "dataset_dict.json").is_file() or Path(source, "state.json").is_file():
         return _table(_saved(source, split, argument), f"{source} [{split}]")
     return _folder(source, split, argument) if Path(source).is_dir() else _hub(source, split, argument)

@@ -46,6 +46,7 @@ class RecordReader:
         format: name of a layout, or one of your own; "auto" looks at the first record.
         columns: our name -> the data's name, for columns that are called something else.
         extra_columns: columns that the layout does not know are an "error"; "ignore" names them in the log once.
+        options: how the error about an unknown layout calls `format` and `columns`; `None` where neither can be set.
 
     Raises:
         ValueError: there is no such format, or no format has a field of a name in `columns`.
@@ -54,6 +55,7 @@ class RecordReader:
     format: RecordFormat | str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
     extra_columns: ExtraColumns = "error"
+    options: str | None = field(default="data.init_args", repr=False, compare=False)
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)  # files are read several times
 
     def __post_init__(self) -> None:
@@ -109,14 +111,21 @@ class RecordReader:
             return FORMATS[self.format]
         layout = next((layout for layout in FORMATS.values() if layout.matches(record)), None)
         if layout is None:
-            raise RecordError.at(
-                where,
-                "record",
-                f"the columns of a known format ({', '.join(FORMATS)}; set `data.init_args.format`), or a mapping, for "
-                "example `data.init_args.columns: {long_context: document, question: ask, chosen: good}`",
-                list(record),
-            )
+            raise RecordError.at(where, "record", self._expected(record), list(record))
         return layout
+
+    def _expected(self, record: Record) -> str:
+        """What a record of no known layout should have been."""
+        inside = [name for name, value in record.items() if isinstance(value, list) and value and len(record) < 3]
+        if inside and isinstance(record[inside[0]][0], dict):
+            return f"a list of records, or one a line, not in a list under {inside[0]!r}: take that list out of it"
+        names = ", ".join(FORMATS)
+        if self.options is None:
+            return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"
+        return (
+            f"the columns of a known format ({names}; set `{self.options}.format`), or a mapping, for example "
+            f"`{self.options}.columns: {{long_context: document, question: ask, chosen: good}}`"
+        )
 
 
 class PairParser:

@@ -99,7 +99,14 @@ def _answer(value: Any, field: str, where: str) -> Said:
         return (), check_text(value, field, where)
     if isinstance(value, dict):
         return parted_answer((check_message(value, field, where),), field, where)
-    return parted_answer(check_messages(value, field, where), field, where)
+    return parted_answer(_messages(value, field, where), field, where)
+
+
+def _messages(value: Any, field: str, where: str) -> tuple[Message, ...]:
+    """Messages where text would have done, too."""
+    if not isinstance(value, list | tuple):
+        raise RecordError.at(where, f"field {field!r}", "text, or a list of messages {role, content}", value)
+    return check_messages(value, field, where)
 
 
 def _rejected(value: Any, where: str) -> list[Said]:
@@ -122,7 +129,7 @@ def _prompt(record: Record, before: tuple[Message, ...], where: str) -> tuple[Me
             raise RecordError.at(where, "field 'prompt'", "this required field", sorted(map(str, record)))
         return before
     if not isinstance(value, str):
-        prompt = check_messages(value, "prompt", where)
+        prompt = _messages(value, "prompt", where)
         if before not in ((), prompt):
             raise RecordError.at(where, "field 'prompt'", "the messages that `chosen` begins with", _told(prompt))
         return prompt

@@ -1,4 +1,4 @@
-"""Public question-answering files -> `QARecord`: MuSiQue, HotpotQA, 2WikiMultihopQA, SQuAD.
+"""Question-answering files -> `QARecord`: MuSiQue, HotpotQA, 2WikiMultihopQA, SQuAD, and plain questions.
 
 Every reader is strict: a record that does not have the documented fields is an error that names
 file, record and field. A question without an answer in its passages becomes a record without answers.
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from data_modules.files.strict_json import RecordError, check_text, check_texts, decode_json
 from data_modules.records import Passage, QARecord
 
-QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad"]
+QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad", "questions"]
 Fields = dict[str, object]
 
 
@@ -69,8 +69,11 @@ def _recognise(row: Fields, path: str) -> QAFormat:
         return "musique"
     if "supporting_facts" in row:
         return "2wikimultihop" if "evidences" in row else "hotpotqa"
+    if "question" in row and ("context" in row or "passages" in row):
+        return "questions"
     formats = ", ".join(name for name in get_args(QAFormat) if name != "auto")
-    raise RecordError.at(path, "file", f"one of the formats {formats} (see `data.init_args.format`)", sorted(row))
+    expected = f"one of the formats {formats}, the last with `question`, `answers` and `context` or `passages`"
+    raise RecordError.at(path, "file", expected, sorted(map(str, row)))
 
 
 def _musique(row: Fields, where: str) -> Iterator[QARecord]:
@@ -125,6 +128,29 @@ def _squad_question(row: Fields, passages: list[Passage], where: str) -> QARecor
     return QARecord(identifier, question, tuple(dict.fromkeys(answers)), tuple(passages))
 
 
+def _questions(row: Fields, where: str) -> Iterator[QARecord]:
+    """A plain question: its context is a passage that supports the answer, distractors are those of other questions."""
+    answers = row.get("answers", row.get("answer"))
+    texts = check_texts([answers] if isinstance(answers, str) else answers, "answers", where)
+    number = row.get("id", Path(where).name)
+    identifier = str(number) if type(number) is int else check_text(number, "id", where)
+    question = check_text(row.get("question"), "question", where)
+    if "passages" not in row:
+        passages = [Passage("", check_text(row.get("context"), "context", where), supporting=True)]
+    else:
+        passages = [
+            Passage(
+                _title(item, where),
+                check_text(item.get("text"), "passages.text", where),
+                _flag(item, "supporting", where) if "supporting" in item else False,
+            )
+            for item in _objects(row, "passages", where)
+        ]
+    if texts and not any(passage.supporting for passage in passages):
+        raise RecordError.at(where, "field 'passages'", "at least one with `supporting: true`", len(passages))
+    yield QARecord(identifier, question, tuple(dict.fromkeys(texts)), tuple(passages))
+
+
 def _record(
     row: Fields,
     id_field: str,
@@ -173,4 +199,5 @@ _READERS: dict[str, Callable[[Fields, str], Iterator[QARecord]]] = {
     "hotpotqa": _hotpotqa,
     "2wikimultihop": _hotpotqa,
     "squad": _squad,
+    "questions": _questions,
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from data_modules.records import PreferencePair, Span, Turn
 from data_modules.rows.requirements import check_requirements
@@ -110,6 +111,7 @@ class PairEncoder:
         self.num_unused = 0  # records with more rejected answers than are scored
         self.num_earlier = 0  # conversations without rejected answers whose earlier answers are not trained
         self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
+        self.num_same_role = 0  # conversations in which one side speaks twice in a row
         self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
@@ -123,7 +125,9 @@ class PairEncoder:
         counts.examples += 1
         check_requirements(pair, self.views, long_from_short=self.long_from_short)
         scores_rejected = any(view.role == "rejected" for view in (*self.views.policy, *self.views.reference))
+        roles = [*(said.role for said in pair.history), "user", *(said.role for said in pair.followup)]
         told = {message.role for message in (*pair.history, *pair.followup)}
+        self.num_same_role += any(before == after for before, after in pairwise(roles))
         self.num_earlier += "assistant" in told and not pair.rejected
         self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
         prompts, cut = list[tuple[_Section, EncodedPrompt]](), False
@@ -329,8 +333,10 @@ def _too_long(pair: PreferencePair, context: str, length: int, limit: int, room:
     advice = "set `data.init_args.on_overlength` to truncate or skip, or raise `data.init_args.max_length`"
     if room < 1:
         advice = (
-            "question and answer alone fill it: raise `data.init_args.max_length`, or set "
-            "`data.init_args.on_overlength: skip`"
+            "what stands around the context (question, answer, system message, other messages) fills it alone, and "
+            "only the context is ever cut (in a conversation the longest message of the user): raise "
+            "`data.init_args.max_length`, set `data.init_args.on_overlength: skip`, or move a document out of the "
+            "system message into the user's"
         )
     return OverlengthError(
         f"expected at most {limit} tokens in prompt and longest answer of record {pair.id!r} "

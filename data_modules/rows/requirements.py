@@ -47,7 +47,8 @@ def _check_rejected(pair: PreferencePair, views: Views) -> None:
         if not pair.rejected:
             advice = "or train on chosen answers alone (`--model configs/objective/sft.yaml`: SFT)"
         raise InputError(
-            f"expected {views.num_rejected} rejected answers in record {pair.id!r}, got {len(pair.rejected)}; "
+            f"expected {views.num_rejected} rejected answer{'s' * (views.num_rejected > 1)} in the field 'rejected' of "
+            f"record {pair.id!r}, got {len(pair.rejected) or 'none'}; "
             f"add some, {advice}"
         )
     if pair.margin and not views.margins:

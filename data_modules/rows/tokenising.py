@@ -22,7 +22,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of what is stored; another one tokenises anew
+VERSION = 4  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -39,6 +39,7 @@ class SplitReport:
         cut_messages: cut contexts that are whole messages, with the question somewhere in them.
         earlier: records without rejected answers that hold earlier answers, which are not trained.
         rendered: whole messages that hold the chat template's marks already, which are text there.
+        same_role: conversations in which one side speaks twice in a row.
     """
 
     lengths: SplitLengths = field(default_factory=SplitLengths)
@@ -50,6 +51,7 @@ class SplitReport:
     cut_messages: int = 0
     rendered: int = 0
     earlier: int = 0
+    same_role: int = 0
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
@@ -64,6 +66,7 @@ class SplitReport:
             notes["cut_messages"],
             notes["rendered"],
             notes["earlier"],
+            notes["same_role"],
         )
 
 
@@ -119,7 +122,7 @@ class Tokenising:
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
         report.cut_messages, report.rendered = encoder.num_cut_messages, encoder.num_rendered
-        report.earlier = encoder.num_earlier
+        report.earlier, report.same_role = encoder.num_earlier, encoder.num_same_role
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
         """Log what was found in a split.
@@ -150,6 +153,12 @@ class Tokenising:
             log.warning(
                 f"{split}: {report.earlier} of {report.lengths.examples} records hold earlier answers of the assistant "
                 "that are read, not trained: of a conversation the last answer alone is; write a record for each"
+            )
+        if report.same_role:
+            log.warning(
+                f"{split}: {report.same_role} of {report.lengths.examples} records have two messages of the same side "
+                "in a row (user after user, or assistant after assistant), which many models never saw; they are "
+                "written one after the other, as the chat template does: join them if they are one message"
             )
         if report.rendered:
             log.warning(

@@ -90,7 +90,11 @@ def test_rows_are_those_of_transformers(name: str, chat: str, tmp_path: Path) ->
     [
         (SoLoPO(), "text", r"a `short_context` in record 'data.jsonl:1'.*python -m lit_longpo build --config"),
         (LongPO(), "history", r"a `short_context` in record 'data.jsonl:1'.*python -m lit_longpo build --config"),
-        (SimPO(), "sft", r"expected 1 rejected answers in record 'data.jsonl:1', got 0; .*SFT"),
+        (
+            SimPO(),
+            "sft",
+            r"expected 1 rejected answer in .* 'rejected' of record 'data.jsonl:1', got none; .*SFT",
+        ),
         (SFT(context="short"), "sft", r"a `short_context` in record 'data.jsonl:1'"),
     ],
 )
@@ -142,6 +146,16 @@ def test_earlier_answers_that_are_not_trained_are_told(tmp_path: Path, caplog: p
     caplog.clear()
     module(write(path, RECORDS["history"][0]), SFT().views).setup("fit")  # a pair is about its last answer
     assert "earlier" not in caplog.text
+
+
+def test_two_messages_of_one_side_in_a_row_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = [{"role": "system", "content": "Be brief."}, *talk(LONG), *talk(ASK)]
+    path = write(tmp_path / "data.jsonl", {"prompt": said, "chosen": "nine", "rejected": "two"}, 2)
+    module(path, SFT().views).setup("fit")
+    assert "train: 2 of 2 records have two messages of the same side in a row" in caplog.text
+    caplog.clear()
+    module(write(path, {"messages": talk("Hello.", "Hello!", ASK, "nine")}), SFT().views).setup("fit")
+    assert "in a row" not in caplog.text
 
 
 def test_prompts_that_a_template_has_written_already_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

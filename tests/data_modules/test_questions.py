@@ -32,3 +32,14 @@ def test_the_command_line_asks_questions_of_every_file(tmp_path):
     path = qa_files.write(tmp_path / "m.jsonl", [qa_files.musique(1)])
     [question] = QA(str(path)).asked
     assert question.context[round(question.depth * len(question.context)) :].startswith("Lima Hall")
+
+
+def test_advice_is_of_the_command_that_runs(tmp_path):
+    """`evaluate` cannot map columns."""
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"frage": "x", "antwort": "y"}\n')
+    with pytest.raises(ValueError, match=r"expected `question`, `answers` and `context`, .*got \['frage'") as caught:
+        read_question_records(str(path))
+    assert "init_args" not in str(caught.value)
+    path.write_text('{"prompt": "x", "chosen": "y", "rejected": "z", "source": "web"}\n')
+    assert read_question_records(str(path))[0].chosen == "y"

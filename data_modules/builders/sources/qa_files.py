@@ -8,11 +8,14 @@ from data_modules.builders.sources.tokens import TextTokens
 from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.records import Passage, QARecord
+from lit_longpo.errors import InputError
 
 
 @dataclass
 class QAFiles(Source):
-    """Questions with supporting passages: MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD files.
+    """Questions with supporting passages: MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD files, or plain questions.
+
+    Plain ones are records with `question`, `answers` and `context`, or `passages` of `title`, `text` and `supporting`.
 
     Args:
         paths: files; identifiers have to be unique over all of them.
@@ -30,9 +33,16 @@ class QAFiles(Source):
 
         Raises:
             RecordError: a record is malformed; nothing has been generated yet.
+            ValueError: there is one passage in all, so nothing that a long context could be made of.
         """
-        ids = set[str]()
-        for record in self._records():
+        ids, records = set[str](), list(self._records())
+        if not self.corpus and len({passage.text for record in records for passage in record.passages}) < 2:
+            raise InputError(
+                f"expected at least two passages in {', '.join(self.paths)}, because those of other questions make the "
+                "long contexts, got one for all; add questions about others, or type --source.corpus '[FILE]', a JSON "
+                "list of {title, text}"
+            )
+        for record in records:
             if record.id in ids:
                 yield Unreadable(record.id, f"expected an id not used before in {', '.join(self.paths)}")
             else:

@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from support.builders import Scripted, world_build
+from support.builders import Scripted, text_tokens, world_build
 
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.journal import ANSWERS
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 from data_modules.builders.sources.documents import DocumentFiles
+from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.builders.sources.worlds import WorldDocuments
 from data_modules.records import read_pairs
 
@@ -145,3 +146,20 @@ def test_kill_minus_nine_and_again(tmp_path):
     for name in "ab":
         subprocess.run([*command, "--output", str(tmp_path / name)], cwd=ROOT, env=environment, check=True)
     assert (tmp_path / "a" / "pairs.jsonl").read_bytes() == (tmp_path / "b" / "pairs.jsonl").read_bytes()
+
+
+def test_questions_of_ones_own_are_read_before_a_model_is_loaded(tmp_path):
+    rows = [{"question": f"Where is {n}?", "context": f"{n} is in Oslo{n}.", "answers": [f"Oslo{n}"]} for n in range(4)]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = QAFiles((str(path),))
+    assert [record.answers for record in source.items(text_tokens())] == [(f"Oslo{n}",) for n in range(4)]
+    assert len(source.pool()) == 4
+
+    class Unopened(Scripted):
+        def open(self, policy):
+            raise AssertionError("the model is loaded")
+
+    path.write_text(json.dumps(rows[0]))
+    with pytest.raises(ValueError, match=r"expected at least two passages in .*--source.corpus"):
+        world_build(tmp_path / "build", source=source, generator=Unopened()).run()

@@ -171,3 +171,14 @@ def test_records_come_one_by_one(tmp_path: Path) -> None:
     assert next(pairs).chosen == "nine"
     with pytest.raises(RecordError, match=r"a.jsonl:4"):
         list(pairs)
+
+
+def test_one_record_over_several_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", json.dumps(RECORDS[0], indent=1).encode())
+    assert list(json_list(path)) == [(f"{path}:1", RECORDS[0])]
+
+
+def test_a_table_of_text_says_what_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"prompt,chosen,rejected\nx,y,z\n")
+    with pytest.raises(ValueError, match=r"a file of .jsonl, .*a.csv; .*from_csv\(.*set `data.init_args.path`"):
+        list(read_records(str(path), "train", "data.init_args.path"))

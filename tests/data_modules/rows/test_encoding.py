@@ -180,7 +180,9 @@ def test_every_response_holds_its_own_answers(later: tuple[Turn, ...]) -> None:
 
 def test_too_few_rejected_is_named() -> None:
     encoder = PairEncoder(FORMAT, Views((LC, LR), num_rejected=3), LengthPolicy())
-    with pytest.raises(ValueError, match=r"expected 3 rejected answers in record 'r0', got 2.*num_rejected"):
+    with pytest.raises(
+        ValueError, match=r"expected 3 rejected answers in .*'rejected' of record 'r0', got 2.*num_rejected"
+    ):
         encoder.encode(pair(0), SplitLengths())
 
 
@@ -243,6 +245,9 @@ def test_a_record_that_its_template_refuses_is_named() -> None:
 def test_error_and_skip() -> None:
     with pytest.raises(OverlengthError, match=r"at most 10 tokens .* record 'r0' \(long context\), got 25"):
         PairEncoder(FORMAT, SFT, LengthPolicy(10, "error")).encode(pair(0), SplitLengths())
+    long_system = replace(PAIR, system="word40 " * 40)
+    with pytest.raises(OverlengthError, match=r"around the context \(question, .*move a document out of the"):
+        PairEncoder(CHATTY, SFT, LengthPolicy(30, "truncate")).encode(long_system, SplitLengths())
     counts = SplitLengths()
     assert PairEncoder(FORMAT, SFT, LengthPolicy(10, "skip")).encode(pair(0), counts) is None
     assert counts == SplitLengths(examples=1, skipped=1)
