@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lit_longpo.checkpoints import ResumableTrainer
@@ -13,7 +14,7 @@ from lit_longpo.errors import InputError, MissingPackageError, message_for_user,
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
-from lit_longpo.start_checks import check_typed
+from lit_longpo.start_checks import check_length, check_typed
 from lit_longpo.strategies import check_launch, split_by
 from lit_longpo.suggestions import SuggestingParser
 
@@ -25,6 +26,12 @@ _DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "default_root_dir": "runs",
     "log_every_n_steps": 10,
+}
+# Lightning refuses a trainer that has such a callback and is told to have none; recipes name some.
+_SWITCHES: dict[str, type[Callback]] = {
+    "enable_progress_bar": ProgressBar,
+    "enable_checkpointing": Checkpoint,
+    "enable_model_summary": ModelSummary,
 }
 
 
@@ -88,6 +95,8 @@ class LongPOCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Before any class is made: what could only fail later, and with many words."""
         check_typed(self.config[self.subcommand] if self.subcommand else self.config)
+        if self.subcommand == "fit":
+            check_length(self.config["fit"])
 
     def instantiate_classes(self) -> None:
         """Make trainer, objective and data.
@@ -105,11 +114,15 @@ class LongPOCLI(LightningCLI):
             ) from error
 
     def instantiate_trainer(self, **options: Any) -> Any:
-        """Make the trainer.
+        """Make the trainer; callbacks that one of its settings switches off are left out.
 
         Raises:
             ValueError: Lightning refuses its settings.
         """
+        settings = self._get(self.config_init, "trainer")
+        off = tuple(kind for name, kind in _SWITCHES.items() if settings.get(name) is False)
+        if isinstance(settings.get("callbacks"), list):
+            settings["callbacks"] = [item for item in settings["callbacks"] if not isinstance(item, off)]
         try:
             return super().instantiate_trainer(**options)
         except (TypeError, ValueError) as error:

@@ -1,13 +1,16 @@
 """A run's folder has one owner, and where it is filled line by line a killed run can go on with it."""
 
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lit_longpo.errors import BusyError, InputError
+from lit_longpo.errors import BusyError, InputError, message_for_user
 
+_FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*")  # before a step
 MANIFEST = "manifest.json"
 _LOCK = ".running"
 
@@ -31,6 +34,55 @@ def claim_version(logger: Any) -> bool:
             logger._version = None
         else:
             return True
+
+
+def release_version(logger: Any) -> None:
+    """Take back `claim_version`: remove the folder of a run that was refused, if nothing was done in it.
+
+    Args:
+        logger: that made a new folder.
+    """
+    folder = Path(logger.log_dir)
+    if all(any(path.match(name) for name in _FIRST_FILES) for path in folder.iterdir()):
+        shutil.rmtree(folder)
+        logger._version = logger._experiment = None  # another `fit` of the same trainer takes a number of its own
+
+
+def keeps_nothing(trainer: Any) -> bool:
+    """Whether a run is only tried (`trainer.fast_dev_run`)."""
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
+@contextmanager
+def results_folder(folder: Path, trainer: Any) -> Iterator[Path]:
+    """A place to write to: the folder; in a trial another one on the same disk, which is deleted at the end.
+
+    Args:
+        folder: where a run's results belong.
+        trainer: of the run.
+    """
+    if not keeps_nothing(trainer):
+        yield folder
+        return
+    there = next(path for path in folder.absolute().parents if path.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".trial-", dir=there) as place:
+        yield Path(place) / folder.name
+
+
+@contextmanager
+def released_if_refused(logger: Any, begun: Callable[[], bool]) -> Iterator[None]:
+    """Keep the numbers of runs to those that trained: a new folder goes if its run is refused before the first row.
+
+    Args:
+        logger: that made a new folder (`claim_version`).
+        begun: whether a row has been trained on.
+    """
+    try:
+        yield
+    except Exception as error:
+        if message_for_user(error) is not None and not begun():
+            release_version(logger)
+        raise
 
 
 @contextmanager

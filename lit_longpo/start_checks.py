@@ -9,6 +9,7 @@ from lit_longpo.errors import InputError
 
 _GPUS = ("gpu", "cuda")
 _TEXTS = ("user", "system")
+_LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
 
 
 def check_typed(config: Any) -> None:
@@ -38,6 +39,26 @@ def check_typed(config: Any) -> None:
             raise InputError(
                 f"expected line breaks in `policy.template.{name}`, got a backslash and an n, which a shell and plain "
                 f"YAML keep: {text}; in bash type $'...\\n...', in YAML write \"...\\n...\" in double quotes"
+            )
+
+
+def check_length(config: Any) -> None:
+    """Refuse a training that would end before its first step, with nothing written.
+
+    Args:
+        config: of `fit`, as the command line has parsed it.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if config.get("trainer.fast_dev_run"):  # which has its own
+        return
+    for name, instead in _LENGTHS.items():
+        length = config.get(f"trainer.{name}")
+        if length is not None and length == 0:
+            raise InputError(
+                f"expected a training of at least one step, got `trainer.{name}: {length}`; type --trainer.{name} "
+                f"{instead}, or validate in place of fit to only score the validation data"
             )
 
 

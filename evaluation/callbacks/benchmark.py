@@ -24,6 +24,7 @@ from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.run_folder import keeps_nothing, results_folder
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,9 @@ class BenchmarkCallback(ScheduledCallback):
             before, after = self.reports[0], self.reports[-1]
             Console().print(comparison(before, after, self.title))
             log.info("%s, after minus before: %s", self.title, change(before, after))
-            log.info("%s: reports are in %s", self.title, folder)
+            log.info(
+                "%s: reports are %s", self.title, "not kept in a trial" if keeps_nothing(trainer) else f"in {folder}"
+            )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask, score and log."""
@@ -127,7 +130,8 @@ class BenchmarkCallback(ScheduledCallback):
         if not trainer.is_global_zero:
             return
         pages = Pages(report)
-        pages.write(folder, self.label)
+        with results_folder(folder, trainer) as place:
+            pages.write(place, self.label)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 self._show(logger, pages)

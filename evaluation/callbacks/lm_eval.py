@@ -19,6 +19,7 @@ from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from lit_longpo.engine import base_model, generation_mode
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.run_folder import results_folder
 
 log = logging.getLogger(__name__)
 _KEPT = ("results", "versions", "n-shot", "n-samples")
@@ -114,7 +115,8 @@ class LMEvalCallback(ScheduledCallback):
             logger.log_metrics(values, step=trainer.global_step)
         folder = report_folder(trainer)
         if trainer.is_global_zero:
-            self._save(folder / f"{self.title}-step{trainer.global_step}.json", trainer.global_step, results)
+            with results_folder(folder, trainer) as place:
+                self._save(place / f"{self.title}-step{trainer.global_step}.json", trainer.global_step, results)
         shown = (f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items())
         log.info("%s: %s", self.title, ", ".join(shown))
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_longpo.errors import InputError
 from lit_longpo.optimization import num_optimizer_steps
+from lit_longpo.run_folder import keeps_nothing
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class ScheduledCallback(Callback, ABC):
     """Measures before training, at validation, at the end of `fit`, and in `validate` and `test`.
 
     Training is the same with and without it: random states are restored. A run that is only a trial is asked
-    less: 2 questions of each task under `fast_dev_run`, 20 in a `fit` of at most 10 steps.
+    less: 2 questions of each task under `fast_dev_run`, which keeps no reports, 20 in a `fit` of at most 10 steps.
 
     Args:
         before_training: also measure the untrained policy.
@@ -70,7 +71,7 @@ class ScheduledCallback(Callback, ABC):
                 "`label: second`"
             )
         self._trial_limit = None
-        if getattr(trainer, "fast_dev_run", False):
+        if keeps_nothing(trainer):
             self._try_with(_DEV_QUESTIONS, trainer)
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_longpo.checkpoints import run_record
-from lit_longpo.checkpoints.whole import discard, partial_name, replace
+from lit_longpo.checkpoints.whole import replacing
 from lit_longpo.errors import InputError
 from lit_longpo.export import check_folder, is_merged, save_policy
 from lit_longpo.export.card import model_card
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.policy.adapters import merge_adapters
+from lit_longpo.run_folder import keeps_nothing, results_folder
 from lit_longpo.strategies import gathered_state_dict, is_sharded
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class SavePretrained(Callback):
         directory: folder to write; `None` means `model` in the run's folder.
 
     Adapters are saved as adapters, unless their base is none that can be named (see `export`): then everything is
-    merged into one model. A model that lies there is replaced as a whole, after the new one is written.
+    merged into one model. A model that lies there is replaced as a whole, after the new one is written; under
+    `trainer.fast_dev_run` it stays, and the new one is deleted.
     `python -m lit_longpo export` does the same from any checkpoint.
     """
 
@@ -76,13 +78,13 @@ class SavePretrained(Callback):
             adapters = module.policy.trained_lora is not None and not merged
             card = model_card(_config(run_folder, module), record, adapters=adapters)
             model = merge_adapters(copy.deepcopy(module.model)) if merged else module.model
-            folder = self._folder(run_folder)
-            partial = partial_name(folder)
-            discard(partial)
-            partial.mkdir(parents=True)
-            save_policy(model, module.prompt_format, partial, card, state)
-            replace(partial, folder)
-            log.info("model written: %s", folder)
+            with results_folder(self._folder(run_folder), trainer) as folder:
+                with replacing(folder) as partial:
+                    save_policy(model, module.prompt_format, partial, card, state)
+                if keeps_nothing(trainer):
+                    log.info("model written for a try, and deleted: `trainer.fast_dev_run` keeps nothing")
+                else:
+                    log.info("model written: %s", folder)
 
 
 def _config(run_folder: Path, module: PreferenceModule) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from lit_longpo.checkpoints.whole import (
     whole_ones,
 )
 from lit_longpo.errors import InputError, UserError
-from lit_longpo.run_folder import claim_version, only_owner
+from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class ResumableTrainer(Trainer):
     Nodes must share the folder of the checkpoints. `ckpt_path="last"` is the newest whole checkpoint below
     `default_root_dir` that was trained with this run's objective, policy, optimizer and data.
     """
+
+    _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
 
     def save_checkpoint(
         self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None
@@ -99,6 +101,7 @@ class ResumableTrainer(Trainer):
                 "(python -m lit_longpo export makes one whole model of a folder)"
             )
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
+        self._rows_before = None
         settings = run_settings(self, model, data)
         ckpt_path, last = self._start(ckpt_path, settings)
         self._checkpoint_connector = Resumption(self, last, partial(self._check, settings=settings, fitting=True))
@@ -157,6 +160,7 @@ class ResumableTrainer(Trainer):
 
     def _run_stage(self) -> Any:
         """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
+        self._rows_before = self._rows_ready()
         over = self.state.fn == TrainerFn.FITTING and bool(self._checkpoint_connector._ckpt_path) and self.fit_loop.done
         results = super()._run_stage()
         if over:
@@ -167,12 +171,19 @@ class ResumableTrainer(Trainer):
     def _owned_folder(self) -> AbstractContextManager[None]:
         """This run's folder: a new one, or one that nobody else writes into while this run does."""
         first = getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
-        if not first or getattr(self, "fast_dev_run", False):
+        if not first or keeps_nothing(self):
             return nullcontext()
         logger = next(iter(self.loggers), None)
         if claim_version(logger):
-            return nullcontext()
+            return released_if_refused(logger, self._has_begun)
         return only_owner(Path(getattr(logger, "log_dir", None) or self.default_root_dir))
+
+    def _has_begun(self) -> bool:
+        """Whether this `fit` has trained on a row; a resumed one counts on from its checkpoint."""
+        return self._rows_before is not None and self._rows_ready() > self._rows_before
+
+    def _rows_ready(self) -> int:
+        return self.fit_loop.epoch_loop.batch_progress.total.ready
 
     def _usable(self, ckpt_path: str | Path | None, settings: Settings, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""

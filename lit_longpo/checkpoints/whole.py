@@ -10,6 +10,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,6 +86,24 @@ def replace(partial: Path, path: Path) -> None:
     partial.rename(path)
     older.rename(partial)  # while it is deleted, it must not look like a checkpoint
     discard(partial)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `folder` when it is whole; an error leaves none.
+
+    Args:
+        folder: what it becomes.
+    """
+    partial = partial_name(folder)
+    discard(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        discard(partial)
+        raise
+    replace(partial, folder)
 
 
 def fault(path: Path) -> str | None:

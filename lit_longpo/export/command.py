@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from lit_longpo.checkpoints.reading import fill, read_record, read_weights
-from lit_longpo.checkpoints.whole import discard, fault, partial_name, replace
+from lit_longpo.checkpoints.whole import fault, replacing
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
@@ -56,11 +56,8 @@ def export_checkpoint(
         model = merged_model(model)
     adapters = run.policy.trained_lora is not None and not merged
     card = model_card(run.config, read_record(path), adapters=adapters)
-    partial = partial_name(folder)
-    discard(partial)
-    partial.mkdir(parents=True)
-    save_policy(model, prompt_format, partial, card)
-    replace(partial, folder)
+    with replacing(folder) as partial:
+        save_policy(model, prompt_format, partial, card)
     log.info("%s written to %s", "adapters" if adapters else "model", folder)
 
 

@@ -40,8 +40,7 @@ def is_merged(policy: PolicyConfig, merge_adapters: bool | None = None) -> bool:
         raise InputError(f"{because}, so adapters alone would be half the policy; leave --merge_adapters out")
     if because and merge_adapters is None:
         log.info("adapters are merged: %s", because)
-    has_no_folder = policy.gguf_file is not None or policy.weights == "random"
-    return because is not None or (has_no_folder if merge_adapters is None else merge_adapters)
+    return because is not None or bool(merge_adapters)
 
 
 def _half(policy: PolicyConfig) -> str | None:
@@ -53,6 +52,10 @@ def _half(policy: PolicyConfig) -> str | None:
         return "the base has other rotary positions (`policy.rope`)"
     if policy.adapters == "merge":
         return "their base, earlier adapters merged (`policy.adapters: merge`), lies nowhere"
+    if policy.gguf_file is not None:
+        return "their base is a gguf file (`policy.gguf_file`), which adapters cannot name"
+    if policy.weights == "random":
+        return "their base was drawn at random (`policy.weights`) and lies nowhere"
     return None
 
 

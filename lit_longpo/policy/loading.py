@@ -31,7 +31,12 @@ from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.trainable import quantization_problem, training_problem
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
-from lit_longpo.policy.weights.quantization import reading_whole, report_quantization, require_bitsandbytes
+from lit_longpo.policy.weights.quantization import (
+    reading_whole,
+    report_quantization,
+    require_bitsandbytes,
+    unpacking_gguf,
+)
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
 from lit_longpo.strategies.sharding import Split
 
@@ -299,9 +304,9 @@ class PolicyConfig:
             assert config is not None  # but for gguf files
             code = {"trust_remote_code": self.trust_remote_code}
             return self.quantized.options(config, self.dtype, self._where(), **code)
-        if config is not None and self.gguf_file is None:
-            return reading_whole(config, self._where())
-        return {}
+        if self.gguf_file is not None:
+            return unpacking_gguf()
+        return reading_whole(config, self._where()) if config is not None else {}
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}

@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 import torch
-from support.command_line import CONFIGS
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
+from support.command_line import CONFIGS, build
 from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import ARCHITECTURES, tiny_model
 
@@ -297,3 +298,20 @@ def test_models_of_every_kind_train(name, objective, tmp_path, tmp_path_factory,
     assert len(attention) >= 2
     assert attention <= moved
     assert ("each response is scored alone" in caplog.text) == (name == "StableLm")
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind"),
+    [
+        ("enable_progress_bar", ProgressBar),
+        ("enable_checkpointing", Checkpoint),
+        ("enable_model_summary", ModelSummary),
+    ],
+)
+def test_what_a_switch_turns_off_may_stand_in_a_recipe(switch, kind):
+    named = "[RichProgressBar, ModelCheckpoint, RichModelSummary, NonFiniteGuard]"
+    recipe = ("--config", CONFIGS / "sft.yaml", "--trainer.callbacks", named)
+    there = [type(item) for item in build(*recipe).trainer.callbacks]
+    left = [type(item) for item in build(*recipe, f"--trainer.enable_{switch}", "false").trainer.callbacks]
+    assert left == [item for item in there if not issubclass(item, kind)]
+    assert len(left) == len(there) - 1

@@ -10,8 +10,8 @@ from support.command_line import CONFIGS
 from support.ranks import run_command
 
 from lit_longpo.checkpoints import fault, read_record
-from lit_longpo.errors import BusyError
-from lit_longpo.run_folder import claim_version, only_owner
+from lit_longpo.errors import BusyError, InputError
+from lit_longpo.run_folder import claim_version, only_owner, released_if_refused
 
 SMALL = (
     *("--config", CONFIGS / "sft.yaml", "--data.num_train", 16, "--data.num_val", 0, "--data.long_words", "[32,48]"),
@@ -57,3 +57,29 @@ def test_a_folder_that_was_named_has_one_owner(tmp_path):
         pass
     with only_owner(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "begun", "file", "stays"),
+    [
+        (InputError("no"), False, "config.yaml", False),
+        (InputError("no"), False, "model.safetensors", True),  # nobody's idea of a beginning
+        (InputError("no"), True, "config.yaml", True),
+        (RuntimeError("no"), False, "config.yaml", True),  # not refused: whoever looks for the reason has its settings
+    ],
+)
+def test_a_new_folder_goes_if_the_run_is_refused_before_it_does_anything(error, begun, file, stays, tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    assert claim_version(logger)
+    folder = tmp_path / "lightning_logs/version_0"
+
+    def fail():
+        _ = logger.experiment
+        (folder / file).touch()
+        raise error
+
+    with pytest.raises(type(error)), released_if_refused(logger, lambda: begun):
+        fail()
+    assert folder.exists() == stays
+    assert claim_version(logger) != stays  # the same trainer's next `fit` takes a number again
+    assert logger.log_dir == str(folder)

@@ -2,6 +2,7 @@
 
 import builtins
 import re
+from pathlib import Path
 
 import pytest
 from lightning_utilities.core.imports import RequirementCache
@@ -48,6 +49,9 @@ def refused(*arguments):
         (["--trainer.strategy", "fsdpp"], "settings of `trainer` that Lightning takes.*fsdpp"),
         (["--data.max_tokens", "10"], "max_tokens` to at least"),
         (["--data.max_length", "8", "--data.on_overlength", "skip"], "expected examples in the train split, got none"),
+        (["--trainer.max_epochs", "0"], r"got `trainer.max_epochs: 0`; type --trainer.max_epochs 1, or validate"),
+        (["--trainer.max_steps", "0"], r"got `trainer.max_steps: 0`; type --trainer.max_steps 100"),
+        (["--trainer.limit_train_batches", "0"], r"at least one step, got `trainer.limit_train_batches: 0"),
         (["--trainer.val_check_interval", "1000"], r"at most the \d+ rows of an epoch, got 1000; type --trainer"),
     ],
 )
@@ -55,6 +59,7 @@ def test_a_mistake_is_one_line_before_a_model_is_loaded(arguments, expected, mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     assert re.search(expected, refused(*arguments))
+    assert not list(Path().glob("runs/lightning_logs/*"))  # the first run that trains is `version_0`
 
 
 def test_a_rate_that_is_no_number_is_one_line(tmp_path):

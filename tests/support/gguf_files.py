@@ -8,12 +8,13 @@ from transformers import PreTrainedModel
 _SPECIAL, _NORMAL = 3, 1
 
 
-def write_gguf(model: PreTrainedModel, path: Path) -> None:
-    """Weights in fp32 and a byte-level BPE vocabulary of single characters.
+def write_gguf(model: PreTrainedModel, path: Path, *, quantized: bool = False) -> None:
+    """Weights and a byte-level BPE vocabulary of single characters.
 
     Args:
         model: of class Qwen2, whose projections gguf keeps in the order of transformers.
         path: file to write.
+        quantized: matrices in blocks of 32 8-bit weights (Q8_0) instead of fp32.
     """
     import gguf
 
@@ -32,7 +33,9 @@ def write_gguf(model: PreTrainedModel, path: Path) -> None:
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         written = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        writer.add_tensor(written, tensor.numpy())
+        in_blocks = quantized and tensor.dim() == 2 and tensor.shape[1] % 32 == 0
+        kind = gguf.GGMLQuantizationType.Q8_0 if in_blocks else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(written, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils.quantization_config import Mxfp4Config
@@ -144,6 +145,36 @@ def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
         return {"quantization_config": Mxfp4Config(dequantize=True)}
     refuse_quantized_source(config, where)
     return {}
+
+
+def unpacking_gguf() -> dict[str, Any]:
+    """What `from_pretrained` is told so that it holds a gguf file's weights whole, and the model as an ordinary one.
+
+    Of itself it keeps them packed where it has a kernel for that; elsewhere it makes them whole, and yet calls the
+    model one that can be neither trained nor saved. Before transformers knew of either, they were whole.
+    """
+    settings = getattr(transformers, "GgufConfig", None)
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
+
+
+def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
+    """Refuse, before it is trained, a model that transformers would not write.
+
+    Args:
+        model: just read.
+        where: its files lie.
+
+    Raises:
+        InputError: its weights are quantised in a way that has no form on disk.
+    """
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and not quantizer.is_serializable():
+        method = getattr(quantizer.quantization_config, "quant_method", "an unknown way")
+        raise InputError(
+            f"expected weights that can be saved after training at {where}, got quantised ones "
+            f"({getattr(method, 'value', method)}), which transformers cannot write; set the source to the model "
+            "before quantisation"
+        )
 
 
 def stay_whole(model: PreTrainedModel) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.weights.quantization import settle_biases, stay_whole
+from lit_longpo.policy.weights.quantization import refuse_unsaveable, settle_biases, stay_whole
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         with _zero3_off():
             _read(source, **options, device_map="meta")
     model = _read(source, **options)
+    refuse_unsaveable(model, source)
     _untie(model)
     settle_biases(model)
     stay_whole(model)

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
+from support.reports import longbench
 
 from data_modules import WorldHaystack
 from evaluation import NeedleCallback
 from evaluation.callbacks import benchmark
+from evaluation.reports.pages import Pages
 
 
 class Asked:
@@ -71,3 +73,18 @@ def test_validate_of_a_trial_asks_few_too(limits, tmp_path):
     trainer, model = trainer_and_model(tmp_path, None, fast_dev_run=True)
     trainer.validate(model)
     assert limits == [2]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_dry_run_writes_its_reports_for_a_try_only(dry, limits, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    report, written = longbench(tasks=("qasper",), count=2), []
+    monkeypatch.setattr(Asked, "run", lambda self, **names: report)
+    write = Pages.write
+    monkeypatch.setattr(Pages, "write", lambda *words: written.append([path.stat().st_size for path in write(*words)]))
+    trainer, model = trainer_and_model(tmp_path, None, **({"fast_dev_run": True} if dry else {"max_steps": 1}))
+    trainer.fit(model)
+    assert len(written) == 2
+    assert all(map(all, written))
+    assert (list(tmp_path.iterdir()) == []) == dry
+    assert ("reports are not kept" in caplog.text) == dry

@@ -15,8 +15,9 @@ from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from lit_longpo.callbacks import SavePretrained
+from lit_longpo.callbacks import SavePretrained, save_pretrained
 from lit_longpo.engine import pack, score
+from lit_longpo.export import save_policy
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
@@ -24,7 +25,7 @@ from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 ROW = pack(random_groups([(40, [2, 3])]))
 
 
-def fit(folder, source, *, steps=3, directory=None, **policy):
+def fit(folder, source, *, steps=3, directory=None, options=None, **policy):
     seed_everything(0, verbose=False)
     optimization = Optimization(lambda params: FusedAdamW(params, lr=2e-2), schedule="constant", warmup_fraction=0.0)
     module = ORPO(policy=PolicyConfig(source=str(source), **policy), optimization=optimization)
@@ -38,6 +39,7 @@ def fit(folder, source, *, steps=3, directory=None, **policy):
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         callbacks=[SavePretrained(str(directory or folder / "model"))],
+        **(options or {}),
     )
     trainer.fit(module, datamodule=RandomPairs(module.views))
     return module
@@ -60,6 +62,31 @@ def test_one_directory_may_hold_adapters_then_a_model_then_adapters(policy_folde
         assert ("adapter_config.json" in files) == ("config.json" not in files) == bool(policy)
         torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model), rtol=1e-4, atol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_dry_run_tries_to_save_and_keeps_nothing(policy_folder, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    tried = []
+    monkeypatch.setattr(
+        save_pretrained, "save_policy", lambda *words: (save_policy(*words), tried.append(sorted(words[2].iterdir())))
+    )
+    tiny_model("Llama", seed=5).save_pretrained(tmp_path / "model")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    fit(tmp_path, policy_folder, options={"fast_dev_run": True})
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert "model.safetensors" in [path.name for path in tried[0]]
+    assert "model written for a try, and deleted" in caplog.text
+
+
+def test_a_model_that_cannot_be_written_leaves_no_half(policy_folder, tmp_path, monkeypatch):
+    def fail(*words):
+        (words[2] / "half").touch()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(save_pretrained, "save_policy", fail)
+    with pytest.raises(OSError, match="disk full"):
+        fit(tmp_path, policy_folder)
+    assert not list(tmp_path.iterdir())
 
 
 def test_old_shards_do_not_stay(policy_folder, tmp_path):

@@ -4,10 +4,15 @@ import pytest
 import torch
 from support.gguf_files import write_gguf
 from support.groups import random_groups
+from support.small_fit import fit, model_of
 from support.tiny_models import tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lit_longpo.engine import check_model, pack, score
-from lit_longpo.policy import PolicyConfig, RoPE
+from lit_longpo.errors import InputError
+from lit_longpo.export import is_merged
+from lit_longpo.policy import LoRA, PolicyConfig, RoPE
+from lit_longpo.policy.weights import load_weights
 
 pytest.importorskip("gguf")
 ROW = pack(random_groups([(20, [3, 4])]))
@@ -49,3 +54,35 @@ def test_a_package_may_hold_it(tmp_path, model, monkeypatch):
 def test_a_package_that_is_not_installed_is_named():
     with pytest.raises(FileNotFoundError, match="no_such_package"):
         PolicyConfig(source="package:no_such_package", gguf_file="tiny.gguf").load()
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(r=2), LoRA(r=2, use_dora=True)], ids=["full", "lora", "dora"])
+def test_a_trained_one_is_saved_as_a_model_that_transformers_reads(lora, tmp_path, model):
+    """Adapters merged: no file that they could name is a model to transformers."""
+    (tmp_path / "base").mkdir()
+    write_gguf(model, tmp_path / "base/tiny.gguf", quantized=True)
+    policy = PolicyConfig(source=str(tmp_path / "base"), gguf_file="tiny.gguf", dtype="float32", lora=lora)
+    start = policy.load_base().eval()
+    trained = model_of(fit(policy, tmp_path))
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="prefix_shared").eval()
+    assert getattr(saved.config, "quantization_config", None) is None
+    torch.testing.assert_close(score(saved, ROW).sums, score(trained, ROW).sums, rtol=1e-5, atol=1e-5)
+    assert (score(saved, ROW).sums - score(start, ROW).sums).abs().max() > 1e-2
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab() == policy.tokenizer().get_vocab()
+    again = PolicyConfig(source=str(tmp_path / "model"), dtype="float32").load().eval()
+    torch.testing.assert_close(score(again, ROW).sums, score(saved, ROW).sums)
+
+
+@pytest.mark.parametrize("base", [{"gguf_file": "tiny.gguf"}, {"weights": "random"}], ids=["gguf", "random"])
+def test_adapters_that_name_no_base_are_not_written_apart(base):
+    policy = PolicyConfig(lora=LoRA(r=2), **base)
+    assert is_merged(policy)
+    with pytest.raises(InputError, match=r"their base .* so adapters alone would be half .*leave --merge_adapters out"):
+        is_merged(policy, merge_adapters=False)
+
+
+def test_a_model_that_could_not_be_saved_is_refused_when_it_is_read(tmp_path, model):
+    """As transformers reads a gguf file of itself."""
+    write_gguf(model, tmp_path / "tiny.gguf")
+    with pytest.raises(InputError, match=r"can be saved after training .* \(gguf\), which transformers cannot write"):
+        load_weights(str(tmp_path), gguf_file="tiny.gguf")
