@@ -1,7 +1,7 @@
 """Questions out of records of other packages: preference pairs, and questions with passages."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from lightning.pytorch import Trainer
@@ -103,10 +103,16 @@ def _distinct(questions: list[Question], split: str) -> list[Question]:
 
 
 class ValidationQuestions:
-    """The questions of a run's own validation pairs; they are there once the run has been set up."""
+    """The questions of a run's own validation pairs; they are there once the run has been set up.
 
-    def __init__(self, context: Which = "long") -> None:
-        self.context = context
+    Args:
+        context: which context of a pair.
+        first: as in `QA`. No more is kept than it may ask; pairs that come from a file too large for memory are read
+            no further, so that a context has those of its questions that stand before that place.
+    """
+
+    def __init__(self, context: Which = "long", first: int | None = None) -> None:
+        self.context, self.first = context, first
         self._found: list[Question] | None = None
 
     def read(self, trainer: Trainer, split: str) -> None:
@@ -122,12 +128,29 @@ class ValidationQuestions:
         data = trainer.datamodule  # type: ignore[attr-defined]
         pairs: Callable[[str], Sequence[Any]] | None = getattr(data, "pairs", None)
         records = pairs(split) if pairs is not None else ()
-        if not records:
+        found = list(self._asked(records))
+        if not found:
             raise InputError(
                 f"expected pairs in the {split} split of {type(data).__name__} to ask about, got none; hold some "
                 "out (`data.init_args.val_fraction: 0.1`), or name a file of questions in QACallback's `path`"
             )
-        self._found = _distinct(questions_of(records, self.context), split)
+        self._found = _distinct(found, split)
+
+    def _asked(self, records: Sequence[Any]) -> Iterator[Question]:
+        """Those of the first contexts; with as many questions as `first` no other context comes in."""
+        contexts, number = set[str](), 0
+        for question in map(self._question, records):
+            about = question.document or question.id
+            if self.first is not None and number >= self.first and about not in contexts:
+                if not isinstance(records, list):  # it is read as it is gone through
+                    return
+                continue
+            contexts.add(about)
+            number += 1
+            yield question
+
+    def _question(self, record: Any) -> Question:
+        return questions_of([record], self.context)[0]
 
     def questions(self) -> Iterable[Question]:
         """What `read` found."""

@@ -98,7 +98,7 @@ class QACallback(BenchmarkCallback):
         num_depths: int = 5,
         **options: Any,
     ) -> None:
-        own = ValidationQuestions(context) if path is None else None
+        own = ValidationQuestions(context, first) if path is None else None
         asked = (path, own, context, score_by, question_template, max_new_tokens, first, tuple(lengths), num_depths)
         super().__init__(QA(*asked), tasks=None, **options)
         self._own = own

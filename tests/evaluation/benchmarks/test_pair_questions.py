@@ -2,9 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_modules.files.reading import StreamedPairs
 from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
+from evaluation.benchmarks.qa import QA
 from evaluation.benchmarks.questions import Question
 from lit_longpo.policy.prompts.prompting import Surroundings
 
@@ -54,3 +56,27 @@ def test_pairs_of_one_id_are_refused():
     data = SimpleNamespace(pairs=lambda split: [PAIR, PAIR])
     with pytest.raises(ValueError, match=r"an id of its own for every pair of the val split, got 'p' 2 times"):
         ValidationQuestions().read(SimpleNamespace(datamodule=data), "val")
+
+
+def test_no_more_is_read_and_kept_than_is_asked():
+    """Of a list every question of a first context; a file that is streamed is left at the next context."""
+    contexts = [0, 1, 0, 1, 2, 3, 0, *range(4, 50)]
+    pairs = [PreferencePair(f"p{n}", "Who?", "", f"Ann {which}.", "Ann", ("Bob",)) for n, which in enumerate(contexts)]
+    passed = []
+
+    def streamed():
+        for pair in pairs:
+            passed.append(pair.id)
+            yield pair
+
+    found = []
+    for records in (pairs, StreamedPairs(streamed)):
+        source = ValidationQuestions(first=4)
+        source.read(SimpleNamespace(datamodule=SimpleNamespace(pairs=lambda split, given=records: given)), "val")
+        found.append([item.id for item in source.questions()])
+        asked = QA(questions=source, first=4).asked
+        assert {item.id for item in asked} == set(found[-1])
+    assert found == [["p0", "p1", "p2", "p3", "p6"], ["p0", "p1", "p2", "p3"]]
+    assert passed == ["p0", "p1", "p2", "p3", "p4"]
+    everyone = QA(questions=SimpleNamespace(questions=lambda: questions_of(pairs, "long")), first=4).asked
+    assert {item.id for item in everyone} == set(found[0])
