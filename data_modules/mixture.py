@@ -23,6 +23,7 @@ from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import check_scale
+from lit_longpo.shared_texts import DocumentKeys
 
 log = logging.getLogger(__name__)
 
@@ -167,9 +168,10 @@ class MixedExamples(Examples):
         return self._lengths
 
     @property
-    def documents(self) -> NDArray[np.uint64]:
-        """Hash of what each example is about. Shape: (examples,)."""
-        return np.concatenate([part.documents for part in self._parts])
+    def documents(self) -> Mapping[str, DocumentKeys]:
+        """Keys of what the examples are about, by source."""
+        named = zip(self._part_names, self._parts, strict=True)
+        return {name: keys for name, part in named for keys in part.documents.values()}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -272,6 +274,11 @@ def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] |
         raise InputError(
             f"expected `data.init_args.weights` for the sources {', '.join(sources)}, got some for "
             f"{', '.join(weights) or 'none'}; name each source once"
+        )
+    if inner := [name for name, source in sources.items() if isinstance(source, MixtureDataModule)]:
+        raise InputError(
+            f"expected sources that are no mixtures themselves, got one as {inner[0]!r}; name its sources in this "
+            "mixture's `data.init_args.sources`, with weights that are products"
         )
     for name, weight in (weights or {}).items():
         check_scale(f"data.init_args.weights.{name}", weight, "the share of an epoch, for example 0.2")

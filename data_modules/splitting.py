@@ -1,9 +1,7 @@
 """How a validation split is held out: by documents, so that none is both trained on and validated on."""
 
-import hashlib
 import logging
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
 from itertools import compress
@@ -14,13 +12,11 @@ from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
+from lit_longpo.shared_texts import DocumentKeys, message_keys, text_key
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-
-# Characters of a paragraph that two whole messages share only by being about one document; instructions are shorter.
-_OF_A_DOCUMENT = 400
 
 
 class Chosen(Sequence[Item]):
@@ -66,8 +62,8 @@ def share_of(split: str, items: Sequence[Item], fraction: float, seed: int) -> S
 def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequence[Item], Sequence[Item]]:
     """(kept, held out), both in the given order; a positive fraction holds out at least one document.
 
-    Items of one document (`documents_of`) stay together: the fraction is one of documents. Where every item has
-    its own, it is one of items.
+    Items of one document (`keys_of`) stay together: the fraction is one of documents. Where every item has its own,
+    it is one of items.
 
     Raises:
         InputError: the fraction is not in [0, 1), or nothing would be kept.
@@ -76,10 +72,7 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
         raise InputError(f"expected `data.init_args.val_fraction` in [0, 1), got {fraction}; 0.05 is usual")
     if not fraction:
         return items, items[:0]
-    labels = document_labels(items)
-    if len(items) > 1 and not labels.any() and _is_whole_message(items[0]):  # all share a text, such as instructions
-        log.warning("all %d examples share a long text, so they are held out one by one, not by documents", len(items))
-        labels = np.arange(len(items))
+    labels = _labels_to_part(items)
     documents = np.unique(labels)
     count = max(1, round(fraction * len(documents)))
     if count >= len(documents):
@@ -92,23 +85,43 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
     return part_of(items, np.flatnonzero(~held)), part_of(items, np.flatnonzero(held))
 
 
+def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
+    """Labels of the documents; of the items where all whole messages share one text and nothing tells them apart."""
+    every = DocumentKeys.of(map(keys_of, items))
+    specific = every.specific()
+    labels = specific.labels()
+    if len(items) < 2 or not _is_whole_message(items[0]):
+        return labels
+    alone, same = np.arange(len(items)), not labels.any()
+    if same or (specific is not every and np.array_equal(labels, alone)):
+        log.warning(
+            "most of the %d examples share a long text and nothing else, so they are held out one by one, not by "
+            "documents; set `val_path` if that text is a document",
+            len(items),
+        )
+    return alone if same else labels
+
+
 def document_labels(items: Iterable[object]) -> NDArray[np.int64]:
     """For each item the number of the first one that is, directly or by way of others, of the same document.
 
     Shape: (items,).
     """
-    hashes = (_hash(text) for item in items for text in documents_of(item))
-    keys = np.fromiter(hashes, dtype=np.uint64).reshape(-1, 2)
-    columns = [np.unique(column, return_inverse=True)[1] for column in keys.T]
-    labels = np.arange(len(keys))
-    while True:  # a label wanders along shared documents; with none shared twice, one pass and a look
-        before = labels
-        for members in columns:
-            lowest = np.full(len(keys), len(keys))
-            np.minimum.at(lowest, members, labels)
-            labels = lowest[members]
-        if np.array_equal(before, labels):
-            return labels
+    return DocumentKeys.of(map(keys_of, items)).specific().labels()
+
+
+def keys_of(item: object) -> list[int]:
+    """Keys that only items of one document have: what `DocumentKeys` is made of.
+
+    Of a whole message every part, wherever it stands: the document is in it beside the question, or in another message.
+    """
+    whole, facts = documents_of(item)
+    keys = [text_key(whole), text_key(f"facts\0{facts}")]
+    if not isinstance(item, PreferencePair) or item.question:
+        return keys
+    said = [message.content for message in (*item.history, *item.followup)]
+    parts = message_keys([item.system or "", whole, *said])
+    return [*parts, keys[1]] if item.supporting else parts
 
 
 def _is_whole_message(item: object) -> bool:
@@ -128,20 +141,7 @@ def documents_of(item: object) -> tuple[str, str]:
 def _(item: PreferencePair) -> tuple[str, str]:
     facts = "\n".join(item.long_context[start:end] for start, end in item.supporting)
     whole = item.long_context or item.short_context
-    if not item.question:  # a whole message: the document is in it beside the question, or in another message
-        whole = _document_within(item) or whole
     return whole, facts or whole
-
-
-def _document_within(item: PreferencePair) -> str | None:
-    """The longest line or paragraph of the first message that has one as only documents have; the system's last."""
-    others = [message.content for message in (*item.history, *item.followup)]
-    for text in (item.long_context or item.short_context, *others, item.system or ""):
-        for parts in (text.splitlines(), re.split(r"\n\s*\n", text)):
-            longest = max((part.strip() for part in parts), key=len, default="")
-            if len(longest) >= _OF_A_DOCUMENT:
-                return longest
-    return None
 
 
 @documents_of.register
@@ -151,31 +151,39 @@ def _(item: QARecord) -> tuple[str, str]:
     return whole, "\n".join(sorted(passage.text for passage in item.passages if passage.supporting)) or whole
 
 
-def shared_documents(documents: Mapping[str, NDArray[np.uint64]]) -> dict[str, int]:
+def shared_documents(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dict[str, int]:
     """How many documents each split has, and how many are in the training split and another; those are warned of.
 
     Args:
-        documents: of each split's examples, `document_of`. Shape of each: (examples,).
+        documents: keys of each split's examples, by source: an instruction is a text that most of one source hold.
     """
-    counts = {split: len(np.unique(hashes)) for split, hashes in documents.items()}
-    if "train" in documents:
-        for split in documents.keys() - {"train"}:
-            counts[f"train and {split}"] = shared = len(np.intersect1d(documents["train"], documents[split]))
-            if shared:
-                log.warning(
-                    f"{split}: {shared} of {counts[split]} documents are in the training split too, so its numbers "
-                    "flatter; take them out of one of the two"
-                )
+    parts = [(split, source) for source in _sources(documents) for split in documents]
+    keys = [documents[split].get(source, DocumentKeys.of([])) for split, source in parts]
+    by_source = [keys[start : start + len(documents)] for start in range(0, len(keys), len(documents) or 1)]
+    if not keys:
+        return {}
+    labels = DocumentKeys.joined([DocumentKeys.joined(of_source).specific() for of_source in by_source]).labels()
+    pieces = np.split(labels, np.cumsum([len(part) for part in keys])[:-1])
+    of_split = dict[str, list[NDArray[np.int64]]]()
+    for (split, _), piece in zip(parts, pieces, strict=True):
+        of_split.setdefault(split, []).append(piece)
+    return _counted({split: np.unique(np.concatenate(found)) for split, found in of_split.items()})
+
+
+def _sources(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> Iterable[str]:
+    return dict.fromkeys(source for of_split in documents.values() for source in of_split)
+
+
+def _counted(found: Mapping[str, NDArray[np.int64]]) -> dict[str, int]:
+    counts = {split: len(labels) for split, labels in found.items()}
+    for split in found.keys() - {"train"} if "train" in found else ():
+        counts[f"train and {split}"] = shared = len(np.intersect1d(found["train"], found[split]))
+        if shared:
+            log.warning(
+                f"{split}: {shared} of {counts[split]} documents are in the training split too, so its numbers "
+                "flatter; take them out of one of the two"
+            )
     return counts
-
-
-def document_of(item: object) -> int:
-    """Hash of all that an item is about, 64 bits."""
-    return _hash(documents_of(item)[0])
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def part_of(items: Sequence[Item], numbers: NDArray[np.int64]) -> Sequence[Item]:

@@ -15,7 +15,7 @@ from data_modules.rows.truncation import (
     drop_passages,
     spans_hit,
 )
-from data_modules.splitting import document_of
+from data_modules.splitting import keys_of
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -34,7 +34,7 @@ class EncodedPair:
         reference: what the reference scores; the same tuple if the views are the same.
         weight: what the example's loss is multiplied by.
         margin: by how much its chosen reward should exceed the rejected one's.
-        document: hash of what it is about.
+        documents: keys of what it is about.
         source: which of several it comes from.
     """
 
@@ -42,7 +42,7 @@ class EncodedPair:
     reference: tuple[Group, ...]
     weight: float = 1.0
     margin: float = 0.0
-    document: int = 0
+    documents: tuple[int, ...] = ()
     source: str = ""
 
     @property
@@ -146,7 +146,7 @@ class PairEncoder:
         else:
             reference = self._groups(pair, prompts, self.views.reference)
         margin = pair.margin if self.views.margins else 0.0
-        return EncodedPair(policy, reference, pair.weight, margin, document_of(pair))
+        return EncodedPair(policy, reference, pair.weight, margin, tuple(keys_of(pair)))
 
     def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
         """In the long context all turns follow one prompt; in short contexts each has its own."""

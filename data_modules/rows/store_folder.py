@@ -1,6 +1,6 @@
 """Tokenised examples on disk: written once by one process, whole or absent, mapped by every later run.
 
-    <root>/<key>/words.bin table.bin names.bin store.json
+    <root>/<key>/words.bin table.bin names.bin keys.bin store.json
 
 The key says what the tokens depend on. The folder gets its name when everything is in it; `store.json` has checksums.
 """
@@ -29,7 +29,7 @@ from lit_longpo.errors import InputError, UserError
 log = logging.getLogger(__name__)
 
 MANIFEST = "store.json"
-_FILES: dict[str, Any] = {"words.bin": np.int32, "table.bin": TABLE, "names.bin": np.uint8}
+_FILES: dict[str, Any] = {"words.bin": np.int32, "table.bin": TABLE, "names.bin": np.uint8, "keys.bin": np.uint64}
 _BLOCK = 1 << 24  # bytes of one checksum of the words
 _BLOCKS_READ = 64  # that are compared when a store is opened; of the others each example is, when it is read
 
@@ -139,8 +139,8 @@ class MappedStore(TokenStore):
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        words, table, names = (_mapped(folder / name, kind) for name, kind in _FILES.items())
-        super().__init__(words, table, names, fingerprint, str(folder))
+        words, table, names, keys = (_mapped(folder / name, kind) for name, kind in _FILES.items())
+        super().__init__(words, table, names, keys, fingerprint, str(folder))
 
     def __reduce__(self) -> tuple[type["MappedStore"], tuple[Path, str]]:
         return MappedStore, (Path(self.origin), self.fingerprint())
@@ -150,12 +150,13 @@ def _write(folder: Path, examples: Iterable[EncodedPair]) -> str:
     """Write the arrays; returns the examples' fingerprint."""
     digest = Digest()
     with ExitStack() as opened:
-        words, table, names = (opened.enter_context((folder / name).open("wb")) for name in _FILES)
+        words, table, names, keys = (opened.enter_context((folder / name).open("wb")) for name in _FILES)
         for example in stored(examples, digest):
             words.write(example.words.data)
             table.write(example.line.tobytes())
             names.write(example.name)
-        for file in (words, table, names):
+            keys.write(example.keys.tobytes())
+        for file in (words, table, names, keys):
             file.flush()
             os.fsync(file.fileno())  # the folder's name must not survive a power failure that its files do not
     return digest.value()

@@ -8,7 +8,7 @@ import hashlib
 import zlib
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, overload
 
@@ -20,8 +20,9 @@ from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.words import Words, from_words, to_words
 from lit_longpo.batch import Group
 from lit_longpo.errors import InputError
+from lit_longpo.shared_texts import DocumentKeys
 
-# One line of the table: where words and name end, tokens in a row, the pair's own numbers, its document, checksum.
+# One line of the table: where words and name end, tokens in a row, the pair's own numbers, where keys end, checksum.
 TABLE = np.dtype(
     [
         ("end", "<i8"),
@@ -29,7 +30,7 @@ TABLE = np.dtype(
         ("length", "<i8"),
         ("weight", "<f8"),
         ("margin", "<f8"),
-        ("document", "<u8"),
+        ("key_end", "<i8"),
         ("crc", "<u4"),
     ]
 )
@@ -49,8 +50,8 @@ class Examples(Sequence[EncodedPair], ABC):
 
     @property
     @abstractmethod
-    def documents(self) -> NDArray[np.uint64]:
-        """Hash of what each example is about. Shape: (examples,)."""
+    def documents(self) -> Mapping[str, DocumentKeys]:
+        """Keys of what the examples are about, in their order, by source."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -64,27 +65,39 @@ class TokenStore(Examples):
         words: of all examples, one after the other. Shape: (words,).
         table: a line for each. Shape: (examples,), of `TABLE`.
         names: their identifiers in UTF-8, one after the other. Shape: (bytes,).
+        keys: of what they are about, one after the other. Shape: (keys,).
         fingerprint: hash of every name, token, mask and position, in order (32 hex digits).
         origin: what an error calls the store.
     """
 
     def __init__(
-        self, words: Words, table: NDArray[Any], names: NDArray[np.uint8], fingerprint: str, origin: str = "memory"
+        self,
+        words: Words,
+        table: NDArray[Any],
+        names: NDArray[np.uint8],
+        keys: NDArray[np.uint64],
+        fingerprint: str,
+        origin: str = "memory",
     ) -> None:
-        self._words, self._table, self._fingerprint = words, table, fingerprint
+        self._words, self._table, self._keys, self._fingerprint = words, table, keys, fingerprint
         self.origin = origin
         self.names = Names(names, table["name_end"])
 
     @classmethod
     def of(cls, examples: Iterable[EncodedPair]) -> "TokenStore":
         """A store in memory; the examples are consumed one by one."""
-        words, table, names, digest = array("i"), bytearray(), bytearray(), Digest()
+        words, keys, table, names, digest = array("i"), array("Q"), bytearray(), bytearray(), Digest()
         for example in stored(examples, digest):
             words.frombytes(example.words.tobytes())
             table += example.line.tobytes()
             names += example.name
+            keys.frombytes(example.keys.tobytes())
         return cls(
-            np.frombuffer(words, np.int32), np.frombuffer(table, TABLE), np.frombuffer(names, np.uint8), digest.value()
+            np.frombuffer(words, np.int32),
+            np.frombuffer(table, TABLE),
+            np.frombuffer(names, np.uint8),
+            np.frombuffer(keys, np.uint64),
+            digest.value(),
         )
 
     @property
@@ -93,9 +106,9 @@ class TokenStore(Examples):
         return np.asarray(self._table["length"])
 
     @property
-    def documents(self) -> NDArray[np.uint64]:
-        """Hash of what each example is about. Shape: (examples,)."""
-        return np.asarray(self._table["document"])
+    def documents(self) -> Mapping[str, DocumentKeys]:
+        """Keys of what the examples are about."""
+        return {"": DocumentKeys(self._keys, np.asarray(self._table["key_end"]))}
 
     def __len__(self) -> int:
         return len(self._table)
@@ -119,8 +132,9 @@ class TokenStore(Examples):
                 "that folder, and the next run tokenises again"
             )
         policy, reference = from_words(words, self.names[index])
-        weight, margin, document = (line[name].item() for name in ("weight", "margin", "document"))
-        return EncodedPair(policy, reference, weight, margin, document)
+        start = int(self._table["key_end"][number - 1]) if (number := range(len(self))[index]) else 0
+        keys = tuple(self._keys[start : int(line["key_end"])].tolist())
+        return EncodedPair(policy, reference, line["weight"].item(), line["margin"].item(), keys)
 
     def is_whole(self, number: int) -> bool:
         """Whether an example's words are those that were stored."""
@@ -195,16 +209,19 @@ class Stored(NamedTuple):
     words: Words
     name: bytes
     line: NDArray[Any]
+    keys: NDArray[np.uint64]
 
 
 def stored(examples: Iterable[EncodedPair], digest: Digest) -> Iterator[Stored]:
     """The examples one by one as they are stored, counted into the digest."""
-    end = name_end = 0
+    end = name_end = key_end = 0
     for example in examples:
         name = example.policy[0].example
         digest.add(name, example)
         words, encoded = to_words(example), name.encode()
         end, name_end = end + len(words), name_end + len(encoded)
-        numbers = (example.num_tokens, example.weight, example.margin, example.document)
+        keys = np.array(example.documents, dtype=np.uint64)
+        key_end += len(keys)
+        numbers = (example.num_tokens, example.weight, example.margin, key_end)
         line = np.array([(end, name_end, *numbers, zlib.crc32(words.data))], dtype=TABLE)
-        yield Stored(words, encoded, line)
+        yield Stored(words, encoded, line, keys)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
-from evaluation.benchmarks.questions import Question, QuestionSource, read_records
+from evaluation.benchmarks.questions import Question, QuestionSource, documents_of, read_records
 from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score
 from evaluation.metrics.longbench import total
 from evaluation.prompting import Prompt, check_room
@@ -101,12 +101,17 @@ class QA(Benchmark):
         return records if isinstance(records[0], Question) else questions_of(records, self.context)
 
     @cached_property
+    def _documents(self) -> dict[str, str]:
+        """By question: the same rule by which a validation split is held out."""
+        return documents_of(self._all)
+
+    @cached_property
     def asked(self) -> tuple[Question, ...]:
         """Those that have an answer, as far as `first` goes, those about one context side by side."""
         by_context = dict[str, list[Question]]()
         for item in self._all:
             if item.answers:
-                by_context.setdefault(item.document or item.id, []).append(item)
+                by_context.setdefault(self._documents[item.id] or item.id, []).append(item)
         kept = list[Question]()
         for items in by_context.values():
             if self.first is not None and len(kept) >= self.first:
@@ -161,7 +166,7 @@ class QA(Benchmark):
         for item in self.asked:
             fields = {"context": item.context, "question": item.question, "around": json.dumps(astuple(item.around))}
             example = Example(item.id, task, len(item.context), _shown(item), item.answers, fields)
-            yield replace(example, depth=self._depth(item.depth), context=item.document)
+            yield replace(example, depth=self._depth(item.depth), context=self._documents[item.id])
 
     def prompt(
         self,

@@ -6,14 +6,14 @@ of the data modules.
 
 import json
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.shared_texts import DocumentKeys, message_keys, text_key
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,27 @@ class Question:
     around: Surroundings = field(default_factory=Surroundings)
 
     @property
-    def document(self) -> str:
-        """What others may ask about, too: the context; of a whole message, question included, its longest paragraph."""
+    def whole(self) -> str:
+        """All that is asked about: the context, or every message where the question is in one of them."""
+        return self.context if self.question else "\n\n".join(self._said)
+
+    @property
+    def keys(self) -> list[int]:
+        """Keys that questions about one document share; none without a context."""
         if self.question:
-            return self.context
-        return max((part.strip() for part in re.split(r"\n\s*\n", self.context)), key=len)
+            return [text_key(self.context)] if self.context else []
+        return message_keys(self._said)
+
+    @property
+    def _said(self) -> list[str]:
+        others = (text for _, text in (*self.around.history, *self.around.followup))
+        return [self.around.system or "", self.context, *others]
+
+
+def documents_of(questions: Sequence[Question]) -> dict[str, str]:
+    """What each question is about, by its id: the text of the first question that shares a document with it."""
+    labels = DocumentKeys.of(item.keys for item in questions).specific().labels()
+    return {item.id: questions[label].whole for item, label in zip(questions, labels.tolist(), strict=True)}
 
 
 @runtime_checkable

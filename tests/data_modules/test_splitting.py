@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
-from data_modules.splitting import Chosen, document_labels, documents_of, hold_out, share_of, shared_documents
+from data_modules.splitting import (
+    Chosen,
+    document_labels,
+    documents_of,
+    hold_out,
+    keys_of,
+    share_of,
+    shared_documents,
+)
+from lit_longpo.shared_texts import DocumentKeys
 
 
 @given(st.integers(2, 60), st.floats(0, 0.9), st.integers(0, 3))
@@ -53,32 +62,58 @@ def test_no_document_is_on_both_sides(names, seed):
     assert len({pair.long_context for pair in val}) == max(1, round(0.3 * len(set(names))))
 
 
-@pytest.mark.parametrize("layout", ["before", "behind", "next line", "system", "history"])
-def test_whole_messages_about_one_document_stay_together(layout):
-    documents = [f"Document {n}: " + "words " * 100 for n in range(4)]
-    rules = "Answer in a few words.\n\n"
-    asked = [(text, f"Question {n}?") for text in documents for n in range(3)]
-    between = {"before": "{1}\n\n{0}", "behind": rules + "{0}\n\n{1}", "next line": rules + "{0}\n{1}"}
-    pairs = [
-        replace(
-            pair,
-            question="",
-            **{"system": {"system": text}, "history": {"history": (Message("user", text),)}}.get(layout, {}),
-        )
-        for pair, (text, _) in zip(
-            records(between.get(layout, "{1}").format(*both) for both in asked), asked, strict=True
-        )
-    ]
+LAYOUTS = {
+    "before": "{1}\n\n{0}",
+    "behind": "Answer in a few words.\n\n{0}\n\n{1}",
+    "next line": "Answer in a few words.\n{0}\n{1}",
+    "shared rules": "Answer in a few words and say in which paragraph the answer was found. " * 3 + "\n{0}\n{1}",
+    "system": "{1}",
+    "history": "{1}",
+}
+DOCUMENTS = {
+    "one line": [f"Document {n}: " + "words " * 100 for n in range(4)],
+    "paragraphs": ["\n\n".join(f"Paragraph {k} of document {n}, " + "word " * 40 for k in range(9)) for n in range(4)],
+    "short lines": ["\n".join(f"Line {k} of document {n}." for k in range(30)) for n in range(4)],
+}
+
+
+def messages_about(documents, layout):
+    """Three whole messages about each document, with a question each."""
+    pairs = []
+    for number, (text, ask) in enumerate((text, f"Question {n}?") for text in documents for n in range(3)):
+        around = {"system": {"system": text}, "history": {"history": (Message("user", text),)}}.get(layout, {})
+        said = LAYOUTS[layout].format(ask, text)
+        pairs.append(PreferencePair(f"{number // 3}/{number}", "", "", said, "yes", ("no",), **around))
+    return pairs
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_whole_messages_about_one_document_stay_together(layout, kind, caplog):
+    pairs = messages_about(DOCUMENTS[kind], layout)
+    assert document_labels(pairs).tolist() == [number // 3 * 3 for number in range(12)]
     train, val = (share_of(split, pairs, 0.25, 0) for split in ("train", "val"))
+    assert len({pair.id[0] for pair in val}) == 1
     assert len(val) == 3
-    assert len({documents_of(pair)[0] for pair in val}) == 1
-    assert not {documents_of(pair)[0] for pair in train} & {documents_of(pair)[0] for pair in val}
+    assert not {pair.id[0] for pair in train} & {pair.id[0] for pair in val}
+    assert shared_documents(hashes(train=train, val=val)) == {"train": 3, "val": 1, "train and val": 0}
+    assert not caplog.text
 
 
-def test_whole_messages_that_all_share_a_text_are_held_out_one_by_one(caplog):
+def hashes(**splits):
+    return {name: {"": DocumentKeys.of(map(keys_of, items))} for name, items in splits.items()}
+
+
+def test_whole_messages_that_share_only_an_instruction_are_held_out_as_ever(caplog):
     pairs = [replace(pair, question="", system="Rules. " * 100) for pair in records(f"Is {n} even?" for n in range(8))]
-    assert len(share_of("val", pairs, 0.25, 0)) == 2
-    assert "all 8 examples share a long text" in caplog.text
+    numbers = random.Random(0).sample(range(8), 2)
+    assert share_of("val", pairs, 0.25, 0) == [pairs[n] for n in sorted(numbers)]
+    assert "most of the 8 examples share a long text and nothing else" in caplog.text
+
+
+def test_the_same_message_in_all_examples_is_held_out_one_by_one(caplog):
+    assert len(share_of("val", [replace(pair, question="") for pair in records("a" * 8)], 0.25, 0)) == 2
+    assert "held out one by one" in caplog.text
 
 
 def test_one_document_alone_cannot_be_split():
@@ -130,7 +165,26 @@ def test_what_is_no_list_is_not_copied():
 
 
 def test_documents_on_both_sides_are_counted_and_warned_of(caplog):
-    hashes = {name: np.array(values, dtype=np.uint64) for name, values in {"train": [1, 1, 2], "val": [2, 3]}.items()}
-    assert shared_documents(hashes) == {"train": 2, "val": 2, "train and val": 1}
+    splits = hashes(train=records("aab"), val=records("bc"))
+    assert shared_documents(splits) == {"train": 2, "val": 2, "train and val": 1}
     assert "val: 1 of 2 documents are in the training split too" in caplog.text
-    assert shared_documents({"val": hashes["val"]}) == {"val": 2}
+    assert shared_documents({"val": splits["val"]}) == {"val": 2}
+    assert shared_documents({}) == {}
+
+
+def test_a_fact_on_both_sides_is_warned_of(caplog):
+    pair = PreferencePair("a", "q", "s", "fact noise", "yes", ("no",), supporting=((0, 4),))
+    other = replace(pair, id="b", long_context="other fact", supporting=((6, 10),))
+    assert shared_documents(hashes(train=[pair], val=[other]))["train and val"] == 1
+    assert "1 of 1 documents" in caplog.text
+
+
+def test_an_instruction_of_one_source_is_no_document_of_a_mixture():
+    """All messages of a source hold it, a third of the mixture."""
+    rules = [replace(one, question="", system="Rules. " * 30) for one in records(f"Is {n} even?" for n in range(9))]
+    rest = records(f"document {n}" for n in range(20))
+    keys = {"train": {"a": rules[:6], "b": rest[:15]}, "val": {"a": rules[6:], "b": rest[15:]}}
+    keys = {name: {k: DocumentKeys.of(map(keys_of, v)) for k, v in parts.items()} for name, parts in keys.items()}
+    assert shared_documents(keys) == {"train": 21, "val": 8, "train and val": 0}
+    keys["val"]["b"] = DocumentKeys.of(map(keys_of, rest[13:]))
+    assert shared_documents(keys)["train and val"] == 2

@@ -74,12 +74,24 @@ def test_whole_conversations_are_asked_as_they_are():
         worded.prompt(next(worded.examples("qa")), FORMAT, 2000)
 
 
-def test_whole_messages_share_a_context_if_their_longest_paragraph_is_the_same():
-    text = "The quay holds nine crates. Ines counted them."
-    said = [f"Read this.\n\n{text}\n \nWho counted?", f"{text}\n\nHow many crates?", "Another text.\n\nWho?"]
-    bench = QA(questions=Listed(*(Question(f"w{n}", "", ("x",), message) for n, message in enumerate(said))))
+RULES = "Answer with a few words only, and say nothing that the text does not. " * 3
+
+
+@pytest.mark.parametrize("rules", ["", RULES])
+def test_whole_messages_share_a_context_if_they_hold_the_same_text(rules):
+    """As data are held out: an instruction that all hold is no document."""
+    texts = ["\n\n".join(f"Paragraph {n} of text {name}: Ines counted crates." for n in range(5)) for name in "abcd"]
+    said = [
+        f"{rules}\n\n{texts[0]}\n \nWho?",
+        f"{texts[0]}\n\nWhere?\n{rules}",
+        f"{rules}\n{texts[1]}",
+        f"{rules}\nWho?",
+    ]
+    whole = [Question(f"w{n}", "", ("x",), message) for n, message in enumerate(said)]
+    heard = [replace(whole[3], id=f"h{n}", around=Surroundings(texts[2 + n // 2])) for n in range(4)]
+    bench = QA(questions=Listed(*whole, *heard))
     keys = [example.context_key for example in bench.examples("qa")]
-    assert [keys.index(key) for key in keys] == [0, 0, 2]
+    assert [keys.index(key) for key in keys] == [0, 0, 2, 3, 4, 4, 6, 6]
     assert len(replace(bench, first=1).asked) == 2
 
 
