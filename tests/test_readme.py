@@ -3,11 +3,15 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from support import families
+from support.groups import random_groups
 from support.reports import table_of
+from support.small_fit import fit, model_of
 
 from evaluation.benchmark import Benchmark
 from evaluation.reports.pages import Pages
@@ -15,7 +19,8 @@ from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo import __main__ as command
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.engine import pack, score
+from lit_longpo.policy import LoRA, PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,6 +39,19 @@ def test_the_python_example_trains(tmp_path, monkeypatch):
     exec(code.replace("DataModule(views", "DataModule(num_train=32, num_val=4, views"), names)
     assert isinstance(names["trainer"], Trainer)
     assert names["trainer"].global_step == 2
+
+
+def test_the_shown_way_reads_a_trained_model_of_the_hardest_kind(policy_folder, tmp_path, monkeypatch):
+    """DoRA: transformers alone reads another model."""
+    folder = tmp_path / "runs/lightning_logs/version_0"
+    trained = model_of(fit(PolicyConfig(source=str(policy_folder), lora=LoRA(r=2, use_dora=True)), folder))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example("## Your own model and your own data"), names)
+    names["model"].eval().base_model.model.set_attn_implementation("prefix_shared")
+    row = pack(random_groups([(20, [3, 4])]))
+    torch.testing.assert_close(score(names["model"], row).sums, score(trained, row).sums, rtol=1e-6, atol=1e-5)
+    assert names["tokenizer"].eos_token is not None
 
 
 PAGES = ("README.md", "CONTRIBUTING.md", "AGENTS.md")

@@ -69,15 +69,16 @@ def _use(policy: Mapping[str, Any], adapters: bool) -> str:
     template = policy.get("template") or {}
     chat = {True: "as a chat message", False: "as plain text", None: "as a chat message if there is a chat template"}
     needs = (
-        " (with `peft` installed; the base model must be where it was; generate with `generation_config="
-        "GenerationConfig.from_pretrained(FOLDER)`, which ends answers as in training)"
+        " (the base model must be where it was; transformers alone may leave out a part of the adapters; generate with "
+        "`generation_config=GenerationConfig.from_pretrained(FOLDER)`, which ends answers as in training)"
         if adapters
         else ""
     )
     if adapters and policy.get("quantization"):
         needs += " (trained over 4-bit weights of the base: read it with `quantization_config` for the same answers)"
+    reader = "peft.AutoPeftModelForCausalLM" if adapters else "transformers.AutoModelForCausalLM"
     return (
-        f"`transformers.AutoModelForCausalLM.from_pretrained(FOLDER)`{needs}. Trained on prompts of the form "
+        f"`{reader}.from_pretrained(FOLDER)`{needs}. Trained on prompts of the form "
         f"`{json.dumps(template.get('user', ''), ensure_ascii=False)}`, {chat[template.get('chat')]}."
     )
 

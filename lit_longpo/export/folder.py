@@ -120,7 +120,7 @@ def _write_generation_settings(model: nn.Module, end_id: int, folder: Path) -> N
         if not isinstance(model, PreTrainedModel):
             log.warning(
                 "answers end with token %d, which does not end them in the base model's generation settings, and "
-                "transformers reads those with adapters; generate with generation_config="
+                "those are read with adapters; generate with generation_config="
                 "GenerationConfig.from_pretrained(FOLDER), or export with --merge_adapters true",
                 end_id,
             )

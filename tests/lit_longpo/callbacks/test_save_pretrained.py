@@ -1,6 +1,8 @@
 """What `SavePretrained` leaves, read by plain transformers and peft."""
 
+import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lit_longpo.callbacks import SavePretrained, save_pretrained
-from lit_longpo.engine import pack, score
+from lit_longpo.engine import base_model, pack, score
 from lit_longpo.export import save_policy
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -87,6 +89,26 @@ def test_a_model_that_cannot_be_written_leaves_no_half(policy_folder, tmp_path, 
     with pytest.raises(OSError, match="disk full"):
         fit(tmp_path, policy_folder)
     assert not list(tmp_path.iterdir())
+
+
+KINDS = [{"use_rslora": True}, {"use_dora": True}, {"use_dora": True, "use_rslora": True}, {"also_train": ["norm"]}]
+
+
+@pytest.mark.parametrize("lora", [{}, *KINDS], ids=str)
+def test_the_way_that_the_card_names_reads_what_was_trained(lora, tmp_path):
+    """Every kind of adapter, and a whole model where they were merged, on a model with a tied head."""
+    tiny_model("Qwen2", tie_word_embeddings=True).save_pretrained(tmp_path / "base")
+    word_tokenizer().save_pretrained(tmp_path / "base")
+    module = fit(tmp_path, tmp_path / "base", lora=LoRA(r=4, **lora))
+    [library, reader] = re.findall(r"^`(\w+)\.(\w+)\.from_pretrained\(FOLDER\)`", card(tmp_path), re.M)[0]
+    model = getattr(importlib.import_module(library), reader).from_pretrained(tmp_path / "model").eval()
+    base_model(model).set_attn_implementation("prefix_shared")  # only to score the same packed row
+    torch.testing.assert_close(sums(model), sums(module.model), rtol=1e-6, atol=1e-5)
+    assert (sums(model) - sums(loaded(tmp_path / "base"))).abs().max() > 0.1
+
+
+def card(folder):
+    return (folder / "model/README.md").read_text()
 
 
 def test_old_shards_do_not_stay(policy_folder, tmp_path):
