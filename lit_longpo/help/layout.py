@@ -11,6 +11,7 @@ from lit_longpo.help.examples import EXAMPLES
 
 USAGE = "%(prog)s [--config NAME_OR_FILE ...] [--SECTION NAME_OR_FILE] [--SECTION.KEY VALUE] ..."
 _SUBCLASSES = re.compile(r"known subclasses: ([\w., ]+)")
+_DEMOS = "lightning.pytorch.demos."
 # What is always there; of others only what happens to be imported is known.
 _ROOMS = ("data_modules.", "evaluation.", "lightning.", "lit_longpo.", "torch.")
 
@@ -34,7 +35,11 @@ def examples(prog: str) -> str:
     return f"\nexamples:\n{indent(text, '  ')}\n" if text else ""
 
 
+def _is_always_there(path: str) -> bool:
+    return path.startswith(_ROOMS) and not path.startswith(_DEMOS)
+
+
 def _short_names(found: re.Match[str]) -> str:
-    paths = [path.rpartition(".") for path in found.group(1).split(", ") if path.startswith(_ROOMS)]
+    paths = [path.rpartition(".") for path in found.group(1).split(", ") if _is_always_there(path)]
     names = {name for module, _, name in paths if hasattr(sys.modules.get(module), name)}  # not made in passing
     return f"classes: {', '.join(sorted(names))}"

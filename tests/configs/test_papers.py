@@ -12,11 +12,11 @@ from lit_longpo.planning.plan import GIB
 PAPER = CONFIGS / "paper"
 # recipe -> (what is typed beside it, parameters of the true model)
 RECIPES = {
-    "longpo_mistral7b_128k": (("--trainer.devices", 8), 7_241_732_096),
     "solopo_qwen2.5_7b": (("--trainer.devices", 8), 7_615_616_512),
-    "logo_llama3_8b_64k": (("--trainer.devices", 8), 8_030_261_248),
 }
 SLOW = {
+    "logo_llama3_8b_64k": (("--trainer.devices", 8), 8_030_261_248),
+    "longpo_mistral7b_128k": (("--trainer.devices", 8), 7_241_732_096),
     "longpo_qwen2.5_7b_128k": (("--trainer.devices", 8), 7_615_616_512),
     "longpo_mistral7b_256k": (
         ("--trainer.devices", 8, "--trainer.num_nodes", 2, "--sequence_parallel", 2, "--shape", "mistral_7b_v0.2"),

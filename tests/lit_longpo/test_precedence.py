@@ -52,7 +52,7 @@ def test_a_changed_class_takes_its_own_defaults_and_says_so(caplog):
     ("arguments", "section", "name", "default"),
     [
         (["--data", "PreferenceDataModule", "--data.path", "pairs.jsonl"], "data", "max_examples", None),
-        (["--optimization.optimizer", "SGD"], "optimization.optimizer", "lr", 1e-3),
+        (["--optimization.optimizer", "torch.optim.SGD"], "optimization.optimizer", "lr", 1e-3),
         (["--optimization.optimizer", "torch.optim.AdamW"], "optimization.optimizer", "betas", (0.9, 0.999)),
     ],
 )

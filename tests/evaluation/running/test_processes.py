@@ -62,7 +62,11 @@ def test_the_command_on_two_processes(options, model, records, single, tmp_path)
 
 @pytest.mark.parametrize(
     "strategy",
-    ["ddp", "fsdp2", "ulysses", *(pytest.param(name, marks=needs_deepspeed) for name in ("zero3", "ulysses_zero3"))],
+    [
+        *("ddp", "fsdp2", "ulysses"),
+        pytest.param("zero3", marks=needs_deepspeed),
+        pytest.param("ulysses_zero3", marks=[needs_deepspeed, pytest.mark.slow]),
+    ],
 )
 def test_the_callback_on_two_processes(strategy, model, records, single, tmp_path):
     run_ranks(evaluation_worker.run, strategy, str(model), str(records), tmp_path)

@@ -11,7 +11,10 @@ from support.zero3 import needs_deepspeed
 
 from lit_longpo.checkpoints import read_weights, restore_random_state
 
-ZERO = [pytest.param("zero2", marks=needs_deepspeed), pytest.param("zero3", marks=needs_deepspeed)]
+ZERO2 = pytest.param("zero2", marks=[needs_deepspeed, pytest.mark.slow])
+ZERO3 = pytest.param("zero3", marks=needs_deepspeed)
+ZERO = [ZERO2, ZERO3]
+SLOW_FSDP2 = pytest.param("fsdp2", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
@@ -53,7 +56,7 @@ def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
         assert killed_runs[name] == [(step, whole[step]) for step in steps], name
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", *ZERO[1:]])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), SLOW_FSDP2, ZERO3])
 def test_a_killed_rank_of_two_loses_no_more_than_the_steps_since_the_last_checkpoint(strategy, resumed_run, tmp_path):
     with pytest.raises(AssertionError, match="signal SIGKILL"):
         run_ranks(kill_worker.killed, tmp_path, "lora", strategy, 3)
@@ -73,7 +76,7 @@ def test_a_checkpoint_of_a_validation_in_mid_epoch_is_continued_bit_by_bit(tmp_p
     assert resumed == whole[2:]
 
 
-@pytest.mark.parametrize("strategy", ["single", "fsdp2", *ZERO[1:]])
+@pytest.mark.parametrize("strategy", ["single", SLOW_FSDP2, ZERO3])
 def test_more_steps_go_on_in_the_middle_of_the_epoch_that_max_steps_ended(strategy, tmp_path):
     ranks = resume_worker.num_ranks(strategy)
     run_ranks(resume_worker.two_steps, strategy, tmp_path / "two", num_ranks=ranks)
@@ -101,7 +104,14 @@ def test_checkpoints_of_adapters_hold_what_was_trained(strategy, resumed_run):
     assert (weights.keys() == trained) == (strategy != "fsdp2")
 
 
-@pytest.mark.parametrize(("before", "after"), [("ddp", "single"), ("fsdp2", "fsdp2 of 1"), ("fsdp2", "fsdp2 of 4")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("ddp", "single"),
+        ("fsdp2", "fsdp2 of 1"),
+        pytest.param("fsdp2", "fsdp2 of 4", marks=pytest.mark.slow),
+    ],
+)
 def test_other_processes_take_weights_and_optimizer_over_at_the_end_of_an_epoch(before, after, resumed_run, tmp_path):
     checkpoint = resumed_run(before)[0] / "full/checkpoints/step=4.ckpt"
     same, other = (go_on(strategy, checkpoint, tmp_path / strategy) for strategy in (before, after))

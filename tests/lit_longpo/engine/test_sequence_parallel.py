@@ -26,7 +26,8 @@ def differences(num_ranks, folder):
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(num_ranks)]
 
 
-CASES = [(number, case) for number in (2, 4) for case in sequence_worker.cases_of(number)]
+CASES = [(2, case) for case in sequence_worker.cases_of(2)]
+CASES += [pytest.param(4, case, marks=pytest.mark.slow) for case in sequence_worker.cases_of(4)]
 
 
 @pytest.mark.parametrize(("num_ranks", "case"), CASES)

@@ -118,6 +118,7 @@ def test_a_broken_checkpoint_is_refused(resumed_run, tmp_path):
         export_checkpoint(str(broken), str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 @needs_deepspeed
 def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
     """Every command as a user types it; the metrics are those that the training ended with."""

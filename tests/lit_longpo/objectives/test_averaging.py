@@ -107,7 +107,7 @@ def alone_on_everything(tmp_path_factory):
     return torch.load(out, weights_only=True)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_ranks_validate_and_test_like_one(ranks, alone_on_everything, tmp_path):
     run_ranks(worker.main, ranks, tmp_path / "out", num_ranks=ranks)
     found = torch.load(tmp_path / "out", weights_only=True)

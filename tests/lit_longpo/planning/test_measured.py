@@ -40,7 +40,9 @@ def compare(folder, sizes):
     return made.memory[made.mode].peak / measured
 
 
-@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.parametrize(
+    "case", ["recomputed", *(pytest.param(case, marks=pytest.mark.slow) for case in SMALL if case != "recomputed")]
+)
 def test_small_runs(case, tmp_path):
     assert compare(tmp_path, SMALL[case]) == pytest.approx(1.0, abs=0.15)
 
@@ -57,9 +59,8 @@ def compare_ranks(folder, strategy, **sizes):
     return made.memory[made.mode].peak / int(measured)
 
 
-@pytest.mark.parametrize(
-    "strategy", ["ddp", *(pytest.param(s, marks=pytest.mark.slow) for s in STRATEGIES if s != "ddp")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_one_of_two_ranks(strategy, tmp_path):
     assert compare_ranks(tmp_path, strategy) == pytest.approx(1.0, abs=0.15)
 

@@ -54,7 +54,14 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("checkpointing", [False, True, "keep_attention"], ids=["kept", "recomputed", "attention"])
+@pytest.mark.parametrize(
+    "checkpointing",
+    [
+        pytest.param(False, id="kept"),
+        pytest.param(True, id="recomputed", marks=pytest.mark.slow),
+        pytest.param("keep_attention", id="attention", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("model", VARIANTS, ids=lambda p: f"{p.config.model_type}-{p.dtype}-{bool(p.lora)}-{p.flash}")
 def test_two_depths_say_what_five_layers_take(model, checkpointing):
     found = Tracer(model).activations(ROW, checkpointing=checkpointing).whole
