@@ -4,15 +4,16 @@ Registered with transformers under one name per backend, so that each model keep
 Those names have no mask function, so transformers builds no mask and does not guess boundaries from position
 ids: the segment table that travels as a keyword of `model.forward` is the only source of boundaries. Two
 backends read the same table, in `backends/`: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision.
-Both know sinks (gpt-oss, `sinks.py`); scores are soft-capped (Gemma-2) by flash-attn or by `softcap.py`. Where
-ranks share the row, each comes with its tokens and attends with its heads (`sequence_parallel.py`).
+Both know sinks (gpt-oss, `sinks.py`); scores are soft-capped (Gemma-2) by flash-attn or by `softcap.py`. A flash
+kernel serves these only if its gradients are right where it runs (`gradient_check.py`). Where ranks share the row,
+each comes with its tokens and attends with its heads (`sequence_parallel.py`).
 
 Shape legend: H query heads, G key/value heads, D head size, T row (this rank's tokens, if ranks share it),
 Q queries and K keys of a segment.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Literal, cast
@@ -23,6 +24,7 @@ from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.backends.flash import Extra, VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.backends.gradient_check import gradient_error
 from lit_longpo.engine.backends.sdpa import sdpa_attention
 from lit_longpo.engine.backends.softcap import softcapped_attention
 from lit_longpo.engine.sequence_parallel import sequence_ranks
@@ -38,10 +40,10 @@ ATTENTION_NAMES: dict[Backend, str] = {
 }
 
 # What attends where no flash kernel does.
-_PORTABLE: dict[Extra | None, str] = {
-    None: "sdpa",
-    "sinks": "sdpa, a key for each sink",
-    "softcap": "blocks of soft-capped scores",
+_PORTABLE: dict[Extra | None, tuple[str, Callable[..., Tensor]]] = {
+    None: ("sdpa", sdpa_attention),
+    "sinks": ("sdpa, a key for each sink", sdpa_attention),
+    "softcap": ("blocks of soft-capped scores", softcapped_attention),
 }
 
 log = logging.getLogger(__name__)
@@ -97,19 +99,36 @@ def prefix_shared_attention(
         UnsupportedModelError: the model asks for something a packed row cannot honour.
     """
     table = _checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
-    ranks, extra = sequence_ranks(), _extra(module, softcap, s_aux)
-    kernel = _varlen_kernel(query, backend, extra)
+    ranks = sequence_ranks()
+    extra = _extra(module, softcap, None if s_aux is None else ranks.own_heads(s_aux))
     query, key, value = (ranks.to_heads(tensor) for tensor in (query, key, value))
-    sinks = None if s_aux is None else ranks.own_heads(s_aux)
-    if kernel is not None:
-        given = {"softcap": softcap, "sinks": sinks}
-        options = {} if extra is None else {extra: given[extra]}
-        output = flash_attention(query, key, value, table, scaling, sliding_window, kernel, **options)
-    elif softcap is not None:
-        output = softcapped_attention(query, key, value, table, scaling, sliding_window, softcap)
-    else:
-        output = sdpa_attention(query, key, value, table, scaling, sliding_window, sinks)
+    output = _attend(backend, query, key, value, table, scaling, sliding_window, extra)
     return ranks.to_tokens(output), None
+
+
+def _attend(
+    backend: Backend,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    table: SegmentTable,
+    scaling: float | None,
+    window: int | None,
+    extra: dict[Extra, Any],
+) -> Tensor:
+    """With these heads, by the first way that serves them. Shape: (1, T, H, D)."""
+    name = next(iter(extra), None)
+    word, portable = _PORTABLE[name]
+    kernel = _varlen_kernel(query, backend, name)
+    if kernel is not None and name is not None:
+        heads = (query.shape[1], key.shape[1], query.shape[3], value.shape[3])
+        softcap = extra.get("softcap")
+        error = gradient_error(kernel, portable, query.device, query.dtype, heads, scaling, window, name, softcap)
+        kernel = None if _is_off(kernel, error, backend, word) else kernel
+    _say_once(word if kernel is None else kernel.name)
+    if kernel is None:
+        return portable(query, key, value, table, scaling, window, **extra)
+    return flash_attention(query, key, value, table, scaling, window, kernel, **extra)
 
 
 def shares_prefixes(model: PreTrainedModel) -> bool:
@@ -117,15 +136,17 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
     return str(model.config._attn_implementation).startswith(PREFIX_SHARED)
 
 
-def _extra(module: torch.nn.Module, softcap: float | None, sinks: Tensor | None) -> Extra | None:
-    """What the layer's attention has beyond the plain one.
+def _extra(module: torch.nn.Module, softcap: float | None, sinks: Tensor | None) -> dict[Extra, Any]:
+    """What the layer's attention has beyond the plain one, by name.
 
     Raises:
         UnsupportedModelError: it has both; models do not agree on whether a sink is capped.
     """
     if softcap is not None and sinks is not None:
         raise UnsupportedModelError(f"{type(module).__name__} has sinks and a soft-cap; we serve one at a time")
-    return "softcap" if softcap is not None else None if sinks is None else "sinks"
+    if softcap is not None:
+        return {"softcap": softcap}
+    return {} if sinks is None else {"sinks": sinks}
 
 
 def _varlen_kernel(query: Tensor, backend: Backend, extra: Extra | None) -> VarlenKernel | None:
@@ -141,8 +162,29 @@ def _varlen_kernel(query: Tensor, backend: Backend, extra: Extra | None) -> Varl
             f"expected a GPU with bf16 or fp16 weights and {needed} for `policy.attention: flash`, got "
             f"{query.device.type} and {query.dtype}; set `policy.attention: auto`"
         )
-    _say_once(_PORTABLE[extra] if kernel is None else kernel.name)
     return kernel
+
+
+def _is_off(kernel: VarlenKernel, error: str | None, backend: Backend, instead: str) -> bool:
+    """Whether a kernel's gradients are wrong; said once.
+
+    Raises:
+        MissingKernelError: they are, and "flash" was asked for.
+    """
+    if error is None:
+        return False
+    if backend == "flash":
+        raise MissingKernelError(
+            f"expected a kernel whose gradients are right for `policy.attention: flash`, got {kernel.name}, which is "
+            f"off by {error} on this device; set `policy.attention: auto`"
+        )
+    _warn_once(f"attention: the gradients of {kernel.name} are off by {error} on this device; taken instead: {instead}")
+    return True
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 @lru_cache

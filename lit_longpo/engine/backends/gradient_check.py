@@ -1,0 +1,88 @@
+"""Does the backward of a flash kernel with sinks or a soft-cap fit its forward? Asked once, at the start-up probe.
+
+The probe compares log-probabilities, which a wrong backward leaves as they are: training would go wrong without a word.
+So a row of a few tokens goes through the kernel and, in fp32 on the same device, through what attends elsewhere.
+Shape legend: see `attention.py`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_longpo.batch import Segment, SegmentTable
+from lit_longpo.engine.backends.flash import Extra, VarlenKernel, flash_attention
+
+Portable = Callable[..., Tensor]
+
+_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 2e-2}
+_SMALL_WINDOW = 256  # a larger one is not filled
+
+
+@lru_cache
+def gradient_error(
+    kernel: VarlenKernel,
+    portable: Portable,
+    device: torch.device,
+    dtype: torch.dtype,
+    heads: tuple[int, int, int, int],
+    scaling: float | None,
+    window: int | None,
+    extra: Extra,
+    softcap: float | None,
+) -> str | None:
+    """How a kernel's gradients differ from what they should be; `None` if they do not. No random state is touched.
+
+    Args:
+        kernel: to be tried.
+        portable: attention that is right on any device.
+        device: of the kernel.
+        dtype: half precision.
+        heads: H, G, the size of queries and keys, and that of values.
+        scaling: factor of the scores.
+        window: how many keys a query sees; `None` means all.
+        extra: what the attention has beyond the plain one.
+        softcap: the bound, if it is that.
+    """
+    table = _table(window)
+    given = {name: tensor.to(device, dtype) for name, tensor in _inputs(table.num_tokens, heads).items()}
+    option = given.pop("sinks") if extra == "sinks" else softcap
+    weights = given.pop("weights").float()
+
+    def gradients(attend: Portable, precision: torch.dtype, *last: Any) -> list[Tensor]:
+        tensors = [given[name].to(precision).requires_grad_() for name in ("query", "key", "value")]
+        own = option.to(precision).requires_grad_() if isinstance(option, Tensor) else option
+        wanted = [*tensors, own] if isinstance(own, Tensor) else tensors
+        out = attend(*tensors, table, scaling, window, *last, **{extra: own})
+        return list(torch.autograd.grad((out.float() * weights).sum(), wanted))
+
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        pairs = zip(gradients(flash_attention, dtype, kernel), gradients(portable, torch.float32), strict=True)
+        errors = [float((one.float() - other).abs().max() / other.abs().max()) for one, other in pairs]
+    worst = max(errors, key=lambda error: error if error == error else float("inf"))
+    return None if worst <= _TOLERANCE[dtype] else f"{worst:.1e} (tolerance {_TOLERANCE[dtype]:.0e})"
+
+
+def _table(window: int | None) -> SegmentTable:
+    """Two prompts, the first with two responses, longer than the window if that is small."""
+    length = 24 + (window if window is not None and window <= _SMALL_WINDOW else 0)
+    pieces, owners = (length, 7, 5, 9, 3), ((0,), (0, 1), (0, 2), (3,), (3, 4))
+    return SegmentTable(pieces, tuple(Segment(pieces[own[-1]], own) for own in owners))
+
+
+def _inputs(num_tokens: int, heads: tuple[int, int, int, int]) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, size, width = heads
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    return {
+        "query": draw(1, queries, num_tokens, size),
+        "key": draw(1, keys, num_tokens, size),
+        "value": draw(1, keys, num_tokens, width),
+        "weights": draw(1, num_tokens, queries, width),
+        "sinks": torch.linspace(-1.0, 2.0, queries),
+    }
