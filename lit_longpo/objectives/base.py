@@ -40,6 +40,7 @@ from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
 from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles, window_problem
+from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.start_checks import check_training_rows
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -146,6 +147,7 @@ class PreferenceModule(LightningModule, ABC):
         self._check(strategy)
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_trained_names(self.policy)
             self.optimization.check_trainer(self._trainer)
             check_training_rows(self._trainer)
         self.prompt_format = self.policy.prompt_format()

@@ -65,7 +65,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     """
     from peft import LoraConfig
 
-    _check_names(model, lora.target_modules)
+    check_targets(model, lora.target_modules)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -84,8 +84,16 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     return wrapped
 
 
-def _check_names(model: PreTrainedModel, wanted: str | list[str]) -> None:
-    """Every name of a list means some module; peft is content if one of them does."""
+def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
+    """Every name of a list means some module; peft is content if one of them does.
+
+    Args:
+        model: without adapters; may be on the meta device.
+        wanted: `policy.lora.target_modules`.
+
+    Raises:
+        InputError: one does not; the nearest are named.
+    """
     modules = [name for name, _ in model.named_modules()]
     listed = [] if isinstance(wanted, str) else wanted
     missing = [name for name in listed if not any(module == name or module.endswith(f".{name}") for module in modules)]

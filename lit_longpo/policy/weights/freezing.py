@@ -25,6 +25,18 @@ def freeze_weights(model: nn.Module, train_only: Sequence[str], frozen: Sequence
     """
     if not train_only and not frozen:
         return
+    trained, parameters = trained_weights(model, train_only, frozen), list(model.parameters())
+    for parameter in parameters:
+        parameter.requires_grad_(id(parameter) in trained)
+    log.info("%d of %d weights are trained, the others frozen", len(trained), len(parameters))
+
+
+def trained_weights(model: nn.Module, train_only: Sequence[str], frozen: Sequence[str]) -> set[int]:
+    """Which weights `freeze_weights` leaves to be trained, by `id`; nothing is changed.
+
+    Raises:
+        InputError: see there.
+    """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     chosen = _chosen(parameters, train_only, "policy.train_only") if train_only else set(parameters)
     left_out = _chosen(parameters, frozen, "policy.freeze")
@@ -34,9 +46,7 @@ def freeze_weights(model: nn.Module, train_only: Sequence[str], frozen: Sequence
             f"expected weights to train, got `policy.train_only: {list(train_only)}` and `policy.freeze: "
             f"{list(frozen)}`, which leave none; name fewer in --policy.freeze"
         )
-    for parameter in parameters.values():
-        parameter.requires_grad_(id(parameter) in trained)
-    log.info("%d of %d weights are trained, the others frozen", len(trained), len({*map(id, parameters.values())}))
+    return trained
 
 
 def names_with(names: Iterable[str], part: str, setting: str) -> list[str]:

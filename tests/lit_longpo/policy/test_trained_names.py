@@ -1,0 +1,50 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from support.preference_data import RandomPairs
+
+from lit_longpo.objectives import SFT
+from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.trained_names import check_trained_names
+
+WRONG = {
+    "target_modules": ({"lora": LoRA(target_modules=["q_proj", "v_prj"])}, r"got v_prj.*did you mean v_proj"),
+    "also_train": (
+        {"lora": LoRA(also_train=["embed_tokns"])},
+        r"lora\.also_train`.*did you mean embed_tokens",
+    ),
+    "train_only": ({"train_only": ["self_atn"]}, r"`policy\.train_only`.*did you mean self_attn"),
+    "freeze": ({"freeze": ["layers.7."]}, r"`policy\.freeze`.*got 'layers\.7\.'"),
+    "nothing left": ({"freeze": ["weight"]}, "which leave none"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG.values(), ids=WRONG)
+def test_names_are_compared_before_weights_are_read(settings, message, policy_folder, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("weights were read"))
+    module = SFT(policy=PolicyConfig(source=str(policy_folder), **settings))
+    trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=message) as error:
+        trainer.fit(module, datamodule=RandomPairs(module.views))
+    assert "\n" not in str(error.value)
+
+
+def test_what_loads_passes_and_draws_nothing(policy_folder):
+    right = [
+        {"lora": LoRA(r=2, target_modules=["q_proj", "mlp.up_proj"], also_train=["embed_tokens", "layers.*norm"])},
+        {"lora": LoRA(r=2, target_modules=["q_proj"], also_train=["q_proj.base_layer", "base_model.model.lm_head"])},
+        {"lora": LoRA(r=2, target_modules=r".*\.q_proj")},
+        {"train_only": ["self_attn"], "freeze": ["layers.1."]},
+    ]
+    for settings in right:
+        policy = PolicyConfig(source=str(policy_folder), **settings)
+        policy.load()
+        before = torch.random.get_rng_state()
+        check_trained_names(policy)
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_nothing_is_built_where_nothing_was_named(monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "original_config", lambda policy: pytest.fail("a shape was built"))
+    check_trained_names(PolicyConfig(lora=LoRA(r=2)))
+    check_trained_names(PolicyConfig())
