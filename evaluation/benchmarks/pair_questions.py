@@ -107,8 +107,8 @@ class ValidationQuestions:
 
     Args:
         context: which context of a pair.
-        first: as in `QA`. No more is kept than it may ask; pairs that come from a file too large for memory are read
-            no further, so that a context has those of its questions that stand before that place.
+        first: as in `QA`. Pairs that come from a file too large for memory are read no further than that, so that a
+            context has those of its questions that stand before that place.
     """
 
     def __init__(self, context: Which = "long", first: int | None = None) -> None:
@@ -137,16 +137,13 @@ class ValidationQuestions:
         self._found = _distinct(found, split)
 
     def _asked(self, records: Sequence[Any]) -> Iterator[Question]:
-        """Those of the first contexts; with as many questions as `first` no other context comes in."""
-        contexts, number = set[str](), 0
-        for question in map(self._question, records):
-            about = question.document or question.id
-            if self.first is not None and number >= self.first and about not in contexts:
-                if not isinstance(records, list):  # it is read as it is gone through
-                    return
-                continue
+        """All of a list, of which `QA` takes what it asks; of what is read as it is gone through, no more contexts."""
+        contexts, end = set[str](), None if isinstance(records, list) else self.first
+        for number, question in enumerate(map(self._question, records)):
+            about = question.whole or question.id
+            if end is not None and number >= end and about not in contexts:
+                return
             contexts.add(about)
-            number += 1
             yield question
 
     def _question(self, record: Any) -> Question:
