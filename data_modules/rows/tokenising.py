@@ -135,47 +135,40 @@ class Tokenising:
         Raises:
             ValueError: nothing can be learned from it.
         """
-        if report.seams.differing:
-            log.warning(
-                f"{split}: {report.seams.differing} of {report.seams.checked} records have other tokens when prompt "
-                f"and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
-                f"{report.seams.first!r}; serve the model with the prompt tokenised apart from the answer, or change "
-                "spaces and line breaks in `policy.template.user`"
-            )
+        for warning in (*self._of_records(report), *_of_templates(report)):
+            log.warning(f"{split}: {warning}")
         self._check_positions(split, report.positions)
-        if report.unused:
-            log.warning(
-                f"{split}: {report.unused} of {report.lengths.examples} records have rejected answers that are not "
-                f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
-                "(`model.init_args.num_rejected`), or write a record for each"
-            )
-        if report.earlier:
-            log.warning(
-                f"{split}: {report.earlier} of {report.lengths.examples} records hold earlier answers of the assistant "
-                "that are read, not trained: of a conversation the last answer alone is; write a record for each"
-            )
-        if report.same_role:
-            log.warning(
-                f"{split}: {report.same_role} of {report.lengths.examples} records have two messages of the same side "
-                "in a row (user after user, or assistant after assistant), which many models never saw; they are "
-                "written one after the other, as the chat template does: join them if they are one message"
-            )
-        if report.rendered:
-            log.warning(
-                f"{split}: {report.rendered} prompts already hold what the chat template writes before an answer, and "
-                "would be put into it once more, the marks as text; store them as messages, or set "
-                "`policy.template.chat: false` and `policy.template.markup: control`"
-            )
-        if report.cut_messages:
-            log.warning(
-                f"{split}: {report.cut_messages} contexts that were cut are whole messages, so a question in the "
-                "middle of one is lost; store it apart (`question`, `long_context`: data_modules/formats/README.md), "
-                "or set `data.init_args.on_overlength: skip`"
-            )
         if warning := report.tokens.check(split):
             log.warning(warning)
         if len(lengths):
             log.info("%s: %s", split, _length_summary(lengths))
+
+    def _of_records(self, report: SplitReport) -> Iterator[str]:
+        """What is in the records and not trained as one might think."""
+        if report.seams.differing:
+            yield (
+                f"{report.seams.differing} of {report.seams.checked} records have other tokens when prompt "
+                f"and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
+                f"{report.seams.first!r}; serve the model with the prompt tokenised apart from the answer, or change "
+                "spaces and line breaks in `policy.template.user`"
+            )
+        if report.unused:
+            yield (
+                f"{report.unused} of {report.lengths.examples} records have rejected answers that are not "
+                f"used: only the first {self.views.num_rejected} of each; LOGO takes more "
+                "(`model.init_args.num_rejected`), or write a record for each"
+            )
+        if report.earlier:
+            yield (
+                f"{report.earlier} of {report.lengths.examples} records hold earlier answers of the assistant "
+                "that are read, not trained: of a conversation the last answer alone is; write a record for each"
+            )
+        if report.same_role:
+            yield (
+                f"{report.same_role} of {report.lengths.examples} records have two messages of the same side "
+                "in a row (user after user, or assistant after assistant), which many models never saw; they are "
+                "written one after the other, as the chat template does: join them if they are one message"
+            )
 
     def _count_position(self, example: EncodedPair, report: SplitReport) -> None:
         if self.positions is None or self.positions.scheme == "none":
@@ -196,6 +189,22 @@ class Tokenising:
         if not counts.get("stretched"):
             raise InputError(f"{message}; raise it, or set `scheme: none` if that is what you want")
         log.warning(message)
+
+
+def _of_templates(report: SplitReport) -> Iterator[str]:
+    """What the chat template makes of the records."""
+    if report.rendered:
+        yield (
+            f"{report.rendered} prompts already hold what the chat template writes before an answer, and "
+            "would be put into it once more, the marks as text; store them as messages, or set "
+            "`policy.template.chat: false` and `policy.template.markup: control`"
+        )
+    if report.cut_messages:
+        yield (
+            f"{report.cut_messages} contexts that were cut are whole messages, so a question in the "
+            "middle of one is lost; store it apart (`question`, `long_context`: data_modules/formats/README.md), "
+            "or set `data.init_args.on_overlength: skip`"
+        )
 
 
 def with_progress(pairs: Sequence[PreferencePair], split: str, *, shown: bool = True) -> Iterator[PreferencePair]:

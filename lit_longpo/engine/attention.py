@@ -56,6 +56,21 @@ class UnsupportedModelError(InputError):
     """The model cannot be scored in packed rows; the message says why and what to do."""
 
 
+class MissingTableError(UnsupportedModelError):
+    """Attention was called without a segment table.
+
+    Args:
+        layer: class of the calling layer.
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(
+            f"{layer} called prefix-shared attention without a segment table: either the model drops keywords on "
+            "the way, or it was called directly; use `lit_longpo.engine.score` or `generation_mode`"
+        )
+        self.in_a_packed_row = f"its code does not let {layer} know where one response ends and the next begins"
+
+
 class MissingKernelError(UnsupportedModelError):
     """The attention backend that was asked for does not run here; another way to score would not be what was asked."""
 
@@ -238,10 +253,7 @@ def _checked_table(
 ) -> SegmentTable:
     layer = type(module).__name__
     if table is None:
-        raise UnsupportedModelError(
-            f"{layer} called prefix-shared attention without a segment table: either the model drops keywords on "
-            "the way, or it was called directly; use `lit_longpo.engine.score` or `generation_mode`"
-        )
+        raise MissingTableError(layer)
     if attention_mask is not None:
         raise UnsupportedModelError(f"{layer} built its own attention mask, which a packed row cannot honour")
     if dropout:

@@ -20,6 +20,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine.attention import (
     MissingKernelError,
+    MissingTableError,
     UnsupportedModelError,
     ordinary_attention,
 )
@@ -112,7 +113,8 @@ def check_model(model: nn.Module) -> float:
     except MissingKernelError:
         raise
     except UnsupportedModelError as refused:
-        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {refused}") from refused
+        cause = packing_cause(refused)
+        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}") from refused
     if leak is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {leak}")
     tolerance = _TOLERANCE[coarsest_dtype(base)]
@@ -135,6 +137,11 @@ def packing_rule(base: PreTrainedModel) -> str | None:
     if sequence_ranks().size > 1 and mixers(base):
         return "its layers carry state along the row, which ranks that share it cannot hand on"
     return refusal(text) or dropout_problem(text) or unreachable_states(base, text)
+
+
+def packing_cause(refused: UnsupportedModelError) -> str:
+    """Why a packed row was refused, for whoever trains the model: attention does not know who has called it."""
+    return refused.in_a_packed_row if isinstance(refused, MissingTableError) else str(refused)
 
 
 @torch.no_grad()

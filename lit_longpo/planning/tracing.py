@@ -23,7 +23,7 @@ from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.generation import carries_state
 from lit_longpo.engine.routers import balancing_loss, recorded_logits
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.support import packing_rule
+from lit_longpo.engine.support import packing_cause, packing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
@@ -108,7 +108,7 @@ def packing_problem(plan: ModelPlan) -> str | None:
         with planned_scans(on_meta), _fake(plan), torch.no_grad():
             row_log_probs(_materialised(on_meta), pack([tokens]))
     except UnsupportedModelError as refused:
-        return str(refused)
+        return packing_cause(refused)
     return None
 
 

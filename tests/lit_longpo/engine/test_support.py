@@ -73,6 +73,13 @@ def test_what_a_packed_row_gets_wrong_is_scored_alone():
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_the_cause_is_said_to_whoever_trains():
+    """Not which function to call: nobody who runs `fit` called any."""
+    cause = plan_scoring(tiny_hybrid("StableLm")).cause
+    assert cause.endswith("its code does not let StableLmAttention know where one response ends and the next begins")
+    assert "`" not in cause
+
+
 def one(model, group, response):
     """A sequence through the whole model, without any of our code."""
     ids = torch.tensor([group.prompt_ids + response.token_ids])

@@ -25,7 +25,11 @@ def planned(name, **options):
 
 @pytest.mark.parametrize(
     ("name", "cause"),
-    [("GPTJ", "transformers' interface"), ("StableLm", "without a segment table"), ("Llama4Text", "chunked")],
+    [
+        ("GPTJ", "transformers' interface"),
+        ("StableLm", "let StableLmAttention know"),
+        ("Llama4Text", "chunked"),
+    ],
 )
 def test_what_fit_would_score_alone_is_known(name, cause):
     assert cause in packing_problem(planned(name))
