@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 
@@ -184,3 +186,10 @@ def test_the_list_of_files_says_who_wrote_it(tmp_path):
 def test_asynchronous_checkpoints_are_refused(tmp_path):
     with pytest.raises(ValueError, match="remove AsyncCheckpointIO"):
         trainer(tmp_path, plugins=[AsyncCheckpointIO()]).save_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_dry_run_writes_no_checkpoint(tmp_path):
+    last = ModelCheckpoint(tmp_path, save_last=True)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    ResumableTrainer(fast_dev_run=True, default_root_dir=tmp_path, callbacks=[last], **quiet).fit(BoringModel())
+    assert not list(tmp_path.iterdir())
