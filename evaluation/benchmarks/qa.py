@@ -29,8 +29,9 @@ _SMALLEST = 128  # tokens of the first length without `lengths`
 class QA(Benchmark):
     """A file of questions, asked in the policy's own template and scored by what its answers share with accepted ones.
 
-    The official numbers are sub-EM (an accepted answer is part of the response), F1 and EM, and `score` by length.
-    A prompt's length is its tokens without the chat template, counted as the next of `lengths`.
+    The official numbers are sub-EM (an accepted answer is part of the response, as characters: 12 is in 128), F1 and
+    EM, and `score` by length. A prompt's length is its tokens without the chat template, counted as the next of
+    `lengths`.
 
     Args:
         path: of the questions: see `evaluation.benchmarks.questions`.

@@ -3,7 +3,11 @@
 import json
 
 import pytest
+from support.bpe_tokenizers import bpe_tokenizer
+from support.chat_formats import FORMATS
 from support.command_line import COMMANDS, CONFIGS, build
+from support.tiny_models import tiny_config
+from transformers import AutoModelForCausalLM
 
 from data_modules.builders.command import build_parser, parse_build
 from data_modules.records import read_pairs
@@ -71,3 +75,22 @@ def test_mistakes_are_named_without_pages_of_usage(arguments, hint, capsys):
     printed = capsys.readouterr().err
     assert hint in printed
     assert "lit_longpo build --help" in printed
+
+
+def test_your_own_questions_and_your_own_chat_model(tmp_path):
+    """The README's command for both."""
+    chat = FORMATS["chatml"]
+    tokenizer = bpe_tokenizer("bytes", special=chat.marks, chat_template=chat.template, bos=None, eos=chat.end_of_turn)
+    config = tiny_config("Llama", vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    for part in (tokenizer, AutoModelForCausalLM.from_config(config)):
+        part.save_pretrained(tmp_path / "model")
+    rows = [{"question": f"Where is {n}?", "context": f"{n} is in Town{n}.", "answers": [f"Town{n}"]} for n in range(4)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--config", "build/solopo_chat", "--policy.source", str(tmp_path / "model"), "--policy.dtype", "float32"]
+    words += ["--source.paths", f"[{tmp_path / 'own.jsonl'}]", "--output", str(tmp_path / "out")]
+    quick = ["--recipe.samples", "1", "--recipe.without_right", "gold", "--recipe.decoding.max_new_tokens", "4"]
+    COMMANDS["build"]([*words, *quick])
+    pairs = read_pairs(tmp_path / "out/pairs.jsonl")
+    assert [pair.chosen for pair in pairs] == [f"Town{n}" for n in range(4)]
+    assert all(f"{n} is in Town{n}." in pair.short_context for n, pair in enumerate(pairs))
+    assert all(len(pair.long_context.split("\n\n")) == 4 for pair in pairs)
