@@ -83,8 +83,10 @@ class RecordReader:
             RecordError: a record is malformed, or one of ours has an id that was seen before.
         """
         parser, seen, repeated = None, SeenIds(), RepeatedIds()
+        absent = set(self.columns.values())
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
+            absent.difference_update(_checked(record, where))
             pair, place = parser(where, record), parser.place(where)
             if parser.layout.unique_ids:
                 seen.add(pair.id, where)
@@ -92,6 +94,9 @@ class RecordReader:
                 pair = replace(pair, id=repeated.name(pair.id, place))
             yield pair
         seen.check(source)
+        if new := sorted(absent - self._told):
+            log.warning("%s: columns that no record has, named in `columns`: %s", source, ", ".join(new))
+            self._told.update(new)
 
     def parser(self, record: object, where: str, source: str = "") -> "PairParser":
         """What reads all records of a file, chosen by its first one.
@@ -99,7 +104,7 @@ class RecordReader:
         Raises:
             RecordError: no layout matches it.
         """
-        renamed = _renamed(_checked(record, where), self.columns, where)
+        renamed = _renamed(_checked(record, where), self.columns)
         layout = self._layout(renamed, where)
         layout = OwnPairs(mapped=True) if type(layout) is OwnPairs and self.columns else layout
         return PairParser(layout, self.columns, self.extra_columns, _folder(source), self._told)
@@ -156,7 +161,7 @@ class PairParser:
         Raises:
             RecordError: the record is malformed; the error has the data's names.
         """
-        renamed = _renamed(_checked(record, where), self.columns, where)
+        renamed = _renamed(_checked(record, where), self.columns)
         try:
             known = self._without_extras(renamed, where)
             pair = self.layout.pair(known, where, self.place(where))
@@ -186,16 +191,16 @@ def _checked(record: object, where: str) -> dict[str, Any]:
     return record
 
 
-def _renamed(record: dict[str, Any], columns: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The record under our names; a column in the way of one keeps its own, marked as theirs."""
+def _renamed(record: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The record under our names; a column in the way of one keeps its own, marked as theirs.
+
+    A mapped column may be absent, as where a table has null: the format knows what it needs.
+    """
     if not columns:
         return record
-    for ours, theirs in columns.items():
-        if theirs not in record:
-            raise RecordError.at(where, f"field {theirs!r}", f"this column (`columns`: {ours})", sorted(record))
     rest = {name: value for name, value in record.items() if name not in columns.values()}
     return {f"{name} (theirs)" if name in columns else name: value for name, value in rest.items()} | {
-        ours: record[theirs] for ours, theirs in columns.items()
+        ours: record[theirs] for ours, theirs in columns.items() if theirs in record
     }
 
 

@@ -34,6 +34,8 @@ class TRLPreference(RecordFormat):
         if "chosen" not in record or "prompt" in record:
             return "chosen" in record
         told = record["chosen"]
+        if isinstance(told, str):  # two texts and nothing else: `pair` says what they lack
+            return {"chosen", "rejected"} <= set(record) <= {"chosen", "rejected", "id", "system"}
         return isinstance(told, list | tuple) and not ("messages" in record and len(told) == 1)
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
@@ -126,7 +128,8 @@ def _prompt(record: Record, before: tuple[Message, ...], where: str) -> tuple[Me
     value = record.get("prompt")
     if value is None:
         if not before:
-            raise RecordError.at(where, "field 'prompt'", "this required field", sorted(map(str, record)))
+            expected = "this required field (two texts hold none by what they begin with, messages do)"
+            raise RecordError.at(where, "field 'prompt'", expected, sorted(map(str, record)))
         return before
     if not isinstance(value, str):
         prompt = _messages(value, "prompt", where)

@@ -137,7 +137,7 @@ def test_errors_have_the_datas_names_under_a_mapping() -> None:
     record = {"doc": DOC, "ask": ASK, "good": "nine", "bad": "two"}
     with pytest.raises(RecordError, match=r"^here/data.jsonl:3: field 'good': expected text that is not empty"):
         read({**record, "good": ""}, columns=MAPPED)
-    with pytest.raises(RecordError, match=r"field 'ask': expected this column \(`columns`: question\)"):
+    with pytest.raises(RecordError, match=r"field 'ask': expected this required field"):
         read({"doc": DOC, "good": "nine", "bad": "two"}, columns=MAPPED)
     with pytest.raises(RecordError, match=r"field 'question \(theirs\)'"):
         read({**record, "question": "Another?"}, columns=MAPPED)
@@ -154,6 +154,33 @@ def test_ids_are_unique_and_need_not_be_there() -> None:
     own = {"question": "q", "long_context": "c", "chosen": "a", "id": "7"}
     with pytest.raises(RecordError, match=r"x.jsonl:2: field 'id': expected an id not used before \(see x.jsonl:1\)"):
         list(RecordReader().pairs([(f"x.jsonl:{n}", own) for n in (1, 2)]))
+
+
+def test_a_mapped_column_may_be_null_in_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from datasets import Dataset
+
+    rows = [{"doc": DOC, "ask": "How many?", "good": "nine", "bad": "two", "sys": says} for says in (None, "Be brief.")]
+    Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("a.parquet", "a.jsonl"):
+        reader = RecordReader(columns={**MAPPED, "system": "sys"})
+        pairs = load_pairs(str(tmp_path / name), "train", "data.init_args.path", reader)
+        assert [pair.system for pair in pairs] == [None, "Be brief."]
+    assert not caplog.text
+    reader = RecordReader(columns={**MAPPED, "system": "sys", "id": "key"})
+    load_pairs(str(tmp_path / name), "train", "data.init_args.path", reader)
+    assert "columns that no record has, named in `columns`: key" in caplog.text
+
+
+def test_two_texts_without_a_prompt_are_told_what_they_lack() -> None:
+    with pytest.raises(RecordError, match=r"field 'prompt': expected this required field \(two texts hold none"):
+        read({"chosen": "The sky is blue.", "rejected": "The sky is green."})
+
+
+def test_a_role_that_is_no_text_is_refused() -> None:
+    said = [{"role": ["user"], "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    with pytest.raises(RecordError, match=r"role': expected a role of system, .*got \['user'\]"):
+        read({"messages": said})
 
 
 def test_ids_of_others_may_name_a_prompt_that_comes_again() -> None:
