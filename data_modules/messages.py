@@ -62,7 +62,7 @@ def check_message(value: object, name: str, where: str) -> Message:
     if layout is None:
         raise RecordError.at(where, f"field {name!r}", "a message {role, content} of text, nothing else in it", value)
     role, content = layout
-    if said[role] not in ROLES:
+    if not isinstance(said[role], str) or said[role] not in ROLES:
         raise RecordError.at(where, f"field '{name}.{role}'", f"a role of {', '.join(ROLES)}", said[role])
     return Message(ROLES[said[role]], check_text(_text_of(said[content]), f"{name}.{content}", where))
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
@@ -107,6 +108,19 @@ class MixtureDataModule(PairDataModule):
         """What the sources prepare."""
         for source in self.sources.values():
             source.prepare_data()
+
+    def train_dataloader(self) -> StatefulDataLoader:
+        """Training rows, shuffled every epoch.
+
+        Raises:
+            InputError: `overfit_batches` asks for the first rows in file order, which have no weights.
+        """
+        if self.weights is not None and getattr(self.trainer, "overfit_batches", 0) > 0:
+            raise InputError(
+                "expected no `data.init_args.weights` with `trainer.overfit_batches`, which takes rows in file order, "
+                "one source after the other; set `weights: null`, or use `trainer.limit_train_batches`"
+            )
+        return super().train_dataloader()
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs of all sources, one source after the other, under the names that rows give their examples."""

@@ -5,7 +5,7 @@ A pair's own weight multiplies its loss; the mean stays one over the number of e
 count, and a pair of weight 0.5 counts half of what it would whichever pairs it shares a step with.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,8 @@ class ExampleMeans:
     def over_all_ranks(self, reduce: Reduce) -> tuple[dict[str, Tensor], Tensor]:
         """Means over the examples of all rows of all ranks, and how many of these a rank has on average.
 
+        A source without an example has no means.
+
         One reduction; a collective call.
 
         Args:
@@ -64,9 +66,15 @@ class ExampleMeans:
         count, sources = len(self._names), len(self._sources)
         sums = totals[: count * (1 + sources)].view(1 + sources, count)
         examples = torch.cat([totals[-1:], totals[-1 - sources : -1]])
-        means = (sums / examples[:, None]).float().flatten().unbind()
-        names = [prefix + name for prefix in ("", *(f"{name}/" for name in self._sources)) for name in self._names]
-        return dict(zip(names, means, strict=True)), totals[-1].float()
+        means = (sums / examples[:, None]).float().unbind()
+        found = _named(self._names, means[0])
+        for source, row, number in zip(self._sources, means[1:], examples[1:].tolist(), strict=True):
+            found |= _named([f"{source}/{name}" for name in self._names], row) if number else {}
+        return found, totals[-1].float()
+
+
+def _named(names: Sequence[str], means: Tensor) -> dict[str, Tensor]:
+    return dict(zip(names, means.unbind(), strict=True))
 
 
 class Window(ExampleMeans):

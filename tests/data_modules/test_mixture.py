@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
 
-from data_modules import MixtureDataModule, PairDataModule, SyntheticDataModule
+from data_modules import MixtureDataModule, PairDataModule, PreferenceDataModule, SyntheticDataModule
 from data_modules.mixture import counts_of
-from lit_longpo.objectives import SimPO
+from lit_longpo.objectives import SFT, SimPO
 from lit_longpo.policy import PolicyConfig
 
 
@@ -135,9 +135,10 @@ def test_report_has_the_counts(tmp_path):
     assert data.fingerprint() != ready(mixture({"long": 1, "short": 1})).fingerprint()
 
 
-@pytest.mark.parametrize("num_replicas", [2, 3])
+@pytest.mark.parametrize("num_replicas", [2, 3, 5])
 def test_ranks_share_an_epoch(num_replicas):
-    seen = []
+    """24 examples in rows of one: of 5 ranks one has no row of its own left for the last step, so one row repeats."""
+    seen, first = [], []
     for rank in range(num_replicas):
         data = mixture({"long": 0.5, "short": 0.5}, max_examples=1)
         data.trainer = SimpleNamespace(
@@ -146,8 +147,55 @@ def test_ranks_share_an_epoch(num_replicas):
             is_global_zero=rank == 0,
             loggers=[],
         )
-        seen += names_of(ready(data))
-    assert len(seen) == len(set(seen)) == 24
+        names = names_of(ready(data))
+        assert len(names) == -(-24 // num_replicas)
+        seen += names
+        first.append(names[0])
+    assert len(set(seen)) == 24
+    repeated = Counter(seen) - Counter(set(seen))
+    assert list(repeated) == first[: -24 % num_replicas]
+    assert Counter(name.split("/")[0] for name in set(seen)) == {"long": 12, "short": 12}
+
+
+def test_weights_with_overfit_batches_are_refused():
+    for weights in (None, {"long": 0.5, "short": 0.5}):
+        data = mixture(weights)
+        data.trainer = SimpleNamespace(
+            distributed_sampler_kwargs=None,
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            is_global_zero=True,
+            loggers=[],
+            overfit_batches=1,
+        )
+        ready(data)
+        if weights is None:
+            assert names_of(data)[0] == "long/r0"
+            continue
+        with pytest.raises(ValueError, match=r"no `data.init_args.weights` with `trainer.overfit_batches`"):
+            data.train_dataloader()
+
+
+def test_a_mixture_inside_a_mixture_is_refused():
+    with pytest.raises(ValueError, match=r"sources that are no mixtures themselves, got one as 'inner'"):
+        MixtureDataModule({"short": Pairs(), "inner": mixture()})
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_file_in_two_sources_whose_documents_are_held_out_apart_is_told(tmp_path, caplog, whole):
+    """Each source holds out documents of its own, which the other trains on."""
+    world = SyntheticDataModule(num_train=20, num_val=0, short_words=16, long_words=(40, 60)).pairs("train")
+    rows = [{"prompt": f"{one.long_context}\n{one.question}", "completion": one.chosen} for one in world]
+    apart = [{"question": one.question, "long_context": one.long_context, "chosen": one.chosen} for one in world]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (rows if whole else apart)))
+    for seeds, shared in (((0, 0), 0), ((0, 1), 6)):
+        caplog.clear()
+        sources = {str(n): PreferenceDataModule(str(path), val_fraction=0.2, seed=seed) for n, seed in enumerate(seeds)}
+        policy = PolicyConfig()
+        data = MixtureDataModule(sources, views=SFT(policy=policy).views, prompt_format=policy.prompt_format())
+        ready(data)
+        assert data.documents["train and val"] == shared
+        assert ("documents are in the training split too" in caplog.text) == bool(shared)
 
 
 def test_pairs_have_the_names_of_their_rows():

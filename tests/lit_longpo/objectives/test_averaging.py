@@ -47,6 +47,13 @@ def test_means_of_each_source_are_over_its_examples_alone():
     assert float(examples) == 6.0
 
 
+def test_a_source_without_an_example_has_no_means():
+    means = ExampleMeans()
+    means.add({"loss": torch.tensor([3.0])}, sources={"a": torch.ones(1), "b": torch.zeros(1)})
+    found, _ = means.over_all_ranks(alone)
+    assert {name: float(value) for name, value in found.items()} == {"loss": 3.0, "a/loss": 3.0}
+
+
 class ThreadRanks:
     """`Strategy.reduce` between threads; like torch's collectives it overwrites what it is given."""
 
