@@ -58,6 +58,7 @@ def test_the_longer_rounds_fit_with_sequence_parallelism(name):
     checked(name)
 
 
+@pytest.mark.slow
 def test_128k_tokens_need_their_checkpoints_in_host_memory():
     made = checked("longpo_mistral7b_128k")
     assert made.row.num_tokens == 135_168

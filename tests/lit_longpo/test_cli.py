@@ -312,6 +312,6 @@ def test_what_a_switch_turns_off_may_stand_in_a_recipe(switch, kind):
     named = "[RichProgressBar, ModelCheckpoint, RichModelSummary, NonFiniteGuard]"
     recipe = ("--config", CONFIGS / "sft.yaml", "--trainer.callbacks", named)
     there = [type(item) for item in build(*recipe).trainer.callbacks]
-    left = [type(item) for item in build(*recipe, f"--trainer.enable_{switch}", "false").trainer.callbacks]
+    left = [type(item) for item in build(*recipe, f"--trainer.{switch}", "false").trainer.callbacks]
     assert left == [item for item in there if not issubclass(item, kind)]
     assert len(left) == len(there) - 1

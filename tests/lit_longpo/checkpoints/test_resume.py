@@ -56,7 +56,9 @@ def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
         assert killed_runs[name] == [(step, whole[step]) for step in steps], name
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), SLOW_FSDP2, ZERO3])
+@pytest.mark.parametrize(
+    "strategy", ["ddp", SLOW_FSDP2, pytest.param("zero3", marks=[needs_deepspeed, pytest.mark.slow])]
+)
 def test_a_killed_rank_of_two_loses_no_more_than_the_steps_since_the_last_checkpoint(strategy, resumed_run, tmp_path):
     with pytest.raises(AssertionError, match="signal SIGKILL"):
         run_ranks(kill_worker.killed, tmp_path, "lora", strategy, 3)
@@ -76,7 +78,9 @@ def test_a_checkpoint_of_a_validation_in_mid_epoch_is_continued_bit_by_bit(tmp_p
     assert resumed == whole[2:]
 
 
-@pytest.mark.parametrize("strategy", ["single", SLOW_FSDP2, ZERO3])
+@pytest.mark.parametrize(
+    "strategy", ["single", SLOW_FSDP2, pytest.param("zero3", marks=[needs_deepspeed, pytest.mark.slow])]
+)
 def test_more_steps_go_on_in_the_middle_of_the_epoch_that_max_steps_ended(strategy, tmp_path):
     ranks = resume_worker.num_ranks(strategy)
     run_ranks(resume_worker.two_steps, strategy, tmp_path / "two", num_ranks=ranks)

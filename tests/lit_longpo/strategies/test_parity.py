@@ -32,7 +32,7 @@ def single(policy_folder, tmp_path_factory):
         "ulysses",
         pytest.param("ulysses_twice", marks=pytest.mark.slow),
         pytest.param("ulysses_zero2", marks=[needs_deepspeed, pytest.mark.slow]),
-        pytest.param("ulysses_zero3", marks=needs_deepspeed),
+        pytest.param("ulysses_zero3", marks=[needs_deepspeed, pytest.mark.slow]),
     ],
 )
 def test_losses_gradients_weights_and_answers_equal_one_process(strategy, single, policy_folder, tmp_path):
