@@ -40,6 +40,7 @@ from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
 from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles, window_problem
+from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.start_checks import check_training_rows
 from lit_longpo.strategies import (
@@ -326,7 +327,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def _check(self, strategy: object) -> None:
         """Refuse what would make another policy or reference than the configuration says."""
-        self.policy.check_training(split_by(strategy))
+        check_training(self.policy, split_by(strategy))
         precision = "32-true" if self._trainer is None else str(self.trainer.precision)
         lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
         whole = lora is None or bool(lora.also_train)

@@ -21,6 +21,7 @@ from lit_longpo.policy import LoRA
 from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.reference_cache import copy_problem
 from lit_longpo.policy.rope import window_problem
+from lit_longpo.policy.trainable import check_training
 from lit_longpo.strategies import mesh_problem
 
 _LARGEST_RATE = 1e-5  # of Adam's kind, where every weight is trained
@@ -118,7 +119,7 @@ def _reference_split(run: Configuration) -> str | None:
 
 def _untrainable(run: Configuration) -> str | None:
     try:
-        run.policy.check_training(run.sharding.split)
+        check_training(run.policy, run.sharding.split)
     except UserError as error:
         return f"`fit` refuses this: {error}"
     return None

@@ -29,7 +29,6 @@ from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
-from lit_longpo.policy.trainable import quantization_problem, training_problem
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
 from lit_longpo.policy.weights.quantization import (
     reading_whole,
@@ -38,7 +37,6 @@ from lit_longpo.policy.weights.quantization import (
     unpacking_gguf,
 )
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
-from lit_longpo.strategies.sharding import Split
 
 log = logging.getLogger(__name__)
 
@@ -97,27 +95,12 @@ class PolicyConfig:
         if self.quantization == "4bit":
             self.quantization = Quantization()
 
-    def check_training(self, split: Split | None = None) -> None:
-        """Refuse, before anything is loaded, what cannot be trained.
-
-        Args:
-            split: which kind of strategy leaves only a slice of every parameter on each rank.
-
-        Raises:
-            ValueError, ImportError: saying what to type.
-        """
-        if problem := training_problem(self, split):
-            raise InputError(problem)
-        if self.quantized is not None:
-            require_bitsandbytes()
-
     def load(self) -> nn.Module:
         """The model in train mode, with prefix-shared attention, and adapters if there are or shall be some.
 
         Raises:
             FileNotFoundError, ImportError, ValueError: see `load_base`; or the adapters at `source` contradict `lora`.
         """
-        self.check_training()
         folder = self._start_adapters()
         if folder and self.adapters == "continue":
             folder.check(self.lora)
@@ -295,10 +278,23 @@ class PolicyConfig:
             )
         return folder
 
+    def quantization_problem(self) -> str | None:
+        """What to type where weights cannot be quantised as they are read."""
+        odd = {
+            "policy.weights random": self.weights == "random",
+            "policy.gguf_file": self.gguf_file is not None,
+            "policy.adapters merge": self.adapters == "merge",
+        }
+        conflict = next((name for name, is_there in odd.items() if is_there and self.quantized), None)
+        return conflict and (
+            f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
+            "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
+        )
+
     def _quantization_options(self, config: PretrainedConfig | None) -> dict[str, Any]:
         """What makes `from_pretrained` quantise the weights, if that is wanted."""
         if self.quantized is not None:
-            if problem := quantization_problem(self):
+            if problem := self.quantization_problem():
                 raise InputError(problem)
             require_bitsandbytes()
             assert config is not None  # but for gguf files

@@ -5,15 +5,30 @@ nothing to say.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from lit_longpo.errors import InputError
+from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.weights.quantization import require_bitsandbytes
 from lit_longpo.strategies.sharding import Split
 
-if TYPE_CHECKING:
-    from lit_longpo.policy.loading import PolicyConfig
+
+def check_training(policy: PolicyConfig, split: Split | None = None) -> None:
+    """Refuse, before anything is loaded, what cannot be trained.
+
+    Args:
+        policy: its settings.
+        split: which kind of strategy leaves only a slice of every parameter on each rank.
+
+    Raises:
+        ValueError, ImportError: saying what to type.
+    """
+    if problem := training_problem(policy, split):
+        raise InputError(problem)
+    if policy.quantized is not None:
+        require_bitsandbytes()
 
 
-def training_problem(policy: "PolicyConfig", split: Split | None = None) -> str | None:
+def training_problem(policy: PolicyConfig, split: Split | None = None) -> str | None:
     """What to type where the policy cannot be trained; `None` if it can.
 
     Args:
@@ -23,25 +38,11 @@ def training_problem(policy: "PolicyConfig", split: Split | None = None) -> str 
     return next((problem for rule in _RULES if (problem := rule(policy, split))), None)
 
 
-def quantization_problem(policy: "PolicyConfig") -> str | None:
-    """What to type where weights cannot be quantised as they are read."""
-    odd = {
-        "policy.weights random": policy.weights == "random",
-        "policy.gguf_file": policy.gguf_file is not None,
-        "policy.adapters merge": policy.adapters == "merge",
-    }
-    conflict = next((name for name, is_there in odd.items() if is_there and policy.quantized), None)
-    return conflict and (
-        f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
-        "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
-    )
+def _quantized(policy: PolicyConfig, split: Split | None) -> str | None:
+    return policy.quantization_problem()
 
 
-def _quantized(policy: "PolicyConfig", split: Split | None) -> str | None:
-    return quantization_problem(policy)
-
-
-def _quantized_alone(policy: "PolicyConfig", split: Split | None) -> str | None:
+def _quantized_alone(policy: PolicyConfig, split: Split | None) -> str | None:
     if policy.quantized is None or policy.trained_lora is not None:
         return None
     return (
@@ -50,7 +51,7 @@ def _quantized_alone(policy: "PolicyConfig", split: Split | None) -> str | None:
     )
 
 
-def _quantized_and_split(policy: "PolicyConfig", split: Split | None) -> str | None:
+def _quantized_and_split(policy: PolicyConfig, split: Split | None) -> str | None:
     if policy.quantized is None or split is None:
         return None
     return (
@@ -60,7 +61,7 @@ def _quantized_and_split(policy: "PolicyConfig", split: Split | None) -> str | N
     )
 
 
-def _dora_under_zero3(policy: "PolicyConfig", split: Split | None) -> str | None:
+def _dora_under_zero3(policy: PolicyConfig, split: Split | None) -> str | None:
     lora = policy.trained_lora
     if lora is None or not lora.use_dora or split != "ZeRO-3":
         return None
@@ -71,7 +72,7 @@ def _dora_under_zero3(policy: "PolicyConfig", split: Split | None) -> str | None
     )
 
 
-def _frozen_beside_adapters(policy: "PolicyConfig", split: Split | None) -> str | None:
+def _frozen_beside_adapters(policy: PolicyConfig, split: Split | None) -> str | None:
     if not (policy.train_only or policy.freeze) or policy.trained_lora is None:
         return None
     setting = "policy.train_only" if policy.train_only else "policy.freeze"
@@ -81,7 +82,7 @@ def _frozen_beside_adapters(policy: "PolicyConfig", split: Split | None) -> str 
     )
 
 
-def _new_tokens(policy: "PolicyConfig", split: Split | None) -> str | None:
+def _new_tokens(policy: PolicyConfig, split: Split | None) -> str | None:
     if not (policy.added_tokens or policy.added_special_tokens):
         return None
     untrained = policy.trained_lora is not None and not policy.trained_lora.also_train
@@ -101,7 +102,7 @@ def _new_tokens(policy: "PolicyConfig", split: Split | None) -> str | None:
     )
 
 
-_RULES: tuple[Callable[["PolicyConfig", Split | None], str | None], ...] = (
+_RULES: tuple[Callable[[PolicyConfig, Split | None], str | None], ...] = (
     _quantized,
     _quantized_alone,
     _quantized_and_split,

@@ -31,6 +31,7 @@ from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import merge_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.trainable import check_training
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 needs_bitsandbytes = pytest.mark.skipif(
@@ -206,7 +207,7 @@ REFUSED = {
 def test_what_cannot_be_quantised_is_refused_before_anything_is_read(kind, tmp_path):
     options, message = REFUSED[kind]
     with pytest.raises(ValueError, match=message):
-        policy(tmp_path, **options).load()
+        check_training(policy(tmp_path, **options))
 
 
 @needs_bitsandbytes
