@@ -87,7 +87,7 @@ def build_prompt(
     ids = list(prompt_format.encode_message(text)) if uses_chat else _encode(text, prompt_format)
     check_room(len(ids), rules.max_new_tokens, max_length, window)
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
-    stops = dict.fromkeys((prompt_format.end_id, tokenizer.eos_token_id, *newline))
+    stops = dict.fromkeys((*prompt_format.stop_ids, *newline))
     lost = len(whole) - len(kept)
     only_these = rules.stop_at_newline  # the official script then names all stops itself
     shortest = int(rules.stop_at_newline)

@@ -132,8 +132,7 @@ class NeedleBenchmark(Benchmark):
                 f"expected a prompt of at most {room} tokens, got {len(ids)} for a context of {example.length}: a "
                 "needle must not be cut; drop that length from `lengths`, or raise `max_length` if the window allows"
             )
-        stops = tuple(dict.fromkeys((prompt_format.end_id, int(prompt_format.tokenizer.eos_token_id))))
-        return Prompt(ids, limit, stops, 0, len(ids), 0, prompt_format.uses_chat)
+        return Prompt(ids, limit, prompt_format.stop_ids, 0, len(ids), 0, prompt_format.uses_chat)
 
     def context(self, example: Example, num_tokens: CountTokens) -> str:
         """Hay and facts of an example, as long as a tokenizer counts.

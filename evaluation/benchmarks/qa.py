@@ -191,9 +191,8 @@ class QA(Benchmark):
         num_tokens = len(encoded.ids) - sum(encoded.format_mask)
         ids = _cut(encoded, num_tokens - max_length, example.id)
         check_room(len(ids), self.max_new_tokens, max_length, window)
-        stops = tuple(dict.fromkeys((prompt_format.end_id, int(prompt_format.tokenizer.eos_token_id))))
         lost = len(encoded.ids) - len(ids)
-        return Prompt(ids, self.max_new_tokens, stops, 0, num_tokens, lost, prompt_format.uses_chat)
+        return Prompt(ids, self.max_new_tokens, prompt_format.stop_ids, 0, num_tokens, lost, prompt_format.uses_chat)
 
     def _worded(self, example: Example) -> str | None:
         """The question as the policy's template is given it; `None` if the context is the whole message."""

@@ -96,6 +96,11 @@ class PromptFormat:
         self._closing, self._end = self._end_of_answer()
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
 
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a generated answer, each once: what ends answers in training, then the tokenizer's own."""
+        return tuple(dict.fromkeys((self.end_id, int(self.tokenizer.eos_token_id))))
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of plain text, no special tokens added."""
         return self._texts.encode(text, self._data(self._in_prompts, (0, len(text)))).ids
