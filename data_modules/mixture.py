@@ -9,7 +9,7 @@ from fractions import Fraction
 from inspect import signature
 from itertools import accumulate
 from math import ceil, floor
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.rows.decks import Share, apportioned
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.token_store import Examples
+from data_modules.rows.token_store import Examples, Numbered
 from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -199,13 +199,8 @@ class MixedExamples(Examples):
         parts = [(name, part.fingerprint()) for name, part in zip(self._part_names, self._parts, strict=True)]
         return hashlib.sha256(repr((parts, self.shares)).encode()).hexdigest()[:32]
 
-    @overload
-    def __getitem__(self, index: int) -> EncodedPair: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[EncodedPair]: ...
-    def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def item(self, index: int) -> EncodedPair:
+        """The example, or one of its further copies, under a name of its own."""
         copy, number = divmod(index, len(self))
         source, within = self._place(number)
         example = replace(self._parts[source][within], source=self._part_names[source])
@@ -222,7 +217,7 @@ class MixedExamples(Examples):
         return source, number - self._ends[source] + len(self._parts[source])
 
 
-class _Names(Sequence[str]):
+class _Names(Numbered[str]):
     """The examples' names, made when they are asked for."""
 
     def __init__(self, examples: MixedExamples) -> None:
@@ -231,13 +226,9 @@ class _Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._examples)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        numbers = range(len(self))[index]
-        return self._examples.name(numbers) if isinstance(numbers, int) else list(map(self._examples.name, numbers))
+    def item(self, index: int) -> str:
+        """The example's name."""
+        return self._examples.name(range(len(self))[index])
 
 
 def counts_of(

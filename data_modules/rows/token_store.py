@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,27 @@ TABLE = np.dtype(
 )
 
 
-class Examples(Sequence[EncodedPair], ABC):
+Item = TypeVar("Item")
+
+
+class Numbered(Sequence[Item], ABC):
+    """A sequence whose items are made when they are asked for; slices of it are lists."""
+
+    @abstractmethod
+    def item(self, index: int) -> Item:
+        """The item with this index; negative ones count from the end."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self.item(number) for number in range(*index.indices(len(self)))]
+        return self.item(index)
+
+
+class Examples(Numbered[EncodedPair]):
     """Tokenised examples by index, and what is asked about them without reading one."""
 
     names: Sequence[str]
@@ -117,13 +137,8 @@ class TokenStore(Examples):
         """Hash of every name, token, mask and position, in order (32 hex digits)."""
         return self._fingerprint
 
-    @overload
-    def __getitem__(self, index: int) -> EncodedPair: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[EncodedPair]: ...
-    def __getitem__(self, index: int | slice) -> EncodedPair | list[EncodedPair]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def item(self, index: int) -> EncodedPair:
+        """The example, put together from its words."""
         line = self._table[index]
         words = self._run(index)
         if zlib.crc32(words.data) != line["crc"]:
@@ -132,8 +147,7 @@ class TokenStore(Examples):
                 "that folder, and the next run tokenises again"
             )
         policy, reference = from_words(words, self.names[index])
-        start = int(self._table["key_end"][number - 1]) if (number := range(len(self))[index]) else 0
-        keys = tuple(self._keys[start : int(line["key_end"])].tolist())
+        keys = tuple(self._keys[run_of(index, self._table["key_end"])].tolist())
         return EncodedPair(policy, reference, line["weight"].item(), line["margin"].item(), keys)
 
     def is_whole(self, number: int) -> bool:
@@ -141,12 +155,21 @@ class TokenStore(Examples):
         return zlib.crc32(self._run(number).data) == int(self._table["crc"][number])
 
     def _run(self, index: int) -> Words:
-        number = range(len(self))[index]
-        start = int(self._table["end"][number - 1]) if number else 0
-        return np.ascontiguousarray(self._words[start : int(self._table["end"][number])])
+        return np.ascontiguousarray(self._words[run_of(index, self._table["end"])])
 
 
-class Names(Sequence[str]):
+def run_of(index: int, ends: NDArray[np.int64]) -> slice:
+    """Where an item lies among others that lie one after the other.
+
+    Args:
+        index: of the item; negative ones count from the end.
+        ends: where each ends. Shape: (items,).
+    """
+    number = range(len(ends))[index]
+    return slice(int(ends[number - 1]) if number else 0, int(ends[number]))
+
+
+class Names(Numbered[str]):
     """Identifiers that lie one after the other in UTF-8.
 
     Args:
@@ -160,16 +183,9 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        start = int(self._ends[number - 1]) if number else 0
-        return bytes(self._text[start : int(self._ends[number])]).decode()
+    def item(self, index: int) -> str:
+        """The identifier, decoded."""
+        return bytes(self._text[run_of(index, self._ends)]).decode()
 
 
 class Digest:
