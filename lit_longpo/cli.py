@@ -15,7 +15,6 @@ from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.policy.trainable import check_training
-from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.start_checks import check_length, check_typed
 from lit_longpo.strategies import check_launch, split_by
 from lit_longpo.suggestions import SuggestingParser
@@ -138,7 +137,7 @@ class LongPOCLI(LightningCLI):
         check_launch(self.trainer)
         if self.subcommand == "fit":
             check_training(self.model.policy, split_by(self.trainer.strategy))
-            check_trained_names(self.model.policy)
+            self.model.check_names()
         weights = self._get(self.config, "initial_weights")
         self.model.initial_weights = None if weights is None else Path(weights).expanduser()
         if self.subcommand == "fit" and self.trainer.is_global_zero:

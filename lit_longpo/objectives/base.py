@@ -95,6 +95,7 @@ class PreferenceModule(LightningModule, ABC):
         self._validation_due = False  # after a checkpoint that was saved before it
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
         self._recorded: dict[str, Any] | None = None
+        self._names_are_checked = False
         self._of_every_objective = {*vars(self), "_of_every_objective"}
 
     @property
@@ -127,6 +128,16 @@ class PreferenceModule(LightningModule, ABC):
             self._recorded = settings | self.optimization.settings
         return self._recorded
 
+    def check_names(self) -> None:
+        """Refuse names of trained weights that the model has not.
+
+        Once: a large model's shape takes seconds. The command line asks before data are read, `configure_model` for
+        everybody else.
+        """
+        if not self._names_are_checked:
+            check_trained_names(self.policy)
+            self._names_are_checked = True
+
     @property
     def is_built(self) -> bool:
         """Whether the policy is there; `configure_model` builds it."""
@@ -148,7 +159,7 @@ class PreferenceModule(LightningModule, ABC):
         self._check(strategy)
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            check_trained_names(self.policy)
+            self.check_names()
             self.optimization.check_trainer(self._trainer)
             check_training_rows(self._trainer)
         self.prompt_format = self.policy.prompt_format()
@@ -168,8 +179,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
-        exact_angles(self.model)
-        self._plan_scoring()
+        self._find_path()
         reach = getattr(getattr(self.trainer, "datamodule", None), "reach", 0)
         problem = window_problem(reach, base_model(self.model).config)
         if problem is not None and self.trainer.is_global_zero:
@@ -178,14 +188,12 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
-        exact_angles(self.model)
-        self._plan_scoring()
+        self._find_path()
         self._prepare_reference()
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
-        exact_angles(self.model)
-        self._plan_scoring()
+        self._find_path()
         self._prepare_reference()
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
@@ -306,8 +314,9 @@ class PreferenceModule(LightningModule, ABC):
         others = {f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}
         self.log_dict(others, batch_size=1, sync_dist=sync)
 
-    def _plan_scoring(self) -> None:
+    def _find_path(self) -> None:
         """Packed rows, or one sequence at a time; found out and said once."""
+        exact_angles(self.model)
         if self.scoring is not None:
             return
         self.scoring = plan_scoring(self.model)

@@ -4,7 +4,6 @@ The same names are compared again with the model that was loaded; what cannot be
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,13 +11,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_longpo.engine.layers import model_class
 from lit_longpo.policy.adapters import ALL_LINEAR, LoRA, check_targets
+from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.weights.freezing import names_with, trained_weights
 
-if TYPE_CHECKING:
-    from lit_longpo.policy.loading import PolicyConfig
 
-
-def check_trained_names(policy: "PolicyConfig") -> None:
+def check_trained_names(policy: PolicyConfig) -> None:
     """Refuse names that the model has not; nothing is built where none was typed.
 
     Args:
@@ -41,7 +38,7 @@ def check_trained_names(policy: "PolicyConfig") -> None:
         _check_adapters(model, lora, new=not policy.continues_adapters)
 
 
-def _shape(policy: "PolicyConfig") -> PreTrainedModel | None:
+def _shape(policy: PolicyConfig) -> PreTrainedModel | None:
     """The model on the meta device; `None` if its source ships a class of its own."""
     config = policy.original_config()
     if model_class(config) is None:
