@@ -102,14 +102,6 @@ def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
     return alone if same else labels
 
 
-def document_labels(items: Iterable[object]) -> NDArray[np.int64]:
-    """For each item the number of the first one that is, directly or by way of others, of the same document.
-
-    Shape: (items,).
-    """
-    return DocumentKeys.of(map(keys_of, items)).specific().labels()
-
-
 def keys_of(item: object) -> list[int]:
     """Keys that only items of one document have: what `DocumentKeys` is made of.
 

@@ -67,16 +67,6 @@ class SeamComparison:
         return SeamReport(self._checked, self._differing, self._first, dict(self._by_view))
 
 
-def compare_seams(
-    prompt_format: PromptFormat, pairs: Iterable[PreferencePair], views: Views, *, long_from_short: bool = False
-) -> SeamReport:
-    """Compare all pairs; see `SeamComparison`."""
-    comparison = SeamComparison(prompt_format, views, long_from_short=long_from_short)
-    for _ in comparison.compared(pairs):
-        pass
-    return comparison.report()
-
-
 def _differences(encoder: PairEncoder, pair: PreferencePair) -> list[View]:
     encoded = encoder.encode(pair, SplitLengths())
     assert encoded is not None  # without a limit nothing is left out

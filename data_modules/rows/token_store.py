@@ -140,7 +140,7 @@ class TokenStore(Examples):
     def item(self, index: int) -> EncodedPair:
         """The example, put together from its words."""
         line = self._table[index]
-        words = self._run(index)
+        words = np.ascontiguousarray(self._words[run_of(index, self._table["end"])])
         if zlib.crc32(words.data) != line["crc"]:
             raise InputError(
                 f"the tokens of record {self.names[index]!r} in {self.origin} are not those that were stored; delete "
@@ -149,13 +149,6 @@ class TokenStore(Examples):
         policy, reference = from_words(words, self.names[index])
         keys = tuple(self._keys[run_of(index, self._table["key_end"])].tolist())
         return EncodedPair(policy, reference, line["weight"].item(), line["margin"].item(), keys)
-
-    def is_whole(self, number: int) -> bool:
-        """Whether an example's words are those that were stored."""
-        return zlib.crc32(self._run(number).data) == int(self._table["crc"][number])
-
-    def _run(self, index: int) -> Words:
-        return np.ascontiguousarray(self._words[run_of(index, self._table["end"])])
 
 
 def run_of(index: int, ends: NDArray[np.int64]) -> slice:

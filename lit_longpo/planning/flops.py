@@ -72,8 +72,7 @@ def attention_flops(config: PretrainedConfig, table: SegmentTable) -> float:
     kinds = getattr(text, "layer_types", None) or [None] * text.num_hidden_layers
     attending = [kind for kind in kinds if kind not in _LINEAR]
     total = 0
-    for segment in table.segments:
-        keys = sum(table.pieces[piece] for piece in segment.key_pieces)
+    for segment, keys in zip(table.segments, table.sequence_lengths, strict=True):
         whole, near = pairs(segment.query_length, keys, None), pairs(segment.query_length, keys, window)
         total += sum(whole if kind == "full_attention" else near for kind in attending)
     return 4.0 * heads * size * total

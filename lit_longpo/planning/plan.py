@@ -238,7 +238,7 @@ def _kv_copies(config: PretrainedConfig, row: RowPlan, run: Configuration) -> in
     heads, kv_heads = head_counts(config)
     size = getattr(text, "head_dim", None) or text.hidden_size // heads
     table = row.divided(degree).policy_row().table
-    keys = sum(table.pieces[piece] for segment in table.segments for piece in segment.key_pieces)
+    keys = sum(table.sequence_lengths)
     width = 2 * max(kv_heads, degree) * size * (run.autocast or run.dtype).itemsize
     return (keys - table.num_tokens) * width
 

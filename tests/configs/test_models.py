@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from support.chat_formats import FORMATS, chat_tokenizer
 from support.command_line import CONFIGS, build, parse
+from support.seams import compare_seams
 from support.tiny_models import tiny_model
 
 from data_modules.records import PreferencePair
 from data_modules.rows.encoding import PairEncoder
-from data_modules.rows.seams import compare_seams
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.engine import check_model, pack, score
 from lit_longpo.objectives import SoLoPO

@@ -12,7 +12,6 @@ from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import (
     Chosen,
-    document_labels,
     documents_of,
     hold_out,
     keys_of,
@@ -20,6 +19,11 @@ from data_modules.splitting import (
     shared_documents,
 )
 from lit_longpo.shared_texts import DocumentKeys
+
+
+def document_labels(items):
+    """For each item the number of the first one of the same document."""
+    return DocumentKeys.of(map(keys_of, items)).specific().labels()
 
 
 @given(st.integers(2, 60), st.floats(0, 0.9), st.integers(0, 3))

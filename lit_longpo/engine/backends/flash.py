@@ -101,7 +101,7 @@ def flash_attention(
 def varlen_plan(table: SegmentTable, device: torch.device) -> VarlenPlan:
     """Lengths on the device, once for all layers of a step."""
     queries = [segment.query_length for segment in table.segments]
-    keys = [sum(table.pieces[piece] for piece in segment.key_pieces) for segment in table.segments]
+    keys = list(table.sequence_lengths)
     return VarlenPlan(_starts(queries, device), _starts(keys, device), max(queries), max(keys))
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.padded_rows import padded_log_probs
+from support.seams import compare_seams
 from support.tiny_models import tiny_model
 from support.word_pairs import FORMAT, LC, LR, SC, SFT, SR, VIEWS, pair
 from support.word_tokenizer import word_tokenizer
@@ -18,7 +19,6 @@ from data_modules.base import collate
 from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn
 from data_modules.rows.encoding import PairEncoder, supporting_spans
-from data_modules.rows.seams import compare_seams
 from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.engine import score

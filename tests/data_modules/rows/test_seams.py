@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 from support.chat_formats import chat_tokenizer
+from support.seams import compare_seams
 from support.word_tokenizer import word_tokenizer
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.records import PreferencePair, Turn
-from data_modules.rows.seams import compare_seams
 from lit_longpo.batch import View, Views
 from lit_longpo.objectives import DPO, LOGO, LongPO, SoLoPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
