@@ -5,9 +5,12 @@ import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lit_longpo.shingles import chosen_shingles, window_for
 
 # Characters of successive lines that two messages share only by being about one document, or by an instruction.
 _SHARED = 100
@@ -22,16 +25,24 @@ def message_keys(texts: Sequence[str]) -> list[int]:
     """Keys of messages that hold a document somewhere beside the question: odd of all, even of every part.
 
     A part is a run of lines, from any of them up to where it has 100 characters: a long line, or several short ones.
+    Or a run of 100 characters inside a line, which holds the question too: some of these, about 64 in all, so that a
+    common run of 200 characters, or of a sixteenth of the longer one of two long messages, is found.
 
     Args:
         texts: everything that is said before the answer.
     """
-    parts = {_hash(part) & ~1 for text in texts for part in _parts(text)}
-    return [text_key("\0".join(texts)), *parts]
+    lines = [_lines(text) for text in texts]
+    parts = {_hash(part) for of_text in lines for part in _runs_of_lines(of_text)}
+    window = window_for(sum(map(len, texts)))
+    parts.update(key for line in chain(*lines) for key in chosen_shingles(line, _SHARED, window))
+    return [text_key("\0".join(texts)), *{key & ~1 for key in parts}]
 
 
-def _parts(text: str) -> Iterable[str]:
-    lines = [line for line in map(str.strip, re.split(r"[\r\n]+", text)) if line]
+def _lines(text: str) -> list[str]:
+    return [line for line in map(str.strip, re.split(r"[\r\n]+", text)) if line]
+
+
+def _runs_of_lines(lines: Sequence[str]) -> Iterable[str]:
     stop, length = 0, 0
     for start, line in enumerate(lines):
         while length < _SHARED and stop < len(lines):

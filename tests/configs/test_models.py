@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.chat_formats import FORMATS, chat_tokenizer
+from support.chat_formats import FORMATS, chat_bpe_tokenizer
 from support.command_line import CONFIGS, build, parse
 from support.seams import compare_seams
 from support.tiny_models import tiny_model
@@ -40,7 +40,7 @@ def twin(request, tmp_path):
     """The policy that a model file describes, its weights and tokenizer replaced by tiny ones."""
     name, chat = TWINS[request.param]
     overrides = {"sliding_window": None} if name == "Mistral" else {}
-    tokenizer = chat_tokenizer(chat)
+    tokenizer = chat_bpe_tokenizer(chat, eos="<|endoftext|>")  # a base model's, so that the turn's end is found
     tiny_model(name, vocab_size=len(tokenizer), **overrides).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     here = ("--policy.source", tmp_path, "--policy.gguf_file", "null", "--policy.dtype", "float32")
@@ -68,6 +68,7 @@ def test_apart_is_as_good_as_jointly(twin):
     assert form.tokenizer.convert_ids_to_tokens(form.end_id) == chat.end_of_turn
     prompt = form.encode_prompt("word3 word4", "word1")
     assert set(form.tokenizer.convert_ids_to_tokens(prompt.head + prompt.tail)) & set(chat.marks)
+    assert "word3 word4" in form.tokenizer.decode(prompt.ids)
     assert form.encode_response("word6")[-1] == form.end_id
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from support.bpe_tokenizers import bpe_tokenizer
-from support.chat_formats import FORMATS as CHATS
+from support.chat_formats import chat_bpe_tokenizer
 from support.command_line import CONFIGS
 from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, talk
 from support.tiny_models import tiny_config
@@ -21,8 +20,6 @@ from lit_longpo.batch import View, Views
 from lit_longpo.objectives import SFT, LongPO, PreferenceModule, SimPO, SoLoPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
-SAMPLES = Path(__file__).resolve().parents[2].parent / "shared/data/formats"
-SAMPLE_MAPPING = '{"long_context": "doc", "question": "ask", "chosen": "good", "rejected": "bad"}'
 SMALL = (
     *("--data.val_fraction", "0", "--data.max_examples", "2", "--trainer.max_steps", "2", "--trainer.max_epochs", "-1"),
     *("--trainer.logger", "false", "--trainer.callbacks", "[SavePretrained]", "--trainer.enable_progress_bar", "false"),
@@ -34,11 +31,6 @@ RECORDS: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, Any]]] = {
     **{name: (record, {}, more) for name, (_, record, more) in WHOLE.items()},
     **{name: (record, columns, more) for name, (_, record, columns, more) in APART.items()},
 }
-
-
-def chat_tokenizer(name: str) -> transformers.PreTrainedTokenizerFast:
-    chat = CHATS[name]
-    return bpe_tokenizer("bytes", special=chat.marks, chat_template=chat.template, bos=None, eos=chat.end_of_turn)
 
 
 def write(path: Path, record: dict[str, Any], times: int = 1) -> Path:
@@ -57,7 +49,7 @@ def conversation(name: str, more: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def module(path: Path, views: Views, chat: str = "chatml", **options: Any) -> PreferenceDataModule:
-    prompt_format = PromptFormat(chat_tokenizer(chat), PromptTemplate())
+    prompt_format = PromptFormat(chat_bpe_tokenizer(chat), PromptTemplate())
     return PreferenceDataModule(str(path), val_fraction=0.0, views=views, prompt_format=prompt_format, **options)
 
 
@@ -65,7 +57,7 @@ def module(path: Path, views: Views, chat: str = "chatml", **options: Any) -> Pr
 @pytest.mark.parametrize("name", RECORDS)
 def test_rows_are_those_of_transformers(name: str, chat: str, tmp_path: Path) -> None:
     record, columns, more = RECORDS[name]
-    answers, tokenizer = ["nine", *more.get("rejected", ["two"])], chat_tokenizer(chat)
+    answers, tokenizer = ["nine", *more.get("rejected", ["two"])], chat_bpe_tokenizer(chat)
     views = tuple(View("long", role) for role in ("chosen", "rejected")[: len(answers)])
     data = module(
         write(tmp_path / "data.jsonl", record), Views(views, (), len(answers) - 1, margins=True), chat, columns=columns
@@ -128,11 +120,11 @@ def test_only_the_middle_of_the_longest_message_is_cut(
     assert len(before) > len(after) == 70
     kept = next(n for n in range(70) if before[n] != after[n])
     assert before[len(before) - 70 + kept :] == after[kept:]
-    text = chat_tokenizer("chatml").decode(after)
+    text = chat_bpe_tokenizer("chatml").decode(after)
     assert all(
         message["content"] in text for message in conversation(name, RECORDS[name][2]) if DOC not in message["content"]
     )
-    assert text.count("<|im_start|>") == chat_tokenizer("chatml").decode(before).count("<|im_start|>")
+    assert text.count("<|im_start|>") == chat_bpe_tokenizer("chatml").decode(before).count("<|im_start|>")
     assert ("whole messages, so a question" in caplog.text) == (name != "own")
 
 
@@ -141,7 +133,7 @@ def test_earlier_answers_that_are_not_trained_are_told(tmp_path: Path, caplog: p
     data = module(path, SFT().views)
     data.setup("fit")
     assert "train: 2 of 2 records hold earlier answers of the assistant" in caplog.text
-    scored = chat_tokenizer("chatml").decode(next(iter(data.train_dataloader())).policy.score_targets)
+    scored = chat_bpe_tokenizer("chatml").decode(next(iter(data.train_dataloader())).policy.score_targets)
     assert scored == "nine<|im_end|>" * 2
     caplog.clear()
     module(write(path, RECORDS["history"][0]), SFT().views).setup("fit")  # a pair is about its last answer
@@ -170,7 +162,7 @@ def test_prompts_that_a_template_has_written_already_are_told(tmp_path: Path, ca
 
 @pytest.fixture(scope="module")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, tokenizer = tmp_path_factory.mktemp("chat"), chat_tokenizer("chatml")
+    folder, tokenizer = tmp_path_factory.mktemp("chat"), chat_bpe_tokenizer("chatml")
     torch.manual_seed(0)
     config = tiny_config("Llama", vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -217,17 +209,3 @@ def test_every_format_trains(objective: str, layout: str, chat_model: Path, tmp_
     mapping = ("--data.columns", json.dumps(columns)) if columns else ()
     objective = "sft" if more.get("rejected") == () else objective
     fit(objective, write(tmp_path / "data.jsonl", record, 4), chat_model, tmp_path, *mapping)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared samples are not here")
-@pytest.mark.parametrize("objective", ["dpo", "simpo", "solopo"])
-@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*_*.json*")) + sorted(SAMPLES.glob("[cu]*.jsonl")))
-def test_the_shared_samples_train(path: Path, objective: str, chat_model: Path, tmp_path: Path) -> None:
-    mapped = path.stem == "columns"
-    mapping = ("--data.columns", SAMPLE_MAPPING, "--data.extra_columns", "ignore") if mapped else ()
-    if objective == "solopo":
-        with pytest.raises(SystemExit, match=r"lit_longpo build --config configs/build"):
-            fit(objective, path, chat_model, tmp_path, *mapping)
-    else:
-        fit("sft" if "sft" in path.stem else objective, path, chat_model, tmp_path, *mapping)

@@ -104,6 +104,51 @@ def test_whole_messages_about_one_document_stay_together(layout, kind, caplog):
     assert not caplog.text
 
 
+SENTENCE = "In {0} the keeper of lock {1} wrote that {2} boats had passed since the {3} and that the gate was mended."
+SAME_LINE = {
+    "behind": "{doc} {ask}",
+    "before": "{ask} {doc}",
+    "around": "Read this and answer in one word, or say that you cannot. Text: {doc} Question: {ask} Answer:",
+    "many shots": "Q: What is lit? A: The lamp. " * 60 + "Read: {doc} Q: {ask}",
+}
+
+
+def one_line(draw, count):
+    return " ".join(SENTENCE.format(*(draw.randrange(10**6) for _ in range(4))) for _ in range(count))
+
+
+@pytest.mark.parametrize("count", [4, 400])
+@pytest.mark.parametrize("layout", SAME_LINE)
+def test_a_document_in_one_line_with_its_question_stays_together(layout, count, caplog):
+    draw = random.Random(0)
+    texts = [one_line(draw, count) for _ in range(4)]
+    said = [
+        SAME_LINE[layout].format(doc=text, ask=f"Where is lock {n}{number}?")
+        for number, text in enumerate(texts)
+        for n in range(3)
+    ]
+    pairs = [PreferencePair(f"{n // 3}/{n}", "", "", text, "yes", ("no",)) for n, text in enumerate(said)]
+    assert document_labels(pairs).tolist() == [number // 3 * 3 for number in range(12)]
+    assert len({pair.id[0] for pair in share_of("val", pairs, 0.25, 0)}) == 1
+    assert not caplog.text
+
+
+def test_overlapping_parts_of_one_line_stay_together():
+    """As a splitter of documents cuts them, each with its own question behind it."""
+    text = one_line(random.Random(1), 60)
+    parts = [text[start : start + 1500] for start in range(0, len(text) - 1500, 1200)]
+    pairs = [PreferencePair(str(n), "", "", f"{part} Is {n} said?", "yes", ("no",)) for n, part in enumerate(parts)]
+    assert not document_labels(pairs).any()
+
+
+@pytest.mark.parametrize("filler", [".", "- ", "=", "no such page. "])
+def test_what_says_nothing_is_no_document(filler):
+    """Lines of dots and the like, as in contents of books, in some of the records."""
+    said = [f"Chapter {n} of book {n} {filler * (400 * (n < 4))} page {n}" for n in range(9)]
+    pairs = [PreferencePair(str(n), "", "", text, "yes", ("no",)) for n, text in enumerate(said)]
+    assert document_labels(pairs).tolist() == list(range(9))
+
+
 def hashes(**splits):
     return {name: {"": DocumentKeys.of(map(keys_of, items))} for name, items in splits.items()}
 

@@ -1,7 +1,8 @@
-"""Chat formats of real model families around a word-level tokenizer: their marks, written anew."""
+"""Chat formats of real model families around tokenizers of words or byte pairs: their marks, written anew."""
 
 from dataclasses import dataclass
 
+from support.bpe_tokenizers import bpe_tokenizer
 from support.word_tokenizer import word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -52,3 +53,15 @@ def chat_tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer = word_tokenizer(chat_template=chat.template)
     tokenizer.add_special_tokens({"additional_special_tokens": list(chat.marks)})
     return tokenizer
+
+
+def chat_bpe_tokenizer(name: str, *, eos: str | None = None) -> PreTrainedTokenizerFast:
+    """Byte pairs with the marks of a chat format: of every text, and of every family, as transformers reads it again.
+
+    Args:
+        name: of the format.
+        eos: what ends a text; `None`: what ends a turn.
+    """
+    chat = FORMATS[name]
+    marks = [*chat.marks, "<|endoftext|>"]  # transformers adds the last to every tokenizer beside a Qwen2 model
+    return bpe_tokenizer("bytes", special=marks, chat_template=chat.template, bos=None, eos=eos or chat.end_of_turn)
