@@ -11,7 +11,7 @@ from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
-from data_modules.qa_sets.pairing import PairingReport, PairRecipe, build_pairs
+from data_modules.qa_sets.pairing import PairingReport, PairRecipe, RejectedFrom, build_pairs
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import Item, share_of
 from lit_longpo.errors import InputError
@@ -25,8 +25,8 @@ class QADataModule(PairDataModule):
     """Short and long pairs from MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD files.
 
     Short context: the supporting passages and a few distractors. Long context: the same passages among
-    as many distractors as fit. Chosen: the gold answer. Rejected: a wrong answer of the same kind, read
-    in a distractor. No distractor mentions a gold answer.
+    as many distractors as fit. Chosen: the gold answer. Rejected: a wrong answer of the same kind, read in the short
+    context where it holds one. No distractor mentions a gold answer.
 
     Args:
         path: training questions: a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file (JSON or JSON Lines).
@@ -36,6 +36,8 @@ class QADataModule(PairDataModule):
         short_tokens: budget of the short context, in tokens of the policy's tokenizer.
         long_tokens: budget of the long context, likewise.
         short_distractors: at most this many distractors in the short context.
+        rejected_from: where rejected answers are read: in the "short" context, its supporting passages first, so that a
+            pair can be told apart in neither context by what is there; or in the distractors of the "long" one.
         on_unbuildable: records that hold no pair are left out and reported ("skip"), or an "error".
         val_path: validation questions; `None` holds out `val_fraction` of `path`.
         val_fraction: share of the training questions' documents that is held out, with all their questions, without
@@ -54,6 +56,7 @@ class QADataModule(PairDataModule):
         short_tokens: int = 512,
         long_tokens: int = 2048,
         short_distractors: int = 2,
+        rejected_from: RejectedFrom = "short",
         on_unbuildable: OnUnbuildable = "skip",
         val_path: str | None = None,
         val_fraction: float = 0.05,
@@ -64,7 +67,8 @@ class QADataModule(PairDataModule):
         super().__init__(**rows)
         self.path, self.format, self.corpus = path, format, corpus
         self.short_tokens, self.long_tokens = short_tokens, long_tokens
-        self.short_distractors, self.on_unbuildable = short_distractors, on_unbuildable
+        self.short_distractors, self.rejected_from = short_distractors, rejected_from
+        self.on_unbuildable = on_unbuildable
         self.val_path, self.val_fraction, self.test_path = val_path, val_fraction, test_path
         self.build = build
         self.built: dict[str, PairingReport] = {}
@@ -107,6 +111,7 @@ class QADataModule(PairDataModule):
             self.short_distractors,
             num_rejected=max(1, self._views.num_rejected),
             seed=self.seed,
+            rejected_from=self.rejected_from,
         )
         report = self.built[split] = PairingReport()
         encode = self._format.encode

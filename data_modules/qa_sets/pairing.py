@@ -4,13 +4,17 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Literal
 
 from data_modules.qa_sets.contexts import AssembledContext, BudgetError, CountTokens, build_context
 from data_modules.qa_sets.matching import mentions
-from data_modules.qa_sets.wrong_answers import wrong_answers
+from data_modules.qa_sets.wrong_answers import WrongAnswer, read_wrong_answers, wrong_answers
 from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.errors import InputError
 
+RejectedFrom = Literal["short", "long"]
+
+_PLACES = ("supporting passages", "distractors of the short context", "distractors of the long context")
 _FULL = 0.9  # a long context below this share of its budget counts as underfilled
 
 
@@ -28,6 +32,8 @@ class PairRecipe:
         short_distractors: at most this many distractors in the short context.
         num_rejected: wrong answers of each pair.
         seed: of every random choice.
+        rejected_from: where wrong answers are read: in the "short" context, facts first (the long one's distractors
+            only where it holds none of the answer's kind), or in the distractors of the "long" one.
     """
 
     short_tokens: int = 512
@@ -35,6 +41,7 @@ class PairRecipe:
     short_distractors: int = 2
     num_rejected: int = 1
     seed: int = 0
+    rejected_from: RejectedFrom = "short"
 
     def __post_init__(self) -> None:
         if not 1 <= self.short_tokens <= self.long_tokens:
@@ -54,18 +61,28 @@ class PairingReport:
         underfilled: pairs whose long context stayed below nine tenths of its budget, because there were
             not enough distractors without the answer.
         left_out: identifiers of the records without a pair, by reason.
+        rejected_from: rejected answers by where they were read.
     """
 
     records: int = 0
     built: int = 0
     underfilled: int = 0
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    rejected_from: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """What happened, in sentences."""
         reasons = [f"{len(ids)} left out ({reason}): {_some(ids)}" for reason, ids in self.left_out.items()]
         counts = f"{self.built} pairs from {self.records} records"
-        return [f"{counts}, {self.underfilled} with an underfilled long context", *reasons]
+        read = ", ".join(f"{count} in {place}" for place, count in self.rejected_from.items())
+        places = f"; rejected answers read: {read}" if read else ""
+        return [f"{counts}, {self.underfilled} with an underfilled long context{places}", *reasons]
+
+    def count(self, wrong: Sequence[WrongAnswer]) -> None:
+        """Add a pair's rejected answers."""
+        for answer in wrong:
+            place = _PLACES[answer.place]
+            self.rejected_from[place] = self.rejected_from.get(place, 0) + 1
 
 
 def build_contexts(
@@ -103,37 +120,55 @@ def build_contexts(
 
 
 def build_pair(
-    record: QARecord, pool: Sequence[Passage], recipe: PairRecipe, count_tokens: CountTokens
+    record: QARecord,
+    pool: Sequence[Passage],
+    recipe: PairRecipe,
+    count_tokens: CountTokens,
+    report: PairingReport | None = None,
 ) -> PreferencePair:
     """Short context: supporting passages and a few distractors. Long: the same and many more.
 
-    Distractors are the record's own first, then the pool's; none of them mentions a gold answer. The
-    wrong answers come from the distractors of the long context, so both answers can be read in it.
+    Distractors are the record's own first, then the pool's; none of them mentions a gold answer. Both answers can be
+    read in the long context; with `recipe.rejected_from: short` in the short one, too, wherever it holds a wrong one.
 
     Args:
         record: question, answers and passages.
         pool: further distractors.
         recipe: budgets and seed; the result depends on nothing else.
         count_tokens: tokens of a text.
+        report: counts where rejected answers were read.
 
     Raises:
         UnbuildableError: no pair can be made of this record.
     """
     rng = random.Random(f"{recipe.seed}/{record.id}")
     short, long = build_contexts(record, pool, recipe, count_tokens, rng)
-    rejected = wrong_answers(record.question, record.answers, long.distractors, recipe.num_rejected, rng)
-    if len(rejected) < recipe.num_rejected:
-        raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the distractors")
+    wrong = _wrong_answers(record, short, long, recipe, rng)
+    if len(wrong) < recipe.num_rejected:
+        where = "distractors" if recipe.rejected_from == "long" else "passages"
+        raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the {where}")
+    if report is not None:
+        report.count(wrong)
     return PreferencePair(
         id=record.id,
         question=record.question,
         short_context=short.text,
         long_context=long.text,
         chosen=record.answers[0],
-        rejected=rejected,
+        rejected=tuple(answer.text for answer in wrong),
         answers=record.answers,
         supporting=long.supporting,
     )
+
+
+def _wrong_answers(
+    record: QARecord, short: AssembledContext, long: AssembledContext, recipe: PairRecipe, rng: random.Random
+) -> Sequence[WrongAnswer]:
+    count, asked = recipe.num_rejected, (record.question, record.answers)
+    if recipe.rejected_from == "long":
+        return [WrongAnswer(text, 2) for text in wrong_answers(*asked, long.distractors, count, rng)]
+    supporting = [passage for passage in record.passages if passage.supporting]
+    return read_wrong_answers(*asked, (supporting, short.distractors, long.distractors), count, rng)
 
 
 def build_pairs(
@@ -148,7 +183,7 @@ def build_pairs(
     for record in records:
         report.records += 1
         try:
-            pair = build_pair(record, pool, recipe, count_tokens)
+            pair = build_pair(record, pool, recipe, count_tokens, report)
         except UnbuildableError as error:
             report.left_out.setdefault(str(error), []).append(record.id)
             continue

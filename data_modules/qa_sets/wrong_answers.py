@@ -1,47 +1,147 @@
-"""Plausible wrong answers, taken from passages that do not hold the right one. Pure functions.
+"""Plausible wrong answers, read in passages. Pure functions.
 
 Candidates are found by kind: a date is replaced by a date, a number by a number, a name by a name.
-The rules are regular expressions over capital letters, digits and punctuation; they need no model
-and know English best. Chinese text is cut at its punctuation.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from data_modules.qa_sets.matching import CJK, CONNECTORS, STOPWORDS, has_words, normalise
+from data_modules.qa_sets.answer_kinds import MAX_WORDS, Finder, distance, finders_of, kinds_of
+from data_modules.qa_sets.matching import STOPWORDS, has_words, normalise
 from data_modules.records import Passage
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_DATE = re.compile(
-    rf"\b(?:\d{{1,2}} {_MONTH},? \d{{3,4}}|{_MONTH} \d{{1,2}},? \d{{3,4}}|{_MONTH},? \d{{3,4}}"
-    rf"|{_MONTH} \d{{1,2}}|\d{{1,2}} {_MONTH})\b|\d{{3,4}}\u5e74(?:\d{{1,2}}\u6708(?:\d{{1,2}}\u65e5)?)?"
-)
-_YEAR = re.compile(r"(?<![\d,.])(?:1\d{3}|20\d{2})(?![\d,]|\.\d)s?")
-_NUMBER_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundreds|thousands"
-_NUMBER = re.compile(
-    rf"[$\u00a3\u20ac]?(?<![\d,.])\d[\d,]*(?:\.\d+)?(?:%| percent| thousand| million| billion)?"
-    rf"|\b(?:{_NUMBER_WORDS})\b"
-)
-_CALENDAR = (
-    "january february march april may june july august september october november december "
-    "monday tuesday wednesday thursday friday saturday sunday inc ltd"
-)
-_NOT_NAMES = set(_CALENDAR.split())
-_PHRASE_END = re.compile(r"[^\w\s'-]+")
-_CLAUSE_END = re.compile(
-    r"[\s,.;:!?()\[\]\"\u00b7\u2018-\u201d\u3001\u3002\u3008-\u300f\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]+"
-)
-# A full stop after a single letter is an initial ("Franklin D. Roosevelt"), not the end of a sentence.
-_SENTENCE_END = re.compile(r"(?<=\w\w[.!?])\s+")
-_NAME_END = re.compile(r"[,;:()\[\]\"\u201c\u201d!?]+|(?<=\w\w)[.]$|\s-+\s")
-_MAX_WORDS = 12
+_SMALL_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
+_NUMBER_VALUES = {word: str(value) for value, word in enumerate(_SMALL_NUMBERS.split())}
+_NUMBER_VALUES |= {"twenty": "20", "thirty": "30", "fifty": "50"}
+# What a sentence may start with, and no name does.
+_OPENS = "despite following according although unlike including due along among like later several"
+_HELPS = "can could may might must shall should will would has had have did does do"
+_OPENERS, _AUXILIARIES = set(_OPENS.split()), set(_HELPS.split())
+_ENDINGS = ("ing", "ed", "ly", "tion", "ity", "ment", "ness", "ous", "ive", "al", "s")
+
+
+@dataclass(frozen=True)
+class WrongAnswer:
+    """A wrong answer and where it was read.
+
+    Args:
+        text: as it is written there.
+        place: number of the place, in the order they were searched.
+    """
+
+    text: str
+    place: int
+
+
+def read_wrong_answers(
+    question: str,
+    answers: Sequence[str],
+    places: Sequence[Sequence[Passage]],
+    count: int,
+    rng: random.Random,
+) -> tuple[WrongAnswer, ...]:
+    """Different wrong answers that a reader of these passages could give, the likeliest mistakes first.
+
+    Of the answer's own kind first, with the same number of words first, and of equally like ones the first place's;
+    the last place is searched for the own kind before anything of another kind is taken.
+
+    Args:
+        question: what is asked; nothing that it says already is a wrong answer.
+        answers: gold answer first, aliases after it. Passages may hold them.
+        places: passages to read, the best ones first, the last ones only where the others hold nothing of the kind.
+        count: how many are wanted.
+        rng: decides between equally good candidates.
+
+    Returns:
+        At most `count`, none equal to, inside, or around a gold answer, and none that could be another name of it:
+        a name that shares a word with it, its initials, the same number in other words.
+    """
+    gold = [normalise(answer) for answer in answers]
+    if gold[0] in ("yes", "no"):
+        return (WrongAnswer("no" if gold[0] == "yes" else "yes", 0),)[:count]
+    answer = answers[0].strip().rstrip(".,;:!?") or answers[0]  # as it would stand inside a sentence
+    near, far = dict(enumerate(places[:-1])), {len(places) - 1: places[-1]}
+    own, other = kinds_of(answer)
+    found = dict[str, WrongAnswer]()  # by normal form
+    for find, where in [(find, where) for kind in (own, other) for where in (near, far) for find in kind]:
+        for wrong in _ranked(find, where, answer, rng):
+            form = normalise(wrong.text)
+            is_wrong = _is_wrong(form, gold, normalise(question)) and not _may_be_right(wrong.text, answers)
+            if form not in found and is_wrong:
+                found[form] = wrong
+        if len(found) >= count:
+            break
+    return tuple(found.values())[:count]
+
+
+def _ranked(find: Finder, places: dict[int, Sequence[Passage]], answer: str, rng: random.Random) -> list[WrongAnswer]:
+    """Candidates of some places, each once and in the first that holds it: the likest first, then by place."""
+    first = dict[str, int]()
+    for place, passages in places.items():
+        for text in sorted({text.strip() for passage in passages for text in find(passage)}):
+            first.setdefault(text, place)
+    candidates = [WrongAnswer(text, place) for text, place in first.items() if _can_stand_alone(text)]
+    rng.shuffle(candidates)
+    role = _role_in([passage.text for passages in places.values() for passage in passages], answer)
+    return sorted(candidates, key=lambda wrong: (*distance(wrong.text, answer), role(wrong.text), wrong.place))
+
+
+def _can_stand_alone(text: str) -> bool:
+    """Whether it can be read as an answer: no piece of a sentence that a capital letter, or a verb, holds together."""
+    words = text.casefold().split(" ")
+    return words[0] not in _OPENERS and not _AUXILIARIES.intersection(words)
+
+
+def _role_in(texts: Sequence[str], answer: str) -> Callable[[str], int]:
+    """How little a phrase is used like the answer: other small words before it, another ending (0 to 2)."""
+    if not answer[:1].islower():
+        return lambda phrase: 0
+    text, ending = " ".join(texts), _ending(answer)
+
+    def before(phrase: str) -> set[str]:
+        pieces = text.split(f" {phrase}")[:-1]  # every one ends with the word before an occurrence
+        return STOPWORDS.intersection(piece[-12:].rpartition(" ")[2].casefold() for piece in pieces)
+
+    of_answer = before(answer)
+    return lambda phrase: (not of_answer & before(phrase)) + (_ending(phrase) != ending)
+
+
+def _ending(phrase: str) -> str:
+    return next((ending for ending in _ENDINGS if phrase.endswith(ending)), "")
+
+
+def _may_be_right(candidate: str, answers: Iterable[str]) -> bool:
+    """Whether a passage that holds the answer could mean the same by other words."""
+    words = _content_words(candidate)
+    return not words or any(_mean_the_same(words, _content_words(answer)) for answer in answers)
+
+
+def _mean_the_same(words: list[str], gold: list[str]) -> bool:
+    one, other = set(words), set(gold)
+    if other and (one <= other or other <= one):
+        return True
+    digits, of_gold = ({word for word in part if any(map(str.isdigit, word))} for part in (one, other))
+    if digits:  # "18th century" is another than "19th century"
+        return digits == of_gold
+    return bool(one & other) or _initials(gold) == "".join(words) or _initials(words) == "".join(gold)
+
+
+def _content_words(text: str) -> list[str]:
+    """Words in normal form without stop words; numbers as digits without separators."""
+    words = normalise(re.sub(r"(?<=\d),(?=\d)", "", text)).split()
+    return [_NUMBER_VALUES.get(word, word) for word in words if word not in STOPWORDS or len(words) == 1]
+
+
+def _initials(words: list[str]) -> str:
+    return "".join(word[0] for word in words) if len(words) > 1 else ""
 
 
 def wrong_answers(
     question: str, answers: Sequence[str], passages: Sequence[Passage], count: int, rng: random.Random
 ) -> tuple[str, ...]:
-    """Different plausible wrong answers, the likeliest to be mistaken for the right one first.
+    """Different plausible wrong answers from passages without the right one, the likeliest to be mistaken for it first.
 
     Args:
         question: what is asked; nothing that it says already is a wrong answer.
@@ -58,11 +158,11 @@ def wrong_answers(
     if gold[0] in ("yes", "no"):
         return ("no" if gold[0] == "yes" else "yes",)[:count]
     by_form: dict[str, str] = {}  # normal form -> wrong answer as it is written
-    for find in _finders(answers[0]):
+    for find in finders_of(answers[0]):
         # Shuffled, then sorted stably: the likest first, equally like ones in an order that the seed draws.
         candidates = sorted({text for passage in passages for text in find(passage)})
         rng.shuffle(candidates)
-        for text in sorted(candidates, key=lambda text: _distance(text, answers[0])):
+        for text in sorted(candidates, key=lambda text: distance(text, answers[0])):
             form = normalise(text)
             if form not in by_form and _is_wrong(form, gold, plain_question):
                 by_form[form] = text.strip()
@@ -72,97 +172,6 @@ def wrong_answers(
 
 
 def _is_wrong(candidate: str, gold: Sequence[str], question: str) -> bool:
-    if not candidate or len(candidate.split()) > _MAX_WORDS or has_words(question, candidate):
+    if not candidate or len(candidate.split()) > MAX_WORDS or has_words(question, candidate):
         return False
     return not any(candidate in answer or answer in candidate for answer in gold)
-
-
-def _finders(answer: str) -> list[Callable[[Passage], Iterator[str]]]:
-    """Where to look for something like `answer`: its own kind first, then whatever there is."""
-    answer = answer.strip()
-    if CJK.search(answer) and len(answer) > _MAX_WORDS:
-        return [_clauses]
-    kinds = [pattern for pattern in (_DATE, _YEAR, _NUMBER) if pattern.fullmatch(answer)]
-    if any(mark.isdigit() for mark in answer):
-        # "19th century" -> "18th century", "836 people" -> "52 people": the same words around other digits
-        same_words = re.sub(r"\d+", r"\\d+", re.escape(answer))
-        alike = re.compile(rf"(?<![\d,.]){same_words}(?!\d)")
-        kinds += [alike, *((_DATE, _YEAR, _NUMBER) if kinds and kinds[0] is _DATE else (_NUMBER, _DATE))]
-    same_kind = [_matches(pattern) for pattern in kinds]
-    if CJK.search(answer):
-        return [*same_kind, _clauses]
-    return [*same_kind, _names if answer[:1].isupper() or same_kind else _phrases_like(answer), _names, _clauses]
-
-
-def _matches(pattern: re.Pattern[str]) -> Callable[[Passage], Iterator[str]]:
-    return lambda passage: (match.group().rstrip(",") for match in pattern.finditer(passage.text))
-
-
-def _names(passage: Passage) -> Iterator[str]:
-    """The title without its bracketed part, and every run of capitalised words in the text."""
-    yield re.sub(r"\s*\(.*?\)", "", passage.title.replace("_", " ")).strip()
-    for sentence in _SENTENCE_END.split(passage.text):
-        for number, clause in enumerate(_NAME_END.split(sentence)):
-            for run in _capital_runs(clause, at_start=number == 0):
-                if not all(word.casefold() in _NOT_NAMES for word in run.split()):
-                    yield run
-
-
-def _capital_runs(clause: str, *, at_start: bool) -> Iterator[str]:
-    """Runs of capitalised words; a single one at the start of a sentence need not be a name."""
-    run: list[str] = []
-    for number, raw in enumerate([*clause.split(), ""]):  # the empty word closes a run at the clause's end
-        word = re.sub(r"['\u2019]s$", "", raw)
-        continues = word[:1].isupper() or (bool(run) and word in CONNECTORS)
-        if continues:
-            run.append(word)
-        if run and (not continues or word != raw):  # a possessive ends its run: "Ada's mentor"
-            end = number if continues else number - 1
-            if not (at_start and end == 0):
-                yield _trimmed(run)
-            run = []
-
-
-def _phrases_like(answer: str) -> Callable[[Passage], Iterator[str]]:
-    """Runs of as many lower-case words as the answer has, not starting or ending with a stop word."""
-    size = len(answer.split())
-
-    def find(passage: Passage) -> Iterator[str]:
-        for clause in _PHRASE_END.split(passage.text):
-            words = clause.split()
-            for start in range(len(words) - size + 1):
-                part = words[start : start + size]
-                if _trimmed(part) == " ".join(part) and all(word[0].islower() for word in part):
-                    yield " ".join(part)
-
-    return find
-
-
-def _clauses(passage: Passage) -> Iterator[str]:
-    """What stands between two punctuation marks or spaces."""
-    yield from _CLAUSE_END.split(passage.text)
-
-
-def _trimmed(words: list[str]) -> str:
-    """The words without stop words at either end."""
-    while words and words[0].casefold() in STOPWORDS:
-        words = words[1:]
-    while words and words[-1].casefold() in STOPWORDS:
-        words = words[:-1]
-    return " ".join(words)
-
-
-def _distance(candidate: str, answer: str) -> tuple[int, int]:
-    """How little a candidate looks like the answer: first by its digits, then by its length."""
-    if not any(mark.isdigit() for mark in answer):
-        return 0, _length_gap(candidate, answer)
-    shapes = [re.sub(r"\d", "0", re.sub(_MONTH, "M", text)) for text in (candidate, answer)]
-    loose = [re.sub("0+", "0", shape) for shape in shapes]
-    return (shapes[0] != shapes[1]) + (loose[0] != loose[1]), _length_gap(candidate, answer)
-
-
-def _length_gap(candidate: str, answer: str) -> int:
-    """Difference in words; in characters for text without spaces."""
-    if CJK.search(answer):
-        return abs(len(candidate) - len(answer))
-    return abs(len(candidate.split()) - len(answer.split()))

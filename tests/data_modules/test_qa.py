@@ -86,6 +86,17 @@ def test_pairs_of_every_format(small_set: Path) -> None:
     assert module(small_set, seed=1, val_fraction=0).pairs("train") != module(small_set, val_fraction=0).pairs("train")
 
 
+def test_rejected_answers_can_be_read_in_the_short_context(small_set: Path) -> None:
+    near, far = module(small_set, val_fraction=0), module(small_set, val_fraction=0, rejected_from="long")
+    pairs, others = near.pairs("train"), far.pairs("train")
+    assert all(normalise(pair.rejected[0]) in normalise(pair.short_context) for pair in pairs)
+    assert not all(normalise(pair.rejected[0]) in normalise(pair.short_context) for pair in others)
+    assert [pair.long_context for pair in pairs] == [pair.long_context for pair in others]
+    assert sum(near.built["train"].rejected_from.values()) == len(pairs)
+    assert "distractors of the long context" not in near.built["train"].rejected_from
+    assert far.built["train"].rejected_from == {"distractors of the long context": len(pairs)}
+
+
 def test_batches_come_out(small_set: Path) -> None:
     words = sorted(set(re.findall(r"\w+|[^\w\s]+", small_set.read_text())))
     form = PromptFormat(word_tokenizer(words), PromptTemplate())
@@ -115,7 +126,7 @@ def test_records_without_a_pair_are_counted_or_refused(tmp_path: Path, caplog: p
     records = [musique(0), musique(1, answerable=False), lonely]
     path = write(tmp_path / "set.jsonl", records)
     corpus = str(write(tmp_path / "corpus.json", [{"title": "", "text": "1921"}]))
-    data = module(path, val_fraction=0, corpus=corpus)
+    data = module(path, val_fraction=0, corpus=corpus, rejected_from="long")
     with caplog.at_level("INFO", logger="data_modules"):
         assert [pair.id for pair in data.pairs("train")] == ["m0"]
     assert data.built["train"].left_out == {

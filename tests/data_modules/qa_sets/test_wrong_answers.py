@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.qa_sets.matching import normalise
-from data_modules.qa_sets.wrong_answers import wrong_answers
+from data_modules.qa_sets.wrong_answers import read_wrong_answers, wrong_answers
 from data_modules.records import Passage
 
 PASSAGES = [
@@ -63,6 +63,56 @@ answers = st.lists(
     min_size=1,
     max_size=3,
 )
+
+
+FACTS = Passage(
+    "Tal Prize",
+    "Ada Mary Holm, whom friends called Holm, won the Tal Prize of the United States for two films on 3 May 1912. "
+    "Bo Ek came second with 14 votes on 9 June 1911, while the US jury of the Royal Film Institute chose 2 more. "
+    "The winner spoke of hard rain and of warm snow. Despite Lee Fog, she could dance.",
+)
+NEAR = Passage("", "Lee Moss came from Norway with 77 songs.")
+FAR = Passage("", "Kim Vale came from Peru in the 19th century.")
+
+
+def read(*gold: str, question: str = "what?", count: int = 1) -> list[tuple[str, int]]:
+    found = read_wrong_answers(question, gold, ([FACTS], [NEAR], [FAR]), count, random.Random(0))
+    return [(wrong.text, wrong.place) for wrong in found]
+
+
+@pytest.mark.parametrize(
+    ("gold", "expected"),
+    [
+        ("3 May 1912", ("9 June 1911", 0)),
+        ("14", ("77", 1)),  # of two digits, too: likelier than a number of other length beside the answer
+        ("Bo Ek", ("Tal Prize", 0)),
+        ("Bo Ek.", ("Tal Prize", 0)),
+        ("hard rain", ("warm snow", 0)),
+        ("18th century", ("19th century", 2)),  # its kind is nowhere near, and goes before another kind
+        ("yes", ("no", 0)),
+    ],
+)
+def test_a_reader_of_the_facts_could_say_it(gold: str, expected: tuple[str, int]) -> None:
+    assert read(gold)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("gold", "never"),
+    [
+        ("Ada Mary Holm", {"Holm", "Ada Mary Holm", "friends"}),
+        ("two", {"2", "two"}),
+        ("US", {"United States"}),
+        ("United States", {"US"}),
+        ("RFI", {"Royal Film Institute"}),
+        ("Lee Moss", {"Despite Lee Fog", "Lee Fog"}),
+        ("on 3 May 1912", {"3 May 1912"}),
+        ("hard rain", {"she could", "could dance", "hard"}),
+    ],
+)
+def test_another_name_of_the_answer_is_not_wrong(gold: str, never: set[str]) -> None:
+    found = {text for text, _ in read(gold, count=40)}
+    assert found
+    assert not found & never
 
 
 @given(answers, st.integers(1, 6), st.integers(0, 5))
