@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,9 @@ def describe() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Short hash of the checkout, or "unknown" outside of one."""
+    """Short hash of the checkout, or "unknown" outside of one or without git."""
+    if shutil.which("git") is None:
+        return "unknown"
     command = ["git", "-C", str(_ROOT), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else "unknown"

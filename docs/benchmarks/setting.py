@@ -49,6 +49,7 @@ class Shape:
 
 SHAPES = {
     "smoke": Shape(layers=1, hidden=32, intermediate=64, heads=2, kv_heads=1, vocab=96),
+    "toy": Shape(layers=2, hidden=32, intermediate=64, heads=2, kv_heads=1, vocab=96),
     "small": Shape(layers=4, hidden=256, intermediate=1024, heads=8, kv_heads=4, vocab=32000),
     "0.5b": Shape(layers=24, hidden=896, intermediate=4864, heads=14, kv_heads=2, vocab=151936, tied=True),
     "8b": Shape(layers=32, hidden=4096, intermediate=14336, heads=32, kv_heads=8, vocab=128256),

@@ -1,0 +1,316 @@
+"""A first look at a GPU in minutes: tests, parity of model families, speed, memory against the plan, the commands.
+
+    PYTHONPATH=.:docs:tests python -m benchmarks.device --out runs/device --limit 240
+    PYTHONPATH=.:docs:tests python -m benchmarks.device --only 'longest*' --limit 400
+    PYTHONPATH=.:docs:tests python -m benchmarks.device --smoke              # toy sizes on a CPU
+    PYTHONPATH=.:docs:tests python -m benchmarks.device --list
+
+First what needs no idle GPU runs side by side, then measurements one after another, the most telling first, for as
+long as the limit allows. Each is a process of its own with a limit of its own. Results: `device.json`, a table at the
+end, logs beside it. `benchmarks.gpu` measures more, in hours.
+"""
+
+import argparse
+import fnmatch
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks import gpu, ours
+from benchmarks.errands import Errand, Errands, run_command
+from benchmarks.machine import describe
+from benchmarks.predicted import predict
+from benchmarks.setting import Setting
+from benchmarks.twins import TWINS
+from benchmarks.twins import measure as measure_twin
+
+ROOT = Path(__file__).resolve().parents[2]
+MIB = 2**20
+HYBRIDS = ("Qwen3_5Text",)  # those that flash-linear-attention serves
+
+
+def main(flags: list[str] | None = None) -> None:
+    options = _options(flags)
+    beside, alone = list(_beside(options)), list(_alone(options))
+    wanted = [errand for errand in (*beside, *alone) if any(fnmatch.fnmatch(errand.name, p) for p in options.only)]
+    if options.list:
+        print("\n".join(f"{errand.name} (at most {errand.limit:.0f} s)" for errand in wanted))
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    errands = Errands(options.out, began + options.limit)
+    errands.together([Errand("machine", look, (options.device,), 40)])
+    if errands.results["machine"]["status"] != "ok":
+        errands.start = "spawn"  # the parent has touched the GPU after all
+        errands.together([Errand("machine", look, (options.device,), 60)])
+    errands.together([errand for errand in beside if errand in wanted], options.width, began + options.beside)
+    errands.together([errand for errand in alone if errand in wanted])
+    table = summary(errands.results)
+    (options.out / "table.txt").write_text(table)
+    print(f"{table}\n{time.monotonic() - began:.0f} s", flush=True)
+
+
+def look(device: str) -> dict[str, Any]:
+    """What this is, and which kernels serve."""
+    from lit_longpo.engine.backends.flash import find_kernel
+
+    total = float(torch.ones(8, device=device).sum())
+    names = {str(extra): find_kernel(device, torch.bfloat16, extra) for extra in (None, "sinks", "softcap")}
+    memory = torch.cuda.mem_get_info() if device == "cuda" else (0, 0)
+    kernels = {extra: kernel and kernel.name for extra, kernel in names.items()}
+    sdpa = {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in ("flash", "cudnn", "mem_efficient")}
+    return {**describe(), "sum": total, "memory_gib": [size / 2**30 for size in memory], "kernels": kernels, **sdpa}
+
+
+def _beside(options: argparse.Namespace) -> Iterator[Errand]:
+    """What may run beside other things: nothing here is timed."""
+    python = [sys.executable, "-m"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
+
+    def command(name: str, words: list[str], limit: float, log: str) -> Errand:
+        return Errand(name, run_command, ([*python, *words], str(ROOT), environment), limit, log)
+
+    flags = ["-p", "no:cacheprovider", "-rfEs", "--tb=long"]
+    yield command("tests gpu", ["pytest", "-m", "gpu", "-vv", *flags, *_gpu_tests()], options.beside, "tests_gpu.log")
+    folders = ["tests/lit_longpo/engine", "tests/lit_longpo/policy"] if not options.smoke else ["tests/docs"]
+    words = ["pytest", "-v", "--tb=short", "-n", str(options.workers), *flags[:3], *folders]
+    yield command("tests cpu", words, options.beside, "tests_cpu.log")
+    yield Errand("command fit", _fit, (options, environment), options.beside, "commands.log")
+    for name in options.twins:
+        yield Errand(f"parity {name}", measure_twin, (name, options.device), 60, "parity.log")
+        if name in HYBRIDS:
+            yield Errand(f"parity {name} without fla", measure_twin, (name, options.device, ("fla",)), 60, "parity.log")
+    for name, setting in {_name(setting): setting for _, setting in _settings(options)}.items():
+        yield Errand(f"plan {name}", predict, (setting, options.device_gib), 60, "plans.log")
+
+
+def _gpu_tests() -> list[str]:
+    """Files with tests for a GPU."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT)) for path in files if "pytest.mark.gpu" in path.read_text()]
+
+
+def _fit(options: argparse.Namespace, environment: dict[str, str]) -> None:
+    """Some steps of the demo as a user types it, then questions to what it saved."""
+    trainer = "configs/trainer/smoke.yaml" if options.smoke else "configs/trainer/gpu.yaml"
+    run = tempfile.mkdtemp()
+    fit = [
+        *("fit --config configs/solopo.yaml --trainer", trainer, f"--trainer.max_steps {options.fit_steps}"),
+        f"--policy.dtype {options.dtype} --trainer.accelerator {options.accelerator} --trainer.logger CSVLogger",
+        f"--trainer.logger.save_dir {run} --trainer.default_root_dir {run} --data.num_train 1600",
+        "--trainer.callbacks+=SavePretrained",
+    ]
+    find = f"$(dirname $(find {run} -name config.json | head -1))"
+    evaluate = (
+        f"evaluate --config configs/eval/needle.yaml --model {find} --limit 20 --accelerator {options.accelerator} "
+        f"--benchmark.haystack data_modules.WorldHaystack --benchmark.lengths [64] --benchmark.tasks [needle] "
+        f"--output {run}/needle"
+    )
+    python = f"{sys.executable} -m lit_longpo"
+    show = f"find {run} -name metrics.csv -exec head -30 {{}} +"
+    script = f"set -x; time {python} {' '.join(fit)}; code=$?; {show}; time {python} {evaluate} || code=2; exit $code"
+    run_command(["bash", "-c", script], str(ROOT), environment)
+
+
+def _settings(options: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], Setting]]:
+    """Sides and settings of measurements, the most telling first."""
+    both = ("ours", "trl")
+    small, large = options.shapes
+    short, long = options.prompts
+    deep = _setting(options, large, "lora", long, checkpointing=True, steps=1)
+    yield both, _setting(options, small, "full", short)
+    yield ("ours",), deep
+    yield both, _setting(options, small, "lora", short)
+    yield ("ours",), replace(deep, checkpointing="offload")
+    yield ("trl",), deep
+    yield both, _setting(options, small, "full", long, checkpointing=True)
+    yield both, _setting(options, small, "lora", long, checkpointing=True)
+
+
+def _setting(options: argparse.Namespace, shape: str, training: str, prompt: int, **other: Any) -> Setting:
+    answers = (options.answer,) * 2
+    common = {"dtype": options.dtype, "accelerator": options.accelerator, "warmup": 1, "steps": 4, "lr": 1e-6}
+    lora = 16 if training == "lora" else 0
+    return Setting(shape=shape, prompt=prompt, answers=answers, lora=lora, **{**common, **other})
+
+
+def _name(setting: Setting) -> str:
+    how = {False: "", True: " recomputed", "offload": " offload"}[setting.checkpointing]
+    return f"{setting.shape} {'lora' if setting.lora else 'full'} {setting.prompt}{how}"
+
+
+def _alone(options: argparse.Namespace) -> Iterator[Errand]:
+    """What needs the GPU for itself."""
+    yield Errand("kernels", time_kernels, (options.device, options.prompts[1], options.dtype), 20)
+    for sides, setting in _settings(options):
+        for side in sides:
+            limit = 30.0 if setting.shape == options.shapes[0] else 40.0 if side == "ours" else 75.0
+            yield Errand(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
+    for checkpointing in (True, "offload"):
+        setting = _setting(options, options.shapes[1], "lora", options.prompts[1], checkpointing=checkpointing)
+        longest = replace(setting, steps=1, warmup=0)
+        yield Errand(f"longest {checkpointing}", find_longest, (longest, options.cap_gib, options.out), 200)
+
+
+def measure_step(setting: Setting, side: str) -> dict[str, Any]:
+    """Seconds, MFU and memory of a step."""
+    from benchmarks.side import SIDES
+
+    result = SIDES[side](setting)
+    reserved = torch.cuda.max_memory_reserved() / 2**30 if setting.device == "cuda" else None
+    return {**gpu._numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
+
+
+def find_longest(setting: Setting, cap_gib: float, folder: Path) -> dict[str, Any]:
+    """With so much memory: does the prompt survive that the plan calls longest, and do longer ones?"""
+    predicted = predict(setting, cap_gib)
+    tried = dict[str, Any]()
+    if setting.device == "cuda":
+        torch.cuda.set_per_process_memory_fraction(cap_gib * 2**30 / torch.cuda.mem_get_info()[1])
+    for factor in (1.0, 1.1, 1.2):
+        prompt = max(1, int(predicted["longest_prompt"] * factor))
+        torch.cuda.empty_cache() if setting.device == "cuda" else None
+        try:
+            tried[f"{factor}"] = {"prompt": prompt, **measure_step(replace(setting, prompt=prompt), "ours")}
+        except torch.OutOfMemoryError as error:
+            tried[f"{factor}"] = {"prompt": prompt, "out_of_memory": str(error)[:300]}
+            break
+        print(tried, flush=True)
+    return {"cap_gib": cap_gib, "plan": predicted, "tried": tried}
+
+
+def time_kernels(device: str, tokens: int, dtype: str) -> dict[str, Any]:
+    """Causal attention of one layer of the 8b shape, forward and backward: ours over a pair's row, torch's over one."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from lit_longpo.engine.attention import prefix_shared_attention
+
+    table = ours.pack(ours.groups(_pair(tokens), ours.SeededDPO.views.fget(ours.SeededDPO))).table  # type: ignore
+    width = 128 if device == "cuda" else 16
+
+    def tensors(length: int) -> list[torch.Tensor]:
+        made = [torch.randn(1, heads, length, width, device=device) for heads in (32, 8, 8)]
+        return [tensor.to(getattr(torch, dtype)).requires_grad_() for tensor in made]
+
+    def plain(backend: SDPBackend) -> Any:
+        def attend(*parts: torch.Tensor) -> torch.Tensor:
+            with sdpa_kernel(backend):
+                return torch.nn.functional.scaled_dot_product_attention(*parts, is_causal=True, enable_gqa=True)
+
+        return attend
+
+    def row(*parts: torch.Tensor) -> torch.Tensor:
+        return prefix_shared_attention(torch.nn.Identity(), *parts, None, segment_table=table)[0]
+
+    ways = {"ours, one row of a pair": (row, table.num_tokens)}
+    backends = ("FLASH_ATTENTION", "CUDNN_ATTENTION") if device == "cuda" else ("MATH",)
+    ways |= {f"sdpa {name}": (plain(getattr(SDPBackend, name)), tokens) for name in backends}
+    return {name: _time(attend, tensors(length)) for name, (attend, length) in ways.items()}
+
+
+def _pair(tokens: int) -> Setting:
+    return Setting(prompt=tokens, answers=(512, 512) if tokens > 1024 else (8, 8))
+
+
+def _time(attend: Any, tensors: list[torch.Tensor]) -> dict[str, Any]:
+    wait = torch.cuda.synchronize if tensors[0].is_cuda else lambda: None
+    seconds: dict[str, list[float]] = {"forward": [], "backward": []}
+    try:
+        for _ in range(4):
+            wait()
+            start = time.perf_counter()
+            out = attend(*tensors)
+            wait()
+            middle = time.perf_counter()
+            out.sum().backward()
+            wait()
+            seconds["forward"].append(middle - start)
+            seconds["backward"].append(time.perf_counter() - middle)
+    except RuntimeError as error:
+        return {"refused": str(error)[:200]}
+    return {name: min(values) for name, values in seconds.items()}
+
+
+def summary(results: dict[str, Any]) -> str:
+    """A short table of everything."""
+    lines = [f"{name:44} {result['status']:12} {_line(name, results)}" for name, result in results.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, results: dict[str, Any]) -> str:
+    result = results[name]
+    if "error" in result:
+        return str(result["error"])[:160]
+    if "seconds" in result:
+        return _speed_line(name, results)
+    if name.startswith("plan ") and "peak_gib" in result:
+        return f"{result['mode']} {result['peak_gib']:.2f} GiB at {result['when']}, longest {result['longest_prompt']}"
+    if name.startswith("parity ") and "decided" in result:
+        ways = [way for way in ("separate", "sdpa", "flash", "auto") if "values" in result[way]]
+        errors = " ".join(f"{way} {result[way]['values']:.1e}/{result[way]['gradient']:.1e}" for way in ways)
+        return f"{result['decided'].get('path', 'refused')} {errors} {result['gradient_checks'] or ''}"
+    return f"{result.get('took', 0):.0f} s"
+
+
+def _speed_line(name: str, results: dict[str, Any]) -> str:
+    result = results[name]
+    setting, _, side = name.removeprefix("speed ").rpartition(" ")
+    mfu = f"{result['mfu']:.0%}" if result["mfu"] else "-"
+    words = [f"{result['seconds']:.3f} s/step, MFU {mfu}, peak {result['peak_gib']:.2f} GiB"]
+    other = results.get(f"speed {setting} ours", {})
+    if side == "trl" and "seconds" in other:
+        words.append(f"ours / TRL: time {other['seconds'] / result['seconds']:.2f}")
+        words.append(f"memory {other['peak_gib'] / result['peak_gib']:.2f}")
+    plan = results.get(f"plan {setting}", {})
+    if side == "ours" and "peak_gib" in plan:
+        words.append(f"plan / measured {plan['peak_gib'] / result['peak_gib']:.3f}")
+    return ", ".join(words)
+
+
+def _options(flags: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=_FIRST, help="names as --list shows them, with wildcards")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds in all")
+    parser.add_argument("--beside", type=float, default=80.0, help="seconds for what runs side by side")
+    parser.add_argument("--width", type=int, default=8, help="processes side by side")
+    parser.add_argument("--workers", type=int, default=8, help="of the tests on CPUs")
+    parser.add_argument("--cap-gib", type=float, default=30.0, help="memory that the longest prompt is sought in")
+    parser.add_argument("--smoke", action="store_true", help="the same code on a CPU at toy sizes")
+    parser.add_argument("--out", type=Path, default=Path("runs/device"))
+    parser.set_defaults(device="cuda", accelerator="gpu", dtype="bfloat16", twins=list(TWINS), shapes=("0.5b", "8b"))
+    parser.set_defaults(prompts=(8192, 32768), answer=512, device_gib=78.0, fit_steps=20)
+    options = parser.parse_args(flags)
+    if options.smoke:
+        parser.set_defaults(**_SMOKE)
+        options = parser.parse_args(flags)
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for a GPU must not touch it before the forks
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return options
+
+
+_FIRST = ["tests*", "command*", "parity*", "plan*", "kernels", "speed*"]  # not "longest*", which takes minutes
+_SMOKE: dict[str, Any] = {
+    "device": "cpu",
+    "accelerator": "cpu",
+    "twins": ["Llama", "Qwen3_5Text"],
+    "shapes": ("toy", "toy"),
+    "dtype": "float32",
+    "prompts": (48, 96),
+    "answer": 6,
+    "cap_gib": 0.002,
+    "workers": 1,
+    "width": 2,
+    "fit_steps": 2,
+}
+
+if __name__ == "__main__":
+    main()
