@@ -158,14 +158,14 @@ def evaluate_parser() -> SuggestingParser:
 def parse_evaluation(arguments: Sequence[str]) -> tuple[Evaluation, Any]:
     """The evaluation that the arguments describe, and all values."""
     parser = evaluate_parser()
-    values: Any = parser.instantiate_classes(parser.parse_args(_with_policy(arguments)))
+    values: Any = parser.instantiate_classes(parser.parse_args(with_policy(arguments)))
     names = ("tasks", "limit", "seed", "max_length", "max_minutes", "batching")
     settings = RunSettings(**{name: values[name] for name in names})
     rest = {name: values[name] for name in ("benchmark", "policy", "accelerator", "devices", "shard")}
     return Evaluation(**rest, settings=settings, output=Path(values.output)), values
 
 
-def _with_policy(arguments: Sequence[str]) -> list[str]:
+def with_policy(arguments: Sequence[str]) -> list[str]:
     """`--model X` as `--policy X` if X is YAML, else as `--policy.source X`; `--model.key` as `--policy.key`."""
     words = [
         word

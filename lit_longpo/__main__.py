@@ -84,6 +84,13 @@ def evaluate(arguments: list[str]) -> None:
     evaluate(arguments)
 
 
+def ask(arguments: list[str]) -> None:
+    """Questions about a document, trained model and base side by side."""
+    from evaluation.asking.command import ask
+
+    ask(arguments)
+
+
 def export(arguments: list[str]) -> None:
     """A checkpoint as a folder for transformers."""
     from lit_longpo.export.command import export
@@ -98,6 +105,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "build": build,
     "plan": plan,
     "evaluate": evaluate,
+    "ask": ask,
     "export": export,
 }
 

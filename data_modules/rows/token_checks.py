@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from data_modules.rows.encoding import EncodedPair
 from lit_longpo.batch import Group
 from lit_longpo.errors import InputError
-from lit_longpo.policy import PromptFormat
 
 MAX_UNKNOWN = 0.25  # share of unknown tokens above which a tokenizer is another language's
 
@@ -59,14 +58,6 @@ class TokenChecks:
             raise InputError(f"{split}: expected answers that differ, got {equal}: no gradient; correct the data")
         lines = [f"{equal}: they have no gradient"] * bool(self.equal_answers) + [unknown] * bool(self.unknown)
         return f"{split}: {'; '.join(lines)}" if lines else ""
-
-
-def unknown_id(prompt_format: PromptFormat) -> int | None:
-    """The token of what a tokenizer does not know; `None` where it is also another's (GPT-2's end of the text)."""
-    tokenizer = prompt_format.tokenizer
-    others = (tokenizer.bos_token_id, tokenizer.eos_token_id, prompt_format.end_id)
-    number = tokenizer.unk_token_id
-    return None if number is None or number in others else int(number)
 
 
 def _equal_answers(groups: Sequence[Group]) -> bool:

@@ -14,7 +14,7 @@ from data_modules.records import PreferencePair
 from data_modules.rows.encoding import EncodedPair, PairEncoder
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.seams import SeamComparison, SeamReport
-from data_modules.rows.token_checks import TokenChecks, unknown_id
+from data_modules.rows.token_checks import TokenChecks
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
@@ -116,7 +116,7 @@ class Tokenising:
         )
         seams = SeamComparison(self.prompt_format, self.views, long_from_short=self.long_from_short)
         kept = (example for pair in seams.compared(pairs) if (example := encoder.encode(pair, report.lengths)))
-        for example in report.tokens.counted(kept, unknown_id(self.prompt_format)):
+        for example in report.tokens.counted(kept, self.prompt_format.unknown_id):
             report.weighted += (example.weight, example.margin) != (1.0, 0.0)
             self._count_position(example, report)
             yield example

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
+from transformers import PretrainedConfig
 
 from evaluation.benchmark import Benchmark
 from evaluation.running.batching import Batching
@@ -70,7 +71,12 @@ class RunSettings:
 
 def window(model: nn.Module) -> int | None:
     """Positions that the model can read; `None` if its configuration does not say."""
-    size = getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return window_of(base_model(model).config)
+
+
+def window_of(config: PretrainedConfig) -> int | None:
+    """Positions that a model of this configuration can read; `None` if it does not say."""
+    size = getattr(config.get_text_config(), "max_position_embeddings", None)
     return None if size is None else int(size)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+TEMPLATE_KEY = "prompt_template"  # in the card's head: what contexts and questions were put into, as JSON
 _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
 
 
@@ -62,6 +63,8 @@ def _front_matter(policy: Mapping[str, Any], objective: str, adapters: bool) -> 
     lines = ["library_name: peft" if adapters else "library_name: transformers", "pipeline_tag: text-generation"]
     if name.count("/") == 1:  # a hub's owner/name
         lines.append(f"base_model: {name}")
+    if template := policy.get("template"):
+        lines.append(f"{TEMPLATE_KEY}: {json.dumps(template, ensure_ascii=False, default=str)}")
     return "\n".join(["---", *lines, f"tags: [lit_longpo, {objective.lower()}]", "---"])
 
 

@@ -42,6 +42,13 @@ EXAMPLES = {
       python -m lit_longpo evaluate --compare before.json after.json
           two reports, with intervals
     """,
+    "ask": """
+      python -m lit_longpo ask --model runs/lightning_logs/version_0 --document report.txt --question "Who signed it?"
+          a run's model and what it started from, side by side
+      python -m lit_longpo ask --model FOLDER --base HUB_NAME --document report.txt \\
+          --question "Who signed it?" --answers "Ada Byron" "Max Born" --question "When?" --answers 1843 1926
+          two models, and how much likelier each finds the first answer than the others
+    """,
     "export": """
       python -m lit_longpo export --checkpoint runs/lightning_logs/version_0/checkpoints/last.ckpt --output my_model
           a folder that transformers loads, with a model card

@@ -104,7 +104,7 @@ class PolicyConfig:
         folder = self._start_adapters()
         if folder and self.adapters == "continue":
             folder.check(self.lora)
-        model = self._load_plain()
+        model = self.load_plain()
         if folder and self.adapters == "merge":
             model = folder.merged(model)
         freeze_weights(model, self.train_only, self.freeze)
@@ -129,13 +129,13 @@ class PolicyConfig:
             ValueError: its heads cannot be dealt to the ranks that share a row, or its weights are not the model's.
         """
         folder = self._start_adapters()
-        model = self._load_plain()
+        model = self.load_plain()
         if folder is None:
             return model
         return folder.merged(model) if self.adapters == "merge" else folder.applied(model)
 
-    def _load_plain(self) -> PreTrainedModel:
-        """The model without any adapters."""
+    def load_plain(self) -> PreTrainedModel:
+        """The model without any adapters: of those at `source` their base, in the version that they name."""
         # Reading a configuration out of a gguf file takes seconds: only where it is changed.
         config = None if self.gguf_file and self.rope is None and self.weights != "random" else self.original_config()
         check_heads(self.original_config)

@@ -101,6 +101,13 @@ class PromptFormat:
         """Tokens that end a generated answer, each once: what ends answers in training, then the tokenizer's own."""
         return tuple(dict.fromkeys((self.end_id, int(self.tokenizer.eos_token_id))))
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The token of what the tokenizer does not know; `None` if it is also another's (GPT-2's end of the text)."""
+        others = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.end_id)
+        number = self.tokenizer.unk_token_id
+        return None if number is None or number in others else int(number)
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of plain text, no special tokens added."""
         return self._texts.encode(text, self._data(self._in_prompts, (0, len(text)))).ids

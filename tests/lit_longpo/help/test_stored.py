@@ -42,7 +42,7 @@ def test_every_command_shows_examples_last(name, capsys):
     assert 2 <= shown.count(f"python -m lit_longpo {name} ") <= 3
 
 
-@pytest.mark.parametrize("name", ["build", "evaluate", "fit", "plan", "validate"])
+@pytest.mark.parametrize("name", ["ask", "build", "evaluate", "fit", "plan", "validate"])
 def test_its_examples_are_understood(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text((CONFIGS / "dpo.yaml").read_text())

@@ -1,0 +1,74 @@
+"""The document that is asked about: text files, or what is piped in, as one context."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_longpo.errors import InputError, MissingFileError
+
+STDIN = "-"
+_BETWEEN = "\n\n"  # as passages of a question are joined
+
+
+@dataclass(frozen=True)
+class DocumentText:
+    """What is asked about.
+
+    Args:
+        name: of the files, for readers.
+        text: of all of them, in the order given.
+    """
+
+    name: str
+    text: str
+
+
+def read_document(paths: Sequence[str]) -> DocumentText:
+    """The texts of some files as one document.
+
+    Args:
+        paths: UTF-8 text files; "-" is what is piped in.
+
+    Raises:
+        MissingFileError: one is not there.
+        InputError: none is named, one is no text or empty, or nothing is piped in.
+    """
+    if not paths:
+        raise InputError("expected a document to ask about, got none; type --document FILE (- reads what is piped in)")
+    if paths.count(STDIN) > 1:
+        raise InputError(f"expected {STDIN} once among the documents, got {paths.count(STDIN)}; name files")
+    texts = [_decoded(_piped() if path == STDIN else _bytes(Path(path).expanduser()), path) for path in paths]
+    names = ["standard input" if path == STDIN else Path(path).name for path in paths]
+    return DocumentText(" + ".join(names), _BETWEEN.join(texts))
+
+
+def _bytes(path: Path) -> bytes:
+    if path.is_dir():
+        inside = next((item.name for item in sorted(path.iterdir()) if item.is_file()), "FILE")
+        raise InputError(f"expected a text file, got the folder {path}; type --document {path / inside}")
+    if not path.exists():
+        raise MissingFileError(f"expected a document at {path.absolute()}, found none; set --document")
+    return path.read_bytes()
+
+
+def _piped() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError(f"expected a text piped in for --document {STDIN}, got a terminal; type: ... < FILE")
+    return sys.stdin.buffer.read()
+
+
+def _decoded(raw: bytes, name: str) -> str:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(_no_text(name, f"byte {raw[error.start]:#04x} at {error.start}")) from error
+    if "\0" in text:
+        raise InputError(_no_text(name, "a zero byte"))
+    if not text.strip():
+        raise InputError(f"expected text in {name}, got an empty file; set --document")
+    return text.strip("\n")
+
+
+def _no_text(name: str, got: str) -> str:
+    return f"expected UTF-8 text in {name}, got {got}; turn it into a .txt file first (pdftotext, pandoc, iconv)"

@@ -1,0 +1,158 @@
+"""Where a model that is asked lies, what it was trained on, and with which prompt: from the run that made it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_longpo.checkpoints.whole import fault, kind, newest_whole
+from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.export.card import TEMPLATE_KEY
+from lit_longpo.export.run import Run, read_run
+from lit_longpo.policy.adapter_folder import ADAPTER_CONFIG, AdapterFolder, hub_adapters
+from lit_longpo.policy.locations import EMBEDDED, locate
+from lit_longpo.recipes import shipped_folder
+
+_CARD, _CONFIG, _MODEL = "README.md", "config.yaml", "model"
+_SUFFIX = ".ckpt"
+# Of a run's policy: what a model that it has written is read with, too. Its code is run only where that is typed.
+_STILL_MEANT = ("template", "dtype", "attention")
+_NOT_MEANT = ("trust_remote_code", "gradient_checkpointing")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A model's files, and what is known about them.
+
+    Args:
+        source: as `policy.source` says it.
+        settings: of `policy`, by whoever trained it; what is typed goes first.
+        checkpoint: whose weights are put into the policy; `None` where `source` has them.
+        told_by: the file that knows the prompt's form; `None` if nobody does.
+        base: what the training started from; `None` if that is not known.
+        beneath: adapters whose base model's weights these are, in the version that they name.
+    """
+
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    told_by: str | None = None
+    base: "Origin | None" = None
+    beneath: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What was typed, in short."""
+        return str(self.checkpoint or self.source)
+
+
+def origin_of(source: str) -> Origin:
+    """A checkpoint, a run's folder, a folder with a model or adapters, a hub name or "embedded".
+
+    Args:
+        source: as typed.
+
+    Raises:
+        MissingFileError: there is none, or a run has left neither a model nor a checkpoint.
+        InputError: a checkpoint is broken.
+    """
+    path = Path(source).expanduser()
+    if source == EMBEDDED:
+        return _embedded()
+    if path.suffix == _SUFFIX or _is_checkpoint(path):
+        return _of_checkpoint(path)
+    if path.is_dir() and (path / _CONFIG).is_file() and not _holds_model(path):
+        return _of_run(path)
+    return _of_folder(source, path)
+
+
+def _embedded() -> Origin:
+    card = shipped_folder() / "model" / "tiny.yaml"
+    settings = yaml.safe_load(card.read_text(encoding="utf-8"))
+    return Origin(EMBEDDED, _meant(settings), told_by=card.name)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        return path.exists() and not _holds_model(path) and kind(path) != "file"
+    except InputError:
+        return False
+
+
+def _holds_model(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
+
+
+def _of_checkpoint(path: Path) -> Origin:
+    if (wrong := fault(path)) is not None:
+        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; set --model")
+    run = read_run(path, None)
+    settings = _meant(run.config["policy"])
+    return Origin(run.policy.source, settings, path, _told_by(path), _started_from(run))
+
+
+def _of_run(folder: Path) -> Origin:
+    """What a run has left: its model, or else its newest whole checkpoint."""
+    if _holds_model(folder / _MODEL):
+        return _of_folder(str(folder / _MODEL), folder / _MODEL)
+    checkpoint = newest_whole(folder)
+    if checkpoint is None:
+        raise MissingFileError(
+            f"expected a model or a checkpoint of the run in {folder}, found neither; set --model to what it has left"
+        )
+    return _of_checkpoint(checkpoint)
+
+
+def _of_folder(source: str, path: Path) -> Origin:
+    """A model or adapters, with what the run above them or their model card says."""
+    config = path.parent / _CONFIG
+    run = read_run(path, config) if path.is_dir() and path.name == _MODEL and config.is_file() else None
+    if run is not None:
+        settings = {name: value for name, value in run.config["policy"].items() if name in _STILL_MEANT}
+        if (path / ADAPTER_CONFIG).is_file():  # over the weights that they were trained over
+            settings["quantization"] = run.config["policy"].get("quantization")
+        return Origin(source, settings, None, str(config), _started_from(run))
+    template = _template_in_card(path / _CARD)
+    settings = {} if template is None else {"template": template}
+    told_by = None if template is None else str(path / _CARD)
+    return Origin(source, settings, None, told_by, _under_adapters(source, settings, told_by))
+
+
+def _under_adapters(source: str, settings: Mapping[str, Any], told_by: str | None) -> Origin | None:
+    location = locate(source)
+    folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
+    adapters = None if folder is None else AdapterFolder.at(folder)
+    return None if adapters is None else Origin(adapters.base, settings, told_by=told_by, beneath=source)
+
+
+def _started_from(run: Run) -> Origin | None:
+    """The policy before training, if it can be had again: not if it was drawn at random, or is gone."""
+    if run.policy.weights == "random":
+        return None
+    try:
+        locate(run.policy.source, run.policy.gguf_file)
+    except MissingFileError:
+        return None
+    return Origin(run.policy.source, {**_meant(run.config["policy"]), "lora": None}, told_by="config.yaml of the run")
+
+
+def _meant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _NOT_MEANT}
+
+
+def _told_by(checkpoint: Path) -> str:
+    return next(str(folder / _CONFIG) for folder in checkpoint.absolute().parents if (folder / _CONFIG).is_file())
+
+
+def _template_in_card(card: Path) -> dict[str, Any] | None:
+    """What the head of a model card of ours says about the prompt; others say nothing."""
+    if not card.is_file():
+        return None
+    first, *lines = card.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    head = takewhile(lambda line: line != "---", lines if first == "---" else [])
+    said = next((line.partition(": ")[2] for line in head if line.startswith(f"{TEMPLATE_KEY}: ")), None)
+    return None if said is None else json.loads(said)

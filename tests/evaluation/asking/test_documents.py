@@ -1,0 +1,50 @@
+import io
+import sys
+
+import pytest
+
+from evaluation.asking.documents import read_document
+from lit_longpo.errors import message_for_user
+
+
+def test_files_are_one_document_in_the_order_given(tmp_path):
+    (tmp_path / "b.txt").write_bytes("\ufeffTwo.\n".encode())
+    (tmp_path / "a.md").write_text("  One: \u00fc.\n\n")
+    found = read_document([str(tmp_path / "b.txt"), str(tmp_path / "a.md")])
+    assert (found.name, found.text) == ("b.txt + a.md", "Two.\n\n  One: \u00fc.")
+
+
+def test_what_is_piped_in_is_read(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Piped.\n")))
+    assert read_document(["-"]).text == "Piped."
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b" \n\t\n", "expected text in .*, got an empty file; set --document"),
+        (b"%PDF-1.7 \xe2\xe3", "expected UTF-8 text in .*, got byte 0xe2 at 9; .*pdftotext"),
+        ("Text".encode("utf-16-le"), "expected UTF-8 text in .*, got a zero byte"),
+    ],
+)
+def test_what_is_no_text_is_refused_in_one_line(tmp_path, content, said):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=said) as caught:
+        read_document([str(path)])
+    assert "\n" not in str(message_for_user(caught.value))
+
+
+def test_nothing_folders_terminals_and_missing_files_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "inside.txt").write_text("x")
+    monkeypatch.setattr(sys, "stdin", None)
+    for paths, said in (
+        ([], r"got none; type --document FILE"),
+        ([str(tmp_path)], rf"got the folder {tmp_path}; type --document {tmp_path}/inside.txt"),
+        (["-"], "got a terminal"),
+        (["-", "-"], "expected - once"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_document(paths)
+    with pytest.raises(FileNotFoundError, match=r"found none; set --document"):
+        read_document([str(tmp_path / "gone.txt")])
