@@ -1,0 +1,100 @@
+"""Experiments and their tables; `make results`.
+
+    PYTHONPATH=docs python -m results run embedded --jobs 2
+    PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
+    PYTHONPATH=docs python -m results list smollm2 --only 'orpo*'
+    PYTHONPATH=docs python -m results table --write
+
+Cells that have ended well are skipped, killed ones start anew. Large files lie in `--work`, results in
+docs/results/stored, beside the resolved configuration of every training.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from results.cells import Settings
+from results.outcomes import STORED
+from results.running import Runner
+from results.suites import SUITES
+from results.tables import markdown, replaced
+
+_PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
+
+
+def run(options: argparse.Namespace) -> None:
+    missing = [name for name in ("train", "test") if "smollm2" in options.suites and not getattr(options, name)]
+    if missing:
+        sys.exit(f"error: expected SQuAD files for smollm2, got none for --{' and --'.join(missing)}; name them")
+    suites = {name: (SUITES[name], settings_of(options)) for name in options.suites}
+    runner = Runner(
+        suites,
+        jobs=options.jobs,
+        cpu_jobs=options.jobs if options.cpu_jobs is None else options.cpu_jobs,
+        minutes=options.minutes,
+        patterns=options.only,
+        start=options.start,
+        pack=options.pack,
+        stored=options.stored,
+        commit=options.commit,
+    )
+    sys.exit(0 if runner.run() else 1)
+
+
+def listed(options: argparse.Namespace) -> None:
+    for name in options.suites:
+        for cell in SUITES[name].cells(settings_of(options), options.only):
+            print(f"{name}/{cell.key}: python -m {cell.program} {' '.join(cell.words)}")
+
+
+def table(options: argparse.Namespace) -> None:
+    page = options.page.read_text(encoding="utf-8")
+    for name in options.suites or SUITES:
+        text = markdown(SUITES[name], options.stored / name)
+        page = replaced(page, name, text)
+        print(text)
+    if options.write:
+        options.page.write_text(page, encoding="utf-8")
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy")
+    return Settings(**{name: getattr(options, name) for name in given}, seeds=tuple(options.seeds))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for name, command in {"run": run, "list": listed}.items():
+        part = commands.add_parser(name)
+        part.set_defaults(command=command)
+        part.add_argument("suites", nargs="+", choices=SUITES)
+        part.add_argument("--only", nargs="+", default=[], help="patterns of cells")
+        part.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+        part.add_argument("--work", type=Path, default=Path("runs/results"))
+        part.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu", help="of the real suite")
+        part.add_argument("--train", default="", help="SQuAD file of the real suite")
+        part.add_argument("--test", default="", help="SQuAD file of other articles")
+        part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
+        part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
+        part.add_argument("--toy", action="store_true", help="a few questions and steps")
+        part.add_argument("--stored", type=Path, default=STORED)
+        if name == "run":
+            part.add_argument("--jobs", type=int, default=1, help="cells of the real suite at a time")
+            part.add_argument("--cpu-jobs", type=int, default=None, help="cells of the embedded model beside them")
+            part.add_argument("--minutes", type=float, default=None)
+            part.add_argument("--start", choices=("forkserver", "spawn"), default="forkserver")
+            part.add_argument("--pack", type=Path, default=None, help="a .tar.gz of the results, after every cell")
+            part.add_argument("--commit", default=None, help="of code that lies here without its history")
+    part = commands.add_parser("table")
+    part.set_defaults(command=table)
+    part.add_argument("suites", nargs="*", choices=[*SUITES, []])
+    part.add_argument("--write", action="store_true", help="between the markers of RESULTS.md")
+    part.add_argument("--page", type=Path, default=_PAGE)
+    part.add_argument("--stored", type=Path, default=STORED)
+    return parser
+
+
+if __name__ == "__main__":
+    options = _parser().parse_args()
+    options.command(options)

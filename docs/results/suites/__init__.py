@@ -1,0 +1,6 @@
+"""What is run: a file for each suite."""
+
+from results.cells import Suite
+from results.suites import embedded, smollm2
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (smollm2.SUITE, embedded.SUITE)}

@@ -1,0 +1,213 @@
+"""SmolLM2-135M on XQuAD: does a long method beat SFT on short contexts, at equal pairs and at equal FLOPs?
+
+Two stages. SFT on half of the training articles, paragraphs alone, gives the first model. It answers the other half's
+questions about paragraphs alone, sampled; its own wrong answers are the rejected ones, the gold answers the chosen.
+From the first model every objective then trains on the same pairs for the same number of steps.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from results.cells import Cell, Settings, Suite
+
+_LENGTHS = (1024, 2048)
+_ASKED = (512, 1024, 2048, 4096)
+_FILE = "docs/results/suites/smollm2.yaml"
+# Rates of losses that hold a likelihood, and of those that only compare; chosen before the runs, not tuned.
+_LIKELIHOOD, _COMPARISON = "2.0e-4", "5.0e-5"
+
+Words = tuple[str, ...]
+_POSITIONS = {"target_length": 4096, "chunk_tokens": 128, "scheme": "mixed", "seed": 0}
+
+
+def _objective(name: str, rate: str = _LIKELIHOOD, **arguments: object) -> Words:
+    words = [f"--model.{key}={value}" for key, value in arguments.items()]
+    return (f"--model={name}", *words, f"--optimization.optimizer.init_args.lr={rate}")
+
+
+def _solopo(base: str, rate: str) -> Words:
+    return (*_objective("SoLoPO", rate, base=base), "--model.detach_short=true")
+
+
+def _positions(scheme: str) -> Words:
+    return (f"--data.init_args.positions={json.dumps({**_POSITIONS, 'scheme': scheme})}",)
+
+
+SHORT = {"sft-short": _objective("SFT", context="short")}
+LONG = {
+    "sft-long": _objective("SFT", context="long"),
+    "solopo-orpo": _solopo("ORPO", _LIKELIHOOD),
+    "orpo-long": _objective("ORPO", context="long"),
+    "longpo": _objective("LongPO"),
+    "logo": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("mixed")),
+    "dpo-long": _objective("DPO", _COMPARISON, context="long"),
+}
+MORE = {
+    "logo-none": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("none")),
+    "solopo-dpo": _solopo("DPO", _COMPARISON),
+    "simpo-long": _objective("SimPO", _COMPARISON, context="long"),
+    "solopo-simpo": _solopo("SimPO", _COMPARISON),
+}
+ONE_STAGE = ("sft-short", "solopo-orpo", "orpo-long")
+
+
+def cells(settings: Settings) -> Iterator[Cell]:
+    """Preparation, the two models that are compared with, then trainings, the most telling first."""
+    yield from _preparation(settings)
+    seen = set[str]()
+    for cell in _trainings(settings):
+        if cell.key not in seen:
+            seen.add(cell.key)
+            yield cell
+
+
+def _trainings(settings: Settings) -> Iterator[Cell]:
+    for length in _LENGTHS[:1] if settings.toy else _LENGTHS:
+        for seed in settings.seeds:
+            for name, words in {**SHORT, **LONG}.items():
+                yield _training(settings, name, words, length, seed)
+    first = _LENGTHS[0]
+    for seed in settings.seeds:
+        yield _equal_flops(settings, seed)
+        for name, words in MORE.items():
+            yield _training(settings, name, words, first, seed)
+        for name in ONE_STAGE:
+            words = {**SHORT, **LONG}[name]
+            yield _training(settings, name, words, first, seed, model="convert", suffix="-one-stage")
+
+
+def _preparation(settings: Settings) -> Iterator[Cell]:
+    here, toy = settings.work / SUITE.name, settings.toy
+    source = ("--source", settings.model, *(("--gguf-file", settings.gguf_file) if settings.gguf_file else ()))
+    output = ("--output", "{run}/model", "--dtype", _dtype(settings))
+    yield Cell("convert", (*source, *output), program="results.convert", made=("model/model.safetensors",))
+    sizes = ("--paragraphs", "2", "--questions", "1", "--train-questions", "4") if toy else ()
+    files = ("--train", settings.train, "--test", settings.test, "--tokenizer", f"{here}/convert/model")
+    asked = ("--output", "{run}", "--lengths", *map(str, _ASKED[:1] if toy else _ASKED))
+    yield Cell(
+        "questions",
+        ("questions", *files, *asked, *sizes),
+        program="results.passages",
+        after=("convert",),
+        made=("questions.jsonl", "sft.jsonl", "pairs.squad.json"),
+    )
+    yield Cell(
+        "first-stage",
+        (*_fit(settings, "convert", 1), *_objective("SFT", "5.0e-4", context="short"), *_first_stage(settings)),
+        after=("convert", "questions"),
+        seed=1,
+        made=("model/adapter_config.json",),
+    )
+    adapters = ("--source", f"{here}/first-stage-seed1/model", *output)
+    yield Cell("first", adapters, program="results.convert", after=("first-stage-seed1",), made=("model/config.json",))
+    yield Cell("build", _build(settings), after=("first", "questions"), made=("built/pairs.jsonl",))
+    yield Cell(
+        "pairs",
+        (
+            *("pairs", "--built", f"{here}/build/built", "--train", f"{here}/questions/pairs.squad.json"),
+            *("--tokenizer", f"{here}/convert/model", "--output", "{run}", "--lengths", *map(str, _LENGTHS)),
+            *(("--batch", "1", "--max-f1", "1") if toy else ("--batch", "4")),
+        ),
+        program="results.passages",
+        after=("build",),
+        made=tuple(f"pairs-{length}.jsonl" for length in _LENGTHS),
+    )
+    yield _evaluation(settings, "first-stage-scores", "first")
+    yield _evaluation(settings, "base", "convert")
+
+
+def _first_stage(settings: Settings) -> Words:
+    data = settings.work / SUITE.name / "questions/sft.jsonl"
+    save = ("--trainer.callbacks+=SavePretrained", "--trainer.callbacks.directory={run}/model")
+    return (f"--data.init_args.path={data}", "--data.init_args.max_examples=8", *save)
+
+
+def _build(settings: Settings) -> Words:
+    here, toy = settings.work / SUITE.name, settings.toy
+    template = "{context}\n\nAnswer with a few words only. Question: {question}"
+    return (
+        *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
+        *("--policy.source", f"{here}/first/model", "--policy.dtype", _dtype(settings)),
+        *("--policy.template.user", json.dumps(template)),
+        *("--source.paths", json.dumps([f"{here}/questions/pairs.squad.json"])),
+        *("--generator.device", "cuda" if settings.accelerator == "gpu" else "cpu"),
+        *(("--recipe.samples", "4", "--recipe.decoding.temperature", "1.5") if toy else ()),
+    )
+
+
+def _training(
+    settings: Settings, name: str, words: Words, length: int, seed: int, model: str = "first", suffix: str = ""
+) -> Cell:
+    """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
+    row = f"{name}{suffix}" if name in SHORT else f"{name}-{length}{suffix}"
+    words = (*_fit(settings, model, seed), *words, *_pairs(settings, length), *_questions(settings))
+    return Cell(row, words, seed=seed, after=(model, "pairs", "questions"))
+
+
+def _equal_flops(settings: Settings, seed: int) -> Cell:
+    """SFT on short contexts for as many FLOPs as ORPO on long ones."""
+    short, long = f"sft-short-seed{seed}", f"orpo-long-{_LENGTHS[0]}-seed{seed}"
+    steps = ("--trainer.max_epochs=-1", f"--trainer.max_steps={{steps {long} {short}}}")
+    words = (*_fit(settings, "first", seed), *SHORT["sft-short"], *_pairs(settings, _LENGTHS[0]))
+    words = (*words, *_questions(settings), *steps)
+    return Cell("sft-short-equal-flops", words, seed=seed, after=("first", "pairs", "questions", short, long))
+
+
+def _fit(settings: Settings, model: str, seed: int) -> Words:
+    return (
+        *("fit", "--config", _FILE, f"--seed_everything={seed}", f"--data.init_args.seed={seed}"),
+        f"--policy.source={settings.work / SUITE.name / model}/model",
+        f"--policy.dtype={_dtype(settings)}",
+        f"--trainer.accelerator={settings.accelerator}",
+        "--trainer.logger.init_args.save_dir={run}",
+        "--trainer.default_root_dir={run}",
+        *(("--trainer.limit_train_batches=2", "--trainer.max_epochs=1") if settings.toy else ()),
+    )
+
+
+def _pairs(settings: Settings, length: int) -> Words:
+    return (f"--data.init_args.path={settings.work / SUITE.name}/pairs/pairs-{length}.jsonl",)
+
+
+def _questions(settings: Settings) -> Words:
+    """Asked once, at the end."""
+    options = {
+        "path": f"{settings.work / SUITE.name}/questions/questions.jsonl",
+        "score_by": "sub_em",
+        "max_new_tokens": 24,
+        "before_training": "false",
+        "every_n_validations": 0,
+        "batching": json.dumps(_batching(settings)),
+    }
+    words = (f"--trainer.callbacks.{name}={value}" for name, value in options.items())
+    return ("--trainer.callbacks+=QACallback", *words)
+
+
+def _evaluation(settings: Settings, name: str, model: str) -> Cell:
+    here, batching = settings.work / SUITE.name, _batching(settings)
+    template = "{context}\n\nAnswer with a few words only. Question: {question}"
+    words = (
+        *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}", "--accelerator", settings.accelerator),
+        *("--policy.source", f"{here}/{model}/model", "--policy.dtype", _dtype(settings)),
+        *("--policy.template.user", json.dumps(template), "--benchmark.score_by", "sub_em"),
+        *("--benchmark.path", f"{here}/questions/questions.jsonl", "--benchmark.max_new_tokens", "24"),
+        *(word for key, value in batching.items() for word in (f"--batching.{key}", str(value))),
+    )
+    return Cell(name, words, after=(model, "questions"))
+
+
+def _batching(settings: Settings) -> dict[str, int]:
+    """On a GPU wide batches, in which nothing is shared; on a CPU one context's questions after each other."""
+    gpu = {"max_batch_tokens": 65536, "prefill_chunk": 8192, "min_shared": 0}
+    return gpu if settings.accelerator == "gpu" else {"max_batch_tokens": 8192, "prefill_chunk": 2048, "min_shared": 128}
+
+
+def _dtype(settings: Settings) -> str:
+    return "bfloat16" if settings.accelerator == "gpu" else "float32"
+
+
+def _make(settings: Settings) -> Sequence[Cell]:
+    return list(cells(settings))
+
+
+SUITE = Suite("smollm2", _make, questions_share_contexts=True)

@@ -1,0 +1,209 @@
+"""Tables from stored results: means over seeds, paired differences with intervals over contexts, costs."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from evaluation.reports.intervals import Estimate, Sample, estimate
+from results.cells import Suite
+from results.outcomes import Outcome, load
+
+Key = tuple[str, str, int]  # length, group, number of a question
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one cell.
+
+    Args:
+        name: of the cell.
+        outcomes: one for each seed.
+    """
+
+    name: str
+    outcomes: tuple[Outcome, ...]
+
+    def scores(self, lengths: Iterable[str] | None = None) -> dict[Key, float]:
+        """Of every question, the mean over seeds."""
+        tables = [item.scores for item in self.outcomes]
+        return {
+            (length, group, number): fmean(float(table[length][group][number]) for table in tables)
+            for length in (tables[0] if lengths is None else lengths)
+            for group, digits in tables[0][length].items()
+            for number in range(len(digits))
+        }
+
+    def mean(self, lengths: Iterable[str]) -> float:
+        """Percent, the mean of the lengths."""
+        return fmean(100 * fmean(self.scores([length]).values()) for length in lengths)
+
+    def cost(self, *names: str) -> float | None:
+        """The mean over seeds of a sum of costs; `None` without a training."""
+        if not self.outcomes[0].costs:
+            return None
+        return fmean(sum(item.costs[name] for name in names) for item in self.outcomes)
+
+
+def rows_of(outcomes: Mapping[str, Outcome]) -> dict[str, Row]:
+    """Results of one cell's seeds together."""
+    found = dict[str, list[Outcome]]()
+    for item in outcomes.values():
+        found.setdefault(item.cell, []).append(item)
+    return {name: Row(name, tuple(sorted(items, key=lambda item: item.seed))) for name, items in found.items()}
+
+
+def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool) -> Estimate:
+    """Mean paired difference over questions, row minus other, with a bootstrap over contexts.
+
+    Args:
+        row: of several seeds.
+        other: likewise; of seeds that both have, if there are any.
+        lengths: whose questions count.
+        shared: whether questions of one group share a context, whatever the length; else each is its own.
+    """
+    seeds = {item.seed for item in row.outcomes} & {item.seed for item in other.outcomes}
+    one, two = (_of_seeds(item, seeds).scores(lengths) for item in (row, other))
+    keys = [key for key in one if key in two]
+    gaps = tuple(one[key] - two[key] for key in keys)
+    return estimate(Sample(gaps, tuple(group if shared else "" for _, group, _ in keys)))
+
+
+def _of_seeds(row: Row, seeds: set[int]) -> Row:
+    kept = tuple(item for item in row.outcomes if item.seed in seeds)
+    return Row(row.name, kept or row.outcomes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a suite's table shows.
+
+    Args:
+        lengths: columns.
+        short: length that must not be forgotten.
+        long: lengths whose mean is compared.
+        against: rows to compare with, by heading.
+        forgetting: row that the short length is compared with.
+        groups: heading of a second table, by group; empty for none.
+    """
+
+    lengths: tuple[str, ...]
+    short: str
+    long: tuple[str, ...]
+    against: Mapping[str, str]
+    forgetting: str
+    groups: str = ""
+
+
+LAYOUTS = {
+    "smollm2": Layout(
+        ("alone", "512", "1024", "2048", "4096"),
+        "alone",
+        ("1024", "2048"),
+        {"base": "base", "SFT-short": "sft-short"},
+        "first-stage-scores",
+    ),
+    "embedded": Layout(
+        ("64", "128", "256", "384", "512"),
+        "64",
+        ("256", "384", "512"),
+        {"base": "base", "SFT-short": "sft-short"},
+        "base",
+        "depth",
+    ),
+}
+
+
+def markdown(suite: Suite, folder: Path) -> str:
+    """The suite's tables; a line that says so where nothing is stored."""
+    rows, layout = rows_of(load(folder)), LAYOUTS[suite.name]
+    if not rows:
+        return "No results are stored."
+    parts = [_main(rows, layout, shared=suite.questions_share_contexts), _machines(rows)]
+    return "\n\n".join([*parts, *([_by_group(rows, layout)] if layout.groups else [])])
+
+
+def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
+    lengths = [length for length in layout.lengths if any(length in row.outcomes[0].scores for row in rows.values())]
+    long = [length for length in layout.long if length in lengths] or lengths[-1:]
+    mean = " and ".join(_number(length) for length in long) if len(long) < 3 else "long"
+    header = [
+        *("sub-EM %", "seeds", *map(_number, lengths), f"mean of {mean}"),
+        *(f"less {name}" for name in layout.against),
+        *(f"{layout.short} less {layout.forgetting}", "steps", "M tokens", "TFLOP", "s"),
+    ]
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    ordered = sorted(rows.values(), key=lambda row: (row.cost("steps") is not None, -row.mean(long)))
+    for row in ordered:
+        others = [rows.get(name) for name in layout.against.values()]
+        cells = [row.name, str(len(row.outcomes)), *(f"{row.mean([length]):.1f}" for length in lengths)]
+        cells += [f"{row.mean(long):.1f}", *(_gap(row, other, long, shared=shared) for other in others)]
+        cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)]
+        lines.append(_line([*cells, *_costs(row)]))
+    return "\n".join(lines)
+
+
+def _costs(row: Row) -> list[str]:
+    steps, tokens = row.cost("steps"), row.cost("tokens", "reference_tokens")
+    flops, seconds = row.cost("flops", "reference_flops"), row.cost("seconds")
+    if steps is None or tokens is None or flops is None or seconds is None:
+        return ["", "", "", ""]
+    return [f"{steps:,.0f}", f"{tokens / 1e6:.2f}", f"{flops / 1e12:,.1f}", f"{seconds:,.0f}"]
+
+
+def _gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool) -> str:
+    """Points with an interval; empty for a row against itself."""
+    if other is None or other.name == row.name or lengths[0] not in other.outcomes[0].scores:
+        return ""
+    found = difference(row, other, lengths, shared=shared)
+    return f"{100 * found.mean:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
+    """Means of the long lengths by depth."""
+    long = list(layout.long)
+    groups = sorted({group for row in rows.values() for group in row.outcomes[0].scores[long[0]]}, key=float)
+    header = [f"sub-EM % by {layout.groups}, long", *groups]
+    lines = [_line(header), _line(["---", *["---:"] * len(groups)])]
+    for row in sorted(rows.values(), key=lambda row: -row.mean(long)):
+        scores = row.scores(long)
+        means = [100 * fmean(value for (_, name, _), value in scores.items() if name == group) for group in groups]
+        lines.append(_line([row.name, *(f"{mean:.1f}" for mean in means)]))
+    return "\n".join(lines)
+
+
+def _machines(rows: Mapping[str, Row]) -> str:
+    """Where and at which commits."""
+    said = {
+        f"{where.get('accelerator') or where.get('processor')}, torch {where.get('torch')}, commit {where.get('commit')}"
+        for row in rows.values()
+        for where in (item.machine for item in row.outcomes)
+    }
+    return "Ran on " + "; ".join(sorted(said)) + ". Seconds are of trainings that shared the machine with others."
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with the text between the markers of a suite.
+
+    Args:
+        page: of Markdown.
+        name: of the suite.
+        text: what stands between `<!-- results:NAME -->` and `<!-- /results:NAME -->`.
+
+    Raises:
+        ValueError: the page has no such markers.
+    """
+    start, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    found = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    if not found.search(page):
+        raise ValueError(f"expected {start} and {end} in the page, found none; write them where the tables belong")
+    return found.sub(lambda _: f"{start}\n{text}\n{end}", page)
+
+
+def _number(length: str) -> str:
+    return f"{int(length):,}" if length.isdigit() else length
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
