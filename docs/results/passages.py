@@ -4,9 +4,9 @@
     python -m results.passages pairs --built FOLDER --train FOLDER/pairs.squad.json --tokenizer FOLDER --output FOLDER
 
 `questions` writes what is asked of every model (questions.jsonl: the paragraph alone, and among paragraphs of other
-articles at each length), the pairs of the first stage (sft.jsonl, from half of the training articles) and the questions
-of the other half (pairs.squad.json), which the model of the first stage answers in `python -m lit_longpo build`. `pairs`
-puts each built pair's paragraph among others: one file for each length, the same pairs in the same order.
+articles at each length), the pairs of the first stage (sft.jsonl, from half of the training articles) and the other
+half's questions (pairs.squad.json), which the model of the first stage answers in `python -m lit_longpo build`.
+`pairs` puts each built pair's paragraph among others: a file for each length, the same pairs in the same order.
 
 No other paragraph mentions an answer, and depths are dealt out evenly.
 """
@@ -158,24 +158,19 @@ def lengthened(
         yield replace(pair, short_context=short, long_context=text, chosen=chosen, supporting=(span,))
 
 
-def half_of(path: str, which: int, questions: int | None) -> dict[str, Any]:
-    """Every second article of a SQuAD file, up to so many questions.
+def half_of(path: str, which: int, articles: int | None) -> dict[str, Any]:
+    """Every second article of a SQuAD file; of a few, their first paragraphs alone.
 
     Args:
         path: of the file.
         which: 0 or 1, the first article to take.
-        questions: at most, by whole paragraphs; `None` means all.
+        articles: as many, for a try; `None` means all, whole.
     """
     document = json.loads(Path(path).read_text(encoding="utf-8"))
-    articles, left = list[dict[str, Any]](), questions
-    for article in document["data"][which::2]:
-        kept = list[Any]()
-        for paragraph in article["paragraphs"]:
-            if left is None or left > 0:
-                kept.append(paragraph)
-                left = None if left is None else left - len(paragraph["qas"])
-        articles += [{**article, "paragraphs": kept}] if kept else []
-    return {**document, "data": articles}
+    kept = document["data"][which::2][:articles]
+    if articles is not None:
+        kept = [{**article, "paragraphs": article["paragraphs"][:1]} for article in kept]
+    return {**document, "data": kept}
 
 
 def write_questions(options: argparse.Namespace) -> None:
@@ -187,7 +182,7 @@ def write_questions(options: argparse.Namespace) -> None:
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     (folder / "questions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for which, name in enumerate(("sft", "pairs")):
-        half = half_of(options.train, which, options.train_questions)
+        half = half_of(options.train, which, options.articles)
         (folder / f"{name}.squad.json").write_text(json.dumps(half, ensure_ascii=False), encoding="utf-8")
     pairs = list(first_stage(paragraphs_of(folder / "sft.squad.json")))
     write_pairs(folder / "sft.jsonl", pairs)
@@ -232,7 +227,7 @@ def main(words: list[str] | None = None) -> None:
     questions.add_argument("--test", required=True)
     questions.add_argument("--paragraphs", type=int, default=None)
     questions.add_argument("--questions", type=int, default=3, help="about a paragraph at most")
-    questions.add_argument("--train-questions", type=int, default=None, help="of each half at most")
+    questions.add_argument("--articles", type=int, default=None, help="of each half, for a try")
     questions.set_defaults(run=write_questions)
     pairs.add_argument("--built", required=True)
     pairs.add_argument("--batch", type=int, default=8)

@@ -155,7 +155,10 @@ class Runner:
         if job.cell.is_scored:
             words = filled(job.cell, job.run, folder)
             machine = {**machine_of(self.commit), "seconds": round(seconds, 1), "cells at a time": beside}
-            outcome = collect(job.cell, job.run, (job.cell.program, *words), machine)
+            try:
+                outcome = collect(job.cell, job.run, (job.cell.program, *words), machine)
+            except (OSError, LookupError, ValueError, StopIteration) as error:
+                return f"its result cannot be read: {error!r}"
             outcome.save(folder)
             keep_configuration(job.run, folder, job.cell.key)
         (job.run / _DONE).write_text(json.dumps({"seconds": seconds}) + "\n")

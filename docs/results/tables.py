@@ -50,7 +50,8 @@ def rows_of(outcomes: Mapping[str, Outcome]) -> dict[str, Row]:
     """Results of one cell's seeds together."""
     found = dict[str, list[Outcome]]()
     for item in outcomes.values():
-        found.setdefault(item.cell, []).append(item)
+        if item.scores:
+            found.setdefault(item.cell, []).append(item)
     return {name: Row(name, tuple(sorted(items, key=lambda item: item.seed))) for name, items in found.items()}
 
 
@@ -117,10 +118,11 @@ LAYOUTS = {
 
 def markdown(suite: Suite, folder: Path) -> str:
     """The suite's tables; a line that says so where nothing is stored."""
-    rows, layout = rows_of(load(folder)), LAYOUTS[suite.name]
+    outcomes = load(folder)
+    rows, layout = rows_of(outcomes), LAYOUTS[suite.name]
     if not rows:
         return "No results are stored."
-    parts = [_main(rows, layout, shared=suite.questions_share_contexts), _machines(rows)]
+    parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes), _machines(rows)]
     return "\n\n".join([*parts, *([_by_group(rows, layout)] if layout.groups else [])])
 
 
@@ -160,6 +162,16 @@ def _gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool) -
     return f"{100 * found.mean:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
+def _ranked(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """What the models that trainings start from make of the pairs."""
+    found = list[str]()
+    for name, item in sorted(outcomes.items()):
+        if "val/rewards/accuracies" in item.facts:
+            right, margin = (item.facts[f"val/rewards/{what}"][0] for what in ("accuracies", "margins"))
+            found.append(f"{name}: {100 * right:.1f} % of the pairs ranked right before training, margin {margin:.3f}.")
+    return ["\n".join(found)] if found else []
+
+
 def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
     """Means of the long lengths by depth."""
     long = list(layout.long)
@@ -176,11 +188,15 @@ def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
 def _machines(rows: Mapping[str, Row]) -> str:
     """Where and at which commits."""
     said = {
-        f"{where.get('accelerator') or where.get('processor')}, torch {where.get('torch')}, commit {where.get('commit')}"
+        f"{where.get('accelerator') or where.get('processor')}, torch {where.get('torch')}, {where.get('commit')}"
         for row in rows.values()
         for where in (item.machine for item in row.outcomes)
     }
-    return "Ran on " + "; ".join(sorted(said)) + ". Seconds are of trainings that shared the machine with others."
+    return (
+        "Ran on (card or processor, commit last) "
+        + "; ".join(sorted(said))
+        + ". Seconds are of trainings that shared the machine with others."
+    )
 
 
 def replaced(page: str, name: str, text: str) -> str:

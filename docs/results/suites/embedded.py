@@ -111,7 +111,9 @@ def _base(settings: Settings) -> Cell:
     }
     words = (f"--benchmark.{name}={value}" for name, value in grid.items())
     policy = ("--policy", "configs/model/tiny.yaml", "--accelerator", "cpu")
-    return Cell("base", ("evaluate", "--config", "configs/eval/needle.yaml", *policy, "--output", "{run}", *words), device="cpu")
+    return Cell(
+        "base", ("evaluate", "--config", "configs/eval/needle.yaml", *policy, "--output", "{run}", *words), device="cpu"
+    )
 
 
 def _make(settings: Settings) -> Sequence[Cell]:

@@ -54,6 +54,7 @@ ONE_STAGE = ("sft-short", "solopo-orpo", "orpo-long")
 def cells(settings: Settings) -> Iterator[Cell]:
     """Preparation, the two models that are compared with, then trainings, the most telling first."""
     yield from _preparation(settings)
+    yield from (_difficulty(settings, context) for context in ("short", "long"))
     seen = set[str]()
     for cell in _trainings(settings):
         if cell.key not in seen:
@@ -81,7 +82,7 @@ def _preparation(settings: Settings) -> Iterator[Cell]:
     source = ("--source", settings.model, *(("--gguf-file", settings.gguf_file) if settings.gguf_file else ()))
     output = ("--output", "{run}/model", "--dtype", _dtype(settings))
     yield Cell("convert", (*source, *output), program="results.convert", made=("model/model.safetensors",))
-    sizes = ("--paragraphs", "2", "--questions", "1", "--train-questions", "4") if toy else ()
+    sizes = ("--paragraphs", "2", "--questions", "1", "--articles", "3") if toy else ()
     files = ("--train", settings.train, "--test", settings.test, "--tokenizer", f"{here}/convert/model")
     asked = ("--output", "{run}", "--lengths", *map(str, _ASKED[:1] if toy else _ASKED))
     yield Cell(
@@ -97,6 +98,7 @@ def _preparation(settings: Settings) -> Iterator[Cell]:
         after=("convert", "questions"),
         seed=1,
         made=("model/adapter_config.json",),
+        scored=False,
     )
     adapters = ("--source", f"{here}/first-stage-seed1/model", *output)
     yield Cell("first", adapters, program="results.convert", after=("first-stage-seed1",), made=("model/config.json",))
@@ -141,7 +143,18 @@ def _training(
     """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
     row = f"{name}{suffix}" if name in SHORT else f"{name}-{length}{suffix}"
     words = (*_fit(settings, model, seed), *words, *_pairs(settings, length), *_questions(settings))
+    if length > _LENGTHS[0]:  # several cells share a card
+        words = (*words, "--policy.gradient_checkpointing=true")
     return Cell(row, words, seed=seed, after=(model, "pairs", "questions"))
+
+
+def _difficulty(settings: Settings, context: str) -> Cell:
+    """How many of the pairs the first model ranks right before any training on them, and by what margin."""
+    path = f"{settings.work / SUITE.name}/pairs/pairs-{_LENGTHS[0]}.jsonl"
+    _, *words = _fit(settings, "first", 1)
+    data = (f"--data.init_args.path={path}", f"--data.init_args.val_path={path}", "--trainer.limit_val_batches=1.0")
+    words = ("validate", *words, *_objective("ORPO", context=context), *data)
+    return Cell(f"first-on-pairs-{context}", words, after=("first", "pairs"))
 
 
 def _equal_flops(settings: Settings, seed: int) -> Cell:
@@ -199,7 +212,9 @@ def _evaluation(settings: Settings, name: str, model: str) -> Cell:
 def _batching(settings: Settings) -> dict[str, int]:
     """On a GPU wide batches, in which nothing is shared; on a CPU one context's questions after each other."""
     gpu = {"max_batch_tokens": 65536, "prefill_chunk": 8192, "min_shared": 0}
-    return gpu if settings.accelerator == "gpu" else {"max_batch_tokens": 8192, "prefill_chunk": 2048, "min_shared": 128}
+    return (
+        gpu if settings.accelerator == "gpu" else {"max_batch_tokens": 8192, "prefill_chunk": 2048, "min_shared": 128}
+    )
 
 
 def _dtype(settings: Settings) -> str:
