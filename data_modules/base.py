@@ -30,6 +30,8 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
+RowsBy = Literal["objective", "all_views"]
+
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
@@ -39,6 +41,8 @@ class PairDataModule(LightningDataModule, ABC):
     Args:
         max_tokens: budget of one packed row; the batch size in tokens.
         max_examples: at most this many examples in a row; `None` means as many as fit.
+        rows_by: rows are cut by the tokens that the "objective" scores, or by those of "all_views" of a record, which
+            are the same for every objective: then all of them see the same pairs in the same steps.
         max_length: tokens of one sequence (prompt and longest response); `None` means any length.
         on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
         truncation: cut in the "middle" of the context, or drop whole distractor "passages".
@@ -67,6 +71,7 @@ class PairDataModule(LightningDataModule, ABC):
         seed: int = 0,
         num_workers: int = 0,
         token_cache: str | None = None,
+        rows_by: RowsBy = "objective",
         views: Views | None = None,
         prompt_format: PromptFormat | None = None,
     ) -> None:
@@ -82,7 +87,7 @@ class PairDataModule(LightningDataModule, ABC):
             )
         self.seed, self.num_workers = seed, num_workers
         self.views, self.prompt_format = views, prompt_format
-        self.token_cache = token_cache
+        self.token_cache, self.rows_by = token_cache, rows_by
         self.source_name: str | None = None  # its name among several
         self.splits: dict[str, SplitReport] = {}
         self.documents: dict[str, int] = {}
@@ -183,7 +188,13 @@ class PairDataModule(LightningDataModule, ABC):
     def _tokenised(self, split: str) -> Examples:
         """The split's examples: from the store on disk if there is one, tokenised now if there is none."""
         tokenising = Tokenising(
-            self._format, self._views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short
+            self._format,
+            self._views,
+            self.lengths,
+            self.prefix_sharing,
+            self.positions,
+            self.long_from_short,
+            every_view=self.rows_by == "all_views",
         )
         folder, report = self._store_folder(split, tokenising), SplitReport()
         name = split if self.source_name is None else f"{split} of {self.source_name}"

@@ -55,8 +55,8 @@ class MixtureDataModule(PairDataModule):
     """Trains on several data modules at once, each with a share of every epoch.
 
     A row may hold examples of all sources. The sources say how their examples are made (`max_length`,
-    `on_overlength`, `truncation`, `prefix_sharing`, `positions`, `token_cache`, what they hold out); rows and their
-    order are this module's. Validation and test have every example of every source once.
+    `on_overlength`, `truncation`, `prefix_sharing`, `positions`, `token_cache`, `rows_by`, what they
+    hold out); rows and their order are this module's. Validation and test have every example of every source once.
 
     Args:
         sources: data modules, by the name that reports and records give them.

@@ -136,8 +136,13 @@ class Build:
                 answer = answers[key]
                 tokens = {"prompt tokens": answer.prompt_tokens, "new tokens": answer.new_tokens}
                 report.usage.update({"requests": 1, **tokens})
-            row = {"id": outcome.id, "status": outcome.status, "reason": outcome.reason, "answers": keys}
-            lines.write(json.dumps({**row, "verdicts": dict(outcome.verdicts)}) + "\n")
+            row: dict[str, Any] = {"id": outcome.id, "status": outcome.status, "reason": outcome.reason}
+            row |= {"answers": keys, "verdicts": dict(outcome.verdicts)}
+            margin = None if outcome.pair is None else self.generator.margin(outcome.pair)
+            if margin is not None:
+                report.margins.append(margin)
+                row["margin"] = margin
+            lines.write(json.dumps(row) + "\n")
             progress.record()
             if outcome.pair is not None:
                 yield outcome.pair
@@ -177,6 +182,9 @@ class Build:
     def _log(self, report: BuildReport) -> None:
         counts = ", ".join(f"{report.statuses[name]} {name}" for name in ("pair", "filtered", "failed"))
         log.info("%d records: %s; %s and report.md lie in %s", report.records, counts, "pairs.jsonl", self.output)
+        difficulty = report.difficulty
+        if difficulty is not None:
+            log.info("the policy ranks %.0f %% of the pairs right already", 100 * difficulty.ranked_right)
         if report.statuses["failed"]:
             log.warning(
                 "%d records failed; report.json says why, the same command tries them again", len(report.errors)

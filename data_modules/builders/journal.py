@@ -7,7 +7,7 @@ needs to go on, and a finished one to be checked.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,10 +89,15 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
 
 
 def describe(value: Any) -> Any:
-    """Settings as JSON: class names and fields; fields marked `runtime` change no result and are left out."""
+    """Settings as JSON: class names and fields; fields marked `runtime` change no result and are left out.
+
+    So are fields marked `later` that say nothing: folders of before they were there go on.
+    """
     name = _WRITTEN_NAMES.get(type(value).__name__, type(value).__name__)
     if is_dataclass(value) and not isinstance(value, type):
         settings = [item.name for item in fields(value) if item.init and not item.metadata.get("runtime")]
+        silent = [item.name for item in fields(value) if item.metadata.get("later") and _is_default(item, value)]
+        settings = [setting for setting in settings if setting not in silent]
         return {"class": name} | {setting: describe(getattr(value, setting)) for setting in settings}
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
@@ -104,3 +109,7 @@ def describe(value: Any) -> Any:
         return str(value)
     # somebody's own class
     return {"class": name} | {key: describe(item) for key, item in vars(value).items() if not key.startswith("_")}
+
+
+def _is_default(item: Field[Any], value: Any) -> bool:
+    return bool(getattr(value, item.name) == item.default)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from data_modules.builders.checks.verifiers import Verdict, wilson
 from data_modules.records import PreferencePair
+from lit_longpo.difficulty import Difficulty
 
 Status = Literal["pair", "filtered", "failed"]
 Verdicts = tuple[tuple[str, Verdict], ...]  # (verifier, what it said)
@@ -50,6 +51,8 @@ class BuildReport:
         ratios: tokens of short by tokens of long context, one for each turn.
         depths: middle of every supporting span, 0 for the start of the long context, 1 for its end.
         usage: requests, prompt tokens and new tokens of this build's answers.
+        margins: by how much the policy, if it is the generator, finds chosen likelier on the short context, one number
+            for each pair, in nats per token.
     """
 
     records: int = 0
@@ -62,6 +65,7 @@ class BuildReport:
     ratios: list[float] = field(default_factory=list)
     depths: list[float] = field(default_factory=list)
     usage: Counter[str] = field(default_factory=Counter)
+    margins: list[float] = field(default_factory=list)
 
     def add(self, outcome: Outcome, count_tokens: Callable[[str], int]) -> None:
         """Count one record in."""
@@ -99,16 +103,24 @@ class BuildReport:
         decided = counts["better"] + counts["worse"]
         return (counts["worse"] / decided if decided else 0.0, *wilson(counts["worse"], decided))
 
+    @property
+    def difficulty(self) -> Difficulty | None:
+        """Of the pairs for the policy; `None` where it did not answer itself, or there is no pair."""
+        unit = "log-probability per token on the short context, nats"
+        return Difficulty(tuple(self.margins), unit) if self.margins else None
+
     def as_json(self) -> dict[str, Any]:
         """Everything, with flip rates."""
         flips = {name: dict(zip(("rate", "low", "high"), self.flip_rate(name), strict=True)) for name in self.verdicts}
-        return {**vars(self), "flip_rate": flips}
+        difficulty = None if self.difficulty is None else self.difficulty.as_json()
+        return {**vars(self), "flip_rate": flips, "difficulty": difficulty}
 
     def as_markdown(self) -> str:
         """For people."""
         lines = ["# Build report", "", f"{self.records} records: {_counts(self.statuses)}.", ""]
         lines += _table("Filtered", self.reasons) + _table("Candidates on the way", self.candidates)
         lines += _table("Failed", Counter(self.errors.values())) + self._verdict_lines()
+        lines += self._difficulty_lines()
         for name, values in self.lengths.items():
             lines += _histogram(f"Tokens: {name}" if name != "turns" else "Turns of a pair", values)
         if self.ratios:
@@ -137,6 +149,20 @@ class BuildReport:
             cells = [name, *(str(counts[verdict]) for verdict in _VERDICTS.values())]
             lines.append(f"| {' | '.join(cells)} | {rate:.1%} | {low:.1%} - {high:.1%} |")
         return [*lines, ""]
+
+    def _difficulty_lines(self) -> list[str]:
+        difficulty = self.difficulty
+        if difficulty is None:
+            return []
+        found = difficulty.as_json()
+        summary = (
+            f"The policy ranks {difficulty.ranked_right:.1%} of {found['pairs']} pairs right before any training "
+            f"({found['measure']}; median margin {found['median_margin']:.2f})."
+        )
+        advice = " Nearly all: preferring them more teaches little; more temperatures find other mistakes."
+        rows = [f"| {name} | {count} |" for name, count in found["margins"].items()]
+        summary += advice if difficulty.is_easy else ""
+        return ["## How hard are the pairs?", "", summary, "", "| margin | pairs |", "| --- | --- |", *rows, ""]
 
 
 _VERDICTS = {True: "better", False: "worse", None: "undecided"}

@@ -36,6 +36,7 @@ class EncodedPair:
         margin: by how much its chosen reward should exceed the rejected one's.
         documents: keys of what it is about.
         source: which of several it comes from.
+        every_view: tokens of all the record's views in a row; 0 where rows are cut by what is scored.
     """
 
     policy: tuple[Group, ...]
@@ -44,6 +45,7 @@ class EncodedPair:
     margin: float = 0.0
     documents: tuple[int, ...] = ()
     source: str = ""
+    every_view: int = 0
 
     @property
     def same_row(self) -> bool:
@@ -52,9 +54,9 @@ class EncodedPair:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in the longer of the two rows."""
+        """Room that it takes in a row: of the longer of the two rows, or of all its views."""
         rows = (self.policy, self.reference)
-        return max(sum(group.num_tokens for group in groups) for groups in rows)
+        return max(self.every_view, *(sum(group.num_tokens for group in groups) for groups in rows))
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class _Section:
         """Tokens of the longest response."""
         return max(len(response.token_ids) for response in self.responses)
 
+    def num_tokens(self, prompt: EncodedPrompt, *, shared: bool) -> int:
+        """Tokens of a row with all responses, the prompt once or once for each."""
+        copies = 1 if shared else len(self.responses)
+        return copies * len(prompt.ids) + sum(len(response.token_ids) for response in self.responses)
+
 
 class PairEncoder:
     """Tokenises pairs; contexts and responses that no view names are never touched.
@@ -93,6 +100,8 @@ class PairEncoder:
         prefix_sharing: one group per context; False makes one group per response.
         positions: position ids of long prompts; `None` means 0, 1, 2 ...
         long_from_short: put the short context's tokens into long prompts, at `positions`.
+        every_view: lengths are those of all contexts and answers that the record holds, read or not, and so is which
+            records are left out or cut: the same for every objective.
     """
 
     def __init__(
@@ -104,10 +113,11 @@ class PairEncoder:
         prefix_sharing: bool = True,
         positions: PromptPositions | None = None,
         long_from_short: bool = False,
+        every_view: bool = False,
     ) -> None:
         self.prompt_format, self.views, self.lengths = prompt_format, views, lengths
         self.prefix_sharing, self.positions = prefix_sharing, positions
-        self.long_from_short = long_from_short
+        self.long_from_short, self.every_view = long_from_short, every_view
         self.num_unused = 0  # records with more rejected answers than are scored
         self.num_earlier = 0  # conversations without rejected answers whose earlier answers are not trained
         self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
@@ -146,11 +156,24 @@ class PairEncoder:
         else:
             reference = self._groups(pair, prompts, self.views.reference)
         margin = pair.margin if self.views.margins else 0.0
-        return EncodedPair(policy, reference, pair.weight, margin, tuple(keys_of(pair)))
+        sizes = (section.num_tokens(prompt, shared=self.prefix_sharing) for section, prompt in prompts)
+        room = sum(sizes) if self.every_view else 0
+        return EncodedPair(policy, reference, pair.weight, margin, tuple(keys_of(pair)), every_view=room)
+
+    def _views_of(self, pair: PreferencePair) -> tuple[View, ...]:
+        """What is tokenised: the objective's views, and with `every_view` whatever else the record holds."""
+        asked = (*self.views.policy, *self.views.reference)
+        if not self.every_view:
+            return asked
+        has_short = all(turn.short_context for turn in pair.all_turns)
+        has_long = has_short if self.long_from_short else bool(pair.long_context)
+        contexts: dict[Context, bool] = {"short": has_short, "long": has_long}
+        roles: tuple[Role, ...] = ("chosen", "rejected") if pair.rejected else ("chosen",)
+        return (*asked, *(View(context, role) for context, there in contexts.items() if there for role in roles))
 
     def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
         """In the long context all turns follow one prompt; in short contexts each has its own."""
-        views = (*self.views.policy, *self.views.reference)
+        views = self._views_of(pair)
         for context in dict.fromkeys(view.context for view in views):
             roles = {view.role for view in views if view.context == context}
             if context == "long":
@@ -171,7 +194,8 @@ class PairEncoder:
     ) -> _Section:
         sides: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
         if "rejected" in roles:
-            sides += [("rejected", index) for index in range(self.views.num_rejected)]
+            count = len(pair.rejected) if self.every_view else self.views.num_rejected
+            sides += [("rejected", index) for index in range(count)]
         with _naming(pair):
             responses, formats = zip(*(self._response(turns, role, index) for role, index in sides), strict=True)
         return _Section(context, number, text, turns[0].question, responses, formats[0])
@@ -249,7 +273,8 @@ class PairEncoder:
         sides = {(view.context, view.role) for view in views}
         groups = list[Group]()
         for section, prompt in prompts:
-            responses = [r for r in section.responses if (section.context, r.role) in sides]
+            scored_here = (r for r in section.responses if (section.context, r.role) in sides)
+            responses = [r for r in scored_here if r.index < self.views.num_rejected]
             if not responses:
                 continue
             whole = self._group(pair, section, prompt)

@@ -81,6 +81,7 @@ class Tokenising:
         prefix_sharing: responses of one prompt share it.
         positions: synthesised position ids of long prompts; `None` means true positions.
         long_from_short: long prompts hold the short context's tokens.
+        every_view: lengths are those of all views of a record, whatever the objective reads.
     """
 
     prompt_format: PromptFormat
@@ -89,6 +90,7 @@ class Tokenising:
     prefix_sharing: bool = True
     positions: PositionSynthesis | None = None
     long_from_short: bool = False
+    every_view: bool = False
 
     def key(self, content: str) -> str:
         """Hash of everything that the tokens of a split depend on (32 hex digits).
@@ -98,6 +100,7 @@ class Tokenising:
         """
         settings = (self.views, self.lengths, self.prefix_sharing, self.positions, self.long_from_short)
         parts = [VERSION, content, _identity(self.prompt_format), *map(repr, settings)]
+        parts += ["every view"] * self.every_view  # without it, what it always was
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def examples(self, pairs: Iterable[PreferencePair], report: SplitReport) -> Iterator[EncodedPair]:
@@ -113,6 +116,7 @@ class Tokenising:
             prefix_sharing=self.prefix_sharing,
             positions=self.positions,
             long_from_short=self.long_from_short,
+            every_view=self.every_view,
         )
         seams = SeamComparison(self.prompt_format, self.views, long_from_short=self.long_from_short)
         kept = (example for pair in seams.compared(pairs) if (example := encoder.encode(pair, report.lengths)))

@@ -190,6 +190,8 @@ class PreferenceModule(LightningModule, ABC):
         """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
         self._find_path()
         self._prepare_reference()
+        if self.trainer.sanity_checking:
+            self._signal = PreferenceSignal(by_log_probs=bool(self.views.reference))
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
@@ -205,7 +207,10 @@ class PreferenceModule(LightningModule, ABC):
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
         self._step_mean = StepMean()
-        self._signal = PreferenceSignal(by_log_probs=bool(self.views.reference)) if self.global_step == 0 else None
+        if self.global_step:
+            self._signal = None
+        elif self._signal is None:
+            self._signal = PreferenceSignal(by_log_probs=bool(self.views.reference))
         finish_epoch(self.trainer)
         if self._validation_due:
             self._validation_due = False
@@ -215,7 +220,7 @@ class PreferenceModule(LightningModule, ABC):
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
         values = self._per_example(batch)
         if self._signal is not None:
-            self._signal.add(values)
+            self._signal.add(values, self.global_step)
         share, means = self._step_mean.share(values, self.trainer)
         if means:
             self._log_means("train", means)
@@ -224,8 +229,13 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
         """Between two rows, look once at what the untrained policy made of the first pairs."""
-        if self._signal is not None and self._signal.look():
+        if self._signal is not None and self._signal.look(self.trainer):
             self._signal = None
+
+    def on_train_end(self) -> None:
+        """A short run has few pairs; what they say is said."""
+        if self._signal is not None:
+            self._signal.look(self.trainer, last=True)
 
     def on_after_backward(self) -> None:
         """With the step's last gradient, make all of them the mean over the step's examples."""
@@ -299,6 +309,8 @@ class PreferenceModule(LightningModule, ABC):
 
     def _evaluate(self, batch: PreferenceBatch, repeated: bool) -> Tensor:
         values = self._per_example(batch)
+        if self.trainer.sanity_checking and self._signal is not None and not repeated:
+            self._signal.add(values)
         self._evaluated.add(values, counted=not repeated, sources=batch.sources)
         return values["loss"].mean()
 

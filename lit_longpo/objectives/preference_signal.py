@@ -1,18 +1,32 @@
 """Does the untrained policy get any pair wrong? If it does not, the pairs have little to teach it."""
 
+import json
 import logging
+from pathlib import Path
+from typing import Any
 
+import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
+
+from lit_longpo.difficulty import Difficulty
+from lit_longpo.run_folder import keeps_nothing
 
 log = logging.getLogger(__name__)
 
 _NUM_PAIRS = 32
+_FEWEST = 8  # of a run that ends earlier
+_BUILD = (
+    "python -m lit_longpo build --config configs/build/solopo_chat.yaml --policy.source MODEL "
+    "--source.paths '[questions.jsonl]'"
+)
 
 
 class PreferenceSignal:
-    """Watches the first pairs of a training run and says once if the policy prefers every chosen answer already.
+    """Watches the first pairs of a run, those of the validation before training first, and reports once.
 
-    Values stay on the device until enough pairs are there, so that nothing waits for it but once.
+    Values stay on the device until enough pairs are there, so that nothing waits for it but once. Each process looks
+    at its own pairs; the first one reports.
 
     Args:
         by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
@@ -20,29 +34,72 @@ class PreferenceSignal:
 
     def __init__(self, *, by_log_probs: bool) -> None:
         self.by_log_probs = by_log_probs
-        self._right: list[Tensor] = []
-        self._num_pairs = 0
+        self._margins: list[Tensor] = []
+        self._num_pairs = self._steps = 0
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Per-example metrics of a training row; those of an objective without rejected answers say nothing."""
-        needed = ("logps/chosen", "logps/rejected") if self.by_log_probs else ("rewards/accuracies",)
+    def add(self, values: dict[str, Tensor], step: int = 0) -> None:
+        """Per-example metrics of a row; those of an objective without rejected answers say nothing.
+
+        Args:
+            values: what the objective returned for the row.
+            step: optimizer steps before it.
+        """
+        needed = ("logps/chosen", "logps/rejected") if self.by_log_probs else ("rewards/margins",)
         if not values.keys() >= set(needed):
             return
-        first, *others = (values[name] for name in needed)
-        right = (first > others[0]).to(first.dtype) if others else first
-        self._right.append(right.detach().sum())
-        self._num_pairs += len(right)
+        first, *others = (values[name].detach() for name in needed)
+        self._margins.append(first - others[0] if others else first)
+        self._num_pairs += len(first)
+        self._steps = step
 
-    def look(self) -> bool:
-        """Once there are enough pairs, with one wait for the device, say what was seen; whether it was time."""
-        if self._num_pairs < _NUM_PAIRS:
-            return False
-        right = sum(float(count) for count in self._right)
-        if right == self._num_pairs:
-            log.warning(
-                "the untrained policy prefers the chosen answer in all of the first %d pairs: preferring it more "
-                "teaches little. Take rejected answers that the model itself gives: python -m lit_longpo build "
-                "--config configs/build/solopo.yaml (your model under `policy`, your questions under `source`)",
-                self._num_pairs,
-            )
+    def look(self, trainer: Trainer, *, last: bool = False) -> bool:
+        """Once there are enough pairs, with one wait for the device, say what was seen; whether it was time.
+
+        Args:
+            trainer: whose reports and loggers are told.
+            last: no pair will follow.
+        """
+        if self._num_pairs < (_FEWEST if last else _NUM_PAIRS):
+            return last
+        if trainer.is_global_zero:
+            difficulty = self.difficulty()
+            if difficulty.is_easy:
+                log.warning(_advice(difficulty))
+            _report(difficulty, self._steps, trainer)
         return True
+
+    def difficulty(self) -> Difficulty:
+        """Of the pairs so far; waits for the device."""
+        unit = "summed log-probabilities, nats" if self.by_log_probs else "the objective's rewards"
+        return Difficulty(tuple(torch.cat(self._margins).float().tolist()), unit)
+
+
+def _advice(difficulty: Difficulty) -> str:
+    return (
+        f"the untrained policy prefers the chosen answer in {difficulty.ranked_right:.0%} of the first "
+        f"{len(difficulty.margins)} pairs: preferring it more teaches little. Take rejected answers that the model "
+        f"itself gives: {_BUILD} (or --policy and --source of yours)"
+    )
+
+
+def _report(difficulty: Difficulty, steps: int, trainer: Trainer) -> None:
+    """Into `data_report.json` where there is one, and to every logger."""
+    if keeps_nothing(trainer):
+        return
+    found = {**difficulty.as_json(), "within_steps": steps}
+    for logger in trainer.loggers:
+        numbers = {"ranked_right": difficulty.ranked_right, "median_margin": found["median_margin"]}
+        logger.log_metrics({f"data/{name}_before_training": value for name, value in numbers.items()}, step=0)
+        draw = getattr(logger.experiment, "add_histogram", None)
+        if draw is not None:
+            draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
+    folder = _folder(trainer)  # `trainer.log_dir` would wait for other processes
+    if folder is not None and (report := folder / "data_report.json").exists():
+        known = json.loads(report.read_text())
+        report.write_text(json.dumps({**known, "difficulty": found}, indent=2) + "\n")
+
+
+def _folder(trainer: Trainer) -> Path | None:
+    logger: Any = trainer.logger
+    place = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
+    return Path(place) if place else None

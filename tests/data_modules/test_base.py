@@ -19,7 +19,9 @@ from support.word_pairs import FORMAT, LONGPO, SFT, SOLOPO_DPO, pair
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.rows.positions import PositionSynthesis
-from lit_longpo.batch import PreferenceBatch
+from lit_longpo.batch import PreferenceBatch, Views
+from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, LongPO, SimPO, SoLoPO
+from lit_longpo.objectives import SFT as SFTObjective
 
 
 class Pairs(PairDataModule):
@@ -226,3 +228,57 @@ def test_prompts_too_long_for_their_positions_are_counted_or_refused(caplog):
 def _ready(data):
     data.setup("fit")
     return data
+
+
+EVERY_OBJECTIVE = [
+    SFTObjective(context="short"),
+    SFTObjective(),
+    DPO(),
+    IPO(),
+    SimPO(context="short"),
+    ORPO(),
+    SoLoPO(),
+    SoLoPO(base=DPO()),
+    LongPO(),
+    LOGO(num_rejected=2),
+]
+
+
+class VariedPairs(Pairs):
+    """Lengths of contexts and answers that have nothing to do with each other."""
+
+    def pairs(self, split: str) -> list[PreferencePair]:
+        made = [pair(n, long=20 + 7 * n % 23) for n in range(self.sizes[split])]
+        more = [" word9" * (3 * n % 7) for n in range(len(made))]
+        return [
+            replace(one, short_context=one.short_context + more[n] * 2, rejected=(one.rejected[0] + more[-n], "word8"))
+            for n, one in enumerate(made)
+        ]
+
+
+def pairs_by_step(views: Views, **options: Any) -> list[list[list[str]]]:
+    data = VariedPairs(12, views=views, max_tokens=300, max_examples=3, **options)
+    data.setup("fit")
+    stores = [(data._encoded[split], split == "train") for split in ("train", "val")]
+    samplers = [(store, data._sampler(store, shuffle=shuffle)) for store, shuffle in stores]
+    return [[[store.names[n] for n in row] for row in sampler.batches(1)] for store, sampler in samplers]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_length": 40, "on_overlength": "skip"}, {"prefix_sharing": False}])
+def test_every_objective_sees_the_same_pairs_in_the_same_steps(options: dict[str, Any]) -> None:
+    seen = [pairs_by_step(module.views, rows_by="all_views", **options) for module in EVERY_OBJECTIVE]
+    assert all(steps == seen[0] for steps in seen[1:])
+    assert 2 < len(seen[0][0]) < 12
+    left = sum(map(len, seen[0][0]))
+    assert left == 12 if "max_length" not in options else 0 < left < 12
+    by_objective = [pairs_by_step(module.views, **options) for module in EVERY_OBJECTIVE[:2]]
+    assert by_objective[0] != by_objective[1]  # what the option is for
+
+
+def test_rows_by_all_views_need_only_what_the_record_holds() -> None:
+    """Pairs without a short context, or without rejected answers, are rows of what is there."""
+    data = Pairs(views=SFT, rows_by="all_views")
+    data.pairs = lambda split: [replace(pair(0), id=split, short_context="", rejected=())]  # type: ignore[method-assign]
+    data.setup("fit")
+    example = data._encoded["train"][0]
+    assert list(data._encoded["train"].lengths) == [example.num_tokens]

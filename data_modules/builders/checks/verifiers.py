@@ -6,14 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch.nn.functional import cross_entropy
-
+from data_modules.builders.checks.log_probs import mean_log_prob
 from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
-from lit_longpo.engine import generation_mode
 from lit_longpo.policy import PolicyConfig
 
 Verdict = bool | None
@@ -71,21 +68,11 @@ class LogProbGap(Verifier):
         return _all([verdict for turn in pair.all_turns for verdict in self._verdicts(turn)])
 
     def _verdicts(self, turn: Turn) -> list[Verdict]:
-        chosen = self._mean_log_prob(turn, turn.chosen)
-        gaps = [chosen - self._mean_log_prob(turn, text) for text in turn.rejected]
-        return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]
-
-    @torch.no_grad()
-    def _mean_log_prob(self, turn: Turn, answer: str) -> float:
         if self._loaded is None:
             self._loaded = self.policy.load_base(), self.policy.prompt_format()
-        model, prompt_format = self._loaded
-        prompt = prompt_format.encode_prompt(turn.short_context, turn.question).ids
-        response = prompt_format.encode_response(answer)
-        ids = torch.tensor([[*prompt, *response]], device=model.device)
-        with generation_mode(model):
-            logits = model(input_ids=ids, logits_to_keep=len(response) + 1).logits[0, :-1]
-        return -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
+        chosen = mean_log_prob(*self._loaded, turn, turn.chosen)
+        gaps = [chosen - mean_log_prob(*self._loaded, turn, text) for text in turn.rejected]
+        return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from data_modules.builders.generators.requests import Completion, Request
+from data_modules.records import PreferencePair
 from lit_longpo.policy import PolicyConfig
 
 
@@ -31,6 +32,14 @@ class TextGenerator(ABC):
     @abstractmethod
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """Answer all requests, in any order; a request that has no answer gets a completion with an error."""
+
+    def margin(self, pair: PreferencePair) -> float | None:
+        """By how much the model that answers finds a pair's chosen answer likelier, in nats per token.
+
+        On the short context; of several turns or rejected answers the least. `None` where nobody can tell: a server
+        gives no probabilities of answers that it did not sample.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027  (nothing to release is the usual case)
         """Release what `open` took."""

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
+from data_modules.builders.checks.log_probs import margin_of
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
 from data_modules.builders.generators.steering import processors, stopping
+from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -32,6 +34,7 @@ class TransformersGenerator(TextGenerator):
         self._model: Any = None
         self._policy = PolicyConfig()
         self._formats: dict[str | None, PromptFormat] = {}
+        self._plain: PromptFormat | None = None
 
     def open(self, policy: PolicyConfig) -> str:
         """Load the policy; the identity is a hash of its weights and of its chat template's settings."""
@@ -56,6 +59,12 @@ class TransformersGenerator(TextGenerator):
         """One batch after the other."""
         for batch in batches:
             yield from self._answer(batch)
+
+    def margin(self, pair: PreferencePair) -> float | None:
+        """By the policy, in the layout of `fit`."""
+        if self._plain is None:
+            self._plain = self._policy.prompt_format()
+        return margin_of(self._model, self._plain, pair)
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
         prompts, plain = [self._encode(request) for request in batch], self._format(None)

@@ -5,10 +5,12 @@ answer, take a right one as chosen and a wrong one as rejected. The long context
 passages among irrelevant ones; nothing is generated on it.
 
 Choices of ours where the paper is silent: the short context may hold a few distractors (`short_distractors`),
-no distractor mentions a gold answer, passages come in random order, ties are drawn by seed.
+no distractor mentions a gold answer, passages come in random order, ties are drawn by seed; samples may be taken at
+several temperatures, and of the wrong ones the one that the model gives most often.
 """
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
@@ -34,6 +36,8 @@ class SoLoPORecipe(Recipe):
         instruction: placeholder {question}; becomes the pair's question.
         decoding: of the samples (paper: temperature 0.85).
         samples: answers to each question (paper: 32).
+        temperatures: of the samples in turn, in place of `decoding.temperature`: low ones find what the model usually
+            says, high ones its other mistakes.
         judge: scores an answer against the gold ones.
         min_margin: by how much chosen has to score better than rejected.
         min_chosen: score that chosen has to reach.
@@ -43,6 +47,7 @@ class SoLoPORecipe(Recipe):
         long_tokens: budget of the long context.
         short_distractors: at most this many distractors in the short context.
         filters: answers that may be neither chosen nor rejected.
+        wrong: which of the worst answers is rejected: one that is "drawn", or the "likeliest", which most samples give.
     """
 
     instruction: RequestTemplate = field(default_factory=lambda: RequestTemplate(_STEP_BY_STEP))
@@ -56,6 +61,8 @@ class SoLoPORecipe(Recipe):
     long_tokens: int = 7500
     short_distractors: int = 2
     filters: list[AnswerFilter] = field(default_factory=default_filters)
+    temperatures: tuple[float, ...] = field(default=(), metadata={"later": True})
+    wrong: Literal["drawn", "likeliest"] = field(default="drawn", metadata={"later": True})
 
     accepts = (QARecord,)
 
@@ -63,13 +70,21 @@ class SoLoPORecipe(Recipe):
         self.instruction.check("recipe.init_args.instruction", {"question"})
         if self.samples < 2 and self.without_right == "drop":
             raise InputError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
+        if self.samples < len(self.temperatures):
+            raise InputError(
+                f"expected a sample at least for each of the {len(self.temperatures)} `recipe.init_args.temperatures`, "
+                f"got {self.samples}; set `recipe.init_args.samples: {4 * len(self.temperatures)}`"
+            )
+        self._decodings = [replace(self.decoding, temperature=each) for each in self.temperatures] or [self.decoding]
 
     def steps(self, item: QARecord, bench: Workbench) -> Steps[PreferencePair]:
         """One round of samples."""
         short, long = self._contexts(item, bench)
         question = self.instruction.render(question=item.question)
-        replies = yield [bench.ask("sample", short.text, question, self.decoding, n) for n in range(self.samples)]
-        chosen, rejected = self._choose(self._usable(replies, short.text, bench), item, bench)
+        decodings = [self._decodings[n % len(self._decodings)] for n in range(self.samples)]
+        replies = yield [bench.ask("sample", short.text, question, how, n) for n, how in enumerate(decodings)]
+        times = Counter(reply.text for reply in replies)
+        chosen, rejected = self._choose(self._usable(replies, short.text, bench), times, item, bench)
         return PreferencePair(
             id=item.id,
             question=question,
@@ -94,8 +109,15 @@ class SoLoPORecipe(Recipe):
         texts = [reply.text for reply in replies]
         return sorted({text for text in texts if first_reason(self.filters, text, context, bench.counts) is None})
 
-    def _choose(self, texts: list[str], item: QARecord, bench: Workbench) -> tuple[str, str]:
-        """One of the best and one of the worst answers, drawn by seed."""
+    def _choose(self, texts: list[str], times: Counter[str], item: QARecord, bench: Workbench) -> tuple[str, str]:
+        """One of the best and one of the worst answers, drawn by seed.
+
+        Args:
+            texts: different usable answers.
+            times: how many samples each of them is.
+            item: with the gold answers.
+            bench: of the record.
+        """
         scores = {text: self.judge.score(text, item.answers) for text in texts}
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]
@@ -109,5 +131,8 @@ class SoLoPORecipe(Recipe):
             raise DroppedError("no sample is wrong")
         if best - worst < self.min_margin or best <= worst:
             raise DroppedError("right and wrong are closer than min_margin")
+        if self.wrong == "likeliest":
+            most = max(times[text] for text in wrong)
+            wrong = [text for text in wrong if times[text] == most]
         rng = bench.rng("choose")
         return rng.choice(right), rng.choice(wrong)

@@ -40,6 +40,31 @@ def test_counts_add_up_and_files_are_there(tmp_path):
         assert title in markdown
 
 
+class Knowing(Scripted):
+    """Finds every third pair hard."""
+
+    pairs = 0
+
+    def margin(self, pair):
+        self.pairs += 1
+        return 0.75 if self.pairs % 3 else -0.25
+
+
+def test_difficulty_is_in_the_report_where_the_policy_can_tell(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="data_modules"):
+        report = world_build(tmp_path, generator=Knowing()).run()
+    count = report.statuses["pair"]
+    written = json.loads((tmp_path / "report.json").read_text())["difficulty"]
+    assert written["pairs"] == count > 3
+    assert written["ranked_right"] == (count - count // 3) / count
+    assert written["margins"] == {"-0.5 .. 0": count // 3, "0 .. 0.5": 0, "0.5 .. 1": count - count // 3}
+    assert "How hard are the pairs?" in (tmp_path / "report.md").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    assert [row.get("margin") for row in rows if row["status"] == "pair"][:3] == [0.75, 0.75, -0.25]
+    assert "right already" in caplog.text
+    assert world_build(tmp_path / "served").run().difficulty is None
+
+
 def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(tmp_path):
     files = [tmp_path / name / "pairs.jsonl" for name in "abc"]
     for file, seed in zip(files, (0, 0, 1), strict=True):

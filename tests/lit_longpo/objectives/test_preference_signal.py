@@ -1,46 +1,56 @@
+"""What the untrained policy makes of the first pairs: counted, reported, and a word where there is nothing to learn."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
 import torch
 from lightning.pytorch import Trainer
-from support.preference_data import RandomPairs
+from lightning.pytorch.loggers import TensorBoardLogger
+from support.preference_data import RandomPairs, groups_for
+from transformers import AutoModelForCausalLM
 
-from lit_longpo.objectives import SimPO, preference_signal
+from lit_longpo.batch import Scores, Slot
+from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO, preference_signal
 from lit_longpo.objectives.preference_signal import PreferenceSignal
 from lit_longpo.policy import PolicyConfig
 
-SAID = "prefers the chosen answer in all of the first"
+SAID = "the untrained policy prefers the chosen answer in {} of the first {} pairs"
+ALONE = SimpleNamespace(is_global_zero=True, loggers=[], logger=None)
 
 
-def row(*right):
-    right = torch.tensor(right, dtype=torch.float32)
-    return {"rewards/accuracies": right, "logps/chosen": right - 5.0, "logps/rejected": right * 0 - 4.5}
+def row(*margins):
+    margins = torch.tensor(margins, dtype=torch.float32)
+    return {"rewards/margins": margins, "logps/chosen": margins - 5.0, "logps/rejected": margins * 0 - 4.5}
 
 
-def watched(*rows, by_log_probs=False):
+def watched(*rows, by_log_probs=False, trainer=ALONE):
     signal = PreferenceSignal(by_log_probs=by_log_probs)
     looked = []
     for values in rows:
         signal.add(values)
-        looked.append(signal.look())
+        looked.append(signal.look(trainer))
     return looked
 
 
 def test_it_is_said_once_enough_pairs_are_there(caplog):
-    assert watched(row(*[1] * 16), row(*[1] * 15), row(1, 1)) == [False, False, True]
-    assert f"{SAID} 33 pairs" in caplog.text
-    assert "python -m lit_longpo build" in caplog.text
+    assert watched(row(*[1] * 16), row(*[1] * 15), row(1, -1)) == [False, False, True]
+    assert SAID.format("97%", 33) in caplog.text
+    assert "python -m lit_longpo build --config configs/build/solopo_chat.yaml" in caplog.text
 
 
-def test_one_wrong_pair_is_a_signal(caplog):
-    assert watched(row(*[1] * 31, 0)) == [True]
+def test_two_wrong_pairs_are_a_signal_and_an_equal_one_is_wrong(caplog):
+    assert watched(row(*[1] * 30, 0, -1)) == [True]
     assert not caplog.text
 
 
 def test_with_a_reference_log_probabilities_are_compared(caplog):
-    """The rewards of a policy that is its reference are all 0, and so is their accuracy."""
-    untrained = {**row(*[1] * 32), "rewards/accuracies": torch.zeros(32)}
+    """The rewards of a policy that is its reference are all 0, and so are their margins."""
+    untrained = {**row(*[1] * 32), "rewards/margins": torch.zeros(32)}
     assert watched(untrained) == [True]
     assert not caplog.text
     assert watched(untrained, by_log_probs=True) == [True]
-    assert SAID in caplog.text
+    assert SAID.format("100%", 32) in caplog.text
 
 
 def test_objectives_without_rejected_answers_say_nothing(caplog):
@@ -48,19 +58,73 @@ def test_objectives_without_rejected_answers_say_nothing(caplog):
     assert not caplog.text
 
 
-class Certain(SimPO):
-    def loss(self, policy, reference):
-        losses, metrics = super().loss(policy, reference)
-        return losses, {**metrics, "rewards/accuracies": torch.ones_like(losses.detach())}
+def test_one_process_speaks(caplog):
+    assert watched(row(*[1] * 32), trainer=SimpleNamespace(is_global_zero=False)) == [True]
+    assert not caplog.text
 
 
-def test_a_run_looks_at_its_first_pairs_only(policy_folder, tmp_path, caplog, monkeypatch):
+OBJECTIVES = [
+    DPO(), IPO(), SimPO(), ORPO(), SimPO(context="short"), SoLoPO(), SoLoPO(base=DPO()), LongPO(nll="answer"),
+    LOGO(num_rejected=2), SFT(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", OBJECTIVES, ids=lambda module: type(module).__name__)
+def test_every_objective_with_pairs_is_watched(module):
+    """20 pairs of equal lengths, the chosen answer likelier in 15: what every objective's measure has to find."""
+    rejected = [(view, m) for view in module.views.policy if view.role == "rejected"
+                for m in range(module.views.num_rejected)]  # fmt: skip
+    chosen = [(view, 0) for view in module.views.policy if view.role == "chosen"]
+    slots = tuple(Slot(n, view.context, view.role, index) for n in range(20) for view, index in (*chosen, *rejected))
+    sums = torch.tensor([(-3.0 if slot.example % 4 else -7.0) if slot.role == "chosen" else -5.0 for slot in slots])
+    scores = Scores(sums, torch.full_like(sums, 4.0), slots)
+    signal = PreferenceSignal(by_log_probs=bool(module.views.reference))
+    reference = None
+    if module.views.reference:
+        kept = [i for i, slot in enumerate(slots) for v in module.views.reference if v.role == slot.role]
+        contexts = {view.role: view.context for view in module.views.reference}
+        moved = tuple(Slot(slots[i].example, contexts[slots[i].role], slots[i].role, slots[i].index) for i in kept)
+        same = set(module.views.reference) == set(module.views.policy)
+        reference = scores if same else Scores(sums[kept], scores.counts[kept], moved)
+    signal.add(module.loss(scores, reference)[1])
+    if isinstance(module, SFT):
+        assert not signal._margins
+    else:
+        assert signal.difficulty().ranked_right == 0.75
+
+
+@pytest.mark.parametrize("objective", [SimPO, DPO])
+def test_a_run_reports_what_plain_forwards_say(objective, policy_folder, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(preference_signal, "_NUM_PAIRS", 4)
-    for number, objective in enumerate((SimPO, Certain)):
-        module = objective(policy=PolicyConfig(source=str(policy_folder)))
-        trainer = Trainer(
-            max_steps=4, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-            use_distributed_sampler=False, enable_checkpointing=False, default_root_dir=tmp_path, limit_val_batches=0,
-        )  # fmt: skip
-        trainer.fit(module, datamodule=RandomPairs(module.views))
-        assert caplog.text.count(f"{SAID} 4 pairs") == number
+    module = objective(policy=PolicyConfig(source=str(policy_folder)))
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    trainer = Trainer(
+        max_steps=3, accelerator="cpu", logger=logger, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, enable_checkpointing=False, default_root_dir=tmp_path, num_sanity_val_steps=2,
+        log_every_n_steps=1,
+    )  # fmt: skip
+    report = tmp_path / "run" / "data_report.json"
+    report.parent.mkdir()
+    report.write_text('{"documents": {}}')
+    trainer.fit(module, datamodule=RandomPairs(module.views))
+    found = json.loads(report.read_text())
+    assert found["documents"] == {}
+    assert found["difficulty"]["pairs"] == 6  # four of the validation, and the first row of two
+    assert found["difficulty"]["within_steps"] == 0
+    fresh = AutoModelForCausalLM.from_pretrained(policy_folder)
+    right = [by_plain_forward(fresh, number, per_token=objective is SimPO) > 0 for number in (0, 1, 2, 3, 0, 1)]
+    assert found["difficulty"]["ranked_right"] == pytest.approx(sum(right) / 6)
+    assert (f"{SAID.format('100%', 6)}" in caplog.text) == all(right)
+
+
+def by_plain_forward(model, number, *, per_token):
+    """By how much the chosen answer of a record is likelier."""
+    (group,) = (g for g in groups_for(number, SimPO().views.policy))
+    totals = {}
+    for response in group.responses:
+        ids = torch.tensor([[*group.prompt_ids, *response.token_ids]])
+        with torch.no_grad():
+            log_probs = model(input_ids=ids).logits.log_softmax(-1)[0, len(group.prompt_ids) - 1 : -1]
+        picked = log_probs.gather(1, ids[0, len(group.prompt_ids) :, None])
+        totals[response.role] = (picked.mean() if per_token else picked.sum()).item()
+    return totals["chosen"] - totals["rejected"]

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.transformers import TransformersGenerator, until_stop
+from data_modules.records import PreferencePair
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
@@ -140,3 +141,19 @@ def test_markup_in_documents_stays_text(tmp_path):
         options = {"sanitize_control_tokens": True} if markup == "text" else {}
         expected = tokenizer.apply_chat_template(chat, add_generation_prompt=True, **options)["input_ids"]
         assert list(generator._encode(Request("r", text, Decoding()))) == expected
+
+
+def test_the_margin_of_a_pair_is_that_of_a_plain_model(generator):
+    """Per token, on the short context; of two wrong answers the likelier one counts."""
+    pair = PreferencePair("p", "Pour Ada", FACTS, f"{FACTS} {FACTS}", "tea", ("milk", "Oslo Rome"))
+    layout, model = POLICY.prompt_format(), AutoModelForCausalLM.from_pretrained(POLICY.folder)
+    prompt = layout.encode_prompt(FACTS, "Pour Ada").ids
+    means = []
+    for answer in (pair.chosen, *pair.rejected):
+        response = layout.encode_response(answer)
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0]
+        log_probs = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        means.append(log_probs.gather(1, torch.tensor(response)[:, None]).mean().item())
+    assert generator.margin(pair) == pytest.approx(means[0] - max(means[1:]), abs=1e-3)
+    assert generator.margin(pair) > 0

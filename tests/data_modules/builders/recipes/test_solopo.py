@@ -4,6 +4,7 @@ import pytest
 from support.builders import RECORD, bench, drive
 
 from data_modules.builders.generators.requests import RequestTemplate
+from data_modules.builders.journal import describe
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 
@@ -57,3 +58,25 @@ def test_solopo_names_its_own_setting_when_passages_are_too_long():
     recipe = SoLoPORecipe(short_tokens=3)
     with pytest.raises(DroppedError, match=r"recipe\.init_args\.short_tokens"):
         drive(recipe.steps(RECORD, bench()), sample(["x"]))
+
+
+def test_samples_take_the_temperatures_in_turn():
+    texts = ["Oslo", "Rome", "Oslo", "Rome", "Bergen", "Rome"]
+    recipe = SoLoPORecipe(samples=6, temperatures=(0.5, 1.0, 1.5), short_tokens=40, long_tokens=120)
+    _, asked = drive(recipe.steps(RECORD, bench()), sample(texts))
+    assert [request.decoding.temperature for request in asked] == [0.5, 1.0, 1.5] * 2
+    assert {request.decoding.max_new_tokens for request in asked} == {recipe.decoding.max_new_tokens}
+    with pytest.raises(ValueError, match=r"each of the 3 `recipe.init_args.temperatures`, got 2; set .*samples: 12`"):
+        SoLoPORecipe(samples=2, temperatures=(0.5, 1.0, 1.5))
+
+
+def test_the_likeliest_mistake_is_the_one_given_most_often():
+    texts = ["Oslo", *["Rome"] * 3, *[f"Place {n}" for n in range(12)]]
+    recipe = SoLoPORecipe(samples=16, wrong="likeliest", short_tokens=40, long_tokens=120)
+    pair, _ = drive(recipe.steps(RECORD, bench()), sample(texts))
+    assert pair.rejected == ("Rome",)
+
+
+def test_a_folder_of_before_these_settings_goes_on():
+    assert {"temperatures", "wrong"}.isdisjoint(describe(SoLoPORecipe()))
+    assert describe(SoLoPORecipe(temperatures=(1.0, 2.0)))["temperatures"] == [1.0, 2.0]

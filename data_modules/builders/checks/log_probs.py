@@ -1,0 +1,38 @@
+"""How likely is an answer after its short context? One sequence at a time."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from data_modules.records import PreferencePair, Turn
+from lit_longpo.engine import generation_mode
+from lit_longpo.policy import PromptFormat
+
+
+@torch.no_grad()
+def mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: str) -> float:
+    """Log-probability of an answer per token, given a turn's short context and question.
+
+    Args:
+        model: that reads them.
+        prompt_format: its tokenizer and template.
+        turn: context and question.
+        answer: chosen, rejected, or any other.
+    """
+    prompt = prompt_format.encode_prompt(turn.short_context, turn.question).ids
+    response = prompt_format.encode_response(answer)
+    ids = torch.tensor([[*prompt, *response]], device=model.device)
+    with generation_mode(model):
+        logits = model(input_ids=ids, logits_to_keep=len(response) + 1).logits[0, :-1]
+    return -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
+
+
+def margin_of(model: Any, prompt_format: PromptFormat, pair: PreferencePair) -> float:
+    """By how much chosen is likelier than rejected, in nats per token: the least over turns and rejected answers."""
+    margins = [
+        mean_log_prob(model, prompt_format, turn, turn.chosen) - mean_log_prob(model, prompt_format, turn, rejected)
+        for turn in pair.all_turns
+        for rejected in turn.rejected
+    ]
+    return round(min(margins), 4)
