@@ -25,7 +25,7 @@ from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.backends.flash import Extra, VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.backends.gradient_check import gradient_error
-from lit_longpo.engine.backends.sdpa import sdpa_attention
+from lit_longpo.engine.backends.sdpa import sdpa_attention, without_plans
 from lit_longpo.engine.backends.softcap import softcapped_attention
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
@@ -238,7 +238,8 @@ def ordinary_attention(model: PreTrainedModel, implementation: str | None = None
     implementation = implementation or (exact_attention(model) if shares_prefixes(model) else before)
     model.set_attn_implementation(implementation)
     try:
-        yield
+        with without_plans(model.device):  # a cache grows with every token
+            yield
     finally:
         model.set_attn_implementation(before)
 

@@ -44,6 +44,8 @@ def score_sequentially(model: PreTrainedModel, packed_name: str | None = None) -
     setattr(model, _PACKED_NAME, packed_name or str(model.config._attn_implementation))
     if shares_prefixes(model):
         model.set_attn_implementation(exact_attention(model))
+    # Else cuDNN would make a plan for every length; for good, as layers recomputed in backward have to take one kernel.
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def score_packed(model: PreTrainedModel) -> None:

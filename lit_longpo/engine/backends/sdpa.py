@@ -1,11 +1,14 @@
 """Prefix-shared attention through torch's scaled_dot_product_attention, segment by segment.
 
 Runs everywhere. Keys are put together from slices of the row (`cat`), whose backward is a plain sum in
-fixed order, without atomics. Shape legend: see `attention.py`.
+fixed order, without atomics. On a GPU cuDNN attends to long segments only, since it makes a plan for every
+new shape. Shape legend: see `attention.py`.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,6 +19,8 @@ from lit_longpo.engine.backends.sinks import attend_with_sinks
 
 # A window is attended in query blocks of at least this many tokens: small masks, few calls.
 MIN_WINDOW_BLOCK = 256
+# Keys from which on cuDNN's faster attention pays for its plan: 30 ms of a CPU for every new shape (H200, torch 2.11).
+LONG = 16384
 
 
 def sdpa_attention(
@@ -136,6 +141,32 @@ def _masked(
     """Without a mask: causal, with as many queries as keys."""
     if sinks is not None:
         return attend_with_sinks(query, key, value, mask, scaling, sinks)
-    return scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-    )
+    if mask is not None and query.is_cuda:  # with a mask and fewer keys than queries torch would write out all scores
+        key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], 1) for heads in (key, value))
+    with nullcontext() if key.shape[2] >= LONG else without_plans(query.device):
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        )
+
+
+@contextmanager
+def without_plans(device: torch.device) -> Iterator[None]:
+    """Keep torch's attention from cuDNN, which would make a plan for every new shape: 30 ms, and again for the next."""
+    if not prefers_cudnn(device):
+        yield
+        return
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+
+
+def prefers_cudnn(device: torch.device) -> bool:
+    """Whether torch's attention takes cuDNN where it can: on Hopper GPUs and later ones, unless it is switched off."""
+    return device.type == "cuda" and torch.backends.cuda.cudnn_sdp_enabled() and _capability(device) >= 9
+
+
+@lru_cache
+def _capability(device: torch.device) -> int:
+    return torch.cuda.get_device_capability(device)[0]

@@ -4,6 +4,7 @@ import importlib.machinery
 import itertools
 import sys
 import types
+from unittest import mock
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from lit_longpo.engine import (
     score,
 )
 from lit_longpo.engine.attention import prefix_shared_attention
+from lit_longpo.engine.backends import flash
 from lit_longpo.engine.backends.flash import VarlenKernel, find_kernel, flash_attention
 from lit_longpo.engine.backends.sdpa import sdpa_attention
 from lit_longpo.engine.backends.sinks import folded_sinks
@@ -85,6 +87,60 @@ def test_one_call_equals_the_segments(groups, window, scaling):
         results.append([output.detach(), *[tensor.grad for tensor in inputs]])
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+@given(sizes, st.integers(1, 12))
+@settings(max_examples=30, deadline=None)
+def test_long_prompts_alone_equal_the_segments(groups, long):
+    """Those that torch's own attention serves faster, beside one call for all others."""
+    table = pack(random_groups(groups)).table
+    results = []
+    with mock.patch.object(flash, "LONG", long), mock.patch.object(flash, "prefers_cudnn", return_value=True):
+        alone = flash.alone_segments(table, torch.device("cpu"))
+        for attend in (sdpa_attention, lambda *a: flash_attention(*a, VarlenKernel("plain", plain_varlen))):
+            inputs = tensors(table.num_tokens)
+            output = attend(*inputs, table, None, None)
+            output.sin().sum().backward()
+            results.append([output.detach(), *[tensor.grad for tensor in inputs]])
+    assert len(alone) == sum(prompt + responses[0] >= long for prompt, responses in groups)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_on_a_cpu_and_in_windows_nothing_is_alone():
+    table = pack(random_groups([(flash.LONG, [3])])).table
+    assert flash.alone_segments(table, torch.device("cpu")) == ()
+
+
+@pytest.mark.parametrize("parameters", ["scale, window_size", "scale, window_size, enable_gqa=False"])
+def test_torchs_kernel_is_found_with_and_without_a_switch_for_grouped_heads(monkeypatch, parameters):
+    """Torch 2.11 has none: its kernels take grouped heads as they are."""
+    module, seen = types.ModuleType("torch.nn.attention.varlen"), []
+    exec(
+        f"def varlen_attn(query, key, value, *bounds, {parameters}): note(locals())",
+        space := {"note": seen.append},
+    )
+    module.varlen_attn = space["varlen_attn"]
+    module.__spec__ = importlib.machinery.ModuleSpec("torch.nn.attention.varlen", None)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", module)
+    kernel = find_kernel.__wrapped__("cuda", torch.bfloat16)
+    table = pack(random_groups([(4, [2])])).table
+    kernel.call(
+        *(tensor[0] for tensor in tensors(table.num_tokens)),
+        flash.varlen_plan(table, torch.device("cpu")),
+        0.5,
+        (-1, 0),
+    )
+    assert (seen[0]["scale"], seen[0]["window_size"]) == (0.5, (-1, 0))
+    assert seen[0].get("enable_gqa", True) is True
+
+
+def test_torchs_kernel_without_windows_is_none(monkeypatch):
+    module = types.ModuleType("torch.nn.attention.varlen")
+    module.varlen_attn = lambda query, key, value, *bounds, scale=None: None
+    module.__spec__ = importlib.machinery.ModuleSpec("torch.nn.attention.varlen", None)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", module)
+    assert find_kernel.__wrapped__("cuda", torch.bfloat16) is None
 
 
 @given(sizes, st.sampled_from([None, 1, 3, 8]), st.sampled_from([None, 0.3]))
@@ -220,3 +276,43 @@ def test_folded_sinks_are_no_worse_than_a_key_for_each_in_bf16(window):
     for exact, portable, folded in zip(*results, strict=True):
         errors = [(part.cpu().double() - exact).abs().max() for part in (portable, folded)]
         assert errors[1] <= 2 * errors[0] + 1e-2 * exact.abs().max()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_KERNEL, reason="needs a CUDA device and a flash kernel with variable lengths")
+def test_gradients_of_long_prompts_and_of_the_rest_are_no_worse_than_sdpa_in_bf16(monkeypatch):
+    """Against fp64: both ways of a row, together and with its long prompts alone."""
+    table = pack(random_groups([(3000, [64, 40, 7]), (500, [30])])).table
+    kernel = find_kernel("cuda", torch.bfloat16)
+    monkeypatch.setattr(flash, "LONG", 2000)
+
+    def gradients(dtype, device, attend):
+        inputs = [tensor.detach().requires_grad_() for tensor in tensors(table.num_tokens, dtype, device)]
+        output = attend(*inputs, table, None, None)
+        output.float().square().sum().backward()
+        return [part.cpu().double() for part in (output.detach(), *[tensor.grad for tensor in inputs])]
+
+    def together(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(flash, "prefers_cudnn", lambda device: False)
+            return flash_attention(*args, kernel)
+
+    exact = gradients(torch.float64, "cpu", sdpa_attention)
+    portable = gradients(torch.bfloat16, "cuda", sdpa_attention)
+    for attend in (together, lambda *args: flash_attention(*args, kernel)):
+        found = gradients(torch.bfloat16, "cuda", attend)
+        for one, other, right in zip(found, portable, exact, strict=True):
+            assert (one - right).abs().max() <= 2 * (other - right).abs().max() + 1e-2 * right.abs().max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sdpa_on_a_gpu_writes_no_scores_out(dtype):
+    """Peak memory far below that of the Q x K scores of the second response, which has a mask."""
+    table = pack(random_groups([(40_000, [16, 4_000])])).table
+    inputs = [tensor.detach().requires_grad_() for tensor in tensors(table.num_tokens, dtype, "cuda")]
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    sdpa_attention(*inputs, table, None, None).float().square().sum().backward()
+    scores = 4 * 4_000 * 44_000 * dtype.itemsize
+    assert torch.cuda.max_memory_allocated() - before < scores
