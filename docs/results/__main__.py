@@ -47,11 +47,12 @@ def listed(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    from results.tables import markdown, replaced  # imports what `run` leaves to its cells
+    from results.saving import NAME, saving  # import what `run` leaves to its cells
+    from results.tables import markdown, replaced
 
     page = options.page.read_text(encoding="utf-8")
-    for name in options.suites or SUITES:
-        text = markdown(SUITES[name], options.stored / name)
+    texts = {name: markdown(SUITES[name], options.stored / name) for name in options.suites or SUITES}
+    for name, text in {**texts, NAME: saving()}.items():
         page = replaced(page, name, text)
         print(text)
     if options.write:

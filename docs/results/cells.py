@@ -1,7 +1,8 @@
 """What is run: cells, each one command line of ours and one seed, and suites of them."""
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
@@ -90,14 +91,32 @@ class Suite:
     make: Callable[[Settings], Sequence[Cell]] = field(repr=False)
     questions_share_contexts: bool = False
 
-    def cells(self, settings: Settings, patterns: Sequence[str] = ()) -> list[Cell]:
-        """Cells whose key matches a pattern, and what they come after; all without patterns."""
+    def cells(
+        self, settings: Settings, patterns: Sequence[str] = (), finished: Callable[[Cell], bool] = lambda cell: False
+    ) -> list[Cell]:
+        """Cells whose key matches a pattern, or all that are scored, and what they come after, unless finished.
+
+        Args:
+            settings: for which they are made.
+            patterns: of keys.
+            finished: of which cells nothing has to be done.
+        """
         cells = {cell.key: cell for cell in self.make(settings)}
-        wanted = [key for key in cells if not patterns or any(fnmatch(key, pattern) for pattern in patterns)]
+        asked = [key for key, cell in cells.items() if _asked(cell, patterns)]
         kept = set[str]()
-        while wanted:
-            key = wanted.pop()
-            if key not in kept:
+        while asked:
+            key = asked.pop()
+            if key not in kept and not finished(cells[key]):
                 kept.add(key)
-                wanted += cells[key].after
+                asked += cells[key].after
         return [cell for key, cell in cells.items() if key in kept]
+
+    def identities(self, settings: Settings) -> dict[str, str]:
+        """A hash of each cell's command by its key, the same on every machine."""
+        anywhere = replace(settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="")
+        said = {cell.key: f"{cell.program} {cell.words}" for cell in self.make(anywhere)}
+        return {key: hashlib.sha256(text.encode()).hexdigest()[:12] for key, text in said.items()}
+
+
+def _asked(cell: Cell, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(cell.key, pattern) for pattern in patterns) if patterns else cell.is_scored

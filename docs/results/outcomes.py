@@ -27,6 +27,7 @@ class Outcome:
             is in the response.
         means: by length, other scores in percent.
         facts: what else a run says.
+        identity: hash of the cell's command, whatever the machine.
     """
 
     cell: str
@@ -37,6 +38,7 @@ class Outcome:
     scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     means: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    identity: str = ""
 
     @property
     def key(self) -> str:
@@ -57,7 +59,7 @@ def load(folder: Path) -> dict[str, Outcome]:
     return {item.key: item for item in found}
 
 
-def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str, Any]) -> Outcome:
+def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str, Any], identity: str = "") -> Outcome:
     """The result of a cell that has ended well.
 
     Args:
@@ -65,19 +67,24 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
         run: its folder.
         command: what was typed.
         machine: where it ran.
+        identity: of the command.
 
     Raises:
         FileNotFoundError: there is no report or no costs.
     """
     if cell.words[0] == "validate":
-        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=_logged(run, "val/"))
+        return Outcome(
+            cell.name, cell.seed, " ".join(command), dict(machine), facts=_logged(run, "val/"), identity=identity
+        )
     reports = sorted(run.glob("**/benchmarks/*.json")) or sorted(run.glob("*-step*.json"))
     if not reports:
         raise FileNotFoundError(f"no report below {run}")
     rows = json.loads(reports[-1].read_text())["predictions"]
     costs = json.loads(next(run.glob("**/costs.json")).read_text()) if cell.is_training else {}
     scores, means = scores_of(rows)
-    return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, _training(run))
+    return Outcome(
+        cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, _training(run), identity
+    )
 
 
 def keep_configuration(run: Path, folder: Path, key: str) -> None:

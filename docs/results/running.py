@@ -11,7 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -33,21 +33,39 @@ class Job:
         suite: of the cell.
         cell: what runs.
         folder: of the suite's runs.
+        stored: of its results.
+        identities: of its commands, by key.
     """
 
     suite: Suite
     cell: Cell
     folder: Path
+    stored: Path
+    identities: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Of suite and cell."""
+        return f"{self.suite.name}/{self.cell.key}"
 
     @property
     def run(self) -> Path:
         """Its own folder."""
         return self.folder / self.cell.key
 
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether a cell of the suite has ended well with the command that it has now, here or where results are from.
+
+        What was put into the folder by hand says nothing about its command.
+        """
+        places = [self.folder / cell.key / _DONE, *([self.stored / f"{cell.key}.json"] if cell.is_scored else [])]
+        found = (json.loads(path.read_text()).get("identity") for path in places if path.exists())
+        return any(identity in (None, self.identities[cell.key]) for identity in found)
+
     @property
     def done(self) -> bool:
-        """Whether it has ended well."""
-        return (self.run / _DONE).exists()
+        """Whether nothing is left to do."""
+        return self.is_finished(self.cell)
 
 
 @dataclass
@@ -75,12 +93,12 @@ class Runner:
     pack: Path | None = None
     stored: Path = STORED
     commit: str | None = None
-    _failed: dict[str, int] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
 
     def run(self) -> bool:
         """Run; whether every cell has ended well."""
         began = time.monotonic()
-        waiting = [job for job in self._jobs() if not job.done]
+        waiting = self._jobs()
         print(f"{len(waiting)} cells to run", flush=True)
         running = dict[BaseProcess, tuple[Job, float]]()
         context = _processes(self.start)
@@ -94,15 +112,17 @@ class Runner:
                 break
             time.sleep(0.2)
         self._pack()
-        return all(job.done for job in self._jobs())
+        return not self._jobs()
 
     def _jobs(self) -> list[Job]:
-        """Of all suites, those of the accelerator and of the cores each in order of worth."""
-        return [
-            Job(suite, cell, settings.work / suite.name)
-            for suite, settings in self.suites.values()
-            for cell in suite.cells(settings, self.patterns)
-        ]
+        """What is not finished, of all suites, those of the accelerator and of the cores each in order of worth."""
+        jobs = list[Job]()
+        for suite, settings in self.suites.values():
+            folder, stored = settings.work / suite.name, self.stored / suite.name
+            any_cell = Job(suite, Cell("", ()), folder, stored, suite.identities(settings))
+            left = suite.cells(settings, self.patterns, any_cell.is_finished)
+            jobs += [replace(any_cell, cell=cell) for cell in left]
+        return jobs
 
     def _begin(self, waiting: list[Job], running: Mapping[BaseProcess, tuple[Job, float]], context: Any) -> bool:
         """Start the next cells that may start; whether there was one."""
@@ -111,37 +131,42 @@ class Runner:
             busy = sum(other.cell.device == job.cell.device for other, _ in running.values())
             room = self.cpu_jobs if job.cell.device == "cpu" else self.jobs
             if any(f"{job.suite.name}/{key}" in self._failed for key in job.cell.after):
-                print(f"left out: {job.cell.key}, what it comes after has failed", flush=True)
-                self._failed[f"{job.suite.name}/{job.cell.key}"] = 1
+                print(f"left out: {job.name}, what it comes after has failed", flush=True)
+                self._failed.add(job.name)
                 waiting.remove(job)
-            elif busy < room and all((job.folder / key / _DONE).exists() for key in job.cell.after):
+            elif busy < room and not self._pending(job, waiting, running):
                 waiting.remove(job)
                 process = self._started(job, context)
                 running[process] = (job, time.monotonic())  # type: ignore[index]
                 begun = True
         return begun
 
+    def _pending(self, job: Job, waiting: Sequence[Job], running: Mapping[BaseProcess, tuple[Job, float]]) -> bool:
+        """Whether something that it comes after is not finished."""
+        unfinished = {other.name for other in (*waiting, *(other for other, _ in running.values()))}
+        return any(f"{job.suite.name}/{key}" in unfinished for key in job.cell.after)
+
     def _started(self, job: Job, context: Any) -> BaseProcess:
         if job.run.exists():
             shutil.rmtree(job.run)  # killed before its end
         job.run.mkdir(parents=True)
-        words = filled(job.cell, job.run, self.stored / job.suite.name)
+        words = filled(job.cell, job.run, job.stored)
         accelerator = self.suites[job.suite.name][1].accelerator == "gpu" and job.cell.device != "cpu"
         process = context.Process(target=work, args=(job.cell.program, words, str(job.run / _LOG), accelerator))
         process.start()
-        print(f"begun: {job.suite.name}/{job.cell.key}", flush=True)
+        print(f"begun: {job.name}", flush=True)
         return process
 
     def _reap(self, running: dict[BaseProcess, tuple[Job, float]]) -> None:
         for process in [process for process in running if process.exitcode is not None]:
             job, since = running.pop(process)
-            seconds, name = time.monotonic() - since, f"{job.suite.name}/{job.cell.key}"
+            seconds = time.monotonic() - since
             problem = self._kept(job, process.exitcode or 0, seconds, len(running) + 1)
             if problem is None:
-                print(f"done in {seconds:.0f} s: {name}", flush=True)
+                print(f"done in {seconds:.0f} s: {job.name}", flush=True)
             else:
-                self._failed[name] = 1
-                print(f"FAILED ({problem}): {name}; {job.run / _LOG} ends:\n{_end_of(job.run / _LOG)}", flush=True)
+                self._failed.add(job.name)
+                print(f"FAILED ({problem}): {job.name}; {job.run / _LOG} ends:\n{_end_of(job.run / _LOG)}", flush=True)
             self._pack()
 
     def _kept(self, job: Job, code: int, seconds: float, beside: int) -> str | None:
@@ -151,17 +176,17 @@ class Runner:
         missing = [name for name in job.cell.made if not (job.run / name).exists()]
         if missing:
             return f"made no {', '.join(missing)}"
-        folder = self.stored / job.suite.name
+        identity = job.identities[job.cell.key]
         if job.cell.is_scored:
-            words = filled(job.cell, job.run, folder)
+            words = filled(job.cell, job.run, job.stored)
             machine = {**machine_of(self.commit), "seconds": round(seconds, 1), "cells at a time": beside}
             try:
-                outcome = collect(job.cell, job.run, (job.cell.program, *words), machine)
+                outcome = collect(job.cell, job.run, (job.cell.program, *words), machine, identity)
             except (OSError, LookupError, ValueError, StopIteration) as error:
                 return f"its result cannot be read: {error!r}"
-            outcome.save(folder)
-            keep_configuration(job.run, folder, job.cell.key)
-        (job.run / _DONE).write_text(json.dumps({"seconds": seconds}) + "\n")
+            outcome.save(job.stored)
+            keep_configuration(job.run, job.stored, job.cell.key)
+        (job.run / _DONE).write_text(json.dumps({"identity": identity, "seconds": seconds}) + "\n")
         return None
 
     def _pack(self) -> None:

@@ -5,7 +5,8 @@ from results import outcomes
 from results.cells import Cell, Settings, Suite
 from results.outcomes import Outcome, load, scores_of
 from results.passages import ALONE, Paragraph, among_others, asked, lengthened
-from results.running import Job, Runner, filled
+from results.running import Runner, filled
+from results.saving import NAME, saving
 from results.suites import SUITES
 from results.tables import difference, markdown, replaced, rows_of
 
@@ -84,6 +85,15 @@ def test_page_shows_what_is_stored():
     page = _PAGE.read_text(encoding="utf-8")
     for name, suite in SUITES.items():
         assert replaced(page, name, markdown(suite, outcomes.STORED / name)) == page, "type: make results-table"
+    assert replaced(page, NAME, saving()) == page
+
+
+def test_saving_is_the_rejected_answers_prompt_and_no_more():
+    """Per token and layer alike, a row of n prompt tokens costs about n: 8K + 1K over 8K shared, over 16K not."""
+    line = next(line for line in saving().splitlines() if line.startswith("| 8,192 |"))
+    shared, separate = map(float, line.split("|")[5:7])
+    assert shared == pytest.approx(9 / 8, abs=0.05)
+    assert separate == pytest.approx(9 / 16, abs=0.05)
 
 
 # Cells.
@@ -156,9 +166,9 @@ def runs(tmp_path, monkeypatch):
 
     def make(settings):
         yield Cell("bad" if fails else "good", ("build", "bad" if fails else "good"))
-        yield Cell("late", ("build", "late"), after=("bad" if fails else "good",))
+        yield Cell("late", ("build", "late", *more), after=("bad" if fails else "good",))
 
-    fails = False
+    fails, more = False, list[str]()
     monkeypatch.setattr("results.running.work", work)
     monkeypatch.setattr("results.running._processes", lambda start: type("Context", (), {"Process": _Process}))
 
@@ -166,13 +176,13 @@ def runs(tmp_path, monkeypatch):
         nonlocal fails
         fails = failing
         suite = Suite("two", make)
-        return Runner({"two": (suite, settings(tmp_path))}, stored=tmp_path / "stored")
+        return Runner({"two": (suite, settings(tmp_path))}, stored=tmp_path / "stored", patterns=["*"])
 
-    return started, runner, tmp_path / "two"
+    return started, runner, tmp_path / "two", more
 
 
 def test_finished_cells_are_skipped_and_killed_ones_start_anew(runs):
-    started, runner, folder = runs
+    started, runner, folder, more = runs
     (folder / "late").mkdir(parents=True)
     (folder / "late" / "half.txt").write_text("killed")
     assert runner().run()
@@ -180,18 +190,31 @@ def test_finished_cells_are_skipped_and_killed_ones_start_anew(runs):
     assert not (folder / "late" / "half.txt").exists()
     assert runner().run()
     assert started == ["good", "late"]  # nothing again
+    more.append("--other")
+    assert runner().run()
+    assert started == ["good", "late", "late"]  # its command has changed
+
+
+def test_stored_result_of_the_same_command_stands_for_its_run(tmp_path):
+    suite, own = SUITES["embedded"], settings(tmp_path, seeds=(1,))
+    elsewhere = suite.identities(settings(tmp_path / "else", seeds=(1,), accelerator="gpu"))
+    outcome("base", 0, {}, identity=elsewhere["base"]).save(tmp_path / "stored" / "embedded")
+    outcome("sft-short", 1, {}, identity="other").save(tmp_path / "stored" / "embedded")
+    left = {job.cell.key for job in Runner({"embedded": (suite, own)}, stored=tmp_path / "stored")._jobs()}
+    assert "base" not in left
+    assert "sft-short-seed1" in left
 
 
 def test_what_comes_after_a_failure_is_left_out(runs, capsys):
-    started, runner, folder = runs
+    started, runner, folder, _ = runs
     assert not runner(failing=True).run()
     assert started == ["bad"]
-    assert not Job(Suite("two", tuple), Cell("bad", ("build",)), folder).done
+    assert not (folder / "bad" / "done.json").exists()
     assert "FAILED (exit code 1): two/bad" in capsys.readouterr().out
 
 
 def test_no_time_starts_nothing(runs):
-    started, runner, _ = runs
+    started, runner, *_ = runs
     late = runner()
     late.minutes = -1.0
     assert not late.run()
