@@ -10,6 +10,7 @@
 
 transformers computes the same over padded rows. A packed row holds a prompt once, however many responses follow it,
 and so it counts once; in separate rows it would count once for each. With one response per prompt both are equal.
+Where one sequence is scored at a time, a prompt is computed for each of its responses and counts once all the same.
 
 Where ranks share a row, sums run over all of them, and each rank comes to the same loss.
 """
@@ -121,8 +122,7 @@ def balancing_loss(model: PreTrainedModel, logits: Sequence[Tensor], num_tokens:
     if any(len(layer) != length for layer in logits) or not logits:
         raise UnsupportedModelError(
             f"expected {type(model).__name__} to route every token of a row once, got {len(logits)} layers of "
-            f"{[len(layer) for layer in logits[:2]]} tokens for {length}, as where one sequence is scored at a time; "
-            "type --optimization.router_loss 0"
+            f"{[len(layer) for layer in logits[:2]]} tokens for {length}; type --optimization.router_loss 0"
         )
     real = max(0, min(length, num_tokens - ranks.rank * length))
     sums = _sums([layer[:real] for layer in logits], int(config.num_experts_per_tok))

@@ -14,9 +14,9 @@ from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.rotary import angles_by_group
-from lit_longpo.engine.routers import balancing_loss, recorded_logits
+from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
 from lit_longpo.engine.sequence_parallel import RowPart, sequence_ranks
-from lit_longpo.engine.sequential import scores_sequentially, sequential_states
+from lit_longpo.engine.sequential import in_row_order, scores_sequentially, sequential_states
 
 
 def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) -> Scores:
@@ -39,6 +39,8 @@ def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) ->
     base = base_model(model)
     with recorded_logits(base) as logits:
         scores = _scores(row_log_probs(model, batch), batch)
+    if scores_sequentially(base):
+        logits = in_row_order(logits, len(routers(base)), batch)
     return replace(scores, router_loss=balancing_loss(base, logits, batch.num_tokens))
 
 

@@ -10,7 +10,7 @@ Several sequences are recomputed in backward, so that the activations of one liv
 Shape legend: T row, K tokens of a sequence, Q of them the segment's own, C hidden size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import cast
@@ -91,6 +91,26 @@ def sequential_states(model: PreTrainedModel, row: PackedBatch) -> Tensor:
     sequences += [idle] * (count - len(sequences))
     recomputed = count > 1 and torch.is_grad_enabled()
     return torch.cat([_states(decoder, one, row.leaps, recomputed) for one in sequences], dim=1)
+
+
+def in_row_order(noted: Sequence[Tensor], layers: int, row: PackedBatch) -> list[Tensor]:
+    """What modules gave for the tokens of a row's sequences, as they would have of the row: each token once.
+
+    A prompt's tokens are taken from the segment that they belong to, of other sequences that begin with them not again.
+
+    Args:
+        noted: of one sequence after the other, layer by layer. Shape of each: (K, E).
+        layers: that were noted of each sequence.
+        row: that the sequences come from.
+
+    Returns:
+        For each layer. Shape: (T, E).
+    """
+    own = [
+        [given[len(given) - one.num_states :] for given in noted[number * layers : (number + 1) * layers]]
+        for number, one in enumerate(_sequences(row))
+    ]
+    return [torch.cat(parts) for parts in zip(*own, strict=True)]
 
 
 def _sequences(row: PackedBatch) -> Iterator[_Sequence]:

@@ -332,11 +332,6 @@ class PreferenceModule(LightningModule, ABC):
         if self.scoring is not None:
             return
         self.scoring = plan_scoring(self.model)
-        if self.scoring.cause is not None and self.optimization.router_loss:
-            raise InputError(
-                "expected a model that is scored in packed rows for `optimization.router_loss`, got one that is not: "
-                f"{self.scoring.cause}; type --optimization.router_loss 0"
-            )
         if self.scoring.path == "packed":
             log.info("packed rows agree with separate rows (relative error %.1e)", self.scoring.error)
         elif self.trainer.is_global_zero:

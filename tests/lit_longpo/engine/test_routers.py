@@ -6,6 +6,8 @@ import pytest
 import torch
 from support.groups import random_groups
 from support.padded_rows import rows_of
+from support.tiny_hybrids import ALONE as ONE_AT_A_TIME
+from support.tiny_hybrids import SHARED, hybrid_config, tiny_hybrid
 from support.tiny_models import tiny_config, tiny_model
 
 from lit_longpo.engine import check_routers, pack, score
@@ -15,6 +17,18 @@ from lit_longpo.policy.checkpointing import enable_checkpointing
 
 NAMES = ["Mixtral", "Qwen3Moe", "GptOss"]
 ALONE = random_groups([(9, [4]), (12, [2]), (5, [6])])
+
+
+SEQUENTIAL = {"MiniMax": {"num_local_experts": 4}, "Jamba": {"num_experts": 4, "num_experts_per_tok": 2}}
+STATES = ["Qwen3Next"]
+
+
+def made(name):
+    return tiny_hybrid(name, **SEQUENTIAL.get(name, {})) if name in SHARED | ONE_AT_A_TIME else tiny_model(name)
+
+
+def config_of(name):
+    return hybrid_config(name) if name in SHARED | ONE_AT_A_TIME else tiny_config(name)
 
 
 def own_loss(model, groups, counted):
@@ -37,10 +51,10 @@ def loss_and_gradients(model, loss):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *SEQUENTIAL, *STATES])
 def test_equals_transformers_over_separate_rows(name, checkpointing):
     """Values and gradients, where every prompt has one response."""
-    model = tiny_model(name)
+    model = made(name)
     if checkpointing:
         enable_checkpointing(model)
     loss = score(model, pack(ALONE), router_loss=True).router_loss
@@ -54,9 +68,10 @@ def test_equals_transformers_over_separate_rows(name, checkpointing):
         torch.testing.assert_close(found.get(key, torch.zeros_like(gradient)), gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_a_shared_prompt_counts_once():
+@pytest.mark.parametrize("name", ["Mixtral", *SEQUENTIAL])
+def test_a_shared_prompt_counts_once(name):
     """In separate rows it would count for each of its responses: another number."""
-    model, groups = tiny_model("Mixtral"), random_groups([(9, [4, 3, 2]), (6, [2, 5])])
+    model, groups = made(name), random_groups([(9, [4, 3, 2]), (6, [2, 5])])
     firsts = [response.index == 0 and response.role == "chosen" for _, response in rows_of(groups)]
     lengths = [len(group.prompt_ids) for group, _ in rows_of(groups)]
     loss = score(model, pack(groups), router_loss=True).router_loss
@@ -80,6 +95,6 @@ def test_other_models_are_refused(name, cause):
         check_routers(tiny_config(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *SEQUENTIAL, *STATES])
 def test_models_with_routers_pass(name):
-    check_routers(tiny_config(name))
+    check_routers(config_of(name))
