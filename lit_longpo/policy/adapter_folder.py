@@ -20,7 +20,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.adapters import ALL_LINEAR, LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """Low-rank adapters on a model, and back into its weights."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -10,13 +9,12 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.policy.targets import ALL_LINEAR, check_targets
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.quantization import dequantized, is_quantized
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
-
-ALL_LINEAR = "all-linear"
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -30,8 +28,9 @@ class LoRA:
         r: rank.
         alpha: scale; adapters are multiplied by alpha / r.
         dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
-        target_modules: module names, or "all-linear" for every linear layer but the head, and but those that cannot
-            have adapters (Llama-4's routers, `out_proj` of Mamba layers).
+        target_modules: a list of names (their ends are enough), a regular expression of whole names, or "all-linear"
+            for every linear layer but the head, and but those that cannot have adapters (Llama-4's routers, `out_proj`
+            of Mamba layers).
         also_train: parts of parameter names that are trained in full beside the adapters, for example
             `[embed_tokens, norm]` (LOGO); `*` stands for anything. They are exported merged, not as adapters.
         use_rslora: scale by alpha / sqrt(r) instead, so that a high rank learns as fast (arXiv 2312.03732).
@@ -82,29 +81,6 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         _check_magnitudes(wrapped)
     unfreeze(wrapped, lora.also_train)
     return wrapped
-
-
-def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
-    """Every name of a list means some module; peft is content if one of them does.
-
-    Args:
-        model: without adapters; may be on the meta device.
-        wanted: `policy.lora.target_modules`.
-
-    Raises:
-        InputError: one does not; the nearest are named.
-    """
-    modules = [name for name, _ in model.named_modules()]
-    listed = [] if isinstance(wanted, str) else wanted
-    missing = [name for name in listed if not any(module == name or module.endswith(f".{name}") for module in modules)]
-    if missing:
-        last = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-        near = [close for name in missing for close in difflib.get_close_matches(name, last, n=1)]
-        hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(sorted(last))}"
-        raise InputError(
-            f"expected `policy.lora.target_modules` to name modules of {type(model).__name__}, got "
-            f"{', '.join(missing)}, which it has not; {hint} `all-linear` always works"
-        )
 
 
 def _check_read(model: nn.Module, odd: Iterable[str]) -> None:

@@ -17,6 +17,16 @@ WRONG = {
     "freeze": ({"freeze": ["layers.7."]}, r"`policy\.freeze`.*got 'layers\.7\.'"),
     "nothing left": ({"freeze": ["weight"]}, "which leave none"),
 }
+TARGETS = {
+    "pattern": (r".*\.(q|v)_prj", r"got \.\*.*, which it has not; it has "),
+    "a name alone": ("q_proj", r"regular expression of whole names: type \[q_proj\]"),
+    "pattern in a list": ([r".*q_proj"], r"got \.\*q_proj.*as one text, without brackets"),
+    "no pattern": ("*_proj", r"a list of names, or one regular expression, got '\*_proj'"),
+    "nothing": ([], "got none, which it has not"),
+    "part": (["self_attn"], r"layers\.0\.self_attn, which is none \(in it: k_proj, o_proj"),
+    "norm": (r".*\.(q_proj|input_layernorm)", r"layers\.0\.input_layernorm, which is none;"),
+}
+WRONG |= {name: ({"lora": LoRA(target_modules=wanted)}, message) for name, (wanted, message) in TARGETS.items()}
 
 
 @pytest.mark.parametrize(("settings", "message"), WRONG.values(), ids=WRONG)

@@ -1,0 +1,75 @@
+"""Names of the maps that adapters sit on, compared with a model's; weights are not looked at."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from lit_longpo.errors import InputError
+
+ALL_LINEAR = "all-linear"
+
+
+def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
+    """Every name of a list means some map, a pattern means one; peft is content if one of the names does.
+
+    Args:
+        model: without adapters; may be on the meta device.
+        wanted: `policy.lora.target_modules`.
+
+    Raises:
+        InputError: one does not; the nearest are named.
+    """
+    if wanted == ALL_LINEAR:
+        return
+    modules = dict(model.named_modules())
+    named = {name: _named(name, modules, is_pattern=isinstance(wanted, str)) for name in _listed(wanted)}
+    if missing := [name for name, found in named.items() if not found]:
+        raise _wrong_targets(model, ", ".join(missing), f"which it has not; {_hint(missing, modules, wanted)}")
+    for name in (name for found in named.values() for name in found if not _is_map(modules[name])):
+        inside = ", ".join(sorted(part for part, module in modules[name].named_children() if _is_map(module)))
+        raise _wrong_targets(model, name, f"which is none{inside and f' (in it: {inside})'};")
+
+
+def _listed(wanted: str | list[str]) -> list[str]:
+    return [wanted] if isinstance(wanted, str) else wanted or ["none"]
+
+
+def _named(name: str, modules: Iterable[str], *, is_pattern: bool) -> list[str]:
+    """The modules that a pattern or a name of a list means to peft.
+
+    Raises:
+        InputError: it is no pattern.
+    """
+    if not is_pattern:
+        return [module for module in modules if module == name or module.endswith(f".{name}")]
+    try:
+        return [module for module in modules if re.fullmatch(name, module)]
+    except re.error as error:
+        raise InputError(
+            f"expected `policy.lora.target_modules` to be a list of names, or one regular expression, got {name!r} "
+            f"({error}); type for example --policy.lora.target_modules '[q_proj, v_proj]'"
+        ) from error
+
+
+def _is_map(module: nn.Module) -> bool:
+    return getattr(getattr(module, "weight", None), "ndim", 0) > 1
+
+
+def _hint(missing: list[str], modules: Mapping[str, nn.Module], wanted: str | list[str]) -> str:
+    last = {name.rpartition(".")[2] for name, part in modules.items() if isinstance(part, nn.Linear)}
+    if isinstance(wanted, str) and wanted in last:
+        return f"one text is a regular expression of whole names: type [{wanted}], or '.*\\.{wanted}';"
+    if not isinstance(wanted, str) and any(set(name) & set("*^$\\|()+?") for name in missing):
+        return "a list holds names: type a regular expression as one text, without brackets;"
+    near = [close for name in missing for close in difflib.get_close_matches(name, last, n=1)]
+    return f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(sorted(last))};"
+
+
+def _wrong_targets(model: PreTrainedModel, got: str, why: str) -> InputError:
+    return InputError(
+        f"expected `policy.lora.target_modules` to name maps of {type(model).__name__}, got {got}, {why} `all-linear` "
+        "always works"
+    )
