@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import ActionConfigFile
 from jsonargparse._common import parent_parser
@@ -195,14 +196,31 @@ def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
 
 
 def _typed_value(option: str) -> str | None:
-    """What was typed behind an option of the command line; `None` if nothing was, or a file names the option."""
-    words = _PARSED.get()[0]
+    """What was typed behind an option of the command line, or stands in a file; `None` if nothing does."""
+    words, files = _PARSED.get()
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name != f"--{option}":
             continue
         following = words[number + 1] if number + 1 < len(words) else "--"
         return value if equals else None if following.startswith("--") else following
+    return next(filter(None, (_value_in(path, option) for path in reversed(files))), None)
+
+
+def _value_in(path: Path, option: str) -> str | None:
+    """An option's value as a file has it, of a file of one section too; `None` if it has none."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # told by whoever reads it
+        return None
+    for names in (option.split("."), option.split(".")[-1:]):
+        value = content
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, list):
+            return f"[{','.join(map(str, value))}]"
+        if isinstance(value, str) and value not in ("", "null", "~"):
+            return value
     return None
 
 

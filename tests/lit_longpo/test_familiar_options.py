@@ -120,11 +120,25 @@ def test_the_answer_is_one_line(words, capsys):
     assert ("--policy.source" in error) == (len(words) > 2)
 
 
-def test_in_yaml_too(tmp_path, capsys):
-    (tmp_path / "theirs.yaml").write_text("learning_rate: 1.0e-5\n")
+YAML = {
+    "learning_rate: 1.0e-5": "--optimization.optimizer.lr 1.0e-5",
+    "optimization:\n  learning_rate: 3e-6": "--optimization.optimizer.lr 3e-6",
+    "optimization:\n  scheduler: polynomial": "--optimization.schedule cosine (for example: polynomial is not offered)",
+    "optimization:\n  lr:": "--optimization.optimizer.lr 1e-6 (for example)",
+    "lora_target: [q_proj, v_proj]": "--policy.lora.target_modules '[q_proj,v_proj]'",
+    "gradient_checkpointing: true": "--policy.gradient_checkpointing true",
+}
+
+
+@pytest.mark.parametrize("content", YAML)
+def test_in_yaml_too(content, tmp_path, capsys):
+    """With the value that stands there."""
+    (tmp_path / "theirs.yaml").write_text(f"{content}\n")
     parser = SuggestingParser()
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Optimization, "optimization")
+    parser.add_class_arguments(PolicyConfig, "policy")
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(["--config", str(tmp_path / "theirs.yaml")])
-    assert "here it is called --optimization.optimizer.lr" in capsys.readouterr().err
+    error, _ = capsys.readouterr().err.splitlines()
+    assert error.endswith(f"here it is called {YAML[content]}")
