@@ -1,20 +1,27 @@
-"""What wins on the command line: typed values over files wherever they stand, and a class's own defaults."""
+"""What wins on the command line: typed values over files wherever they stand, and a class's own defaults.
+
+And what was typed for a text stays text.
+"""
 
 import logging
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import jsonargparse._typehints
 from jsonargparse import Namespace
+from jsonargparse._typehints import ActionTypeHint
+from jsonargparse._util import NestedArg
 
 log = logging.getLogger(__name__)
 
 _OPTION = re.compile(r"--\w|-[hc]$")  # not a negative number
 _NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|-\.?(inf|nan)$", re.IGNORECASE)
+_READ = "parse_value_or_config"
 _DISCARD = "discard_init_args_on_class_path_change"
 
 
@@ -62,6 +69,31 @@ def own_defaults() -> Iterator[None]:
             before["init_args"] = Namespace()
 
     with patch.object(jsonargparse._typehints, _DISCARD, discard):
+        yield
+
+
+@contextmanager
+def texts_as_typed() -> Iterator[None]:
+    """`Q: {question}` for a class's argument is text; jsonargparse reads it as YAML, and then wants no text.
+
+    What is a mapping or a list as YAML is one where that fits, and text where it does not.
+    """
+    check, read = ActionTypeHint._check_type, getattr(jsonargparse._typehints, _READ)
+
+    def unread(value: Any, *more: Any, **options: Any) -> Any:
+        return (value, None) if isinstance(value, NestedArg) else read(value, *more, **options)
+
+    @wraps(check)  # jsonargparse looks at its arguments
+    def check_text_too(action: Any, value: Any, **options: Any) -> Any:
+        try:
+            return check(action, value, **options)
+        except (TypeError, ValueError):
+            if isinstance(value, NestedArg):
+                with suppress(TypeError, ValueError), patch.object(jsonargparse._typehints, _READ, unread):
+                    return check(action, value, **options)
+            raise
+
+    with patch.object(ActionTypeHint, "_check_type", check_text_too):
         yield
 
 

@@ -19,7 +19,7 @@ from jsonargparse._util import import_object
 from lit_longpo.errors import UserError
 from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
-from lit_longpo.precedence import own_defaults, typed_last, with_negative_values
+from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
 from lit_longpo.wording import in_one_line
 
@@ -85,7 +85,7 @@ class SuggestingParser(ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         if all(isinstance(word, str) for word in words):
             words = typed_last(self._with_files(with_negative_values(words)), _commands(self))
-        with own_defaults(), fragments_found() as files, _command_line(words, files):
+        with own_defaults(), texts_as_typed(), fragments_found() as files, _command_line(words, files):
             try:
                 return super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text

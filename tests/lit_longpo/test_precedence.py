@@ -106,3 +106,31 @@ def test_a_negative_number_is_a_value(number):
 def test_options_and_further_values_stay_apart():
     words = ["fit", "-c", "file", "--a", "1", "-2", "--b=3", "-4", "--e1"]
     assert with_negative_values(words) == words
+
+
+QA = (
+    "--config",
+    CONFIGS / "real/dpo.yaml",
+    "--trainer.callbacks+",
+    "QACallback",
+    "--trainer.callbacks.path",
+    "q.jsonl",
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["Q: {question}", "{context}: {question}", "[INST] {question} [/INST]", "- {question}"]
+)
+def test_a_text_for_an_argument_of_a_class_stays_text(text):
+    callbacks = parse(*QA, "--trainer.callbacks.question_template", text).trainer.callbacks
+    assert callbacks[-1].init_args.question_template == text
+
+
+def test_what_fits_otherwise_is_read_as_yaml():
+    """Mappings, lists and numbers stay what they are; what fits nothing is told as before."""
+    columns = parse(*DPO, "--data", "PreferenceDataModule", "--data.path", "x", "--data.columns", "long_context: doc")
+    assert columns.data.init_args.columns == {"long_context": "doc"}
+    betas = parse(*DPO, "--optimization.optimizer.betas", "[0.9, 0.99]").optimization.optimizer.init_args.betas
+    assert tuple(betas) == (0.9, 0.99)
+    with pytest.raises(SystemExit):
+        parse(*DPO, "--model.beta", "a: b")
