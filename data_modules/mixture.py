@@ -125,7 +125,7 @@ class MixtureDataModule(PairDataModule):
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """Pairs of all sources, one source after the other, under the names that rows give their examples."""
         named = ((name, pair) for name, source in self.sources.items() for pair in source.pairs(split))
-        return [replace(pair, id=f"{name}/{pair.id}") for name, pair in named]
+        return [replace(pair, id=f"{name}/{pair.id}").read_from(pair.origin) for name, pair in named]
 
     def reports(self) -> dict[str, Any]:
         """Adds how many examples of each source an epoch has, and what the sources report of themselves."""

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from data_modules.fields import NUMBERS, check_names, check_rejected, check_spans, numbers_of, said_around
 from data_modules.fields import Span as Span
@@ -83,7 +83,12 @@ class PreferencePair:
         system: this record's system message; `None` for that of `policy.template.system`.
         history: what was said before the message with the context.
         followup: what was said after it and before the answer; the user has the last word.
+
+    Attributes:
+        origin: file and line that it was read from, for errors; no part of what it says.
     """
+
+    origin: ClassVar[str] = ""
 
     id: str
     question: str
@@ -123,6 +128,16 @@ class PreferencePair:
     def all_turns(self) -> tuple[Turn, ...]:
         """The first question and the later ones, alike."""
         return Turn(self.question, self.short_context, self.chosen, self.rejected), *self.turns
+
+    def read_from(self, origin: str) -> "PreferencePair":
+        """The pair itself, told where it was read."""
+        object.__setattr__(self, "origin", origin)
+        return self
+
+    @property
+    def named(self) -> str:
+        """What an error calls it: its id, and where it was read."""
+        return f"{self.id!r} ({self.origin})" if self.origin else repr(self.id)
 
 
 NAMES = tuple(item.name for item in fields(PreferencePair))

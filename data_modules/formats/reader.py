@@ -92,7 +92,7 @@ class RecordReader:
                 seen.add(pair.id, where)
             elif pair.id != place:
                 pair = replace(pair, id=repeated.name(pair.id, place))
-            yield pair
+            yield pair.read_from(where)
         seen.check(source)
         if new := sorted(absent - self._told):
             log.warning("%s: columns that no record has, named in `columns`: %s", source, ", ".join(new))

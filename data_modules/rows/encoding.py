@@ -244,7 +244,7 @@ class PairEncoder:
         spans = supporting_spans(pair, section.text)
         if not spans:
             raise OverlengthError(
-                f"`truncation: passages` keeps the supporting passages, but record {pair.id!r} does not say "
+                f"`truncation: passages` keeps the supporting passages, but record {pair.named} does not say "
                 f"which they are in its {section.context} context; add `supporting` spans, or set "
                 "`data.init_args.truncation: middle`"
             )
@@ -255,7 +255,7 @@ class PairEncoder:
                 return prompt
             budget -= len(prompt.ids) - limit
         raise OverlengthError(
-            f"the supporting passages of record {pair.id!r} alone are longer than the {room} tokens left "
+            f"the supporting passages of record {pair.named} alone are longer than the {room} tokens left "
             f"for its {section.context} context; raise `data.init_args.max_length`, or set "
             "`data.init_args.truncation: middle`"
         )
@@ -331,7 +331,7 @@ def _naming(pair: PreferencePair) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"record {pair.id!r}: {error}") from error
+        raise InputError(f"record {pair.named}: {error}") from error
 
 
 def surroundings(pair: PreferencePair) -> Surroundings:
@@ -364,6 +364,6 @@ def _too_long(pair: PreferencePair, context: str, length: int, limit: int, room:
             "system message into the user's"
         )
     return OverlengthError(
-        f"expected at most {limit} tokens in prompt and longest answer of record {pair.id!r} "
+        f"expected at most {limit} tokens in prompt and longest answer of record {pair.named} "
         f"({context} context), got {length}; {advice}"
     )

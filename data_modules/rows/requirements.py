@@ -18,7 +18,7 @@ def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: b
     """
     if long_from_short and pair.turns:
         raise InputError(
-            f"`long_positions: synthesised` takes single-turn pairs, record {pair.id!r} has {1 + len(pair.turns)} "
+            f"`long_positions: synthesised` takes single-turn pairs, record {pair.named} has {1 + len(pair.turns)} "
             "turns; set `data.init_args.long_positions: true`"
         )
     asked = (*views.policy, *views.reference)
@@ -30,13 +30,13 @@ def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: b
 def _check_contexts(pair: PreferencePair, read: set[str]) -> None:
     if "short" in read and not all(turn.short_context for turn in pair.all_turns):
         raise InputError(
-            f"expected a `short_context` in record {pair.id!r}, which the objective reads, got none; build pairs "
+            f"expected a `short_context` in record {pair.named}, which the objective reads, got none; build pairs "
             "that have both contexts (`python -m lit_longpo build --config configs/build/solopo.yaml` or longpo.yaml), "
             "or train an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
         )
     if "long" in read and not pair.long_context:
         raise InputError(
-            f"expected a `long_context` in record {pair.id!r}, which the objective reads, got none; add it, or set "
+            f"expected a `long_context` in record {pair.named}, which the objective reads, got none; add it, or set "
             "`model.init_args.context: short`"
         )
 
@@ -48,12 +48,12 @@ def _check_rejected(pair: PreferencePair, views: Views) -> None:
             advice = "or train on chosen answers alone (`--model configs/objective/sft.yaml`: SFT)"
         raise InputError(
             f"expected {views.num_rejected} rejected answer{'s' * (views.num_rejected > 1)} in the field 'rejected' of "
-            f"record {pair.id!r}, got {len(pair.rejected) or 'none'}; "
+            f"record {pair.named}, got {len(pair.rejected) or 'none'}; "
             f"add some, {advice}"
         )
     if pair.margin and not views.margins:
         raise InputError(
             f"expected no margin with an objective whose loss subtracts none (IPO has a target of its own), got "
-            f"{pair.margin:g} in record {pair.id!r}; take the field `margin` out of the data, or train DPO, SimPO, "
+            f"{pair.margin:g} in record {pair.named}; take the field `margin` out of the data, or train DPO, SimPO, "
             "ORPO, LongPO or LOGO"
         )

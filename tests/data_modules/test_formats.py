@@ -1,6 +1,7 @@
 """Records of every format become the rows of transformers, and train through the command line; or are refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,16 @@ def test_rows_are_those_of_transformers(name: str, chat: str, tmp_path: Path) ->
         (
             SimPO(),
             "sft",
-            r"expected 1 rejected answer in .* 'rejected' of record 'data.jsonl:1', got none; .*SFT",
+            r"expected 1 rejected answer in .* 'rejected' of record 'data.jsonl:1' \(PATH:1\), got none; .*SFT",
         ),
-        (SFT(context="short"), "sft", r"a `short_context` in record 'data.jsonl:1'"),
+        (SFT(context="short"), "sft", r"a `short_context` in record 'data.jsonl:1' \(PATH:1\)"),
     ],
 )
 def test_only_what_the_objective_reads_is_required(
     objective: PreferenceModule, name: str, message: str, tmp_path: Path
 ):
     path = write(tmp_path / "data.jsonl", RECORDS[name][0])
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=message.replace("PATH", re.escape(str(path)))) as caught:
         module(path, objective.views).setup("fit")
     assert "\n" not in str(caught.value)
     module(path, SFT().views).setup("fit")
