@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from data_modules.files.strict_json import RecordError, check_text, check_texts
 from data_modules.messages import check_messages
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts
 
 Span = tuple[int, int]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_modules.files.strict_json import RecordError, check_text
+from lit_longpo.files.strict_json import RecordError, check_text
 
 # Names that data sets give the sides of a conversation, and those of chat templates.
 ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}

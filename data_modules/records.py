@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from data_modules.fields import NUMBERS, check_names, check_rejected, check_spans, numbers_of, said_around
 from data_modules.fields import Span as Span
-from data_modules.files.json_files import json_lines
-from data_modules.files.strict_json import RecordError, check_text, check_texts, decode_json
 from data_modules.messages import Message
+from lit_longpo.files.json_files import json_lines
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, decode_json
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from data_modules.builders.report import Outcome, Verdicts
-from data_modules.files.strict_json import RecordError
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError
 
 log = logging.getLogger(__name__)
 

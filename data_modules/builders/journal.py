@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
-from data_modules.files.strict_json import RecordError, decode_json
+from lit_longpo.files.strict_json import RecordError, decode_json
 from lit_longpo.run_folder import check_manifest, complete_lines, lock
 
 ANSWERS = "answers.jsonl"

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_modules.files.json_files import Rows, json_lines, json_list
-from data_modules.files.strict_json import RecordError
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.json_files import Rows, json_lines, json_list
+from lit_longpo.files.strict_json import RecordError
 
 _SECONDS = 10.0  # for one answer of the hub
 

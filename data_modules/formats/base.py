@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from data_modules.fields import NUMBERS, check_rejected
-from data_modules.files.strict_json import RecordError, check_text
 from data_modules.messages import Conversation, Message, conversation
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError, check_text
 
 Record = Mapping[str, Any]
 

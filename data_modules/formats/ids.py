@@ -5,7 +5,7 @@ from array import array
 
 import numpy as np
 
-from data_modules.files.strict_json import RecordError
+from lit_longpo.files.strict_json import RecordError
 
 _IDS_IN_FULL = 100_000  # ids of which memory holds where they stand
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from data_modules.fields import check_rejected
-from data_modules.files.strict_json import RecordError, check_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -15,6 +14,7 @@ from data_modules.formats.base import (
 )
 from data_modules.messages import Message, check_message, check_messages, parted_answer
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError, check_text
 
 # Columns of LLaMA-Factory's that may be there and empty.
 _UNREAD = ("tools", "images", "videos", "audios")

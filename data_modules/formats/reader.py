@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from data_modules.fields import NUMBERS, numbers_of
-from data_modules.files.strict_json import RecordError
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
@@ -16,6 +15,7 @@ from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
 from data_modules.formats.trl import Messages, TRLCompletion, TRLPreference
 from data_modules.records import PreferencePair
 from lit_longpo.errors import InputError
+from lit_longpo.files.strict_json import RecordError
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import math
 from typing import ClassVar
 
-from data_modules.files.strict_json import RecordError
 from data_modules.formats.base import Record
 from data_modules.formats.trl import TRLPreference
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError
 
 
 class ScoredPreference(TRLPreference):

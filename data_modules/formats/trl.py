@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from data_modules.files.strict_json import RecordError, check_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -14,6 +13,7 @@ from data_modules.formats.base import (
 )
 from data_modules.messages import Message, check_message, check_messages, parted_answer
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError, check_text
 
 Said = tuple[tuple[Message, ...], str]  # messages that stand in front of an answer in its own column; the answer
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_modules.files.strict_json import RecordError, check_text, check_texts, decode_json
 from data_modules.records import Passage, QARecord
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, decode_json
 
 QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad", "questions"]
 Fields = dict[str, object]

@@ -91,7 +91,8 @@ def _joint(encoder: PairEncoder, pair: PreferencePair, group: Group, response: R
 def _shortened(pair: PreferencePair) -> PreferencePair:
     turns = tuple(replace(turn, short_context=_ends_of(turn.short_context)) for turn in pair.turns)
     short, long = _ends_of(pair.short_context), _ends_of(pair.long_context)
-    return replace(pair, short_context=short, long_context=long, turns=turns, supporting=())
+    shorter = replace(pair, short_context=short, long_context=long, turns=turns, supporting=())
+    return shorter.read_from(pair.origin)
 
 
 def _ends_of(text: str) -> str:

@@ -4,14 +4,15 @@ Other layouts (pairs, published QA sets) are read by whoever registers a reader;
 of the data modules.
 """
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.json_files import json_lines, json_list
+from lit_longpo.files.strict_json import RecordError
 from lit_longpo.policy.prompts.prompting import Surroundings
 from lit_longpo.shared_texts import DocumentKeys, message_keys, text_key
 
@@ -24,13 +25,18 @@ _FOREIGN = ("paragraphs", "supporting_facts", "long_context", "chosen", "data") 
 _readers: list[Reader] = []
 
 
-class QuestionError(InputError):
-    """A line of a file of questions is not what it must be; the message names file, line and field."""
+class Row(NamedTuple):
+    """A record of a file, before anything is said about its fields.
 
-    @classmethod
-    def at(cls, where: str, name: str, expected: str, got: object) -> "QuestionError":
-        """Error for one field."""
-        return cls(f"{where}: {name}: expected {expected}, got {repr(got)[:120]}; correct the file, nothing is skipped")
+    Args:
+        where: file and line.
+        number: of all records, from 1; the id of a record without one.
+        value: what stands there.
+    """
+
+    where: str
+    number: int
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,10 @@ def read_records(path: str) -> list[Any]:
         raise MissingFileError(
             f"expected a file of questions at {str(Path(path).absolute())!r}, found none; set `path` of the benchmark"
         )
-    rows = list(_rows(Path(path))) if Path(path).suffix in (".jsonl", ".json") else []
-    if rows and _is_plain(rows[0][1]):
+    rows = _rows(Path(path)) if Path(path).suffix in (".jsonl", ".json") else []
+    if rows and _is_plain(rows[0].value):
         _list_extras(path, rows)
-        return _unique((where, _question(row, where)) for where, row in rows)
+        return _unique((row.where, _question(row)) for row in rows)
     if not _readers:
         raise InputError(
             f"expected records with `question`, `answers` and `context` in {path}, got another layout; pairs and QA "
@@ -129,28 +135,15 @@ def _unique(rows: Iterable[tuple[str, Question]]) -> list[Question]:
     found = dict[str, Question]()
     for where, question in rows:
         if question.id in found:
-            raise QuestionError.at(where, "field 'id'", "an id not used before", question.id)
+            raise RecordError.at(where, "field 'id'", "an id not used before", question.id)
         found[question.id] = question
     return list(found.values())
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where, value) of every record; a blank last line and a mark of the byte order are nothing."""
-    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    if path.suffix == ".jsonl":
-        for number, line in enumerate(raw.rstrip().split(b"\n"), 1):
-            yield f"{path}:{number}", _decoded(line, f"{path}:{number}")
-        return
-    value = _decoded(raw, str(path))
-    for number, item in enumerate(value if isinstance(value, list) else [value], 1):
-        yield f"{path}: record {number}", item
-
-
-def _decoded(raw: bytes, where: str) -> Any:
-    try:
-        return json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise QuestionError.at(where, "record", f"UTF-8 JSON ({error})", raw) from error
+def _rows(path: Path) -> list[Row]:
+    """Every record with where it stands, and with its number: that of its line in JSON Lines."""
+    rows = json_lines(path) if path.suffix == ".jsonl" else json_list(path)
+    return [Row(where, number, value) for number, (where, value) in enumerate(rows, 1)]
 
 
 def _is_plain(row: object) -> bool:
@@ -159,27 +152,28 @@ def _is_plain(row: object) -> bool:
     return is_ours and isinstance(row.get("context", ""), str)  # type: ignore[attr-defined]
 
 
-def _list_extras(path: str, rows: Iterable[tuple[str, Any]]) -> None:
-    extras = sorted({name for _, row in rows if isinstance(row, dict) for name in row if name not in _FIELDS})
+def _list_extras(path: str, rows: Iterable[Row]) -> None:
+    records = [row.value for row in rows if isinstance(row.value, dict)]
+    extras = sorted({name for record in records for name in record if name not in _FIELDS})
     if extras:
         log.info("%s: not read: %s", path, ", ".join(extras))
 
 
-def _question(row: object, where: str) -> Question:
-    if not isinstance(row, dict):
-        raise QuestionError.at(where, "record", "a JSON object", row)
-    number = where.rpartition(":")[2].removeprefix(" record ")
-    name = row.get("id", number)
+def _question(row: Row) -> Question:
+    record, where = row.value, row.where
+    if not isinstance(record, dict):
+        raise RecordError.at(where, "record", "a JSON object", record)
+    name = record.get("id", row.number)
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-        raise QuestionError.at(where, "field 'id'", "text or a whole number", name)
-    context, first = _context(row, where)
-    answers = _answers(row, where)
-    depth = row.get("depth", first)
+        raise RecordError.at(where, "field 'id'", "text or a whole number", name)
+    context, first = _context(record, where)
+    answers = _answers(record, where)
+    depth = record.get("depth", first)
     if depth is None:
         depth = place_of(answers, context)
     if depth is not None and not (isinstance(depth, int | float) and 0 <= depth <= 1):
-        raise QuestionError.at(where, "field 'depth'", "a number from 0 to 1", depth)
-    return Question(str(name), _text(row.get("question"), "question", where), answers, context, depth)
+        raise RecordError.at(where, "field 'depth'", "a number from 0 to 1", depth)
+    return Question(str(name), _text(record.get("question"), "question", where), answers, context, depth)
 
 
 def place_of(answers: Iterable[str], context: str) -> float | None:
@@ -195,7 +189,7 @@ def _answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
         value = value["text"]
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list):
-        raise QuestionError.at(where, f"field {name!r}", "accepted answers, a text or a list of texts", value)
+        raise RecordError.at(where, f"field {name!r}", "accepted answers, a text or a list of texts", value)
     return tuple(dict.fromkeys(_text(item, name, where) for item in value))
 
 
@@ -204,7 +198,7 @@ def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
     if "passages" not in row:
         return _text(row.get("context"), "context", where), None
     if "context" in row or not isinstance(row["passages"], list) or not row["passages"]:
-        raise QuestionError.at(where, "field 'passages'", "a list of passages and no `context` beside it", sorted(row))
+        raise RecordError.at(where, "field 'passages'", "a list of passages and no `context` beside it", sorted(row))
     text, start = "", None
     for passage in row["passages"]:
         piece, supports = _passage(passage, where)
@@ -219,12 +213,12 @@ def _passage(value: Any, where: str) -> tuple[str, bool]:
         return _text(value, "passages", where), False
     title, supports = value.get("title", ""), value.get("supporting", False)
     if not isinstance(title, str) or not isinstance(supports, bool):
-        raise QuestionError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)
+        raise RecordError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)
     text = _text(value.get("text"), "passages.text", where)
     return f"{title}\n{text}" if title.strip() else text, supports
 
 
 def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise QuestionError.at(where, f"field {name!r}", "text that is not empty", value)
+        raise RecordError.at(where, f"field {name!r}", "text that is not empty", value)
     return value

@@ -9,12 +9,12 @@ import pytest
 from support.word_tokenizer import word_tokenizer
 
 from data_modules.files import content, reading
-from data_modules.files.strict_json import RecordError
 from data_modules.formats.reader import RecordReader
 from data_modules.preference import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
 from data_modules.splitting import Chosen
 from lit_longpo.batch import View, Views
+from lit_longpo.files.strict_json import RecordError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 PAIRS = [

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.files.strict_json import RecordError
 from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn, parse_pair, read_pairs, write_pairs
+from lit_longpo.files.strict_json import RecordError
 
 PAIR = PreferencePair("a", "who?", "Ann.", "Ann. Bob. Cid.", "Ann", ("Bob", "Cid"), ("Ann",), ((0, 4), (5, 9)))
 

@@ -1,6 +1,5 @@
 """Keeping evaluation questions out of training pairs, by n-gram overlap with named files."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,10 @@ from pathlib import Path
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.sources.base import content_hash
 from data_modules.files.reading import existing_file
-from data_modules.files.strict_json import RecordError, decode_json
 from data_modules.qa_sets.matching import CJK, ngrams, normalise
 from lit_longpo.errors import InputError
+from lit_longpo.files.json_files import json_lines, json_list
+from lit_longpo.files.strict_json import RecordError
 
 Gram = tuple[str, ...]
 
@@ -90,14 +90,10 @@ def _words(text: str) -> list[str]:
 
 
 def _rows(file: Path) -> Iterator[object]:
-    raw = file.read_bytes()
-    if file.suffix == ".jsonl":
-        for number, line in enumerate(raw.splitlines(), 1):
-            yield decode_json(line, f"{file}:{number}")
-    elif file.suffix == ".json":
-        yield json.loads(raw)
-    else:
+    read = {".jsonl": json_lines, ".json": json_list}.get(file.suffix)
+    if read is None:
         raise RecordError.at(str(file), "file", "a .json or .jsonl file", file.suffix)
+    yield from (value for _, value in read(file))
 
 
 def _texts(value: object, names: Sequence[str], inside: bool = False) -> Iterator[str]:

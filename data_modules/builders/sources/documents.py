@@ -8,8 +8,8 @@ from pathlib import Path
 from data_modules.builders.sources.base import Document, Source, Unreadable, content_hash
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
-from data_modules.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 

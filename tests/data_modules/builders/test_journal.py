@@ -10,7 +10,7 @@ from data_modules.builders.generators.requests import Completion
 from data_modules.builders.journal import ANSWERS, describe, open_journal
 from data_modules.builders.recipes.judges import SubEM
 from data_modules.builders.recipes.solopo import SoLoPORecipe
-from data_modules.files.strict_json import RecordError
+from lit_longpo.files.strict_json import RecordError
 
 
 def test_two_builds_in_one_folder_are_refused(tmp_path):

@@ -9,11 +9,11 @@ import pytest
 from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, answer, talk
 
 from data_modules.files.reading import load_pairs
-from data_modules.files.strict_json import RecordError
 from data_modules.formats import reader
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.reader import FORMATS, RecordReader
 from data_modules.records import PreferencePair
+from lit_longpo.files.strict_json import RecordError
 
 README = Path(reader.__file__).with_name("README.md").read_text()
 SAMPLES = Path(__file__).resolve().parents[3].parent / "shared/data/formats"

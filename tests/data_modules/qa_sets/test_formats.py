@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from support.qa_files import hotpotqa, musique, write
 
-from data_modules.files.strict_json import RecordError
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import Passage, QARecord
+from lit_longpo.files.strict_json import RecordError
 
 SUPPORTING = {"text": "Ada.", "supporting": True}
 BAD = {

@@ -53,6 +53,16 @@ def test_a_malformed_line_is_named(tmp_path, change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["q.jsonl", "q.json"])
+def test_a_field_given_twice_is_named(name, tmp_path):
+    """JSON readers take the last one, so an answer would be lost without a word."""
+    twice = json.dumps(GOOD)[:-1] + ', "answers": ["Bob"]}'
+    first, other = json.dumps(GOOD), twice
+    (tmp_path / name).write_text(f"{first}\n{other}\n" if name == "q.jsonl" else f"[{first},\n{other}]")
+    with pytest.raises(ValueError, match=rf"{name}:2: record: expected each field once, got \['question', 'answers'"):
+        read_records(str(tmp_path / name))
+
+
 def test_what_is_no_json_is_named(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps(GOOD) + "\n{]\n")

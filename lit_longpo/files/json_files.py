@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from data_modules.files.strict_json import RecordError, decode_json, unique_keys
+from lit_longpo.files.strict_json import RecordError, decode_json, unique_keys
 
 Rows = Iterator[tuple[str, object]]
 

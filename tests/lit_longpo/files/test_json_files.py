@@ -5,7 +5,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.files.json_files import json_lines, json_list
+from lit_longpo.files.json_files import json_lines, json_list
 
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda item: st.lists(item, max_size=3))
 records = st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), min_size=1, max_size=5)

@@ -1,0 +1,1 @@
+"""JSON that records lie in, read strictly: for pairs, questions and whatever else is written by hand."""
