@@ -13,6 +13,7 @@ from evaluation.reports.intervals import CONFIDENCE, estimate
 from evaluation.reports.report import BenchmarkReport, Prediction
 
 _MAX_LINES = 8
+_DARK = 0.32  # brightness up to which black letters do not stand out
 
 
 def figures(report: BenchmarkReport) -> dict[str, Figure]:
@@ -50,9 +51,16 @@ def heat_map(report: BenchmarkReport) -> Figure:
     for row, values in enumerate(grid):
         for column, score in enumerate(values):
             text = "" if isnan(score) else f"{score:.0%}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=9)
+            colour = _readable_on(image.to_rgba(score))
+            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(image, ax=axes, label="mean score")
     return figure
+
+
+def _readable_on(colour: Sequence[float]) -> str:
+    """Black or white, whichever stands out; brightness as eyes weigh red, green and blue."""
+    red, green, blue, *_ = colour
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > _DARK else "white"
 
 
 def length_curve(report: BenchmarkReport) -> Figure:
@@ -88,7 +96,8 @@ def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Pr
     for task in tasks if 1 < len(tasks) <= _MAX_LINES else ():
         means = [_mean(scores(item for item in items if item.task == task)) for items in groups.values()]
         axes.plot(places, means, marker=".", lw=1, label=task)
-    axes.set_xticks(places, list(groups), rotation=30 if sum(map(len, groups)) > 45 else 0)
+    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, groups)) > 45 else {}
+    axes.set_xticks(places, list(groups), **slanted)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("mean score")
     axes.set_title(f"{report.name}, step {report.step}; shaded: {CONFIDENCE:.0%} interval")

@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+from matplotlib.colors import to_rgb
 from support import reports
 
 from evaluation.reports.figures import figures, heat_map
@@ -49,3 +51,18 @@ def test_examples_without_a_depth_are_in_no_map():
     mixed, alone = reports.needle(), reports.needle(tasks=("needle",))
     shown = [text.get_text() for text in figures(mixed)["heat_map"].axes[0].texts]
     assert shown == [text.get_text() for text in heat_map(alone).axes[0].texts]
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2."""
+    parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("score", [0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 1.0])
+def test_numbers_can_be_read_on_every_colour(score):
+    report = reports.needle(tasks=("needle",))
+    axes = heat_map(replace(report, predictions=(replace(report.predictions[0], score=score),))).axes[0]
+    [text], [image] = axes.texts, axes.images
+    dark, light = sorted([luminance(text.get_color()), luminance(image.to_rgba(score)[:3])])
+    assert (light + 0.05) / (dark + 0.05) > 4

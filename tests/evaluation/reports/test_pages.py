@@ -79,6 +79,16 @@ def test_pages_show_tables_pictures_and_what_the_model_wrote(report, page):
     assert "2,000 resamples" in page.text
 
 
+def test_pages_have_colours_for_a_dark_scheme_and_no_others():
+    """One that is stated for the light scheme alone would be unreadable in the dark one, or the other way round."""
+    style = Pages(reports.needle(tasks=("needle",))).html().partition("<style>")[2].partition("</style>")[0]
+    light, dark = (re.findall(r"(--[a-z]+): #", part) for part in re.findall(r":root \{(.*?)\}", style))
+    assert light == dark
+    assert set(re.findall(r"var\((--[a-z]+)\)", style)) == set(light)
+    rules = re.sub(r":root \{.*?\}", "", style)
+    assert re.findall(r"#[0-9a-f]{3,6}\b", rules) == ["#fff"]  # behind pictures
+
+
 def test_pages_are_the_same_bytes_for_the_same_report():
     report = reports.needle(tasks=("needle",))
     assert Pages(report).html() == Pages(report).html()
