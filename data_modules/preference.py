@@ -9,7 +9,7 @@ from data_modules.files.reading import Keep, keep_verified, load_pairs, stream_p
 from data_modules.formats.base import RecordFormat
 from data_modules.formats.reader import ExtraColumns, RecordReader
 from data_modules.records import PreferencePair
-from data_modules.splitting import share_of
+from data_modules.splitting import first_of, share_of
 
 
 class PreferenceDataModule(PairDataModule):
@@ -29,6 +29,8 @@ class PreferenceDataModule(PairDataModule):
             neither; 0 for none.
         test_path: test pairs, in the same forms.
         test_split: split of the data set to test on.
+        first: take the first contexts of `path`, with all of their pairs, until there are so many pairs, before any is
+            held out; `None` takes all.
         keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
             answer was found better) or "verified" (only those whose chosen answer was).
         format: layout of the records: "pairs" (ours), "trl", "prompt_completion", "messages", "ultrafeedback", "tulu",
@@ -52,13 +54,14 @@ class PreferenceDataModule(PairDataModule):
         format: RecordFormat | str = "auto",
         columns: Mapping[str, str] | None = None,
         extra_columns: ExtraColumns = "error",
+        first: int | None = None,
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
         self.path, self.split = path, split
         self.val_path, self.val_split, self.val_fraction = val_path, val_split, val_fraction
         self.test_path, self.test_split = test_path, test_split
-        self.keep = keep
+        self.keep, self.first = keep, first
         self.reader = RecordReader(format, columns or {}, extra_columns)
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
@@ -70,6 +73,7 @@ class PreferenceDataModule(PairDataModule):
             return []
         pairs = self._read(self.path, self.split, "data.init_args.path")
         pairs = keep_verified(pairs, self.keep, "data.init_args.keep")
+        pairs = first_of(pairs, self.first, "data.init_args.first")
         return share_of(split, pairs, 0.0 if self._source_of("val") else self.val_fraction, self.seed)
 
     def content(self, split: str) -> Content | None:
@@ -79,7 +83,8 @@ class PreferenceDataModule(PairDataModule):
             return content_of_source(*source, self.reader)
         if split == "test":
             return None
-        held_out = (split, self.val_fraction, self.seed, self.keep, self._source_of("val") is None)
+        held_out: tuple[object, ...] = (split, self.val_fraction, self.seed, self.keep, self._source_of("val") is None)
+        held_out += () if self.first is None else (self.first,)  # without it, what it always was
         return content_of_source(self.path, self.split, "data.init_args.path", (self.reader, held_out))
 
     def _read(self, source: str, part: str, argument: str) -> Sequence[PreferencePair]:

@@ -13,7 +13,7 @@ from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.qa_sets.pairing import PairingReport, PairRecipe, RejectedFrom, build_pairs
 from data_modules.records import Passage, PreferencePair, QARecord
-from data_modules.splitting import Item, share_of
+from data_modules.splitting import Item, first_of, share_of
 from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,11 @@ class QADataModule(PairDataModule):
         short_distractors: at most this many distractors in the short context.
         rejected_from: where rejected answers are read: in the "short" context, its supporting passages first, so that a
             pair can be told apart in neither context by what is there; or in the distractors of the "long" one.
+        num_rejected: wrong answers of each question; an objective that reads more of them gets more.
+        turns: questions about the same supporting passages (SQuAD's about one paragraph) that become turns of one pair
+            and share its long context, at most this many; 1 makes a pair of every question.
+        first: take the first contexts of `path`, with all of their questions, until there are so many questions, before
+            any is held out; `None` takes all. The passages of the others still fill long contexts.
         on_unbuildable: records that hold no pair are left out and reported ("skip"), or an "error".
         val_path: validation questions; `None` holds out `val_fraction` of `path`.
         val_fraction: share of the training questions' documents that is held out, with all their questions, without
@@ -57,6 +62,9 @@ class QADataModule(PairDataModule):
         long_tokens: int = 2048,
         short_distractors: int = 2,
         rejected_from: RejectedFrom = "short",
+        num_rejected: int = 1,
+        turns: int = 1,
+        first: int | None = None,
         on_unbuildable: OnUnbuildable = "skip",
         val_path: str | None = None,
         val_fraction: float = 0.05,
@@ -68,6 +76,7 @@ class QADataModule(PairDataModule):
         self.path, self.format, self.corpus = path, format, corpus
         self.short_tokens, self.long_tokens = short_tokens, long_tokens
         self.short_distractors, self.rejected_from = short_distractors, rejected_from
+        self.num_rejected, self.turns, self.first = num_rejected, turns, first
         self.on_unbuildable = on_unbuildable
         self.val_path, self.val_fraction, self.test_path = val_path, val_fraction, test_path
         self.build = build
@@ -101,7 +110,8 @@ class QADataModule(PairDataModule):
         return share_of(split, items, 0.0 if self.val_path else self.val_fraction, self.seed)
 
     def _source(self, path: str) -> QAFiles:
-        return QAFiles((path,), self.format, () if self.corpus is None else (self.corpus,))
+        first = self.first if path == self.path else None
+        return QAFiles((path,), self.format, () if self.corpus is None else (self.corpus,), first)
 
     def _from_records(self, split: str) -> list[PreferencePair]:
         records, pool = self._questions(split)
@@ -109,7 +119,8 @@ class QADataModule(PairDataModule):
             self.short_tokens,
             self.long_tokens,
             self.short_distractors,
-            num_rejected=max(1, self._views.num_rejected),
+            num_rejected=max(self.num_rejected, self._views.num_rejected),
+            turns=self.turns,
             seed=self.seed,
             rejected_from=self.rejected_from,
         )
@@ -128,7 +139,9 @@ class QADataModule(PairDataModule):
         what = "a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file"
         argument = f"data.init_args.{f'{split}_path' if path else 'path'}"
         records = read_qa(existing_file(path or self.path, argument, what), self.format)
-        return records if path else self._share(split, records), self._pool(records)
+        if path:
+            return records, self._pool(records)
+        return self._share(split, first_of(records, self.first, "data.init_args.first")), self._pool(records)
 
     def _pool(self, records: Sequence[QARecord]) -> list[Passage]:
         if self.corpus is not None:

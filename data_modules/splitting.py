@@ -85,6 +85,36 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
     return part_of(items, np.flatnonzero(~held)), part_of(items, np.flatnonzero(held))
 
 
+def first_of(items: Sequence[Item], first: int | None, setting: str) -> Sequence[Item]:
+    """The first contexts, with all of their questions, until there are so many questions; all of them for `None`.
+
+    A context is what a question's answer depends on: its supporting passages, or the whole long context.
+
+    Args:
+        items: questions or pairs, in any order.
+        first: how many questions are wanted; the last context may bring more.
+        setting: that says so, for the error.
+
+    Raises:
+        InputError: fewer than one is wanted.
+    """
+    if first is None:
+        return items
+    if first < 1:
+        raise InputError(f"expected `{setting}` of at least 1, got {first}; null takes all questions")
+    contexts, sizes = list[int](), dict[int, int]()  # of every item; items of each context
+    for item in items:
+        contexts.append(text_key(documents_of(item)[1]))
+        sizes[contexts[-1]] = sizes.get(contexts[-1], 0) + 1
+    kept, total = set[int](), 0
+    for context, size in sizes.items():  # in order of first appearance
+        if total >= first:
+            break
+        kept.add(context)
+        total += size
+    return part_of(items, np.array([n for n, context in enumerate(contexts) if context in kept], dtype=np.int64))
+
+
 def _labels_to_part(items: Sequence[object]) -> NDArray[np.int64]:
     """Labels of the documents; of the items where all whole messages share one text and nothing tells them apart."""
     every = DocumentKeys.of(map(keys_of, items))

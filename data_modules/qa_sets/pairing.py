@@ -2,14 +2,14 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
 from data_modules.qa_sets.contexts import AssembledContext, BudgetError, CountTokens, build_context
 from data_modules.qa_sets.matching import mentions
 from data_modules.qa_sets.wrong_answers import WrongAnswer, read_wrong_answers, wrong_answers
-from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.records import Passage, PreferencePair, QARecord, Turn
 from lit_longpo.errors import InputError
 
 RejectedFrom = Literal["short", "long"]
@@ -34,6 +34,7 @@ class PairRecipe:
         seed: of every random choice.
         rejected_from: where wrong answers are read: in the "short" context, facts first (the long one's distractors
             only where it holds none of the answer's kind), or in the distractors of the "long" one.
+        turns: questions about the same supporting passages that become turns of one pair, at most this many.
     """
 
     short_tokens: int = 512
@@ -42,8 +43,14 @@ class PairRecipe:
     num_rejected: int = 1
     seed: int = 0
     rejected_from: RejectedFrom = "short"
+    turns: int = 1
 
     def __post_init__(self) -> None:
+        if self.turns < 1 or self.num_rejected < 1:
+            raise InputError(
+                f"expected `data.init_args.turns` and `num_rejected` of at least 1, got {self.turns} and "
+                f"{self.num_rejected}; 1 makes a pair of every question, with one wrong answer"
+            )
         if not 1 <= self.short_tokens <= self.long_tokens:
             raise InputError(
                 f"expected 1 <= short_tokens <= long_tokens, got {self.short_tokens} and {self.long_tokens}; "
@@ -58,6 +65,7 @@ class PairingReport:
     Args:
         records: records read.
         built: pairs made of them.
+        questions: in these pairs, one for each turn.
         underfilled: pairs whose long context stayed below nine tenths of its budget, because there were
             not enough distractors without the answer.
         left_out: identifiers of the records without a pair, by reason.
@@ -66,6 +74,7 @@ class PairingReport:
 
     records: int = 0
     built: int = 0
+    questions: int = 0
     underfilled: int = 0
     left_out: dict[str, list[str]] = field(default_factory=dict)
     rejected_from: dict[str, int] = field(default_factory=dict)
@@ -73,10 +82,15 @@ class PairingReport:
     def lines(self) -> list[str]:
         """What happened, in sentences."""
         reasons = [f"{len(ids)} left out ({reason}): {_some(ids)}" for reason, ids in self.left_out.items()]
-        counts = f"{self.built} pairs from {self.records} records"
+        turns = f" with {self.questions} questions" if self.questions > self.built else ""
+        counts = f"{self.built} pairs{turns} from {self.records} records"
         read = ", ".join(f"{count} in {place}" for place, count in self.rejected_from.items())
         places = f"; rejected answers read: {read}" if read else ""
         return [f"{counts}, {self.underfilled} with an underfilled long context{places}", *reasons]
+
+    def leave_out(self, reason: str, records: Sequence[QARecord]) -> None:
+        """Note records without a pair."""
+        self.left_out.setdefault(reason, []).extend(record.id for record in records)
 
     def count(self, wrong: Sequence[WrongAnswer]) -> None:
         """Add a pair's rejected answers."""
@@ -104,10 +118,8 @@ def build_contexts(
     Raises:
         UnbuildableError: the record has no question or no answer, or its passages are too long.
     """
-    if not record.question.strip():
-        raise UnbuildableError("the question is empty")
-    if not record.answers:
-        raise UnbuildableError("the passages do not answer the question")
+    if reason := _unasked(record):
+        raise UnbuildableError(reason)
     supporting = [passage for passage in record.passages if passage.supporting]
     distractors = _distractors(record, pool, rng)
     try:
@@ -120,45 +132,54 @@ def build_contexts(
 
 
 def build_pair(
-    record: QARecord,
+    records: Sequence[QARecord],
     pool: Sequence[Passage],
     recipe: PairRecipe,
     count_tokens: CountTokens,
-    report: PairingReport | None = None,
-) -> PreferencePair:
+    report: PairingReport,
+) -> PreferencePair | None:
     """Short context: supporting passages and a few distractors. Long: the same and many more.
 
-    Distractors are the record's own first, then the pool's; none of them mentions a gold answer. Both answers can be
+    Distractors are the records' own first, then the pool's; none of them mentions a gold answer. Both answers can be
     read in the long context; with `recipe.rejected_from: short` in the short one, too, wherever it holds a wrong one.
 
     Args:
-        record: question, answers and passages.
+        records: questions about the same supporting passages: the turns of the pair.
         pool: further distractors.
         recipe: budgets and seed; the result depends on nothing else.
         count_tokens: tokens of a text.
-        report: counts where rejected answers were read.
+        report: counts records without a pair, and where rejected answers were read.
 
-    Raises:
-        UnbuildableError: no pair can be made of this record.
+    Returns:
+        The pair, of the questions that can be asked; `None` if there is none.
     """
-    rng = random.Random(f"{recipe.seed}/{record.id}")
-    short, long = build_contexts(record, pool, recipe, count_tokens, rng)
-    wrong = _wrong_answers(record, short, long, recipe, rng)
-    if len(wrong) < recipe.num_rejected:
-        where = "distractors" if recipe.rejected_from == "long" else "passages"
-        raise UnbuildableError(f"fewer than {recipe.num_rejected} wrong answers in the {where}")
-    if report is not None:
+    rng = random.Random(f"{recipe.seed}/{records[0].id}")
+    try:
+        short, long = build_contexts(_joined(records), pool, recipe, count_tokens, rng)
+    except UnbuildableError as error:
+        report.leave_out(str(error), records)
+        return None
+    asked, turns = list[QARecord](), list[Turn]()
+    for record in records:
+        wrong = _wrong_answers(record, short, long, recipe, rng)
+        if len(wrong) < recipe.num_rejected:
+            where = "distractors" if recipe.rejected_from == "long" else "passages"
+            report.leave_out(f"fewer than {recipe.num_rejected} wrong answers in the {where}", [record])
+            continue
         report.count(wrong)
-    return PreferencePair(
-        id=record.id,
-        question=record.question,
-        short_context=short.text,
-        long_context=long.text,
-        chosen=record.answers[0],
-        rejected=tuple(answer.text for answer in wrong),
-        answers=record.answers,
-        supporting=long.supporting,
-    )
+        asked.append(record)
+        rejected = tuple(answer.text for answer in wrong)
+        turns.append(Turn(record.question, short.text, record.answers[0], rejected))
+    if not turns:
+        return None
+    report.questions += len(turns)
+    return PreferencePair.from_turns(asked[0].id, long.text, turns, asked[0].answers, long.supporting)
+
+
+def _joined(records: Sequence[QARecord]) -> QARecord:
+    """One record with the passages and answers of all: what distractors must not mention."""
+    answers = tuple(dict.fromkeys(answer for record in records for answer in record.answers))
+    return replace(records[0], answers=answers)
 
 
 def _wrong_answers(
@@ -180,17 +201,41 @@ def build_pairs(
 ) -> list[PreferencePair]:
     """Pairs of all records that hold one; the others are counted in the report, by reason."""
     pairs = list[PreferencePair]()
-    for record in records:
-        report.records += 1
-        try:
-            pair = build_pair(record, pool, recipe, count_tokens, report)
-        except UnbuildableError as error:
-            report.left_out.setdefault(str(error), []).append(record.id)
+    for turns in _turns_of(records, recipe.turns, report):
+        report.records += len(turns)
+        pair = build_pair(turns, pool, recipe, count_tokens, report)
+        if pair is None:
             continue
         report.built += 1
         report.underfilled += count_tokens(pair.long_context) < _FULL * recipe.long_tokens
         pairs.append(pair)
     return pairs
+
+
+def _turns_of(records: Sequence[QARecord], most: int, report: PairingReport) -> list[list[QARecord]]:
+    """Records that share a pair, in order of the first of each; those that no pair can ask are left out."""
+    if most == 1:
+        return [[record] for record in records]
+    open_groups, groups = dict[tuple[str, ...], list[QARecord]](), list[list[QARecord]]()
+    for record in records:
+        reason = _unasked(record)
+        if reason:
+            report.records += 1
+            report.leave_out(reason, [record])
+            continue
+        about = tuple(passage.text for passage in record.passages if passage.supporting)
+        if len(open_groups.get(about, [None] * most)) >= most:
+            open_groups[about] = []
+            groups.append(open_groups[about])
+        open_groups[about].append(record)
+    return groups
+
+
+def _unasked(record: QARecord) -> str:
+    """Why no pair can ask a record's question; empty if one can."""
+    if not record.question.strip():
+        return "the question is empty"
+    return "" if record.answers else "the passages do not answer the question"
 
 
 def _distractors(

@@ -176,3 +176,11 @@ def test_streamed_pairs_can_be_filtered_and_indexed(tmp_path: Path) -> None:
     kept = reading.keep_verified(pairs, "verified", "data.init_args.keep")
     assert list(kept) == labelled[::3]
     assert len(kept) == 4
+
+
+def test_the_first_pairs_have_tokens_of_their_own(tmp_path: Path) -> None:
+    """`first` is part of what stored tokens depend on; without it they are those of before."""
+    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    every, few = (module(tmp_path / "pairs.jsonl", val_fraction=0, first=first) for first in (None, 1))
+    assert [pair.id for pair in few.pairs("train")] == [PAIRS[0].id]
+    assert few.content("train") != every.content("train")

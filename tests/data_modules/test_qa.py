@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.builders import text_tokens
 from support.qa_files import hotpotqa, musique, squad, write
 from support.word_tokenizer import word_tokenizer
 
+from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.qa import QADataModule
 from data_modules.qa_sets.formats import read_corpus
 from data_modules.qa_sets.matching import mentions, normalise
@@ -95,6 +97,67 @@ def test_rejected_answers_can_be_read_in_the_short_context(small_set: Path) -> N
     assert sum(near.built["train"].rejected_from.values()) == len(pairs)
     assert "distractors of the long context" not in near.built["train"].rejected_from
     assert far.built["train"].rejected_from == {"distractors of the long context": len(pairs)}
+
+
+def several(path: Path) -> Path:
+    """SQuAD paragraphs with two questions each, and one that no paragraph answers."""
+    document = squad(3)
+    for article in document["data"]:
+        for i, paragraph in enumerate(article["paragraphs"]):
+            answers = [{"text": f"{20 + i}", "answer_start": 0}]
+            name = paragraph["qas"][0]["id"]
+            paragraph["qas"] += [
+                {"id": f"{name}-rooms", "question": "How many rooms has it?", "answers": answers},
+                {"id": f"{name}-none", "question": "Who paid?", "answers": []},
+            ]
+    return write(path, document)
+
+
+def test_questions_about_one_paragraph_become_turns(tmp_path: Path) -> None:
+    path = several(tmp_path / "set.json")
+    views = Views((View("long", "chosen"), View("long", "rejected")))
+    words = sorted(set(re.findall(r"\w+|[^\w\s]+", path.read_text())))
+    form = PromptFormat(word_tokenizer(words), PromptTemplate())
+    data = module(path, turns=4, val_fraction=0, views=views, max_tokens=2000, prompt_format=form)
+    pairs = data.pairs("train")
+    assert [[turn.question for turn in pair.all_turns] for pair in pairs] == [
+        ["When was it opened?", "How many rooms has it?"]
+    ] * 12
+    report = data.built["train"]
+    assert (report.records, report.built, report.questions) == (36, 12, 24)
+    assert {reason: len(ids) for reason, ids in report.left_out.items()} == {
+        "the passages do not answer the question": 12
+    }
+    for pair in pairs:
+        assert len({turn.short_context for turn in pair.all_turns}) == 1
+        gold = [turn.chosen for turn in pair.all_turns]
+        (start, end) = pair.supporting[0]
+        others = [text for text in pair.long_context.split("\n\n") if text != pair.long_context[start:end]]
+        assert len(others) >= 3
+        assert not any(mentions(text, gold) for text in others)  # of any turn
+        for turn in pair.all_turns:
+            assert normalise(turn.rejected[0]) in normalise(turn.short_context)
+            assert turn.rejected[0] != turn.chosen
+    apart = module(path, val_fraction=0).pairs("train")
+    assert [pair.id for pair in apart[::2]] == [pair.id for pair in pairs]
+    assert len(apart) == 24
+    data.setup("fit")
+    (group,) = data._encoded["train"][0].policy  # one prompt, both sides of the conversation behind it
+    assert [response.role for response in group.responses] == ["chosen", "rejected"]
+    with pytest.raises(ValueError, match=r"`data.init_args.turns` .*at least 1, got 0"):
+        module(path, turns=0).pairs("train")
+
+
+def test_the_first_questions_are_whole_contexts_and_the_pairs_that_they_were(tmp_path: Path) -> None:
+    path = several(tmp_path / "set.json")
+    every, few = (module(path, val_fraction=0, first=first).pairs("train") for first in (None, 4))
+    assert few == every[:4]  # two contexts of three questions, one of them without an answer
+    assert len(few) < len(every)
+    source = QAFiles((str(path),), first=4)
+    assert [item.id for item in source.items(text_tokens())] == [
+        f"s0-{i}{kind}" for i in (0, 1) for kind in ("", "-rooms", "-none")
+    ]
+    assert source.pool() == QAFiles((str(path),)).pool()
 
 
 def test_batches_come_out(small_set: Path) -> None:

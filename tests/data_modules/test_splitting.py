@@ -13,6 +13,7 @@ from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import (
     Chosen,
     documents_of,
+    first_of,
     hold_out,
     keys_of,
     share_of,
@@ -79,6 +80,23 @@ DOCUMENTS = {
     "paragraphs": ["\n\n".join(f"Paragraph {k} of document {n}, " + "word " * 40 for k in range(9)) for n in range(4)],
     "short lines": ["\n".join(f"Line {k} of document {n}." for k in range(30)) for n in range(4)],
 }
+
+
+def test_the_first_contexts_come_with_all_of_their_questions():
+    items = [
+        QARecord(f"q{n}", "?", ("a",), (Passage("", about, True), Passage("", "same", False)))
+        for n, about in enumerate("aabbabccd")
+    ]
+
+    def numbers(first):
+        return [int(item.id[1:]) for item in first_of(items, first, "data.init_args.first")]
+
+    assert numbers(None) == list(range(9))
+    assert numbers(1) == numbers(3) == [0, 1, 4]
+    assert numbers(4) == [0, 1, 2, 3, 4, 5]
+    assert numbers(90) == list(range(9))
+    with pytest.raises(ValueError, match=r"`data.init_args.first` of at least 1, got 0; null"):
+        numbers(0)
 
 
 def messages_about(documents, layout):

@@ -1,13 +1,14 @@
 """Questions with passages from question-answering files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data_modules.builders.sources.base import Source, Unreadable, content_hash
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.records import Passage, QARecord
+from data_modules.splitting import first_of
 from lit_longpo.errors import InputError
 
 
@@ -22,11 +23,14 @@ class QAFiles(Source):
         format: how to read them; "auto" looks at each file's first record.
         corpus: JSON lists of {title, text} to draw distractors from; without any, the passages of the
             other questions.
+        first: ask the first contexts, with all of their questions, until there are so many questions; the passages of
+            the others still fill long contexts.
     """
 
     paths: tuple[str, ...]
     format: QAFormat = "auto"
     corpus: tuple[str, ...] = ()
+    first: int | None = field(default=None, metadata={"later": True})
 
     def items(self, tokens: TextTokens) -> Iterator[QARecord | Unreadable]:
         """Every question in file order.
@@ -42,7 +46,7 @@ class QAFiles(Source):
                 "long contexts, got one for all; add questions about others, or type --source.corpus '[FILE]', a JSON "
                 "list of {title, text}"
             )
-        for record in records:
+        for record in first_of(records, self.first, "source.init_args.first"):
             if record.id in ids:
                 yield Unreadable(record.id, f"expected an id not used before in {', '.join(self.paths)}")
             else:
