@@ -48,9 +48,17 @@ def existing_file(path: str, argument: str, what: str) -> Path:
     if not Path(path).is_file():
         raise MissingFileError(
             f"expected {what} at {str(Path(path).absolute())!r}, found no file there; set `{argument}` to an "
-            f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line)"
+            f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line){_writer(path)}"
         )
     return Path(path)
+
+
+def _writer(path: str) -> str:
+    """The command that writes a file of this name: recipes name the pairs that a build of ours will have made."""
+    room, name, file = ("", "", "", *Path(path).parts)[-3:]
+    if (room, file) != ("build", "pairs.jsonl"):
+        return ""
+    return f"; it is written by python -m lit_longpo build --config configs/build/{name}.yaml --policy.source MODEL"
 
 
 def is_local(source: str) -> bool:

@@ -1,11 +1,13 @@
 """Recipes for real chat models, as shipped, on a tiny one; and what `plan` says about Qwen2.5-7B on one GPU."""
 
 import random
+import re
 from dataclasses import replace
 
 import peft
 import pytest
 import torch
+import yaml
 from support.chat_formats import chat_tokenizer
 from support.command_line import CONFIGS, build
 from support.tiny_models import tiny_model
@@ -77,6 +79,15 @@ def test_every_recipe_trains_evaluates_and_saves_a_tiny_model(recipe, folder, tm
 
 
 @pytest.mark.parametrize("recipe", REAL, ids=lambda path: path.stem)
+def test_every_recipe_trains_on_what_the_build_in_its_head_writes(recipe):
+    head, settings = recipe.read_text(), yaml.safe_load(recipe.read_text())
+    [named] = re.findall(r"build --config configs/(build/\w+\.yaml)", head)
+    output = yaml.safe_load((CONFIGS / named).read_text())["output"]
+    assert settings["data"]["init_args"]["path"] == f"{output}/pairs.jsonl"
+    assert settings["data"]["init_args"]["rows_by"] == "all_views"
+
+
+@pytest.mark.parametrize("recipe", REAL, ids=lambda path: path.stem)
 def test_settings_are_those_of_their_sources_and_cancel_nothing(recipe):
     run = read_configuration(PlanCLI(args=["--config", str(recipe)]).config)
     assert run.optimization.defaults["lr"] == RATES[recipe.stem]
@@ -86,7 +97,8 @@ def test_settings_are_those_of_their_sources_and_cancel_nothing(recipe):
     assert (config.model_type, config.hidden_size) == ("qwen2", 3584)
     assert conflicts(run, config) == []
     stated = recipe.read_text()
-    assert f"configs/real/{recipe.name} --policy.source MODEL --data.path PAIRS.jsonl" in stated
+    assert f"configs/real/{recipe.name} --policy.source MODEL" in stated
+    assert "--data.path PAIRS.jsonl" in stated
 
 
 @pytest.mark.slow  # traces a 7B model for each: minutes

@@ -96,6 +96,15 @@ def test_missing_file_says_where_and_how(tmp_path: Path, name: str) -> None:
         module(tmp_path / "train.jsonl", val_path=str(tmp_path / name)).pairs("val")
 
 
+def test_pairs_that_were_not_built_yet_say_by_which_command(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"data.path` .*; it is written by .* build --config configs/build/mine"
+    ):
+        module(tmp_path / "runs/build/mine/pairs.jsonl").pairs("train")
+    with pytest.raises(FileNotFoundError, match=r"on the command line\)$"):
+        module(tmp_path / "build/mine/other.jsonl").pairs("train")
+
+
 def test_unknown_data_set_says_what_was_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"expected a file \(.jsonl, .*\.parquet\), a folder or the name of"):

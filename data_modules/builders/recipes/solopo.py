@@ -9,6 +9,7 @@ no distractor mentions a gold answer, passages come in random order, ties are dr
 several temperatures, and of the wrong ones the one that the model gives most often.
 """
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -21,6 +22,8 @@ from data_modules.qa_sets.contexts import AssembledContext
 from data_modules.qa_sets.pairing import PairRecipe, UnbuildableError, build_contexts
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
+
+log = logging.getLogger(__name__)
 
 _STEP_BY_STEP = (
     "Answer the question with the text above. Think step by step, then write the answer on a last line that "
@@ -71,9 +74,10 @@ class SoLoPORecipe(Recipe):
         if self.samples < 2 and self.without_right == "drop":
             raise InputError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
         if self.samples < len(self.temperatures):
-            raise InputError(
-                f"expected a sample at least for each of the {len(self.temperatures)} `recipe.init_args.temperatures`, "
-                f"got {self.samples}; set `recipe.init_args.samples: {4 * len(self.temperatures)}`"
+            log.warning(
+                "%d samples take the first of the %d temperatures alone; raise `recipe.init_args.samples`",
+                self.samples,
+                len(self.temperatures),
             )
         self._decodings = [replace(self.decoding, temperature=each) for each in self.temperatures] or [self.decoding]
 
