@@ -61,7 +61,9 @@ def table(options: argparse.Namespace) -> None:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy")
-    return Settings(**{name: getattr(options, name) for name in given}, seeds=tuple(options.seeds))
+    return Settings(
+        **{name: getattr(options, name) for name in given}, seeds=tuple(options.seeds), more=tuple(options.more)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument("--test", default="", help="SQuAD file of other articles")
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
+        part.add_argument("--more", action="append", default=[], help="--more=--policy.attention=sdpa and the like")
         part.add_argument("--toy", action="store_true", help="a few questions and steps")
         part.add_argument("--stored", type=Path, default=STORED)
         if name == "run":

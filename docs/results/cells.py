@@ -23,6 +23,7 @@ class Settings:
         gguf_file: of that model, if it comes as one.
         toy: a few questions and steps, to try the whole way in minutes.
         seeds: of the trainings.
+        more: options of every training of the real suite that say how it is computed on this machine.
     """
 
     work: Path
@@ -33,6 +34,7 @@ class Settings:
     gguf_file: str = "SmolLM2-135M-Instruct.Q4_1.gguf"
     toy: bool = False
     seeds: tuple[int, ...] = (1, 2, 3)
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Suite:
 
     def identities(self, settings: Settings) -> dict[str, str]:
         """A hash of each cell's command by its key, the same on every machine."""
-        anywhere = replace(settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="")
+        anywhere = replace(settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="", more=())
         said = {cell.key: f"{cell.program} {cell.words}" for cell in self.make(anywhere)}
         return {key: hashlib.sha256(text.encode()).hexdigest()[:12] for key, text in said.items()}
 

@@ -174,6 +174,7 @@ def _fit(settings: Settings, model: str, seed: int) -> Words:
         f"--trainer.accelerator={settings.accelerator}",
         "--trainer.logger.init_args.save_dir={run}",
         "--trainer.default_root_dir={run}",
+        *settings.more,
         *(("--trainer.limit_train_batches=2", "--trainer.max_epochs=1") if settings.toy else ()),
     )
 
