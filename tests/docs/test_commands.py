@@ -136,6 +136,7 @@ def test_options_that_the_text_names_are_known(page, here, monkeypatch):
 STARTS = (
     ("fit", "--config", "solopo"),
     ("fit", "--config", "real/solopo"),
+    ("fit", "--config", "longpo"),
     ("fit", "--config", "dpo", "--data", "data/pairs"),
     ("build", "--config", "solopo"),
     ("plan", "--config", "solopo"),
