@@ -191,7 +191,7 @@ class PreferenceModule(LightningModule, ABC):
         self._find_path()
         self._prepare_reference()
         if self.trainer.sanity_checking:
-            self._signal = PreferenceSignal(by_log_probs=bool(self.views.reference))
+            self._signal = PreferenceSignal.of(self.views)
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
@@ -210,7 +210,7 @@ class PreferenceModule(LightningModule, ABC):
         if self.global_step:
             self._signal = None
         elif self._signal is None:
-            self._signal = PreferenceSignal(by_log_probs=bool(self.views.reference))
+            self._signal = PreferenceSignal.of(self.views)
         finish_epoch(self.trainer)
         if self._validation_due:
             self._validation_due = False

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from lit_longpo.batch import Context, Views
 from lit_longpo.difficulty import Difficulty
 from lit_longpo.run_folder import keeps_nothing
 
@@ -30,12 +31,19 @@ class PreferenceSignal:
 
     Args:
         by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
+        context: in which the objective compares both answers, for the report.
     """
 
-    def __init__(self, *, by_log_probs: bool) -> None:
-        self.by_log_probs = by_log_probs
+    def __init__(self, *, by_log_probs: bool, context: Context = "long") -> None:
+        self.by_log_probs, self.context = by_log_probs, context
         self._margins: list[Tensor] = []
         self._num_pairs = self._steps = 0
+
+    @classmethod
+    def of(cls, views: Views) -> "PreferenceSignal":
+        """For an objective's views."""
+        contexts: list[Context] = [view.context for view in views.policy if view.role == "rejected"]
+        return cls(by_log_probs=bool(views.reference), context=(contexts or ["long"])[0])
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
         """Per-example metrics of a row; those of an objective without rejected answers say nothing.
@@ -71,14 +79,15 @@ class PreferenceSignal:
     def difficulty(self) -> Difficulty:
         """Of the pairs so far; waits for the device."""
         unit = "summed log-probabilities, nats" if self.by_log_probs else "the objective's rewards"
-        return Difficulty(tuple(torch.cat(self._margins).float().tolist()), unit)
+        measure = f"{unit}, {self.context} context"
+        return Difficulty(tuple(torch.cat(self._margins).float().tolist()), measure)
 
 
 def _advice(difficulty: Difficulty) -> str:
     return (
         f"the untrained policy prefers the chosen answer in {difficulty.ranked_right:.0%} of the first "
-        f"{len(difficulty.margins)} pairs: preferring it more teaches little. Take rejected answers that the model "
-        f"itself gives: {_BUILD} (or --policy and --source of yours)"
+        f"{len(difficulty.margins)} pairs ({difficulty.measure}): preferring it more teaches little. Take rejected "
+        f"answers that the model itself gives: {_BUILD} (or --policy and --source of yours)"
     )
 
 

@@ -78,7 +78,7 @@ def test_every_objective_with_pairs_is_watched(module):
     slots = tuple(Slot(n, view.context, view.role, index) for n in range(20) for view, index in (*chosen, *rejected))
     sums = torch.tensor([(-3.0 if slot.example % 4 else -7.0) if slot.role == "chosen" else -5.0 for slot in slots])
     scores = Scores(sums, torch.full_like(sums, 4.0), slots)
-    signal = PreferenceSignal(by_log_probs=bool(module.views.reference))
+    signal = PreferenceSignal.of(module.views)
     reference = None
     if module.views.reference:
         kept = [i for i, slot in enumerate(slots) for v in module.views.reference if v.role == slot.role]
@@ -91,6 +91,8 @@ def test_every_objective_with_pairs_is_watched(module):
         assert not signal._margins
     else:
         assert signal.difficulty().ranked_right == 0.75
+        short = isinstance(module, SoLoPO) or getattr(module, "context", "") == "short"
+        assert signal.difficulty().measure.endswith("short context" if short else "long context")
 
 
 @pytest.mark.parametrize("objective", [SimPO, DPO])
