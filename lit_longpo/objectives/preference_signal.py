@@ -99,7 +99,7 @@ def _report(difficulty: Difficulty, steps: int, trainer: Trainer) -> None:
     for logger in trainer.loggers:
         numbers = {"ranked_right": difficulty.ranked_right, "median_margin": found["median_margin"]}
         logger.log_metrics({f"data/{name}_before_training": value for name, value in numbers.items()}, step=0)
-        draw = getattr(logger.experiment, "add_histogram", None)
+        draw = getattr(getattr(logger, "experiment", None), "add_histogram", None)  # TensorBoard's
         if draw is not None:
             draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
     folder = _folder(trainer)  # `trainer.log_dir` would wait for other processes

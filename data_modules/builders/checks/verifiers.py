@@ -70,8 +70,9 @@ class LogProbGap(Verifier):
     def _verdicts(self, turn: Turn) -> list[Verdict]:
         if self._loaded is None:
             self._loaded = self.policy.load_base(), self.policy.prompt_format()
-        chosen = mean_log_prob(*self._loaded, turn, turn.chosen)
-        gaps = [chosen - mean_log_prob(*self._loaded, turn, text) for text in turn.rejected]
+        model, prompt_format = self._loaded
+        chosen = mean_log_prob(model, prompt_format, turn, turn.chosen)
+        gaps = [chosen - mean_log_prob(model, prompt_format, turn, text) for text in turn.rejected]
         return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]
 
 
