@@ -234,8 +234,9 @@ def work(program: str, words: Sequence[str], log: str, accelerator: bool) -> Non
     with open(log, "ab", buffering=0) as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
-    if not accelerator:
+    if not accelerator:  # whoever feeds one goes first
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.nice(5)
     sys.argv = [f"python -m {program}", *words]
     try:
         if program == "lit_longpo":
