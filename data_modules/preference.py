@@ -20,8 +20,8 @@ class PreferenceDataModule(PairDataModule):
     lists the others. What is not as it must be is an error that names file, line and field.
 
     Args:
-        path: training pairs: a `.jsonl`, `.json` or `.parquet` file (the first two also with `.gz`), a folder of them
-            or of `Dataset.save_to_disk`, or a name that `datasets` knows.
+        path: training pairs: a `.jsonl`, `.json` (both also with `.gz`), `.parquet`, `.csv` or `.tsv` file, a folder of
+            them or of `Dataset.save_to_disk`, or a name that `datasets` knows.
         split: split of the data set to train on; files have none.
         val_path: validation pairs, in the same forms; `None` takes `val_split` or `val_fraction` of `path`.
         val_split: split of the data set to validate on.

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import Rows, json_lines, json_list
 from lit_longpo.files.strict_json import RecordError
@@ -17,7 +18,7 @@ def read_records(source: str, split: str, argument: str) -> Rows:
     """(where, record) of everything in a source, in order.
 
     Args:
-        source: a `.jsonl`, `.json` or `.parquet` file (the first two also with `.gz`), a folder of them or of
+        source: a `.jsonl`, `.json` (both also with `.gz`), `.parquet`, `.csv` or `.tsv` file, a folder of them or of
             `Dataset.save_to_disk`, or a data set's name.
         split: which split of a folder or data set; files have none.
         argument: name of the setting, for errors.
@@ -93,6 +94,8 @@ _READERS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl.gz": json_lines,
     ".json.gz": json_list,
     ".parquet": parquet,
+    ".csv": comma_separated,
+    ".tsv": tab_separated,
 }
 
 
@@ -106,8 +109,8 @@ def _rows(source: str, split: str, argument: str) -> Rows:
         return read(existing_file(source, argument, "preference pairs"))
     if Path(source).is_file():
         raise InputError(
-            f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those (of a table "
-            f"for example datasets.Dataset.from_csv({source!r}).to_json('pairs.jsonl')), and set `{argument}`"
+            f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those, and set "
+            f"`{argument}`"
         )
     if Path(source, "dataset_dict.json").is_file() or Path(source, "state.json").is_file():
         return _table(_saved(source, split, argument), f"{source} [{split}]")

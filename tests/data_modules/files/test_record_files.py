@@ -179,6 +179,6 @@ def test_one_record_over_several_lines(tmp_path: Path) -> None:
 
 
 def test_a_table_of_text_says_what_is_read(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", b"prompt,chosen,rejected\nx,y,z\n")
-    with pytest.raises(ValueError, match=r"a file of .jsonl, .*a.csv; .*from_csv\(.*set `data.init_args.path`"):
+    path = write(tmp_path / "a.xlsx", b"prompt,chosen,rejected\nx,y,z\n")
+    with pytest.raises(ValueError, match=r"a file of .jsonl, .*a.xlsx; .*set `data.init_args.path`"):
         list(read_records(str(path), "train", "data.init_args.path"))

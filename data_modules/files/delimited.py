@@ -1,0 +1,61 @@
+"""Tables of texts, as spreadsheets write them: a line of names, then a record a line, separated by commas or tabs."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from lit_longpo.files.json_files import Rows
+from lit_longpo.files.strict_json import RecordError
+
+_NUMBER = re.compile(r"weight|margin|score.*|.*[_-](score|rating)")  # names that formats have for numbers
+_LONGEST = 2**31 - 1  # characters of a cell; Python's own limit is 131072
+
+
+def comma_separated(path: str | Path) -> Rows:
+    """The rows of a `.csv` file; an empty cell is not there."""
+    return _rows(path, ",")
+
+
+def tab_separated(path: str | Path) -> Rows:
+    """The rows of a `.tsv` file; an empty cell is not there."""
+    return _rows(path, "\t")
+
+
+def _rows(path: str | Path, delimiter: str) -> Rows:
+    csv.field_size_limit(_LONGEST)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = _lines(file, path, delimiter)
+        where, names = next(lines, (str(path), []))
+        if not all(names) or len(set(names)) < len(names):
+            raise RecordError.at(where, "first line", "a name for each column, each once", names)
+        for where, cells in lines:
+            if len(cells) != len(names):
+                raise RecordError.at(where, "record", f"{len(names)} cells ({', '.join(names)})", cells)
+            yield where, {name: _value(name, cell, where) for name, cell in zip(names, cells, strict=True) if cell}
+
+
+def _lines(file: IO[str], path: str | Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Cells of each record, with the line it begins on; empty lines at the end are nothing."""
+    reader, start, blank = csv.reader(file, delimiter=delimiter, strict=True), 1, None
+    try:
+        for cells in reader:
+            if blank is not None and cells:
+                raise RecordError.at(f"{path}:{blank}", "record", "cells in every line but the last", "")
+            if cells:
+                yield f"{path}:{start}", cells
+            else:
+                blank = blank or start
+            start = reader.line_num + 1
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RecordError.at(f"{path}:{start}", "record", f"UTF-8 cells ({error})", "something else") from error
+
+
+def _value(name: str, cell: str, where: str) -> object:
+    if not _NUMBER.fullmatch(name):
+        return cell
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise RecordError.at(where, f"field {name!r}", "a number", cell) from error

@@ -1,0 +1,65 @@
+"""Tables of texts give the pairs that JSON Lines give; what is no table names its line."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from data_modules.files.reading import load_pairs
+from data_modules.formats.reader import RecordReader
+
+ROWS = [
+    {"prompt": 'Line one,\nline "two"; 桥\n\nHow many?', "chosen": "1931", "rejected": "null", "weight": "0.5"},
+    {"prompt": "long " * 40_000, "chosen": "nine\t", "rejected": " two", "weight": ""},
+]
+
+
+def written(path: Path, rows: list[dict[str, str]] = ROWS, start: str = "") -> str:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(start)
+        table = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+        table.writeheader()
+        table.writerows(rows)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_cells_are_texts(name: str, start: str, tmp_path: Path) -> None:
+    """Also those that look like numbers or null; an empty one is absent; a context may be as long as it likes."""
+    pairs = load_pairs(written(tmp_path / name, start=start), "train", "path")
+    told = [(pair.long_context, pair.chosen, pair.rejected, pair.weight) for pair in pairs]
+    assert told == [(ROWS[0]["prompt"], "1931", ("null",), 0.5), (ROWS[1]["prompt"], "nine\t", (" two",), 1.0)]
+    assert [pair.id for pair in pairs] == [f"{name}:2", f"{name}:6"]  # where each begins
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", [{"doc": "The quay.", "ask": "What?", "good": "a quay", "bad": "a mill"}])
+    mapping = {"long_context": "doc", "question": "ask", "chosen": "good", "rejected": "bad"}
+    [pair] = load_pairs(path, "train", "path", RecordReader(columns=mapping))
+    assert (pair.question, pair.long_context, pair.chosen, pair.rejected) == (
+        "What?",
+        "The quay.",
+        "a quay",
+        ("a mill",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("prompt,chosen,chosen\n", "a.csv:1: first line: expected a name for each column, each once"),
+        ("prompt,chosen\na,b\nc\n", r"a.csv:3: record: expected 2 cells \(prompt, chosen\), got \['c'\]"),
+        ("prompt,chosen\na,b\n\nc,d\n", "a.csv:3: record: expected cells in every line but the last"),
+        ('prompt,chosen\na,b\n"c,d\n', r"a.csv:3: record: expected UTF-8 cells \(unexpected end of data\)"),
+        ("prompt,chosen,rejected,weight\na,b,c,much\n", "a.csv:2: field 'weight': expected a number, got 'much'"),
+        ("prompt;chosen;rejected\na;b;c\n", "a.csv:2: record: expected the columns of a known format"),
+        ("prompt,chosen\n", "a.csv: file: expected at least one record"),
+        ("", "a.csv: file: expected at least one record"),
+    ],
+)
+def test_what_is_no_table_is_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_pairs(str(tmp_path / "a.csv"), "train", "path")
+    assert "\n" not in str(caught.value)
