@@ -143,7 +143,7 @@ class MixtureDataModule(PairDataModule):
         mixed = MixedExamples(parts)
         if split == "train":
             self.counts = counts_of(mixed.sizes, self.weights, self.smaller)
-            mixed.share(self.counts)
+            mixed.set_shares(self.counts)
             for name, counts in self.counts.items():
                 log.info(f"{name}: an epoch has {counts.per_epoch:,} ({counts.weight:.0%}) of {counts.examples:,}")
         return mixed
@@ -167,7 +167,7 @@ class MixedExamples(Examples):
         self.names = _Names(self)
         self.sources = [name for name, size in self.sizes.items() if size]
 
-    def share(self, counts: Mapping[str, SourceCounts]) -> None:
+    def set_shares(self, counts: Mapping[str, SourceCounts]) -> None:
         """Say how many examples of each source an epoch has."""
         starts = [0, *self._ends]
         self.shares = [

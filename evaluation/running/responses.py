@@ -59,10 +59,10 @@ class Responses:
             lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
             with open(self._path(task), "ab") as file:
                 file.write(lines.encode())
-        self.share(task, rows)
+        self.remember(task, rows)
 
-    def share(self, task: str, rows: Iterable[StoredResponse]) -> None:
-        """Remember responses in memory, for example what another process has on disk."""
+    def remember(self, task: str, rows: Iterable[StoredResponse]) -> None:
+        """Keep responses in memory, for example what another process has on disk."""
         self._tasks.setdefault(task, {}).update({(row.id, row.call): row for row in rows})
 
     def of_task(self, task: str) -> list[StoredResponse]:
@@ -73,7 +73,7 @@ class Responses:
         """
         if task not in self._tasks and self.folder is not None and self._path(task).exists():
             with open(self._path(task), "r+b") as file:
-                self.share(task, list(_read(file, self._path(task))))
+                self.remember(task, list(_read(file, self._path(task))))
         return list(self._tasks.get(task, {}).values())
 
     def of_example(self, example: Example) -> list[StoredResponse]:

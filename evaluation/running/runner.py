@@ -68,7 +68,7 @@ class Runner:
     def _task(self, task: str, end: float | None) -> TaskScores:
         every, together = self.benchmark.examples(task), self.benchmark.whole_contexts
         examples, num_examples = subset(every, task, self.settings, whole_contexts=together)
-        self.responses.share(task, gather(self.responses.of_task(task))[0])
+        self.responses.remember(task, gather(self.responses.of_task(task))[0])
         left = self._left(examples)
         known = len(examples) - len(left)
         while left and not _over(end):  # again if a later call did not need all of its time

@@ -106,7 +106,7 @@ class StepMean:
         self._window = Window()
         self._correction: Tensor | None = None
 
-    def share(self, values: dict[str, Tensor], trainer: Trainer) -> tuple[Tensor, dict[str, Tensor]]:
+    def add(self, values: dict[str, Tensor], trainer: Trainer) -> tuple[Tensor, dict[str, Tensor]]:
         """Add a row of the step; a collective call at its first and last row.
 
         Args:
@@ -124,9 +124,9 @@ class StepMean:
         if ends:
             self._correction = window.correction(examples, trainer.accumulate_grad_batches)
             self._window = Window()
-        share = values["loss"].sum() / window.unit
+        loss = values["loss"].sum() / window.unit
         twice = is_deepspeed(trainer.strategy)  # divides after Lightning has divided
-        return share * trainer.accumulate_grad_batches if twice else share, means if ends else {}
+        return loss * trainer.accumulate_grad_batches if twice else loss, means if ends else {}
 
     def correct_gradients(self, trainer: Trainer, model: nn.Module) -> None:
         """After the backward pass of the step's last row, make its gradient the mean over all its examples."""

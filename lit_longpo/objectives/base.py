@@ -221,11 +221,11 @@ class PreferenceModule(LightningModule, ABC):
         values = self._per_example(batch)
         if self._signal is not None:
             self._signal.add(values, self.global_step)
-        share, means = self._step_mean.share(values, self.trainer)
+        loss, means = self._step_mean.add(values, self.trainer)
         if means:
             self._log_means("train", means)
             self.step_loss = means["loss"]
-        return share
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
         """Between two rows, look once at what the untrained policy made of the first pairs."""

@@ -82,7 +82,7 @@ class Tracer:
 
     def reference_pass(self, row: RowPlan) -> int:
         """What scoring the reference's row borrows: without gradients nothing depends on depth."""
-        return _extrapolate(row, self._pass, lambda low, high, share: round(low + share * (high - low)))
+        return _extrapolate(row, self._pass, lambda low, high, fraction: round(low + fraction * (high - low)))
 
     def _step(self, row: RowPlan, layers: Depth, checkpointing: Checkpointing) -> Trace:
         key = (row, layers, checkpointing)
@@ -116,12 +116,12 @@ def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T
     if row.long_tokens <= _TRACED_TOKENS[0]:
         return traced(row)
     low, high = _TRACED_TOKENS[:2] if row.long_tokens <= _TRACED_TOKENS[1] else _TRACED_TOKENS[1:]
-    share = (row.long_tokens - low) / (high - low)
-    return line(traced(replace(row, long_tokens=low)), traced(replace(row, long_tokens=high)), share)
+    fraction = (row.long_tokens - low) / (high - low)
+    return line(traced(replace(row, long_tokens=low)), traced(replace(row, long_tokens=high)), fraction)
 
 
-def _line(low: Trace, high: Trace, share: float) -> Trace:
-    return _combine(low, high, lambda first, second: round(first + share * (second - first)))
+def _line(low: Trace, high: Trace, fraction: float) -> Trace:
+    return _combine(low, high, lambda first, second: round(first + fraction * (second - first)))
 
 
 def _combine(first: Trace, second: Trace, by: Callable[[int, int], int]) -> Trace:

@@ -88,7 +88,7 @@ def states(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -
 
 
 def _plain(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
-    share = sharding.world_size if sharding.kind == "fsdp2" else 1
+    slices = sharding.world_size if sharding.kind == "fsdp2" else 1
     kept, borrowed = 0.0, 0.0
     for dtype, number in sizes.trained.items():
         taken = optimizer_bytes(optimizer, dtype)
@@ -96,11 +96,11 @@ def _plain(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -
     gathered = 2 * sizes.largest_layer_bytes + sizes.outside_bytes + sizes.largest_layer_bytes
     buffers = {"ddp": sizes.trained_bytes, "fsdp2": gathered}.get(sharding.kind, 0)
     return States(
-        parameters=sizes.total_bytes // share,
-        gradients=sizes.trained_bytes // share,
-        optimizer=round(kept / share),
+        parameters=sizes.total_bytes // slices,
+        gradients=sizes.trained_bytes // slices,
+        optimizer=round(kept / slices),
         buffers=buffers + sizes.dequantized_bytes,
-        borrowed_in_step=round(borrowed / share),
+        borrowed_in_step=round(borrowed / slices),
     )
 
 

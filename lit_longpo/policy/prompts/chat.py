@@ -17,7 +17,7 @@ _LATER = '\u0000 <Later> & "it\'s" {{1}} \\ [\n\n] \u0000'
 _QUESTION = "question"
 _DIRECTIVES = ("-d", "-m", "-H", "-I", "-M", *"aAbBcdeFHIjmMpSTuUwWxXyYZzDRVGghnt")
 
-Message = tuple[str, str]  # role and text
+Utterance = tuple[str, str]  # role and text
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Chat:
         self._tokenizer, self._options = tokenizer, dict(options or {})
         source = str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
         self.source = source if today is None else _pinned(source, today)
-        self._system: list[Message] = [] if system is None else [("system", system)]
+        self._system: list[Utterance] = [] if system is None else [("system", system)]
         self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
         self.head, self.tail = self._around(self.render([("user", _MARK)], answer_next=True), _MARK, "the user's text")
         self._opened = self.render([("user", _QUESTION)], answer_next=True)
@@ -68,7 +68,7 @@ class Chat:
         self._later = self._around_later_turn()
 
     def render(
-        self, messages: Sequence[Message], *, answer_next: bool = False, system: Sequence[Message] | None = None
+        self, messages: Sequence[Utterance], *, answer_next: bool = False, system: Sequence[Utterance] | None = None
     ) -> str:
         """The template's text of a conversation.
 
@@ -142,7 +142,7 @@ class Chat:
             return Rendered(written, start, len(written))
         return Rendered(written, start, start + len(text.strip()))
 
-    def dialogue(self, messages: Sequence[Message], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
+    def dialogue(self, messages: Sequence[Utterance], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
         """A conversation's text up to where an answer begins, and each message in it by its number.
 
         Args:
@@ -162,7 +162,7 @@ class Chat:
                 )
         return text, placed
 
-    def conversation(self, messages: Sequence[Message], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
+    def conversation(self, messages: Sequence[Utterance], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
         """A conversation's text without what closes its last answer, and its messages by number, as in `dialogue`.
 
         Messages that the template writes anew (reasoning, say) and all behind them are left out.
@@ -171,7 +171,7 @@ class Chat:
         return text.removesuffix(self.suffix), placed
 
     def _placed_messages(
-        self, messages: Sequence[Message], system: str | None, *, answer_next: bool
+        self, messages: Sequence[Utterance], system: str | None, *, answer_next: bool
     ) -> tuple[str, dict[int, Rendered]]:
         """A conversation's text, and where its messages and its own system message stand, found with marks."""
         said = _numbered(messages, system)
@@ -179,7 +179,7 @@ class Chat:
         text, frame = (self._render_numbered(talk, answer_next=answer_next) for talk in (said, marked))
         return text, _locate(text, frame, {number: content for number, (_, content) in said.items()})
 
-    def _render_numbered(self, said: Mapping[int, Message], *, answer_next: bool) -> str:
+    def _render_numbered(self, said: Mapping[int, Utterance], *, answer_next: bool) -> str:
         system = [said[-1]] if -1 in said else None
         messages = [message for number, message in said.items() if number >= 0]
         return self.render(messages, answer_next=answer_next, system=system)
@@ -243,7 +243,7 @@ class Chat:
         return Rendered(whole, len(head), len(head) + len(body), text.index(body))
 
 
-def _numbered(messages: Sequence[Message], system: str | None) -> dict[int, Message]:
+def _numbered(messages: Sequence[Utterance], system: str | None) -> dict[int, Utterance]:
     return ({} if system is None else {-1: ("system", system)}) | dict(enumerate(messages))
 
 

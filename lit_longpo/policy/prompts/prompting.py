@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.chat import Chat, Message, Rendered
+from lit_longpo.policy.prompts.chat import Chat, Rendered, Utterance
 from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import Span, UserText
@@ -24,8 +24,8 @@ class Surroundings:
     """
 
     system: str | None = None
-    history: tuple[Message, ...] = ()
-    followup: tuple[Message, ...] = ()
+    history: tuple[Utterance, ...] = ()
+    followup: tuple[Utterance, ...] = ()
 
 
 _ALONE = Surroundings()
@@ -156,7 +156,7 @@ class PromptFormat:
         return self._parted(tokens, said, _moved(spans[0], placed[here]))
 
     def _said(
-        self, messages: Sequence[Message], placed: Mapping[int, Rendered], parts: Mapping[int, Sequence[Span]]
+        self, messages: Sequence[Utterance], placed: Mapping[int, Rendered], parts: Mapping[int, Sequence[Span]]
     ) -> list[Data]:
         """What comes from data in a conversation: whole messages, of some only the `parts`."""
         data = list[Data]()

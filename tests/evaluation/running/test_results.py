@@ -93,7 +93,7 @@ def answered(bench, texts):
     """Responses to the first examples, as every process has them."""
     examples, responses = list(bench.examples("hotpotqa")), Responses()
     for example, text in zip(examples, texts, strict=False):
-        responses.share("hotpotqa", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example))])
+        responses.remember("hotpotqa", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example))])
     return examples, responses
 
 
