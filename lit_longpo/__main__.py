@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lit_longpo.errors import InputError, message_for_user
+from lit_longpo.foreign_warnings import leave_out
 from lit_longpo.help.stored import stored_help
 
 _HELP = ("-h", "--help")
@@ -143,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (text := _help(words)) is not None:
         sys.stdout.write(text)
         return
+    leave_out()
     _log_to_terminal(first_process=_is_first(os.environ))
     try:
         _look_here_last()

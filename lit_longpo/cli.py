@@ -9,8 +9,10 @@ from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from lit_longpo.callbacks import RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
+from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
@@ -57,7 +59,8 @@ class LongPOCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             trainer_class=ResumableTrainer,
-            trainer_defaults=_DEFAULTS,
+            trainer_defaults={**_DEFAULTS, "callbacks": [RunSummary()]},
+            save_config_callback=SettingsCallback,
             seed_everything_default=42,
             auto_configure_optimizers=False,
             # Hyper-parameters in a checkpoint would override the YAML on resume; config.yaml is beside the run.
@@ -91,11 +94,20 @@ class LongPOCLI(LightningCLI):
             default=None,
             help="start from this checkpoint's weights, with a fresh optimizer and at step 0",
         )
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="of the run: its folder is NAME/version_N below trainer.default_root_dir; W&B, MLflow and other "
+            "loggers call it so",
+        )
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Before any class is made: what could only fail later, and with many words."""
-        check_typed(self.config[self.subcommand] if self.subcommand else self.config)
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        check_typed(config)
+        name_loggers(config["trainer"], config.get("name"))
         if self.subcommand == "fit":
             check_length(self.config["fit"])
 
@@ -117,13 +129,23 @@ class LongPOCLI(LightningCLI):
     def instantiate_trainer(self, **options: Any) -> Any:
         """Make the trainer; callbacks that one of its settings switches off are left out.
 
+        Its progress bar is ours. Its table of modules is shown if it is asked for: a policy is one module, whose size
+        is logged, and its FLOPs would be said to be 0.
+
         Raises:
             ValueError: Lightning refuses its settings.
         """
         settings = self._get(self.config_init, "trainer")
         off = tuple(kind for name, kind in _SWITCHES.items() if settings.get(name) is False)
-        if isinstance(settings.get("callbacks"), list):
-            settings["callbacks"] = [item for item in settings["callbacks"] if not isinstance(item, off)]
+        callbacks = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
+        if settings.get("enable_progress_bar") is not False and not _has(callbacks, ProgressBar):
+            callbacks.append(TrainingProgressBar())
+        if settings.get("enable_model_summary") is None:
+            settings["enable_model_summary"] = _has(callbacks, ModelSummary)
+        settings["callbacks"] = callbacks
+        name = self._get(self.config, "name")
+        if name is not None and settings.get("logger") in (None, True):
+            settings["logger"] = named_logger(settings.get("default_root_dir"), name)
         try:
             return super().instantiate_trainer(**options)
         except (TypeError, ValueError) as error:
@@ -151,6 +173,16 @@ class LongPOCLI(LightningCLI):
         """Lightning's commands that make sense here."""
         commands = LightningCLI.subcommands()
         return {name: commands[name] for name in ("fit", "validate", "test")}
+
+
+def _listed(callbacks: Any) -> list[Callback]:
+    if callbacks is None:
+        return []
+    return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def _has(callbacks: list[Callback], kind: type[Callback]) -> bool:
+    return any(isinstance(item, kind) for item in callbacks)
 
 
 def _views(model: PreferenceModule) -> Any:

@@ -37,6 +37,7 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     "logging_steps": ("--trainer.log_every_n_steps 1",),
     "eval_steps": ("--trainer.val_check_interval 0.25",),
     "report_to": ("--trainer.logger WandbLogger",),
+    **dict.fromkeys(("run_name", "wandb_name", "experiment_name"), ("--name NAME",)),
     **dict.fromkeys(("output_dir", "save_dir", "output"), ("--trainer.default_root_dir FOLDER", "--output FOLDER")),
     **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "devices", "nproc_per_node"), ("--trainer.devices 8",)),
     "save_steps": (_SAVING,),

@@ -1,6 +1,7 @@
 """A run's folder has one owner, and where it is filled line by line a killed run can go on with it."""
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,17 @@ def claim_version(logger: Any) -> bool:
             return True
 
 
+def run_folder_of(logger: Any, root: str) -> str:
+    """The folder of a run whose logger says only where all of its runs lie; `ModelCheckpoint` puts checkpoints there.
+
+    Args:
+        logger: whose run has begun.
+        root: where it says nothing, as for runs on a server.
+    """
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    return str(Path(logger.save_dir or root) / str(logger.name) / version)
+
+
 def release_version(logger: Any) -> None:
     """Take back `claim_version`: remove the folder of a run that was refused, if nothing was done in it.
 
@@ -51,6 +63,12 @@ def release_version(logger: Any) -> None:
 def keeps_nothing(trainer: Any) -> bool:
     """Whether a run is only tried (`trainer.fast_dev_run`)."""
     return bool(getattr(trainer, "fast_dev_run", False))
+
+
+def typed_path(path: Path | str) -> str:
+    """A path as one would type it: from the current folder if it is below that, quoted where a shell asks for it."""
+    place, here = Path(path).expanduser().absolute(), Path.cwd()
+    return shlex.quote(str(place.relative_to(here) if place.is_relative_to(here) else place))
 
 
 @contextmanager

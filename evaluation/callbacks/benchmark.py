@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from evaluation.benchmark import Benchmark
@@ -23,6 +22,7 @@ from evaluation.running.batching import Batching
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
+from lit_longpo.loggers import RunPages, Table, pages_of
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.run_folder import keeps_nothing, results_folder
 
@@ -132,19 +132,19 @@ class BenchmarkCallback(ScheduledCallback):
         pages = Pages(report)
         with results_folder(folder, trainer) as place:
             pages.write(place, self.label)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                self._show(logger, pages)
-        shown = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
-        log.info("%s: %s", self.title, ", ".join(shown))
+        if not keeps_nothing(trainer):
+            for shown in pages_of(trainer.loggers, folder.parent):
+                self._show(shown, pages)
+        texts = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
+        log.info("%s: %s", self.title, ", ".join(texts))
 
-    def _show(self, logger: TensorBoardLogger, pages: Pages) -> None:
-        """Pictures and answers on TensorBoard's pages."""
+    def _show(self, shown: RunPages, pages: Pages) -> None:
+        """Pictures and answers, where the logger shows them."""
         root, report = f"benchmark/{self.title}", pages.report
         for name, figure in pages.figures.items():
-            logger.experiment.add_figure(f"{root}/{name}", figure, report.step)
+            shown.figure(f"{root}/{name}", figure, report.step)
         answers = sample_table(samples(report, self.num_samples))
-        logger.experiment.add_text(root, answers.markdown(), report.step)
+        shown.table(root, Table(answers.header, answers.rows, answers.markdown()), report.step)
 
 
 def _renamed(values: Mapping[str, float], name: str, title: str) -> dict[str, float]:

@@ -3,7 +3,16 @@
 from lightning.pytorch.callbacks import RichProgressBar
 
 from lit_longpo.callbacks.non_finite import NonFiniteGuard
+from lit_longpo.callbacks.progress import TrainingProgressBar
+from lit_longpo.callbacks.run_summary import RunSummary
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.callbacks.throughput import ThroughputCallback
 
-__all__ = ["NonFiniteGuard", "RichProgressBar", "SavePretrained", "ThroughputCallback"]
+__all__ = [
+    "NonFiniteGuard",
+    "RichProgressBar",
+    "RunSummary",
+    "SavePretrained",
+    "ThroughputCallback",
+    "TrainingProgressBar",
+]

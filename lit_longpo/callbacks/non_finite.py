@@ -15,6 +15,8 @@ from lit_longpo.errors import UserError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank
 
+_NORM = "train/gradient_norm"
+
 
 class NonFiniteError(UserError, RuntimeError):
     """Loss or gradients became NaN or infinite."""
@@ -35,6 +37,8 @@ class NonFiniteGuard(Callback):
 
     DeepSpeed keeps gradients to itself. There the loss is checked before the step and the norm of all
     gradients, which DeepSpeed works out anyway, right after it, before anything is saved.
+
+    It logs that norm, before clipping, as `train/gradient_norm`.
 
     In fp16 a gradient that is not finite is how the loss scale finds its way: the scaler leaves that step out. It
     counts only where the scale has fallen to 1. What is checked is the loss without its scale, what is reported the
@@ -78,6 +82,8 @@ class NonFiniteGuard(Callback):
         norm = torch.nn.utils.get_total_norm(gradients)
         loss = norm.new_zeros(()) if self._loss is None else self._loss
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if gradients:  # DeepSpeed's are logged when it has worked them out
+            pl_module.log(_NORM, norm, batch_size=1)
         scale = _loss_scale(trainer)
         shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else None
         loss = torch.where(torch.isfinite(loss), loss / scale if shown is None else shown.to(loss), loss)
@@ -92,6 +98,8 @@ class NonFiniteGuard(Callback):
         if not isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy) or trainer.precision.startswith("16"):
             return
         norm = trainer.strategy.gradient_norm()
+        if norm is not None:
+            pl_module.log(_NORM, norm, batch_size=1)
         if norm is not None and any_rank(not math.isfinite(norm), trainer.strategy.root_device):
             shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else self._loss
             loss = float("nan") if shown is None else float(shown)

@@ -36,6 +36,7 @@ class SavePretrained(Callback):
 
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
+        self.written: Path | None = None  # where a model lies by now
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a folder that cannot be replaced, before anything is loaded.
@@ -84,6 +85,7 @@ class SavePretrained(Callback):
                 if keeps_nothing(trainer):
                     log.info("model written for a try, and deleted: `trainer.fast_dev_run` keeps nothing")
                 else:
+                    self.written = folder
                     log.info("model written: %s", folder)
 
 

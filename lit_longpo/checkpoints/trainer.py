@@ -26,7 +26,7 @@ from lit_longpo.checkpoints.whole import (
     whole_ones,
 )
 from lit_longpo.errors import InputError, UserError
-from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused
+from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused, run_folder_of
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,18 @@ class ResumableTrainer(Trainer):
     """
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
+
+    @property
+    def log_dir(self) -> str | None:
+        """This run's folder; call it on every rank.
+
+        Of loggers that only say where all of their runs lie (W&B, MLflow) it is the one where Lightning puts the run's
+        checkpoints: Lightning's own answer would have runs overwrite each other's files.
+        """
+        first = next(iter(self.loggers), None)
+        if first is None or hasattr(first, "log_dir") or keeps_nothing(self):
+            return super().log_dir
+        return self.strategy.broadcast(run_folder_of(first, self.default_root_dir) if self.is_global_zero else None)
 
     def save_checkpoint(
         self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None
@@ -178,7 +190,9 @@ class ResumableTrainer(Trainer):
         logger = next(iter(self.loggers), None)
         if claim_version(logger):
             return released_if_refused(logger, self._has_begun)
-        return only_owner(Path(getattr(logger, "log_dir", None) or self.default_root_dir))
+        if logger is not None and not hasattr(logger, "log_dir"):
+            return nullcontext()  # its run has an identity of its own, and a folder named by that
+        return only_owner(Path(logger.log_dir if logger else self.default_root_dir))
 
     def _has_begun(self) -> bool:
         """Whether this `fit` has trained on a row; a resumed one counts on from its checkpoint."""

@@ -147,7 +147,7 @@ def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int
 
 
 def _prefilled(model: PreTrainedModel, ids: Tensor, mask: Tensor, prefill_chunk: int | None) -> Cache:
-    out = _generate(model, ids, mask, Limits(1, (0,)), prefill_chunk, return_dict_in_generate=True)
+    out = _generate(model, ids, mask, Limits(1, (0,)), prefill_chunk, whole=True)
     return cast(Cache, out.past_key_values)  # the one new token never went through the model
 
 
@@ -169,8 +169,15 @@ def padded_left(
 
 
 def _generate(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, limits: Limits, prefill_chunk: int | None, **options: Any
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    limits: Limits,
+    prefill_chunk: int | None,
+    whole: bool = False,
+    **options: Any,
 ) -> Any:
+    """Ids of prompts and continuations; with `whole` everything that `generate` has to give."""
     config = GenerationConfig(
         max_new_tokens=limits.max_new_tokens,
         min_new_tokens=limits.min_new_tokens or None,
@@ -179,5 +186,6 @@ def _generate(
         pad_token_id=limits.stop_ids[0],
         use_cache=True,
         prefill_chunk_size=prefill_chunk,
+        return_dict_in_generate=whole,
     )
     return model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **options)  # type: ignore[operator]

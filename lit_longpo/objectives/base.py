@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from lit_longpo.batch import PreferenceBatch, Scores, View, Views
+from lit_longpo.batch import PreferenceBatch, Scores, View, Views, tensor_on
 from lit_longpo.checkpoints import (
     finish_epoch,
     gather_random_states,
@@ -59,6 +60,7 @@ Metrics = dict[str, Tensor]
 
 # Of the policy: how it is computed, not what is trained.
 _HOW = {"policy", "policy.gradient_checkpointing", "policy.attention", "policy.trust_remote_code"}
+_ON_THE_BAR = {"loss", "rewards/margins"}
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -224,6 +226,7 @@ class PreferenceModule(LightningModule, ABC):
         loss, means = self._step_mean.add(values, self.trainer)
         if means:
             self._log_means("train", means)
+            self._log_learning_rate()
             self.step_loss = means["loss"]
         return loss
 
@@ -322,9 +325,13 @@ class PreferenceModule(LightningModule, ABC):
     def _log_means(self, stage: str, means: Metrics) -> None:
         """Log what all ranks agree on already; `sync_dist` keeps Lightning from warning that they might not."""
         sync = stage != "train"
-        self.log(f"{stage}/loss", means["loss"], prog_bar=True, batch_size=1, sync_dist=sync)
-        others = {f"{stage}/{name}": mean for name, mean in means.items() if name != "loss"}
-        self.log_dict(others, batch_size=1, sync_dist=sync)
+        for name, mean in means.items():
+            self.log(f"{stage}/{name}", mean, prog_bar=name in _ON_THE_BAR, batch_size=1, sync_dist=sync)
+
+    def _log_learning_rate(self) -> None:
+        """The step's; all parameters share one. A number would wait for the GPU on its way there."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train/learning_rate", tensor_on(self.device, [float(rate)], torch.float32)[0], batch_size=1)
 
     def _find_path(self) -> None:
         """Packed rows, or one sequence at a time; found out and said once."""

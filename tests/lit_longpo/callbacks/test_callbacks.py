@@ -1,4 +1,6 @@
+import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from lit_longpo.callbacks import NonFiniteGuard, SavePretrained, ThroughputCallb
 from lit_longpo.callbacks.non_finite import NonFiniteError
 from lit_longpo.engine import pack, score
 from lit_longpo.objectives import ORPO
+from lit_longpo.optimization import Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
 
 
@@ -62,6 +65,29 @@ def test_rates_are_logged_when_validation_is_more_frequent(policy_folder, tmp_pa
     data = RandomPairs(module.views)
     trainer.fit(module, data.train_dataloader(), data.train_dataloader())
     assert trainer.callback_metrics["perf/tokens_per_second"] > 0
+
+
+class Norms(Callback):
+    """Of all gradients as one vector, where the last one has come."""
+
+    def __init__(self):
+        self.values = []
+
+    def on_after_backward(self, trainer, module):
+        grads = [parameter.grad.flatten() for parameter in module.parameters() if parameter.grad is not None]
+        self.values.append(torch.cat(grads).norm().item())
+
+
+def test_learning_rate_and_gradient_norm_are_logged_at_every_step(policy_folder, tmp_path):
+    norms, optimization = Norms(), Optimization(schedule="linear", warmup_fraction=0.5)
+    module = ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=optimization)
+    trainer, _ = fit(tmp_path, policy_folder, NonFiniteGuard(), norms, module=module, gradient_clip_val=1e-3)
+    lines = list(csv.DictReader((Path(trainer.log_dir) / "metrics.csv").open()))
+    names = ("train/gradient_norm", "train/learning_rate")
+    logged, rates = ([float(line[name]) for line in lines if line[name]] for name in names)
+    assert logged == pytest.approx(norms.values)  # before clipping
+    peak = optimization.defaults["lr"]
+    assert rates == pytest.approx([0.0, peak / 2, peak, peak / 2])
 
 
 class Spoiled(ORPO):

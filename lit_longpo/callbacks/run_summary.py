@@ -1,0 +1,93 @@
+"""The last lines of a training: where everything lies, and what to type next."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lit_longpo.callbacks.save_pretrained import SavePretrained
+from lit_longpo.loggers import pages_of
+from lit_longpo.run_folder import keeps_nothing, typed_path
+
+log = logging.getLogger(__name__)
+_REPORT = re.compile(r"(?P<title>.+)-step(?P<step>\d+)\.html")
+_COMMAND = "python -m lit_longpo"
+
+
+class RunSummary(Callback):
+    """Says on the first process where checkpoint, model, reports and pictures lie, and what to type next.
+
+    Also when a run is stopped: by Ctrl-C or an error after its first step, or by `trainer.max_time`. The command line
+    adds it to every `fit`; a trial (`trainer.fast_dev_run`) keeps nothing, and nothing is said.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path()
+        self._began_at = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the run's folder while all processes are here: asking for it is a broadcast."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._began_at = trainer.global_step
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """The run is over, and everything is written."""
+        if stage == "fit":
+            self._say(trainer, "finished")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The run was stopped."""
+        if trainer.state.fn == TrainerFn.FITTING and trainer.global_step > self._began_at:
+            self._say(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "stopped by an error")
+
+    def _say(self, trainer: Trainer, how: str) -> None:
+        if trainer.is_global_zero and not keeps_nothing(trainer):
+            log.info("\n".join(_lines(trainer, self._folder, how)))
+
+
+def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
+    model = next((path for path in map(_model, trainer.callbacks) if path), None)  # type: ignore[attr-defined]
+    checkpoint, reports = _checkpoint(trainer), folder / "benchmarks"
+    yield f"{how} at step {trainer.global_step:,}: {typed_path(folder)}"
+    yield from (
+        f"  {name:<11} {typed_path(path)}"
+        for name, path in {"checkpoint": checkpoint, "model": model, "reports": reports}.items()
+        if path is not None and path.exists()
+    )
+    yield "what to type next:"
+    for pages in pages_of(trainer.loggers, folder):
+        yield f"  {pages.viewer or f'ls {typed_path(pages.pictures)}'}"
+    if how != "finished" and checkpoint is not None:
+        yield f"  {_COMMAND} fit --config {typed_path(folder / 'config.yaml')} --ckpt_path {typed_path(checkpoint)}"
+    yield from (f"  {_COMMAND} evaluate --compare {before} {after}" for before, after in _compared(reports))
+    if model is None and checkpoint is not None:
+        model = folder / "model"
+        yield f"  {_COMMAND} export --checkpoint {typed_path(checkpoint)} --output {typed_path(model)}"
+    if model is not None:
+        yield f"  {_COMMAND} evaluate --config eval/qa --model {typed_path(model)} --benchmark.path QUESTIONS.jsonl"
+
+
+def _model(callback: Callback) -> Path | None:
+    return callback.written if isinstance(callback, SavePretrained) else None
+
+
+def _checkpoint(trainer: Trainer) -> Path | None:
+    """The last one, or the best if no last one is kept."""
+    callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint)]
+    paths = [Path(path) for item in callbacks for path in (item.last_model_path, item.best_model_path) if path]
+    return next((path for path in paths if path.exists()), None)
+
+
+def _compared(reports: Path) -> Iterator[tuple[str, str]]:
+    """The first and the last report of each benchmark."""
+    steps: dict[str, list[int]] = {}
+    for match in filter(None, (_REPORT.fullmatch(path.name) for path in sorted(reports.glob("*.html")))):
+        steps.setdefault(match["title"], []).append(int(match["step"]))
+    for title, found in steps.items():
+        if len(found) > 1:
+            first, last = (typed_path(reports / f"{title}-step{step}.json") for step in (min(found), max(found)))
+            yield first, last

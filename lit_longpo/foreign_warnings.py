@@ -1,0 +1,49 @@
+"""Libraries' words to their developers, which a user can do nothing about: left out by how they begin.
+
+Whatever else a library says is shown. `python -W default` and PYTHONWARNINGS have the last word on warnings.
+"""
+
+import logging
+import re
+import warnings
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class _Warning:
+    """Who is the cause: so that somebody can see whether it still is."""
+
+    cause: str
+    category: type[Warning]
+    beginning: str
+
+
+@dataclass(frozen=True)
+class _LeftOut(logging.Filter):
+    """Lets every line of a log pass but one.
+
+    Args:
+        beginning: of that one.
+    """
+
+    beginning: str
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self.beginning)
+
+
+_WARNINGS = (
+    _Warning("torchdata 0.11 calls what torch 2.13 deprecates", UserWarning, "'set_vital' is deprecated"),
+    _Warning("Lightning 2.6's pytrees", FutureWarning, "`isinstance(treespec, LeafSpec)` is deprecated"),
+    _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
+)
+# Lightning's advertisement of a service, at every start.
+_LINES = {"lightning.pytorch.utilities.rank_zero": _LeftOut("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud")}
+
+
+def leave_out() -> None:
+    """Leave them out in this process from now on; filters that the user gave stay in front."""
+    for warning in _WARNINGS:
+        warnings.filterwarnings("ignore", re.escape(warning.beginning), warning.category, append=True)
+    for name, left_out in _LINES.items():
+        logging.getLogger(name).addFilter(left_out)

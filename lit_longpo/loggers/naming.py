@@ -1,0 +1,77 @@
+"""A run's name: a folder, or what a tracking server calls it."""
+
+import re
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_longpo.errors import InputError
+
+# Which of its arguments is a run's name.
+_NAMES = {
+    "TensorBoardLogger": "name",
+    "CSVLogger": "name",
+    "WandbLogger": "name",
+    "CometLogger": "name",
+    "NeptuneLogger": "name",
+    "LitLogger": "name",
+    "MLFlowLogger": "run_name",
+}
+# These write below the current folder, where `--ckpt_path last` does not look.
+_ELSEWHERE = {"WandbLogger": ".", "MLFlowLogger": "./mlruns"}
+
+
+def name_loggers(trainer: Namespace, name: str | None) -> None:
+    """Give configured loggers the run's name, and those that would write elsewhere the trainer's root folder.
+
+    Args:
+        trainer: its section of the configuration, before anything is made of it; loggers are changed in place.
+        name: `None` leaves names alone.
+
+    Raises:
+        ValueError: the name is no part of a path, or there is no logger that takes it.
+    """
+    check_name(name)
+    loggers = trainer.get("logger")
+    if name is not None and loggers is False:
+        raise InputError(
+            f"expected a logger for `name: {name}`, got `trainer.logger: false`; type --trainer.default_root_dir "
+            f"runs/{name} instead"
+        )
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        if isinstance(logger, Namespace):
+            _name(logger, name, trainer.get("default_root_dir"))
+
+
+def check_name(name: str | None) -> None:
+    """Refuse a name that would lead out of the root folder.
+
+    Raises:
+        ValueError: naming it.
+    """
+    parts = [] if name is None else name.split("/")
+    if any(not re.fullmatch(r"[\w.=+,@ -]+", part) or not part.strip(". ") for part in parts):
+        raise InputError(
+            f"expected a `name` of letters, digits and any of '._=+,@-', with '/' between folders, got {name!r}; type "
+            "for example --name beta-0.1"
+        )
+
+
+def named_logger(root: str | None, name: str) -> TensorBoardLogger:
+    """What stands for Lightning's default logger: its runs are `<root>/<name>/version_<n>`."""
+    return TensorBoardLogger(root or ".", name=name, default_hp_metric=False)
+
+
+def _name(logger: Namespace, name: str | None, root: Any) -> None:
+    kind, settings = str(logger.get("class_path")).rpartition(".")[2], logger.get("init_args", Namespace())
+    if name is not None and kind not in _NAMES:
+        raise InputError(
+            f"expected a logger that takes a run's `name` ({', '.join(_NAMES)}), got {kind}; name the run in its own "
+            "settings"
+        )
+    if name is not None:
+        settings[_NAMES[kind]] = name
+    if root is not None and settings.get("save_dir") == _ELSEWHERE.get(kind, root):
+        settings["save_dir"] = root
+    logger["init_args"] = settings

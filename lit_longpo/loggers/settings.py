@@ -1,0 +1,58 @@
+"""What a run was started with, told to its loggers."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from lit_longpo.loggers.pages import pages_of
+
+_SECTIONS = ("name", "seed_everything", "initial_weights", "policy", "model", "data", "optimization", "reference")
+_OF_TRAINER = (
+    *("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision", "devices", "num_nodes"),
+    *("strategy", "limit_train_batches"),
+)
+_UNNAMED = {"class_path", "init_args"}  # levels of the YAML that nobody types
+
+
+class SettingsCallback(SaveConfigCallback):
+    """Lightning's, which keeps config.yaml in the run's folder; and the loggers get settings and configuration."""
+
+    _folder = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the run's folder while all processes are here: asking for it is a broadcast."""
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell the loggers; on the first process, after the file is written."""
+        if stage != "fit":
+            return
+        for pages in pages_of(trainer.loggers, self._folder):
+            pages.settings(hyper_parameters(self.config.as_dict()), self._folder / self.config_filename)
+
+
+def hyper_parameters(config: Mapping[str, Any]) -> dict[str, str | float]:
+    """What decides what is trained, by the names that are typed: `model.base.beta`.
+
+    Numbers and words stay what they are; lists become text. What is not set is left out.
+
+    Args:
+        config: of `fit`, as plain dictionaries.
+    """
+    trainer = {name: config.get("trainer", {}).get(name) for name in _OF_TRAINER}
+    chosen = {name: config.get(name) for name in _SECTIONS} | {"trainer": trainer}
+    return dict(_flat("", chosen))
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str | float]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flat(name if key in _UNNAMED else f"{name}.{key}".removeprefix("."), part)
+    elif isinstance(value, bool | int | float):
+        yield name, value
+    elif value is not None:
+        yield name, str(value)

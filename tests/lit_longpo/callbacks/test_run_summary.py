@@ -1,0 +1,102 @@
+"""The last lines of `fit`: what they name is there, and what they say to type runs."""
+
+import logging
+import shlex
+
+import pytest
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from support.preference_data import RandomPairs
+
+from lit_longpo.callbacks import RunSummary, SavePretrained
+from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.errors import InputError
+from lit_longpo.help.stored import stored_help
+from lit_longpo.objectives import ORPO
+from lit_longpo.policy import PolicyConfig
+
+
+class Stop(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 1:
+            raise self.error
+
+
+def fit(policy_folder, *callbacks, **options):
+    module = ORPO(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = ResumableTrainer(
+        max_steps=2, accelerator="cpu", logger=CSVLogger("runs"), enable_progress_bar=False,
+        enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False, num_sanity_val_steps=0,
+        callbacks=[RunSummary(), *callbacks], **options,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=RandomPairs(module.views))
+
+
+@pytest.fixture
+def lines(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO, "lit_longpo.callbacks.run_summary")
+    return lambda: [
+        line.strip()
+        for record in caplog.records
+        if record.name == "lit_longpo.callbacks.run_summary"
+        for line in record.getMessage().splitlines()
+    ]
+
+
+def named(lines, name):
+    [path] = [line.split()[1] for line in lines if line.startswith(f"{name} ")]
+    return path
+
+
+def commands(lines):
+    return [shlex.split(line)[3:] for line in lines if line.startswith("python -m lit_longpo")]
+
+
+def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_path):
+    fit(policy_folder, ModelCheckpoint(save_last=True), SavePretrained())
+    said = lines()
+    assert said[0] == "finished at step 2: runs/lightning_logs/version_0"
+    assert (tmp_path / named(said, "checkpoint")).name == "last.ckpt"
+    assert (tmp_path / named(said, "checkpoint")).exists()
+    assert (tmp_path / named(said, "model") / "model.safetensors").exists()
+    [evaluate] = commands(said)
+    assert evaluate[:4] == ["evaluate", "--config", "eval/qa", "--model"]
+    assert evaluate[4] == named(said, "model")
+
+
+@pytest.mark.parametrize(
+    ("error", "how"), [(KeyboardInterrupt(), "interrupted"), (InputError("x"), "stopped by an error")]
+)
+def test_a_stopped_run_says_how_to_go_on(policy_folder, lines, error, how):
+    save = ModelCheckpoint(every_n_train_steps=1, save_last=True)
+    with pytest.raises((SystemExit, InputError)):
+        fit(policy_folder, save, Stop(error))
+    said = lines()
+    assert said[0].startswith(f"{how} at step 1: ")
+    assert not [line for line in said if line.startswith("model ")]
+    first, second, _ = commands(said)
+    checkpoint = named(said, "checkpoint")
+    assert first == ["fit", "--config", "runs/lightning_logs/version_0/config.yaml", "--ckpt_path", checkpoint]
+    assert second == ["export", "--checkpoint", checkpoint, "--output", "runs/lightning_logs/version_0/model"]
+    for command, *words in commands(said):
+        assert all(word in stored_help(command) for word in words if word.startswith("--") and "." not in word)
+
+
+@pytest.mark.parametrize("options", [{"fast_dev_run": True}, {}], ids=["trial", "refused"])
+def test_nothing_is_said_of_what_is_not_there(policy_folder, lines, options):
+    if options:
+        fit(policy_folder, **options)
+    else:
+        with pytest.raises(InputError):
+            fit(policy_folder, Refuses())
+    assert lines() == []
+
+
+class Refuses(Callback):
+    def on_train_start(self, *_):
+        raise InputError("x")

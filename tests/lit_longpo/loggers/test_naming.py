@@ -1,0 +1,39 @@
+import pytest
+from jsonargparse import Namespace
+
+from lit_longpo.errors import InputError
+from lit_longpo.loggers import name_loggers
+
+
+def trainer(kind=None, **settings):
+    logger = None if kind is None else Namespace(class_path=kind, init_args=Namespace(**settings))
+    return Namespace(default_root_dir="runs", logger=logger)
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument"),
+    [("lightning.pytorch.loggers.CSVLogger", "name"), ("lightning.pytorch.loggers.MLFlowLogger", "run_name")],
+)
+def test_each_logger_is_told_in_its_own_words(kind, argument):
+    section = trainer(kind, save_dir="elsewhere", **{argument: None})
+    name_loggers(section, "beta-0.1")
+    assert section.logger.init_args == Namespace(**{"save_dir": "elsewhere", argument: "beta-0.1"})
+
+
+def test_what_would_be_written_into_the_current_folder_goes_to_the_root_folder():
+    section = trainer("lightning.pytorch.loggers.WandbLogger", save_dir=".", name="mine")
+    name_loggers(section, None)
+    assert section.logger.init_args == Namespace(save_dir="runs", name="mine")
+
+
+@pytest.mark.parametrize("name", ["../up", "/absolute", "a//b", "", ".", "a/..", "x\ny"])
+def test_names_that_lead_elsewhere_are_refused(name):
+    with pytest.raises(InputError, match="type for example --name"):
+        name_loggers(trainer(), name)
+
+
+def test_a_name_that_nobody_takes_is_refused():
+    with pytest.raises(InputError, match=r"--trainer.default_root_dir runs/x instead"):
+        name_loggers(Namespace(logger=False), "x")
+    with pytest.raises(InputError, match="expected a logger that takes"):
+        name_loggers(trainer("own.Logger"), "x")

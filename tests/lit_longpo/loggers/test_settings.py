@@ -1,0 +1,38 @@
+import pytest
+import yaml
+from support.command_line import parse
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lit_longpo import __main__ as command
+from lit_longpo.loggers.settings import hyper_parameters
+
+
+def test_hyper_parameters_have_the_names_that_are_typed():
+    config = parse("--config", "solopo", "--model.base", "SimPO", "--model.base.beta", "0.3", "--trainer.devices", 1)
+    values = hyper_parameters(config.as_dict())
+    assert values["model"].endswith("SoLoPO")
+    assert values["model.base"].endswith("SimPO")
+    assert values["model.base.beta"] == 0.3
+    assert values["optimization.optimizer.lr"] == config.optimization.optimizer.init_args.lr
+    assert {type(value) for value in values.values()} <= {str, int, float, bool}
+    assert not [name for name in values if "callbacks" in name or "init_args" in name]
+    assert len(values) < 100  # a table that people read
+
+
+@pytest.mark.parametrize("options", [(), ("--name", "sweep/beta-0.3")], ids=["unnamed", "named"])
+def test_a_run_tells_its_loggers_what_it_was_started_with(tmp_path, options, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command.main([
+        *("fit", "--config", "dpo", "--trainer.max_steps", "1", "--trainer.callbacks", "[]", "--model.beta", "0.3"),
+        *("--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "0", "--policy.weights", "random"),
+        *("--data.num_train", "8", "--data.num_val", "2", *options),
+    ])  # fmt: skip
+    folder = tmp_path / "runs" / ("sweep/beta-0.3" if options else "lightning_logs") / "version_0"
+    assert yaml.safe_load((folder / "hparams.yaml").read_text())["model.beta"] == 0.3
+    events = EventAccumulator(str(folder)).Reload()
+    assert events.PluginTagToContent("hparams").keys() == {"_hparams_/session_start_info"}
+    assert "hp_metric" not in events.Tags()["scalars"]
+    [shown] = events.Tensors("config/text_summary")
+    text = shown.tensor_proto.string_val[0].decode()
+    lines = (folder / "config.yaml").read_text().splitlines()
+    assert [line.removeprefix("    ") for line in text.splitlines()] == lines
