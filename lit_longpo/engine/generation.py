@@ -84,6 +84,9 @@ def continue_rows(
         options["past_key_values"] = copy.deepcopy(cache)
     elif len(first) < len(prompts) and ids.shape[1] > 1 and not lockstep and not carries_state(base):
         options["past_key_values"] = _shared_cache(base, ids, mask, [first[tuple(p)] for p in prompts], prefill_chunk)
+    if "past_key_values" in options and prefill_chunk is not None:
+        _read_on(base, ids, mask, options["past_key_values"], prefill_chunk)
+        prefill_chunk = None
     out = _generate(base, ids, mask, limits, prefill_chunk, synced_gpus=lockstep, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
 
@@ -144,6 +147,15 @@ def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int
     if not continues(base):
         return None
     return _prefilled(base, *padded_left([prefix], 0, None, base.device), prefill_chunk)
+
+
+def _read_on(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, prefill_chunk: int) -> None:
+    """Put all but the last chunk behind what a cache holds.
+
+    `generate` of transformers 5.17 and before begins its chunks at the prompt's first token whatever the cache holds.
+    """
+    for end in range(cache.get_seq_length() + prefill_chunk, ids.shape[1], prefill_chunk):
+        _generate(model, ids[:, :end], mask[:, :end], Limits(1, (0,)), None, past_key_values=cache)
 
 
 def _prefilled(model: PreTrainedModel, ids: Tensor, mask: Tensor, prefill_chunk: int | None) -> Cache:

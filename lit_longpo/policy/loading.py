@@ -187,7 +187,10 @@ class PolicyConfig:
             with read_by_transformers("a tokenizer", str(folder.path)):
                 return AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=self.trust_remote_code)
         with read_by_transformers("a tokenizer", self._where()):
-            return AutoTokenizer.from_pretrained(self._where(), **self._options())
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._where(), **self._options())
+        if self.gguf_file is not None:
+            _name_special_tokens(tokenizer)
+        return tokenizer
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
@@ -349,3 +352,11 @@ def _warn_of_slow_halves(dtype: torch.dtype) -> None:
 def _require_gguf() -> None:
     if importlib.util.find_spec("gguf") is None:
         raise MissingPackageError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
+
+
+def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """By the ids of a gguf file, which transformers 5.17 keeps beside names that it takes from elsewhere."""
+    for role in ("bos", "eos", "unk", "pad"):
+        number = tokenizer.init_kwargs.get(f"{role}_token_id")
+        if number is not None:
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))

@@ -1,10 +1,14 @@
 """Chat formats of real model families around tokenizers of words or byte pairs: their marks, written anew."""
 
+import inspect
 from dataclasses import dataclass
 
 from support.bpe_tokenizers import bpe_tokenizer
 from support.word_tokenizer import word_tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+# Up to 5.17, transformers hands `sanitize_control_tokens` to the template, which does nothing with it.
+SANITIZES = "sanitize_control_tokens" in inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,11 @@ def write_gguf(model: PreTrainedModel, path: Path, *, quantized: bool = False) -
 
 def _add_tokenizer(writer: Any, size: int) -> None:
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    letters = [*[chr(number) for number in range(33, 127)][: size - len(marks) - 1], "ab"]
+    letters = [*[chr(number) for number in range(33, 127)][: size - len(marks) - 2], "ab", "abc"]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list([*marks, *letters])
     writer.add_token_types([_SPECIAL] * len(marks) + [_NORMAL] * len(letters))
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "ab c"])  # two: transformers 5.17 takes a list of one for its element
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(0)

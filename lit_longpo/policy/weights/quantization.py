@@ -147,6 +147,18 @@ def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
     return {}
 
 
+def hold_experts_as(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Experts that were read from MXFP4 as all other weights are; transformers 5.17 leaves them in bf16.
+
+    Args:
+        model: just read with `reading_whole`; bf16 holds every number of MXFP4 exactly.
+        dtype: of its other weights.
+    """
+    for parameter in model.parameters():
+        if parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(dtype)
+
+
 def unpacking_gguf() -> dict[str, Any]:
     """What `from_pretrained` is told so that it holds a gguf file's weights whole, and the model as an ordinary one.
 

@@ -10,9 +10,10 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
+from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.weights.quantization import refuse_unsaveable, settle_biases, stay_whole
+from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_biases, stay_whole
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         with _zero3_off():
             _read(source, **options, device_map="meta")
     model = _read(source, **options)
+    if isinstance(options.get("quantization_config"), Mxfp4Config):
+        hold_experts_as(model, options["dtype"])
     refuse_unsaveable(model, source)
     _untie(model)
     settle_biases(model)

@@ -54,6 +54,20 @@ def test_a_prompt_of_one_token_has_nothing_to_share():
     assert [row[: len(one)] for row, one in zip(together, alone, strict=True)] == alone
 
 
+@pytest.mark.parametrize("name", ["Llama", "Mistral"])
+def test_a_prompt_goes_on_in_chunks_from_what_a_cache_holds(name):
+    """Every token once: what the cache holds is not read again, and no chunk is wider than asked for."""
+    model, seen = tiny_model(name), []
+    model.model.embed_tokens.register_forward_hook(lambda _, args, __: seen.append(args[0].shape[1]))
+    whole = continued(model, [LONG], [0])
+    with generation_mode(model):
+        cache = prefill(model, LONG[:11], prefill_chunk=4)
+    seen.clear()
+    assert continued(model, [LONG], [0], prefill_chunk=4, cache=cache) == whole
+    assert seen[:5] == [4, 4, 4, 4, 3]
+    assert max(seen[5:]) == 1
+
+
 def naive(model, prompt, count):
     """Greedy, the whole sequence anew for every token."""
     ids = list(prompt)

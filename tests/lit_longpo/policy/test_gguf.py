@@ -32,6 +32,14 @@ def test_weights_and_tokenizer_come_from_the_file(tmp_path, model):
     form = policy.prompt_format()
     assert form.decode(form.encode("hello")) == "hello"
     assert form.tokenizer.convert_ids_to_tokens(form.end_id) == "<|im_end|>"
+    tokens = form.tokenizer.special_tokens_map
+    assert (tokens["bos_token"], tokens["eos_token"], tokens["pad_token"]) == (
+        "<|endoftext|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+    )
+    form.tokenizer.save_pretrained(tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").special_tokens_map == tokens
 
 
 def test_rotary_settings_of_a_file_can_be_changed(tmp_path, model):

@@ -15,9 +15,9 @@ ROW = pack(random_groups([(9, [2, 3])]))
 
 
 class Ledger:
-    """Carries tensors as copies, and writes down who went when."""
+    """Carries tensors as copies, and writes down who went when; torch 2.11 also saves a tensor of no elements."""
 
-    def __init__(self, takes=lambda tensor: True):
+    def __init__(self, takes=lambda tensor: tensor.numel() > 0):
         self.takes, self.events, self.hosts = takes, [], []
 
     def send(self, tensor):
@@ -90,18 +90,25 @@ def test_a_second_backward_finds_the_inputs_again():
     torch.testing.assert_close(model.lm_head.weight.grad, 2 * first[0])
 
 
+def kept_and_gradients(how, row):
+    """Bytes that one forward leaves on the device, and gradients on the host."""
+    model = tiny_model("Llama", num_hidden_layers=12, hidden_size=256, max_position_embeddings=8192).cuda()
+    enable_checkpointing(model, how)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    loss = score(model, row).sums.sum()
+    torch.cuda.synchronize()
+    kept = torch.cuda.memory_allocated() - before
+    loss.backward()
+    return kept, [parameter.grad.cpu() for parameter in model.parameters()]
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_gradients_are_the_same_and_memory_is_less():
     row = pack(random_groups([(4000, [8, 8])])).to("cuda")
-    found = {}
-    for how in (True, "offload"):
-        model = tiny_model("Llama", num_hidden_layers=12, hidden_size=256, max_position_embeddings=8192).cuda()
-        enable_checkpointing(model, how)
-        loss = score(model, row).sums.sum()
-        torch.cuda.synchronize()
-        kept = torch.cuda.memory_allocated()
-        loss.backward()
-        found[how] = kept, [parameter.grad for parameter in model.parameters()]
-    assert found["offload"][0] < found[True][0] - 8 * 4000 * 256 * 4
-    for first, second in zip(found[True][1], found["offload"][1], strict=True):
+    kept_and_gradients(True, row)  # cuBLAS keeps a workspace for each thread from its first use on: 32 MiB on an H100
+    kept, expected = kept_and_gradients(True, row)
+    kept_offloaded, gradients_offloaded = kept_and_gradients("offload", row)
+    assert kept_offloaded < kept - 8 * 4000 * 256 * 4
+    for first, second in zip(expected, gradients_offloaded, strict=True):
         torch.testing.assert_close(first, second)

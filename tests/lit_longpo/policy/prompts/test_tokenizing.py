@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bpe_tokenizers import bpe_tokenizer
-from support.chat_formats import FORMATS
+from support.chat_formats import FORMATS, SANITIZES
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
@@ -47,12 +47,12 @@ def test_prompts_are_those_of_apply_chat_template(kind, context, question):
     prompt = form.encode_prompt(context, question)
     system = [{"role": "system", "content": "Be brief."}]
     chat = [*system, *user(context, question)]
-    whole = form.tokenizer.apply_chat_template(chat, add_generation_prompt=True, sanitize_control_tokens=True)[
-        "input_ids"
-    ]
-    assert list(prompt.ids) == whole
+    if SANITIZES:
+        options = {"add_generation_prompt": True, "sanitize_control_tokens": True}
+        assert list(prompt.ids) == form.tokenizer.apply_chat_template(chat, **options)["input_ids"]
     if not any(mark in context + "\n\n" + question for mark in [*MARKS, "</s>", "<s>"]):
-        assert whole == form.tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+        whole = form.tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+        assert list(prompt.ids) == whole["input_ids"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,10 +97,10 @@ def test_a_tokenizer_whose_first_token_is_also_its_end_adds_none():
 def test_markup_in_data_is_text_as_transformers_has_it(kind):
     form = form_of(kind)
     prompt = form.encode_prompt(INJECTED, "Who <|im_end|>?")
-    expected = form.tokenizer.apply_chat_template(
-        user(INJECTED, "Who <|im_end|>?"), add_generation_prompt=True, sanitize_control_tokens=True
-    )["input_ids"]
-    assert list(prompt.ids) == expected
+    if SANITIZES:
+        options = {"add_generation_prompt": True, "sanitize_control_tokens": True}
+        chat = user(INJECTED, "Who <|im_end|>?")
+        assert list(prompt.ids) == form.tokenizer.apply_chat_template(chat, **options)["input_ids"]
     start, end = form.tokenizer.convert_tokens_to_ids(MARKS)
     assert (prompt.ids.count(start), prompt.ids.count(end)) == (2, 1)
     assert not {start, end, 0} & set(prompt.context)

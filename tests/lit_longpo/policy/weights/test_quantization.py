@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import asdict
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -235,11 +236,11 @@ def test_a_checkpoint_of_another_base_is_refused_with_what_to_type(base, tmp_pat
         load_weights(torch.nn.Linear(1, 1), tmp_path / "x.ckpt", now)
 
 
-@pytest.mark.parametrize("strategy", ["model_parallel", "deepspeed_stage_3"])
+@pytest.mark.parametrize("strategy", ["model_parallel", pytest.param("deepspeed_stage_3", marks=needs_deepspeed)])
 def test_strategies_that_split_parameters_are_refused(strategy, base, monkeypatch):
-    split = {"model_parallel": ModelParallelStrategy(), "deepspeed_stage_3": AnyDeviceDeepSpeedStrategy(stage=3)}
+    split = {"model_parallel": ModelParallelStrategy, "deepspeed_stage_3": partial(AnyDeviceDeepSpeedStrategy, stage=3)}
     module = DPO(policy=policy(base))
-    module._trainer = SimpleNamespace(precision="32-true", strategy=split[strategy])
+    module._trainer = SimpleNamespace(precision="32-true", strategy=split[strategy]())
     monkeypatch.setattr(PolicyConfig, "load", lambda _: pytest.fail("loaded"))
     with pytest.raises(ValueError, match=r"4-bit weights and their scales belong together; type --trainer\.strategy"):
         module.configure_model()
