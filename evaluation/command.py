@@ -140,7 +140,7 @@ def evaluate_parser() -> SuggestingParser:
         description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X. "
         "`evaluate --compare a.json b.json` compares two reports instead.",
     )
-    parser.recipe_room = "eval"
+    parser.recipe_room, parser.shorthands = "eval", ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_argument("--benchmark", type=Benchmark, required=True, help="what is asked")
     parser.add_class_arguments(PolicyConfig, "policy")

@@ -70,9 +70,11 @@ class SuggestingParser(ArgumentParser):
 
     Attributes:
         recipe_room: folder of `configs` where the command's own recipes lie.
+        shorthands: options that the command takes for others, before it parses.
     """
 
     recipe_room = ""
+    shorthands: tuple[str, ...] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, formatter_class=HelpFormatter, **kwargs)
@@ -130,7 +132,7 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
     unknown = [match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)]
     if (strangers := _STRANGERS.search(message)) is not None:
         unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
-    options = set(_option_names(parser))
+    options = {*_option_names(parser), *getattr(parser, "shorthands", ())}
     known = sorted({*options, *_class_names(parser), *_init_args(message)})
     hints = [hint for word in dict.fromkeys(unknown) for hint in _hints(word, known, options)]
     return "; ".join([_in_one_line(message, parser), *hints])

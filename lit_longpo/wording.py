@@ -15,6 +15,8 @@ _BROKEN = re.compile(r"Problems parsing config: |Unexpected config: |Unable to l
 _REQUIRED = re.compile(r"following arguments are required: ([\w., ]+)")
 _REFUSED = re.compile(r"Option '(\w+)' is not accepted")
 _CLASSES = {"data", "model", "benchmark", "source", "recipe", "generator"}  # sections that name one
+# Where a section that is missing may come from: a recipe of the command that has it.
+_RECIPES = {"model": "solopo", "data": "solopo", "source": "solopo", "recipe": "solopo", "benchmark": "needle"}
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
 
 
@@ -58,9 +60,12 @@ def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
 
 
 def _missing(names: Sequence[str]) -> str:
-    sections = {"model", "data"} & set(names)
-    hint = "start from a recipe: --config solopo" if sections else "type " + " ".join(f"--{name} ..." for name in names)
-    return f"expected {' and '.join(f'`{name}`' for name in names)}, got none; {hint}"
+    recipe = next((_RECIPES[name] for name in names if name in _RECIPES), None)
+    hint = (
+        f"start from a recipe: --config {recipe}" if recipe else "type " + " ".join(f"--{name} ..." for name in names)
+    )
+    *others, last = (f"`{name}`" for name in names)
+    return f"expected {' and '.join(filter(None, (', '.join(others), last)))}, got none; {hint}"
 
 
 def _kinds(message: str) -> list[str]:

@@ -20,9 +20,9 @@ def build_parser() -> SuggestingParser:
     parser = SuggestingParser(prog="python -m lit_longpo build", description="Preference pairs from raw text.")
     parser.recipe_room = "build"
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
-    parser.add_subclass_arguments(Source, "source")
-    parser.add_subclass_arguments(Recipe, "recipe")
-    parser.add_subclass_arguments(TextGenerator, "generator")
+    parser.add_subclass_arguments(Source, "source", required=True)
+    parser.add_subclass_arguments(Recipe, "recipe", required=True)
+    parser.add_subclass_arguments(TextGenerator, "generator", required=True)
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_argument("--verifiers", type=list[Verifier], default=[], enable_path=True, help="label every pair")
     parser.add_argument("--decontamination", type=Decontamination | None, default=None, help="evaluation files")

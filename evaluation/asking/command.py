@@ -38,6 +38,7 @@ def ask_parser() -> SuggestingParser:
         "--policy.source X: a folder, a run's folder, a checkpoint, a hub name, or embedded; prompt and base are those "
         "of its run, if that is known. What is typed of `policy` holds for both.",
     )
+    parser.shorthands = ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_argument("--document", type=list[str], default=[], help="text files, one context; - is what is piped in")
     parser.add_argument("--question", type=list[str], default=[], help="what is asked; several may follow each other")
@@ -84,6 +85,7 @@ def ask(arguments: Sequence[str]) -> None:
         Console().print(table)
     if values.json is not None:
         text = json.dumps(as_json(document.name, asked, columns), indent=1, ensure_ascii=False)
+        Path(values.json).parent.mkdir(parents=True, exist_ok=True)
         Path(values.json).write_text(text + "\n", encoding="utf-8")
         log.info("written: %s", values.json)
 

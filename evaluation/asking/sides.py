@@ -154,14 +154,19 @@ def _encoded(texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[in
 
 
 def _check_answers(prepared: Prepared, asked: Asked) -> None:
-    """Refuse given answers that do not fit the window behind their prompts."""
+    """Refuse given answers that the tokenizer does not know, or that do not fit the window behind their prompts."""
     for prompt, texts in zip(prepared.prompts, asked.answers, strict=False):
-        longest = max(map(len, _encoded(texts, prepared.prompt_format)))
-        if prepared.window is not None and len(prompt.ids) + longest > prepared.window:
-            raise InputError(
-                f"expected answers that fit {prepared.window:,} positions behind a prompt of {len(prompt.ids):,}, got "
-                f"one of {longest:,} tokens; lower --max_length"
-            )
+        for text, ids in zip(texts, _encoded(texts, prepared.prompt_format), strict=True):
+            if prepared.prompt_format.unknown_id in ids:
+                raise InputError(
+                    f"expected answers that the tokenizer of {prepared.side.name} knows, got {text!r}, whose "
+                    "log-probability would be that of an unknown token; correct --answers"
+                )
+            if prepared.window is not None and len(prompt.ids) + len(ids) > prepared.window:
+                raise InputError(
+                    f"expected answers that fit {prepared.window:,} positions behind a prompt of {len(prompt.ids):,}, "
+                    f"got one of {len(ids):,} tokens; lower --max_length"
+                )
 
 
 def _groups(prompts: Sequence[Prompt], answers: Sequence[Sequence[tuple[int, ...]]]) -> list[Group]:

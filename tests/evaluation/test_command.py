@@ -209,3 +209,10 @@ def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
         run("--compare", paths[0], "nowhere.json")
     with pytest.raises(UserError, match=r"--compare a\.json b\.json"):
         run("--compare", paths[0])
+
+
+def test_a_misspelt_model_gets_a_suggestion(capsys):
+    """`--model` is none of the parser's options: it is put into words that are."""
+    with pytest.raises(SystemExit, match="2"):
+        run("--config", "needle", "--modell", "embedded")
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --modell embedded; did you mean model?")

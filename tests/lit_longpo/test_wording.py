@@ -77,6 +77,8 @@ def test_what_is_missing_is_named():
     assert in_one_line(required.format("fit.data, fit.model")).endswith(
         "got none; start from a recipe: --config solopo"
     )
+    assert in_one_line(required.format("source, output")).endswith("start from a recipe: --config solopo")
+    assert in_one_line(required.format("benchmark, output")).endswith("start from a recipe: --config needle")
     assert in_one_line(required.format("checkpoint, output")).endswith("type --checkpoint ... --output ...")
 
 

@@ -77,6 +77,13 @@ def test_mistakes_are_named_without_pages_of_usage(arguments, hint, capsys):
     assert "lit_longpo build --help" in printed
 
 
+def test_a_build_without_a_recipe_is_told_where_to_start(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse_build(["--output", "x"])
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.endswith("`generator`, `recipe` and `source`, got none; start from a recipe: --config solopo")
+
+
 def test_your_own_questions_and_your_own_chat_model(tmp_path):
     """The README's command for both."""
     chat = FORMATS["chatml"]

@@ -115,6 +115,13 @@ def test_a_given_answer_that_does_not_fit_the_window_is_refused(policy_folder):
         Prepared.of(Side("model", "x", PolicyConfig(str(policy_folder))), asked, RULES)
 
 
+def test_a_given_answer_of_unknown_words_is_refused(policy_folder):
+    """Its log-probability would be that of the unknown token, whatever the words."""
+    asked = Asked("word1", ("word2",), (("word3", "Paris"),))
+    with pytest.raises(ValueError, match=r"tokenizer of x knows, got 'Paris', whose .*correct --answers"):
+        Prepared.of(Side("model", "x", PolicyConfig(str(policy_folder))), asked, RULES)
+
+
 def test_a_margin_is_over_the_likeliest_other():
     assert Reply("x", 1, True, (-2.0, -5.0, -3.5), (1, 1, 1)).margin == 1.5
     assert Reply("x", 1, True, (-2.0,), (1,)).margin is None
