@@ -1,6 +1,6 @@
 """Model + packed row -> scores. The only user of packing tables, attention and log-probs together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -39,9 +39,23 @@ def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) ->
     base = base_model(model)
     with recorded_logits(base) as logits:
         scores = _scores(row_log_probs(model, batch), batch)
+    return replace(scores, router_loss=loss_of_routers(base, logits, batch))
+
+
+def loss_of_routers(base: PreTrainedModel, logits: Sequence[Tensor], batch: PackedBatch) -> Tensor:
+    """The load-balancing loss of a row, each of its tokens once.
+
+    Args:
+        base: the model, without adapters around it.
+        logits: as `recorded_logits` has noted them while the row was scored.
+        batch: the row.
+
+    Returns:
+        Shape: ().
+    """
     if scores_sequentially(base):
         logits = in_row_order(logits, len(routers(base)), batch)
-    return replace(scores, router_loss=balancing_loss(base, logits, batch.num_tokens))
+    return balancing_loss(base, logits, batch.num_tokens)
 
 
 def _scores(per_token: Tensor, batch: PackedBatch) -> Scores:

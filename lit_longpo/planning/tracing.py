@@ -21,8 +21,8 @@ from lit_longpo.engine import UnsupportedModelError, base_model, pack
 from lit_longpo.engine.backends.flash import varlen_plan
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.generation import carries_state
-from lit_longpo.engine.routers import balancing_loss, recorded_logits
-from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.engine.routers import recorded_logits
+from lit_longpo.engine.scoring import loss_of_routers, row_log_probs
 from lit_longpo.engine.support import packing_cause, packing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
@@ -146,7 +146,7 @@ def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, plan: ModelPla
 def _loss(base: PreTrainedModel, model: nn.Module, row: PackedBatch) -> Tensor:
     with recorded_logits(base) as logits:
         log_probs = row_log_probs(model, row)
-    return log_probs.sum() + balancing_loss(base, logits, row.num_tokens)
+    return log_probs.sum() + loss_of_routers(base, logits, row)
 
 
 def _materialised(model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from support.preference_data import RandomPairs, emphasis_of, groups_for
+from support.tiny_hybrids import ALONE, tiny_hybrid
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from torch.nn.functional import logsigmoid
@@ -232,18 +233,20 @@ def test_contexts_beyond_the_window_are_said_once(reach, warned, policy_folder, 
     assert len(said) == warned
 
 
-def routed(folder, router_loss):
-    tiny_model("Mixtral").save_pretrained(folder)
+def routed(folder, router_loss, name):
+    model = tiny_hybrid(name, num_local_experts=4) if name in ALONE else tiny_model(name)
+    model.save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     optimization = Optimization(lambda parameters: FusedAdamW(parameters, lr=1e-9), router_loss=router_loss)
     return DPO(policy=PolicyConfig(source=str(folder)), optimization=optimization)
 
 
-def test_the_router_loss_is_added_and_logged(tmp_path):
-    """By the coefficient; "model" is the configuration's."""
+@pytest.mark.parametrize("name", ["Mixtral", pytest.param("MiniMax", marks=pytest.mark.slow)])
+def test_the_router_loss_is_added_and_logged(name, tmp_path):
+    """By the coefficient; "model" is the configuration's. In packed rows and for one sequence at a time."""
     metrics = {}
     for setting in (0.0, 0.5, "model"):
-        module = routed(tmp_path, setting)
+        module = routed(tmp_path, setting, name)
         found = run(module, tmp_path)[1].callback_metrics
         metrics[setting] = {name: value.item() for name, value in found.items()}
     coefficient = module.model.config.router_aux_loss_coef

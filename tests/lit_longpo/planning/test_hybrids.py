@@ -75,3 +75,11 @@ def test_a_hybrid_is_the_sum_of_its_kinds():
     whole = Tracer(plan).activations(ROW, checkpointing=False).whole
     traced = trace_step(plan, ROW, tuple(kinds), checkpointing=False)
     assert whole.kept == pytest.approx(traced.kept, rel=0.02)
+
+
+def test_the_router_loss_of_single_sequences_keeps_their_logits():
+    alone = {
+        on: trace_step(planned("MiniMax", sequential=True, router_loss=on), ROW, 2, checkpointing=False)
+        for on in (True, False)
+    }
+    assert alone[True].kept > alone[False].kept
