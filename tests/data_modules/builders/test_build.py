@@ -162,9 +162,10 @@ def test_kill_minus_nine_and_again(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen([*command, "--output", str(tmp_path / "a")], cwd=ROOT, env=environment)
     journal = tmp_path / "a" / ANSWERS
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1800
     while not (journal.exists() and journal.stat().st_size > 4000) and time.monotonic() < deadline:
         time.sleep(0.005)
+    assert killed.poll() is None, "it ended before it was killed"
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "a" / "pairs.jsonl").exists()

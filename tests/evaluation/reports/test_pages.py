@@ -151,7 +151,7 @@ def in_browser(source, folder, *options):
     page.write_text(source, encoding="utf-8")
     command = [name, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     command += ["--enable-logging=stderr", "--virtual-time-budget=5000", *(options or ["--dump-dom"]), page.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True)
     return run.stdout, [line for line in run.stderr.splitlines() if "CONSOLE" in line]
 
 

@@ -40,7 +40,7 @@ def export_all(strategies, resumed_run, root):
             expected[strategy, way] = output, logits(policy, result[policy]["whole"]["weights"])
     script = f"{__file__.rpartition('lit_longpo')[0]}support/plain_transformers.py"
     command = [sys.executable, script, str(root / "logits.pt"), *(str(output) for output, _ in expected.values())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, cwd=root)
     assert done.returncode == 0, done.stderr[-4000:]
     made = torch.load(root / "logits.pt", weights_only=True)
     return {key: (output, made[str(output)], wanted) for key, (output, wanted) in expected.items()}

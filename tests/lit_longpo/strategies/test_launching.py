@@ -57,7 +57,7 @@ def torchrun(processes, *arguments):
         text=True,
         cwd=ROOT,
         env=environment,
-        timeout=500,
+        timeout=1800,
         check=False,
     )
 
