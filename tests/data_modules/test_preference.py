@@ -187,6 +187,19 @@ def test_streamed_pairs_can_be_filtered_and_indexed(tmp_path: Path) -> None:
     assert len(kept) == 4
 
 
+def test_rows_by_all_views_are_kept_apart_on_disk(tmp_path: Path) -> None:
+    """Stored tokens are the objective's own, stored lengths are those of every view."""
+    write_pairs(tmp_path / "pairs.jsonl", PAIRS)
+    lengths = []
+    for rows_by in ("all_views", "objective", "all_views"):
+        data = module(tmp_path / "pairs.jsonl", val_fraction=0, rows_by=rows_by, token_cache=str(tmp_path / "kept"))
+        data.setup("fit")
+        lengths.append(data._encoded["train"].lengths.tolist())
+        assert {group.context for group in data._encoded["train"][0].policy} == {"long"}
+    assert lengths[0] == lengths[2]
+    assert all(one > other for one, other in zip(lengths[0], lengths[1], strict=True))
+
+
 def test_the_first_pairs_have_tokens_of_their_own(tmp_path: Path) -> None:
     """`first` is part of what stored tokens depend on; without it they are those of before."""
     write_pairs(tmp_path / "pairs.jsonl", PAIRS)
