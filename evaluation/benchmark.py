@@ -74,6 +74,9 @@ class Benchmark(ReportRules, ABC):
         num_calls: generations for each example.
         notes: what always holds, in words; part of every report's head.
         whole_contexts: a limited run takes contexts with all of their questions.
+        generates_as_model_does: the official script answers through transformers, with the model's generation settings.
+        in_own_template: contexts and questions are put into the policy's own `template.user`.
+        chat_names: parts of the names of models for which that script has a chat string of its own.
     """
 
     name: str
@@ -82,11 +85,22 @@ class Benchmark(ReportRules, ABC):
     num_calls: int = 1
     notes: tuple[str, ...] = ()
     whole_contexts: bool = False
+    generates_as_model_does: bool = False
+    in_own_template: bool = False
+    chat_names: tuple[str, ...] = ()
 
     @property
     def deviations(self) -> tuple[str, ...]:
         """What is not official about this copy, in words: nothing."""
         return ()
+
+    def official_length(self, window: int) -> int | None:
+        """Tokens that the official run cuts longer prompts of a model with this window to; `None` if it does not say.
+
+        Args:
+            window: positions that the model can read.
+        """
+        return None
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -4,37 +4,45 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from evaluation.benchmark import Benchmark
-from evaluation.reports.comparison import compare_files
+from evaluation.own_settings import parse_with_own
+from evaluation.reports.comparison import compare_files, load_report
+from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import table
 from evaluation.running.batching import Batching
+from evaluation.running.facts import typed
+from evaluation.running.preflight import longest_examples
 from evaluation.running.processes import rank, world_size
-from evaluation.running.responses import Responses, manifest_of, open_responses, stored_notes, stored_responses
+from evaluation.running.protocols import check_protocol
+from evaluation.running.responses import stored_notes, stored_responses
 from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
-from lit_longpo.engine import end_ids
+from evaluation.running.store import Store
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.loggers import pages_of
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.strategies import shard
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
+
+_NUM_SAMPLES = 8  # answers of each task on TensorBoard
+_PART = "part"  # label of a report on fewer answers than one that is there
 
 
 @dataclass
@@ -49,6 +57,7 @@ class Evaluation:
         accelerator: "auto", "cpu", "gpu": Lightning's names.
         devices: processes that share the questions.
         shard: split the weights over the processes (FSDP2), for a model that does not fit on one device.
+        command: that was typed, for the report.
     """
 
     benchmark: Benchmark
@@ -58,6 +67,7 @@ class Evaluation:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = 1
     shard: bool = False
+    command: str = ""
 
     def run(self) -> BenchmarkReport:
         """Answer what is not answered yet, score, write the report and print its table.
@@ -71,16 +81,16 @@ class Evaluation:
                 "expected `--shard false` with `policy.quantization`, whose weights and scales belong together, got "
                 "true; type --shard false, or --policy.quantization null"
             )
+        check_protocol(self.settings.protocol, self.benchmark)
+        longest = longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
         fabric.launch()
         model, prompt_format = self._load(fabric.device), self.policy.prompt_format()
         check_vocabulary(model, prompt_format)
-        fingerprint = model_fingerprint(model, with_adapters=True)
-        name = f"{self.policy.source} ({fingerprint[:8]})"
-        length = self.settings.length(self.benchmark, model, prompt_format)
-        manifest = manifest_of(self.benchmark, prompt_format, fingerprint, length, end_ids(model))
-        with self._responses(manifest, {"name": name}) as responses:
-            runner = Runner(self.benchmark, model, prompt_format, self.settings, responses)
+        store = Store(self.benchmark, model, prompt_format, self.settings)
+        name = f"{self.policy.source} ({store.fingerprint[:8]})"
+        with store.open(self.folder, {"name": name}) as responses:
+            runner = Runner(self.benchmark, model, prompt_format, self.settings, responses, self.command, longest)
             return self._written(runner.run(name=name))
 
     def rescore(self) -> BenchmarkReport:
@@ -99,19 +109,14 @@ class Evaluation:
             )
         with stored_responses(self.folder) as responses:
             scores = rescore(self.benchmark, responses, self.settings)
-        settings = {"max_length": notes["max_length"], "rescored": True, **self.benchmark.settings}
+            facts = responses.made_by()
+        settings = {"max_length": notes["max_length"], **facts, "rescored": True, **self.benchmark.settings}
         return self._written(make_report(self.benchmark, scores, model=notes["name"], settings=settings))
 
     @property
     def folder(self) -> Path:
         """Where responses are."""
         return self.output / "predictions" / self.benchmark.name
-
-    def _responses(self, manifest: dict[str, object], notes: dict[str, str]) -> AbstractContextManager[Responses]:
-        """Of the first process in the folder, of others in memory."""
-        if rank() > 0:
-            return nullcontext(Responses())
-        return open_responses(self.folder, manifest, notes)
 
     def _strategy(self) -> str:
         return "auto" if self.devices == 1 else "ddp"
@@ -127,17 +132,40 @@ class Evaluation:
             return report
         if not report.predictions:
             raise InputError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
-        paths = Pages(report).write(self.output)
+        pages, label = Pages(report), _PART if self._is_part(report) else ""
+        paths = pages.write(self.output, label)
         Console().print(table(report))
+        self._to_tensorboard(pages, label)
         log.info("written: %s", ", ".join(str(path) for path in paths))
         return report
+
+    def _to_tensorboard(self, pages: Pages, label: str) -> None:
+        """Scores, pictures and sample answers, as callbacks show them."""
+        logger = TensorBoardLogger(self.output, name="", version="tensorboard")
+        title = "-".join(filter(None, (pages.report.name, label)))
+        logger.log_metrics(titled_scalars(pages, title), step=pages.report.step)
+        for shown in pages_of([logger], self.output):
+            show(shown, pages, title, _NUM_SAMPLES)
+        logger.finalize("success")
+
+    def _is_part(self, report: BenchmarkReport) -> bool:
+        """Whether a report with more answers lies in the output already, which is then kept; said."""
+        path = Pages(report).path(self.output)
+        known = {item.id for item in load_report(path).predictions} if path.is_file() else set()
+        if lost := known - {item.id for item in report.predictions}:
+            log.warning(
+                "%s keeps its %d answers, %d of which are not in this report, written as %s",
+                *(path, len(known), len(lost), Pages(report).path(self.output, _PART).name),
+            )
+        return bool(lost)
 
 
 def evaluate_parser() -> SuggestingParser:
     """Top-level keys: `benchmark`, `policy`, `output`, and the settings of the run."""
     parser = SuggestingParser(
         prog="python -m lit_longpo evaluate",
-        description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X. "
+        description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X; "
+        "what is not typed of dtype and template is the model's own. "
         "`evaluate --compare a.json b.json` compares two reports instead.",
     )
     parser.recipe_room, parser.shorthands = "eval", ("model",)
@@ -157,12 +185,14 @@ def evaluate_parser() -> SuggestingParser:
 
 def parse_evaluation(arguments: Sequence[str]) -> tuple[Evaluation, Any]:
     """The evaluation that the arguments describe, and all values."""
-    parser = evaluate_parser()
-    values: Any = parser.instantiate_classes(parser.parse_args(with_policy(arguments)))
-    names = ("tasks", "limit", "seed", "max_length", "max_minutes", "batching")
+    parser, words = evaluate_parser(), with_policy(arguments)
+    needs_model = not {"--rescore", "--prepare_data"} & set(words)
+    values: Any = parser.instantiate_classes(parse_with_own(parser, words, needs_model=needs_model))
+    names = ("tasks", "limit", "seed", "max_length", "max_minutes", "batching", "protocol")
     settings = RunSettings(**{name: values[name] for name in names})
     rest = {name: values[name] for name in ("benchmark", "policy", "accelerator", "devices", "shard")}
-    return Evaluation(**rest, settings=settings, output=Path(values.output)), values
+    command = typed("evaluate", arguments)
+    return Evaluation(**rest, settings=settings, output=Path(values.output), command=command), values
 
 
 def with_policy(arguments: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ def typed_last(words: Sequence[str], commands: Container[str] = ()) -> list[str]
         commands: before one of these everything stays where it is.
     """
     start = next((number + 1 for number, word in enumerate(words) if word in commands), 0)
-    options = _options(words[start:])
+    options = options_of(words[start:])
     files = [option for option in options if _is_file(option)]
     typed = _outer_first([option for option in options if not _is_file(option)])
     return [*words[:start], *(word for option in (*files, *typed) for word in option)]
@@ -111,7 +111,7 @@ def _name_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]
         log.warning(message)
 
 
-def _options(words: Sequence[str]) -> list[list[str]]:
+def options_of(words: Sequence[str]) -> list[list[str]]:
     """Every option with its values; the first may be values alone."""
     options: list[list[str]] = []
     for word in words:

@@ -12,13 +12,13 @@ from evaluation.asking.questions import Asked, PromptRules, unknown_tokens
 from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching, shared_length
-from evaluation.running.settings import window_of
 from lit_longpo.batch import Group, Response
 from lit_longpo.checkpoints.reading import fill, read_weights
 from lit_longpo.engine import pack, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.rope import readable_positions
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Side:
         config = self.policy.original_config()
         if self.policy.rope is not None:
             self.policy.rope.apply(config)
-        return window_of(config)
+        return readable_positions(config)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ class LongBench(Benchmark):
     names = ("longbench_e",)
     tasks: tuple[str, ...] = ()
     protocol = "THUDM/LongBench 2e00731"
+    generates_as_model_does = True
+    chat_names = ("chatglm", "longchat", "vicuna", "llama2", "xgen", "internlm")
     notes = (
-        "the tokenizer's chat template in place of the official script's own chat strings for eight models of 2023",
+        "the tokenizer's chat template in place of the official script's own chat strings for eight models, where used",
         "a beginning-of-text token that the chat template writes is not doubled",
         "control tokens that the texts write out are read as such, as in the official scripts",
     )
@@ -93,6 +95,10 @@ class LongBench(Benchmark):
     def settings(self) -> dict[str, object]:
         """The version, and hashes of the configuration files."""
         return {"extended": self.extended, **hashes(self.folder, _OFFICIAL)}
+
+    def official_length(self, window: int) -> int:
+        """1000 tokens for every 1024 of the window, without 500: 3500 for 4K, 31500 for 32K; 3500 is the smallest."""
+        return 1000 * max(window // 1024, 4) - 500
 
     def examples(self, task: str) -> Iterator[Example]:
         """Records of a task.

@@ -53,6 +53,7 @@ class NeedleBenchmark(Benchmark):
     """
 
     name = "needle"
+    in_own_template = True
     protocol = "lit_longpo needle 2; lists scored by the rule of NVIDIA/RULER c3f5e3b"
 
     haystack: Haystack | None = None

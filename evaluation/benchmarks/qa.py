@@ -56,6 +56,7 @@ class QA(Benchmark):
     tasks = (NAME,)
     protocol = "lit_longpo qa 1; SQuAD's normalisation, characters as tokens in Chinese and Japanese answers"
     whole_contexts = True
+    in_own_template = True
 
     path: str | None = None
     questions: QuestionSource | None = None

@@ -1,32 +1,35 @@
 """Benchmarks inside `fit`: scores and figures into TensorBoard, reports beside the checkpoint."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 
-from evaluation.benchmark import Benchmark
+from evaluation.benchmark import Benchmark, Example
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from evaluation.reports.comparison import change
+from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
-from evaluation.reports.samples import sample_table, samples
-from evaluation.reports.scalars import scalars
 from evaluation.reports.terminal import comparison
 from evaluation.running.batching import Batching
-from evaluation.running.responses import Responses
+from evaluation.running.preflight import longest_examples
+from evaluation.running.protocols import ProtocolName, check_protocol
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
-from lit_longpo.loggers import RunPages, Table, pages_of
+from evaluation.running.store import Store
+from lit_longpo.loggers import pages_of
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.run_folder import keeps_nothing, results_folder
 
 log = logging.getLogger(__name__)
+
+_ANSWERS = "benchmark_answers"  # of runs that have not written their report yet
 
 
 class BenchmarkCallback(ScheduledCallback):
@@ -35,7 +38,8 @@ class BenchmarkCallback(ScheduledCallback):
     Logs `benchmark/<name>/<task>` and `benchmark/<name>/mean` (0 to 1), sample answers and figures, leaves
     reports in `benchmarks` beside the run, and prints before and after side by side. Training is the same
     with and without it: random states are restored. Several processes share the questions. Responses are
-    kept in memory only: a `fit` that is killed during a benchmark asks all of its questions again.
+    on disk until the report is (`benchmark_answers` in the root folder), by what they depend on, the weights too: a
+    `fit` that is killed during a benchmark and started again goes on with them.
 
     Args:
         benchmark: what is asked; `LongBenchCallback` and its like make their own.
@@ -43,12 +47,14 @@ class BenchmarkCallback(ScheduledCallback):
         limit: examples of each task at most, the same random subset at every run; a `fit` that is a trial
             (`fast_dev_run`, or at most 10 steps) asks fewer.
         seed: of the subset.
-        max_length: tokens that longer prompts are cut to in the middle; `None` means what the window leaves.
+        max_length: tokens that longer prompts are cut to in the middle; `None` means the official number, or what the
+            window leaves.
         max_minutes: of one run; what is not answered then is left out, and the report says so.
         batching: which prompts share a forward; `None` means the defaults.
         before_training: also run on the untrained policy.
         every_n_validations: run at every n-th validation; 0 means only before and after training.
         num_samples: answers of each task shown as text.
+        protocol: "served", or "official" as the benchmark's own script (see `RunSettings`).
         label: tells several callbacks of one benchmark apart: with it, reports are `<name>-<label>-step<n>.*`
             and scalars `benchmark/<name>-<label>/...`.
     """
@@ -66,13 +72,16 @@ class BenchmarkCallback(ScheduledCallback):
         before_training: bool = True,
         every_n_validations: int = 1,
         num_samples: int = 8,
+        protocol: ProtocolName = "served",
         label: str = "",
     ) -> None:
         super().__init__(before_training, every_n_validations, label)
         self.benchmark = benchmark
-        self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching())
+        self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching(), protocol)
+        check_protocol(protocol, benchmark)
         self.num_samples = num_samples
         self.reports: list[BenchmarkReport] = []
+        self._longest: list[Example] | None = None
 
     @property
     def name(self) -> str:
@@ -84,6 +93,7 @@ class BenchmarkCallback(ScheduledCallback):
         """Tells several of these callbacks apart in a checkpoint."""
         run, asked = self.settings, list(self.benchmark.identity)
         chosen = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
+        chosen += [run.protocol] * (run.protocol != "served")  # keys of before stay
         return self._generate_state_key(benchmark=self.benchmark.name, label=self.label, asked=asked, run=chosen)
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,6 +104,15 @@ class BenchmarkCallback(ScheduledCallback):
         """Go on counting, and compare with the scores before training."""
         super().load_state_dict(state_dict)
         self.reports = [BenchmarkReport.of(state_dict["before"])] if state_dict["before"] else []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read every record before any time is spent on training.
+
+        Raises:
+            FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples`.
+        """
+        super().on_fit_start(trainer, pl_module)
+        self._longest = longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained policy, unless validation has just done it; then before and after."""
@@ -113,8 +132,14 @@ class BenchmarkCallback(ScheduledCallback):
         log.info("%s at step %d", self.title, step)
         assert module.prompt_format is not None
         settings = replace(self.settings, limit=self.limit(self.settings.limit))
-        runner = Runner(self.benchmark, module.model, module.prompt_format, settings, Responses())
-        report = runner.run(step=step, name=f"{module.policy.source} at step {step}")
+        store = Store(self.benchmark, module.model, module.prompt_format, settings)
+        root = None if keeps_nothing(trainer) else Path(trainer.default_root_dir) / _ANSWERS
+        with store.open_until_done(root, self.title) as responses:
+            asked = (self.benchmark, module.model, module.prompt_format, settings, responses)
+            report = Runner(*asked, longest=self._longest).run(step=step, name=f"{module.policy.source} at step {step}")
+            self._keep(trainer, report)
+
+    def _keep(self, trainer: Trainer, report: BenchmarkReport) -> None:
         if not report.predictions:
             log.warning("%s: nothing was answered within max_minutes; raise it", self.title)
             return
@@ -122,31 +147,18 @@ class BenchmarkCallback(ScheduledCallback):
         self._log(trainer, report)
 
     def _log(self, trainer: Trainer, report: BenchmarkReport) -> None:
-        values = _renamed(scalars(report), report.name, self.title)
+        pages = Pages(report)
+        values = titled_scalars(pages, self.title)
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         folder = report_folder(trainer)
         if not trainer.is_global_zero:
             return
-        pages = Pages(report)
         with results_folder(folder, trainer) as place:
             pages.write(place, self.label)
         if not keeps_nothing(trainer):
             for shown in pages_of(trainer.loggers, folder.parent):
-                self._show(shown, pages)
+                show(shown, pages, self.title, self.num_samples)
         texts = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
         log.info("%s: %s", self.title, ", ".join(texts))
-
-    def _show(self, shown: RunPages, pages: Pages) -> None:
-        """Pictures and answers, where the logger shows them."""
-        root, report = f"benchmark/{self.title}", pages.report
-        for name, figure in pages.figures.items():
-            shown.figure(f"{root}/{name}", figure, report.step)
-        answers = sample_table(samples(report, self.num_samples))
-        shown.table(root, Table(answers.header, answers.rows, answers.markdown()), report.step)
-
-
-def _renamed(values: Mapping[str, float], name: str, title: str) -> dict[str, float]:
-    """Scalars below `benchmark/<title>` that were below `benchmark/<name>`."""
-    return {key.replace(f"benchmark/{name}", f"benchmark/{title}", 1): value for key, value in values.items()}

@@ -97,7 +97,7 @@ def compare_files(a: Path, b: Path) -> str:
         FileNotFoundError: a file is not there.
         ValueError: a file is no report, or what `compare` refuses.
     """
-    return compare(_load(a), _load(b)).markdown()
+    return compare(load_report(a), load_report(b)).markdown()
 
 
 def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
@@ -207,7 +207,12 @@ def _listed(ids: Sequence[str]) -> str:
     return f"{len(ids)} ids ({shown}{', ...' if len(ids) > 5 else ''})" if ids else "no id"
 
 
-def _load(path: Path) -> BenchmarkReport:
+def load_report(path: Path) -> BenchmarkReport:
+    """A report that `BenchmarkReport.save` wrote.
+
+    Raises:
+        ValueError: the file is none, or its predictions do not have the mean that it states.
+    """
     try:
         report = BenchmarkReport.load(Path(path))
         stated = json.loads(Path(path).read_text(encoding="utf-8")).get("scores", {}).get("mean")

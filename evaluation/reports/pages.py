@@ -60,6 +60,11 @@ class Pages:
         report = self.report
         return f"{report.name}: {report.model}" if report.model else f"{report.name}, step {report.step}"
 
+    def path(self, folder: Path, label: str = "") -> Path:
+        """Where `write` puts the JSON file."""
+        name = f"{self.report.name}-{label}" if label else self.report.name
+        return folder / f"{name}-step{self.report.step}.json"
+
     def write(self, folder: Path, label: str = "") -> list[Path]:
         """Write `<name>-step<step>.json`, `.md` and `.html`; existing ones are replaced.
 
@@ -71,8 +76,8 @@ class Pages:
             The three files.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self.report.name}-{label}" if label else self.report.name
-        paths = [folder / f"{name}-step{self.report.step}.{suffix}" for suffix in ("json", "md", "html")]
+        first = self.path(folder, label)
+        paths = [first, first.with_suffix(".md"), first.with_suffix(".html")]
         self.report.save(paths[0], [section.plain() for section in self.sections])
         paths[1].write_text(self.markdown(), encoding="utf-8")
         paths[2].write_text(self.html(), encoding="utf-8")

@@ -1,7 +1,8 @@
 """Greedy answers: batched by length, contexts computed once, dealt over processes, in step if sharded."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -13,20 +14,27 @@ from lit_longpo.strategies import is_sharded
 
 
 def answer(
-    model: nn.Module, prompts: Sequence[Prompt], batching: Batching, *, seed: int | None = None
+    model: nn.Module,
+    prompts: Sequence[Prompt],
+    batching: Batching,
+    *,
+    seed: int | None = None,
+    generation: Mapping[str, Any] | None = None,
 ) -> Generator[dict[int, list[int]], None, None]:
     """Most likely answers, token by token, as they come.
 
-    Of the model's own generation settings only the end tokens have a say, as in the official scripts: no
-    temperature, no repetition penalty. Every process asks for the same prompts, answers its share and gets all
-    answers. With sharded weights every process runs the same forwards: prompts of a round are padded to one
-    width, a process without a batch repeats another's, and no keys are shared between prompts.
+    Of the model's own generation settings only the end tokens have a say, and what `generation` names. Every
+    process asks for the same prompts, answers its share and gets all answers. With sharded weights every process
+    runs the same forwards: prompts of a round are padded to one width, a process without a batch repeats another's,
+    and no keys are shared between prompts.
 
     Args:
         model: a policy with prefix-shared attention; it attends ordinarily meanwhile.
         prompts: what to answer.
         batching: which share a forward.
         seed: of a random order of rounds; `None` means the longest first.
+        generation: arguments of `generate`, for example a repetition penalty. It counts tokens, padding too, so with
+            any prompts are answered one by one.
 
     Yields:
         Generated ids, stop ids left out, by the prompt's number: a round's of all processes. Stop between
@@ -34,10 +42,11 @@ def answer(
     """
     sharded = is_sharded(model) and world_size() > 1
     batching = replace(batching, min_shared=0) if sharded else batching
+    batching = replace(batching, max_batch_tokens=1) if generation else batching
     prompts = [_with_stops(prompt, end_ids(model)) for prompt in prompts]
     for step in plan_rounds(prompts, batching, world_size(), seed):
         with generation_mode(model):
-            share = _share(model, step, prompts, batching, sharded=sharded)
+            share = _share(model, step, prompts, batching, generation or {}, sharded=sharded)
         merged = dict[int, list[int]]()
         for part in gather(share):
             merged.update(part)
@@ -51,7 +60,13 @@ def _with_stops(prompt: Prompt, ends: tuple[int, ...]) -> Prompt:
 
 
 def _share(
-    model: nn.Module, step: Round, prompts: Sequence[Prompt], batching: Batching, *, sharded: bool
+    model: nn.Module,
+    step: Round,
+    prompts: Sequence[Prompt],
+    batching: Batching,
+    generation: Mapping[str, Any],
+    *,
+    sharded: bool,
 ) -> dict[int, list[int]]:
     """This process's answers of a round."""
     idle = rank() >= len(step.batches)
@@ -59,7 +74,7 @@ def _share(
         return {}
     batch = step.batches[-1 if idle else rank()]
     if batch.shared:
-        return _shared(model, batch, prompts, batching)
+        return _shared(model, batch, prompts, batching, generation)
     chosen = [prompts[number] for number in batch.numbers]
     rows = continue_rows(
         model,
@@ -68,19 +83,22 @@ def _share(
         prefill_chunk=batching.prefill_chunk,
         width=step.width if sharded else None,
         lockstep=sharded,
+        generation=generation,
     )
     answers = zip(batch.numbers, rows, chosen, strict=True)
     return {} if idle else {number: _until(row, prompt.stop_ids) for number, row, prompt in answers}
 
 
-def _shared(model: nn.Module, batch: Batch, prompts: Sequence[Prompt], batching: Batching) -> dict[int, list[int]]:
+def _shared(
+    model: nn.Module, batch: Batch, prompts: Sequence[Prompt], batching: Batching, generation: Mapping[str, Any]
+) -> dict[int, list[int]]:
     """One question after the other on a copy of the keys and values of what they share."""
-    chunk = batching.prefill_chunk
-    cache = prefill(model, prompts[batch.numbers[0]].ids[: batch.shared], prefill_chunk=chunk)
+    options: dict[str, Any] = {"prefill_chunk": batching.prefill_chunk, "generation": generation}
+    cache = prefill(model, prompts[batch.numbers[0]].ids[: batch.shared], prefill_chunk=batching.prefill_chunk)
     answers = {}
     for number in batch.numbers:
         prompt = prompts[number]
-        [row] = continue_rows(model, [prompt.ids], limits(prompt), prefill_chunk=chunk, cache=cache)
+        [row] = continue_rows(model, [prompt.ids], limits(prompt), cache=cache, **options)
         answers[number] = _until(row, prompt.stop_ids)
     return answers
 

@@ -14,6 +14,7 @@ from lit_longpo.policy import PromptFormat
 from lit_longpo.run_folder import MANIFEST, check_manifest, complete_lines, lock
 
 KIND = "evaluation"
+_RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 
 
@@ -32,6 +33,7 @@ class StoredResponse:
         num_tokens: tokens of the filled template, before truncation.
         num_lost: of them, cut out of the middle.
         record: hash of the record that was asked about.
+        in_chat: whether the prompt was wrapped in the chat template; `None` in files of before.
     """
 
     id: str
@@ -40,6 +42,7 @@ class StoredResponse:
     num_tokens: int
     num_lost: int
     record: str
+    in_chat: bool | None = None
 
 
 class Responses:
@@ -47,15 +50,21 @@ class Responses:
 
     Args:
         folder: `None` keeps them in memory.
+
+    Attributes:
+        facts: how the responses to come are made; written down beside the first of them.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
+        self.facts: Mapping[str, object] = {}
+        self._has_answered = False
         self._tasks: dict[str, dict[tuple[str, int], StoredResponse]] = {}
 
     def add(self, task: str, rows: Sequence[StoredResponse]) -> None:
         """Remember responses, on disk first."""
         if self.folder is not None:
+            self._write_facts()
             lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
             with open(self._path(task), "ab") as file:
                 file.write(lines.encode())
@@ -64,6 +73,29 @@ class Responses:
     def remember(self, task: str, rows: Iterable[StoredResponse]) -> None:
         """Keep responses in memory, for example what another process has on disk."""
         self._tasks.setdefault(task, {}).update({(row.id, row.call): row for row in rows})
+
+    def made_by(self) -> dict[str, object]:
+        """The facts of the last run that answered anything, and what was different in those before it."""
+        *before, last = self._runs() or [dict(self.facts)]
+        earlier = dict.fromkeys(text for run in before if (text := _difference(run, last)))
+        return last | ({"earlier runs": "; ".join(earlier)} if earlier else {})
+
+    def _runs(self) -> list[dict[str, object]]:
+        """Of all runs that answered anything, their facts."""
+        path = None if self.folder is None else self.folder / _RUNS
+        if path is None or not path.exists():
+            return []
+        with open(path, "r+b") as file:
+            return [json.loads(line) for _, line in complete_lines(file)]
+
+    def _write_facts(self) -> None:
+        """Once, before the first answer."""
+        if self.folder is None or self._has_answered:
+            return
+        self._runs()  # cuts off a line that a killed run was writing
+        with open(self.folder / _RUNS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(self.facts), ensure_ascii=False) + "\n")
+        self._has_answered = True
 
     def of_task(self, task: str) -> list[StoredResponse]:
         """All of a task, in the order in which they came.
@@ -100,6 +132,12 @@ class Responses:
     def _path(self, task: str) -> Path:
         assert self.folder is not None
         return self.folder / f"{task}.jsonl"
+
+
+def _difference(run: Mapping[str, object], last: Mapping[str, object]) -> str:
+    """What was different in another run into the same folder, but for the time."""
+    names = [name for name in {**run, **last} if run.get(name) != last.get(name)]
+    return ", ".join(f"{name}: {run.get(name)}" for name in names) if set(names) - {"date"} else ""
 
 
 def record_hash(example: Example) -> str:
@@ -173,7 +211,8 @@ def manifest_of(
     template = prompt_format.template
     chat = [prompt_format.uses_chat, template.system, template.options, prompt_format.tokenizer.chat_template]
     chat += [template.markup, template.date]
-    return {
+    own = {"prompt template": template.user} if benchmark.in_own_template else {}
+    return own | {
         "format": _FORMAT,
         "benchmark": benchmark.name,
         "benchmark settings": dict(benchmark.settings),

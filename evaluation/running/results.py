@@ -11,7 +11,9 @@ from torchmetrics import Metric
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, used_in
 from evaluation.running.processes import rank, world_size
+from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
@@ -26,12 +28,14 @@ class TaskScores:
         table: official numbers; empty if nothing is answered.
         num_chosen: examples that were to be answered.
         num_examples: examples that the task has.
+        in_chat: whether all prompts were wrapped in the chat template; `None` if that was not written down.
     """
 
     predictions: tuple[Prediction, ...]
     table: Mapping[str, float] = field(default_factory=dict)
     num_chosen: int = 0
     num_examples: int = 0
+    in_chat: bool | None = None
 
 
 def subset(
@@ -120,10 +124,16 @@ def score_task(
     if not done:
         return TaskScores((), {}, len(examples), num_examples)
     scores = _scores(benchmark, [(example, rows[-1].response) for example, rows in done], device)
-    rows = zip(done, scores, strict=True)
-    predictions = tuple(benchmark.placed(_prediction(*row, score)) for row, score in rows)
+    scored = zip(done, scores, strict=True)
+    predictions = tuple(benchmark.placed(_prediction(*row, score)) for row, score in scored)
     table = benchmark.table([item for item in predictions if benchmark.counts(item)])
-    return TaskScores(predictions, table, len(examples), num_examples)
+    in_chat = _in_chat([row for _, rows in done for row in rows])
+    return TaskScores(predictions, table, len(examples), num_examples, in_chat)
+
+
+def _in_chat(rows: Sequence[StoredResponse]) -> bool | None:
+    asked = {row.in_chat for row in rows}
+    return None if None in asked else asked == {True}
 
 
 def _scores(benchmark: Benchmark, answers: Sequence[tuple[Example, str]], device: torch.device | str) -> list[float]:
@@ -161,20 +171,34 @@ def make_report(
     *,
     step: int = 0,
     model: str = "",
-    settings: Mapping[str, object] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> BenchmarkReport:
     """All tasks together; what is missing is said in the deviations."""
+    said = _with_use_of_chat(settings or {}, scores)
+    of_run = tuple(said.pop(DEVIATIONS, ()))
+    more = chat_deviation(benchmark, model, used=any(part.in_chat for part in scores.values())) if CHAT in said else ()
     return BenchmarkReport(
         benchmark.name,
         step,
         tuple(row for part in scores.values() for row in part.predictions),
         model=model,
         protocol=benchmark.protocol,
-        deviations=(*benchmark.deviations, *_incomplete(benchmark, scores)),
+        deviations=(*benchmark.deviations, *of_run, *more, *_incomplete(benchmark, scores)),
         tables={task: dict(part.table) for task, part in scores.items() if part.table},
-        settings=dict(settings or {}),
+        settings=said,
         notes=tuple(benchmark.notes),
     )
+
+
+def _with_use_of_chat(settings: Mapping[str, Any], scores: Mapping[str, TaskScores]) -> dict[str, Any]:
+    """Beside the chat template, in which tasks it was used."""
+    used = {task: part.in_chat for task, part in scores.items() if part.predictions}
+    said = dict[str, Any]()
+    for name, value in settings.items():
+        said[name] = value
+        if name == CHAT and str(value).startswith("sha256"):
+            said[IN_CHAT] = used_in(used)
+    return said | ({IN_CHAT: used_in(used)} if IN_CHAT in said else {})
 
 
 def _prediction(example: Example, rows: Sequence[StoredResponse], score: float) -> Prediction:

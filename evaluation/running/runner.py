@@ -10,16 +10,21 @@ import torch
 from torch import nn
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.prompting import Prompt, decode
+from evaluation.prompting import Prompt, check_room, decode
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answering import answer
 from evaluation.running.batching import Asked, portion, shuffled
+from evaluation.running.facts import DEVIATIONS, run_facts
+from evaluation.running.preflight import check_prompts, longest_examples
 from evaluation.running.processes import gather, rank, world_size
 from evaluation.running.progress import bar
+from evaluation.running.protocols import generation_fact, protocol_of, shown
 from evaluation.running.responses import Responses, StoredResponse, record_hash
 from evaluation.running.results import TaskScores, is_done, make_report, score_task, subset
-from evaluation.running.settings import RunSettings, window
+from evaluation.running.settings import RunSettings, length_deviation, window
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.strategies import is_sharded
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,8 @@ class Runner:
         prompt_format: its tokenizer and chat template.
         settings: which examples, and for how long.
         responses: what is answered already, and where new answers go; of the first process only.
+        command: that was typed, for the report; empty means that of this process.
+        longest: the longest examples, if every record has been read already (`longest_examples`).
     """
 
     benchmark: Benchmark
@@ -44,9 +51,27 @@ class Runner:
     prompt_format: PromptFormat
     settings: RunSettings
     responses: Responses
+    command: str = ""
+    longest: Sequence[Example] | None = None
 
     def __post_init__(self) -> None:
         self.max_length = self.settings.length(self.benchmark, self.model, self.prompt_format)
+        self.protocol = protocol_of(self.settings.protocol, self.benchmark, self.model, self.prompt_format)
+        if self.protocol.generation and world_size() > 1 and is_sharded(self.model):
+            raise InputError(
+                f"expected `protocol: served` for sharded weights, whose prompts are padded, got official with the "
+                f"model's {shown(self.protocol.generation)}, which counts padding; type --protocol served"
+            )
+        system = self.prompt_format.template.system
+        deviations = [
+            *([f"system message: {system}"] if system and not self.benchmark.in_own_template else []),
+            *length_deviation(self.benchmark, self.max_length, window(self.model)),
+            *self.protocol.deviations(in_chat=self.prompt_format.uses_chat),
+        ]
+        facts = run_facts(self.model, self.prompt_format, self.command)
+        if self.benchmark.in_own_template:
+            facts = {"prompt template": self.prompt_format.template.user} | facts
+        self.responses.facts = self._settings | facts | {DEVIATIONS: deviations}
 
     def run(self, *, step: int = 0, name: str = "") -> BenchmarkReport:
         """Answer what is not answered yet, and score.
@@ -56,11 +81,15 @@ class Runner:
             name: of the model, for the report.
 
         Raises:
-            ValueError: a prompt and its answer do not fit the window, or stored responses belong to other records.
+            ValueError: a prompt and its answer do not fit the window, a record cannot be read, or stored responses
+                belong to other records.
+            ModuleNotFoundError: a score needs a package that is not there.
         """
-        minutes = self.settings.max_minutes
+        tasks, minutes = self.settings.chosen(self.benchmark), self.settings.max_minutes
+        longest = longest_examples(self.benchmark, tasks) if self.longest is None else self.longest
+        check_prompts(longest, self._prompt, self.benchmark.num_calls)
         end = None if minutes is None else time.monotonic() + 60 * minutes
-        scores, tasks = {}, self.settings.chosen(self.benchmark)
+        scores = {}
         for number, task in enumerate(tasks):
             scores[task] = self._task(task, _share(end, len(tasks) - number))
         return make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
@@ -120,7 +149,8 @@ class Runner:
     ) -> Generator[list[Prompt], None, None]:
         """Generate and remember, round by round; gives the prompts of each."""
         prompts = [prompt for _, prompt in asked]
-        with closing(answer(self.model, prompts, self.settings.batching, seed=seed)) as rounds:
+        own = self.protocol.generation
+        with closing(answer(self.model, prompts, self.settings.batching, seed=seed, generation=own)) as rounds:
             for answers in rounds:
                 rows = [self._response(*asked[number], call, ids) for number, ids in sorted(answers.items())]
                 (self.responses.add if rank() == 0 else self.responses.share)(task, rows)
@@ -132,30 +162,39 @@ class Runner:
             yield example, self._prompt(example, [row.response for row in self.responses.of_example(example)])
 
     def _prompt(self, example: Example, earlier: list[str]) -> Prompt:
-        positions = window(self.model)
-        return self.benchmark.prompt(example, self.prompt_format, self.max_length, window=positions, earlier=earlier)
+        positions, length = window(self.model), self.max_length
+        asked = self.benchmark.prompt(example, self.prompt_format, length, window=positions, earlier=earlier)
+        prompt = self.protocol.adapted(asked)
+        check_room(len(prompt.ids), prompt.max_new_tokens, length, positions)
+        return prompt
 
     def _response(self, example: Example, prompt: Prompt, call: int, ids: Sequence[int]) -> StoredResponse:
         text = decode(ids, self.prompt_format)
-        return StoredResponse(example.id, call, text, prompt.num_tokens, prompt.num_lost, record_hash(example))
+        asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
+        return StoredResponse(example.id, call, text, *asked)
 
     @property
     def _device(self) -> torch.device | str:
         """Where processes exchange scores; alone, the CPU, as not every device has float64."""
         return "cpu" if world_size() == 1 else next(self.model.parameters()).device
 
-    def _facts(self) -> dict[str, object]:
-        """What the report says about the run."""
+    @property
+    def _settings(self) -> dict[str, object]:
+        """What was asked for."""
         run = self.settings
         return {
             "max_length": self.max_length,
             "window": window(self.model),
+            "answers": generation_fact(self.settings.protocol, self.protocol.generation),
             "limit": run.limit,
             "seed": run.seed,
             "max_minutes": run.max_minutes,
-            "system message": self.prompt_format.template.system,
             **self.benchmark.settings,
         }
+
+    def _facts(self) -> dict[str, object]:
+        """What the report says about the run, and about those that had answered before it."""
+        return self._settings | self.responses.made_by() | self._settings
 
 
 def _share(end: float | None, parts: int) -> float | None:

@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
-from transformers import PretrainedConfig
 
 from evaluation.benchmark import Benchmark
 from evaluation.running.batching import Batching
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.rope import readable_positions
 
 SLACK = 64  # a cut prompt grows by a few tokens when its text is encoded again
 
@@ -25,11 +26,13 @@ class RunSettings:
         limit: examples of each task at most, a random subset; a larger limit adds to a smaller one.
         seed: of the subset.
         max_length: tokens that the middle of a longer prompt is cut to, before the chat template. `None`
-            means what the model's window leaves after the longest answer and the chat template, and at
-            most the window minus 500 (see `default_max_length`).
+            means the benchmark's official number, or what the model's window leaves after the longest answer and
+            the chat template (see `default_max_length`).
         max_minutes: stop after this time, between batches. Each task gets the same share of what is left, and
             so does each call of a task. Examples are taken in a random order, by `seed`.
         batching: which prompts share a forward.
+        protocol: "served": most likely tokens, up to the end of the turn; "official": as the benchmark's own script,
+            with the repetition penalty of the model's generation settings and its own end tokens only.
 
     Raises:
         ValueError: a number below what makes sense.
@@ -41,6 +44,7 @@ class RunSettings:
     max_length: int | None = None
     max_minutes: float | None = None
     batching: Batching = field(default_factory=Batching)
+    protocol: Literal["served", "official"] = "served"
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -71,21 +75,15 @@ class RunSettings:
 
 def window(model: nn.Module) -> int | None:
     """Positions that the model can read; `None` if its configuration does not say."""
-    return window_of(base_model(model).config)
-
-
-def window_of(config: PretrainedConfig) -> int | None:
-    """Positions that a model of this configuration can read; `None` if it does not say."""
-    size = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return None if size is None else int(size)
+    return readable_positions(base_model(model).config)
 
 
 def default_max_length(
     benchmark: Benchmark, tasks: Sequence[str], prompt_format: PromptFormat, window: int | None
 ) -> int:
-    """The window without the longest answer, the chat template and some slack.
+    """The official number where the window has room for it, the longest answer, the chat template and some slack.
 
-    At most the window minus 500, as LongBench and LV-Eval advise, or minus an eighth of a small window.
+    Elsewhere what the window leaves: at most the window minus 500, or minus an eighth of a small window.
 
     Args:
         benchmark: what is asked.
@@ -100,12 +98,29 @@ def default_max_length(
         raise InputError("the model's configuration does not state its window; set `max_length`")
     room = max(_room(benchmark, task, prompt_format) for task in tasks)
     length = window - max(room + SLACK, min(500, window // 8))
+    official = benchmark.official_length(window)
+    if official is not None and official <= window - room - SLACK:
+        return official
     if length < 2:
         raise InputError(
             f"expected a window with room for {room} tokens of answer and chat template, got {window} positions; "
             "leave out the tasks with the longest answers, with `tasks`"
         )
     return length
+
+
+def length_deviation(benchmark: Benchmark, max_length: int, window: int | None) -> tuple[str, ...]:
+    """That prompts are cut to another length than in official runs of models with this window; nothing if they are not.
+
+    Args:
+        benchmark: what is asked.
+        max_length: tokens that longer prompts are cut to.
+        window: positions that the model can read.
+    """
+    official = None if window is None else benchmark.official_length(window)
+    if official is None or official == max_length:
+        return ()
+    return (f"prompts cut to {max_length:,} tokens, in official runs to {official:,}",)
 
 
 def _room(benchmark: Benchmark, task: str, prompt_format: PromptFormat) -> int:

@@ -3,7 +3,7 @@
 from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
-from lit_longpo.engine.generation import Limits, continue_rows, end_ids, prefill
+from lit_longpo.engine.generation import Limits, continue_rows, end_ids, greedy_settings, prefill
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
 from lit_longpo.engine.routers import check_routers, router_coefficient
@@ -28,6 +28,7 @@ __all__ = [
     "exchanged_rotary",
     "feasible_degrees",
     "generation_mode",
+    "greedy_settings",
     "pack",
     "plan_scoring",
     "prefill",

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,18 @@ from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds
 from lit_longpo.engine.states import mixers, unreachable_states
+
+# Generation settings that have a say without sampling, and the values at which they have none.
+_NEUTRAL: dict[str, Any] = {
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "sequence_bias": None,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,17 @@ def end_ids(model: torch.nn.Module) -> tuple[int, ...]:
     return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
 
 
+def greedy_settings(model: torch.nn.Module) -> dict[str, Any]:
+    """The model's own generation settings that change its most likely answer, as far as they are set.
+
+    Args:
+        model: a causal language model, perhaps PEFT-wrapped, outside of `generation_mode`.
+    """
+    settings = base_model(model).generation_config
+    values = {name: getattr(settings, name, None) for name in _NEUTRAL}
+    return {name: value for name, value in values.items() if value is not None and value != _NEUTRAL[name]}
+
+
 def continue_rows(
     model: torch.nn.Module,
     prompts: Sequence[Sequence[int]],
@@ -50,6 +73,7 @@ def continue_rows(
     width: int | None = None,
     cache: Cache | None = None,
     lockstep: bool = False,
+    generation: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[list[int]]:
     """Most likely continuations of a batch; call it inside `generation_mode`.
@@ -66,6 +90,7 @@ def continue_rows(
         cache: keys and values of the tokens that a single prompt begins with; it stays as it is.
         lockstep: go on until every process is done, for sharded weights. Prompts of all processes must then
             be padded to one `width`.
+        generation: settings of `GenerationConfig` beside the limits, for example `repetition_penalty`.
         **options: of `generate`, for example `logits_processor`.
 
     Returns:
@@ -76,7 +101,7 @@ def continue_rows(
     """
     base = base_model(model)
     if not pads(base) and len({*map(len, prompts), width or len(prompts[0])}) > 1:
-        return _one_by_one(model, prompts, limits, lockstep=lockstep, **options)
+        return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
     prefill_chunk = prefill_chunk if continues(base) else None
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
     first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
@@ -87,7 +112,7 @@ def continue_rows(
     if "past_key_values" in options and prefill_chunk is not None:
         _read_on(base, ids, mask, options["past_key_values"], prefill_chunk)
         prefill_chunk = None
-    out = _generate(base, ids, mask, limits, prefill_chunk, synced_gpus=lockstep, **options)
+        out = _generate(base, ids, mask, limits, prefill_chunk, generation, synced_gpus=lockstep, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
 
 
@@ -187,6 +212,7 @@ def _generate(
     limits: Limits,
     prefill_chunk: int | None,
     whole: bool = False,
+    generation: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
     """Ids of prompts and continuations; with `whole` everything that `generate` has to give."""
@@ -199,5 +225,6 @@ def _generate(
         use_cache=True,
         prefill_chunk_size=prefill_chunk,
         return_dict_in_generate=whole,
+        **(generation or {}),
     )
     return model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **options)  # type: ignore[operator]

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -194,7 +195,10 @@ class PolicyConfig:
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
-        return PromptFormat(self.tokenizer(), self.template)
+        made = PromptFormat(self.tokenizer(), self.template)
+        if made.tokenizer.chat_template is not None and not made.uses_chat:
+            _warn_of_plain_text(self.source)
+        return made
 
     @property
     def folder(self) -> Path | None:
@@ -347,6 +351,16 @@ def _warn_of_slow_halves(dtype: torch.dtype) -> None:
             dtype,
             capability,
         )
+
+
+@cache
+def _warn_of_plain_text(source: str) -> None:
+    """A fragment that was made for a model without a chat template may be left over."""
+    log.warning(
+        "%s has a chat template, and `policy.template.chat: false` leaves it out; type --policy.template.chat true to "
+        "use it",
+        source,
+    )
 
 
 def _require_gguf() -> None:

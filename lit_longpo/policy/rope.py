@@ -19,6 +19,7 @@ from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import LARGEST, check_range
 
+_SCALED_BY_FACTOR = ("yarn", "linear", "dynamic")  # of a length that does not hold the factor
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
 
 
@@ -83,6 +84,8 @@ class RoPE:
             text.max_position_embeddings = trained
         if self.max_length is not None:
             text.max_position_embeddings = self.max_length
+            if parameters.get("rope_type") == "linear":  # else the length would be multiplied by the factor once more
+                parameters["original_max_position_embeddings"] = trained
 
     def _check_numbers(self) -> None:
         if self.theta is not None:
@@ -112,6 +115,28 @@ def trained_length(config: PretrainedConfig) -> int:
     return int(scaled_from or config.max_position_embeddings)
 
 
+def readable_positions(config: PretrainedConfig) -> int | None:
+    """Positions that a model can read, scaled ones included; `None` if its configuration does not say.
+
+    Model cards (Qwen2.5, Qwen3) advise to add a YaRN scaling and to leave `max_position_embeddings` as it is, and
+    transformers asks the same of "linear" and "dynamic". Other types state the scaled length themselves.
+
+    Args:
+        config: of the model, with its rotary settings as they are used.
+    """
+    text = config.get_text_config()
+    size = getattr(text, "max_position_embeddings", None)
+    if size is None:
+        return None
+    every = getattr(text, "rope_parameters", None) or {}
+    rope = every.get("full_attention", every)
+    if rope.get("rope_type") not in _SCALED_BY_FACTOR or not rope.get("factor"):
+        return int(size)
+    # Layers of two kinds (Gemma 3) have linear factors, and the scaled length is stated.
+    trained = rope.get("original_max_position_embeddings") or (size if rope is every else 1)
+    return max(int(size), int(trained * rope["factor"]))
+
+
 def window_problem(reach: int, config: PretrainedConfig) -> str | None:
     """What to type where positions reach beyond what a model was made for; `None` if they do not.
 
@@ -119,7 +144,7 @@ def window_problem(reach: int, config: PretrainedConfig) -> str | None:
         reach: positions of the longest sequence.
         config: of the model, with its rotary settings as they are used.
     """
-    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    window = readable_positions(config)
     if window is None or reach <= window:
         return None
     return (

@@ -1,19 +1,25 @@
+import dataclasses
 import json
 import re
 
 import peft
 import pytest
+import torch
 from support import official_layout
-from support.byte_tokenizer import byte_tokenizer
+from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
 from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.table import escape
 from evaluation.running.responses import stored_responses
 from lit_longpo import __main__ as command_line
 from lit_longpo.errors import UserError, message_for_user
+from lit_longpo.export.card import model_card
+from lit_longpo.policy import PromptTemplate
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,9 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     assert "hotpotqa" in printed
     assert "0 of 3 cut" in printed
     stored = tmp_path / "predictions" / "longbench"
-    assert {path.name for path in stored.iterdir()} == {".lock", "manifest.json", "hotpotqa.jsonl", "trec.jsonl"}
+    files = {".lock", "manifest.json", "runs.jsonl", "hotpotqa.jsonl", "trec.jsonl"}
+    assert {path.name for path in stored.iterdir()} == files
+    assert report.settings["command"].startswith("python -m lit_longpo evaluate --config")
     rows = [json.loads(line) for line in (stored / "trec.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["trec/r0", "trec/r1"]
 
@@ -64,7 +72,35 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     with pytest.raises(ValueError, match="rescore with the `benchmark` that asked"):
         run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
     assert (again.tables["trec"], again.model) == ({"score": 100.0}, report.model)
-    assert again.settings["max_length"] == report.settings["max_length"]
+    assert again.settings == {**report.settings, "rescored": True}
+
+
+def test_a_fuller_report_stays(folder, model, tmp_path, monkeypatch, caplog):
+    """Neither `--rescore` of a part nor a run of fewer tasks takes its place."""
+    run(*arguments(folder, tmp_path, "--model", model))
+    files = {path: path.read_bytes() for path in tmp_path.glob("longbench-step0.*")}
+    assert len(files) == 3
+    run(*arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
+    part = tmp_path / "longbench-part-step0.json"
+    assert [row.task for row in BenchmarkReport.load(part).predictions] == ["trec"] * 2
+    assert "keeps its 5 answers, 3 of which are not in this report, written as longbench-part-step0.json" in caplog.text
+    part.unlink()
+    run(*arguments(folder, tmp_path, "--rescore", "--tasks", "[trec]"))
+    assert part.is_file()
+    assert {path: path.read_bytes() for path in files} == files
+    run(*arguments(folder, tmp_path, "--rescore"))  # all of it
+    path = tmp_path / "longbench-step0.json"
+    before, after = json.loads(files[path]), json.loads(path.read_bytes())
+    assert after == {**before, "settings": {**before["settings"], "rescored": True}}
+
+
+def test_scores_and_answers_are_in_tensorboard(folder, model, tmp_path):
+    run(*arguments(folder, tmp_path, "--model", model, "--limit", "1"))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    report = BenchmarkReport.load(tmp_path / "longbench-step0.json")
+    [value] = events.Scalars("benchmark/longbench/trec")
+    assert value.value == pytest.approx(report.tables["trec"]["score"] / 100)
+    assert events.Tags()["tensors"] == ["benchmark/longbench/text_summary"]
 
 
 def test_another_model_or_length_is_refused(folder, model, tmp_path):
@@ -124,7 +160,7 @@ def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path):
     ],
 )
 def test_ways_to_name_the_model(folder, tmp_path, given, source, dtype):
-    made, _ = parse_evaluation(arguments(folder, tmp_path, *given))
+    made, _ = parse_evaluation(arguments(folder, tmp_path, "--prepare_data", *given))  # no model is looked for
     assert (made.policy.source, made.policy.dtype) == (source, dtype)
 
 
@@ -172,6 +208,77 @@ def test_own_questions_are_asked_in_the_models_own_chat_template(tmp_path):
         assert item.prediction == tokenizer.decode(expected, skip_special_tokens=True)
 
 
+def saved(folder, dtype, chat_template=None, template=None, **settings):
+    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096, **settings)
+    model.to(dtype).save_pretrained(folder)
+    byte_tokenizer(chat_template=chat_template).save_pretrained(folder)
+    if template is not None:
+        policy = {"source": "some/base", "template": dataclasses.asdict(template)}
+        (folder / "README.md").write_text(model_card({"policy": policy}, {}, adapters=False))
+    return folder
+
+
+OURS = "policy:\n  source: embedded\n  dtype: float32\n  rope: {type: yarn, factor: 2.0}\n  template: {chat: false}\n"
+TRAINED_IN = PromptTemplate("{question}\n{context}", system="Be brief.", options={"think": False})
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "expected"),
+    [  # what a fragment says about the embedded model does not hold for another one, whatever it is
+        (OURS, [], ("bfloat16", None, None)),
+        (f"policy: {CONFIGS}/model/tiny.yaml", [], ("bfloat16", None, None)),
+        (f"policy: {CONFIGS}/model/smollm2_135m.yaml", [], ("bfloat16", None, None)),  # its gguf_file, its words
+        ("policy:\n  source: embedded", [], ("bfloat16", None, None)),
+        (OURS, ["--policy.dtype", "float16", "--policy.template.chat=true"], ("float16", True, None)),
+        ("policy:\n  source: {model}\n  dtype: float32\n  template: {chat: true}", [], ("float32", True, None)),
+        ("policy:\n  source: {model}\n  rope: {type: yarn, factor: 2.0}", [], ("bfloat16", None, 2.0)),
+    ],
+)
+def test_a_model_brings_its_own_settings(folder, tmp_path, caplog, written, given, expected):
+    model = saved(tmp_path / "model", torch.bfloat16, CHAT)
+    (tmp_path / "policy.yaml").write_text(written.replace("{model}", str(model)))
+    more = ("--config", tmp_path / "policy.yaml", "--model", model, *given)
+    made, _ = parse_evaluation(arguments(folder, tmp_path / "out", *more))
+    policy = made.policy
+    assert (policy.dtype, policy.template.chat, policy.rope and policy.rope.factor) == expected
+    assert policy.template.user == PromptTemplate().user
+    assert (policy.source, policy.gguf_file) == (str(model), None)
+    assert made.policy.prompt_format().uses_chat
+    left = [record.getMessage() for record in caplog.records if "with its own settings" in record.getMessage()]
+    assert bool(left) == ("false" in written or "yaml" in written)
+    assert all("template.chat" in text and "type what shall hold for it" in text for text in left)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_named_fragment_replaces_that_of_the_configuration(folder, tmp_path, first):
+    """One that states little takes nothing from the one before, and stands where it likes on the command line."""
+    model = saved(tmp_path / "model", torch.bfloat16, CHAT)
+    (tmp_path / "policy.yaml").write_text(OURS)
+    (tmp_path / "mine.yaml").write_text(f"source: {model}\nattention: sdpa\n")
+    named = ["--model", str(tmp_path / "mine.yaml")]
+    given = arguments(folder, tmp_path / "out", "--config", tmp_path / "policy.yaml")
+    policy = parse_evaluation([*named, *given] if first else [*given, *named])[0].policy
+    assert (policy.source, policy.attention, policy.dtype) == (str(model), "sdpa", "bfloat16")
+    assert (policy.rope, policy.template) == (None, PromptTemplate())
+
+
+def test_a_model_that_was_trained_here_brings_the_template_of_its_training(folder, tmp_path):
+    model = saved(tmp_path / "model", torch.float32, CHAT, TRAINED_IN)
+    typed = ("--policy.template.system", "Answer.")
+    own, changed = (
+        parse_evaluation(arguments(folder, tmp_path / "out", "--model", model, *more))[0].policy.template
+        for more in ((), typed)
+    )
+    assert own == TRAINED_IN
+    assert changed == dataclasses.replace(TRAINED_IN, system="Answer.")
+
+
+def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path):
+    given = ["--config", str(CONFIGS / "eval" / "needle.yaml"), "--output", str(tmp_path)]
+    fragment = ["--policy", str(CONFIGS / "model" / "tiny.yaml")]
+    assert parse_evaluation(given)[0].policy == parse_evaluation([*given, *fragment])[0].policy
+
+
 def test_misspelt_options_are_explained(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_evaluation(arguments(folder, tmp_path, "--max_lenght", "5"))
@@ -205,6 +312,15 @@ def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "trec" in printed
     assert "b - a" in printed
+    assert "differs: command:" in printed
+    other = BenchmarkReport.load(tmp_path / "b" / "longbench-step0.json")
+    changes = {"chat template": "sha256 0", "dtype": "bfloat16", "end tokens": "3 x", "versions": "torch 9"}
+    changes |= {"commit": "0" * 12, "date": "2020-01-01 00:00 UTC"}
+    dataclasses.replace(other, settings={**other.settings, **changes}).save(tmp_path / "c.json")
+    run("--compare", paths[0], str(tmp_path / "c.json"))
+    printed = capsys.readouterr().out
+    told = [f"differs: {name}: {other.settings[name]} and {value}" for name, value in changes.items()]
+    assert all(escape(text) in printed for text in told)
     with pytest.raises(UserError, match=r"found none at nowhere\.json; reports are"):
         run("--compare", paths[0], "nowhere.json")
     with pytest.raises(UserError, match=r"--compare a\.json b\.json"):

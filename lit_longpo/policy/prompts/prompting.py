@@ -71,6 +71,9 @@ class PromptFormat:
         tokenizer: any transformers tokenizer with an end-of-sequence token.
         template: how context and question are laid out.
 
+    Attributes:
+        added_in_front: special tokens that the tokenizer puts before every text; not before those of a chat template.
+
     Raises:
         ValueError: the tokenizer lacks what the template needs, or its chat template changes texts.
     """
@@ -92,7 +95,8 @@ class PromptFormat:
         self._texts = TextEncoder(tokenizer)
         self._chat = Chat(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
         self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
-        self._start = () if self._chat else _added_in_front(tokenizer)
+        self.added_in_front = _added_in_front(tokenizer)
+        self._start = () if self._chat else self.added_in_front
         self._closing, self._end = self._end_of_answer()
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
 

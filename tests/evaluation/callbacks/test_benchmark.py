@@ -14,6 +14,7 @@ from evaluation.benchmarks.riddles import Sizes
 from evaluation.callbacks.scheduled import callbacks_of
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import comparison
+from evaluation.running import runner
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -63,6 +64,31 @@ def test_reports_and_pictures_lie_in_the_run_folder(run):
     trainer, _, _, _ = run
     names = {path.name for path in (Path(trainer.log_dir) / "benchmarks").iterdir()}
     assert names == {f"needle-step{step}.{suffix}" for step in (0, 3) for suffix in ("json", "md", "html")}
+
+
+def test_a_killed_benchmark_keeps_its_answers(tmp_path, monkeypatch):
+    """The second start asks what is left; nothing stays behind once there is a report."""
+    plain, asked, rounds = runner.answer, [], [2]
+
+    def dying(model, prompts, batching, **options):
+        for number, found in enumerate(plain(model, prompts, batching, **options)):
+            if number == rounds[0]:
+                raise RuntimeError("killed")
+            asked.extend(found)
+            yield found
+
+    monkeypatch.setattr(runner, "answer", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(tmp_path, [NeedleCallback(WorldHaystack(), **GRID, max_batch_tokens=1)], steps=1)
+    [folder] = (tmp_path / "benchmark_answers").iterdir()
+    assert len((folder / "needle.jsonl").read_text().splitlines()) == len(asked) == 2
+    asked.clear()
+    rounds[0] = -1
+    needle = NeedleCallback(WorldHaystack(), **GRID, max_batch_tokens=1, every_n_validations=0)
+    fit(tmp_path, [needle], steps=1)
+    assert [len(report.predictions) for report in needle.reports] == [8, 8]
+    assert len(asked) == 6 + 8
+    assert not (tmp_path / "benchmark_answers").exists()
 
 
 def test_tensorboard_has_scalars_picture_and_text(run):

@@ -1,7 +1,14 @@
+import datetime
+import hashlib
 import json
+import subprocess
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+import transformers
 from support import official_layout, reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
@@ -29,6 +36,10 @@ def longbench(tmp_path_factory):
 
 def run(benchmark, responses=None, model=MODEL, **settings):
     return Runner(benchmark, model, chat, RunSettings(**settings), responses or Responses()).run(step=7, name="tiny")
+
+
+def undated(report):
+    return replace(report, settings={**report.settings, "date": ""})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +75,7 @@ def test_an_answer_is_the_models_own(longbench, whole):
 
 def test_the_default_length_leaves_room_and_is_stated(longbench, whole):
     assert whole.settings["window"] == 4096
-    assert whole.settings["max_length"] == 4096 - 500
+    assert whole.settings["max_length"] == 3500
     prompt = longbench.prompt(next(longbench.examples("hotpotqa")), chat, 4000)
     template = len(prompt.ids) - prompt.num_tokens
     assert template > 5
@@ -133,20 +144,61 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(longbench, whole, tmp_path,
             file.write('{"id": "hotpotqa/r0", "call": 0, "respo')  # killed while writing
     again = Counting(tmp_path, -1)
     report = run(longbench, again, **small)
-    assert report == whole
+    assert undated(report) == undated(whole)
     assert sorted(killed.added + again.added) == sorted(row.id for row in whole.predictions)
-    assert run(longbench, Counting(tmp_path, 0), **small) == whole
+    assert run(longbench, Counting(tmp_path, 0), **small) == report
 
 
 def test_stored_responses_are_scored_again_without_a_model(longbench, whole, tmp_path):
     run(longbench, Responses(tmp_path))
     scores = rescore(longbench, Responses(tmp_path), RunSettings())
-    again = make_report(longbench, scores, step=7, model="tiny", settings=whole.settings)
-    assert again == whole
+    again = make_report(longbench, scores, step=7, model="tiny", settings=Responses(tmp_path).made_by())
+    assert undated(again) == undated(whole)
     path = tmp_path / "trec.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({**row, "response": "Greta"}) + "\n" for row in rows))
     assert rescore(longbench, Responses(tmp_path), RunSettings())["trec"].table == {"score": 100.0}
+
+
+def test_the_report_says_what_happened_in_which_task(longbench, whole):
+    """By hand, from the tokenizer's files and the libraries; trec and samsum are asked plainly, as is official."""
+    digest = hashlib.sha256(CHAT.encode()).hexdigest()[:16]
+    assert whole.settings["chat template"] == f"sha256 {digest}"
+    assert whole.settings["in the chat template"] == "no prompt of trec samsum"
+    assert run(longbench, tasks=["hotpotqa"]).settings["in the chat template"] == "every prompt"
+    assert whole.settings["versions"].startswith(f"torch {torch.__version__}, transformers {transformers.__version__}")
+    assert (whole.settings["dtype"], whole.settings["end tokens"]) == ("float32", "1 <eos>, 2 <end>")
+    root = Path(__file__).parents[3]
+    if (root / ".git").exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=True)
+        assert whole.settings["commit"].partition(",")[0] == head.stdout[:12]
+    said = datetime.datetime.strptime(whole.settings["date"], "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+    assert abs(datetime.datetime.now(datetime.UTC) - said) < datetime.timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("template", "chat_template", "said"),
+    [
+        (PromptTemplate(chat=False), CHAT, "not used, though the tokenizer has one"),
+        (PromptTemplate(), None, "none: the tokenizer has none"),
+    ],
+)
+def test_a_model_that_is_asked_plainly_is_said_to_be(longbench, template, chat_template, said):
+    form = PromptFormat(byte_tokenizer(chat_template=chat_template), template)
+    report = Runner(longbench, MODEL, form, RunSettings(limit=1, tasks=["hotpotqa"]), Responses()).run()
+    assert report.settings["chat template"] == said
+    assert "in the chat template" not in report.settings
+
+
+def test_answers_of_several_runs_say_so(longbench, tmp_path, monkeypatch):
+    run(longbench, Responses(tmp_path), tasks=["trec"])
+    monkeypatch.setattr("evaluation.running.facts.transformers.__version__", "9.9")
+    settings = run(longbench, Responses(tmp_path)).settings
+    assert "transformers 9.9" in settings["versions"]
+    assert settings["earlier runs"].startswith("versions: torch")
+    assert "9.9" not in settings["earlier runs"]
+    again = run(longbench, Responses(tmp_path)).settings  # which answers nothing
+    assert again == settings
 
 
 def test_a_changed_record_is_not_scored_with_an_old_answer(longbench, tmp_path):
@@ -220,6 +272,7 @@ class Clock:
 
 
 def test_the_time_box_covers_the_building_of_prompts(longbench, monkeypatch):
+    monkeypatch.setattr(runner, "check_prompts", lambda *_: None)  # which builds those of the longest examples
     clock = Clock(monkeypatch)
     built = clock.spend_on_prompts(monkeypatch, longbench, seconds=60)
     report = run(longbench, max_minutes=3, max_length=3000, batching=Batching(1, None, 0))

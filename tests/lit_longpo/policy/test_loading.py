@@ -1,11 +1,12 @@
 import pytest
 import torch
+from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.groups import random_groups
 from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
 
 from lit_longpo.engine import pack, score
-from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate
 from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
@@ -107,3 +108,15 @@ def test_a_tokenizer_of_another_model_is_refused(policy_folder):
 def test_adapters_whose_numbers_mean_nothing_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
         LoRA(**numbers)
+
+
+@pytest.mark.parametrize(("chat", "template", "said"), [(False, CHAT, True), (None, CHAT, False), (False, None, False)])
+def test_a_chat_template_that_is_left_out_is_said_once(tmp_path, caplog, chat, template, said):
+    """As happens where another model's fragment stays behind: nothing else would tell."""
+    tiny_model("Llama", vocab_size=260).save_pretrained(tmp_path)
+    byte_tokenizer(chat_template=template).save_pretrained(tmp_path)
+    for _ in range(2):
+        PolicyConfig(source=str(tmp_path), template=PromptTemplate(chat=chat)).prompt_format()
+    told = [record.getMessage() for record in caplog.records if "has a chat template" in record.getMessage()]
+    assert len(told) == said
+    assert all("type --policy.template.chat true" in text for text in told)

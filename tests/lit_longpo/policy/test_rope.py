@@ -2,13 +2,13 @@ import pytest
 import torch
 from support.groups import random_groups
 from support.tiny_models import tiny_config
-from transformers import AutoConfig
+from transformers import AutoConfig, Gemma3TextConfig, GptOssConfig, LlamaConfig, PretrainedConfig, Qwen2Config
 
 from lit_longpo.engine import check_model, pack, score
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.rope import exact_angles, trained_length
+from lit_longpo.policy.rope import exact_angles, readable_positions, trained_length
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -146,3 +146,63 @@ def test_frequencies_that_a_plugin_has_rounded_are_made_exact_again(policy_folde
     assert model.model.rotary_emb.inv_freq.dtype == torch.bfloat16
     exact_angles(model)
     assert torch.equal(model.model.rotary_emb.inv_freq, exact)
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0}
+GEMMA3 = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [  # as the models' cards say; `rope_scaling` is what their files hold
+        (Qwen2Config(max_position_embeddings=32768), 32768),
+        (
+            Qwen2Config(
+                max_position_embeddings=32768,
+                rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
+            ),
+            131072,
+        ),
+        (
+            Qwen2Config(  # as Qwen3's
+                max_position_embeddings=40960,
+                rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
+            ),
+            131072,
+        ),
+        (LlamaConfig(max_position_embeddings=4096, rope_scaling={"type": "linear", "factor": 4.0}), 16384),
+        (LlamaConfig(max_position_embeddings=4096, rope_scaling={"type": "dynamic", "factor": 2.0}), 8192),
+        (
+            LlamaConfig(
+                max_position_embeddings=131072, rope_scaling={**LLAMA3, "original_max_position_embeddings": 8192}
+            ),
+            131072,
+        ),
+        (GptOssConfig(), 131072),
+        (Gemma3TextConfig(rope_parameters=GEMMA3), 131072),
+        (PretrainedConfig(), None),
+    ],
+)
+def test_the_window_holds_the_factor_of_a_scaling(config, window):
+    assert readable_positions(config) == window
+
+
+@pytest.mark.parametrize(
+    ("rope", "window"),
+    [
+        (RoPE(type="yarn", factor=4.0), 2048),
+        (RoPE(type="linear", factor=4.0), 2048),
+        (RoPE(type="linear", factor=4.0, max_length=2048), 2048),
+        (RoPE(type="dynamic", factor=4.0), 2048),
+        (RoPE(theta=1e6, max_length=1024), 1024),
+    ],
+)
+def test_changed_positions_change_the_window_once(rope, window, tmp_path):
+    config = tiny_config("Llama", max_position_embeddings=512)
+    rope.apply(config)
+    assert readable_positions(config) == window
+    config.save_pretrained(tmp_path)
+    assert readable_positions(AutoConfig.from_pretrained(tmp_path)) == window

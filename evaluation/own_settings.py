@@ -1,0 +1,153 @@
+"""Which model is asked, and how it is loaded and prompted: as its own files say, unless somebody says otherwise.
+
+What a configuration says about one model is not true of another. So a model that is named on the command line takes
+nothing from the `policy` of a configuration that names a different one, and what is left out is said.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from evaluation.asking.origins import origin_of
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.locations import locate
+from lit_longpo.precedence import options_of
+from lit_longpo.suggestions import SuggestingParser
+
+log = logging.getLogger(__name__)
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_model: bool = True) -> Namespace:
+    """Values of a command line whose `policy` starts from the model's own settings.
+
+    Args:
+        parser: with the arguments of `PolicyConfig` under `policy`; no defaults of theirs are left in it.
+        words: of the command line.
+        needs_model: look into the model's files; not where no model will be loaded.
+
+    Raises:
+        FileNotFoundError: the model is not where `policy.source` says.
+    """
+    if {"-h", "--help"} & set(words):
+        parser.parse_args(words)
+    _without_defaults(parser)
+    values, stated, left = _stated(parser, words)
+    values.policy = _filled(parser.prog, stated, own_settings(stated) if needs_model else {})
+    if needs_model:
+        _say_what_is_left(left, values.policy)
+    return values
+
+
+def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model's files say about it, by the option's name: its precision, and the template of its training.
+
+    Args:
+        stated: what is known of `PolicyConfig`: where the model lies.
+
+    Raises:
+        FileNotFoundError: there is no model.
+    """
+    names = ("source", "gguf_file", "trust_remote_code")
+    policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})
+    own = {} if "dtype" in stated else {"policy.dtype": own_dtype(policy)}
+    return own | {f"policy.template.{name}": value for name, value in own_template(policy).items()}
+
+
+def own_dtype(policy: PolicyConfig) -> str:
+    """Precision that the files hold weights in; "float32" for files of 4-bit integers and where none is stated."""
+    if policy.gguf_file is not None:  # reading a configuration out of them takes seconds
+        return "float32"
+    dtype = getattr(policy.original_config().get_text_config(), "dtype", None)
+    return str(dtype).removeprefix("torch.") if dtype in _DTYPES else "float32"
+
+
+def own_template(policy: PolicyConfig) -> dict[str, Any]:
+    """The template that the model was trained in here, as its run or its card says; none of other models."""
+    locate(policy.source, policy.gguf_file)
+    return {} if policy.gguf_file is not None else dict(origin_of(policy.source).settings.get("template", {}))
+
+
+def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any], dict[str, Any]]:
+    """All values; those of the policy that were stated about the model that is asked, and those about another one."""
+    options = options_of(words)
+    typed = [word for option in options if _is_policy(option[0]) for word in option]
+    others = [word for option in options if not _is_policy(option[0]) for word in option]
+    if typed and not any(word.startswith("--print_config") for word in words):
+        values = parser.parse_args(others)
+        alone = _without_defaults(_policy_parser(parser.prog))
+        of_files, named = _plain(values), _plain(alone.parse_args(typed))
+        if named.get("source", _source(of_files)) != _source(of_files):
+            return values, named, of_files
+    values = parser.parse_args(words)
+    return values, _plain(values), {}
+
+
+def _source(stated: Mapping[str, Any]) -> str:
+    return str(stated.get("source", PolicyConfig.source))
+
+
+def _is_policy(option: str) -> bool:
+    return option.partition("=")[0].partition(".")[0] == "--policy"
+
+
+def _plain(values: Namespace) -> dict[str, Any]:
+    """The policy's values as YAML has them."""
+    policy = values.get("policy")
+    found = {} if policy is None else policy.as_dict()
+    return {name: value for name, value in found.items() if name != "__path__"}
+
+
+def _policy_parser(prog: str) -> SuggestingParser:
+    """Of the policy alone."""
+    parser = SuggestingParser(prog=prog)
+    parser.add_class_arguments(PolicyConfig, "policy")
+    return parser
+
+
+def _without_defaults(parser: SuggestingParser) -> SuggestingParser:
+    """The parser, whose values of the policy are then those that somebody stated."""
+    for action in parser._actions:
+        if action.dest.startswith("policy."):
+            action.default = argparse.SUPPRESS
+    return parser
+
+
+def _filled(prog: str, stated: Mapping[str, Any], own: Mapping[str, Any]) -> Namespace:
+    """Stated values over the model's own ones over the defaults."""
+    parser: ArgumentParser = _policy_parser(prog)
+    parser.set_defaults(dict(own))
+    filled = parser.parse_object({"policy": dict(stated)}).policy
+    assert isinstance(filled, Namespace)
+    return filled
+
+
+def _say_what_is_left(left: Mapping[str, Any], policy: Namespace) -> None:
+    """What the configuration says about its own model, and what does not hold for the one that is named."""
+    holds = dict(_leaves(policy.as_dict()))
+    lost = [
+        f"{name} {json.dumps(value, ensure_ascii=False, default=str)}"
+        for name, value in _leaves(left)
+        if name != "source" and holds.get(name) != value
+    ]
+    if lost:
+        log.warning(
+            "%s is asked with its own settings, not with those of %s in the configuration (%s); type what shall hold "
+            "for it, for example --policy.dtype bfloat16",
+            *(policy.source, _source(left), ", ".join(lost)),
+        )
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,132 @@
+"""What a report says about how its answers came to be: the model as it ran, what asked it, and when."""
+
+import datetime
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+
+from lit_longpo.engine import base_model, end_ids
+from lit_longpo.policy import PromptFormat
+
+CHAT, IN_CHAT = "chat template", "in the chat template"
+DEVIATIONS = "deviations of the run"  # moves to those of the report
+_ROOT = Path(__file__).resolve().parents[2]
+_MODULE = "python -m lit_longpo"
+
+
+def run_facts(model: nn.Module, prompt_format: PromptFormat, command: str = "") -> dict[str, object]:
+    """What answers depend on beside the benchmark, and who asked for them, as texts and plain values.
+
+    Args:
+        model: who answers, as it was loaded.
+        prompt_format: its tokenizer and chat template.
+        command: that was typed; empty means that of this process.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        CHAT: chat_fact(prompt_format),
+        **_chat_settings(prompt_format),
+        "dtype": ", ".join(sorted({str(item.dtype).removeprefix("torch.") for item in model.parameters()})),
+        "attention": str(base_model(model).config._attn_implementation),
+        "device": _device(model),
+        "end tokens": _shown_tokens((*prompt_format.stop_ids, *end_ids(model)), prompt_format),
+        "versions": versions(),
+        "commit": commit(),
+        "date": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "command": command or this_command(sys.argv),
+    }
+
+
+def chat_fact(prompt_format: PromptFormat) -> str:
+    """Which chat template prompts are wrapped in, or why in none."""
+    template = prompt_format.tokenizer.chat_template
+    if prompt_format.uses_chat:
+        return f"sha256 {chat_hash(prompt_format)}"
+    return "none: the tokenizer has none" if template is None else "not used, though the tokenizer has one"
+
+
+def chat_hash(prompt_format: PromptFormat) -> str:
+    """Of the chat template's source, 16 hex digits."""
+    source = str(prompt_format.tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def used_in(used: Mapping[str, bool | None]) -> str:
+    """Which prompts were wrapped in the chat template, task by task.
+
+    Args:
+        used: whether all prompts of a task were; `None` where that was not written down.
+    """
+    plain = [task for task, is_used in used.items() if is_used is False]
+    unknown = [task for task, is_used in used.items() if is_used is None]
+    said = [f"no prompt of {' '.join(plain)}"] if plain else []
+    said += [f"not written down for {' '.join(unknown)}"] if unknown else []
+    return ", ".join(said) or "every prompt"
+
+
+def _chat_settings(prompt_format: PromptFormat) -> dict[str, object]:
+    """What the chat template is told, if that is anything."""
+    template = prompt_format.template
+    if not prompt_format.uses_chat:
+        return {}
+    dated = "strftime_now" in str(prompt_format.tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
+    told = {
+        "system message": template.system,
+        "chat template options": template.options or None,
+        "chat template date": (template.date or "of the day") if dated else None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _shown_tokens(ids: Sequence[int], prompt_format: PromptFormat) -> str:
+    """Ids with their texts, ascending."""
+    texts = prompt_format.tokenizer.convert_ids_to_tokens(sorted(set(ids)))
+    return ", ".join(f"{number} {text}" for number, text in zip(sorted(set(ids)), texts, strict=True))
+
+
+def _device(model: nn.Module) -> str:
+    device = next(model.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def versions() -> str:
+    """Of what computes answers."""
+    return f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
+
+
+@cache
+def commit() -> str:
+    """Of this checkout, and whether files of it are changed; where the package is installed, its version."""
+    if not (_ROOT / ".git").exists():
+        return f"lit_longpo {metadata.version('lit_longpo')}"
+    words = ["git", "-C", str(_ROOT), "describe", "--always", "--exclude", "*", "--dirty=, changed", "--abbrev=12"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"unknown ({type(error).__name__})"
+    return done.stdout.strip()
+
+
+def this_command(words: Sequence[str]) -> str:
+    """What was typed.
+
+    Args:
+        words: as Python has them, the program first.
+    """
+    program = _MODULE if Path(words[0]).name == "__main__.py" else Path(words[0]).name
+    return " ".join([program, shlex.join(words[1:])]).strip()
+
+
+def typed(command: str, arguments: Sequence[str]) -> str:
+    """A command of ours as it was typed, for example `evaluate`."""
+    return " ".join([_MODULE, command, shlex.join(arguments)])

@@ -1,0 +1,171 @@
+"""Who answers, the official script's `generate` or the model as it is served; and what is not official about it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from evaluation.benchmark import Benchmark
+from evaluation.prompting import Prompt
+from lit_longpo.engine import end_ids, greedy_settings
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
+
+ProtocolName = Literal["served", "official"]
+
+
+@dataclass(frozen=True)
+class Protocol(ABC):
+    """How prompts begin and how answers end.
+
+    Args:
+        benchmark: what is asked.
+        model: who answers.
+        prompt_format: its tokenizer and chat template.
+    """
+
+    benchmark: Benchmark
+    model: nn.Module
+    prompt_format: PromptFormat
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """The model's own settings that change its most likely answers and are kept: none."""
+        return {}
+
+    @property
+    def manifest(self) -> dict[str, object]:
+        """What stored responses depend on, beside what those of all protocols do: nothing."""
+        return {}
+
+    @abstractmethod
+    def adapted(self, prompt: Prompt) -> Prompt:
+        """A benchmark's prompt with the beginning and the end tokens of this protocol."""
+
+    @abstractmethod
+    def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
+        """What the official script does otherwise, in words.
+
+        Args:
+            in_chat: whether any prompt was wrapped in the chat template.
+        """
+
+    def _own_ends(self) -> tuple[int, ...]:
+        """What ends answers in the official scripts; the tokenizer's end where the model states none."""
+        return end_ids(self.model) or (int(self.prompt_format.tokenizer.eos_token_id),)
+
+    def _missing_front(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens that the tokenizer puts before texts, if these do not begin with them."""
+        front = self.prompt_format.added_in_front
+        return front if ids[: len(front)] != front else ()
+
+
+class Served(Protocol):
+    """As servers answer: most likely tokens, up to the end of the turn or any other end that is known."""
+
+    def adapted(self, prompt: Prompt) -> Prompt:
+        """The same; the model's own end tokens come in addition."""
+        return prompt
+
+    def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
+        """Settings of the model that the official script would apply, and ends and beginnings that it has not."""
+        if not self.benchmark.generates_as_model_does:
+            return ()
+        own = shown(greedy_settings(self.model))
+        more = [token for token in self.prompt_format.stop_ids if token not in self._own_ends()]
+        names = ", ".join(self.prompt_format.tokenizer.convert_ids_to_tokens(more))
+        said = {
+            f"{own} of the model's generation settings not applied": own,
+            f"answers end at {names}, too": more,
+            "no beginning-of-text token before the chat template": in_chat and self._lacks_front,
+        }
+        return tuple(text for text, holds in said.items() if holds)
+
+    @property
+    def _lacks_front(self) -> bool:
+        return bool(self._missing_front(self.prompt_format.encode_message("text")))
+
+
+class Official(Protocol):
+    """As the official scripts answer through transformers: the model's generation settings hold, but for sampling."""
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """A repetition penalty, for example."""
+        return greedy_settings(self.model)
+
+    @property
+    def manifest(self) -> dict[str, object]:
+        """The protocol and the settings that are kept."""
+        return {"protocol": "official", "generation settings": dict(self.generation)}
+
+    def adapted(self, prompt: Prompt) -> Prompt:
+        """The model's own end tokens only, and once the beginning that the tokenizer gives every text."""
+        ids = self._missing_front(prompt.ids) + prompt.ids
+        if not prompt.only_these_stops:
+            return replace(prompt, ids=ids, stop_ids=self._own_ends())
+        eos, newline = int(self.prompt_format.tokenizer.eos_token_id), prompt.stop_ids[-1]
+        return replace(prompt, ids=ids, stop_ids=(eos, newline))
+
+    def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
+        """An end that had to be chosen."""
+        if end_ids(self.model):
+            return ()
+        return ("the model's generation settings name no end token: answers end at the tokenizer's",)
+
+
+_PROTOCOLS: dict[str, type[Protocol]] = {"served": Served, "official": Official}
+
+
+def protocol_of(name: ProtocolName, benchmark: Benchmark, model: nn.Module, prompt_format: PromptFormat) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: the benchmark has no official script that generates with transformers.
+    """
+    check_protocol(name, benchmark)
+    return _PROTOCOLS[name](benchmark, model, prompt_format)
+
+
+def check_protocol(name: ProtocolName, benchmark: Benchmark) -> None:
+    """Refuse what nothing official says anything about, before a model is loaded.
+
+    Raises:
+        ValueError: the benchmark has no official script that generates with transformers.
+    """
+    if name == "official" and not benchmark.generates_as_model_does:
+        raise InputError(
+            f"expected `protocol: served` for {benchmark.name}, which no official script asks through transformers' "
+            "`generate`, got official; type --protocol served"
+        )
+
+
+def chat_deviation(benchmark: Benchmark, model: str, *, used: bool) -> tuple[str, ...]:
+    """What the official script would have written around prompts, if that is something else.
+
+    Args:
+        benchmark: what is asked.
+        model: name by which the official script would know it.
+        used: whether any prompt was wrapped in the tokenizer's chat template.
+    """
+    if not benchmark.generates_as_model_does:
+        return ()
+    named = next((name for name in benchmark.chat_names if name in model), None)
+    if used:
+        official = "asks models that it does not name plainly" if named is None else f"has a string for {named}"
+        return (f"asked in the tokenizer's chat template; the official script {official}",)
+    if named is not None:
+        return (f"asked plainly, where the official script has a chat string for {named}",)
+    return ()
+
+
+def shown(settings: Mapping[str, Any]) -> str:
+    """Settings in words."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def generation_fact(name: ProtocolName, settings: Mapping[str, Any]) -> str:
+    """How answers were generated, for a report."""
+    return f"most likely tokens, {name}" + (f", with the model's {shown(settings)}" if settings else "")

@@ -1,0 +1,67 @@
+"""What is wrong with the last task is said before the first answer."""
+
+import pytest
+from support import official_layout
+from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.tiny_models import tiny_model
+
+from evaluation import LongBench
+from evaluation.metrics import extras
+from evaluation.running import runner
+from evaluation.running.preflight import longest_examples
+from evaluation.running.responses import Responses
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
+from lit_longpo.errors import MissingPackageError
+from lit_longpo.policy import PromptFormat, PromptTemplate
+
+MODEL = tiny_model("Llama", vocab_size=260, max_position_embeddings=1024).eval()
+chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
+TASKS = {"hotpotqa": 3, "trec": 2, "passage_count": 3}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "answer", lambda *_, **__: pytest.fail("a question was answered"))
+    return official_layout.longbench(tmp_path, TASKS)
+
+
+def run(folder, **settings):
+    return Runner(LongBench(folder), MODEL, chat, RunSettings(**settings), Responses()).run()
+
+
+def test_a_broken_record_of_the_last_task(folder):
+    path = folder / "data" / "passage_count.jsonl"
+    path.write_text(path.read_text() + '{"_id": "x"}\n')
+    with pytest.raises(ValueError, match=r"passage_count\.jsonl:4"):
+        run(folder)
+
+
+def test_a_length_that_leaves_no_room_in_one_task(folder):
+    """Only one record is long enough to be cut, and its task has the longest answers."""
+    path = folder / "data" / "trec.jsonl"
+    path.write_text(path.read_text().replace('"context": "', '"context": "' + "far " * 400, 1))
+    with pytest.raises(ValueError, match=r"new tokens to fit 1024 positions.*set max_length to \d+ or less"):
+        run(folder, max_length=1020)
+
+
+def test_a_package_that_the_last_task_needs(folder, monkeypatch):
+    def missing(name, purpose):
+        raise MissingPackageError(f"{purpose} need {name}")
+
+    path = folder / "data" / "multifieldqa_zh.jsonl"
+    row = (folder / "data" / "hotpotqa.jsonl").read_text().splitlines()[0]
+    path.write_text(row.replace("hotpotqa", "multifieldqa_zh") + "\n")
+    monkeypatch.setattr(extras, "require", missing)
+    extras._segmenter.cache_clear()
+    with pytest.raises(MissingPackageError, match="Chinese tasks need jieba"):
+        run(folder)
+
+
+def test_the_longest_of_each_task_are_found(folder):
+    bench = LongBench(folder)
+    found = longest_examples(bench, bench.tasks)
+    assert [item.task for item in found if item.task == "trec"]
+    for task in bench.tasks:
+        longest = max(sum(map(len, item.fields.values())) for item in bench.examples(task))
+        assert longest in [sum(map(len, item.fields.values())) for item in found if item.task == task]
