@@ -112,7 +112,8 @@ def continue_rows(
     if "past_key_values" in options and prefill_chunk is not None:
         _read_on(base, ids, mask, options["past_key_values"], prefill_chunk)
         prefill_chunk = None
-        out = _generate(base, ids, mask, limits, prefill_chunk, generation, synced_gpus=lockstep, **options)
+    options |= {"synced_gpus": lockstep, "generation": generation}
+    out = _generate(base, ids, mask, limits, prefill_chunk, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
 
 

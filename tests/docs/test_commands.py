@@ -77,7 +77,7 @@ def understood(words, monkeypatch):
     if name == "build":
         return builds.build_parser().parse_args(rest)
     if name == "evaluate" and "--compare" not in words:
-        return evaluations.evaluate_parser().parse_args(evaluations._with_policy(rest))
+        return evaluations.evaluate_parser().parse_args(evaluations.with_policy(rest))
     monkeypatch.setattr(exports, "export_checkpoint", lambda *values: values)
     return COMMANDS[name](rest)
 
