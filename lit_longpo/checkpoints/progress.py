@@ -21,9 +21,12 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
     if loop is None or loop["epoch_loop.batch_progress"]["is_last_batch"]:
         return
     epochs = loop["epoch_progress"]
-    if epochs["current"]["processed"] == epochs["current"]["started"] > epochs["current"]["completed"]:
+    ended = ["processed"]
+    if epochs["current"]["completed"] == epochs["current"]["processed"]:  # saved when the training was over
+        ended.append("completed")
+    if epochs["current"]["processed"] == epochs["current"]["started"]:
         for counts in epochs.values():
-            counts["processed"] -= 1
+            counts.update({name: counts[name] - 1 for name in ended})
 
 
 def finish_epoch(trainer: Trainer) -> None:

@@ -31,7 +31,7 @@ class Validations(Callback):
         self.losses[trainer.global_step] = float(trainer.callback_metrics["val/loss"])
 
 
-def run(folder, checkpoint=None, steps=EPOCH, **options):
+def run(folder, checkpoint=None, steps=EPOCH, epochs=-1, **options):
     """Losses of training and of validation by step; checkpoints come before validations."""
     module, data = resume_worker.parts(resume_worker.POLICIES["lora"], "single")
     data.sizes["val"] = 20  # three rows: a validation that goes on would have fewer
@@ -41,8 +41,16 @@ def run(folder, checkpoint=None, steps=EPOCH, **options):
     callbacks = (losses, validations, write, *([] if checkpoint else [save]))
     trainer = resume_worker.trainer_for("single", folder, *callbacks, steps=steps, **options)
     trainer.limit_val_batches = 1.0
+    trainer.fit_loop.max_epochs = epochs
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     return losses.values, validations.losses
+
+
+def test_a_checkpoint_saved_when_max_steps_had_ended_the_training_goes_on(tmp_path):
+    """As `save_last` does in a run shorter than `every_n_train_steps`: the one epoch counted as over."""
+    run(tmp_path / "two", steps=2, epochs=1)
+    losses, validations = run(tmp_path / "more", tmp_path / "two/end.ckpt", epochs=1)
+    assert (len(losses), list(validations)) == (EPOCH - 2, [EPOCH])
 
 
 @pytest.mark.parametrize(
