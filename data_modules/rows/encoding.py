@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from data_modules.records import PreferencePair, Span, Turn
+from data_modules.records import PreferencePair, Turn
 from data_modules.rows.requirements import check_requirements
 from data_modules.rows.truncation import (
     LengthPolicy,
@@ -14,6 +14,8 @@ from data_modules.rows.truncation import (
     cut_middle,
     drop_passages,
     spans_hit,
+    supporting_spans,
+    too_long,
 )
 from data_modules.splitting import keys_of
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
@@ -222,7 +224,7 @@ class PairEncoder:
             return None
         room = len(prompt.context) - (length - limit)  # all that is too much comes out of the context
         if self.lengths.on_overlength == "error" or room < 1:
-            raise _too_long(pair, section.context, length, limit, room)
+            raise too_long(pair, section.context, length, limit, room)
         if self.lengths.truncation == "middle":
             shorter = replace(prompt, context=self._cut_middle(pair, section, prompt, room, counts))
         else:
@@ -340,30 +342,3 @@ def surroundings(pair: PreferencePair) -> Surroundings:
         tuple((message.role, message.content) for message in messages) for messages in (pair.history, pair.followup)
     )
     return Surroundings(pair.system, history, followup)
-
-
-def supporting_spans(pair: PreferencePair, text: str) -> tuple[Span, ...]:
-    """Character spans of the supporting passages in one of the pair's contexts, ascending.
-
-    The record holds those of the long context; short ones contain the same passages.
-    """
-    if text == pair.long_context:
-        return pair.supporting
-    passages = [pair.long_context[start:end] for start, end in pair.supporting]
-    starts = [(text.find(passage), len(passage)) for passage in passages]
-    return tuple(sorted((start, start + n) for start, n in starts if start >= 0))
-
-
-def _too_long(pair: PreferencePair, context: str, length: int, limit: int, room: int) -> OverlengthError:
-    advice = "set `data.init_args.on_overlength` to truncate or skip, or raise `data.init_args.max_length`"
-    if room < 1:
-        advice = (
-            "what stands around the context (question, answer, system message, other messages) fills it alone, and "
-            "only the context is ever cut (in a conversation the longest message of the user): raise "
-            "`data.init_args.max_length`, set `data.init_args.on_overlength: skip`, or move a document out of the "
-            "system message into the user's"
-        )
-    return OverlengthError(
-        f"expected at most {limit} tokens in prompt and longest answer of record {pair.named} "
-        f"({context} context), got {length}; {advice}"
-    )

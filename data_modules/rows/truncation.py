@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data_modules.qa_sets.contexts import SEPARATOR, CountTokens
-from data_modules.records import Span
+from data_modules.records import PreferencePair, Span
 from lit_longpo.errors import InputError
 
 OnOverlength = Literal["error", "truncate", "skip"]
@@ -124,3 +124,39 @@ def drop_passages(
         if excess <= 0 or not removable:  # counted apart, pieces can differ from the whole by a token or two
             excess = count_tokens(SEPARATOR.join(rest.values())) - max_tokens
     return SEPARATOR.join(rest.values()) if excess <= 0 else None
+
+
+def supporting_spans(pair: PreferencePair, text: str) -> tuple[Span, ...]:
+    """Character spans of the supporting passages in one of the pair's contexts, ascending.
+
+    The record holds those of the long context; short ones contain the same passages.
+    """
+    if text == pair.long_context:
+        return pair.supporting
+    passages = [pair.long_context[start:end] for start, end in pair.supporting]
+    starts = [(text.find(passage), len(passage)) for passage in passages]
+    return tuple(sorted((start, start + n) for start, n in starts if start >= 0))
+
+
+def too_long(pair: PreferencePair, context: str, length: int, limit: int, room: int) -> OverlengthError:
+    """The error about a record whose sequence may not, or cannot, be cut.
+
+    Args:
+        pair: the record.
+        context: of which kind.
+        length: tokens of the sequence.
+        limit: how many it may have.
+        room: tokens that are left for the context.
+    """
+    advice = "set `data.init_args.on_overlength` to truncate or skip, or raise `data.init_args.max_length`"
+    if room < 1:
+        advice = (
+            "what stands around the context (question, answer, system message, other messages) fills it alone, and "
+            "only the context is ever cut (in a conversation the longest message of the user): raise "
+            "`data.init_args.max_length`, set `data.init_args.on_overlength: skip`, or move a document out of the "
+            "system message into the user's"
+        )
+    return OverlengthError(
+        f"expected at most {limit} tokens in prompt and longest answer of record {pair.named} "
+        f"({context} context), got {length}; {advice}"
+    )

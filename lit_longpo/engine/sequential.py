@@ -10,6 +10,7 @@ Several sequences are recomputed in backward, so that the activations of one liv
 Shape legend: T row, K tokens of a sequence, Q of them the segment's own, C hidden size.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -21,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from lit_longpo.batch import PackedBatch, Segment
+from lit_longpo.batch import PackedBatch, Segment, View, Views
 from lit_longpo.engine.attention import exact_attention, shares_prefixes
 from lit_longpo.engine.decoder import accepted, decoder_of
 from lit_longpo.engine.rotary import angles_up_to
@@ -53,6 +54,19 @@ def score_packed(model: PreTrainedModel) -> None:
     if scores_sequentially(model) and model._can_set_attn_implementation():
         model.set_attn_implementation(getattr(model, _PACKED_NAME))
         delattr(model, _PACKED_NAME)
+
+
+def sequential_cost(views: Views) -> str:
+    """What it takes to score one sequence at a time, for the user."""
+    counts = Counter(view.context for view in views.policy for _ in range(_num_responses(views, view)))
+    return (
+        "each response is scored alone, through the model's own forward: same values, but a prompt is computed once "
+        f"for each of its responses, up to {max(counts.values())} times"
+    )
+
+
+def _num_responses(views: Views, view: View) -> int:
+    return views.num_rejected if view.role == "rejected" else 1
 
 
 @dataclass(frozen=True)

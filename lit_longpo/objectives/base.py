@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from lit_longpo.batch import PreferenceBatch, Scores, View, Views, tensor_on
+from lit_longpo.batch import PreferenceBatch, Scores, Views, tensor_on
 from lit_longpo.checkpoints import (
     finish_epoch,
     gather_random_states,
@@ -30,6 +29,7 @@ from lit_longpo.checkpoints import (
 )
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import ScoringPlan, base_model, check_routers, plan_scoring, router_coefficient, score
+from lit_longpo.engine.sequential import sequential_cost
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
@@ -43,6 +43,7 @@ from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles, window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.trained_names import check_trained_names
+from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.start_checks import check_training_rows
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -175,7 +176,7 @@ class PreferenceModule(LightningModule, ABC):
         if self.initial_weights is not None:
             load_weights(self.model, self.initial_weights, self.settings)
         self.strict_loading = self.policy.trains_everything
-        _log_size(self.model)
+        log_size(self.model)
         if mesh is not None:
             shard(self.model, mesh)
 
@@ -363,19 +364,6 @@ class PreferenceModule(LightningModule, ABC):
             raise InputError(problem)
 
 
-def sequential_cost(views: Views) -> str:
-    """What it takes to score one sequence at a time, for the user."""
-    counts = Counter(view.context for view in views.policy for _ in range(_num_responses(views, view)))
-    return (
-        "each response is scored alone, through the model's own forward: same values, but a prompt is computed once "
-        f"for each of its responses, up to {max(counts.values())} times"
-    )
-
-
-def _num_responses(views: Views, view: View) -> int:
-    return views.num_rejected if view.role == "rejected" else 1
-
-
 def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:
     """Reward metrics under TRL's names. Shapes: (B,) each."""
     margins = (chosen_rewards - rejected_rewards).detach()
@@ -392,16 +380,3 @@ def _files(policy: PolicyConfig) -> str | None:
     adapters = policy.adapter_folder()
     folders = [policy.folder, None if adapters is None else adapters.path]
     return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None
-
-
-def _num_elements(parameter: Tensor) -> int:
-    """Of the whole parameter: ZeRO-3 has split it, or two 4-bit weights share a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return int(getattr(parameter, "ds_numel", parameter.numel() if state is None else state.shape.numel()))
-
-
-def _log_size(model: nn.Module) -> None:
-    sizes = [(_num_elements(parameter), parameter.requires_grad) for parameter in model.parameters()]
-    total, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
-    dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()})
-    log.info("policy: %s parameters, %s trained (%s)", f"{total:,}", f"{trained:,}", ", ".join(dtypes))

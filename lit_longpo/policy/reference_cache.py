@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,13 +198,8 @@ def fill(
     Raises:
         InputError: a stored row is not what the model gives.
     """
-    stored: PackedBatch | None = None
-    pending, missing = iter(batches), list[PackedBatch]()
-    for batch in pending:
-        if needed(not cache.has(batch)):
-            missing.append(batch)
-            break
-        stored = stored or batch
+    pending = iter(batches)
+    stored, missing = _first_of_each(cache, pending, needed)
     if not missing and (stored is None or not verify):
         return 0
     if missing:
@@ -217,6 +212,18 @@ def fill(
         if stored is not None:
             _verify(cache, scores, stored, _CHECK_TOLERANCE[coarsest_dtype(model)])
         return _score_missing(cache, scores, itertools.chain(missing, pending), needed)
+
+
+def _first_of_each(
+    cache: ReferenceCache, batches: Iterator[PackedBatch], needed: Callable[[bool], bool]
+) -> tuple[PackedBatch | None, list[PackedBatch]]:
+    """The first row that the cache has, before the first that it lacks, which is consumed with those before it."""
+    stored: PackedBatch | None = None
+    for batch in batches:
+        if needed(not cache.has(batch)):
+            return stored, [batch]
+        stored = stored or batch
+    return stored, []
 
 
 def _score_missing(

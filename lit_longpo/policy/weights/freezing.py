@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from lit_longpo.errors import InputError
 
@@ -82,3 +82,17 @@ def _nearest(part: str, names: list[str]) -> str:
     near = {match for word in part.split(".") for match in difflib.get_close_matches(word, words, n=2)}
     hint = f"did you mean {' or '.join(sorted(near))}? " if near else ""
     return f"{hint}names look like {names[0]!r} and {names[-1]!r}"
+
+
+def log_size(model: nn.Module) -> None:
+    """Say how many parameters a policy has, and how many are trained."""
+    sizes = [(_num_elements(parameter), parameter.requires_grad) for parameter in model.parameters()]
+    total, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
+    dtypes = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()})
+    log.info("policy: %s parameters, %s trained (%s)", f"{total:,}", f"{trained:,}", ", ".join(dtypes))
+
+
+def _num_elements(parameter: Tensor) -> int:
+    """Of the whole parameter: ZeRO-3 has split it, or two 4-bit weights share a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return int(getattr(parameter, "ds_numel", parameter.numel() if state is None else state.shape.numel()))

@@ -18,7 +18,7 @@ from support.word_tokenizer import word_tokenizer
 from data_modules.base import collate
 from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn
-from data_modules.rows.encoding import PairEncoder, supporting_spans
+from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.engine import score
@@ -251,9 +251,3 @@ def test_error_and_skip() -> None:
     counts = SplitLengths()
     assert PairEncoder(FORMAT, SFT, LengthPolicy(10, "skip")).encode(pair(0), counts) is None
     assert counts == SplitLengths(examples=1, skipped=1)
-
-
-def test_supporting_passages_are_found_in_the_short_context() -> None:
-    text = pair(0).short_context
-    spans = supporting_spans(pair(0), text)
-    assert [text[start:end] for start, end in spans] == [pair(0).short_context]

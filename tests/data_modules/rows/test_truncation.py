@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.rows.truncation import LengthPolicy, cut_middle, drop_passages, spans_hit
+from data_modules.records import PreferencePair
+from data_modules.rows.truncation import LengthPolicy, cut_middle, drop_passages, spans_hit, supporting_spans
 
 
 def count_words(text: str) -> int:
@@ -65,3 +66,9 @@ def test_dropping_keeps_every_supporting_passage(layout: list[tuple[int, bool]],
 def test_window_must_hold_something() -> None:
     with pytest.raises(ValueError, match=r"set `data.init_args.max_length`"):
         LengthPolicy(max_length=1)
+
+
+def test_supporting_passages_are_found_in_the_short_context() -> None:
+    pair = PreferencePair("a", "q", "A fact.", "Noise. A fact. Noise.", "yes", ("no",), supporting=((7, 14),))
+    assert supporting_spans(pair, pair.long_context) == ((7, 14),)
+    assert supporting_spans(pair, pair.short_context) == ((0, 7),)
