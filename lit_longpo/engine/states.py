@@ -12,13 +12,14 @@ They stay wrapped for good: a checkpointed layer runs again in backward, when an
 Shape legend: T row, C channels of a convolution, W its width.
 """
 
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,8 @@ def _wrap_convolution(function: Function) -> Function:
     def by_pieces(
         columns: Tensor, weight: Tensor, *args: Any, segment_table: SegmentTable | None = None, **options: Any
     ) -> Any:
+        if isinstance(options.get("seq_idx"), SegmentTable):  # see `_hand_table`
+            segment_table = options.pop("seq_idx")
         if segment_table is None:
             return function(columns, weight, *args, **options)
         _entered["convolution"] += 1
@@ -129,28 +132,78 @@ def _without_short_cut(function: Function) -> Function:
     return wraps(function)(lambda *args, **options: None)
 
 
+def _as_it_is(function: Function) -> Function:
+    """A step of one token while a model generates, where no table comes."""
+    return function
+
+
+def _by_device(function: Function) -> Function:
+    """Of two forms the one that runs: transformers takes an installed kernel (fla) for tensors on a CPU, too."""
+    in_torch = getattr(function, "__wrapped__", None)
+    if in_torch is None:
+        return function
+    known = inspect.signature(in_torch).parameters.values()
+    names = {parameter.name for parameter in known if parameter.kind is not parameter.VAR_KEYWORD}
+
+    @wraps(function)
+    def by_device(*args: Any, **options: Any) -> Any:
+        first = args[0] if args else next(iter(options.values()))
+        if first.device.type != "cpu":
+            return function(*args, **options)
+        return in_torch(*args, **{name: value for name, value in options.items() if name in names})
+
+    return by_device
+
+
 _MAMBA2 = _Scan("initial_states", "return_final_states", pairs=False)
 _WRAPPERS: dict[str, Callable[[Function], Function]] = {
     "causal_conv1d_fn": _wrap_convolution,
+    "causal_conv1d_update": _as_it_is,
     "torch_chunk_gated_delta_rule": _Scan("initial_state", "output_final_state", pairs=True).wrap,
+    "torch_recurrent_gated_delta_rule": _as_it_is,
     "mamba2_chunk_scan": _MAMBA2.wrap,
+    "mamba2_selective_state_update": _as_it_is,
     "mamba2_split_conv1d_scan_combined": _without_short_cut,
 }
 
 
 def share_states(model: nn.Module) -> None:
     """Wrap what the model's layers with state call; once, however often it is asked for."""
-    for code in {sys.modules[type(mixer).__module__] for mixer in mixers(model)}:
+    found = mixers(model)
+    for code in {sys.modules[type(mixer).__module__] for mixer in found}:
         _wrap_functions(code)
+    deaf = {id(mixer) for mixer in found if _takes_no_table(mixer)}
+    for layer in model.modules() if deaf else ():
+        if any(id(part) in deaf for part in layer.children()) and not hasattr(layer, "hands_tables"):
+            cast(Any, layer).hands_tables = layer.register_forward_pre_hook(_hand_table, with_kwargs=True)
+
+
+def _takes_no_table(mixer: nn.Module) -> bool:
+    """Whether a layer hands its mixer one keyword of its own instead of all (LFM2 of transformers 5.17)."""
+    parameters = inspect.signature(mixer.forward).parameters
+    return "seq_idx" in parameters and not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def _hand_table(layer: nn.Module, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The table in place of the marks of packed sequences, which nobody else sets in our rows."""
+    table = options.get("segment_table")
+    return args, options if table is None else {**options, "seq_idx": table}
 
 
 def _wrap_functions(code: ModuleType) -> None:
     for name, wrap in _WRAPPERS.items():
-        function = getattr(code, name, None)
+        function = _own(code, name)
         if function is not None and not hasattr(function, "shares_states"):
-            wrapped: Any = wrap(function)
+            wrapped: Any = wrap(_by_device(function))
             wrapped.shares_states = True
             setattr(code, name, wrapped)
+
+
+def _own(code: ModuleType, name: str) -> Function | None:
+    """A module's function; older transformers have the same name for a package's, which may not be installed."""
+    function = getattr(code, name, None)
+    ours = hasattr(function, "shares_states") or getattr(function, "__module__", None) == code.__name__
+    return function if ours else None
 
 
 def mixers(model: nn.Module) -> list[nn.Module]:
@@ -198,6 +251,6 @@ def unreachable_states(model: nn.Module, config: Any) -> str | None:
 
 def _known(mixer: nn.Module) -> bool:
     code = sys.modules[type(mixer).__module__]
-    convolution = not _convolution(mixer) or hasattr(code, "causal_conv1d_fn")
-    scans = any(hasattr(code, name) for name in ("torch_chunk_gated_delta_rule", "mamba2_chunk_scan"))
+    convolution = not _convolution(mixer) or _own(code, "causal_conv1d_fn") is not None
+    scans = any(_own(code, name) for name in ("torch_chunk_gated_delta_rule", "mamba2_chunk_scan"))
     return convolution and (scans or not _has_decay(mixer))

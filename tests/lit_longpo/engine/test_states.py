@@ -1,5 +1,8 @@
 """State layers in packed rows against the model's own logits over separate rows."""
 
+import sys
+from functools import wraps
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -9,7 +12,16 @@ from support.tiny_hybrids import SHARED, tiny_hybrid
 
 from lit_longpo.batch import Segment, SegmentTable
 from lit_longpo.engine import generation_mode, plan_scoring
-from lit_longpo.engine.states import mixers, predecessors, share_states, watch_states
+from lit_longpo.engine.states import (
+    _by_device,
+    _hand_table,
+    _takes_no_table,
+    mixers,
+    predecessors,
+    share_states,
+    unreachable_states,
+    watch_states,
+)
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 # Prompts longer and shorter than a chunk, and shorter than a convolution is wide.
@@ -55,3 +67,44 @@ def test_functions_are_wrapped_once_and_pass_plain_rows_through():
 def test_pieces_follow_their_sequence():
     segments = (Segment(5, (0, 1)), Segment(2, (0, 2)), Segment(4, (3, 4)), Segment(3, (5,)))
     assert predecessors(SegmentTable((2, 3, 2, 3, 1, 3), segments)) == (-1, 0, 0, -1, 3, -1)
+
+
+def test_an_installed_kernel_is_left_to_the_devices_that_it_runs_on():
+    """transformers takes fla's for every tensor; on a CPU Triton refuses its pointers."""
+
+    def reference(columns, weight, bias=None):
+        return columns * weight
+
+    @wraps(reference)
+    def kernel(columns, weight, bias=None, **options):
+        if columns.device.type == "cpu":
+            raise ValueError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
+        return columns * 2 * weight
+
+    chosen = _by_device(kernel)
+    assert chosen(torch.ones(2), torch.full((2,), 3.0), cu_seqlens=None).tolist() == [3.0, 3.0]
+    assert chosen(columns=torch.ones(2), weight=torch.ones(2)).tolist() == [1.0, 1.0]
+    assert chosen(torch.ones(2, device="meta"), torch.ones(2, device="meta"), cu_seqlens=None).device.type == "meta"
+
+
+def test_a_layer_that_hands_on_one_keyword_hands_on_the_table():
+    """LFM2 of transformers 5.17: `seq_idx`, the marks of packed sequences."""
+
+    class Mixer(torch.nn.Module):
+        def forward(self, hidden, seq_idx=None):
+            return seq_idx
+
+    mixer, table = Mixer(), object()
+    assert _takes_no_table(mixer)
+    assert not _takes_no_table(torch.nn.Linear(1, 1))
+    assert _hand_table(mixer, (1,), {"segment_table": table}) == ((1,), {"segment_table": table, "seq_idx": table})
+    assert _hand_table(mixer, (1,), {"use_cache": True}) == ((1,), {"use_cache": True})
+
+
+def test_a_packages_function_of_the_same_name_is_none_of_ours(monkeypatch):
+    """transformers 5.10 imports a package's, or has none, and then its layers know no table."""
+    model = tiny_hybrid("Lfm2")
+    code = sys.modules[type(mixers(model)[0]).__module__]
+    for there in (None, torch.nn.functional.conv1d):
+        monkeypatch.setattr(code, "causal_conv1d_fn", there)
+        assert "cannot be handed from a prompt" in unreachable_states(model, model.config)
