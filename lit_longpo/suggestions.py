@@ -162,6 +162,8 @@ def _expected_class(key: str, base: type, word: str, words: Sequence[str] = ()) 
     if choices:
         return f"expected `{key}` to name one of {', '.join(choices)}, got {word}"
     arguments = _arguments(base)
+    if not arguments:
+        return f"expected `{key}` to name a {base.__name__} with its module, got {word}; type --{key} package.Class"
     return f"expected settings of `{key}` ({', '.join(arguments)}), got {word}; type --{key}.{arguments[0]} VALUE"
 
 

@@ -172,9 +172,15 @@ def hybrid_kinds(config: PretrainedConfig) -> Counter[str]:
 
 
 def shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
-    """The configuration with fewer layers; of several kinds, those with full attention first."""
+    """The configuration with fewer layers; of several kinds, those with full attention first.
+
+    A model of one layer gets a second one like its first: what a further layer takes is asked of all models.
+    """
     small = copy.deepcopy(config)
     text = small.get_text_config()
+    for name, values in list(vars(text).items()):
+        if "layer" in name and isinstance(values, list) and len(values) == text.num_hidden_layers < layers:
+            setattr(text, name, values + values[-1:] * (layers - len(values)))
     kinds = getattr(text, "layer_types", None)
     text.num_hidden_layers = layers
     if kinds:

@@ -7,7 +7,7 @@ import pytest
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.suggestions import SuggestingParser
+from lit_longpo.suggestions import SuggestingParser, _expected_class
 from lit_longpo.wording import in_one_line
 
 
@@ -70,6 +70,15 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
 )
 def test_words_that_are_wrong(words, expected, capsys):
     assert expected in error(capsys, *words)
+
+
+def test_a_kind_of_class_without_any_and_without_settings_is_named():
+    class Lone:
+        pass
+
+    assert _expected_class("rule", Lone, "mine") == (
+        "expected `rule` to name a Lone with its module, got mine; type --rule package.Class"
+    )
 
 
 def test_what_is_missing_is_named():

@@ -70,6 +70,15 @@ def test_two_depths_say_what_five_layers_take(model, checkpointing):
         assert getattr(found, part.name) == pytest.approx(getattr(traced, part.name), rel=0.02), part.name
 
 
+def test_a_model_of_one_layer_is_traced_as_it_is():
+    """Its configuration names the kind of no second one."""
+    one = ModelPlan(tiny_config("Qwen3", num_hidden_layers=1, head_dim=8), torch.float32)
+    assert len(one.config.layer_types) == 1
+    found = Tracer(one).activations(ROW, checkpointing=True)
+    assert found.whole == trace_step(one, ROW, 1, checkpointing=True)
+    assert 0 < found.more.kept < found.one_layer.kept
+
+
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
 def test_two_lengths_say_what_a_long_prompt_takes(checkpointing, monkeypatch):
     long = dataclasses.replace(ROW, long_tokens=3000)
