@@ -33,7 +33,7 @@ def tables(asked: Asked, columns: Sequence[Column]) -> Iterator[Table]:
         shown = Table(title=Text(printable(question)), title_justify="left")
         shown.add_column("")
         for column in columns:
-            shown.add_column(Text(f"{column.asked.side.role}\n{printable(column.asked.side.name)}"), overflow="fold")
+            shown.add_column(column.asked.side.role, overflow="fold")
         for label, cells in _rows(asked.of(number), number, columns):
             shown.add_row(label, *(Text(cell) for cell in cells))
         yield shown
@@ -41,6 +41,7 @@ def tables(asked: Asked, columns: Sequence[Column]) -> Iterator[Table]:
 
 def _rows(answers: Sequence[str], number: int, columns: Sequence[Column]) -> Iterator[tuple[str, list[str]]]:
     replies = [column.replies[number] for column in columns]
+    yield "model", [printable(column.asked.side.name) for column in columns]
     yield "answer", [printable(reply.text) or "(nothing)" for reply in replies]
     yield "tokens of the answer", [_length(reply) for reply in replies]
     yield "tokens of the prompt", [_prompt(c.asked.prompts[number], c.asked.window) for c in columns]

@@ -98,5 +98,5 @@ def head(report: BenchmarkReport) -> list[tuple[str, str]]:
         ("protocol", report.protocol or "not stated"),
         *([("notes", "; ".join(report.notes))] if report.notes else []),
         ("deviations", "; ".join(report.deviations) or "none"),
-        *((name, str(value)) for name, value in report.settings.items()),
+        *((name, "none" if value is None else str(value)) for name, value in report.settings.items()),
     ]

@@ -106,3 +106,8 @@ def test_every_mean_has_an_interval_around_it():
                         continue
                     low, high = (float(end) for end in row[place].split(" to "))
                     assert low <= float(row[place - 1]) <= high
+
+
+def test_a_setting_that_is_not_set_is_none_in_words():
+    report = replace(reports.needle(), settings={"limit": None, "seed": 0})
+    assert head(report)[-2:] == [("limit", "none"), ("seed", "0")]

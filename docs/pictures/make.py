@@ -1,0 +1,156 @@
+"""Pictures of what a run leaves, from a real browser: the report page and TensorBoard in headless Chromium.
+
+`python docs/pictures/make.py` trains the demo first (two minutes on 2 idle cores); `--run FOLDER` takes a finished run.
+"""
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+HERE = Path(__file__).parent
+MAX_BYTES = 200_000
+_COLOURS = 128
+_STRIP = 150  # at a window's lower end, which a headless Chromium does not draw
+_DARK = "--blink-settings=preferredColorScheme=0"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is photographed.
+
+    Args:
+        name: of the file.
+        width: of the window.
+        height: of the window.
+        dark: whether the browser asks for the dark scheme.
+        place: behind the address.
+    """
+
+    name: str
+    width: int
+    height: int
+    dark: bool = False
+    place: str = ""
+
+
+REPORT = (Picture("report.png", 1000, 1620), Picture("report_dark_narrow.png", 420, 1500, dark=True))
+# The older page of curves: the newer one draws them outside of the page's time, and a photograph shows none.
+_CURVES = "#scalars&tagFilter=train%2Frewards%2Fmargins%7Ctrain%2Fsolo_ra%7Cneedle%2F(256%7C512)$"
+TENSORBOARD = (Picture("tensorboard.png", 1250, 750, place=_CURVES),)
+PICTURES = (*REPORT, *TENSORBOARD)
+
+
+def browser() -> str:
+    """The first browser that is installed.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    found = next(filter(shutil.which, BROWSERS), None)
+    return found or sys.exit(f"expected one of {', '.join(BROWSERS)}, found none; type: apt-get install chromium")
+
+
+def photograph(picture: Picture, address: str, folder: Path) -> Path:
+    """Write the picture, in few colours so that it stays small.
+
+    Raises:
+        SystemExit: it is too large all the same.
+    """
+    path = folder / picture.name
+    with tempfile.TemporaryDirectory() as profile:
+        command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        command += ["--hide-scrollbars", "--virtual-time-budget=30000", *([_DARK] if picture.dark else [])]
+        command += [f"--window-size={picture.width},{picture.height + _STRIP}"]
+        command += [f"--screenshot={path}", address + picture.place]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+    shown = Image.open(path).convert("RGB").crop((0, 0, picture.width, picture.height))
+    shown.quantize(_COLOURS).save(path, optimize=True)
+    if path.stat().st_size > MAX_BYTES:
+        sys.exit(f"expected {path} below {MAX_BYTES:,} bytes, got {path.stat().st_size:,}; make its window smaller")
+    return path
+
+
+@contextmanager
+def tensorboard(logs: Path) -> Iterator[str]:
+    """Address of a TensorBoard that has read the logs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        logs.name,
+        "--port",
+        str(port),
+    ]  # it shows the path
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, cwd=logs.parent, **quiet)
+    try:
+        _wait_for_runs(f"http://127.0.0.1:{port}/data/runs", server)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for_runs(address: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        with suppress(OSError), urllib.request.urlopen(address, timeout=10) as answer:  # its own address
+            if answer.read().strip() != b"[]":
+                return
+        if server.poll() is not None:
+            break
+        time.sleep(0.5)
+    sys.exit("expected TensorBoard to show a run, got none; is there an events file in the run's folder?")
+
+
+def train(folder: Path) -> Path:
+    """The demo's run."""
+    command = [sys.executable, "-m", "lit_longpo", "fit", "--config", "solopo", "--trainer.default_root_dir", folder]
+    subprocess.run([str(word) for word in command], check=True)
+    return max((folder / "lightning_logs").glob("version_*"))
+
+
+def last_report(run: Path) -> Path:
+    """The page of the run's last benchmark.
+
+    Raises:
+        SystemExit: it has none.
+    """
+    pages = sorted((run / "benchmarks").glob("*.html"), key=lambda page: page.stat().st_mtime_ns)
+    return pages[-1] if pages else sys.exit(f"expected a report in {run / 'benchmarks'}, found none; set --run")
+
+
+def main() -> None:
+    """All pictures of a run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--run", type=Path, help="folder of a finished run; without it the demo is trained")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the pictures")
+    options = parser.parse_args()
+    browser()  # before two minutes of training
+    with tempfile.TemporaryDirectory() as folder:
+        run = options.run or train(Path(folder))
+        page = last_report(run).resolve().as_uri()
+        for picture in REPORT:
+            sys.stdout.write(f"{photograph(picture, page, options.output)}\n")
+        with tensorboard(run.parent) as address:
+            for picture in TENSORBOARD:
+                sys.stdout.write(f"{photograph(picture, address, options.output)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The pictures in docs/pictures are small, linked and made by a script that works."""
+
+import importlib.util
+
+import pytest
+from matplotlib.image import imread
+from support import pages, reports
+from support.pages import PAGES, ROOT
+from torch.utils.tensorboard import SummaryWriter
+
+from evaluation.reports.pages import Pages
+
+FOLDER = ROOT / "docs/pictures"
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("make_pictures", FOLDER / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make = script()
+
+
+@pytest.mark.parametrize("picture", sorted(FOLDER.glob("*.png")), ids=lambda path: path.name)
+def test_every_picture_is_small_and_on_a_page(picture):
+    assert picture.stat().st_size <= make.MAX_BYTES
+    shown = {(page.parent / link).resolve() for page in PAGES for link in pages.links(page) if "://" not in link}
+    assert picture in shown
+
+
+def test_what_the_script_makes_is_there_in_the_size_it_says():
+    for picture in make.PICTURES:
+        height, width, _ = imread(FOLDER / picture.name).shape
+        assert (width, height) == (picture.width, picture.height)
+
+
+def test_a_run_without_a_report_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"expected a report in .*set --run"):
+        make.last_report(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_script_photographs_page_and_curves(tmp_path, monkeypatch):
+    if not any(map(make.shutil.which, make.BROWSERS)):
+        pytest.skip("no browser; apt-get install chromium")
+    run = tmp_path / "logs/version_0"
+    Pages(reports.needle()).write(run / "benchmarks")
+    with SummaryWriter(str(run)) as writer:
+        for step in range(20):
+            writer.add_scalar("train/loss", 1 / (1 + step), step)
+    monkeypatch.setattr("sys.argv", ["make.py", "--run", str(run), "--output", str(tmp_path)])
+    make.main()
+    for picture in make.PICTURES:
+        image = imread(tmp_path / picture.name)[..., :3]
+        assert image.std() > 0.05
+        assert (image.mean() < 0.5) == picture.dark
+        assert (tmp_path / picture.name).stat().st_size <= make.MAX_BYTES
