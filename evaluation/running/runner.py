@@ -153,7 +153,7 @@ class Runner:
         with closing(answer(self.model, prompts, self.settings.batching, seed=seed, generation=own)) as rounds:
             for answers in rounds:
                 rows = [self._response(*asked[number], call, ids) for number, ids in sorted(answers.items())]
-                (self.responses.add if rank() == 0 else self.responses.share)(task, rows)
+                (self.responses.add if rank() == 0 else self.responses.remember)(task, rows)
                 yield [prompts[number] for number in answers]
 
     def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
