@@ -42,6 +42,8 @@ class Build:
         seed: of everything drawn.
         window: records under way at a time.
         limit: at most this many records; a later run with a higher limit goes on.
+        max_margin: leave out pairs whose chosen answer the policy finds likelier by more than this already, in nats
+            per token on the short context; `None` keeps all.
     """
 
     source: Source
@@ -54,12 +56,18 @@ class Build:
     seed: int = 0
     window: int = 16
     limit: int | None = None
+    max_margin: float | None = None
     tokens: TextTokens = field(init=False)
     _model: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.window < 1 or (self.limit is not None and self.limit < 1):
             raise InputError(f"expected window and limit of at least 1, got {self.window} and {self.limit}; raise them")
+        if self.max_margin is not None and type(self.generator).margin is TextGenerator.margin:
+            raise InputError(
+                f"expected a generator that tells how likely an answer is for `max_margin: {self.max_margin:g}`, got "
+                f"{type(self.generator).__name__}; type --generator TransformersGenerator, or --max_margin null"
+            )
         self.tokens = TextTokens(self.policy.prompt_format())
         # Settings only: what the model is made of stands in the manifest, of which a folder has one.
         self._model = json.dumps(describe(self.generator), sort_keys=True)
@@ -111,7 +119,8 @@ class Build:
         names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window")
         contents = [self.source.content(), self.decontamination.content() if self.decontamination else ""]
         layout = [self.tokens.identity(), describe(self.policy.template)]
-        return {"format": _FORMAT, "contents": contents, "layout": layout} | {
+        margin = {} if self.max_margin is None else {"max_margin": self.max_margin}
+        return {"format": _FORMAT, "contents": contents, "layout": layout, **margin} | {
             name: describe(getattr(self, name)) for name in names
         }
 
@@ -130,7 +139,9 @@ class Build:
         self, answers: Answers, report: BuildReport, progress: BuildProgress, lines: TextIO
     ) -> Iterator[PreferencePair]:
         """Pairs of the outcomes, each counted and written down on the way."""
-        for outcome, keys in self.outcomes(answers, progress):
+        for found, keys in self.outcomes(answers, progress):
+            margin = None if found.pair is None else self.generator.margin(found.pair)
+            outcome = self._hard_enough(found, margin)
             report.add(outcome, self.tokens.count)
             for key in keys:
                 answer = answers[key]
@@ -138,14 +149,19 @@ class Build:
                 report.usage.update({"requests": 1, **tokens})
             row: dict[str, Any] = {"id": outcome.id, "status": outcome.status, "reason": outcome.reason}
             row |= {"answers": keys, "verdicts": dict(outcome.verdicts)}
-            margin = None if outcome.pair is None else self.generator.margin(outcome.pair)
             if margin is not None:
-                report.margins.append(margin)
                 row["margin"] = margin
+                report.margins += [margin] * (outcome.pair is not None)
             lines.write(json.dumps(row) + "\n")
             progress.record()
             if outcome.pair is not None:
                 yield outcome.pair
+
+    def _hard_enough(self, outcome: Outcome, margin: float | None) -> Outcome:
+        """The outcome, without its pair if that is too easy for the policy."""
+        if self.max_margin is None or margin is None or margin <= self.max_margin:
+            return outcome
+        return replace(outcome, status="filtered", reason="the policy is surer of chosen than max_margin", pair=None)
 
     def _job(self, item: Item | Unreadable, pool: Sequence[Passage], ids: set[str]) -> Job:
         """The record's job; ended at once if the record cannot be used."""

@@ -30,6 +30,7 @@ def build_parser() -> SuggestingParser:
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn")
     parser.add_argument("--window", type=int, default=16, help="records under way at a time")
     parser.add_argument("--limit", type=int | None, default=None, help="at most this many records")
+    parser.add_argument("--max_margin", type=float | None, default=None, help="leave out pairs easier for the policy")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show three prompts and the cost")
     return parser
 
@@ -40,7 +41,8 @@ def parse_build(arguments: list[str]) -> tuple[Build, bool]:
     values: Any = parser.instantiate_classes(parser.parse_args(arguments))
     dry_run = values.dry_run
     names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window", "limit", "policy")
-    return Build(**{name: values[name] for name in names}, output=Path(values.output)), dry_run
+    settings = {name: values[name] for name in (*names, "max_margin")}
+    return Build(**settings, output=Path(values.output)), dry_run
 
 
 def build(arguments: list[str]) -> None:

@@ -65,6 +65,17 @@ def test_difficulty_is_in_the_report_where_the_policy_can_tell(tmp_path, caplog)
     assert world_build(tmp_path / "served").run().difficulty is None
 
 
+def test_pairs_that_are_too_easy_for_the_policy_are_left_out_and_counted(tmp_path):
+    every = world_build(tmp_path / "every", generator=Knowing()).run().statuses["pair"]
+    report = world_build(tmp_path / "hard", generator=Knowing(), max_margin=0.5).run()
+    assert report.statuses["pair"] == every // 3 == len(read_pairs(tmp_path / "hard" / "pairs.jsonl"))
+    assert report.reasons["the policy is surer of chosen than max_margin"] == every - every // 3
+    assert set(report.margins) == {-0.25}
+    assert report.statuses.total() == report.records
+    with pytest.raises(ValueError, match=r"`max_margin: 0.5`, got Scripted; type --generator TransformersGenerator"):
+        world_build(tmp_path / "served", max_margin=0.5)
+
+
 def test_the_same_seed_gives_the_same_file_and_another_seed_does_not(tmp_path):
     files = [tmp_path / name / "pairs.jsonl" for name in "abc"]
     for file, seed in zip(files, (0, 0, 1), strict=True):
