@@ -92,8 +92,8 @@ class BenchmarkCallback(ScheduledCallback):
     def state_key(self) -> str:
         """Tells several of these callbacks apart in a checkpoint."""
         run, asked = self.settings, list(self.benchmark.identity)
-        chosen = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
-        chosen += [run.protocol] * (run.protocol != "served")  # keys of before stay
+        chosen: list[object] = [run.tasks, run.limit, run.seed, run.max_length, run.max_minutes]
+        chosen += [run.protocol] if run.protocol != "served" else []  # keys of before stay
         return self._generate_state_key(benchmark=self.benchmark.name, label=self.label, asked=asked, run=chosen)
 
     def state_dict(self) -> dict[str, Any]:
