@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan, nan
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,7 +52,7 @@ def heat_map(report: BenchmarkReport) -> Figure:
     for row, values in enumerate(grid):
         for column, score in enumerate(values):
             text = "" if isnan(score) else f"{score:.0%}"
-            colour = _readable_on(image.to_rgba(score))
+            colour = _readable_on(image.get_cmap()(score))
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(image, ax=axes, label="mean score")
     return figure
@@ -96,7 +97,9 @@ def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Pr
     for task in tasks if 1 < len(tasks) <= _MAX_LINES else ():
         means = [_mean(scores(item for item in items if item.task == task)) for items in groups.values()]
         axes.plot(places, means, marker=".", lw=1, label=task)
-    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, groups)) > 45 else {}
+    slanted: dict[str, Any] = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, groups)) > 45 else {}
+    )
     axes.set_xticks(places, list(groups), **slanted)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("mean score")
