@@ -7,14 +7,13 @@ import logging
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import jsonargparse._typehints
+import yaml
 from jsonargparse import Namespace
-from jsonargparse._typehints import ActionTypeHint
 from jsonargparse._util import NestedArg
 
 log = logging.getLogger(__name__)
@@ -76,25 +75,24 @@ def own_defaults() -> Iterator[None]:
 def texts_as_typed() -> Iterator[None]:
     """`Q: {question}` for a class's argument is text; jsonargparse reads it as YAML, and then wants no text.
 
-    What is a mapping or a list as YAML is one where that fits, and text where it does not.
+    The class's own parser reads it as what its argument takes. What is in brackets or braces is read before, as ever.
     """
-    check, read = ActionTypeHint._check_type, getattr(jsonargparse._typehints, _READ)
+    read = getattr(jsonargparse._typehints, _READ)
 
     def unread(value: Any, *more: Any, **options: Any) -> Any:
-        return (value, None) if isinstance(value, NestedArg) else read(value, *more, **options)
+        return (value, None) if isinstance(value, NestedArg) and _is_prose(value.val) else read(value, *more, **options)
 
-    @wraps(check)  # jsonargparse looks at its arguments
-    def check_text_too(action: Any, value: Any, **options: Any) -> Any:
-        try:
-            return check(action, value, **options)
-        except (TypeError, ValueError):
-            if isinstance(value, NestedArg):
-                with suppress(TypeError, ValueError), patch.object(jsonargparse._typehints, _READ, unread):
-                    return check(action, value, **options)
-            raise
-
-    with patch.object(ActionTypeHint, "_check_type", check_text_too):
+    with patch.object(jsonargparse._typehints, _READ, unread):
         yield
+
+
+def _is_prose(value: object) -> bool:
+    """Whether a text would be a mapping or list in YAML, although nobody types one so on a command line."""
+    if not isinstance(value, str) or value.lstrip().startswith(("{", "[")):
+        return False
+    with suppress(yaml.YAMLError):
+        return isinstance(yaml.safe_load(value), dict | list)
+    return False
 
 
 def _name_once(before: str, after: str, lost: Mapping[str, Any], known: set[str]) -> None:
