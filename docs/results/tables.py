@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from evaluation.reports.intervals import Estimate, Sample, estimate
 from results.cells import Suite
@@ -187,16 +188,21 @@ def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
 
 def _machines(rows: Mapping[str, Row]) -> str:
     """Where and at which commits."""
-    said = {
-        f"{where.get('accelerator') or where.get('processor')}, torch {where.get('torch')}, {where.get('commit')}"
+    places = {
+        f"{_computed_on(where)}, torch {where.get('torch')}, {where.get('commit')}"
         for row in rows.values()
         for where in (item.machine for item in row.outcomes)
     }
     return (
-        "Ran on (card or processor, commit last) "
-        + "; ".join(sorted(said))
-        + ". Seconds are of trainings that shared the machine with others."
+        f"Ran on (card or processor, commit last) {'; '.join(sorted(places))}. "
+        "Seconds are of trainings that shared the machine with others."
     )
+
+
+def _computed_on(machine: Mapping[str, Any]) -> str:
+    """The card; else the processor and its cores."""
+    cores = f", {machine['cores']} cores" if "cores" in machine else ""
+    return str(machine.get("accelerator") or f"{machine.get('processor')}{cores}")
 
 
 def replaced(page: str, name: str, text: str) -> str:

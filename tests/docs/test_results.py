@@ -71,6 +71,14 @@ def test_table_says_means_differences_and_costs(tmp_path):
     assert "| sft-long-1024 | 1 | 75.0 | 75.0 | 75.0 | 75.0 | +25.0 [0.0, 50.0] |  |  | 4 | 3.00 | 4.0 | 7 |" in text
 
 
+def test_table_says_card_or_processor_and_cores(tmp_path):
+    where = {"torch": "2", "commit": "c", "processor": "P", "cores": 16, "accelerator": None}
+    scores = {length: {"0": "1"} for length in ("64", "256", "384", "512")}
+    Outcome("base", 0, "", where, scores=scores).save(tmp_path)
+    Outcome("sft-short", 1, "", where | {"accelerator": "Card"}, scores=scores).save(tmp_path)
+    assert "last) Card, torch 2, c; P, 16 cores, torch 2, c." in markdown(SUITES["embedded"], tmp_path)
+
+
 def test_text_between_markers_is_replaced_and_nothing_else():
     page = "a\n<!-- results:x -->\nold\n<!-- /results:x -->\nb <!-- results:y --><!-- /results:y -->"
     new = replaced(page, "x", "new \\1")
