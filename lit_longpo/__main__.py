@@ -199,11 +199,14 @@ def _refuse_namesakes() -> None:
 
 
 def _log_to_terminal(*, first_process: bool) -> None:
+    """The first process speaks for all: others read the same data and settings, and would say everything again."""
+    if not first_process:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers' loading, too
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     for package in ("lit_longpo", "data_modules", "evaluation"):
         logger = logging.getLogger(package)
-        logger.setLevel(logging.INFO if first_process else logging.WARNING)
+        logger.setLevel(logging.INFO if first_process else logging.ERROR)
         # Not on the root: Lightning, imported later, would print every line of its own once more.
         if not logger.hasHandlers():
             logger.addHandler(handler)

@@ -37,8 +37,11 @@ _WARNINGS = (
     _Warning("Lightning 2.6's pytrees", FutureWarning, "`isinstance(treespec, LeafSpec)` is deprecated"),
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
-# Lightning's advertisement of a service, at every start.
-_LINES = {"lightning.pytorch.utilities.rank_zero": _LeftOut("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud")}
+# Lightning's advertisement of a service, at every start, and one seed, once more for every process.
+_LINES = {
+    "lightning.pytorch.utilities.rank_zero": _LeftOut("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud"),
+    "lightning.fabric.utilities.seed": _LeftOut("[rank: "),
+}
 
 
 def leave_out() -> None:

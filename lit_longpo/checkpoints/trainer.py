@@ -50,7 +50,7 @@ class ResumableTrainer(Trainer):
         checkpoints: Lightning's own answer would have runs overwrite each other's files.
         """
         first = next(iter(self.loggers), None)
-        if first is None or hasattr(first, "log_dir") or keeps_nothing(self):
+        if first is None or first.log_dir is not None or keeps_nothing(self):
             return super().log_dir
         return self.strategy.broadcast(run_folder_of(first, self.default_root_dir) if self.is_global_zero else None)
 
@@ -190,9 +190,9 @@ class ResumableTrainer(Trainer):
         logger = next(iter(self.loggers), None)
         if claim_version(logger):
             return released_if_refused(logger, self._has_begun)
-        if logger is not None and not hasattr(logger, "log_dir"):
-            return nullcontext()  # its run has an identity of its own, and a folder named by that
-        return only_owner(Path(logger.log_dir if logger else self.default_root_dir))
+        folder = self.default_root_dir if logger is None else logger.log_dir
+        # Without a folder it has an identity of its own, and its files lie in one that is named by that.
+        return nullcontext() if folder is None else only_owner(Path(folder))
 
     def _has_begun(self) -> bool:
         """Whether this `fit` has trained on a row; a resumed one counts on from its checkpoint."""

@@ -1,8 +1,10 @@
 import logging
+import os
 import warnings
 
 import pytest
 
+from lit_longpo import __main__ as command
 from lit_longpo.foreign_warnings import _WARNINGS, leave_out
 
 
@@ -34,3 +36,21 @@ def test_lightnings_advertisement_is_left_out(caplog):
         logger.info("GPU available: False")
     assert "GPU available: False" in caplog.text or not logger.propagate
     assert "Tip" not in caplog.text
+
+
+@pytest.mark.parametrize(("rank", "said"), [("0", "everything"), ("1", "")])
+def test_of_several_processes_the_first_speaks_for_all(rank, said, monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    packages = [logging.getLogger(name) for name in ("lit_longpo", "data_modules", "evaluation")]
+    before = [(logger, logger.handlers, logger.level) for logger in packages]
+    for logger in packages:
+        logger.handlers, logger.propagate = [], False
+    try:
+        command._log_to_terminal(first_process=command._is_first(os.environ))
+        logging.getLogger("data_modules.rows").warning("everything")
+        assert capsys.readouterr().err.strip() == said
+    finally:
+        for logger, handlers, level in before:
+            logger.handlers, logger.propagate = handlers, True
+            logger.setLevel(level)

@@ -2,14 +2,15 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import yaml
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from support.command_line import CONFIGS
 from support.ranks import run_command
 
-from lit_longpo.checkpoints import fault, read_record
+from lit_longpo.checkpoints import ResumableTrainer, fault, read_record
 from lit_longpo.errors import BusyError, InputError
 from lit_longpo.run_folder import claim_version, only_owner, released_if_refused
 
@@ -83,3 +84,34 @@ def test_a_new_folder_goes_if_the_run_is_refused_before_it_does_anything(error, 
     assert folder.exists() == stays
     assert claim_version(logger) != stays  # the same trainer's next `fit` takes a number again
     assert logger.log_dir == str(folder)
+
+
+class Tracked(Logger):
+    """Says where all of its runs lie and what this one is called, as W&B's and MLflow's loggers do."""
+
+    def __init__(self, save_dir, version):
+        super().__init__()
+        self.where, self.identity = save_dir, version
+
+    name, version, save_dir = "project", property(lambda self: self.identity), property(lambda self: self.where)
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize("save_dir", ["elsewhere", None], ids=["local", "server"])
+def test_runs_of_one_tracking_folder_have_folders_of_their_own(save_dir, tmp_path):
+    save_dir = save_dir and str(tmp_path / save_dir)
+    folders = []
+    for identity in ("a1", "b2"):
+        trainer = ResumableTrainer(logger=Tracked(save_dir, identity), default_root_dir=tmp_path, accelerator="cpu",
+                                   enable_progress_bar=False)  # fmt: skip
+        with trainer._owned_folder():  # another one may run beside it
+            folders.append(Path(trainer.log_dir))
+            assert trainer.checkpoint_callback._ModelCheckpoint__resolve_ckpt_dir(trainer) == str(
+                folders[-1] / "checkpoints"
+            )
+    assert folders == [Path(save_dir or tmp_path) / "project" / identity for identity in ("a1", "b2")]
