@@ -2,6 +2,7 @@
 
 from lightning.pytorch.callbacks import RichProgressBar
 
+from lit_longpo.callbacks.host_memory import HostMemory
 from lit_longpo.callbacks.non_finite import NonFiniteGuard
 from lit_longpo.callbacks.progress import TrainingProgressBar
 from lit_longpo.callbacks.run_summary import RunSummary
@@ -9,6 +10,7 @@ from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.callbacks.throughput import ThroughputCallback
 
 __all__ = [
+    "HostMemory",
     "NonFiniteGuard",
     "RichProgressBar",
     "RunSummary",

@@ -1,6 +1,8 @@
 """A run's name: a folder, or what a tracking server calls it."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -18,8 +20,6 @@ _NAMES = {
     "LitLogger": "name",
     "MLFlowLogger": "run_name",
 }
-# These write below the current folder, where `--ckpt_path last` does not look.
-_ELSEWHERE = {"WandbLogger": ".", "MLFlowLogger": "./mlruns"}
 
 
 def name_loggers(trainer: Namespace, name: str | None) -> None:
@@ -72,6 +72,23 @@ def _name(logger: Namespace, name: str | None, root: Any) -> None:
         )
     if name is not None:
         settings[_NAMES[kind]] = name
-    if root is not None and settings.get("save_dir") == _ELSEWHERE.get(kind, root):
-        settings["save_dir"] = root
+    if root is not None and kind in _PLACES:
+        _PLACES[kind](settings, Path(root))
     logger["init_args"] = settings
+
+
+def _place_wandb(settings: Namespace, root: Path) -> None:
+    if settings.get("save_dir") == ".":
+        settings["save_dir"] = str(root)
+
+
+def _place_mlflow(settings: Namespace, root: Path) -> None:
+    """A database, as MLflow 3 wants one: it refuses the plain files that Lightning's logger would have it write."""
+    if settings.get("tracking_uri") is None and settings.get("save_dir") == "./mlruns":
+        root.mkdir(parents=True, exist_ok=True)  # which SQLite does not make
+        settings["tracking_uri"] = f"sqlite:///{root}/mlflow.db"
+        settings["artifact_location"] = settings.get("artifact_location") or (root / "mlartifacts").absolute().as_uri()
+
+
+# Left alone, they write below the current folder, where `--ckpt_path last` does not look.
+_PLACES: dict[str, Callable[[Namespace, Path], None]] = {"WandbLogger": _place_wandb, "MLFlowLogger": _place_mlflow}

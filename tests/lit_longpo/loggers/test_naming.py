@@ -26,6 +26,17 @@ def test_what_would_be_written_into_the_current_folder_goes_to_the_root_folder()
     assert section.logger.init_args == Namespace(save_dir="runs", name="mine")
 
 
+def test_mlflow_gets_a_database_there(tmp_path):
+    section = trainer("lightning.pytorch.loggers.MLFlowLogger", save_dir="./mlruns", tracking_uri=None)
+    section["default_root_dir"] = str(tmp_path / "runs")
+    name_loggers(section, None)
+    assert section.logger.init_args.tracking_uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert section.logger.init_args.artifact_location == f"file://{tmp_path}/runs/mlartifacts"
+    told = trainer("lightning.pytorch.loggers.MLFlowLogger", save_dir="./mlruns", tracking_uri="http://host")
+    name_loggers(told, None)
+    assert told.logger.init_args == Namespace(save_dir="./mlruns", tracking_uri="http://host")
+
+
 @pytest.mark.parametrize("name", ["../up", "/absolute", "a//b", "", ".", "a/..", "x\ny"])
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(InputError, match="type for example --name"):
