@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from data_modules.builders import command as builds
 from evaluation import command as evaluations
+from evaluation.asking import command as asking
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.export import command as exports
@@ -78,6 +79,8 @@ def understood(words, monkeypatch):
         return builds.build_parser().parse_args(rest)
     if name == "evaluate" and "--compare" not in words:
         return evaluations.evaluate_parser().parse_args(evaluations.with_policy(rest))
+    if name == "ask":
+        return asking.ask_parser().parse_args(asking.with_lists(evaluations.with_policy(rest)))
     monkeypatch.setattr(exports, "export_checkpoint", lambda *values: values)
     return COMMANDS[name](rest)
 
@@ -141,6 +144,7 @@ STARTS = (
     ("build", "--config", "solopo"),
     ("plan", "--config", "solopo"),
     ("evaluate", "--config", "qa", "--benchmark.path", "questions.jsonl"),
+    ("ask", "--model", "FOLDER", "--document", "report.txt", "--question", "Who?"),
 )
 
 

@@ -15,9 +15,11 @@ from evaluation.reports.pages import Pages
 
 MODELS = ("FOLDER_OR_HUB_NAME", "MODEL", "FOLDER", "runs/my_run/model", "runs/lightning_logs/version_0/model")
 CHECKPOINT = "runs/lightning_logs/version_0/checkpoints/last.ckpt"
-PAIRS = ("my_pairs.jsonl", "PAIRS.jsonl", *(f"runs/build/{name}/pairs.jsonl" for name in ("mine", "solopo", "logo")))
+BUILDS = ("mine", *(f"{name}{model}" for name in ("solopo", "longpo", "logo") for model in ("", "_smollm2")))
+PAIRS = ("my_pairs.jsonl", "PAIRS.jsonl", *(f"runs/build/{name}/pairs.jsonl" for name in BUILDS))
 QUESTIONS = ("my_questions.jsonl", "questions.jsonl", "mine.jsonl")
 SETS = ("musique_train.jsonl", "2wikimultihop_train.jsonl")
+TEXTS = ("book.txt", "report.txt")
 # What no page can have: a folder that only the reader knows, and where figures of RESULTS.md were made.
 ELSEWHERE = ("/where/it/is/", "../shared/data/")
 
@@ -59,7 +61,8 @@ def make(folder: Path) -> Path:
         report = replace(reports.needle(), model=name)
         path = next(path for path in Pages(report).write(folder / name) if path.suffix == ".json")
         path.rename(folder / f"{name}.json")
-    (folder / "book.txt").write_text(words(2000, draw))
+    for name in TEXTS:
+        (folder / name).write_text(words(2000, draw))
     (folder / "capitals.py").write_text(pages.snippet("docs/evaluation.md", "## A benchmark of your own"))
     return folder
 
