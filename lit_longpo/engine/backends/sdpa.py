@@ -141,7 +141,8 @@ def _masked(
     """Without a mask: causal, with as many queries as keys."""
     if sinks is not None:
         return attend_with_sinks(query, key, value, mask, scaling, sinks)
-    if mask is not None and query.is_cuda:  # with a mask and fewer keys than queries torch would write out all scores
+    if query.is_cuda and (mask is not None or query.dtype == torch.float32):
+        # Torch's kernels for a mask or fp32 know no grouped heads; it would write out all scores instead.
         key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], 1) for heads in (key, value))
     with nullcontext() if key.shape[2] >= LONG else without_plans(query.device):
         return scaled_dot_product_attention(

@@ -111,4 +111,5 @@ def test_on_a_gpu_gradients_are_the_same_and_memory_is_less():
     kept_offloaded, gradients_offloaded = kept_and_gradients("offload", row)
     assert kept_offloaded < kept - 8 * 4000 * 256 * 4
     for first, second in zip(expected, gradients_offloaded, strict=True):
-        torch.testing.assert_close(first, second)
+        # Sums of thousands of tokens, added up in any order: 1.7e-6 of the largest was seen on an H200.
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-4 * float(first.abs().max()))
