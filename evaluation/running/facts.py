@@ -15,7 +15,7 @@ import torch
 import transformers
 from torch import nn
 
-from lit_longpo.engine import base_model, end_ids
+from lit_longpo.engine import end_ids
 from lit_longpo.policy import PromptFormat
 
 CHAT, IN_CHAT = "chat template", "in the chat template"
@@ -37,7 +37,6 @@ def run_facts(model: nn.Module, prompt_format: PromptFormat, command: str = "") 
         CHAT: chat_fact(prompt_format),
         **_chat_settings(prompt_format),
         "dtype": ", ".join(sorted({str(item.dtype).removeprefix("torch.") for item in model.parameters()})),
-        "attention": str(base_model(model).config._attn_implementation),
         "device": _device(model),
         "end tokens": _shown_tokens((*prompt_format.stop_ids, *end_ids(model)), prompt_format),
         "versions": versions(),
