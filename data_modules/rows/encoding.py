@@ -276,7 +276,7 @@ class PairEncoder:
         groups = list[Group]()
         for section, prompt in prompts:
             scored_here = (r for r in section.responses if (section.context, r.role) in sides)
-            responses = [r for r in scored_here if r.index < self.views.num_rejected]
+            responses = [r for r in scored_here if r.role == "chosen" or r.index < self.views.num_rejected]
             if not responses:
                 continue
             whole = self._group(pair, section, prompt)

@@ -3,12 +3,14 @@
 import inspect
 from dataclasses import dataclass
 
+import pytest
 from support.bpe_tokenizers import bpe_tokenizer
 from support.word_tokenizer import word_tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # Up to 5.17, transformers hands `sanitize_control_tokens` to the template, which does nothing with it.
 SANITIZES = "sanitize_control_tokens" in inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
+needs_sanitizing = pytest.mark.skipif(not SANITIZES, reason="needs `apply_chat_template(sanitize_control_tokens=True)`")
 
 
 @dataclass(frozen=True)
