@@ -2,11 +2,13 @@
 
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
+    PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results list smollm2 --only 'orpo*'
     PYTHONPATH=docs python -m results table --write
 
 Cells that have ended well are skipped, killed ones start anew. Large files lie in `--work`, results in
-docs/results/stored, beside the resolved configuration of every training.
+docs/results/stored, beside the resolved configuration of every training. `--pack FOLDER` keeps what is worth to travel
+from a machine that is lent for minutes (8 archives of 16 MiB at most); `--unpack FOLDER` goes on from it elsewhere.
 """
 
 import argparse
@@ -15,9 +17,12 @@ from pathlib import Path
 
 from results.cells import Settings
 from results.outcomes import STORED
+from results.packing import Pack, unpack
 from results.running import Runner
 from results.suites import SUITES
 
+# On a card cells share time, not only memory: with twelve, trainings of a minute took five and no evaluation ended.
+_JOBS = {"cpu": 1, "gpu": 5}
 _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
 
 
@@ -26,14 +31,18 @@ def run(options: argparse.Namespace) -> None:
     if missing:
         sys.exit(f"error: expected SQuAD files for smollm2, got none for --{' and --'.join(missing)}; name them")
     suites = {name: (SUITES[name], settings_of(options)) for name in options.suites}
+    if options.unpack:
+        unpack(options.unpack, options.work, options.stored)
+    jobs = _JOBS[options.accelerator] if options.jobs is None else options.jobs
     runner = Runner(
         suites,
-        jobs=options.jobs,
-        cpu_jobs=options.jobs if options.cpu_jobs is None else options.cpu_jobs,
+        jobs=jobs,
+        cpu_jobs=jobs if options.cpu_jobs is None else options.cpu_jobs,
+        evaluations=options.evaluations,
         minutes=options.minutes,
         patterns=options.only,
         start=options.start,
-        pack=options.pack,
+        pack=Pack(options.pack) if options.pack else None,
         stored=options.stored,
         commit=options.commit,
     )
@@ -60,7 +69,7 @@ def table(options: argparse.Namespace) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy")
+    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy", "batch_tokens")
     return Settings(
         **{name: getattr(options, name) for name in given}, seeds=tuple(options.seeds), more=tuple(options.more)
     )
@@ -82,14 +91,17 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
         part.add_argument("--more", action="append", default=[], help="--more=--policy.attention=sdpa and the like")
+        part.add_argument("--batch-tokens", type=int, default=Settings.batch_tokens, help="asked at once, on a GPU")
         part.add_argument("--toy", action="store_true", help="a few questions and steps")
         part.add_argument("--stored", type=Path, default=STORED)
         if name == "run":
-            part.add_argument("--jobs", type=int, default=1, help="cells of the real suite at a time")
+            part.add_argument("--jobs", type=int, default=None, help="cells of the real suite at a time; 5 on a GPU")
+            part.add_argument("--evaluations", type=int, default=2, help="of them, those that only ask")
             part.add_argument("--cpu-jobs", type=int, default=None, help="cells of the embedded model beside them")
             part.add_argument("--minutes", type=float, default=None)
             part.add_argument("--start", choices=("forkserver", "spawn"), default="forkserver")
-            part.add_argument("--pack", type=Path, default=None, help="a .tar.gz of the results, after every cell")
+            part.add_argument("--pack", type=Path, default=None, help="folder of archives, renewed after every cell")
+            part.add_argument("--unpack", type=Path, default=None, help="such a folder, from another machine")
             part.add_argument("--commit", default=None, help="of code that lies here without its history")
     part = commands.add_parser("table")
     part.set_defaults(command=table)

@@ -23,6 +23,8 @@ class Settings:
         gguf_file: of that model, if it comes as one.
         toy: a few questions and steps, to try the whole way in minutes.
         seeds: of the trainings.
+        batch_tokens: of one batch of questions on a GPU. 262,144 take about 12 GiB of SmolLM2-135M's keys, values and
+            hidden states; two evaluations and three trainings share 80 GB. An H200 holds twice as many.
         more: options of every training of the real suite that say how it is computed on this machine.
     """
 
@@ -34,6 +36,7 @@ class Settings:
     gguf_file: str = "SmolLM2-135M-Instruct.Q4_1.gguf"
     toy: bool = False
     seeds: tuple[int, ...] = (1, 2, 3)
+    batch_tokens: int = 262_144
     more: tuple[str, ...] = ()
 
 
@@ -51,6 +54,8 @@ class Cell:
         device: what it computes on.
         made: files in its folder that say, beside exit code 0, that it did what it should.
         scored: whether it answers questions, so that there is a result to keep.
+        trained: key of the training that made what it asks, whose costs and configuration belong to its result; empty
+            where it trains itself, or nothing was trained.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Cell:
     device: Device = "accelerator"
     made: tuple[str, ...] = ()
     scored: bool = True
+    trained: str = ""
 
     @property
     def key(self) -> str:
@@ -68,9 +74,14 @@ class Cell:
         return f"{self.name}-seed{self.seed}" if self.seed else self.name
 
     @property
-    def is_training(self) -> bool:
-        """Whether its result has costs."""
-        return self.words[:1] == ("fit",)
+    def has_costs(self) -> bool:
+        """Whether its result has those of a training, its own or another cell's."""
+        return bool(self.trained) or self.words[:1] == ("fit",)
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether it only asks."""
+        return self.words[:1] == ("evaluate",)
 
     @property
     def is_scored(self) -> bool:
@@ -114,10 +125,12 @@ class Suite:
         return [cell for key, cell in cells.items() if key in kept]
 
     def identities(self, settings: Settings) -> dict[str, str]:
-        """A hash of each cell's command by its key, the same on every machine."""
+        """A hash of each cell's command, and of the training that it asks, by its key; the same on every machine."""
         anywhere = replace(settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="", more=())
-        said = {cell.key: f"{cell.program} {cell.words}" for cell in self.make(anywhere)}
-        return {key: hashlib.sha256(text.encode()).hexdigest()[:12] for key, text in said.items()}
+        cells = list(self.make(anywhere))
+        said = {cell.key: f"{cell.program} {cell.words}" for cell in cells}
+        whole = {cell.key: said.get(cell.trained, "") + said[cell.key] for cell in cells}
+        return {key: hashlib.sha256(text.encode()).hexdigest()[:12] for key, text in whole.items()}
 
 
 def _asked(cell: Cell, patterns: Sequence[str]) -> bool:

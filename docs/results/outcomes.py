@@ -11,6 +11,7 @@ from typing import Any
 from results.cells import Cell
 
 STORED = Path(__file__).parent / "stored"
+FINGERPRINT = "fingerprint.txt"  # beside built pairs; samples differ from build to build
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,41 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     Raises:
         FileNotFoundError: there is no report or no costs.
     """
+    pairs = _pairs(run.parent)
     if cell.words[0] == "validate":
-        return Outcome(
-            cell.name, cell.seed, " ".join(command), dict(machine), facts=_logged(run, "val/"), identity=identity
-        )
+        facts = _logged(run, "val/") | pairs
+        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
     reports = sorted(run.glob("**/benchmarks/*.json")) or sorted(run.glob("*-step*.json"))
     if not reports:
         raise FileNotFoundError(f"no report below {run}")
     rows = json.loads(reports[-1].read_text())["predictions"]
-    costs = json.loads(next(run.glob("**/costs.json")).read_text()) if cell.is_training else {}
+    training = training_of(cell, run)
+    costs = json.loads(next(training.glob("**/costs.json")).read_text()) if cell.has_costs else {}
     scores, means = scores_of(rows)
-    return Outcome(
-        cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, _training(run), identity
-    )
+    facts = _training(training) | (pairs if costs else {})
+    return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, facts, identity)
 
 
-def keep_configuration(run: Path, folder: Path, key: str) -> None:
+def _pairs(runs: Path) -> dict[str, str]:
+    """Which pairs a suite's trainings read, if they were built by it."""
+    path = runs / "pairs" / FINGERPRINT
+    return {"pairs": path.read_text().strip()} if path.exists() else {}
+
+
+def training_of(cell: Cell, run: Path) -> Path:
+    """The folder of the training that a cell's result is about.
+
+    Args:
+        cell: of the result.
+        run: its own folder.
+    """
+    return run.parent / cell.trained if cell.trained else run
+
+
+def keep_configuration(cell: Cell, run: Path, folder: Path) -> None:
     """Copy the resolved configuration of a training beside its result."""
-    for path in run.glob("**/config.yaml"):
-        shutil.copy(path, folder / f"{key}.yaml")
+    for path in training_of(cell, run).glob("**/config.yaml"):
+        shutil.copy(path, folder / f"{cell.key}.yaml")
 
 
 def scores_of(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, float]]]:

@@ -12,6 +12,7 @@ No other paragraph mentions an answer, and depths are dealt out evenly.
 """
 
 import argparse
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from data_modules.qa_sets.formats import read_qa
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord, read_pairs, write_pairs
 from lit_longpo.policy import PolicyConfig
+from results.outcomes import FINGERPRINT
 
 ALONE = "alone"
 _ROOM = 64  # tokens of a prompt that question and instruction may take
@@ -201,6 +203,8 @@ def write_pairs_of_lengths(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for length in options.lengths:
         write_pairs(folder / f"pairs-{length}.jsonl", lengthened(kept, paragraphs, length, count))
+    said = json.dumps([[pair.id, pair.rejected] for pair in kept])  # samples are others on another machine
+    (folder / FINGERPRINT).write_text(hashlib.sha256(said.encode()).hexdigest()[:12] + "\n")
     print(f"{len(kept)} pairs of {len(built)}")
 
 

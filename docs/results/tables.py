@@ -123,7 +123,8 @@ def markdown(suite: Suite, folder: Path) -> str:
     rows, layout = rows_of(outcomes), LAYOUTS[suite.name]
     if not rows:
         return "No results are stored."
-    parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes), _machines(rows)]
+    parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes), *_builds(outcomes)]
+    parts.append(_machines(rows))
     return "\n\n".join([*parts, *([_by_group(rows, layout)] if layout.groups else [])])
 
 
@@ -173,6 +174,18 @@ def _ranked(outcomes: Mapping[str, Outcome]) -> list[str]:
     return ["\n".join(found)] if found else []
 
 
+def _builds(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Which results are of pairs from another build than the others, and so compare data too."""
+    builds = dict[str, list[str]]()
+    for key, item in sorted(outcomes.items()):
+        if item.costs:
+            builds.setdefault(item.facts.get("pairs", "not written down"), []).append(key)
+    if len(builds) < 2:
+        return []
+    listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in sorted(builds.items()))
+    return [f"Trained on pairs of different builds, so gaps between them are of data too. {listed}."]
+
+
 def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
     """Means of the long lengths by depth."""
     long = list(layout.long)
@@ -191,7 +204,9 @@ def _machines(rows: Mapping[str, Row]) -> str:
     places = {
         f"{_computed_on(where)}, torch {where.get('torch')}, {where.get('commit')}"
         for row in rows.values()
-        for where in (item.machine for item in row.outcomes)
+        for item in row.outcomes
+        for where in (item.machine.get("trained on"), item.machine)
+        if where is not None
     }
     return (
         f"Ran on (card or processor, commit last) {'; '.join(sorted(places))}. "

@@ -1,14 +1,18 @@
 import json
+import random
 
 import pytest
+import torch
 from results import outcomes
 from results.cells import Cell, Settings, Suite
 from results.outcomes import Outcome, load, scores_of
+from results.packing import ADAPTERS, Pack, rounded, unpack
 from results.passages import ALONE, Paragraph, among_others, asked, lengthened
 from results.running import Runner, filled
 from results.saving import NAME, saving
 from results.suites import SUITES
 from results.tables import difference, markdown, replaced, rows_of
+from safetensors.torch import load_file, save_file
 
 from data_modules.builders.command import build_parser
 from data_modules.qa_sets.matching import mentions
@@ -71,6 +75,17 @@ def test_table_says_means_differences_and_costs(tmp_path):
     assert "| sft-long-1024 | 1 | 75.0 | 75.0 | 75.0 | 75.0 | +25.0 [0.0, 50.0] |  |  | 4 | 3.00 | 4.0 | 7 |" in text
 
 
+def test_table_says_which_results_are_of_other_pairs(tmp_path):
+    costs = dict.fromkeys(("steps", "tokens", "reference_tokens", "flops", "reference_flops", "seconds"), 1.0)
+    scores = {length: {"p": "1"} for length in ("alone", "1024", "2048")}
+    for name, facts in [("base", {}), ("sft-short", {"pairs": "one"}), ("sft-long-1024", {"pairs": "one"})]:
+        outcome(name, 1, scores, costs=costs if facts else {}, facts=facts).save(tmp_path)
+    assert "different builds" not in markdown(SUITES["smollm2"], tmp_path)
+    outcome("longpo-1024", 1, scores, costs=costs, facts={"pairs": "two"}).save(tmp_path)
+    said = "one: sft-long-1024-seed1, sft-short-seed1; two: longpo-1024-seed1."
+    assert said in markdown(SUITES["smollm2"], tmp_path)
+
+
 def test_table_says_card_or_processor_and_cores(tmp_path):
     where = {"torch": "2", "commit": "c", "processor": "P", "cores": 16, "accelerator": None}
     scores = {length: {"0": "1"} for length in ("64", "256", "384", "512")}
@@ -118,10 +133,23 @@ def test_keys_are_unique_and_cells_come_after_what_they_need(tmp_path):
 
 def test_patterns_bring_what_the_cells_come_after(tmp_path):
     keys = [cell.key for cell in SUITES["smollm2"].cells(settings(tmp_path), ["orpo-long-1024-seed2"])]
-    assert keys == ["convert", "questions", "first-stage-seed1", "first", "build", "pairs", "orpo-long-1024-seed2"]
+    made = ["convert", "questions", "first-stage-seed1", "first", "build", "pairs"]
+    assert keys == [*made, "training-orpo-long-1024-seed2", "orpo-long-1024-seed2"]
 
 
-_TELLING = ("build", "base", "logo-1024-seed1", "logo-mixed-2-rejected-seed1")
+def test_result_is_another_when_its_training_is(tmp_path):
+    def identities(rate):
+        trained = Cell("training", ("fit", rate), scored=False)
+        return Suite("x", lambda _: [trained, Cell("row", ("evaluate",), trained="training")]).identities(
+            settings(tmp_path)
+        )
+
+    one, two = identities("1"), identities("2")
+    assert one["row"] != two["row"]
+    assert one["row"] == identities("1")["row"]
+
+
+_TELLING = ("build", "base", "training-logo-1024-seed1", "logo-1024-seed1", "logo-mixed-2-rejected-seed1")
 
 
 @pytest.mark.parametrize("patterns", [_TELLING, pytest.param((), marks=pytest.mark.slow)], ids=["some", "all"])
@@ -178,7 +206,7 @@ def runs(tmp_path, monkeypatch):
 
     fails, more = False, list[str]()
     monkeypatch.setattr("results.running.work", work)
-    monkeypatch.setattr("results.running._processes", lambda start: type("Context", (), {"Process": _Process}))
+    monkeypatch.setattr("results.running.processes", lambda start: type("Context", (), {"Process": _Process}))
 
     def runner(failing=False):
         nonlocal fails
@@ -229,7 +257,113 @@ def test_no_time_starts_nothing(runs):
     assert started == []
 
 
+@pytest.mark.parametrize(("evaluations", "expected"), [(1, ["e1", "t1", "t2"]), (2, ["e1", "e2", "t1"])])
+def test_so_many_evaluations_at_a_time(evaluations, expected, tmp_path, monkeypatch):
+    """Trainings fill what evaluations may not."""
+    cells = [*(Cell(f"e{n}", ("evaluate",)) for n in (1, 2)), *(Cell(f"t{n}", ("build",)) for n in (1, 2))]
+    suite = Suite("four", lambda _: cells)
+    runner = Runner({"four": (suite, settings(tmp_path))}, jobs=3, evaluations=evaluations, patterns=["*"])
+    monkeypatch.setattr(Runner, "_started", lambda self, job, context: job.cell.key)
+    running = {}
+    runner._begin(runner._jobs(), running, None)
+    assert sorted(running) == expected
+
+
+# Travelling.
+
+
+def left(folder, key, size, name="adapter_model.safetensors"):
+    run = folder / "runs" / "smollm2" / key
+    (run / "model").mkdir(parents=True)
+    (run / "model" / name).write_bytes(random.Random(key).randbytes(size))
+    return run
+
+
+def pack_of(tmp_path, **limits):
+    return Pack(tmp_path / "pack", **limits), [(tmp_path / "runs/smollm2", tmp_path / "stored/smollm2")]
+
+
+def test_archives_keep_within_their_limits_the_most_needed_first(tmp_path, capsys):
+    (tmp_path / "stored/smollm2").mkdir(parents=True)
+    runs = [left(tmp_path, key, size) for key, size in [("a", 3000), ("b", 9000), ("c", 3000), ("d", 3000)]]
+    pack, suites = pack_of(tmp_path, most_files=3, most_bytes=5000, all_bytes=9000)
+    pack.write(suites, runs)
+    there = {path.name for path in pack.folder.iterdir()}
+    assert there == {"results.tar.gz", "smollm2-a.tar.gz", "smollm2-c.tar.gz"}
+    assert sum(path.stat().st_size for path in pack.folder.iterdir()) <= 9000
+    said = capsys.readouterr().out
+    assert "no room for the adapters of b" in said
+    assert "no room for the adapters of d" in said
+    pack.write(suites, runs[2:])  # "a" has been asked: its place is free
+    assert {path.name for path in pack.folder.iterdir()} == {"results.tar.gz", "smollm2-c.tar.gz", "smollm2-d.tar.gz"}
+
+
+def test_run_goes_on_from_what_was_unpacked(tmp_path):
+    """Training and pairs are there, the model that is made of them is not; results that lie there already stay."""
+    suite, at = SUITES["smollm2"], settings(tmp_path / "runs", seeds=(1,))
+    row, key = "orpo-long-1024-seed1", "training-orpo-long-1024-seed1"
+    for cell in suite.cells(at, [row]):
+        run = tmp_path / "runs/smollm2" / cell.key
+        for name in cell.made:
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            (run / name).write_text("made")
+        run.mkdir(parents=True, exist_ok=True)
+        if cell.key != row:
+            (run / "done.json").write_text(json.dumps({"identity": suite.identities(at)[cell.key]}))
+    outcome("base", 0, {}).save(tmp_path / "stored/smollm2")
+    runner = Runner({"smollm2": (suite, at)}, stored=tmp_path / "stored", patterns=[row])
+    runner.pack = Pack(tmp_path / "pack")
+    runner._pack()
+
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "stored/smollm2").mkdir(parents=True)
+    (elsewhere / "stored/smollm2/base.json").write_text("newer")
+    unpack(tmp_path / "pack", elsewhere / "runs", elsewhere / "stored")
+    assert (elsewhere / "runs/smollm2" / key / ADAPTERS).read_text() == "made"
+    assert (elsewhere / "stored/smollm2/base.json").read_text() == "newer"
+    there = Runner({"smollm2": (suite, settings(elsewhere / "runs", seeds=(1,)))}, stored=elsewhere / "stored")
+    there.patterns = [row]
+    assert [job.cell.key for job in there._jobs()] == ["convert", "first", row]
+
+
+def test_unpacking_nothing_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--pack"):
+        unpack(tmp_path, tmp_path / "a", tmp_path / "b")
+
+
+def test_adapters_are_rounded_and_name_their_base_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "run/model"
+    folder.mkdir(parents=True)
+    save_file({"w": torch.tensor([1 / 3, -2.0])}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "first/model")}))
+    rounded(tmp_path / "run")
+    found = load_file(folder / "adapter_model.safetensors")["w"]
+    assert found.dtype is torch.bfloat16
+    assert found.tolist() == [0.333984375, -2.0]  # of 8 significant bits
+    settings_of = json.loads((folder / "adapter_config.json").read_text())
+    assert settings_of["base_model_name_or_path"] == "first/model"
+
+
 # Outcomes.
+
+
+def test_result_of_an_evaluation_has_the_costs_of_its_training(tmp_path):
+    report = {"predictions": [{"id": "8/p/q", "prediction": "a", "answers": ["a"], "score": 1.0}]}
+    (tmp_path / "row").mkdir()
+    (tmp_path / "row" / "qa-step0.json").write_text(json.dumps(report))
+    (tmp_path / "training" / "log").mkdir(parents=True)
+    (tmp_path / "training" / "log" / "costs.json").write_text('{"steps": 3}')
+    (tmp_path / "training" / "log" / "metrics.csv").write_text("train/loss\n2.0\n")
+    (tmp_path / "training" / "log" / "config.yaml").write_text("seed_everything: 1\n")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "fingerprint.txt").write_text("abc\n")
+    cell = Cell("row", ("evaluate",), trained="training")
+    found = outcomes.collect(cell, tmp_path / "row", ["evaluate"], {})
+    assert (found.costs, found.scores) == ({"steps": 3}, {"8": {"p": "1"}})
+    assert found.facts == {"train/loss": [2.0, 2.0], "pairs": "abc"}
+    outcomes.keep_configuration(cell, tmp_path / "row", tmp_path)
+    assert (tmp_path / "row.yaml").read_text() == "seed_everything: 1\n"
 
 
 def test_scores_keep_a_digit_for_each_question(tmp_path):
@@ -265,8 +399,6 @@ PARAGRAPHS = [paragraph(number, answer) for number, answer in enumerate(["red", 
 
 @pytest.mark.parametrize(("depth", "place"), [(0.0, 0), (0.5, 1), (1.0, 3)])
 def test_long_context_has_the_passage_at_its_depth_and_no_answer_elsewhere(depth, place):
-    import random
-
     passage, pool = PARAGRAPHS[0].passage, [item.passage for item in PARAGRAPHS]
     text, (start, end) = among_others(passage, ("red",), pool, depth, 60, words, random.Random(0))
     parts = text.split("\n\n")

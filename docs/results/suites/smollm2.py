@@ -2,13 +2,16 @@
 
 Two stages. SFT on half of the training articles, paragraphs alone, gives the first model. It answers the other half's
 questions about paragraphs alone, sampled; its own wrong answers are the rejected ones, the gold answers the chosen.
-From the first model every objective then trains on the same pairs for the same number of steps.
+From the first model every objective then trains on the same pairs for the same number of steps and leaves its
+adapters; asking them is a cell of its own, on this machine or another one.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from results.cells import Cell, Settings, Suite
+from results.packing import ADAPTERS
 
 _LENGTHS = (1024, 2048)
 _ASKED = (512, 1024, 2048, 4096)
@@ -48,6 +51,8 @@ MORE = {
     "simpo-long": _objective("SimPO", _COMPARISON, context="long"),
     "solopo-simpo": _solopo("SimPO", _COMPARISON),
 }
+_SAVED = ("--trainer.callbacks+=SavePretrained", "--trainer.callbacks.directory={run}/model")
+_ADAPTERS = ("model/adapter_config.json", ADAPTERS)
 ONE_STAGE = ("sft-short", "solopo-orpo", "orpo-long")
 
 
@@ -66,15 +71,15 @@ def _trainings(settings: Settings) -> Iterator[Cell]:
     for length in _LENGTHS[:1] if settings.toy else _LENGTHS:
         for seed in settings.seeds:
             for name, words in {**SHORT, **LONG}.items():
-                yield _training(settings, name, words, length, seed)
+                yield from _training(settings, name, words, length, seed)
     first = _LENGTHS[0]
     for seed in settings.seeds:
-        yield _equal_flops(settings, seed)
+        yield from _equal_flops(settings, seed)
         for name, words in MORE.items():
-            yield _training(settings, name, words, first, seed)
+            yield from _training(settings, name, words, first, seed)
         for name in ONE_STAGE:
             words = {**SHORT, **LONG}[name]
-            yield _training(settings, name, words, first, seed, model="convert", suffix="-one-stage")
+            yield from _training(settings, name, words, first, seed, model="convert", suffix="-one-stage")
 
 
 def _preparation(settings: Settings) -> Iterator[Cell]:
@@ -97,11 +102,17 @@ def _preparation(settings: Settings) -> Iterator[Cell]:
         (*_fit(settings, "convert", 1), *_objective("SFT", "5.0e-4", context="short"), *_first_stage(settings)),
         after=("convert", "questions"),
         seed=1,
-        made=("model/adapter_config.json",),
+        made=_ADAPTERS,
         scored=False,
     )
     adapters = ("--source", f"{here}/first-stage-seed1/model", *output)
-    yield Cell("first", adapters, program="results.convert", after=("first-stage-seed1",), made=("model/config.json",))
+    yield Cell(
+        "first",
+        adapters,
+        program="results.convert",
+        after=("convert", "first-stage-seed1"),
+        made=("model/model.safetensors",),
+    )
     yield Cell("build", _build(settings), after=("first", "questions"), made=("built/pairs.jsonl",))
     yield Cell(
         "pairs",
@@ -120,8 +131,7 @@ def _preparation(settings: Settings) -> Iterator[Cell]:
 
 def _first_stage(settings: Settings) -> Words:
     data = settings.work / SUITE.name / "questions/sft.jsonl"
-    save = ("--trainer.callbacks+=SavePretrained", "--trainer.callbacks.directory={run}/model")
-    return (f"--data.init_args.path={data}", "--data.init_args.max_examples=8", *save)
+    return (f"--data.init_args.path={data}", "--data.init_args.max_examples=8", *_SAVED)
 
 
 def _build(settings: Settings) -> Words:
@@ -139,13 +149,21 @@ def _build(settings: Settings) -> Words:
 
 def _training(
     settings: Settings, name: str, words: Words, length: int, seed: int, model: str = "first", suffix: str = ""
-) -> Cell:
+) -> Iterator[Cell]:
     """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
     row = f"{name}{suffix}" if name in SHORT else f"{name}-{length}{suffix}"
-    words = (*_fit(settings, model, seed), *words, *_pairs(settings, length), *_questions(settings))
+    words = (*_fit(settings, model, seed), *words, *_pairs(settings, length))
     if length > _LENGTHS[0]:  # several cells share a card
         words = (*words, "--policy.gradient_checkpointing=true")
-    return Cell(row, words, seed=seed, after=(model, "pairs", "questions"))
+    return _trained_and_asked(settings, row, words, seed, (model, "pairs"))
+
+
+def _trained_and_asked(settings: Settings, row: str, words: Words, seed: int, after: tuple[str, ...]) -> Iterator[Cell]:
+    """A training ends with its adapters, which are small; whatever ends the questions leaves them to be asked."""
+    training = Cell(f"training-{row}", (*words, *_SAVED), seed=seed, after=after, made=_ADAPTERS, scored=False)
+    yield training
+    asked = _evaluation(settings, row, training.key)
+    yield replace(asked, seed=seed, trained=training.key, after=(after[0], *asked.after))
 
 
 def _difficulty(settings: Settings, context: str) -> Cell:
@@ -157,13 +175,12 @@ def _difficulty(settings: Settings, context: str) -> Cell:
     return Cell(f"first-on-pairs-{context}", words, after=("first", "pairs"))
 
 
-def _equal_flops(settings: Settings, seed: int) -> Cell:
+def _equal_flops(settings: Settings, seed: int) -> Iterator[Cell]:
     """SFT on short contexts for as many FLOPs as ORPO on long ones."""
     short, long = f"sft-short-seed{seed}", f"orpo-long-{_LENGTHS[0]}-seed{seed}"
     steps = ("--trainer.max_epochs=-1", f"--trainer.max_steps={{steps {long} {short}}}")
-    words = (*_fit(settings, "first", seed), *SHORT["sft-short"], *_pairs(settings, _LENGTHS[0]))
-    words = (*words, *_questions(settings), *steps)
-    return Cell("sft-short-equal-flops", words, seed=seed, after=("first", "pairs", "questions", short, long))
+    words = (*_fit(settings, "first", seed), *SHORT["sft-short"], *_pairs(settings, _LENGTHS[0]), *steps)
+    return _trained_and_asked(settings, "sft-short-equal-flops", words, seed, ("first", "pairs", short, long))
 
 
 def _fit(settings: Settings, model: str, seed: int) -> Words:
@@ -183,20 +200,6 @@ def _pairs(settings: Settings, length: int) -> Words:
     return (f"--data.init_args.path={settings.work / SUITE.name}/pairs/pairs-{length}.jsonl",)
 
 
-def _questions(settings: Settings) -> Words:
-    """Asked once, at the end."""
-    options = {
-        "path": f"{settings.work / SUITE.name}/questions/questions.jsonl",
-        "score_by": "sub_em",
-        "max_new_tokens": 24,
-        "before_training": "false",
-        "every_n_validations": 0,
-        "batching": json.dumps(_batching(settings)),
-    }
-    words = (f"--trainer.callbacks.{name}={value}" for name, value in options.items())
-    return ("--trainer.callbacks+=QACallback", *words)
-
-
 def _evaluation(settings: Settings, name: str, model: str) -> Cell:
     here, batching = settings.work / SUITE.name, _batching(settings)
     template = "{context}\n\nAnswer with a few words only. Question: {question}"
@@ -211,8 +214,11 @@ def _evaluation(settings: Settings, name: str, model: str) -> Cell:
 
 
 def _batching(settings: Settings) -> dict[str, int]:
-    """On a GPU wide batches, in which nothing is shared; on a CPU one context's questions after each other."""
-    gpu = {"max_batch_tokens": 65536, "prefill_chunk": 8192, "min_shared": 0}
+    """On a GPU wide batches, in which nothing is shared; on a CPU one context's questions after each other.
+
+    A chunk is of every row of a batch: with 1,024, a forward reads a quarter of the tokens of the longest prompts.
+    """
+    gpu = {"max_batch_tokens": settings.batch_tokens, "prefill_chunk": 1024, "min_shared": 0}
     return (
         gpu if settings.accelerator == "gpu" else {"max_batch_tokens": 8192, "prefill_chunk": 2048, "min_shared": 128}
     )
