@@ -15,7 +15,7 @@ from results.outcomes import STORED, collect, keep_configuration, load
 from results.packing import Pack, has_adapters, rounded
 from results.processes import end, end_of, machine_of, processes, work
 
-_DONE, _LOG = "done.json", "log.txt"
+_BEGUN, _DONE, _LOG = "begun.json", "done.json", "log.txt"
 _STEPS = re.compile(r"\{steps (\S+) (\S+)\}")
 
 
@@ -63,6 +63,13 @@ class Job:
     def done(self) -> bool:
         """Whether nothing is left to do."""
         return self.is_finished(self.cell)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a killed run left answers to the same questions by the same command: `evaluate` goes on from them."""
+        path = self.run / _BEGUN
+        known = path.exists() and json.loads(path.read_text())["identity"] == self.identities[self.cell.key]
+        return known and self.cell.is_evaluation and not (self.run / _DONE).exists()
 
 
 @dataclass
@@ -155,9 +162,10 @@ class Runner:
         return any(f"{job.suite.name}/{key}" in unfinished for key in job.cell.after)
 
     def _started(self, job: Job, context: Any) -> BaseProcess:
-        if job.run.exists():
+        if job.run.exists() and not job.goes_on:
             shutil.rmtree(job.run)  # killed before its end
-        job.run.mkdir(parents=True)
+        job.run.mkdir(parents=True, exist_ok=True)
+        (job.run / _BEGUN).write_text(json.dumps({"identity": job.identities[job.cell.key]}) + "\n")
         words = filled(job.cell, job.run, job.stored)
         process = context.Process(
             target=work, args=(job.cell.program, words, str(job.run / _LOG), self._uses_accelerator(job))

@@ -231,6 +231,24 @@ def test_finished_cells_are_skipped_and_killed_ones_start_anew(runs):
     assert started == ["good", "late", "late"]  # its command has changed
 
 
+@pytest.mark.parametrize(("program", "kept"), [("evaluate", True), ("fit", False)])
+def test_answers_of_a_killed_evaluation_stay(program, kept, tmp_path, monkeypatch):
+    """Where the command is the same; the model's own hash is looked at by `evaluate`."""
+    monkeypatch.setattr("results.running.work", lambda *arguments: 1)
+    context = type("Context", (), {"Process": _Process})
+
+    def start(word):
+        suite = Suite("one", lambda _: [Cell("row", (program, word))])
+        runner = Runner({"one": (suite, settings(tmp_path))}, stored=tmp_path / "stored")
+        [job] = runner._jobs()
+        runner._started(job, context)
+        return job.run / "answers.jsonl"
+
+    start("a").write_text("half")
+    assert start("a").exists() == kept
+    assert not start("b").exists()
+
+
 def test_stored_result_of_the_same_command_stands_for_its_run(tmp_path):
     suite, own = SUITES["embedded"], settings(tmp_path, seeds=(1,))
     elsewhere = suite.identities(settings(tmp_path / "else", seeds=(1,), accelerator="gpu"))

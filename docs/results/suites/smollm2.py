@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from results.cells import Cell, Settings, Suite
+from results.outcomes import FINGERPRINT
 from results.packing import ADAPTERS
 
 _LENGTHS = (1024, 2048)
@@ -123,7 +124,7 @@ def _preparation(settings: Settings) -> Iterator[Cell]:
         ),
         program="results.passages",
         after=("build",),
-        made=tuple(f"pairs-{length}.jsonl" for length in _LENGTHS),
+        made=(FINGERPRINT, *(f"pairs-{length}.jsonl" for length in _LENGTHS)),
     )
     yield _evaluation(settings, "first-stage-scores", "first")
     yield _evaluation(settings, "base", "convert")
