@@ -7,9 +7,9 @@
     PYTHONPATH=docs python -m results table --write
 
 Cells that have ended well are skipped, killed ones start anew, but for answers that are there. Large files lie in
-`--work`, results in docs/results/stored, beside the resolved configuration of every training. `--pack FOLDER` keeps what
-is worth to travel from a machine that is lent for minutes (8 archives of 16 MiB at most); `--unpack FOLDER` goes on from
-it elsewhere.
+`--work`, results in docs/results/stored, beside the resolved configuration of every training. `--pack FOLDER` keeps
+what is worth to travel from a machine that is lent for minutes (8 archives of 16 MiB at most); `--unpack FOLDER` goes
+on from it elsewhere.
 """
 
 import argparse
