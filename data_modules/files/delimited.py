@@ -1,7 +1,6 @@
 """Tables of texts, as spreadsheets write them: a line of names, then a record a line, separated by commas or tabs."""
 
 import csv
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -9,8 +8,21 @@ from typing import IO
 from lit_longpo.files.json_files import Rows
 from lit_longpo.files.strict_json import RecordError
 
-_NUMBER = re.compile(r"weight|margin|score.*|.*[_-](score|rating)")  # names that formats have for numbers
 _LONGEST = 2**31 - 1  # characters of a cell; Python's own limit is 131072
+
+
+class Cell(str):
+    """What a cell says: text, which also is how such a table writes a number or a list of one text."""
+
+    __slots__ = ()
+
+    @property
+    def number(self) -> object:
+        """The number that is written there; the text itself if it is none."""
+        try:
+            return float(self)
+        except ValueError:
+            return self
 
 
 def comma_separated(path: str | Path) -> Rows:
@@ -33,7 +45,7 @@ def _rows(path: str | Path, delimiter: str) -> Rows:
         for where, cells in lines:
             if len(cells) != len(names):
                 raise RecordError.at(where, "record", f"{len(names)} cells ({', '.join(names)})", cells)
-            yield where, {name: _value(name, cell, where) for name, cell in zip(names, cells, strict=True) if cell}
+            yield where, {name: Cell(cell) for name, cell in zip(names, cells, strict=True) if cell}
 
 
 def _lines(file: IO[str], path: str | Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
@@ -50,12 +62,3 @@ def _lines(file: IO[str], path: str | Path, delimiter: str) -> Iterator[tuple[st
             start = reader.line_num + 1
     except (csv.Error, UnicodeDecodeError) as error:
         raise RecordError.at(f"{path}:{start}", "record", f"UTF-8 cells ({error})", "something else") from error
-
-
-def _value(name: str, cell: str, where: str) -> object:
-    if not _NUMBER.fullmatch(name):
-        return cell
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise RecordError.at(where, f"field {name!r}", "a number", cell) from error

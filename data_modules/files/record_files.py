@@ -1,8 +1,10 @@
 """Records from files, folders and data sets: (where, record) one by one, before anything is said about fields."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import Rows, json_lines, json_list
 from lit_longpo.files.strict_json import RecordError
+
+log = logging.getLogger(__name__)
 
 _SECONDS = 10.0  # for one answer of the hub
 
@@ -143,9 +147,33 @@ def _folder(source: str, split: str, argument: str) -> Rows:
     found = files[_known_split(split, list(files), source, argument)]
     # `datasets` makes them absolute; an id must not depend on where the folder lies.
     paths = [os.path.join(source, os.path.relpath(path, Path(source).resolve())) for path in found]
-    if all(_reader_of(path) for path in paths):
-        return _chained(paths)
-    return _hub(source, split, argument)
+    if not any(_reader_of(path) for path in paths):
+        return _hub(source, split, argument)
+    if unread := [path for path in paths if not _reader_of(path)]:
+        raise InputError(
+            f"expected files of {', '.join(_READERS)} in {source}, got {unread[0]} among them; take it out of the "
+            f"folder, or set `{argument}` to one file"
+        )
+    _say_left_out(source, tuple(_left_out(source, [path for of_split in files.values() for path in of_split])))
+    return _chained(paths)
+
+
+def _left_out(source: str, taken: Iterable[str]) -> list[str]:
+    """Files of records in a folder that no split has: `datasets` goes by names, and reads files of one kind only."""
+    resolved = {Path(path).resolve() for path in taken}
+    inside = (path for path in sorted(Path(source).rglob("*")) if path.is_file())
+    files = ((path.relative_to(source), path.resolve()) for path in inside)
+    shown = [(name, path) for name, path in files if not any(part[0] in "._" for part in name.parts)]
+    return [str(name) for name, path in shown if _reader_of(str(name)) and path not in resolved]
+
+
+@cache  # a source is gone through several times
+def _say_left_out(source: str, names: tuple[str, ...]) -> None:
+    if names:
+        log.warning(
+            f"{source}: not read, as they are in no split by their names or kind: {', '.join(names)}; give the files "
+            "of one split one beginning (train-1.jsonl, train-2.jsonl) and one kind"
+        )
 
 
 def _chained(paths: Iterable[str]) -> Rows:

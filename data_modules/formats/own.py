@@ -1,6 +1,10 @@
 """The project's own records: the fields of `PreferencePair`."""
 
-from data_modules.formats.base import Record, RecordFormat
+from collections.abc import Mapping
+from typing import Any
+
+from data_modules.files.delimited import Cell
+from data_modules.formats.base import Record, RecordFormat, record_id
 from data_modules.records import NAMES, PreferencePair, parse_pair
 
 _LISTS = ("rejected", "answers")
@@ -10,7 +14,7 @@ class OwnPairs(RecordFormat):
     """Context and question apart: `question`, `long_context`, `short_context`, `chosen`, `rejected` and more.
 
     Args:
-        mapped: whether columns are renamed; then one text is a list of one, too.
+        mapped: whether columns are renamed; then one text is a list of one, as it is in a table of texts.
     """
 
     name = "pairs"
@@ -26,5 +30,18 @@ class OwnPairs(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
-        lists = {field: [record[field]] for field in _LISTS if isinstance(record.get(field), str) and self.mapped}
-        return parse_pair({**record, **lists}, where, name)
+        known = {**_present(record), "id": record_id(record, "id", where, name)}
+        lists = {field: [known[field]] for field in _LISTS if isinstance(known.get(field), self._one)}
+        return parse_pair({**known, **lists}, where)
+
+    @property
+    def _one(self) -> type[str]:
+        """The texts that are taken for a list of one."""
+        return str if self.mapped else Cell
+
+
+def _present(value: Any) -> Any:
+    """A record without what is null at any depth: tables, and JSON that is made of them, write absent fields so."""
+    if isinstance(value, Mapping):
+        return {name: _present(item) for name, item in value.items() if item is not None}
+    return [_present(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,8 +1,9 @@
 """TRL's columns with scores and their like beside them: UltraFeedback, Tulu, OpenRLHF."""
 
-import math
+import sys
 from typing import ClassVar
 
+from data_modules.files.delimited import Cell
 from data_modules.formats.base import Record
 from data_modules.formats.trl import TRLPreference
 from data_modules.records import PreferencePair
@@ -68,9 +69,10 @@ class OpenRLHF(ScoredPreference):
 
 
 def _score(record: Record, field: str, where: str) -> float | None:
-    value = record.get(field)
-    if value is None:
+    said = record.get(field)
+    if said is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    value = said.number if isinstance(said, Cell) else said
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise RecordError.at(where, f"field {field!r}", "a number", value)
     return float(value)

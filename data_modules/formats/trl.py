@@ -1,7 +1,9 @@
 """Hugging Face TRL: `prompt`, `chosen`, `rejected`, `completion` as text or messages; implicit prompts; `messages`."""
 
+import re
 from typing import Any, ClassVar
 
+from data_modules.files.delimited import Cell
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -14,6 +16,8 @@ from data_modules.formats.base import (
 from data_modules.messages import Message, check_message, check_messages, parted_answer
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError, check_text
+
+_PRINTED = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:.*\}\s*\]\s*""", re.DOTALL)
 
 Said = tuple[tuple[Message, ...], str]  # messages that stand in front of an answer in its own column; the answer
 
@@ -98,10 +102,18 @@ class Messages(RecordFormat):
 def _answer(value: Any, field: str, where: str) -> Said:
     """An answer that is text, a message, or the last of several messages."""
     if isinstance(value, str):
-        return (), check_text(value, field, where)
+        return (), _text(value, field, where) if isinstance(value, Cell) else check_text(value, field, where)
     if isinstance(value, dict):
         return parted_answer((check_message(value, field, where),), field, where)
     return parted_answer(_messages(value, field, where), field, where)
+
+
+def _text(value: str, field: str, where: str) -> str:
+    """Text that is not the print of a list of messages, as a table of texts has where there was the list."""
+    if _PRINTED.fullmatch(value):
+        expected = "text, or messages as a list instead of its print (store the data as .jsonl or .parquet)"
+        raise RecordError.at(where, f"field {field!r}", expected, value)
+    return check_text(value, field, where)
 
 
 def _messages(value: Any, field: str, where: str) -> tuple[Message, ...]:
@@ -136,7 +148,7 @@ def _prompt(record: Record, before: tuple[Message, ...], where: str) -> tuple[Me
         if before not in ((), prompt):
             raise RecordError.at(where, "field 'prompt'", "the messages that `chosen` begins with", _told(prompt))
         return prompt
-    text = check_text(value, "prompt", where)
+    text = _text(value, "prompt", where)
     if not before:
         return (Message("user", text),)
     if not any(text.strip() in message.content for message in before):

@@ -107,7 +107,9 @@ def test_pairs_that_were_not_built_yet_say_by_which_command(tmp_path: Path) -> N
 
 def test_unknown_data_set_says_what_was_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"expected a file \(.jsonl, .*\.parquet\), a folder or the name of"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a file \(.jsonl, .*\.parquet, .*\), a folder or the name of"
+    ):
         module(tmp_path / "nowhere").pairs("train")
 
 

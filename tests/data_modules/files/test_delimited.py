@@ -45,6 +45,17 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_and_lists_of_one_are_written_as_text(tmp_path: Path) -> None:
+    """Under whichever name the column has; a column that only sounds like a number is text."""
+    own = [{"question": "What?", "long_context": "The quay.", "chosen": "a quay", "rejected": "a mill", "margin": "2"}]
+    [pair] = load_pairs(written(tmp_path / "own.csv", own), "train", "path")
+    assert (pair.rejected, pair.margin) == (("a mill",), 2.0)
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c", "share": "0.5", "score_reason": "longer"}]
+    reader = RecordReader(columns={"weight": "share"}, extra_columns="ignore")
+    [pair] = load_pairs(written(tmp_path / "a.csv", rows), "train", "path", reader)
+    assert pair.weight == 0.5
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -52,7 +63,18 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
         ("prompt,chosen\na,b\nc\n", r"a.csv:3: record: expected 2 cells \(prompt, chosen\), got \['c'\]"),
         ("prompt,chosen\na,b\n\nc,d\n", "a.csv:3: record: expected cells in every line but the last"),
         ('prompt,chosen\na,b\n"c,d\n', r"a.csv:3: record: expected UTF-8 cells \(unexpected end of data\)"),
-        ("prompt,chosen,rejected,weight\na,b,c,much\n", "a.csv:2: field 'weight': expected a number, got 'much'"),
+        (
+            "prompt,chosen,rejected,weight\na,b,c,much\n",
+            "a.csv:2: field 'weight': expected a number .*, got 'much'",
+        ),
+        (
+            "prompt,chosen\n\"[{'role': 'user', 'content': 'a'}]\",b\n",
+            "a.csv:2: field 'prompt': expected text, or",
+        ),
+        (
+            "prompt,chosen,rejected\na,\"[{'content': 'a', 'role': 'user'}\n {'content': 'b'}]\",c\n",
+            "a.csv:2: field 'chosen': expected text, or messages as a list instead of its print",
+        ),
         ("prompt;chosen;rejected\na;b;c\n", "a.csv:2: record: expected the columns of a known format"),
         ("prompt,chosen\n", "a.csv: file: expected at least one record"),
         ("", "a.csv: file: expected at least one record"),

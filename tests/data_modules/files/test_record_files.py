@@ -98,6 +98,25 @@ def test_part_of_a_split_of_a_folder(tmp_path: Path) -> None:
     assert records == RECORDS[:2]
 
 
+def test_files_of_a_folder_that_no_split_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`datasets` takes files of one kind, and once a name says train only those; all else would be lost in silence."""
+    folder = write(tmp_path / "set/train.jsonl", lines(RECORDS[:1])).parent
+    for name in ("more.jsonl", "old/more.csv", ".cache/x.json", "notes.md"):
+        write(folder / name, lines())
+    for _ in range(2):
+        assert [record for _, record in read_records(str(folder), "train", "data.init_args.path")] == RECORDS[:1]
+    [told] = [message for message in caplog.messages if "not read" in message]
+    assert "by their names or kind: more.jsonl, old/more.csv; give" in told
+
+
+def test_a_draft_in_a_folder_is_no_data(tmp_path: Path) -> None:
+    """A build writes one until its file is whole; `datasets` would read both."""
+    for name in ("pairs.jsonl", "pairs.jsonl.partial"):
+        write(tmp_path / "set" / name, lines())
+    with pytest.raises(ValueError, match=r"expected files of .*, got .*pairs.jsonl.partial among them; take it out"):
+        next(read_records(str(tmp_path / "set"), "train", "data.init_args.path"))
+
+
 def test_a_name_may_have_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)

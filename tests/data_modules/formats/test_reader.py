@@ -87,6 +87,14 @@ REFUSED: dict[str, tuple[object, str]] = {
         r"field 'score_chosen': expected a score of at least 2.5, that of `rejected`, got 1",
     ),
     "score": ({"prompt": LONG, **TEXTS, "score_chosen": "1"}, r"field 'score_chosen': expected a number"),
+    "huge score": (
+        {"prompt": LONG, **TEXTS, "score_chosen": 10**400, "score_rejected": 1},
+        r"field 'score_chosen': expected a number",
+    ),
+    "printed messages": (
+        {"prompt": '[{"role": "user", "content": "How many?"}]', **TEXTS},
+        r"field 'prompt': expected text, or messages as a list instead of its print",
+    ),
     "output beside": ({"instruction": "x", **TEXTS, "output": "ten"}, r"field 'output': expected nothing beside"),
     "alpaca history": ({"instruction": "x", **TEXTS, "history": [["a"]]}, r"field 'history': expected a list of \["),
     "tools": (
@@ -121,6 +129,15 @@ def test_null_fields_are_absent_where_formats_write_them() -> None:
     assert read({"messages": parts}) == read({"messages": talk("a", "b")})
     messages = [{**message, "name": None, "tool_calls": None} for message in talk(LONG, "nine")]
     assert read({"messages": messages}) == read({"messages": talk(LONG, "nine")})
+
+
+def test_null_is_absent_in_our_own_records_at_any_depth() -> None:
+    """As `datasets` and pandas write JSON; ids may be whole numbers, as in every other format."""
+    record = {"question": ASK, "long_context": DOC, "chosen": "nine", "rejected": ["two"]}
+    turn = {"question": ASK, "chosen": "nine", "rejected": ["two"]}
+    absent = dict.fromkeys(("short_context", "answers", "supporting", "system", "history", "verified"))
+    said = read({**record, **absent, "id": 7, "turns": [{**turn, "short_context": None}]})
+    assert said == read({**record, "id": "7", "turns": [turn]})
 
 
 def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.LogCaptureFixture) -> None:
