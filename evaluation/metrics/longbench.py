@@ -154,7 +154,6 @@ def score(
     prediction: str,
     answers: Sequence[str],
     all_classes: Sequence[str] | None = None,
-    answer_keywords: str | None = None,
 ) -> float:
     """The best score over all answers, 0 to 1; of four tasks only the prediction's first line counts.
 

@@ -28,8 +28,6 @@ def score(
     dataset: str,
     prediction: str,
     answers: Sequence[str],
-    all_classes: Sequence[str] | None = None,
-    answer_keywords: str | None = None,
 ) -> float:
     """1.0 for the right letter, else 0.0.
 

@@ -109,7 +109,6 @@ def score(
     dataset: str,
     prediction: str,
     answers: Sequence[str],
-    all_classes: Sequence[str] | None = None,
     answer_keywords: str | None = None,
 ) -> float:
     """Score against the first answer, 0 to 1; further answers are ignored, as in the official loop."""

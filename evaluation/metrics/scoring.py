@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.metrics import longbench, longbench_v2, lveval
+from evaluation.metrics import babilong, graphwalks, longbench, longbench_pro, longbench_v2, lveval, mrcr
 from lit_longpo.errors import InputError, InputTypeError
-
-Score = Callable[[str, str, Sequence[str], Sequence[str] | None, str | None], float]
 
 
 @dataclass(frozen=True)
@@ -14,24 +12,32 @@ class Scorer:
     """The official scores of one benchmark.
 
     Args:
-        score: of one prediction; takes data set, prediction, answers, class names and keywords.
+        score: of one prediction; takes data set, prediction, answers and, by name, what `takes` lists.
         aggregate: of a file; takes the scores, the predictions and the `options`. Else the plain mean.
         options: of `evaluation.metrics.aggregate` that mean something here.
         advice: for whoever passes another of them.
+        takes: fields of a record, beside the answers, that its scores look at: keywords of `evaluation.metrics.score`.
     """
 
-    score: Score
+    score: Callable[..., float]
     aggregate: Callable[..., float | dict[str, float]] = longbench.total
     options: frozenset[str] = frozenset()
     advice: str = "leave them out"
+    takes: frozenset[str] = frozenset()
 
 
 SCORERS: Mapping[str, Scorer] = {
-    "longbench": Scorer(longbench.score, longbench.aggregate, frozenset({"lengths"})),
+    "longbench": Scorer(longbench.score, longbench.aggregate, frozenset({"lengths"}), takes=frozenset({"all_classes"})),
     "longbench_v2": Scorer(
         longbench_v2.score, longbench_v2.aggregate, frozenset({"lengths", "difficulties", "compensated"})
     ),
-    "lveval": Scorer(lveval.score, advice="call once for every <dataset>_<level>"),
+    "lveval": Scorer(
+        lveval.score, advice="call once for every <dataset>_<level>", takes=frozenset({"answer_keywords"})
+    ),
+    "babilong": Scorer(babilong.score, takes=frozenset({"question"})),
+    "graphwalks": Scorer(graphwalks.score),
+    "longbench_pro": Scorer(longbench_pro.score),
+    "openai_mrcr": Scorer(mrcr.score, takes=frozenset({"prefix"})),
 }
 
 
@@ -43,16 +49,21 @@ def score(
     *,
     all_classes: Sequence[str] | None = None,
     answer_keywords: str | None = None,
+    question: str | None = None,
+    prefix: str | None = None,
 ) -> float:
     """The official score of one prediction, post-processing included.
 
     Args:
-        benchmark: "longbench" (LongBench-E as well), "longbench_v2" or "lveval".
-        dataset: task, for example "hotpotqa", "hotpotqa_e" or "factrecall_en_16k"; any text for v2.
+        benchmark: "longbench" (LongBench-E as well), "longbench_v2", "lveval", "babilong", "graphwalks",
+            "longbench_pro" or "openai_mrcr".
+        dataset: task, for example "hotpotqa", "hotpotqa_e", "factrecall_en_16k", "qa1" or "bfs"; any text for v2.
         prediction: generated text, as it came.
         answers: accepted answers; for v2 the right letter in a list. LV-Eval counts the first only.
         all_classes: class names of LongBench's trec and lsht.
         answer_keywords: LV-Eval's keywords; `None` or "" if the record has none.
+        question: BABILong's; what it names is no answer.
+        prefix: text that an answer of MRCR has to begin with.
 
     Returns:
         0 to 1.
@@ -67,7 +78,13 @@ def score(
         raise InputTypeError(
             f"expected a text and a list of answers, got {prediction!r:.80} and {answers!r:.80}; pass answers=[...]"
         )
-    return scorer.score(dataset, prediction, answers, all_classes, answer_keywords)
+    given = {
+        "all_classes": all_classes,
+        "answer_keywords": answer_keywords,
+        "question": question,
+        "prefix": prefix,
+    }
+    return scorer.score(dataset, prediction, answers, **{name: given[name] for name in scorer.takes})
 
 
 def aggregate(
@@ -79,6 +96,8 @@ def aggregate(
     *,
     all_classes: Sequence[str] | Sequence[Sequence[str]] | None = None,
     answer_keywords: Sequence[str | None] | None = None,
+    questions: Sequence[str] | None = None,
+    prefixes: Sequence[str] | None = None,
     difficulties: Sequence[str] | None = None,
     compensated: bool = False,
 ) -> float | dict[str, float]:
@@ -95,6 +114,8 @@ def aggregate(
         all_classes: class names of LongBench's trec and lsht; if one list per record comes, the last
             one holds for all, as in the official script.
         answer_keywords: LV-Eval's keywords of each.
+        questions: BABILong's, of each.
+        prefixes: MRCR's, of each.
         difficulties: "easy" or "hard" of each record, for v2's groups.
         compensated: v2 only: 0.25 for a response without an answer.
 
@@ -107,14 +128,16 @@ def aggregate(
     """
     scorer = _scorer(benchmark)
     _check_sizes(len(predictions), answers=answers, lengths=lengths, keywords=answer_keywords, hard=difficulties)
+    _check_sizes(len(predictions), questions=questions, prefixes=prefixes)
     given = {"lengths": lengths, "difficulties": difficulties, "compensated": compensated or None}
     options = {name: value for name, value in given.items() if value is not None}
     _check_options(benchmark, scorer, options)
-    keywords = answer_keywords or [None] * len(predictions)
+    columns = {"answer_keywords": answer_keywords, "question": questions, "prefix": prefixes}
+    rows = _rows(len(predictions), {name: column for name, column in columns.items() if column is not None})
     classes = _last(all_classes)
     scores = [
-        score(benchmark, dataset, text, accepted, all_classes=classes, answer_keywords=words)
-        for text, accepted, words in zip(predictions, answers, keywords, strict=True)
+        score(benchmark, dataset, text, accepted, all_classes=classes, **row)
+        for text, accepted, row in zip(predictions, answers, rows, strict=True)
     ]
     return scorer.aggregate(scores, predictions, **options)
 
@@ -137,6 +160,11 @@ def _check_sizes(num_predictions: int, **columns: Sequence | None) -> None:
     for name, column in columns.items():
         if column is not None and len(column) != num_predictions:
             raise InputError(f"expected {num_predictions} {name}, one for every prediction, got {len(column)}")
+
+
+def _rows(num_rows: int, columns: Mapping[str, Sequence[str | None]]) -> list[dict[str, str | None]]:
+    """What `score` is told of each record beside its answers."""
+    return [{name: column[number] for name, column in columns.items()} for number in range(num_rows)]
 
 
 def _last(all_classes: Sequence[str] | Sequence[Sequence[str]] | None) -> Sequence[str] | None:

@@ -1,6 +1,8 @@
+import json
 import sys
 
 import pytest
+from support.official_data import official
 from support.ranks import run_ranks
 
 from evaluation.metrics import aggregate, score
@@ -46,3 +48,21 @@ def test_files_must_be_complete():
         aggregate("longbench", "hotpotqa", ["x", "y"], [["x"]])
     with pytest.raises(ValueError, match="belong to longbench_v2"):
         aggregate("longbench", "hotpotqa", ["x"], [["x"]], difficulties=["easy"])
+
+
+def test_every_row_of_the_siblings_oracle():
+    """Scores of the official functions of BABILong, GraphWalks, LongBench Pro and MRCR."""
+    rows = [json.loads(line) for line in (official("siblings") / "oracle.jsonl").read_text().splitlines()]
+    assert len(rows) == 78
+    for row in rows:
+        record = {"question": row.get("question"), "prefix": row.get("prefix")}
+        value = score(row["benchmark"], row["task"], row["prediction"], row["references"], **record)
+        assert value == pytest.approx(row["expected"], abs=1e-12), row
+
+
+def test_what_a_record_holds_beside_its_answers_reaches_whole_files():
+    where = ["Is Mary in the office?", "Is Mary in the park?"]
+    assert aggregate("babilong", "qa6", ["No.", "No."], [["no"], ["yes"]], questions=where) == 50.0
+    assert aggregate("openai_mrcr", "2needle", ["ab x", "x"], [["ab x"], ["ab x"]], prefixes=["ab", "ab"]) == 50.0
+    with pytest.raises(ValueError, match="expected 1 questions"):
+        aggregate("babilong", "qa6", ["no"], [["no"]], questions=where)
