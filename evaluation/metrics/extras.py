@@ -13,19 +13,20 @@ def require(module: str, purpose: str) -> ModuleType:
     """The module.
 
     Args:
-        module: of the extra `eval`.
+        module: of the extra `eval`, or one inside it.
         purpose: what needs it, for the error.
 
     Raises:
         ModuleNotFoundError: it is not installed.
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name not in (module, package):
             raise
-        message = f"expected the package {module!r} for {purpose}, got none; type: pip install 'lit_longpo[eval]'"
-        raise MissingPackageError(message, name=module) from error
+        message = f"expected the package {package!r} for {purpose}, got none; type: pip install 'lit_longpo[eval]'"
+        raise MissingPackageError(message, name=package) from error
 
 
 @cache

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.metrics import babilong, graphwalks, longbench, longbench_pro, longbench_v2, lveval, mrcr
+from evaluation.metrics import babilong, graphwalks, infinitebench, longbench, longbench_pro, longbench_v2, lveval, mrcr
+from evaluation.metrics.infinitebench import References
 from lit_longpo.errors import InputError, InputTypeError
 
 
@@ -17,6 +18,7 @@ class Scorer:
         options: of `evaluation.metrics.aggregate` that mean something here.
         advice: for whoever passes another of them.
         takes: fields of a record, beside the answers, that its scores look at: keywords of `evaluation.metrics.score`.
+        takes_any: answers may be a text or a number, as the benchmark's own files have them.
     """
 
     score: Callable[..., float]
@@ -24,6 +26,7 @@ class Scorer:
     options: frozenset[str] = frozenset()
     advice: str = "leave them out"
     takes: frozenset[str] = frozenset()
+    takes_any: bool = False
 
 
 SCORERS: Mapping[str, Scorer] = {
@@ -38,6 +41,7 @@ SCORERS: Mapping[str, Scorer] = {
     "graphwalks": Scorer(graphwalks.score),
     "longbench_pro": Scorer(longbench_pro.score),
     "openai_mrcr": Scorer(mrcr.score, takes=frozenset({"prefix"})),
+    "infinitebench": Scorer(infinitebench.score, takes=frozenset({"model"}), takes_any=True),
 }
 
 
@@ -45,25 +49,32 @@ def score(
     benchmark: str,
     dataset: str,
     prediction: str,
-    answers: Sequence[str],
+    answers: References,
     *,
+    options: Sequence[str] | None = None,
     all_classes: Sequence[str] | None = None,
     answer_keywords: str | None = None,
     question: str | None = None,
     prefix: str | None = None,
+    model: str | None = None,
 ) -> float:
     """The official score of one prediction, post-processing included.
 
+    What else a record has may be passed along; a benchmark looks at what its score depends on.
+
     Args:
         benchmark: "longbench" (LongBench-E as well), "longbench_v2", "lveval", "babilong", "graphwalks",
-            "longbench_pro" or "openai_mrcr".
+            "longbench_pro", "openai_mrcr" or "infinitebench".
         dataset: task, for example "hotpotqa", "hotpotqa_e", "factrecall_en_16k", "qa1" or "bfs"; any text for v2.
         prediction: generated text, as it came.
         answers: accepted answers; for v2 the right letter in a list. LV-Eval counts the first only.
+            InfiniteBench's label as its files have it: a text, a number or a list; [text, letter] of choices.
+        options: choices of the question; no score asks for them.
         all_classes: class names of LongBench's trec and lsht.
         answer_keywords: LV-Eval's keywords; `None` or "" if the record has none.
         question: BABILong's; what it names is no answer.
         prefix: text that an answer of MRCR has to begin with.
+        model: official name of who answered, for InfiniteBench's Math.Calc ("gpt4").
 
     Returns:
         0 to 1.
@@ -74,7 +85,8 @@ def score(
         ModuleNotFoundError: the extra `eval` is missing and this data set needs it.
     """
     scorer = _scorer(benchmark)
-    if isinstance(answers, str) or not isinstance(prediction, str):
+    is_list = scorer.takes_any or not isinstance(answers, str | int | float)
+    if not is_list or not isinstance(prediction, str):
         raise InputTypeError(
             f"expected a text and a list of answers, got {prediction!r:.80} and {answers!r:.80}; pass answers=[...]"
         )
@@ -83,6 +95,7 @@ def score(
         "answer_keywords": answer_keywords,
         "question": question,
         "prefix": prefix,
+        "model": model,
     }
     return scorer.score(dataset, prediction, answers, **{name: given[name] for name in scorer.takes})
 
@@ -91,7 +104,7 @@ def aggregate(
     benchmark: str,
     dataset: str,
     predictions: Sequence[str],
-    answers: Sequence[Sequence[str]],
+    answers: Sequence[References],
     lengths: Sequence[int] | Sequence[str] | None = None,
     *,
     all_classes: Sequence[str] | Sequence[Sequence[str]] | None = None,

@@ -12,13 +12,17 @@ def without_extras():
     """Neither package can be imported; English token metrics must not notice."""
     for name in [name for name in sys.modules if name.split(".")[0] == "evaluation"]:
         del sys.modules[name]
-    sys.modules["jieba"] = sys.modules["rouge"] = None
+    for name in [name for name in sys.modules if name.split(".")[0] == "rouge_score"]:
+        del sys.modules[name]
+    sys.modules["jieba"] = sys.modules["rouge"] = sys.modules["rouge_score"] = None
     from evaluation.metrics import score
 
     assert score("longbench", "hotpotqa", "Oslo", ["oslo"]) == 1.0
     assert score("longbench", "lcc", "x", ["x"]) == 1.0
     assert score("lveval", "loogle_SD_mixup", "Oslo", ["oslo"], answer_keywords="oslo") == 1.0
-    for benchmark, dataset in (("longbench", "samsum"), ("longbench", "dureader"), ("lveval", "cmrc_mixup")):
+    assert score("infinitebench", "longbook_qa_chn", "x", ["x"]) == 1.0
+    needy = (("longbench", "samsum"), ("longbench", "dureader"), ("lveval", "cmrc_mixup"))
+    for benchmark, dataset in (*needy, ("infinitebench", "longbook_sum_eng")):
         try:
             score(benchmark, dataset, "x", ["x"])
         except ModuleNotFoundError as error:
@@ -27,7 +31,8 @@ def without_extras():
 
 def test_english_needs_no_extra_and_a_missing_one_is_named():
     lines = run_ranks(without_extras, num_ranks=1).splitlines()
-    assert ["'rouge'" in lines[0], "'jieba'" in lines[1], "'jieba'" in lines[2]] == [True] * 3
+    named = ("rouge", "jieba", "jieba", "rouge_score")
+    assert [f"'{name}'" in line for name, line in zip(named, lines, strict=True)] == [True] * 4
     assert all("pip install 'lit_longpo[eval]'" in line for line in lines)
 
 
