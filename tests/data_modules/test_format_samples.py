@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from support.chat_formats import chat_bpe_tokenizer
+from support.chat_formats import chat_bpe_tokenizer, needs_sanitizing
 from support.command_line import CONFIGS
 from support.tiny_hybrids import SHARED, hybrid_config
 from support.tiny_models import tiny_config
@@ -154,10 +154,12 @@ def train(sample: str, name: str, objective: str, twin: Twins, steps: Steps, whe
     assert steps.consist_of([row_of(r, [r["chosen"], *r["rejected"]]) for r in meanings(sample)])
 
 
+@needs_sanitizing
 def test_a_sample_trains_a_twin(twin: Twins, steps: Steps, tmp_path: Path) -> None:
     train("trl_conversational.jsonl", "Qwen2", "simpo", twin, steps, tmp_path)
 
 
+@needs_sanitizing
 @SLOW
 @pytest.mark.parametrize("objective", ["dpo", "simpo"])
 @pytest.mark.parametrize("sample", PREFERENCES)
@@ -168,6 +170,7 @@ def test_every_sample_trains_every_twin(
     train(sample, name, objective, twin, steps, tmp_path)
 
 
+@needs_sanitizing
 @SLOW
 @pytest.mark.parametrize("name", TWINS)
 def test_answers_alone_train_every_twin(name: str, twin: Twins, steps: Steps, tmp_path: Path) -> None:
@@ -184,6 +187,7 @@ def with_short_contexts(path: Path) -> dict[str, str]:
     return short
 
 
+@needs_sanitizing
 @pytest.mark.parametrize("name", [name if name == "GptOss" else pytest.param(name, marks=SLOW) for name in TWINS])
 def test_short_contexts_of_a_column_train_solopo(name: str, twin: Twins, steps: Steps, tmp_path: Path) -> None:
     short = with_short_contexts(tmp_path / "pairs.jsonl")

@@ -18,7 +18,7 @@ class Asked:
 
     limits = []
 
-    def __init__(self, benchmark, model, prompt_format, settings, responses):
+    def __init__(self, benchmark, model, prompt_format, settings, responses, longest):
         self.limits.append(settings.limit)
 
     def run(self, **names):
@@ -28,6 +28,7 @@ class Asked:
 @pytest.fixture
 def limits(monkeypatch):
     monkeypatch.setattr(benchmark, "Runner", Asked)
+    monkeypatch.setattr(benchmark.Store, "manifest", {})  # there is no model to tell apart
     monkeypatch.setattr(Asked, "limits", [])
     return Asked.limits
 
