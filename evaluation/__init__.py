@@ -1,8 +1,12 @@
 """Does it work? Benchmarks, metrics, callbacks and reports."""
 
+from evaluation.benchmarks.babilong import BABILong
+from evaluation.benchmarks.graphwalks import GraphWalks
 from evaluation.benchmarks.longbench import LongBench
+from evaluation.benchmarks.longbench_pro import LongBenchPro
 from evaluation.benchmarks.longbench_v2 import LongBenchV2
 from evaluation.benchmarks.lveval import LVEval
+from evaluation.benchmarks.mrcr import MRCR
 from evaluation.benchmarks.needle import NeedleBenchmark, TextHaystack
 from evaluation.benchmarks.qa import QA
 from evaluation.callbacks.benchmark import BenchmarkCallback
@@ -17,13 +21,17 @@ from evaluation.callbacks.ready_made import (
 from evaluation.prompting import truncate_middle
 
 __all__ = [
+    "MRCR",
     "QA",
+    "BABILong",
     "BenchmarkCallback",
+    "GraphWalks",
     "LMEvalCallback",
     "LVEval",
     "LVEvalCallback",
     "LongBench",
     "LongBenchCallback",
+    "LongBenchPro",
     "LongBenchV2",
     "LongBenchV2Callback",
     "NeedleBenchmark",

@@ -1,5 +1,6 @@
 """From a benchmark's prompt text to token ids: truncation first, the chat template afterwards."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
@@ -92,6 +93,57 @@ def build_prompt(
     only_these = rules.stop_at_newline  # the official script then names all stops itself
     shortest = int(rules.stop_at_newline)
     return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), shortest, len(whole), lost, uses_chat, only_these)
+
+
+def whole_prompt(
+    text: str,
+    prompt_format: PromptFormat,
+    rules: Rules,
+    max_length: int,
+    window: int | None = None,
+    *,
+    advice: str = "",
+) -> Prompt:
+    """As `build_prompt`, of a text that must not be cut.
+
+    Args:
+        text: the whole prompt, no chat template.
+        prompt_format: tokenizer, chat template and its options.
+        rules: of the task.
+        max_length: tokens of the text at most.
+        window: positions the model can read; `None` checks nothing.
+        advice: how to leave such prompts out; empty means with `max_chars`.
+
+    Raises:
+        ValueError: it is longer, or prompt and answer do not fit the window.
+    """
+    return uncut(build_prompt(text, prompt_format, rules, sys.maxsize), max_length, window, len(text), advice=advice)
+
+
+def uncut(prompt: Prompt, max_length: int, window: int | None, num_chars: int, *, advice: str = "") -> Prompt:
+    """The prompt, unless it had to be cut.
+
+    Args:
+        prompt: whole.
+        max_length: tokens at most, before the chat template.
+        window: positions the model can read; `None` checks nothing.
+        num_chars: of its texts, from which the advice is worked out.
+        advice: how to leave such prompts out; empty means with `max_chars`.
+
+    Raises:
+        ValueError: it is longer, or prompt and answer do not fit the window.
+    """
+    around = prompt.max_new_tokens + len(prompt.ids) - prompt.num_tokens
+    room = max_length if window is None else min(max_length, window - around)
+    if prompt.num_tokens <= room:
+        return prompt
+    shorter = advice or f"leave such out with --benchmark.max_chars {int(0.9 * num_chars * room / prompt.num_tokens)}"
+    answer = f"{prompt.max_new_tokens:,} tokens of an answer"
+    raise InputError(
+        f"expected a prompt of at most {max(room, 0):,} tokens before {answer}, got {prompt.num_tokens:,}, and it must "
+        f"not be cut; {shorter if room > 1 else 'lower --benchmark.max_new_tokens'}, or raise `max_length` if the "
+        "window allows"
+    )
 
 
 def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> list[int]:

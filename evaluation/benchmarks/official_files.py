@@ -54,10 +54,12 @@ class Row:
             raise self.error(name, f"one of {', '.join(allowed)}", value)
         return value
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """A field that holds a list of texts with at least one entry."""
+    def texts(self, name: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
+        """A field that holds a list of texts, with at least one entry unless it may be empty."""
         value = self.values.get(name)
-        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(name, "a list of texts", value)
+        if not value and not may_be_empty:
             raise self.error(name, "a list of texts", value)
         return tuple(value)
 

@@ -5,7 +5,7 @@ import re
 import peft
 import pytest
 import torch
-from support import official_layout
+from support import made_up_records, official_layout
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
@@ -164,7 +164,9 @@ def test_ways_to_name_the_model(folder, tmp_path, given, source, dtype):
     assert (made.policy.source, made.policy.dtype) == (source, dtype)
 
 
-@pytest.mark.parametrize("name", ["longbench", "longbench_v2", "lveval", "needle", "qa"])
+@pytest.mark.parametrize(
+    "name", ["longbench", "longbench_v2", "lveval", "needle", "qa", "babilong", "graphwalks", "longbench_pro", "mrcr"]
+)
 def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_path):
     layouts = {
         "longbench": lambda: official_layout.longbench(tmp_path, {"trec": 1}),
@@ -176,8 +178,10 @@ def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_p
     if name == "qa":
         (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answers": ["Ann"], "context": "Ann."}')
         more = ["--benchmark.init_args.path", str(tmp_path / "q.jsonl")]
+    if name in made_up_records.WRITERS:
+        more = made_up_records.arguments(name, tmp_path)
     made, values = parse_evaluation(["--config", str(path), *more])
-    assert made.benchmark.name == name
+    assert made.benchmark.name.endswith(name)
     stated = path.read_text()
     options = {key.split(".")[0] for key in vars(values)} - {"config", "rescore", "prepare_data"}
     for option in options:

@@ -1,0 +1,176 @@
+"""Benchmarks whose records lie in files that the user names: one file, or a folder of them."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmarks.official_files import OfficialFileError, Row
+from evaluation.metrics.longbench import total
+from evaluation.reports.report import Prediction
+from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.json_files import json_lines, json_list
+
+_SUFFIXES = (".jsonl", ".json", ".parquet")
+_SHOWN = 300  # last characters of a whole prompt that reports show as its question
+
+
+def record_files(path: str | Path) -> list[Path]:
+    """The file, or all of a folder, in the order of their names.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    root = Path(path)
+    files = [root] if root.is_file() else sorted(item for item in root.rglob("*") if item.suffix in _SUFFIXES)
+    if not files:
+        raise MissingFileError(
+            f"expected records ({', '.join(_SUFFIXES)}) at {str(root.absolute())!r}, found none; set --benchmark.path "
+            "to the file or folder that was downloaded"
+        )
+    return files
+
+
+def read_file(path: Path) -> Iterator[Row]:
+    """Records of a file: Parquet, JSON Lines, or one JSON list.
+
+    Raises:
+        ValueError: it is none of these, or a record is no object.
+    """
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    for where, value in json_lines(path) if path.suffix == ".jsonl" else json_list(path):
+        if not isinstance(value, dict):
+            raise OfficialFileError.at(where, "record", "a JSON object", value)
+        yield Row(where, value)
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise OfficialFileError.at(str(path), "file", "Parquet", str(error)) from error
+    number = 0
+    for batch in file.iter_batches(batch_size=16):
+        for values in batch.to_pylist():
+            number += 1
+            yield Row(f"{path}: record {number}", values)
+
+
+class RecordBenchmark(Benchmark):
+    """Records of one or several files, each of which names its task; held in memory.
+
+    A subclass says which tasks there are and turns a record into an example (`example`); it may leave some out, with a
+    reason. `tasks` are those that have a record that is not left out. A length is that of the prompt in characters,
+    and in a report the power of two that holds its tokens.
+
+    Attributes:
+        known_tasks: of the benchmark, in its order.
+        num_official: records of all official files together; others become a deviation.
+
+    Args:
+        path: file (`.jsonl`, `.json`, `.parquet`), or folder of such files.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a record is malformed; the message names file, line and field. Or none is left.
+    """
+
+    known_tasks: tuple[str, ...]
+    num_official: int
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._by_task: dict[str, list[Example]] = {}
+        self._left_out, self._ids = Counter[str](), set[str]()
+        for file in record_files(path):
+            for number, row in enumerate(read_file(file), 1):
+                self._add(row, f"{file.stem}-{number}")
+        self.tasks = tuple(task for task in self.known_tasks if task in self._by_task)
+        if not self.tasks:
+            reasons = ", ".join(self._left_out) or "no records"
+            raise InputError(
+                f"expected records of {self.name} in {path}, got none to ask ({reasons}); name other files"
+            )
+
+    def _add(self, row: Row, name: str) -> None:
+        example = self.example(row, name)
+        if reason := self.leaves_out(example):
+            self._left_out[reason] += 1
+            return
+        example = replace(example, id=f"{example.task}/{example.id}")
+        if example.id in self._ids:
+            raise row.error("id", "one that no other record has, in any of the files", example.id)
+        self._ids.add(example.id)
+        self._by_task.setdefault(example.task, []).append(example)
+
+    @abstractmethod
+    def example(self, row: Row, name: str) -> Example:
+        """The example of a record; its id, unique among those of its task, is `name` where the record has none."""
+
+    def leaves_out(self, example: Example) -> str:
+        """Why an example is not asked, in words for the report; empty if it is."""
+        return ""
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Records that are not there, and those that are not asked, by reason."""
+        num_read = sum(map(len, self._by_task.values())) + self._left_out.total()
+        missing = f"{num_read:,} records, {self.num_official:,} in the official files"
+        left_out = (f"{number:,} records not asked: {reason}" for reason, number in self._left_out.items())
+        return (*([missing] if num_read != self.num_official else []), *left_out)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Which files."""
+        return {"records": Path(self.path).name}
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Where they are, as well."""
+        return (*super().identity, self.path)
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Those of a task, in the order of the files."""
+        return iter(self._by_task[task])
+
+    def placed(self, prediction: Prediction) -> Prediction:
+        """Its length in tokens, now that they are counted."""
+        return replace(prediction, length=power_of_two(prediction.num_tokens))
+
+    def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """Mean score, and that of each length."""
+        return {"score": total([item.score for item in predictions])} | score_by_length(predictions)
+
+
+def score_by_length(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Mean scores in percent by length, two decimals."""
+    lengths = sorted({item.length for item in predictions})
+    return {str(length): total([item.score for item in predictions if item.length == length]) for length in lengths}
+
+
+def power_of_two(num_tokens: int) -> int:
+    """The smallest one that is not below a number of tokens."""
+    return 1 << max(0, num_tokens - 1).bit_length()
+
+
+def shown(prompt: str) -> str:
+    """How a prompt ends that is its question."""
+    return prompt if len(prompt) <= _SHOWN else f"... {prompt[-_SHOWN:]}"
+
+
+def at_most(max_chars: int | None) -> int | None:
+    """The number of characters that a prompt may have.
+
+    Raises:
+        ValueError: below 1.
+    """
+    if max_chars is not None and max_chars < 1:
+        raise InputError(f"expected max_chars of at least 1, got {max_chars}; raise it or leave it out")
+    return max_chars
