@@ -225,6 +225,7 @@ NOT_HERE = (
     "/paper/",
     "longbench",
     "lveval",
+    "graphwalks",
     "overlays/d",
     "overlays/u",
     "--print_config",
