@@ -2,6 +2,7 @@
 
 from evaluation.benchmarks.babilong import BABILong
 from evaluation.benchmarks.graphwalks import GraphWalks
+from evaluation.benchmarks.infinitebench import InfiniteBench
 from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_pro import LongBenchPro
 from evaluation.benchmarks.longbench_v2 import LongBenchV2
@@ -26,6 +27,7 @@ __all__ = [
     "BABILong",
     "BenchmarkCallback",
     "GraphWalks",
+    "InfiniteBench",
     "LMEvalCallback",
     "LVEval",
     "LVEvalCallback",

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
-Style = Literal["longbench", "longbench_v2"]
+Style = Literal["longbench", "longbench_v2", "infinitebench"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> lis
 
     "longbench" (LV-Eval too) keeps `max_length // 2` tokens of either end, so an odd length loses one
     more; at 1 its slices keep everything, which is the official rule and of no use. "longbench_v2"
-    keeps exactly `max_length`, the odd one at the end.
+    keeps exactly `max_length`, the odd one at the end. "infinitebench" (its scripts for local models) cuts like
+    "longbench"; the ends are decoded together, as by "longbench_v2".
 
     Args:
         ids: tokens of the whole prompt. Shape: (num_tokens,)
@@ -174,7 +175,7 @@ def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> lis
     if len(ids) <= max_length:
         return ids
     head = max_length // 2
-    tail = head if style == "longbench" else max_length - head
+    tail = max_length - head if style == "longbench_v2" else head
     return ids[:head] + ids[-tail:]  # a tail of 0 is everything, as in the official slice
 
 

@@ -99,3 +99,40 @@ def lveval(folder: Path, count: int, *, tokens: int = 6) -> Path:
     }
     (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in values.items()))
     return folder
+
+
+def infinitebench(folder: Path, count: int) -> Path:
+    """InfiniteBench in the documented schema, with templates and records of our own; no number_string."""
+    answers = {
+        "passkey": ("What is the pass key?", [["71432"], "305"]),
+        "kv_retrieval": ("Key: a1?", [["b-2"], "c-3"]),
+        "longbook_sum_eng": ("", [["Greta came."], "Oslo."]),
+        "longbook_qa_eng": ("Who came?", [["Greta", "the old Greta"], ["Oslo"]]),
+        "longbook_qa_chn": ("\u8c01?", [["\u96ea\u5c71"], ["\u798f"]]),
+        "longbook_choice_eng": ("Who came?", [["Bergen"], ["Greta", "C"]]),
+        "longdialogue_qa_eng": (None, [["ACE"], ["BEE"]]),
+        "code_debug": ("", [["Oslo"], "Greta"]),
+        "code_run": ("Please give me the value of func_3(-7).", [[12], "-5"]),
+        "math_find": ("You should answer with only one number. The second largest number of the list is:", [[88], 4.5]),
+    }
+    lettered = ("longbook_choice_eng", "code_debug")
+    for task, (question, labels) in answers.items():
+        rows = [
+            {
+                "id": number,
+                "context": f"{{x}} {text(number, 4 + 6 * number)}",
+                "input": question,
+                "answer": labels[number % 2],
+                "options": ["Oslo", "Bergen", "Greta", "Bergen"] if task in lettered else [],
+            }
+            for number in range(count)
+        ]
+        write_rows(folder / f"{task}.jsonl", rows)
+    choices = "A. {OPTION_A} B. {OPTION_B} C. {OPTION_C} D. {OPTION_D}"
+    templates = dict.fromkeys((*answers, "number_string"), "{context}\n{input}")
+    templates |= dict.fromkeys(lettered, "{context}\nQ: {question}\n" + choices)
+    templates |= {"longbook_qa_eng": "{context}\nQ: {question}", "longbook_sum_eng": "{context}"}
+    templates |= {"code_run": "{func} is in {context}: {func_call}", "math_find": "{prefix}\n{context}\n{input}"}
+    lines = [f"{name}_templates = {templates!r}" for name in ("gpt4", "yarn_mistral")]
+    (folder / "prompt.py").write_text("\n".join(["import nothing_here", "raise SystemExit('executed')", *lines]))
+    return folder
