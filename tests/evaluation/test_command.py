@@ -164,13 +164,21 @@ def test_ways_to_name_the_model(folder, tmp_path, given, source, dtype):
     assert (made.policy.source, made.policy.dtype) == (source, dtype)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
-    "name", ["longbench", "longbench_v2", "lveval", "needle", "qa", "babilong", "graphwalks", "longbench_pro", "mrcr"]
+    "name",
+    [
+        "longbench",
+        "longbench_v2",
+        "lveval",
+        "needle",
+        "qa",
+        "babilong",
+        "graphwalks",
+        "longbench_pro",
+        "mrcr",
+        "infinitebench",
+    ],
 )
-=======
-@pytest.mark.parametrize("name", ["longbench", "longbench_v2", "lveval", "needle", "qa", "infinitebench"])
->>>>>>> 0963b28 (InfiniteBench: eleven tasks with the official prompts, read from the user's file; its truncation)
 def test_every_configuration_is_instantiated_and_states_every_option(name, tmp_path):
     layouts = {
         "longbench": lambda: official_layout.longbench(tmp_path, {"trec": 1}),
