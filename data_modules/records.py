@@ -195,7 +195,7 @@ def read_pairs(path: str | Path) -> list[PreferencePair]:
     """
     pairs = collect_pairs(json_lines(path))
     if not pairs:
-        raise RecordError.at(str(path), "file", "at least one record", b"")
+        raise RecordError.at(str(path), "file", "at least one record", "an empty file")
     return pairs
 
 

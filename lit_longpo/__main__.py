@@ -111,6 +111,16 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
+# What others call them.
+_FAMILIAR = {
+    **dict.fromkeys(("train", "finetune", "sft", "dpo", "orpo", "run", "resume"), "fit"),
+    **dict.fromkeys(("chat", "generate", "predict", "infer"), "ask"),
+    **dict.fromkeys(("eval", "benchmark", "compare", "score"), "evaluate"),
+    **dict.fromkeys(("merge", "save", "convert"), "export"),
+    **dict.fromkeys(("estimate", "memory"), "plan"),
+}
+
+
 def overview() -> str:
     """Every command with the first line of its docstring."""
     lines = [f"  {name:<10}{(command.__doc__ or '').partition('.')[0]}" for name, command in COMMANDS.items()]
@@ -127,6 +137,7 @@ def _is_first(environment: Mapping[str, str]) -> bool:
 
 def _unknown(word: str) -> str:
     near = difflib.get_close_matches(word, COMMANDS, n=1)
+    near = [_FAMILIAR[word.lower()]] if word.lower() in _FAMILIAR else near
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"error: expected one of {', '.join(COMMANDS)}, got {word!r}{hint}"
 

@@ -86,6 +86,9 @@ _MEANING = {
 
 # What is not done, and what is done instead.
 _NOT_OFFERED = {
+    "finetuning_type": "adapters are --policy.lora '{r: 16, alpha: 32}', all weights --policy.lora null",
+    "stage": "the objective says what is done: --model DPO",
+    "do_train": "the command says what is done: fit, validate, build, evaluate, ask, export",
     "label_smoothing": "label smoothing of preferences is not offered; --model IPO is the objective for noisy labels",
     "load_in_8bit": "8-bit weights are not offered; type --policy.quantization 4bit",
     "packing": "rows are packed always; --data.max_tokens is their budget",

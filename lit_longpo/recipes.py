@@ -27,6 +27,11 @@ _TAKES_DATA = {
     "--benchmark": "--benchmark.path {}",
     "--source": "--source.paths '[{}]'",
 }
+# What takes the data of a command that has no --data, by the room of its recipes.
+_INSTEAD_OF_DATA = {
+    "eval": "--config eval/qa --benchmark.path {}",
+    "build": "--config build/solopo_chat --source.paths '[{}]'",
+}
 _TAKES_MODEL = ("--policy", "--model")
 
 
@@ -72,7 +77,7 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
         elif number and words[number - 1] in _CONFIG_OPTIONS:
             found[number] = _configuration(word, room)
         elif number and _is_section(words[number - 1]):
-            found[number] = _fragment(words[number - 1], word)
+            found[number] = _fragment(words[number - 1], word, room)
     return found
 
 
@@ -131,12 +136,15 @@ def _configuration(name: str, room: str) -> str:
     return str(ours)
 
 
-def _fragment(option: str, word: str) -> str:
+def _fragment(option: str, word: str, room: str) -> str:
     """The file that a word after a section means, if it has the form of one.
 
     Raises:
         ValueError: it is data, a model or no fragment's name; says which option takes it.
     """
+    if option == "--data" and room in _INSTEAD_OF_DATA:
+        advice = _INSTEAD_OF_DATA[room].format(word)
+        raise InputError(f"expected an option of this command, got --data {word}; type {advice}")
     ours = shipped(word) if "/" in word and not Path(word).expanduser().is_file() else None
     if ours is not None:
         return str(ours)

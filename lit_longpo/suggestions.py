@@ -134,7 +134,10 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
         unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
     options = {*_option_names(parser), *getattr(parser, "shorthands", ())}
     known = sorted({*options, *_class_names(parser), *_init_args(message)})
-    hints = [hint for word in dict.fromkeys(unknown) for hint in _hints(word, known, options)]
+    words = list(dict.fromkeys(unknown))
+    hints = [
+        hint if len(words) == 1 else f"--{word}: {hint}" for word in words for hint in _hints(word, known, options)
+    ]
     return "; ".join([_in_one_line(message, parser), *hints])
 
 

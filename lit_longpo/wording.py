@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from lit_longpo.recipes import shipped
+
 _KEY = re.compile(r'Parser key "([\w.]+)":')
 _EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\n]*)\])")
 _GOT = re.compile(r"(?:Got value|Given value): ([^\n]*)")
@@ -35,19 +37,37 @@ def in_one_line(
         return broken
     if match := _REQUIRED.search(message):
         return _missing([name.rpartition("fit.")[2] for name in match.group(1).split(", ")])
-    if (match := _STRAY.search(message)) and Path(match.group(1)).suffix in (".yaml", ".yml"):
+    if (match := _STRAY.search(message)) and _is_configuration(match.group(1)):
         return f"expected --config before a file, got {match.group(1)} alone; type --config {match.group(1)}"
     if match := _REFUSED.fullmatch(message):
         return _refused(match.group(1), words, arguments)
     key, kinds, got = _KEY.search(message), _kinds(message), _GOT.findall(message)
+    if key and got and kinds and {"tuple", "list", "null"} >= {*kinds} and got[-1][:1] not in ("[", "{"):
+        return _expected_list(key.group(1), got[-1].strip("'"), words)
     if key and got and kinds not in ([], ["null"]):
         return f"expected `{key.group(1)}` to be {' or '.join(kinds)}, got {got[-1]}"
     return "; ".join(line.strip(" -") for line in message.splitlines() if line.strip(" -"))
 
 
+def _expected_list(name: str, value: str, words: Sequence[str]) -> str:
+    """One word where several may stand."""
+    option = _typed_option(name, words) or f"--{name}"
+    return f"expected `{option.lstrip('-')}` to be a list, got {value}; type {option} '[{value}]'"
+
+
+def _typed_option(name: str, words: Sequence[str]) -> str | None:
+    """The option of the command line that sets an argument of a class."""
+    options = (word.partition("=")[0] for word in words)
+    return next((option for option in options if option.endswith(f".{name}")), None)
+
+
+def _is_configuration(word: str) -> bool:
+    return Path(word).suffix in (".yaml", ".yml") or shipped(word) is not None
+
+
 def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
     """An argument that the class named for a section does not have."""
-    typed = next((word.partition("=")[0] for word in words if word.partition("=")[0].endswith(f".{name}")), name)
+    typed = _typed_option(name, words) or name
     section = typed.lstrip("-").rpartition(".")[0].removesuffix(".init_args")
     if section in _CLASSES and not any(word.partition("=")[0] in ("--config", "-c") for word in words):
         return (

@@ -34,7 +34,7 @@ def read_records(source: str, split: str, argument: str) -> Rows:
     rows = _rows(source, split, argument)
     first = next(rows, None)
     if first is None:
-        raise RecordError.at(source, "file", "at least one record", b"")
+        raise RecordError.at(source, "file", "at least one record", "an empty file")
     yield first
     yield from rows
 

@@ -123,6 +123,11 @@ class RecordReader:
         """What a record of no known layout should have been."""
         inside = [name for name, value in record.items() if isinstance(value, list) and value and len(record) < 3]
         if inside and isinstance(record[inside[0]][0], dict):
+            if self.options is not None and "paragraphs" in record[inside[0]][0]:
+                return (
+                    "preference pairs, not a set of questions: make pairs of it (`python -m lit_longpo build --config "
+                    "build/solopo_chat --source.paths '[FILE]'`), or train on it with --data data/musique"
+                )
             return f"a list of records, or one a line, not in a list under {inside[0]!r}: take that list out of it"
         names = ", ".join(FORMATS)
         if self.options is None:

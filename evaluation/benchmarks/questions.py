@@ -117,7 +117,7 @@ def read_records(path: str) -> list[Any]:
     """
     if not Path(path).exists():
         raise MissingFileError(
-            f"expected a file of questions at {str(Path(path).absolute())!r}, found none; set `path` of the benchmark"
+            f"expected a file of questions at {str(Path(path).absolute())!r}, found none; type --benchmark.path FILE"
         )
     rows = _rows(Path(path)) if Path(path).suffix in (".jsonl", ".json") else []
     if rows and _is_plain(rows[0].value):

@@ -19,6 +19,7 @@ from lit_longpo.errors import InputError
 
 MANIFEST = "checkpoint.json"
 _PARTIAL = ".partial"
+_OF_MODELS = ("config.json", "adapter_config.json")  # transformers, peft
 _LAST_WRITTEN = ("latest", "meta.pt")  # by DeepSpeed; by Lightning beside torch's shards
 
 Kind = Literal["file", "torch folder", "DeepSpeed folder"]
@@ -115,7 +116,7 @@ def fault(path: Path) -> str | None:
     manifest = Manifest.of(path)
     if manifest is None:
         known = any((path / name).is_file() for name in _LAST_WRITTEN)
-        return None if known else f"it has no {MANIFEST}, so it was not written to the end"
+        return None if known else _other_folder(path)
     for name, size in manifest.files.items():
         file = path / name
         if not file.is_file():
@@ -123,6 +124,26 @@ def fault(path: Path) -> str | None:
         if file.stat().st_size != size:
             return f"{name} has {file.stat().st_size:,} bytes instead of {size:,}"
     return None
+
+
+def advice(path: Path, option: str) -> str:
+    """What to type in place of a checkpoint that has a fault.
+
+    Args:
+        path: that was named; a whole checkpoint is looked for below it, or beside it where there is nothing.
+        option: that takes it.
+    """
+    near = newest_whole(path if path.is_dir() else path.parent)
+    return f"set {option}" if near is None else f"type {option} {near}"
+
+
+def _other_folder(path: Path) -> str:
+    """Why a folder without a list of its files is no checkpoint."""
+    if any((path / name).is_file() for name in _OF_MODELS):
+        return "it is the folder of a model, which `policy.source` takes"
+    if newest_whole(path) is not None:
+        return "it is a folder around checkpoints"
+    return f"it has no {MANIFEST}, so it was not written to the end"
 
 
 def newest_whole(folder: Path) -> Path | None:

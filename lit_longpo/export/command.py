@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from lit_longpo.checkpoints.reading import fill, read_record, read_weights
-from lit_longpo.checkpoints.whole import fault, replacing
+from lit_longpo.checkpoints.whole import advice, fault, replacing
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
@@ -43,15 +43,15 @@ def export_checkpoint(
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
     wrong = fault(path)
     if wrong is not None:
-        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; set --checkpoint")
+        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice(path, '--checkpoint')}")
     _check_output(folder, overwrite)
     run = read_run(path, Path(run_config).expanduser() if run_config else None)
     merged = is_merged(run.policy, merge_adapters)
     prompt_format = run.policy.prompt_format()
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
     check_vocabulary(model, prompt_format)
-    advice = "set --config to the config.yaml of the run that wrote it"
-    fill(model, read_weights(path), path, advice, everything=run.policy.weights == "random")
+    remedy = "set --config to the config.yaml of the run that wrote it"
+    fill(model, read_weights(path), path, remedy, everything=run.policy.weights == "random")
     if merged:
         model = merged_model(model)
     adapters = run.policy.trained_lora is not None and not merged

@@ -185,11 +185,12 @@ def test_the_first_help_lists_every_command(capsys):
     assert all(f"  {name} " in printed for name in command.COMMANDS)
 
 
-def test_a_misspelt_command_gets_a_suggestion(capsys):
+@pytest.mark.parametrize(("word", "ours"), [("evalute", "evaluate"), ("train", "fit"), ("merge", "export")])
+def test_a_misspelt_command_gets_a_suggestion(word, ours, capsys):
     with pytest.raises(SystemExit) as stopped:
-        command.main(["evalute", "--limit", "3"])
+        command.main([word, "--limit", "3"])
     assert stopped.value.code == 2
-    assert "did you mean evaluate?" in capsys.readouterr().err
+    assert f"did you mean {ours}?" in capsys.readouterr().err
 
 
 def test_every_command_is_a_function():

@@ -98,6 +98,7 @@ def test_tables_of_values_are_about_known_options():
 
 def test_what_is_not_offered_is_said():
     assert "not offered" in not_offered("label_smoothing")
+    assert "--policy.lora null" in not_offered("finetuning_type")
     assert not_offered("lr") is None
 
 
@@ -117,7 +118,7 @@ def test_the_answer_is_one_line(words, capsys):
         parser.parse_args(words)
     error, _ = capsys.readouterr().err.splitlines()
     assert "here it is called --optimization.optimizer.lr 1e-5" in error
-    assert ("--policy.source" in error) == (len(words) > 2)
+    assert ("--model_name_or_path: here it is called --policy.source x" in error) == (len(words) > 2)
 
 
 YAML = {

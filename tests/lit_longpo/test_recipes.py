@@ -71,6 +71,15 @@ def test_data_and_models_are_no_fragments(words, advice, tmp_path):
         with_files(words)
 
 
+@pytest.mark.parametrize(
+    ("room", "advice"), [("eval", "--benchmark.path q.jsonl"), ("build", "--source.paths '[q.jsonl]'")]
+)
+def test_a_command_without_data_says_what_takes_it(room, advice):
+    """It was once sent to `--data.path`, which `evaluate` has as little."""
+    with pytest.raises(InputError, match=f"expected an option of this command, got --data .*{re.escape(advice)}"):
+        with_files(["--data", "q.jsonl"], room)
+
+
 @pytest.mark.parametrize("words", [["--model", "DPO"], ["--policy", "{source: x}"], ["--data", "my.Data"]])
 def test_classes_and_settings_stay_as_they_are(words):
     assert with_files(words) == words

@@ -15,6 +15,7 @@ def parser():
     parser = SuggestingParser()
     parser.add_argument("--config", action="config")
     parser.add_argument("--precision", type=int | float | None)
+    parser.add_argument("--paths", type=tuple[str, ...] | list[str])
     parser.add_class_arguments(Optimization, "optimization")
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_subclass_arguments(PreferenceModule, "model")
@@ -57,6 +58,8 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
     ("words", "expected"),
     [
         (["mine.yaml"], "expected --config before a file, got mine.yaml alone; type --config mine.yaml"),
+        (["real/dpo"], "expected --config before a file, got real/dpo alone; type --config real/dpo"),
+        (["--paths", "a b.jsonl"], "expected `paths` to be a list, got a b.jsonl; type --paths '[a b.jsonl]'"),
         (["--model", "dpo"], "expected `model` to name one of "),
         (["--model", "dpo"], ", got dpo; did you mean DPO?"),
         (["--model", "solo"], "did you mean SoLoPO?"),

@@ -89,9 +89,16 @@ class Chat:
             roles = ", ".join(message["role"] for message in chat)
             raise InputError(
                 f"expected the chat template to take a conversation of {roles}, got {type(error).__name__}: {error}; "
-                "change `policy.template.system` or `.options`, put another chat_template.jinja into the folder of "
-                "`policy.source`, or set `policy.template.chat: false`"
+                f"{self._remedy(chat)}, put another chat_template.jinja into the folder of `policy.source`, or set "
+                "`policy.template.chat: false`"
             ) from error
+
+    def _remedy(self, chat: Sequence[Mapping[str, Any]]) -> str:
+        """What to change where the template refuses a conversation: a system message may be the record's own."""
+        own = any(message["role"] == "system" for message in chat) and not self._system
+        if own:
+            return "leave the record's system message out or begin the user's with it"
+        return "change `policy.template.system` or `.options`"
 
     def prompt(self, text: str) -> Rendered:
         """The user's text up to where the answer begins.

@@ -58,6 +58,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "number": ({"prompt": LONG, "chosen": 42, "rejected": "two"}, r"field 'chosen': expected text, or a list of mess"),
     "prompt's number": ({"prompt": 42, **TEXTS}, r"field 'prompt': expected text, or a list of messages"),
     "wrapped": ({"data": [{"prompt": LONG, **TEXTS}]}, r".*not in a list under 'data': take that list out of it"),
+    "questions": ({"data": [{"title": "", "paragraphs": []}]}, r"record: expected preference pairs, .* build --config"),
     "no answer": ({"prompt": LONG, "chosen": None, "rejected": "two"}, r"field 'chosen'"),
     "same answers": ({"prompt": LONG, "chosen": "two", "rejected": "two "}, r"field 'chosen'.*not among `rejected`"),
     "no prompt": ({"chosen": [answer("nine")], "rejected": [answer("two")]}, r"field 'prompt': .*required"),

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStra
 
 from lit_longpo.checkpoints import ResumableTrainer, fault, newest_whole
 from lit_longpo.checkpoints.trainer import check_strategy
-from lit_longpo.checkpoints.whole import MANIFEST, complete, partial_name
+from lit_longpo.checkpoints.whole import MANIFEST, advice, complete, partial_name
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 SINGLE = SingleDeviceStrategy("cpu")
@@ -69,6 +69,19 @@ def test_what_is_wrong_is_said(tmp_path):
     assert fault(folder) is None  # Lightning's own trainer writes no list; `latest` is the last file
     (folder / "latest").unlink()
     assert "not written to the end" in fault(folder)
+
+
+def test_folders_that_are_no_checkpoints_are_called_what_they_are(tmp_path):
+    """A run's folder and a model's were once "not written to the end"."""
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/adapter_config.json").write_text("{}")
+    last = save_file(tmp_path / "run/checkpoints/last.ckpt")
+    assert fault(tmp_path / "run") == "it is a folder around checkpoints"
+    assert "`policy.source` takes" in fault(tmp_path / "model")
+    assert advice(tmp_path / "run", "--checkpoint") == f"type --checkpoint {last}"
+    assert advice(tmp_path / "run/checkpoints/lst.ckpt", "--checkpoint") == f"type --checkpoint {last}"
+    assert advice(tmp_path / "model", "--checkpoint") == "set --checkpoint"
 
 
 class Nothing(LightningModule):
