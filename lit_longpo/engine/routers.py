@@ -77,8 +77,14 @@ def _is_ours(function: Any) -> bool:
 
 def routers(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that choose experts, in order; none if the model has no experts."""
-    kind = getattr(_recorder(model), "target_class", _recorder(model))
-    return [module for module in model.modules() if isinstance(kind, type) and isinstance(module, kind)]
+    said = _recorder(model)
+    kind, place = getattr(said, "target_class", said), getattr(said, "layer_name", None)
+    if not isinstance(kind, type):
+        return []
+    if place is None:
+        return [module for module in model.modules() if isinstance(module, kind)]
+    named = [module for name, module in model.named_modules() if f".{name}".endswith(f".{place}")]
+    return [module for module in named if isinstance(getattr(module, "base_layer", module), kind)]  # under an adapter
 
 
 def _recorder(model: PreTrainedModel) -> Any:

@@ -4,14 +4,17 @@ import importlib
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from support.groups import random_groups
 from support.padded_rows import rows_of
 from support.tiny_hybrids import ALONE as ONE_AT_A_TIME
 from support.tiny_hybrids import SHARED, hybrid_config, tiny_hybrid
 from support.tiny_models import tiny_config, tiny_model
+from transformers.utils.output_capturing import OutputRecorder
 
 from lit_longpo.engine import check_routers, pack, score
 from lit_longpo.engine.attention import ordinary_attention
+from lit_longpo.engine.routers import routers
 from lit_longpo.errors import InputError
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
@@ -77,6 +80,18 @@ def test_a_shared_prompt_counts_once(name):
     loss = score(model, pack(groups), router_loss=True).router_loss
     torch.testing.assert_close(loss, own_loss(model, groups, lambda row, col: firsts[row] or col >= lengths[row]))
     assert abs(loss - own_loss(model, groups, lambda row, column: 1)) > 1e-4
+
+
+def test_routers_of_a_class_that_others_have_too_are_told_apart_by_name(monkeypatch):
+    """Jamba's up to transformers 5.17: linear maps called `router`, under an adapter too."""
+    model = tiny_hybrid("Jamba", **SEQUENTIAL["Jamba"])
+    for part in (type(model), type(model.model)):
+        named = OutputRecorder(torch.nn.Linear, layer_name="mamba.out_proj")
+        monkeypatch.setattr(part, "_can_record_outputs", {"router_logits": named})
+    found = routers(model)
+    assert found == [part for name, part in model.named_modules() if name.endswith(".mamba.out_proj")] != []
+    get_peft_model(model, LoraConfig(r=2, target_modules=["out_proj"]))
+    assert [router.base_layer for router in routers(model)] == found
 
 
 def test_the_log_probabilities_do_not_change():
