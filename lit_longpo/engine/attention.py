@@ -113,12 +113,12 @@ def prefix_shared_attention(
     Raises:
         UnsupportedModelError: the model asks for something a packed row cannot honour.
     """
-    table = _checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
+    table = checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
     ranks = sequence_ranks()
     extra = _extra(module, softcap, None if s_aux is None else ranks.own_heads(s_aux))
     query, key, value = (ranks.to_heads(tensor) for tensor in (query, key, value))
     output = _attend(backend, query, key, value, table, scaling, sliding_window, extra)
-    return ranks.to_tokens(output), None
+    return ranks.to_tokens(output).contiguous(), None  # as transformers' own: some models take a view of it
 
 
 def _attend(
@@ -244,7 +244,7 @@ def ordinary_attention(model: PreTrainedModel, implementation: str | None = None
         model.set_attn_implementation(before)
 
 
-def _checked_table(
+def checked_table(
     module: torch.nn.Module,
     query: Tensor,
     attention_mask: Tensor | None,
@@ -252,6 +252,11 @@ def _checked_table(
     table: SegmentTable | None,
     kwargs: dict[str, Any],
 ) -> SegmentTable:
+    """A layer's table, if its call of attention is one that a packed row can honour.
+
+    Raises:
+        UnsupportedModelError: it is not.
+    """
     layer = type(module).__name__
     if table is None:
         raise MissingTableError(layer)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from lit_longpo.batch import SegmentTable
+from lit_longpo.engine.attention import checked_table
 from lit_longpo.engine.backends.flash import VarlenKernel, VarlenPlan, flash_attention
 from lit_longpo.engine.backends.sinks import KernelPair, folded_sinks
 from lit_longpo.engine.backends.softcap import softcapped_attention
@@ -60,19 +61,20 @@ def _planned(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     segment_table: SegmentTable | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The engine's flash path with the kernel left out; transformers' attention signature."""
-    assert segment_table is not None
+    """The engine's flash path with the kernel left out, refusals included; transformers' attention signature."""
+    table = checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
     if softcap is not None:
-        return softcapped_attention(query, key, value, segment_table, scaling, sliding_window, softcap), None
+        return softcapped_attention(query, key, value, table, scaling, sliding_window, softcap), None
     extra = {} if s_aux is None else {"sinks": s_aux}
     kernel = VarlenKernel("planned", _call)
-    return flash_attention(query, key, value, segment_table, scaling, sliding_window, kernel, **extra), None
+    return flash_attention(query, key, value, table, scaling, sliding_window, kernel, **extra), None
 
 
 def _call(

@@ -124,6 +124,18 @@ def test_what_a_packed_row_cannot_honour_is_refused(change, message):
         prefix_shared_attention(torch.nn.Identity(), tensor, tensor, tensor, **arguments)
 
 
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_comes_out_can_be_viewed_as_transformers_own(extra):
+    """JetMoe and Afmoe take a view where others reshape."""
+    generator = torch.Generator().manual_seed(0)
+    table = pack(random_groups([(3, [2, 4]), (5, [1])])).table
+    query, key, value = drawn(table.num_tokens, generator)
+    output, _ = prefix_shared_attention(
+        torch.nn.Identity(), query, key, value, None, segment_table=table, **EXTRAS[extra](generator)
+    )
+    assert output.view(1, table.num_tokens, -1).shape[2] == 32
+
+
 def test_a_row_of_another_length_is_refused():
     table = pack(random_groups([(3, [2])])).table
     tensor = torch.randn(1, 2, 4, 4)

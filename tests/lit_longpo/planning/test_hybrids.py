@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import transformers
 from support.tiny_hybrids import hybrid_config, tiny_hybrid
+from support.tiny_models import SHAPE
 
 from lit_longpo.engine import plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
@@ -31,8 +33,17 @@ def planned(name, **options):
         ("Llama4Text", "chunked"),
     ],
 )
-def test_what_fit_would_score_alone_is_known(name, cause):
-    assert cause in packing_problem(planned(name))
+@pytest.mark.parametrize("flash", [False, True])
+def test_what_fit_would_score_alone_is_known(name, cause, flash):
+    """By the kernels' sizes as by torch's own attention."""
+    assert cause in packing_problem(planned(name, flash=flash))
+
+
+def test_a_mask_of_the_models_own_is_known_to_a_plan_for_gpus():
+    config = transformers.DogeConfig(**SHAPE)
+    assert "DogeAttention built its own attention mask" in packing_problem(
+        ModelPlan(config, torch.bfloat16, flash=True)
+    )
 
 
 def test_states_that_are_shared_are_planned_in_packed_rows():
