@@ -85,6 +85,13 @@ def evaluate(arguments: list[str]) -> None:
     evaluate(arguments)
 
 
+def perplexity(arguments: list[str]) -> None:
+    """How likely a model finds plain text, by length and position."""
+    from evaluation.perplexity.command import perplexity
+
+    perplexity(arguments)
+
+
 def ask(arguments: list[str]) -> None:
     """Questions about a document, trained model and base side by side."""
     from evaluation.asking.command import ask
@@ -106,6 +113,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "build": build,
     "plan": plan,
     "evaluate": evaluate,
+    "perplexity": perplexity,
     "ask": ask,
     "export": export,
 }
@@ -123,7 +131,7 @@ _FAMILIAR = {
 
 def overview() -> str:
     """Every command with the first line of its docstring."""
-    lines = [f"  {name:<10}{(command.__doc__ or '').partition('.')[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<12}{(command.__doc__ or '').partition('.')[0]}" for name, command in COMMANDS.items()]
     usage = "python -m lit_longpo"
     return "\n".join([f"usage: {usage} COMMAND ...", "", *lines, "", f"every option: {usage} COMMAND --help"])
 

@@ -42,6 +42,12 @@ EXAMPLES = {
       python -m lit_longpo evaluate --compare before.json after.json
           two reports, with intervals
     """,
+    "perplexity": """
+      python -m lit_longpo perplexity --config perplexity --model FOLDER_OR_HUB_NAME --path books
+          windows of 2K to 32K tokens over the .txt files of a folder
+      python -m lit_longpo perplexity --model FOLDER --path book.txt --lengths '[1024, 4096]' --stride 1024 --output out
+          every token of one book, at two lengths
+    """,
     "ask": """
       python -m lit_longpo ask --model runs/lightning_logs/version_0 --document report.txt --question "Who signed it?"
           a run's model and what it started from, side by side

@@ -20,6 +20,7 @@ from torch.distributed.run import get_args_parser
 from data_modules.builders import command as builds
 from evaluation import command as evaluations
 from evaluation.asking import command as asking
+from evaluation.perplexity import command as perplexities
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.export import command as exports
@@ -81,6 +82,8 @@ def understood(words, monkeypatch):
         return evaluations.evaluate_parser().parse_args(evaluations.with_policy(rest))
     if name == "ask":
         return asking.ask_parser().parse_args(asking.with_lists(evaluations.with_policy(rest)))
+    if name == "perplexity":
+        return perplexities.perplexity_parser().parse_args(evaluations.with_policy(rest))
     monkeypatch.setattr(exports, "export_checkpoint", lambda *values: values)
     return COMMANDS[name](rest)
 
@@ -226,6 +229,7 @@ NOT_HERE = (
     "longbench",
     "lveval",
     "graphwalks",
+    "perplexity",
     "overlays/d",
     "overlays/u",
     "--print_config",

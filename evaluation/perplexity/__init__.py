@@ -1,0 +1,1 @@
+"""Perplexity by length on plain text."""

@@ -1,0 +1,87 @@
+"""`python -m lit_longpo perplexity`: how likely a model finds plain text, by length and by position."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+from rich.console import Console
+
+from evaluation.command import with_policy
+from evaluation.own_settings import parse_with_own
+from evaluation.perplexity.measuring import check_lengths, measure
+from evaluation.perplexity.report import PerplexityReport
+from evaluation.perplexity.windows import Windows, read_tokens, text_files
+from evaluation.running.facts import run_facts, typed
+from evaluation.running.progress import bar
+from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.suggestions import SuggestingParser
+
+log = logging.getLogger(__name__)
+
+_PLAIN = ("dtype", "device", "versions", "commit", "date", "command")  # facts that hold without a prompt
+
+
+def perplexity_parser() -> SuggestingParser:
+    """Top-level keys: texts, windows, `policy`, output."""
+    parser = SuggestingParser(
+        prog="python -m lit_longpo perplexity",
+        description="Perplexity of plain text by length, and its negative log-likelihood by position. --model X is "
+        "short for --policy X (a YAML file) or --policy.source X; what is not typed of dtype is the model's own.",
+    )
+    parser.recipe_room, parser.shorthands = "eval", ("model",)
+    parser.add_argument("--config", action="config", help="YAML file; a later one wins")
+    parser.add_argument("--path", type=str, required=True, help="text file, or folder of .txt files: one sequence")
+    parser.add_class_arguments(Windows)
+    parser.add_argument("--bos", type=bool, default=False, help="begin every window with the tokenizer's first token")
+    parser.add_class_arguments(PolicyConfig, "policy")
+    parser.add_argument("--output", type=str, required=True, help="folder of the report")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
+    return parser
+
+
+def perplexity(arguments: Sequence[str]) -> None:
+    """Measure as the arguments say, print the table, write the report."""
+    parser = perplexity_parser()
+    values: Any = parser.instantiate_classes(parse_with_own(parser, with_policy(arguments)))
+    windows = Windows(values.lengths, values.stride, values.counted, values.max_windows)
+    files, policy = text_files(values.path), values.policy
+    prompt_format = policy.prompt_format()
+    tokens = read_tokens(files, _encoder(prompt_format))
+    front = prompt_format.added_in_front if values.bos else ()
+    windows.starts(windows.lengths[-1] - len(front), len(tokens))
+    model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1).device)
+    check_vocabulary(model, prompt_format)
+    check_lengths(model, windows, len(tokens) + len(front), len(front))
+    facts = run_facts(model, prompt_format, typed("perplexity", arguments))
+    settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN}
+    total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)
+    with bar("perplexity", total) as advance:
+        results = list(measure(model, tokens, windows, front=front, advance=advance))
+    report = PerplexityReport(policy.source, settings, results)
+    paths = report.write(Path(values.output))
+    Console().print(report.table())
+    log.info("written: %s", ", ".join(map(str, paths)))
+
+
+def _encoder(prompt_format: PromptFormat) -> Any:
+    """Tokens of a text as it stands, no special tokens added."""
+    return lambda text: prompt_format.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _settings(
+    files: Sequence[Path], tokens: Sequence[int], windows: Windows, front: Sequence[int]
+) -> dict[str, object]:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return {
+        "texts": f"{len(files)} files, sha256 {digest.hexdigest()[:16]}, {len(tokens):,} tokens as one sequence",
+        **asdict(windows),
+        "tokens in front": len(front),
+        "rule": "plain mean over windows of each one's mean, as in LongLoRA's eval.py",
+    }
