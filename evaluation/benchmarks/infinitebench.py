@@ -9,7 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal, get_args
 
-from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmark import Example
+from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.official_files import OfficialFileError, Row, parse_literals, read_json, read_rows, read_text
 from evaluation.metrics import score
 from evaluation.metrics.infinitebench import LETTERS, TASKS, References
@@ -38,6 +39,9 @@ _NEW_TOKENS = {
     "code_run": 5,
     "math_find": 3,
 }
+_SHORT = frozenset(
+    {"passkey", "number_string", "kv_retrieval", "longbook_qa_eng", "longdialogue_qa_eng", "longbook_qa_chn"}
+)
 _LONGPO = ("longbook_sum_eng", "longbook_qa_eng", "longbook_choice_eng")
 _CALL = re.compile(r"func_[0-9]+\(-?[0-9]+\)")
 _WANTED = re.compile(r"The .+ of")
@@ -79,7 +83,7 @@ FAMILIES: Mapping[Templates, Family] = {
 }
 
 
-class InfiniteBench(Benchmark):
+class InfiniteBench(WithAnswerMetric):
     """InfiniteBench: eleven of its twelve tasks, one file each; Math.Calc has scores and is not asked.
 
     Args:
@@ -89,6 +93,7 @@ class InfiniteBench(Benchmark):
         templates: whose wording: "gpt4", questions put to a chat model, or "yarn_mistral", texts to be continued
             without a chat template.
         tasks: which ones, for example `["longbook_qa_eng"]`; `None` means all that have a file.
+        metric: "official", or "sub_em", "f1", "em" of tasks with short answers; all others are then left out.
         new_tokens: longer answers of tasks, for example `{"math_find": 32}`; a deviation.
 
     Raises:
@@ -114,7 +119,9 @@ class InfiniteBench(Benchmark):
         templates: Templates = "gpt4",
         tasks: Sequence[str] | None = None,
         new_tokens: Mapping[str, int] | None = None,
+        metric: Metric = "official",
     ) -> None:
+        asked = with_short_answers(metric, ASKED, _SHORT)
         if templates not in get_args(Templates):
             raise InputError(f"expected templates of {', '.join(get_args(Templates))}, got {templates!r}")
         if folder is None:
@@ -123,8 +130,8 @@ class InfiniteBench(Benchmark):
                 "src/prompt.py of OpenBMB/InfiniteBench, and type --benchmark.folder FOLDER"
             )
         self.folder, self.family = Path(folder).expanduser(), FAMILIES[templates]
-        self.templates = templates
-        self.tasks = _chosen(tasks, self.folder)
+        self.templates, self.metric = templates, metric
+        self.tasks = _chosen(tasks, asked, self.folder)
         self._limits = _limits(new_tokens or {})
         self._prompts = Path(prompts).expanduser() if prompts is not None else _prompt_file(self.folder)
         self._templates = _read_templates(self._prompts, templates, self.tasks)
@@ -139,7 +146,7 @@ class InfiniteBench(Benchmark):
             f"other limits of new tokens than the official ones: {', '.join(longer)}": longer,
             f"tasks left out: {', '.join(missing)}": missing,
         }
-        return (*self.family.differences, *(text for text, holds in said.items() if holds))
+        return (*self.family.differences, *(text for text, holds in said.items() if holds), *self.metric_deviations)
 
     def _differs(self) -> bool:
         """Of all tasks where all are there; of the chosen ones a file may hold no others."""
@@ -190,7 +197,7 @@ class InfiniteBench(Benchmark):
         rules = Rules(self.family.style, self._limits[example.task], chat=self.family.chat)
         return build_prompt(text, prompt_format, rules, max_length, window)
 
-    def score(self, example: Example, prediction: str) -> float:
+    def official_score(self, example: Example, prediction: str) -> float:
         """Official score, 0 to 1."""
         return score(self.name, example.task, prediction, _label(example))
 
@@ -211,10 +218,10 @@ class InfiniteBench(Benchmark):
         return [Section("By the paper's names", ("task", "score"), rows), *more]
 
 
-def _chosen(tasks: Sequence[str] | None, folder: Path) -> tuple[str, ...]:
-    if unknown := [task for task in tasks or () if task not in ASKED]:
-        raise InputError(f"expected tasks of {', '.join(ASKED)}, got {', '.join(unknown)}; correct `tasks`")
-    wanted = ASKED if tasks is None else tuple(tasks)
+def _chosen(tasks: Sequence[str] | None, asked: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    if unknown := [task for task in tasks or () if task not in asked]:
+        raise InputError(f"expected tasks of {', '.join(asked)}, got {', '.join(unknown)}; correct `tasks`")
+    wanted = asked if tasks is None else tuple(tasks)
     present = tuple(task for task in wanted if (folder / f"{task}.jsonl").is_file())
     missing = [task for task in tasks or () if task not in present]
     if missing or not present:

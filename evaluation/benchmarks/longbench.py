@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmark import Example
+from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
 from evaluation.metrics import score
-from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket
+from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, Part, means_of
@@ -25,6 +26,12 @@ E_TASKS = (
 )
 _COUNTS = dict.fromkeys(TASKS, 200) | {"multifieldqa_en": 150, "lcc": 500, "repobench-p": 500}
 _E_COUNTS = {f"{task}_e": 300 for task in E_TASKS} | {"qasper_e": 224, "multifieldqa_en_e": 150, "multi_news_e": 294}
+_SHORT = frozenset(  # asked about documents, with answers of a few words
+    name
+    for task, row in TASKS.items()
+    if row.category.endswith("document QA") and row.metric in (qa_f1, qa_f1_chinese)
+    for name in (task, f"{task}_e")
+)
 NO_CHAT = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
 _PROMPTS, _LIMITS = "config/dataset2prompt.json", "config/dataset2maxlen.json"
 _OFFICIAL = {  # sha256
@@ -36,7 +43,7 @@ _COMMIT = "2e00731f8d0bff23dc4325161044d0ed8af94c1e"
 _DATA = ("5e628be450b7e67fb7ae6e201bd6d8f7056f7672", "cb45b11a4133c6bc1d6a44b0f8e701335ff1e543195db1103472e575857f7f64")
 
 
-class LongBench(Benchmark):
+class LongBench(WithAnswerMetric):
     """LongBench or, with `extended`, LongBench-E.
 
     Six tasks are asked without the chat template, and samsum's answer ends at its first newline, as in
@@ -48,6 +55,7 @@ class LongBench(Benchmark):
             `data/<task>.jsonl` (`data/<task>_e.jsonl`). `None` downloads (`evaluation.benchmarks.downloads`).
         extended: LongBench-E: 13 tasks, scores by length.
         tasks: which ones; `None` means all that have a data file.
+        metric: "official", or "sub_em", "f1", "em" of tasks with short answers; all others are then left out.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -68,23 +76,30 @@ class LongBench(Benchmark):
     )
 
     def __init__(
-        self, folder: str | Path | None = None, *, extended: bool = False, tasks: Sequence[str] | None = None
+        self,
+        folder: str | Path | None = None,
+        *,
+        extended: bool = False,
+        tasks: Sequence[str] | None = None,
+        metric: Metric = "official",
     ) -> None:
+        known = tuple(f"{task}_e" for task in E_TASKS) if extended else tuple(TASKS)
+        asked = with_short_answers(metric, known, _SHORT)
+        self.metric = metric
         self.folder = prepare_data("longbench", _remote()) if folder is None else Path(folder).expanduser()
         self.extended = extended
         if extended:
             self.name = "longbench_e"
         self._templates = self._config(_PROMPTS, str)
         self._limits = self._config(_LIMITS, int)
-        known = tuple(f"{task}_e" for task in E_TASKS) if extended else tuple(TASKS)
-        self.tasks = _chosen(tasks, known, tuple(task for task in known if self._path(task).is_file()), self.folder)
+        self.tasks = _chosen(tasks, asked, tuple(task for task in asked if self._path(task).is_file()), self.folder)
         self._missing = [task for task in known if task not in self.tasks]
 
     @property
     def deviations(self) -> tuple[str, ...]:
         """Changed configuration files and tasks that are left out."""
         left_out = (f"tasks left out: {', '.join(self._missing)}",) if self._missing else ()
-        return differences(self.folder, _OFFICIAL) + left_out
+        return differences(self.folder, _OFFICIAL) + left_out + self.metric_deviations
 
     @property
     def official_counts(self) -> dict[str, int]:
@@ -133,7 +148,7 @@ class LongBench(Benchmark):
             template.format(**example.fields), prompt_format, self.rules(example.task), max_length, window
         )
 
-    def score(self, example: Example, prediction: str) -> float:
+    def official_score(self, example: Example, prediction: str) -> float:
         """Official score, 0 to 1."""
         return score("longbench", example.task, prediction, example.answers, all_classes=example.all_classes)
 

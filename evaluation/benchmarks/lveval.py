@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmark import Example
+from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import (
     OfficialFileError,
@@ -66,7 +67,7 @@ class LVEvalConfig:
     levels: tuple[str, ...]
 
 
-class LVEval(Benchmark):
+class LVEval(WithAnswerMetric):
     """LV-Eval: 11 data sets at 5 levels, one task for each pair.
 
     Follows the script for local models; its per-model chat strings are the tokenizer's chat template here.
@@ -76,6 +77,7 @@ class LVEval(Benchmark):
             `data/<dataset>_<level>.jsonl`. `None` downloads (`evaluation.benchmarks.downloads`).
         datasets: which ones; `None` means all.
         levels: which ones, for example `["16k", "32k"]`; `None` means all.
+        metric: "official", or "sub_em", "f1", "em" of tasks with short answers; all others are then left out.
 
     Raises:
         FileNotFoundError: no configuration, or no data file for any chosen task.
@@ -100,11 +102,14 @@ class LVEval(Benchmark):
         *,
         datasets: Sequence[str] | None = None,
         levels: Sequence[str] | None = None,
+        metric: Metric = "official",
     ) -> None:
-        wanted = METRICS if datasets is None else datasets
+        asked = with_short_answers(metric, tuple(METRICS), METRICS.keys() - {"dureader_mixup"})
+        self.metric = metric
+        wanted = asked if datasets is None else datasets
         self.folder = prepare_data("lveval", _remote(wanted)) if folder is None else Path(folder).expanduser()
         self.config = load_config(self.folder)
-        self.datasets = _subset("datasets", datasets, self.config.datasets)
+        self.datasets = _subset("datasets", datasets, tuple(item for item in self.config.datasets if item in asked))
         self.levels = _subset("levels", levels, self.config.levels)
         chosen = [f"{dataset}_{level}" for dataset in self.datasets for level in self.levels]
         self.tasks = tuple(task for task in chosen if self._path(task).is_file())
@@ -120,7 +125,7 @@ class LVEval(Benchmark):
         changed = differences(self.folder, _OFFICIAL) if is_python else _other_values(self.config)
         every = [f"{dataset}_{level}" for dataset in self.config.datasets for level in self.config.levels]
         missing = [task for task in every if task not in self.tasks]
-        return (*changed, *([f"tasks left out: {', '.join(missing)}"] if missing else []))
+        return (*changed, *([f"tasks left out: {', '.join(missing)}"] if missing else []), *self.metric_deviations)
 
     @property
     def official_counts(self) -> dict[str, int]:
@@ -160,7 +165,7 @@ class LVEval(Benchmark):
         text = self.config.templates[dataset].format(**example.fields)
         return build_prompt(text, prompt_format, Rules("longbench", self.config.limits[dataset]), max_length, window)
 
-    def score(self, example: Example, prediction: str) -> float:
+    def official_score(self, example: Example, prediction: str) -> float:
         """Official score against the first answer, 0 to 1."""
         return score("lveval", example.task, prediction, example.answers, answer_keywords=example.answer_keywords)
 

@@ -88,13 +88,14 @@ def official_parts(
 
     Args:
         report: with its tables.
-        column: of the tables.
+        column: of the tables; a table of one column is that of another metric.
         keep: which predictions made the column; `None` means all that count.
     """
     parts = {}
     for task, items in by_task(report).items():
         behind = sample(filter(keep, items) if keep else items)
-        value = report.tables.get(task, {}).get(column, math.nan)
+        table = report.tables.get(task, {})
+        value = table.get(column, next(iter(table.values())) if len(table) == 1 else math.nan)
         if behind and not math.isnan(value):
             parts[task] = Part(value, behind)
     return parts
