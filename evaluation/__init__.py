@@ -10,6 +10,7 @@ from evaluation.benchmarks.lveval import LVEval
 from evaluation.benchmarks.mrcr import MRCR
 from evaluation.benchmarks.needle import NeedleBenchmark, TextHaystack
 from evaluation.benchmarks.qa import QA
+from evaluation.benchmarks.ruler import RULER
 from evaluation.callbacks.benchmark import BenchmarkCallback
 from evaluation.callbacks.lm_eval import LMEvalCallback
 from evaluation.callbacks.ready_made import (
@@ -24,6 +25,7 @@ from evaluation.prompting import truncate_middle
 __all__ = [
     "MRCR",
     "QA",
+    "RULER",
     "BABILong",
     "BenchmarkCallback",
     "GraphWalks",

@@ -76,6 +76,7 @@ class Benchmark(ReportRules, ABC):
         whole_contexts: a limited run takes contexts with all of their questions.
         generates_as_model_does: the official script answers through transformers, with the model's generation settings.
         in_own_template: contexts and questions are put into the policy's own `template.user`.
+        fills_length: contexts are made for lengths that count the answer, so that nothing of the window is kept free.
         chat_names: parts of the names of models for which that script has a chat string of its own.
     """
 
@@ -87,6 +88,7 @@ class Benchmark(ReportRules, ABC):
     whole_contexts: bool = False
     generates_as_model_does: bool = False
     in_own_template: bool = False
+    fills_length: bool = False
     chat_names: tuple[str, ...] = ()
 
     @property

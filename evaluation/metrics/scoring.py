@@ -3,7 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.metrics import babilong, graphwalks, infinitebench, longbench, longbench_pro, longbench_v2, lveval, mrcr
+from evaluation.metrics import (
+    babilong,
+    graphwalks,
+    infinitebench,
+    longbench,
+    longbench_pro,
+    longbench_v2,
+    lveval,
+    mrcr,
+    ruler,
+)
 from evaluation.metrics.infinitebench import References
 from lit_longpo.errors import InputError, InputTypeError
 
@@ -42,6 +52,7 @@ SCORERS: Mapping[str, Scorer] = {
     "longbench_pro": Scorer(longbench_pro.score),
     "openai_mrcr": Scorer(mrcr.score, takes=frozenset({"prefix"})),
     "infinitebench": Scorer(infinitebench.score, takes=frozenset({"model"}), takes_any=True),
+    "ruler": Scorer(ruler.score, advice="call once for every length"),
 }
 
 
@@ -64,8 +75,9 @@ def score(
 
     Args:
         benchmark: "longbench" (LongBench-E as well), "longbench_v2", "lveval", "babilong", "graphwalks",
-            "longbench_pro", "openai_mrcr" or "infinitebench".
-        dataset: task, for example "hotpotqa", "hotpotqa_e", "factrecall_en_16k", "qa1" or "bfs"; any text for v2.
+            "longbench_pro", "openai_mrcr", "infinitebench" or "ruler".
+        dataset: task, for example "hotpotqa", "hotpotqa_e", "factrecall_en_16k", "qa1", "bfs" or "niah_single_1";
+            any text for v2.
         prediction: generated text, as it came.
         answers: accepted answers; for v2 the right letter in a list. LV-Eval counts the first only.
             InfiniteBench's label as its files have it: a text, a number or a list; [text, letter] of choices.

@@ -83,6 +83,7 @@ def default_max_length(
 ) -> int:
     """The official number where the window has room for it, the longest answer, the chat template and some slack.
 
+    The whole window where contexts are made for lengths that count the answer (`fills_length`).
     Elsewhere what the window leaves: at most the window minus 500, or minus an eighth of a small window.
 
     Args:
@@ -96,6 +97,8 @@ def default_max_length(
     """
     if window is None:
         raise InputError("the model's configuration does not state its window; set `max_length`")
+    if benchmark.fills_length:
+        return window
     room = max(_room(benchmark, task, prompt_format) for task in tasks)
     length = window - max(room + SLACK, min(500, window // 8))
     official = benchmark.official_length(window)

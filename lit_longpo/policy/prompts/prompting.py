@@ -116,9 +116,14 @@ class PromptFormat:
         """Tokens of plain text, no special tokens added."""
         return self._texts.encode(text, self._data(self._in_prompts, (0, len(text)))).ids
 
-    def encode_message(self, text: str) -> tuple[int, ...]:
-        """Tokens of a user's message with an answer to follow, control tokens in it read as such."""
-        return self._start + self._texts.encode(self._render(text).text).ids
+    def encode_message(self, text: str, answer_prefix: str = "") -> tuple[int, ...]:
+        """Tokens of a user's message with an answer to follow, control tokens in it read as such.
+
+        Args:
+            text: what the user says.
+            answer_prefix: first words of the answer, tokenised together with what stands before.
+        """
+        return self._start + self._texts.encode(self._render(text).text + answer_prefix).ids
 
     def is_rendered(self, text: str) -> bool:
         """Whether a text holds what the chat template writes between a user's message and the answer to it."""

@@ -1,0 +1,69 @@
+"""RULER's averages and its effective length."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from evaluation.metrics.ruler import CATEGORIES, TASKS
+from evaluation.reports.grouping import official_parts
+from evaluation.reports.intervals import Mean, Means, Part
+from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.table import Section
+
+LENGTHS = (4096, 8192, 16384, 32768, 65536, 131072)
+NOTE = (
+    "tasks: plain mean of the 13 tasks and all lengths. without aggregation: mean of NIAH, VT and QA, as in LongPO's "
+    "table 1. increasing, decreasing: over the six official lengths with weights 1 to 6 and 6 to 1."
+)
+_LINE = 85.6  # Llama-2-7B-chat at 4096 tokens, in percent
+
+
+def _has(length: int, item: Prediction) -> bool:
+    return item.length == length
+
+
+def by_length(report: BenchmarkReport) -> dict[int, dict[str, Part]]:
+    """Of each length the tasks that were run, in the official order."""
+    found = {}
+    for length in sorted({item.length for item in report.counted}):
+        parts = official_parts(report, str(length), partial(_has, length))
+        found[length] = {task: parts[task] for task in TASKS if task in parts}
+    return found
+
+
+def averages(parts: Mapping[int, Mapping[str, Part]], over_lengths: Mapping[str, Part]) -> Means:
+    """The papers' averages.
+
+    Args:
+        parts: tasks of each length.
+        over_lengths: all 13 tasks.
+    """
+    kinds = {name: CATEGORIES[name] for name in ("NIAH", "VT", "QA")}
+    shares = {task: 1 / len(kinds) / len(tasks) for tasks in kinds.values() for task in tasks}
+    averages = {
+        "tasks": Mean(dict(over_lengths)),
+        "without aggregation": Mean({task: over_lengths[task] for task in shares}, shares),
+    }
+    if tuple(parts) == LENGTHS and all(len(tasks) == len(TASKS) for tasks in parts.values()):
+        cells = {f"{task}/{length}": part for length, tasks in parts.items() for task, part in tasks.items()}
+        rising = {length: number / 21 / len(TASKS) for number, length in enumerate(LENGTHS, 1)}
+        falling = dict(zip(LENGTHS, reversed(rising.values()), strict=True))
+        for name, weights in (("increasing", rising), ("decreasing", falling)):
+            averages[name] = Mean(cells, {f"{task}/{length}": weights[length] for length in LENGTHS for task in TASKS})
+    return averages
+
+
+def effective_section(lengths: Means) -> Section:
+    """The longest length above the line; only lengths with all tasks count."""
+    above = [int(name) for name, mean in lengths.items() if len(mean.parts) == len(TASKS) and _is_above(mean)]
+    shown = f"{max(above):,}" if above else "none of these"
+    note = "Longest length whose mean of the 13 tasks is above that of Llama-2-7B-chat at 4,096 tokens."
+    return Section("Effective length", ("line", "tokens"), [(f"{_LINE}", shown)], note)
+
+
+def _is_above(mean: Mean) -> bool:
+    return round(100 * mean.value, 2) > _LINE
+
+
+def cell(part: Part | None) -> str:
+    """A number of the table; a dash where the task was not run."""
+    return f"{part.value:.2f}" if part else "-"
