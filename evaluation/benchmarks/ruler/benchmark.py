@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -101,7 +101,12 @@ class RULER(Benchmark):
                 f"expected different lengths of at least 500 tokens and at least 1 example, got {list(lengths)} and "
                 f"{num_examples}; correct `lengths` or `num_examples`"
             )
-        self.folder, self.lengths, self.num_examples, self.seed = _path(folder), tuple(lengths), num_examples, seed
+        self.folder, self.lengths, self.num_examples, self.seed = (
+            Path(folder).expanduser(),
+            tuple(lengths),
+            num_examples,
+            seed,
+        )
         named = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa}
         found = {name: _path(path) or official_file(self.folder, _FILES[name]) for name, path in named.items()}
         self.paths = {name: path for name, path in found.items() if path is not None}
@@ -245,7 +250,7 @@ class RULER(Benchmark):
         arguments = official.arguments[task]
         if task in CATEGORIES["NIAH"]:
             return NeedleGenerator(official, arguments, seed, self._words, self._essays)
-        made = {
+        made: dict[str, Callable[[], Generator[Any]]] = {
             "vt": partial(TrackingGenerator, official, arguments, seed),
             "cwe": partial(CommonWordsGenerator, official, arguments, seed, self._words),
             "fwe": partial(FrequentWordsGenerator, official, arguments, seed),
