@@ -103,7 +103,7 @@ def train(strategy, folder, out):
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=out.parent,
-        callbacks=[record, NonFiniteGuard()],
+        callbacks=[NonFiniteGuard(), record],  # after the guard, which asks DeepSpeed for its norm
     )
     trainer.fit(module, datamodule=Rows(module.views))
     if trainer.is_global_zero:

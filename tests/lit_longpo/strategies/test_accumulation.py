@@ -50,7 +50,8 @@ def test_accumulated_steps_equal_one_row_with_all_their_examples(strategy, polic
     assert len(weights) == len(metrics) == len(expected) == 4
     assert rates == [worker.RATE] * 4
     assert any(norm > worker.CLIP for _, _, norm in expected)
-    for actual, seen, (wanted, means, _) in zip(weights, metrics, expected, strict=True):
-        assert seen == pytest.approx(means, rel=1e-4, abs=1e-5)
+    for actual, seen, (wanted, means, norm) in zip(weights, metrics, expected, strict=True):
+        logged = {**means, "train/learning_rate": worker.RATE, "train/gradient_norm": norm}
+        assert seen == pytest.approx(logged, rel=1e-4, abs=1e-5)
         for name, weight in wanted.items():
             torch.testing.assert_close(actual[name], weight, rtol=0.0, atol=1e-6, msg=name)
