@@ -18,6 +18,7 @@ MAY_IMPORT = {
 # Tests of what several files do together, which therefore have no file of their name.
 TOGETHER = {
     "data_modules/test_format_samples.py": "samples of every format train every kind of model",
+    "evaluation/benchmarks/ruler/test_official_examples.py": "all generators beside examples of the official ones",
     "lit_longpo/checkpoints/test_resume.py": "a killed run goes on: checkpoints and the place in the data",
     "lit_longpo/objectives/test_costs.py": "counts the table in objectives/README.md",
     "lit_longpo/objectives/test_host_waits.py": "no objective's step waits for a GPU",

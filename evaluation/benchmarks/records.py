@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.official_files import OfficialFileError, Row
 from evaluation.metrics.longbench import total
@@ -52,9 +49,11 @@ def read_file(path: Path) -> Iterator[Row]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow.parquet  # no other command waits for it
+
     try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
         raise OfficialFileError.at(str(path), "file", "Parquet", str(error)) from error
     number = 0
     for batch in file.iter_batches(batch_size=16):

@@ -88,6 +88,7 @@ def test_a_hybrid_is_the_sum_of_its_kinds():
     assert whole.kept == pytest.approx(traced.kept, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_router_loss_of_single_sequences_keeps_their_logits():
     alone = {
         on: trace_step(planned("MiniMax", sequential=True, router_loss=on), ROW, 2, checkpointing=False)
