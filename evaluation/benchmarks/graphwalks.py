@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.records import RecordBenchmark, at_most, score_by_length, shown
+from evaluation.benchmarks.records import WholeRecordBenchmark, score_by_length, shown
 from evaluation.metrics import score
 from evaluation.metrics.graphwalks import flexible_score
 from evaluation.metrics.longbench import total
@@ -15,7 +15,7 @@ from lit_longpo.policy import PromptFormat
 _NEW_TOKENS = 16_384
 
 
-class GraphWalks(RecordBenchmark):
+class GraphWalks(WholeRecordBenchmark):
     """1,150 graphs of up to 1.75 million characters, as a list of edges, with shots and format in the prompt.
 
     Args:
@@ -34,13 +34,7 @@ class GraphWalks(RecordBenchmark):
     num_official = 1150
 
     def __init__(self, path: str, max_chars: int | None = None, max_new_tokens: int = _NEW_TOKENS) -> None:
-        self.max_chars, self.max_new_tokens = at_most(max_chars), max_new_tokens
-        super().__init__(path)
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Files and limits."""
-        return super().settings | {"max_chars": self.max_chars, "max_new_tokens": self.max_new_tokens}
+        super().__init__(path, max_chars, max_new_tokens)
 
     def example(self, row: Row, name: str) -> Example:
         """The user's message is the record's `prompt`; a list of no nodes is an answer, too."""
@@ -48,11 +42,6 @@ class GraphWalks(RecordBenchmark):
         column = "answer_nodes" if "answer_nodes" in row.values else "answer"
         nodes = row.texts(column, may_be_empty=True)
         return Example(name, task, len(prompt), shown(prompt), nodes, {"prompt": prompt})
-
-    def leaves_out(self, example: Example) -> str:
-        """Prompts that are too long."""
-        too_long = self.max_chars is not None and example.length > self.max_chars
-        return f"longer than {self.max_chars:,} characters" if too_long else ""
 
     def prompt(
         self,

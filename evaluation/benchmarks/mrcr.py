@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.records import RecordBenchmark, at_most, shown
+from evaluation.benchmarks.records import WholeRecordBenchmark, shown
 from evaluation.metrics import score
 from evaluation.prompting import Prompt, uncut
 from lit_longpo.policy import PromptFormat
@@ -15,7 +15,7 @@ _NEW_TOKENS = 4096
 _ROLES = ("system", "user", "assistant")
 
 
-class MRCR(RecordBenchmark):
+class MRCR(WholeRecordBenchmark):
     """2,400 conversations with 2, 4 or 8 needles, in eight bins from 4,096 to 1,048,576 tokens.
 
     Args:
@@ -35,13 +35,7 @@ class MRCR(RecordBenchmark):
     notes = ("a length holds the prompt in the model's own tokens; official bins are of o200k_base, answer included",)
 
     def __init__(self, path: str, max_chars: int | None = None, max_new_tokens: int = _NEW_TOKENS) -> None:
-        self.max_chars, self.max_new_tokens = at_most(max_chars), max_new_tokens
-        super().__init__(path)
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Files and limits."""
-        return super().settings | {"max_chars": self.max_chars, "max_new_tokens": self.max_new_tokens}
+        super().__init__(path, max_chars, max_new_tokens)
 
     def example(self, row: Row, name: str) -> Example:
         """The conversation stays as it stands, as JSON."""
@@ -55,11 +49,6 @@ class MRCR(RecordBenchmark):
         num_chars = sum(len(text) for _, text in messages)
         question, answer = shown(messages[-1][1]), (row.text("answer"),)
         return Example(name, f"{num_needles}needle", num_chars, question, answer, fields)
-
-    def leaves_out(self, example: Example) -> str:
-        """Conversations that are too long."""
-        too_long = self.max_chars is not None and example.length > self.max_chars
-        return f"longer than {self.max_chars:,} characters" if too_long else ""
 
     def prompt(
         self,

@@ -148,6 +148,36 @@ class RecordBenchmark(Benchmark):
         return {"score": total([item.score for item in predictions])} | score_by_length(predictions)
 
 
+class WholeRecordBenchmark(RecordBenchmark):
+    """Records whose prompts are never cut; a subclass gives `max_new_tokens` its default.
+
+    Args:
+        path: file, or folder of files.
+        max_chars: longer prompts are left out.
+        max_new_tokens: tokens of an answer at most.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: `max_chars` is below 1, a record is malformed, or none is left.
+    """
+
+    def __init__(self, path: str, max_chars: int | None, max_new_tokens: int) -> None:
+        if max_chars is not None and max_chars < 1:
+            raise InputError(f"expected max_chars of at least 1, got {max_chars}; raise it or leave it out")
+        self.max_chars, self.max_new_tokens = max_chars, max_new_tokens
+        super().__init__(path)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Files and limits."""
+        return super().settings | {"max_chars": self.max_chars, "max_new_tokens": self.max_new_tokens}
+
+    def leaves_out(self, example: Example) -> str:
+        """Prompts that are too long."""
+        too_long = self.max_chars is not None and example.length > self.max_chars
+        return f"longer than {self.max_chars:,} characters" if too_long else ""
+
+
 def score_by_length(predictions: Sequence[Prediction]) -> dict[str, float]:
     """Mean scores in percent by length, two decimals."""
     lengths = sorted({item.length for item in predictions})
@@ -162,14 +192,3 @@ def power_of_two(num_tokens: int) -> int:
 def shown(prompt: str) -> str:
     """How a prompt ends that is its question."""
     return prompt if len(prompt) <= _SHOWN else f"... {prompt[-_SHOWN:]}"
-
-
-def at_most(max_chars: int | None) -> int | None:
-    """The number of characters that a prompt may have.
-
-    Raises:
-        ValueError: below 1.
-    """
-    if max_chars is not None and max_chars < 1:
-        raise InputError(f"expected max_chars of at least 1, got {max_chars}; raise it or leave it out")
-    return max_chars
