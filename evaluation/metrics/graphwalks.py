@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from evaluation.metrics.text import set_f1
+
 _ANSWER = re.compile(r"Final Answer:\s*\[(.*)\]")
 
 
@@ -17,13 +19,13 @@ def score(task: str, prediction: str, answers: Sequence[str]) -> float:
         prediction: generated text.
         answers: nodes to find; their order does not count.
     """
-    return _f1(nodes(prediction.rstrip("\n").split("\n")[-1]) or (), answers)
+    return set_f1(nodes(prediction.rstrip("\n").split("\n")[-1]) or (), answers)
 
 
 def flexible_score(prediction: str, answers: Sequence[str]) -> float:
     """The same F1 of the last line that lists nodes, wherever it stands."""
     lists = (nodes(line) for line in reversed(prediction.split("\n")))
-    return _f1(next((found for found in lists if found is not None), ()), answers)
+    return set_f1(next((found for found in lists if found is not None), ()), answers)
 
 
 def nodes(line: str) -> tuple[str, ...] | None:
@@ -32,9 +34,3 @@ def nodes(line: str) -> tuple[str, ...] | None:
     if match is None:
         return None
     return tuple(item.strip().strip("'\"") for item in match[1].split(",") if item.strip())
-
-
-def _f1(named: Sequence[str], answers: Sequence[str]) -> float:
-    found, wanted = set(named), set(answers)
-    shared = len(found & wanted)
-    return 2 * shared / (len(found) + len(wanted)) if shared else 0.0

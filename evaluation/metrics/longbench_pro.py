@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from math import log2
 
+from evaluation.metrics.text import set_f1
 from lit_longpo.errors import InputError
 
 _MARKS = ("[Answer]", "[\u7b54\u6848]")
@@ -13,13 +14,6 @@ Lines = Sequence[str]
 def accuracy(predicted: Lines, answers: Lines) -> float:
     """1.0 if the first line is the first answer."""
     return float(predicted[0] == answers[0])
-
-
-def f1(predicted: Lines, answers: Lines) -> float:
-    """F1 of the two sets of lines; a blank line is one, too."""
-    found, wanted = set(predicted), set(answers)
-    shared = len(found & wanted)
-    return 2 * shared / (len(found) + len(wanted)) if shared else 0.0
 
 
 def share_of_lines(predicted: Lines, answers: Lines) -> float:
@@ -51,19 +45,19 @@ METRICS: Mapping[str, Callable[[Lines, Lines], float]] = {
     "T2.2 Local Causal Chain Sorting": pairwise_accuracy,
     "T3.1 Multi-Doc Integration QA": accuracy,
     "T3.2 Single-Hop Fact QA": accuracy,
-    "T5.1 Full-Sentence Citation Alignment": f1,
-    "T5.2 Key-Statement Citation Alignment": f1,
+    "T5.1 Full-Sentence Citation Alignment": set_f1,
+    "T5.2 Key-Statement Citation Alignment": set_f1,
     "T6.1 Large-Scale Document Clustering": share_of_lines,
-    "T6.2 Targeted Subset Cluster Identification": f1,
+    "T6.2 Targeted Subset Cluster Identification": set_f1,
     "T6.3 Global Frequency Analysis": pairwise_accuracy,
-    "T7.1 Global Conflict & Inconsistency Localization": f1,
-    "T7.2 Targeted Rule or Condition Violation Detection": f1,
-    "T7.3 Comprehensive Error & Anomaly Sweep": f1,
+    "T7.1 Global Conflict & Inconsistency Localization": set_f1,
+    "T7.2 Targeted Rule or Condition Violation Detection": set_f1,
+    "T7.3 Comprehensive Error & Anomaly Sweep": set_f1,
     "T8.1 Structured Multi-Source Consistency Verification": share_of_lines,
     "T8.2 Single-Source Targeted Aggregation": share_of_lines,
     "T8.3 Long-Context Procedural State Tracking": share_of_lines,
-    "T9.1 Dependency-Aware Multi-Version Impact Analysis": f1,
-    "T9.2 Localized Interface Change Detection": f1,
+    "T9.1 Dependency-Aware Multi-Version Impact Analysis": set_f1,
+    "T9.2 Localized Interface Change Detection": set_f1,
     "T10.1 Large-Scale In-Context Rule Induction": share_of_lines,
     "T10.2 Targeted Example-Based Rule Induction": share_of_lines,
     "T11.1 Long-Range Entity & Commitment Tracking": accuracy,

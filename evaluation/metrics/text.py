@@ -55,6 +55,13 @@ def token_f1(prediction: Sequence[str], answer: Sequence[str]) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+def set_f1(prediction: Iterable[str], answer: Iterable[str]) -> float:
+    """Harmonic mean of precision and recall over different items; an empty one is an item, two empty sides score 0."""
+    found, wanted = set(prediction), set(answer)
+    shared = len(found & wanted)
+    return 2 * shared / (len(found) + len(wanted)) if shared else 0.0
+
+
 def sub_em(prediction: str, answers: Iterable[str]) -> float:
     """Substring exact match: 1 if a normalised answer is part of the normalised prediction.
 
