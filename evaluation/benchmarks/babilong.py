@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from string import Formatter
@@ -14,7 +13,7 @@ from evaluation.metrics import score
 from evaluation.metrics.babilong import LABELS
 from evaluation.metrics.longbench import total
 from evaluation.prompting import Prompt, Rules, whole_prompt
-from evaluation.reports.grouping import official_parts
+from evaluation.reports.grouping import official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
@@ -125,16 +124,12 @@ class BABILong(Benchmark):
     @classmethod
     def means(cls, report: BenchmarkReport) -> dict[str, Means]:
         """The mean of qa1 to qa5 at each "length"; of those of them that were asked."""
-        names = sorted({item.length for item in report.counted if item.task in _HEADLINE})
         parts = {
-            _named(length): {
-                task: part
-                for task, part in official_parts(report, _named(length), partial(_has, length)).items()
-                if task in _HEADLINE
-            }
-            for length in names
+            _named(length): {task: part for task, part in tasks.items() if task in _HEADLINE}
+            for length, tasks in official_parts_by_length(report, _named).items()
         }
-        return {"length": means_of(parts)} if parts else {}
+        means = means_of(parts)
+        return {"length": means} if means else {}
 
     @classmethod
     def summary(cls, report: BenchmarkReport) -> list[Section]:
@@ -175,10 +170,6 @@ def _tokens(length: str) -> int:
 
 def _named(num_tokens: int) -> str:
     return f"{num_tokens // 1_000_000}M" if num_tokens >= 1_000_000 else f"{num_tokens // 1000}k"
-
-
-def _has(length: int, item: Prediction) -> bool:
-    return item.length == length
 
 
 def _read_prompts(path: Path, tasks: Sequence[str]) -> tuple[str, dict[str, dict[str, str]]]:

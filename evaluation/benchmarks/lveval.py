@@ -25,7 +25,7 @@ from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, Part, means_of
 from evaluation.reports.report import BenchmarkReport
-from evaluation.reports.table import Section, means_section
+from evaluation.reports.table import Section, means_section, official_cell
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
 
@@ -186,7 +186,7 @@ class LVEval(WithAnswerMetric):
         """The official table, and its means."""
         means = cls.means(report)
         levels, datasets = means["level"], means["dataset"]
-        rows = [(name, *(_cell(mean.parts.get(level)) for level in levels)) for name, mean in datasets.items()]
+        rows = [(name, *(official_cell(mean.parts.get(level)) for level in levels)) for name, mean in datasets.items()]
         of_levels = "Plain mean of the data sets." + _lack(levels, METRICS, "Not the leaderboard's")
         of_datasets = "Plain mean of the levels." + _lack(datasets, LEVELS, "Not of all levels")
         return [
@@ -283,7 +283,3 @@ def _lack(means: Means, wanted: Collection[str], title: str) -> str:
         for missing, names in lacking.items()
     ]
     return f" {title}, as not everything was run: {'; '.join(clauses)}." if clauses else ""
-
-
-def _cell(part: Part | None) -> str:
-    return f"{part.value:.2f}" if part else "-"

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from functools import partial
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -13,7 +12,7 @@ from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
 from evaluation.prompting import Prompt
-from evaluation.reports.grouping import official_parts
+from evaluation.reports.grouping import official_parts, official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
@@ -173,8 +172,7 @@ class NeedleBenchmark(Benchmark):
         """With several tasks, means of each "length" over tasks, and the mean of each "task"."""
         if len(report.tables) < 2:
             return {}
-        names = sorted({item.length for item in report.counted})
-        lengths = {str(length): official_parts(report, str(length), partial(_has, length)) for length in names}
+        lengths = {str(length): parts for length, parts in official_parts_by_length(report).items()}
         tasks = {task: {task: part} for task, part in official_parts(report, "mean").items()}
         return {"length": means_of(lengths), "task": means_of(tasks)}
 
@@ -209,7 +207,3 @@ class NeedleBenchmark(Benchmark):
         part = "" if kind.has_depth else f"-{depth}"  # one context for all depths, or one for each
         draw = random.Random(f"{self.seed}-{task}-{length}{part}-{cell['index']}")
         return kind.make(draw, self.depths, list(self.depths).index(depth), self.sizes), draw
-
-
-def _has(length: int, item: Prediction) -> bool:
-    return item.length == length

@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from evaluation.reports.intervals import Part, Sample
@@ -99,3 +100,18 @@ def official_parts(
         if behind and not math.isnan(value):
             parts[task] = Part(value, behind)
     return parts
+
+
+def official_parts_by_length(report: BenchmarkReport, column: Callable[[int], str] = str) -> dict[int, dict[str, Part]]:
+    """`official_parts` of each length, ascending.
+
+    Args:
+        report: with its tables, which have a column for every length.
+        column: of a length.
+    """
+    lengths = sorted({item.length for item in report.counted})
+    return {length: official_parts(report, column(length), partial(_has, length)) for length in lengths}
+
+
+def _has(length: int, item: Prediction) -> bool:
+    return item.length == length

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.reports.intervals import Estimate, Means
+from evaluation.reports.intervals import Estimate, Means, Part
 
 ESTIMATE = ("examples", "mean", "interval")  # columns of `estimate_cells`
 _MARKS = re.compile(r"([\\`*\[\]|~])")
@@ -52,6 +52,11 @@ def escape(text: str) -> str:
 def percent(value: float) -> str:
     """Of a score between 0 and 1; a dash for none."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def official_cell(part: Part | None) -> str:
+    """A number of an official table; a dash where the task was not run."""
+    return f"{part.value:.2f}" if part else "-"
 
 
 def interval(value: Estimate) -> str:

@@ -1,12 +1,11 @@
 """RULER's averages and its effective length."""
 
 from collections.abc import Mapping
-from functools import partial
 
 from evaluation.metrics.ruler import CATEGORIES, TASKS
-from evaluation.reports.grouping import official_parts
+from evaluation.reports.grouping import official_parts_by_length
 from evaluation.reports.intervals import Mean, Means, Part
-from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section
 
 LENGTHS = (4096, 8192, 16384, 32768, 65536, 131072)
@@ -17,17 +16,10 @@ NOTE = (
 _LINE = 85.6  # Llama-2-7B-chat at 4096 tokens, in percent
 
 
-def _has(length: int, item: Prediction) -> bool:
-    return item.length == length
-
-
 def by_length(report: BenchmarkReport) -> dict[int, dict[str, Part]]:
     """Of each length the tasks that were run, in the official order."""
-    found = {}
-    for length in sorted({item.length for item in report.counted}):
-        parts = official_parts(report, str(length), partial(_has, length))
-        found[length] = {task: parts[task] for task in TASKS if task in parts}
-    return found
+    found = official_parts_by_length(report)
+    return {length: {task: parts[task] for task in TASKS if task in parts} for length, parts in found.items()}
 
 
 def averages(parts: Mapping[int, Mapping[str, Part]], over_lengths: Mapping[str, Part]) -> Means:
@@ -62,8 +54,3 @@ def effective_section(lengths: Means) -> Section:
 
 def _is_above(mean: Mean) -> bool:
     return round(100 * mean.value, 2) > _LINE
-
-
-def cell(part: Part | None) -> str:
-    """A number of the table; a dash where the task was not run."""
-    return f"{part.value:.2f}" if part else "-"

@@ -25,7 +25,7 @@ from evaluation.prompting import Prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.reports.table import Section, means_section
+from evaluation.reports.table import Section, means_section, official_cell
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
@@ -216,7 +216,7 @@ class RULER(Benchmark):
         """Tasks by length, means of lengths and categories, averages, effective length."""
         means, parts = cls.means(report), averages.by_length(report)
         run = list(dict.fromkeys(task for tasks in parts.values() for task in tasks))
-        rows = [(task, *(averages.cell(tasks.get(task)) for tasks in parts.values())) for task in run]
+        rows = [(task, *(official_cell(tasks.get(task)) for tasks in parts.values())) for task in run]
         missing = [task for task in TASKS if task not in run]
         lack = f" Not RULER's mean, as these tasks were not run: {', '.join(missing)}." if missing else ""
         sections = [
