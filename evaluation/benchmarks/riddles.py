@@ -108,7 +108,7 @@ def variable_tracking(draw: random.Random, depths: Sequence[float], asked: int, 
     """Chains of assignments, each in the order of the text; all variables of one chain are asked."""
     numbers = _numbers(draw, sizes.num_chains)
     length = sizes.num_hops + 1
-    names = _distinct(sizes.num_chains * length, lambda: "".join(draw.choices(_LETTERS, k=5)))
+    names = distinct(sizes.num_chains * length, lambda: "".join(draw.choices(_LETTERS, k=5)))
     chains = [names[start : start + length] for start in range(0, len(names), length)]
     facts: list[tuple[float, str]] = []
     for chain, number in zip(chains, numbers, strict=True):
@@ -134,14 +134,15 @@ def _fact(key: str, number: str) -> str:
 
 
 def _keys(draw: random.Random, count: int) -> list[str]:
-    return _distinct(count, lambda: f"{draw.choice(_COLOURS)} {draw.choice(_ANIMALS)}")
+    return distinct(count, lambda: f"{draw.choice(_COLOURS)} {draw.choice(_ANIMALS)}")
 
 
 def _numbers(draw: random.Random, count: int) -> tuple[str, ...]:
-    return tuple(_distinct(count, lambda: str(draw.randrange(100_000, 1_000_000))))
+    return tuple(distinct(count, lambda: str(draw.randrange(100_000, 1_000_000))))
 
 
-def _distinct(count: int, make: Callable[[], str]) -> list[str]:
+def distinct(count: int, make: Callable[[], str]) -> list[str]:
+    """Texts that all differ, in the order in which they are first made."""
     texts: dict[str, None] = {}
     while len(texts) < count:
         texts[make()] = None

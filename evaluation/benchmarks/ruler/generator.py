@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from evaluation.benchmarks.haystack import CountTokens
+from evaluation.benchmarks.riddles import distinct
 from evaluation.benchmarks.ruler.templates import TaskTemplate
 from lit_longpo.errors import InputError
 
@@ -138,7 +139,4 @@ class Generator(ABC, Generic[Hidden]):
 
 def different(draw: random.Random, letters: str, length: int, count: int) -> list[str]:
     """Names that all differ, in the order in which they are drawn."""
-    names: dict[str, None] = {}
-    while len(names) < count:
-        names["".join(draw.choices(letters, k=length))] = None
-    return list(names)
+    return distinct(count, lambda: "".join(draw.choices(letters, k=length)))
