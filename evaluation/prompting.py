@@ -134,7 +134,7 @@ def uncut(prompt: Prompt, max_length: int, window: int | None, num_chars: int, *
         ValueError: it is longer, or prompt and answer do not fit the window.
     """
     around = prompt.max_new_tokens + len(prompt.ids) - prompt.num_tokens
-    room = max_length if window is None else min(max_length, window - around)
+    room = _room(max_length, window, around)
     if prompt.num_tokens <= room:
         return prompt
     shorter = advice or f"leave such out with --benchmark.max_chars {int(0.9 * num_chars * room / prompt.num_tokens)}"
@@ -144,6 +144,40 @@ def uncut(prompt: Prompt, max_length: int, window: int | None, num_chars: int, *
         f"not be cut; {shorter if room > 1 else 'lower --benchmark.max_new_tokens'}, or raise `max_length` if the "
         "window allows"
     )
+
+
+def made_prompt(
+    ids: tuple[int, ...],
+    max_new_tokens: int,
+    prompt_format: PromptFormat,
+    max_length: int,
+    window: int | None,
+    about: str,
+) -> Prompt:
+    """A prompt that was made for one of `lengths`, which must not be cut.
+
+    Args:
+        ids: what the model reads, chat template included, all of which counts. Shape: (num_ids,)
+        max_new_tokens: tokens of an answer at most.
+        prompt_format: tokenizer and chat template.
+        max_length: tokens at most.
+        window: positions the model can read; `None` checks nothing.
+        about: which length, and that it must not be cut, for the error.
+
+    Raises:
+        ValueError: it is longer, or prompt and answer do not fit the window.
+    """
+    room = _room(max_length, window, max_new_tokens)
+    if len(ids) > room:
+        raise InputError(
+            f"expected a prompt of at most {room} tokens, got {len(ids)} {about}; drop that length from `lengths`, or "
+            "raise `max_length` if the window allows"
+        )
+    return Prompt(ids, max_new_tokens, prompt_format.stop_ids, 0, len(ids), 0, prompt_format.uses_chat)
+
+
+def _room(max_length: int, window: int | None, around: int) -> int:
+    return max_length if window is None else min(max_length, window - around)
 
 
 def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> list[int]:

@@ -11,7 +11,7 @@ from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, 
 from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
-from evaluation.prompting import Prompt
+from evaluation.prompting import Prompt, made_prompt
 from evaluation.reports.grouping import official_parts, official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -125,14 +125,8 @@ class NeedleBenchmark(Benchmark):
         """
         context = self.context(example, lambda text: len(prompt_format.encode(text)))
         ids = prompt_format.encode_prompt(context, example.question).ids
-        limit = self._limit(example.task)
-        room = max_length if window is None else min(max_length, window - limit)
-        if len(ids) > room:
-            raise InputError(
-                f"expected a prompt of at most {room} tokens, got {len(ids)} for a context of {example.length}: a "
-                "needle must not be cut; drop that length from `lengths`, or raise `max_length` if the window allows"
-            )
-        return Prompt(ids, limit, prompt_format.stop_ids, 0, len(ids), 0, prompt_format.uses_chat)
+        about = f"for a context of {example.length}: a needle must not be cut"
+        return made_prompt(ids, self._limit(example.task), prompt_format, max_length, window, about)
 
     def context(self, example: Example, num_tokens: CountTokens) -> str:
         """Hay and facts of an example, as long as a tokenizer counts.

@@ -21,7 +21,7 @@ from evaluation.benchmarks.ruler.tracking import TrackingGenerator
 from evaluation.benchmarks.ruler.words import read_words
 from evaluation.metrics import score
 from evaluation.metrics.ruler import CATEGORIES, TASKS
-from evaluation.prompting import Prompt
+from evaluation.prompting import Prompt, made_prompt
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -172,14 +172,8 @@ class RULER(Benchmark):
             ValueError: the example cannot be made so small, or is longer than `max_length` or than `window` leaves.
         """
         ids, limit = self._fitting(example, prompt_format), self._generators[example.task].template.max_new_tokens
-        room = max_length if window is None else min(max_length, window - limit)
-        if len(ids) > room:
-            raise InputError(
-                f"expected a prompt of at most {room} tokens, got {len(ids)} at the length {example.length} of "
-                f"{example.task}, of which nothing may be cut; drop that length from `lengths`, or raise `max_length` "
-                "if the window allows"
-            )
-        return Prompt(ids, limit, prompt_format.stop_ids, 0, len(ids), 0, prompt_format.uses_chat)
+        about = f"at the length {example.length} of {example.task}, of which nothing may be cut"
+        return made_prompt(ids, limit, prompt_format, max_length, window, about)
 
     def score(self, example: Example, prediction: str) -> float:
         """The share of the expected strings, or of questions whether any was found."""
