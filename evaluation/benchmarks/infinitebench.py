@@ -1,6 +1,5 @@
 """InfiniteBench from its official files: books, dialogues, code, numbers and passkeys at 100K tokens and more."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -11,7 +10,16 @@ from typing import Literal, get_args
 
 from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
-from evaluation.benchmarks.official_files import OfficialFileError, Row, parse_literals, read_json, read_rows, read_text
+from evaluation.benchmarks.official_files import (
+    OfficialFileError,
+    Row,
+    hash_of,
+    hashes,
+    parse_literals,
+    read_json,
+    read_rows,
+    read_text,
+)
 from evaluation.metrics import score
 from evaluation.metrics.infinitebench import LETTERS, TASKS, References
 from evaluation.prompting import Prompt, Rules, Style, build_prompt
@@ -154,8 +162,7 @@ class InfiniteBench(WithAnswerMetric):
             every = _read_templates(self._prompts, self.templates, ASKED)
         except OfficialFileError:
             return True
-        plain = json.dumps(every, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(plain.encode()).hexdigest() != self.family.digest
+        return hash_of(every) != self.family.digest
 
     @property
     def official_counts(self) -> dict[str, int]:
@@ -165,9 +172,9 @@ class InfiniteBench(WithAnswerMetric):
     @property
     def settings(self) -> dict[str, object]:
         """Whose templates, their hash and the limits."""
-        digest = hashlib.sha256(self._prompts.read_bytes()).hexdigest()
         limits = {task: self._limits[task] for task in self.tasks}
-        return {"templates": self.templates, self._prompts.name: digest, "new tokens": limits}
+        digest = hashes(self._prompts.parent, [self._prompts.name])
+        return {"templates": self.templates, **digest, "new tokens": limits}
 
     def official_length(self, window: int) -> int:
         """127,000 tokens of GPT-4, 131,072 of YaRN-Mistral, for which no answer is allowed for."""

@@ -1,7 +1,5 @@
 """LV-Eval from its official files: the same questions at five levels of length."""
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from evaluation.benchmarks.official_files import (
     OfficialFileError,
     Row,
     differences,
+    hash_of,
     hashes,
     parse_literals,
     read_json,
@@ -31,7 +30,7 @@ from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
 _OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
-_VALUES = "d56d77912ce01dfb4f43d94a5a58ecac411c2355519b204e04ea9402c901b1c2"  # sha256 of what `_digest` reads of it
+_VALUES = "d56d77912ce01dfb4f43d94a5a58ecac411c2355519b204e04ea9402c901b1c2"  # sha256 of what is read of it
 _COMMIT = "63e7ae939bd347c76b2cdb1cebfb216faca26897"
 _DATA = "86a3b0e6f2266281d481bcb46a0bda5b511cffb0"
 _COUNTS = {  # at every level
@@ -231,15 +230,10 @@ def load_config(folder: Path) -> LVEvalConfig:
 
 def _other_values(config: LVEvalConfig) -> tuple[str, ...]:
     """Whether values read from JSON are not those of the official `config.py`, for a report."""
-    digest = _digest(config)
+    digest = hash_of(asdict(config))
     if digest == _VALUES:
         return ()
     return (f"config/config.json has other values than the official config.py: sha256 {digest}, expected {_VALUES}",)
-
-
-def _digest(config: LVEvalConfig) -> str:
-    """Sha256 of all values, in whatever order a file has them."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _table(row: Row, name: str, kind: type) -> dict:

@@ -57,9 +57,11 @@ class Row:
     def texts(self, name: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
         """A field that holds a list of texts, with at least one entry unless it may be empty."""
         value = self.values.get(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(name, "a list of texts", value)
-        if not value and not may_be_empty:
+        if (
+            not isinstance(value, list)
+            or not all(isinstance(item, str) for item in value)
+            or not (value or may_be_empty)
+        ):
             raise self.error(name, "a list of texts", value)
         return tuple(value)
 
@@ -182,6 +184,11 @@ def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Sha256 of files, by their path in the folder; files that are not there are left out."""
     paths = {name: folder / name for name in names}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items() if path.is_file()}
+
+
+def hash_of(values: object) -> str:
+    """Sha256 of values as JSON without blanks, in whatever order their objects have them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def differences(folder: Path, official: Mapping[str, str]) -> tuple[str, ...]:
