@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from evaluation.benchmark import Benchmark
-from evaluation.own_settings import parse_with_own
+from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.reports.comparison import compare_files, load_report
 from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
@@ -193,21 +193,6 @@ def parse_evaluation(arguments: Sequence[str]) -> tuple[Evaluation, Any]:
     rest = {name: values[name] for name in ("benchmark", "policy", "accelerator", "devices", "shard")}
     command = typed("evaluate", arguments)
     return Evaluation(**rest, settings=settings, output=Path(values.output), command=command), values
-
-
-def with_policy(arguments: Sequence[str]) -> list[str]:
-    """`--model X` as `--policy X` if X is YAML, else as `--policy.source X`; `--model.key` as `--policy.key`."""
-    words = [
-        word
-        for pair in (item.split("=", 1) if item.startswith("--model") else [item] for item in arguments)
-        for word in pair
-    ]
-    for number, word in enumerate(words):
-        if word == "--model" and number + 1 < len(words):
-            words[number] = "--policy" if words[number + 1].endswith((".yaml", ".yml")) else "--policy.source"
-        elif word.startswith("--model."):
-            words[number] = word.replace("--model.", "--policy.", 1)
-    return words
 
 
 def evaluate(arguments: Sequence[str]) -> None:

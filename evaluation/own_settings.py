@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from evaluation.asking.origins import origin_of
+from evaluation.origins import origin_of
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.locations import locate
 from lit_longpo.precedence import options_of
@@ -22,6 +22,21 @@ from lit_longpo.suggestions import SuggestingParser
 log = logging.getLogger(__name__)
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def with_policy(arguments: Sequence[str]) -> list[str]:
+    """`--model X` as `--policy X` if X is YAML, else as `--policy.source X`; `--model.key` as `--policy.key`."""
+    words = [
+        word
+        for pair in (item.split("=", 1) if item.startswith("--model") else [item] for item in arguments)
+        for word in pair
+    ]
+    for number, word in enumerate(words):
+        if word == "--model" and number + 1 < len(words):
+            words[number] = "--policy" if words[number + 1].endswith((".yaml", ".yml")) else "--policy.source"
+        elif word.startswith("--model."):
+            words[number] = word.replace("--model.", "--policy.", 1)
+    return words
 
 
 def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_model: bool = True) -> Namespace:

@@ -13,11 +13,11 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from evaluation.asking.documents import read_document
-from evaluation.asking.origins import Origin, origin_of
 from evaluation.asking.questions import Asked, PromptRules
 from evaluation.asking.sides import Prepared, Side
 from evaluation.asking.tables import Column, as_json, tables
-from evaluation.command import with_policy
+from evaluation.origins import Origin, origin_of
+from evaluation.own_settings import with_policy
 from evaluation.running.batching import Batching
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptTemplate

@@ -10,8 +10,7 @@ from typing import Any
 from lightning.fabric import Fabric
 from rich.console import Console
 
-from evaluation.command import with_policy
-from evaluation.own_settings import parse_with_own
+from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.perplexity.measuring import check_lengths, measure
 from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files

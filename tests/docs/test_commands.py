@@ -20,6 +20,7 @@ from torch.distributed.run import get_args_parser
 from data_modules.builders import command as builds
 from evaluation import command as evaluations
 from evaluation.asking import command as asking
+from evaluation.own_settings import with_policy
 from evaluation.perplexity import command as perplexities
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
@@ -79,11 +80,11 @@ def understood(words, monkeypatch):
     if name == "build":
         return builds.build_parser().parse_args(rest)
     if name == "evaluate" and "--compare" not in words:
-        return evaluations.evaluate_parser().parse_args(evaluations.with_policy(rest))
+        return evaluations.evaluate_parser().parse_args(with_policy(rest))
     if name == "ask":
-        return asking.ask_parser().parse_args(asking.with_lists(evaluations.with_policy(rest)))
+        return asking.ask_parser().parse_args(asking.with_lists(with_policy(rest)))
     if name == "perplexity":
-        return perplexities.perplexity_parser().parse_args(evaluations.with_policy(rest))
+        return perplexities.perplexity_parser().parse_args(with_policy(rest))
     monkeypatch.setattr(exports, "export_checkpoint", lambda *values: values)
     return COMMANDS[name](rest)
 

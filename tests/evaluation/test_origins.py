@@ -11,9 +11,9 @@ from support.small_fit import fit
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
-from evaluation.asking.origins import origin_of
 from evaluation.asking.questions import Asked, PromptRules
 from evaluation.asking.sides import Prepared, Side
+from evaluation.origins import origin_of
 from evaluation.running.batching import Batching
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate
 
