@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.table import Table
 
 from evaluation.perplexity.measuring import LengthResult
+from evaluation.reports.figures import empty_axes
 from evaluation.reports.table import Section, escape
 
 _HEADER = ("tokens", "windows", "NLL (nats)", "perplexity")
@@ -51,9 +51,7 @@ class PerplexityReport:
 
     def figure(self) -> Figure:
         """Mean negative log-likelihood by position, a line for each length."""
-        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        figure, axes = empty_axes(7.2, 4.0)
         for item in self.results:
             positions, means = zip(*item.curve, strict=True)
             axes.plot(positions, means, marker=".", lw=1.5, label=f"{item.length:,} tokens")

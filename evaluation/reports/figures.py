@@ -42,7 +42,7 @@ def heat_map(report: BenchmarkReport) -> Figure:
     depths = sorted({depth for depth, _ in cells})
     lengths = sorted({length for _, length in cells})
     grid = [[cells.get((depth, length), nan) for length in lengths] for depth in depths]
-    figure, axes = _empty(1.6 + 0.9 * len(lengths), 1.4 + 0.5 * len(depths))
+    figure, axes = empty_axes(1.6 + 0.9 * len(lengths), 1.4 + 0.5 * len(depths))
     image = axes.imshow(grid, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
     axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
     axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
@@ -66,7 +66,7 @@ def _readable_on(colour: Sequence[float]) -> str:
 
 def length_curve(report: BenchmarkReport) -> Figure:
     """Mean score and its interval by length, and a line for each of a few tasks."""
-    figure, axes = _empty()
+    figure, axes = empty_axes()
     _curve(axes, report, by_length(report))
     axes.set_xlabel("length")
     return figure
@@ -74,13 +74,14 @@ def length_curve(report: BenchmarkReport) -> Figure:
 
 def depth_curve(report: BenchmarkReport) -> Figure:
     """Mean score and its interval by depth, and a line for each of a few tasks."""
-    figure, axes = _empty()
+    figure, axes = empty_axes()
     _curve(axes, report, {f"{depth:.0%}": items for depth, items in by_depth(report).items()})
     axes.set_xlabel("depth")
     return figure
 
 
-def _empty(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
+def empty_axes(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
+    """A figure of that size in inches, drawn without a window, and its only axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
