@@ -198,7 +198,7 @@ def _with_use_of_chat(settings: Mapping[str, Any], scores: Mapping[str, TaskScor
         said[name] = value
         if name == CHAT and str(value).startswith("sha256"):
             said[IN_CHAT] = used_in(used)
-    return said | ({IN_CHAT: used_in(used)} if IN_CHAT in said else {})
+    return said
 
 
 def _prediction(example: Example, rows: Sequence[StoredResponse], score: float) -> Prediction:
