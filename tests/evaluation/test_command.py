@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from support import made_up_records, official_layout
-from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.byte_tokenizer import CHAT, byte_model, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import tiny_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -29,10 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
-    return path
+    return byte_model(tmp_path_factory.mktemp("model"), max_position_embeddings=4096)
 
 
 def arguments(folder, out, *more):
@@ -105,9 +102,7 @@ def test_scores_and_answers_are_in_tensorboard(folder, model, tmp_path):
 
 def test_another_model_or_length_is_refused(folder, model, tmp_path):
     run(*arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
-    other = tmp_path / "other"
-    tiny_model("Llama", seed=1, vocab_size=260, max_position_embeddings=4096).save_pretrained(other)
-    byte_tokenizer().save_pretrained(other)
+    other = byte_model(tmp_path / "other", seed=1, max_position_embeddings=4096)
     for changed, more in (("model", ["--model", str(other)]), ("max_length", ["--max_length", "99"])):
         given = arguments(folder, tmp_path, "--model", model, *more)
         with pytest.raises(ValueError, match=f"with another {changed} .*set another `output`, or delete") as caught:
@@ -225,10 +220,8 @@ def test_own_questions_are_asked_in_the_models_own_chat_template(tmp_path):
         assert item.prediction == tokenizer.decode(expected, skip_special_tokens=True)
 
 
-def saved(folder, dtype, chat_template=None, template=None, **settings):
-    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096, **settings)
-    model.to(dtype).save_pretrained(folder)
-    byte_tokenizer(chat_template=chat_template).save_pretrained(folder)
+def saved(folder, dtype, chat_template=None, template=None):
+    byte_model(folder, chat_template=chat_template, dtype=dtype, max_position_embeddings=4096)
     if template is not None:
         policy = {"source": "some/base", "template": dataclasses.asdict(template)}
         (folder / "README.md").write_text(model_card({"policy": policy}, {}, adapters=False))
@@ -319,9 +312,7 @@ def test_help_names_the_short_form():
 
 def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
     for name, seed in (("a", 0), ("b", 1)):
-        other = tmp_path / f"model_{name}"
-        tiny_model("Llama", seed=seed, vocab_size=260, max_position_embeddings=4096).save_pretrained(other)
-        byte_tokenizer().save_pretrained(other)
+        other = byte_model(tmp_path / f"model_{name}", seed=seed, max_position_embeddings=4096)
         run(*arguments(folder, tmp_path / name, "--model", str(other)))
     capsys.readouterr()
     paths = [str(tmp_path / name / "longbench-step0.json") for name in ("a", "b")]

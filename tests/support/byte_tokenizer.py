@@ -1,5 +1,9 @@
 """A tokenizer of single bytes for tests: every text comes back unchanged, and lengths are known."""
 
+from pathlib import Path
+
+import torch
+from support.tiny_models import tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -23,3 +27,12 @@ def byte_tokenizer(*, chat_template: str | None = None) -> PreTrainedTokenizerFa
     )
     fast.chat_template = chat_template
     return fast
+
+
+def byte_model(
+    folder: Path, *, chat_template: str | None = None, dtype: torch.dtype = torch.float32, **settings: object
+) -> Path:
+    """The folder, with a tiny random Llama and its tokenizer of bytes in it."""
+    tiny_model("Llama", vocab_size=260, **settings).to(dtype).save_pretrained(folder)
+    byte_tokenizer(chat_template=chat_template).save_pretrained(folder)
+    return folder

@@ -4,9 +4,8 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.byte_tokenizer import CHAT, byte_model
 from support.command_line import CONFIGS
-from support.tiny_models import tiny_model
 
 from evaluation.reports.report import BenchmarkReport
 from lit_longpo import __main__ as command_line
@@ -83,8 +82,7 @@ def arguments(name, folder):
 
 def evaluated(name, folder, *more):
     """The report of a tiny model that has the command line asked about made-up records."""
-    tiny_model("Llama", vocab_size=260, max_position_embeddings=1024).save_pretrained(folder / "model")
-    byte_tokenizer(chat_template=CHAT).save_pretrained(folder / "model")
+    byte_model(folder / "model", chat_template=CHAT, max_position_embeddings=1024)
     words = ["evaluate", "--config", CONFIGS / "eval" / f"{name}.yaml", "--model", folder / "model", *more]
     (folder / "records").mkdir()
     words += [*arguments(name, folder / "records"), "--benchmark.max_new_tokens", 8, "--output", folder / "out"]

@@ -3,10 +3,9 @@ from dataclasses import replace
 
 import pytest
 from support import official_layout
-from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.byte_tokenizer import CHAT, byte_model, byte_tokenizer
 from support.command_line import CONFIGS
 from support.official_data import official
-from support.tiny_models import tiny_model
 
 from evaluation import InfiniteBench
 from evaluation.benchmarks.infinitebench import FAMILIES
@@ -164,8 +163,7 @@ def test_deviations(folder):
 
 @pytest.mark.slow  # five seconds
 def test_the_command_line_asks_a_tiny_model(folder, tmp_path):
-    tiny_model("Llama", vocab_size=260, max_position_embeddings=1024).save_pretrained(tmp_path / "model")
-    byte_tokenizer(chat_template=CHAT).save_pretrained(tmp_path / "model")
+    byte_model(tmp_path / "model", chat_template=CHAT, max_position_embeddings=1024)
     words = ["evaluate", "--config", CONFIGS / "eval" / "infinitebench.yaml", "--benchmark.folder", folder]
     words += ["--benchmark.new_tokens", '{"longbook_qa_eng": 8}', "--model", tmp_path / "model", "--tasks"]
     words += ["[longbook_qa_eng, longbook_choice_eng]"]

@@ -3,9 +3,8 @@ import math
 
 import pytest
 import torch
-from support.byte_tokenizer import byte_tokenizer
+from support.byte_tokenizer import byte_model, byte_tokenizer
 from support.command_line import CONFIGS
-from support.tiny_models import tiny_model
 from transformers import AutoModelForCausalLM
 
 from lit_longpo import __main__ as command_line
@@ -15,10 +14,7 @@ TEXT = "The tide takes the path to the island twice a day. " * 3
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    tiny_model("Llama", vocab_size=260, max_position_embeddings=256).save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
-    return path
+    return byte_model(tmp_path_factory.mktemp("model"), max_position_embeddings=256)
 
 
 @pytest.fixture

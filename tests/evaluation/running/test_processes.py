@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from support import evaluation_worker, official_layout
-from support.byte_tokenizer import byte_tokenizer
+from support.byte_tokenizer import byte_model
 from support.ranks import run_command, run_ranks
-from support.tiny_models import tiny_model
 from support.zero3 import needs_deepspeed
 
 from evaluation import LongBench
@@ -22,10 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
+    return byte_model(tmp_path_factory.mktemp("model"), max_position_embeddings=4096)
 
 
 @pytest.fixture(scope="module")

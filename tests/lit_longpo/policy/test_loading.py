@@ -1,6 +1,6 @@
 import pytest
 import torch
-from support.byte_tokenizer import CHAT, byte_tokenizer
+from support.byte_tokenizer import CHAT, byte_model
 from support.groups import random_groups
 from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
@@ -113,8 +113,7 @@ def test_adapters_whose_numbers_mean_nothing_are_refused(numbers, message):
 @pytest.mark.parametrize(("chat", "template", "said"), [(False, CHAT, True), (None, CHAT, False), (False, None, False)])
 def test_a_chat_template_that_is_left_out_is_said_once(tmp_path, caplog, chat, template, said):
     """As happens where another model's fragment stays behind: nothing else would tell."""
-    tiny_model("Llama", vocab_size=260).save_pretrained(tmp_path)
-    byte_tokenizer(chat_template=template).save_pretrained(tmp_path)
+    byte_model(tmp_path, chat_template=template)
     for _ in range(2):
         PolicyConfig(source=str(tmp_path), template=PromptTemplate(chat=chat)).prompt_format()
     told = [record.getMessage() for record in caplog.records if "has a chat template" in record.getMessage()]
