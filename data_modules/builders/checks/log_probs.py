@@ -1,4 +1,4 @@
-"""How likely is an answer after its short context? One sequence at a time."""
+"""By how much is chosen likelier than rejected after the short context? One sequence at a time."""
 
 from typing import Any
 
@@ -11,15 +11,8 @@ from lit_longpo.policy import PromptFormat
 
 
 @torch.no_grad()
-def mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: str) -> float:
-    """Log-probability of an answer per token, given a turn's short context and question.
-
-    Args:
-        model: that reads them.
-        prompt_format: its tokenizer and template.
-        turn: context and question.
-        answer: chosen, rejected, or any other.
-    """
+def _mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: str) -> float:
+    """Log-probability of an answer per token, given a turn's short context and question."""
     prompt = prompt_format.encode_prompt(turn.short_context, turn.question).ids
     response = prompt_format.encode_response(answer)
     ids = torch.tensor([[*prompt, *response]], device=model.device)
@@ -28,11 +21,18 @@ def mean_log_prob(model: Any, prompt_format: PromptFormat, turn: Turn, answer: s
     return -float(cross_entropy(logits.float(), ids[0, -len(response) :]))
 
 
+def margins_of(model: Any, prompt_format: PromptFormat, turn: Turn) -> list[float]:
+    """By how much a turn's chosen answer is likelier than each rejected one, in nats per token.
+
+    Args:
+        model: that reads them.
+        prompt_format: its tokenizer and template.
+        turn: context, question and answers.
+    """
+    chosen = _mean_log_prob(model, prompt_format, turn, turn.chosen)
+    return [chosen - _mean_log_prob(model, prompt_format, turn, rejected) for rejected in turn.rejected]
+
+
 def margin_of(model: Any, prompt_format: PromptFormat, pair: PreferencePair) -> float:
     """By how much chosen is likelier than rejected, in nats per token: the least over turns and rejected answers."""
-    margins = [
-        mean_log_prob(model, prompt_format, turn, turn.chosen) - mean_log_prob(model, prompt_format, turn, rejected)
-        for turn in pair.all_turns
-        for rejected in turn.rejected
-    ]
-    return round(min(margins), 4)
+    return round(min(margin for turn in pair.all_turns for margin in margins_of(model, prompt_format, turn)), 4)

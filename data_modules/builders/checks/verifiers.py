@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_modules.builders.checks.log_probs import mean_log_prob
+from data_modules.builders.checks.log_probs import margins_of
 from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
@@ -70,9 +70,7 @@ class LogProbGap(Verifier):
     def _verdicts(self, turn: Turn) -> list[Verdict]:
         if self._loaded is None:
             self._loaded = self.policy.load_base(), self.policy.prompt_format()
-        model, prompt_format = self._loaded
-        chosen = mean_log_prob(model, prompt_format, turn, turn.chosen)
-        gaps = [chosen - mean_log_prob(model, prompt_format, turn, text) for text in turn.rejected]
+        gaps = margins_of(*self._loaded, turn)
         return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]
 
 
