@@ -95,9 +95,8 @@ def describe(value: Any) -> Any:
     """
     name = _WRITTEN_NAMES.get(type(value).__name__, type(value).__name__)
     if is_dataclass(value) and not isinstance(value, type):
-        settings = [item.name for item in fields(value) if item.init and not item.metadata.get("runtime")]
-        silent = [item.name for item in fields(value) if item.metadata.get("later") and _is_default(item, value)]
-        settings = [setting for setting in settings if setting not in silent]
+        told = (item for item in fields(value) if item.init and not item.metadata.get("runtime"))
+        settings = [item.name for item in told if not _is_silent(item, value)]
         return {"class": name} | {setting: describe(getattr(value, setting)) for setting in settings}
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
@@ -111,5 +110,5 @@ def describe(value: Any) -> Any:
     return {"class": name} | {key: describe(item) for key, item in vars(value).items() if not key.startswith("_")}
 
 
-def _is_default(item: Field[Any], value: Any) -> bool:
-    return bool(getattr(value, item.name) == item.default)
+def _is_silent(item: Field[Any], value: Any) -> bool:
+    return bool(item.metadata.get("later") and getattr(value, item.name) == item.default)
