@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from data_modules.files.delimited import Cell
+from data_modules.files.delimited import as_number
 from data_modules.messages import check_messages
 from lit_longpo.files.strict_json import RecordError, check_text, check_texts
 
@@ -77,10 +77,9 @@ def numbers_of(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _number(value: Mapping[str, object], name: str, where: str, above: float) -> float:
     """A number above a bound; tables store an absent one as null."""
-    said = value.get(name)
-    if said is None:
+    number = as_number(value.get(name))
+    if number is None:
         return NUMBERS[name]
-    number = said.number if isinstance(said, Cell) else said
     if isinstance(number, bool) or not isinstance(number, int | float) or not above < number <= _LARGEST:
         raise RecordError.at(where, f"field {name!r}", f"a number above {above:g} and of at most {_LARGEST:g}", number)
     return float(number)

@@ -16,13 +16,13 @@ class Cell(str):
 
     __slots__ = ()
 
-    @property
-    def number(self) -> object:
-        """The number that is written there; the text itself if it is none."""
-        try:
-            return float(self)
-        except ValueError:
-            return self
+
+def as_number(value: object) -> object:
+    """The number that a cell writes; a cell that writes none, and whatever is no cell, as it is."""
+    try:
+        return float(value) if isinstance(value, Cell) else value
+    except ValueError:
+        return value
 
 
 def comma_separated(path: str | Path) -> Rows:

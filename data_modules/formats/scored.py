@@ -3,7 +3,7 @@
 import sys
 from typing import ClassVar
 
-from data_modules.files.delimited import Cell
+from data_modules.files.delimited import as_number
 from data_modules.formats.base import Record
 from data_modules.formats.trl import TRLPreference
 from data_modules.records import PreferencePair
@@ -69,10 +69,9 @@ class OpenRLHF(ScoredPreference):
 
 
 def _score(record: Record, field: str, where: str) -> float | None:
-    said = record.get(field)
-    if said is None:
+    value = as_number(record.get(field))
+    if value is None:
         return None
-    value = said.number if isinstance(said, Cell) else said
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise RecordError.at(where, f"field {field!r}", "a number", value)
     return float(value)
