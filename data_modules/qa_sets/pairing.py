@@ -177,7 +177,7 @@ def build_pair(
 
 
 def _joined(records: Sequence[QARecord]) -> QARecord:
-    """One record with the passages and answers of all: what distractors must not mention."""
+    """The first record with the answers of all, which distractors must not mention."""
     answers = tuple(dict.fromkeys(answer for record in records for answer in record.answers))
     return replace(records[0], answers=answers)
 
@@ -201,8 +201,8 @@ def build_pairs(
 ) -> list[PreferencePair]:
     """Pairs of all records that hold one; the others are counted in the report, by reason."""
     pairs = list[PreferencePair]()
+    report.records += len(records)
     for turns in _turns_of(records, recipe.turns, report):
-        report.records += len(turns)
         pair = build_pair(turns, pool, recipe, count_tokens, report)
         if pair is None:
             continue
@@ -218,13 +218,11 @@ def _turns_of(records: Sequence[QARecord], most: int, report: PairingReport) -> 
         return [[record] for record in records]
     open_groups, groups = dict[tuple[str, ...], list[QARecord]](), list[list[QARecord]]()
     for record in records:
-        reason = _unasked(record)
-        if reason:
-            report.records += 1
+        if reason := _unasked(record):
             report.leave_out(reason, [record])
             continue
         about = tuple(passage.text for passage in record.passages if passage.supporting)
-        if len(open_groups.get(about, [None] * most)) >= most:
+        if about not in open_groups or len(open_groups[about]) == most:
             open_groups[about] = []
             groups.append(open_groups[about])
         open_groups[about].append(record)
