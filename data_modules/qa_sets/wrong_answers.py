@@ -5,7 +5,7 @@ Candidates are found by kind: a date is replaced by a date, a number by a number
 
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data_modules.qa_sets.answer_kinds import MAX_WORDS, Finder, distance, finders_of, kinds_of
@@ -58,18 +58,18 @@ def read_wrong_answers(
         At most `count`, none equal to, inside, or around a gold answer, and none that could be another name of it:
         a name that shares a word with it, its initials, the same number in other words.
     """
-    gold = [normalise(answer) for answer in answers]
+    gold, plain_question = [normalise(answer) for answer in answers], normalise(question)
     if gold[0] in ("yes", "no"):
         return (WrongAnswer("no" if gold[0] == "yes" else "yes", 0),)[:count]
     answer = answers[0].strip().rstrip(".,;:!?") or answers[0]  # as it would stand inside a sentence
     near, far = dict(enumerate(places[:-1])), {len(places) - 1: places[-1]}
     own, other = kinds_of(answer)
+    of_gold = [_content_words(text) for text in answers]
     found = dict[str, WrongAnswer]()  # by normal form
     for find, where in [(find, where) for kind in (own, other) for where in (near, far) for find in kind]:
         for wrong in _ranked(find, where, answer, rng):
             form = normalise(wrong.text)
-            is_wrong = _is_wrong(form, gold, normalise(question)) and not _may_be_right(wrong.text, answers)
-            if form not in found and is_wrong:
+            if form not in found and _is_wrong(form, gold, plain_question) and not _may_be_right(wrong.text, of_gold):
                 found[form] = wrong
         if len(found) >= count:
             break
@@ -112,10 +112,10 @@ def _ending(phrase: str) -> str:
     return next((ending for ending in _ENDINGS if phrase.endswith(ending)), "")
 
 
-def _may_be_right(candidate: str, answers: Iterable[str]) -> bool:
-    """Whether a passage that holds the answer could mean the same by other words."""
+def _may_be_right(candidate: str, gold: Sequence[list[str]]) -> bool:
+    """Whether a passage that holds the answer, of whose names these are the words, could mean the same by others."""
     words = _content_words(candidate)
-    return not words or any(_mean_the_same(words, _content_words(answer)) for answer in answers)
+    return not words or any(_mean_the_same(words, answer) for answer in gold)
 
 
 def _mean_the_same(words: list[str], gold: list[str]) -> bool:
