@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from support.bpe_tokenizers import bpe_tokenizer
-from support.chat_formats import FORMATS
+from support.chat_formats import chat_bpe_tokenizer
 from support.command_line import COMMANDS, CONFIGS, build
 from support.tiny_models import tiny_config
 from transformers import AutoModelForCausalLM
@@ -86,8 +85,7 @@ def test_a_build_without_a_recipe_is_told_where_to_start(capsys):
 
 def test_your_own_questions_and_your_own_chat_model(tmp_path):
     """The README's command for both."""
-    chat = FORMATS["chatml"]
-    tokenizer = bpe_tokenizer("bytes", special=chat.marks, chat_template=chat.template, bos=None, eos=chat.end_of_turn)
+    tokenizer = chat_bpe_tokenizer("chatml")
     config = tiny_config("Llama", vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
     for part in (tokenizer, AutoModelForCausalLM.from_config(config)):
         part.save_pretrained(tmp_path / "model")
