@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-EASY = 0.95  # above this share of pairs that are ranked right already, there is little left to prefer
+_EASY = 0.95  # above this share of pairs that are ranked right already, there is little left to prefer
 _EDGES = (-16.0, -8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -29,7 +29,7 @@ class Difficulty:
     @property
     def is_easy(self) -> bool:
         """Whether the model ranks nearly all of them right already."""
-        return self.ranked_right > EASY
+        return self.ranked_right > _EASY
 
     def histogram(self) -> dict[str, int]:
         """Pairs by margin, from the lowest range that holds one to the highest; the upper edge belongs to a range."""
