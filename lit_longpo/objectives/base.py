@@ -212,8 +212,9 @@ class PreferenceModule(LightningModule, ABC):
         self._step_mean = StepMean()
         if self.global_step:
             self._signal = None
-        elif self._signal is None:
-            self._signal = PreferenceSignal.of(self.views)
+        else:
+            self._signal = self._signal or PreferenceSignal.of(self.views)
+            self._signal.folder = self.trainer.log_dir  # asked on every rank: it broadcasts
         finish_epoch(self.trainer)
         if self._validation_due:
             self._validation_due = False

@@ -3,7 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -32,10 +31,14 @@ class PreferenceSignal:
     Args:
         by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
         context: in which the objective compares both answers, for the report.
+
+    Attributes:
+        folder: the run's, for its `data_report.json`; asking a trainer for it is a broadcast, and only one reports.
     """
 
     def __init__(self, *, by_log_probs: bool, context: Context = "long") -> None:
         self.by_log_probs, self.context = by_log_probs, context
+        self.folder: str | None = None
         self._margins: list[Tensor] = []
         self._num_pairs = self._steps = 0
 
@@ -73,7 +76,7 @@ class PreferenceSignal:
             difficulty = self.difficulty()
             if difficulty.is_easy:
                 log.warning(_advice(difficulty))
-            _report(difficulty, self._steps, trainer)
+            _report(difficulty, self._steps, trainer, self.folder)
         return True
 
     def difficulty(self) -> Difficulty:
@@ -91,9 +94,9 @@ def _advice(difficulty: Difficulty) -> str:
     )
 
 
-def _report(difficulty: Difficulty, steps: int, trainer: Trainer) -> None:
+def _report(difficulty: Difficulty, steps: int, trainer: Trainer, folder: str | None) -> None:
     """Into `data_report.json` where there is one, and to every logger."""
-    if keeps_nothing(trainer):
+    if keeps_nothing(trainer) or not trainer.loggers:
         return
     found = {**difficulty.as_json(), "within_steps": steps}
     for logger in trainer.loggers:
@@ -102,13 +105,6 @@ def _report(difficulty: Difficulty, steps: int, trainer: Trainer) -> None:
         draw = getattr(getattr(logger, "experiment", None), "add_histogram", None)  # TensorBoard's
         if draw is not None:
             draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
-    folder = _folder(trainer)  # `trainer.log_dir` would wait for other processes
-    if folder is not None and (report := folder / "data_report.json").exists():
+    if folder is not None and (report := Path(folder) / "data_report.json").exists():
         known = json.loads(report.read_text())
         report.write_text(json.dumps({**known, "difficulty": found}, indent=2) + "\n")
-
-
-def _folder(trainer: Trainer) -> Path | None:
-    logger: Any = trainer.logger
-    place = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
-    return Path(place) if place else None

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from support.command_line import CONFIGS
 from support.ranks import run_command
+from support.tracked_runs import Tracked
 
 from lit_longpo.checkpoints import ResumableTrainer, fault, read_record
 from lit_longpo.errors import BusyError, InputError
@@ -84,22 +85,6 @@ def test_a_new_folder_goes_if_the_run_is_refused_before_it_does_anything(error, 
     assert folder.exists() == stays
     assert claim_version(logger) != stays  # the same trainer's next `fit` takes a number again
     assert logger.log_dir == str(folder)
-
-
-class Tracked(Logger):
-    """Says where all of its runs lie and what this one is called, as W&B's and MLflow's loggers do."""
-
-    def __init__(self, save_dir, version):
-        super().__init__()
-        self.where, self.identity = save_dir, version
-
-    name, version, save_dir = "project", property(lambda self: self.identity), property(lambda self: self.where)
-
-    def log_metrics(self, metrics, step=None):
-        pass
-
-    def log_hyperparams(self, params, *args, **kwargs):
-        pass
 
 
 @pytest.mark.parametrize("save_dir", ["elsewhere", None], ids=["local", "server"])

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from support.preference_data import RandomPairs, groups_for
+from support.tracked_runs import Tracked
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.batch import Scores, Slot
+from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO, preference_signal
 from lit_longpo.objectives.preference_signal import PreferenceSignal
 from lit_longpo.policy import PolicyConfig
@@ -95,18 +96,18 @@ def test_every_objective_with_pairs_is_watched(module):
         assert signal.difficulty().measure.endswith("short context" if short else "long context")
 
 
-@pytest.mark.parametrize("objective", [SimPO, DPO])
-def test_a_run_reports_what_plain_forwards_say(objective, policy_folder, tmp_path, caplog, monkeypatch):
+@pytest.mark.parametrize(("objective", "tracked"), [(SimPO, False), (DPO, False), (SimPO, True)])
+def test_a_run_reports_what_plain_forwards_say(objective, tracked, policy_folder, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(preference_signal, "_NUM_PAIRS", 4)
     module = objective(policy=PolicyConfig(source=str(policy_folder)))
-    logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    trainer = Trainer(
+    logger = Tracked(str(tmp_path), "run") if tracked else TensorBoardLogger(tmp_path, name="project", version="run")
+    trainer = ResumableTrainer(
         max_steps=3, accelerator="cpu", logger=logger, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, enable_checkpointing=False, default_root_dir=tmp_path, num_sanity_val_steps=2,
         log_every_n_steps=1,
     )  # fmt: skip
-    report = tmp_path / "run" / "data_report.json"
-    report.parent.mkdir()
+    report = tmp_path / "project" / "run" / "data_report.json"
+    report.parent.mkdir(parents=True)
     report.write_text('{"documents": {}}')
     trainer.fit(module, datamodule=RandomPairs(module.views))
     found = json.loads(report.read_text())
