@@ -200,7 +200,7 @@ def _wrap_functions(code: ModuleType) -> None:
 
 
 def _own(code: ModuleType, name: str) -> Function | None:
-    """A module's function; older transformers have the same name for a package's, which may not be installed."""
+    """A module's function; code beside a model's weights may have the name for a package's, or `None` without it."""
     function = getattr(code, name, None)
     ours = hasattr(function, "shares_states") or getattr(function, "__module__", None) == code.__name__
     return function if ours else None

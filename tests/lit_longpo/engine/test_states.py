@@ -102,7 +102,7 @@ def test_a_layer_that_hands_on_one_keyword_hands_on_the_table():
 
 
 def test_a_packages_function_of_the_same_name_is_none_of_ours(monkeypatch):
-    """transformers 5.10 imports a package's, or has none, and then its layers know no table."""
+    """Code beside a model's weights may import a package's, or have none, and then its layers know no table."""
     model = tiny_hybrid("Lfm2")
     code = sys.modules[type(mixers(model)[0]).__module__]
     for there in (None, torch.nn.functional.conv1d):
