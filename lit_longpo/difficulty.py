@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median_high
 from typing import Any
 
 _EASY = 0.95  # above this share of pairs that are ranked right already, there is little left to prefer
@@ -43,11 +44,10 @@ class Difficulty:
 
     def as_json(self) -> dict[str, Any]:
         """For reports."""
-        ordered = sorted(self.margins)
         return {
-            "pairs": len(ordered),
+            "pairs": len(self.margins),
             "ranked_right": self.ranked_right,
             "measure": self.measure,
-            "median_margin": ordered[len(ordered) // 2],
+            "median_margin": median_high(self.margins),
             "margins": self.histogram(),
         }
