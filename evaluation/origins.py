@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lit_longpo.checkpoints.whole import fault, kind, newest_whole
+from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.export.card import TEMPLATE_KEY
 from lit_longpo.export.run import Run, read_run
@@ -88,8 +88,7 @@ def _holds_model(path: Path) -> bool:
 
 
 def _of_checkpoint(path: Path) -> Origin:
-    if (wrong := fault(path)) is not None:
-        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; set --model")
+    refuse_broken(path, "--model")
     run = read_run(path, None)
     settings = _meant(run.config["policy"])
     return Origin(run.policy.source, settings, path, _told_by(path), _started_from(run))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_longpo.checkpoints.record import Settings, contradictions
-from lit_longpo.checkpoints.whole import fault, kind
+from lit_longpo.checkpoints.whole import kind, refuse_broken
 from lit_longpo.errors import InputError, MissingPackageError
 
 _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
@@ -59,9 +59,7 @@ def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
     Raises:
         ValueError: the checkpoint is broken, or its weights mean another model here.
     """
-    wrong = fault(path)
-    if wrong is not None:
-        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; set --initial_weights")
+    refuse_broken(path, "--initial_weights")
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         raise InputError(
             "expected no `initial_weights` under ZeRO-3, which has split the policy by now; type: python -m lit_longpo "

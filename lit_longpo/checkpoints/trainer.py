@@ -69,10 +69,10 @@ class ResumableTrainer(Trainer):
         """
         if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
             raise InputError("checkpoints are renamed when they are whole; remove AsyncCheckpointIO from the plugins")
+        if keeps_nothing(self):  # Lightning 2.6 writes a last one all the same
+            return
         if "://" in str(filepath):  # an object appears when its upload is complete
             super().save_checkpoint(filepath, weights_only, storage_options)
-            return
-        if keeps_nothing(self):  # Lightning 2.6 writes a last one all the same
             return
         path = Path(self.strategy.broadcast(str(filepath)))
         partial = partial_name(path)

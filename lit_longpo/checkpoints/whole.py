@@ -126,6 +126,20 @@ def fault(path: Path) -> str | None:
     return None
 
 
+def refuse_broken(path: Path, option: str) -> None:
+    """Refuse a checkpoint that is not whole.
+
+    Args:
+        path: of the checkpoint.
+        option: that takes it.
+
+    Raises:
+        InputError: saying what is wrong and what to type.
+    """
+    if (wrong := fault(path)) is not None:
+        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice(path, option)}")
+
+
 def advice(path: Path, option: str) -> str:
     """What to type in place of a checkpoint that has a fault.
 

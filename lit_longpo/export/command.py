@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from lit_longpo.checkpoints.reading import fill, read_record, read_weights
-from lit_longpo.checkpoints.whole import advice, fault, replacing
+from lit_longpo.checkpoints.whole import refuse_broken, replacing
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
@@ -41,9 +41,7 @@ def export_checkpoint(
         ValueError: the checkpoint is broken or belongs to another policy, or the folder is in use.
     """
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
-    wrong = fault(path)
-    if wrong is not None:
-        raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice(path, '--checkpoint')}")
+    refuse_broken(path, "--checkpoint")
     _check_output(folder, overwrite)
     run = read_run(path, Path(run_config).expanduser() if run_config else None)
     merged = is_merged(run.policy, merge_adapters)
