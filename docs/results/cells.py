@@ -1,7 +1,7 @@
 """What is run: cells, each one command line of ours and one seed, and suites of them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -101,7 +101,7 @@ class Suite:
     """
 
     name: str
-    make: Callable[[Settings], Sequence[Cell]] = field(repr=False)
+    make: Callable[[Settings], Iterable[Cell]] = field(repr=False)
     questions_share_contexts: bool = False
 
     def cells(

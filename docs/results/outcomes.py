@@ -84,7 +84,7 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     training = training_of(cell, run)
     costs = json.loads(next(training.glob("**/costs.json")).read_text()) if cell.has_costs else {}
     scores, means = scores_of(rows)
-    facts = _training(training) | (pairs if costs else {})
+    facts = _logged(training, "train/") | (pairs if costs else {})
     return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, facts, identity)
 
 
@@ -139,11 +139,6 @@ def place(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _percent(scores: Sequence[float]) -> float:
     return round(100 * sum(scores) / len(scores), 2)
-
-
-def _training(run: Path) -> dict[str, Any]:
-    """Means of the first and of the last tenth of what was logged."""
-    return _logged(run, "train/")
 
 
 def _logged(run: Path, prefix: str) -> dict[str, Any]:

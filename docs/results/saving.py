@@ -5,6 +5,8 @@ from dataclasses import replace
 from benchmarks.flops import step_flops
 from benchmarks.setting import Setting
 
+from results.tables import line
+
 NAME = "saving"
 _LONG, _SHORT, _ANSWER = (2048, 4096, 8192, 16384), 1024, 64
 
@@ -23,16 +25,12 @@ def saving(shape: str = "8b") -> str:
         "of shared",
         "of separate",
     )
-    lines = [_line(head), _line(["---:"] * len(head))]
+    lines = [line(head), line(["---:"] * len(head))]
     for length in _LONG:
         one = Setting(shape=shape, prompt=length, answers=(_ANSWER,))
         pair = replace(one, answers=(_ANSWER, _ANSWER))
         solopo = step_flops(one) + step_flops(replace(pair, prompt=_SHORT))
         shared, separate = step_flops(pair), 2 * step_flops(one)
         tera = [f"{flops / 1e12:,.0f}" for flops in (solopo, shared, separate)]
-        lines.append(_line([f"{length:,}", *tera, f"{solopo / shared:.2f}", f"{solopo / separate:.2f}"]))
+        lines.append(line([f"{length:,}", *tera, f"{solopo / shared:.2f}", f"{solopo / separate:.2f}"]))
     return "\n".join(lines)
-
-
-def _line(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"

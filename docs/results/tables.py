@@ -137,14 +137,14 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
         *(f"less {name}" for name in layout.against),
         *(f"{layout.short} less {layout.forgetting}", "steps", "M tokens", "TFLOP", "s"),
     ]
-    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    lines = [line(header), line(["---", *["---:"] * (len(header) - 1)])]
     ordered = sorted(rows.values(), key=lambda row: (row.cost("steps") is not None, -row.mean(long)))
     for row in ordered:
         others = [rows.get(name) for name in layout.against.values()]
         cells = [row.name, str(len(row.outcomes)), *(f"{row.mean([length]):.1f}" for length in lengths)]
         cells += [f"{row.mean(long):.1f}", *(_gap(row, other, long, shared=shared) for other in others)]
         cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)]
-        lines.append(_line([*cells, *_costs(row)]))
+        lines.append(line([*cells, *_costs(row)]))
     return "\n".join(lines)
 
 
@@ -191,11 +191,11 @@ def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:
     long = list(layout.long)
     groups = sorted({group for row in rows.values() for group in row.outcomes[0].scores[long[0]]}, key=float)
     header = [f"sub-EM % by {layout.groups}, long", *groups]
-    lines = [_line(header), _line(["---", *["---:"] * len(groups)])]
+    lines = [line(header), line(["---", *["---:"] * len(groups)])]
     for row in sorted(rows.values(), key=lambda row: -row.mean(long)):
         scores = row.scores(long)
         means = [100 * fmean(value for (_, name, _), value in scores.items() if name == group) for group in groups]
-        lines.append(_line([row.name, *(f"{mean:.1f}" for mean in means)]))
+        lines.append(line([row.name, *(f"{mean:.1f}" for mean in means)]))
     return "\n".join(lines)
 
 
@@ -242,5 +242,6 @@ def _number(length: str) -> str:
     return f"{int(length):,}" if length.isdigit() else length
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"

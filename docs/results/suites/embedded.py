@@ -4,7 +4,7 @@
 reads 64 words at positions up to 512.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from results.cells import Cell, Settings, Suite
 
@@ -116,8 +116,4 @@ def _base(settings: Settings) -> Cell:
     )
 
 
-def _make(settings: Settings) -> Sequence[Cell]:
-    return list(cells(settings))
-
-
-SUITE = Suite("embedded", _make)
+SUITE = Suite("embedded", cells)

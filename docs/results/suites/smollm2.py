@@ -7,7 +7,7 @@ adapters; asking them is a cell of its own, on this machine or another one.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from results.cells import Cell, Settings, Suite
@@ -21,6 +21,7 @@ _FILE = "docs/results/suites/smollm2.yaml"
 _LIKELIHOOD, _COMPARISON = "2.0e-4", "5.0e-5"
 
 Words = tuple[str, ...]
+_TEMPLATE = "{context}\n\nAnswer with a few words only. Question: {question}"
 _POSITIONS = {"target_length": 4096, "chunk_tokens": 128, "scheme": "mixed", "seed": 0}
 
 
@@ -137,11 +138,10 @@ def _first_stage(settings: Settings) -> Words:
 
 def _build(settings: Settings) -> Words:
     here, toy = settings.work / SUITE.name, settings.toy
-    template = "{context}\n\nAnswer with a few words only. Question: {question}"
     return (
         *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
         *("--policy.source", f"{here}/first/model", "--policy.dtype", _dtype(settings)),
-        *("--policy.template.user", json.dumps(template)),
+        *("--policy.template.user", json.dumps(_TEMPLATE)),
         *("--source.paths", json.dumps([f"{here}/questions/pairs.squad.json"])),
         *("--generator.device", "cuda" if settings.accelerator == "gpu" else "cpu"),
         *(("--recipe.samples", "4", "--recipe.decoding.temperature", "1.5") if toy else ()),
@@ -203,11 +203,10 @@ def _pairs(settings: Settings, length: int) -> Words:
 
 def _evaluation(settings: Settings, name: str, model: str) -> Cell:
     here, batching = settings.work / SUITE.name, _batching(settings)
-    template = "{context}\n\nAnswer with a few words only. Question: {question}"
     words = (
         *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}", "--accelerator", settings.accelerator),
         *("--policy.source", f"{here}/{model}/model", "--policy.dtype", _dtype(settings)),
-        *("--policy.template.user", json.dumps(template), "--benchmark.score_by", "sub_em"),
+        *("--policy.template.user", json.dumps(_TEMPLATE), "--benchmark.score_by", "sub_em"),
         *("--benchmark.path", f"{here}/questions/questions.jsonl", "--benchmark.max_new_tokens", "24"),
         *(word for key, value in batching.items() for word in (f"--batching.{key}", str(value))),
     )
@@ -229,8 +228,4 @@ def _dtype(settings: Settings) -> str:
     return "bfloat16" if settings.accelerator == "gpu" else "float32"
 
 
-def _make(settings: Settings) -> Sequence[Cell]:
-    return list(cells(settings))
-
-
-SUITE = Suite("smollm2", _make, questions_share_contexts=True)
+SUITE = Suite("smollm2", cells, questions_share_contexts=True)
