@@ -31,7 +31,6 @@ from benchmarks.twins import TWINS
 from benchmarks.twins import measure as measure_twin
 
 ROOT = Path(__file__).resolve().parents[2]
-MIB = 2**20
 HYBRIDS = ("Qwen3_5Text",)  # those that flash-linear-attention serves
 
 
@@ -135,10 +134,7 @@ def _settings(options: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], Se
 
 
 def _setting(options: argparse.Namespace, shape: str, training: str, prompt: int, **other: Any) -> Setting:
-    answers = (options.answer,) * 2
-    common = {"dtype": options.dtype, "accelerator": options.accelerator, "warmup": 1, "steps": 4, "lr": 1e-6}
-    lora = 16 if training == "lora" else 0
-    return Setting(shape=shape, prompt=prompt, answers=answers, lora=lora, **{**common, **other})
+    return replace(gpu.setting_of(options, shape, training, prompt, 2), **other)
 
 
 def _name(setting: Setting) -> str:
@@ -165,7 +161,7 @@ def measure_step(setting: Setting, side: str) -> dict[str, Any]:
 
     result = SIDES[side](setting)
     reserved = torch.cuda.max_memory_reserved() / 2**30 if setting.device == "cuda" else None
-    return {**gpu._numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
+    return {**gpu.numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
 
 
 def find_longest(setting: Setting, cap_gib: float, folder: Path) -> dict[str, Any]:
@@ -286,7 +282,7 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="the same code on a CPU at toy sizes")
     parser.add_argument("--out", type=Path, default=Path("runs/device"))
     parser.set_defaults(device="cuda", accelerator="gpu", dtype="bfloat16", twins=list(TWINS), shapes=("0.5b", "8b"))
-    parser.set_defaults(prompts=(8192, 32768), answer=512, device_gib=78.0, fit_steps=20)
+    parser.set_defaults(prompts=(8192, 32768), answer=512, steps=4, device_gib=78.0, fit_steps=20)
     options = parser.parse_args(flags)
     if options.smoke:
         parser.set_defaults(**_SMOKE)

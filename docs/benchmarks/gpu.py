@@ -41,14 +41,15 @@ def measure(run: Run, side: str, setting: Setting) -> dict[str, Any]:
     for checkpointing in tried:
         chosen = replace(setting, checkpointing=checkpointing)
         try:
-            return {"checkpointing": checkpointing, **_numbers(run(Side(side, side, chosen)), chosen)}
+            return {"checkpointing": checkpointing, **numbers(run(Side(side, side, chosen)), chosen)}
         except RuntimeError as error:
             if "out of memory" not in str(error).lower():
                 raise
     return {"out_of_memory": True}
 
 
-def _numbers(result: dict[str, Any], setting: Setting) -> dict[str, Any]:
+def numbers(result: dict[str, Any], setting: Setting) -> dict[str, Any]:
+    """Seconds, speed and memory of a step, from what a side gave."""
     seconds = median(result["wall"])
     flops = step_flops(setting)
     peak = PEAK_TFLOPS.get(setting.dtype)
@@ -68,7 +69,7 @@ def speed(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for training in options.trainings:
             for prompt in options.prompts:
                 for responses in options.responses:
-                    setting = _setting(options, shape, training, prompt, responses)
+                    setting = setting_of(options, shape, training, prompt, responses)
                     row: dict[str, Any] = {"shape": shape, "training": training, "prompt": prompt, "k": responses}
                     for side in options.sides:
                         row[side] = measure(options.run, side, setting)
@@ -80,7 +81,7 @@ def speed(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def longest(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The longest prompt that fits, for each side."""
     for side in options.sides:
-        setting = _setting(options, options.shapes[-1], "lora", options.prompts[0], 2)
+        setting = setting_of(options, options.shapes[-1], "lora", options.prompts[0], 2)
         tried: dict[int, dict[str, Any]] = {}
 
         def fits(
@@ -112,7 +113,8 @@ def parity(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield options.run(Side("parity", "parity", replace(setting, accelerator=options.accelerator)))
 
 
-def _setting(options: argparse.Namespace, shape: str, training: str, prompt: int, responses: int) -> Setting:
+def setting_of(options: argparse.Namespace, shape: str, training: str, prompt: int, responses: int) -> Setting:
+    """A step over one prompt and its responses, as the options say."""
     return Setting(
         shape=shape,
         prompt=prompt,
