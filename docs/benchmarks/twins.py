@@ -5,7 +5,6 @@ own forward and with the same (rounded) weights. Names of twins are those of `te
 """
 
 import copy
-import inspect
 import logging
 import sys
 import time
@@ -114,21 +113,10 @@ def _packed(model: nn.Module, groups: list[Group], backend: Any) -> tuple[Tensor
 
 
 def _separate(model: nn.Module, groups: list[Group]) -> tuple[Tensor, Tensor]:
+    from support.padded_rows import plain_log_probs
+
     with ordinary_attention(base_model(model)):
-        values = [_row(model, group, group.prompt_ids, one.token_ids) for group in groups for one in group.responses]
-        return _with_gradient(model, torch.cat(values))
-
-
-def _row(model: nn.Module, group: Group, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
-    """The model's own logits of one plain row. Shape: (answer tokens,)."""
-    device = next(model.parameters()).device
-    ids = torch.tensor([prompt + answer], device=device)
-    start = list(group.position_ids or range(len(prompt)))
-    positions = torch.tensor([[*start, *range(start[-1] + 1, start[-1] + 1 + len(answer))]], device=device)
-    options = {"position_ids": positions} if "position_ids" in inspect.signature(model.forward).parameters else {}
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options).logits
-    log_probs = logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
-    return log_probs.gather(1, ids[0, len(prompt) :].unsqueeze(1)).squeeze(1)
+        return _with_gradient(model, torch.cat(plain_log_probs(model, groups)))
 
 
 def _with_gradient(model: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
