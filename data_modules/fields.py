@@ -99,7 +99,7 @@ def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if followup and followup[-1].role != "user":
         raise RecordError.at(where, "field 'followup'", "messages that end with the user's", followup[-1].content)
     return {
-        "system": None if system is None else check_text(system, "system", where),
+        "system": None if system in (None, "") else check_text(system, "system", where),
         "history": history,
         "followup": followup,
     }

@@ -5,9 +5,18 @@ from dataclasses import dataclass
 
 from lit_longpo.files.strict_json import RecordError, check_text
 
-# Names that data sets give the sides of a conversation, and those of chat templates.
-ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+# Names that data sets give the sides of a conversation, and those of chat templates. Templates that know a developer
+# write one in front as the system's; those that do not would drop it.
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
 _LAYOUTS = (("role", "content"), ("from", "value"))
+_NOTHING = (None, "", [], (), {})  # how data sets write what is not there
 
 
 @dataclass(frozen=True)
@@ -41,37 +50,66 @@ class Conversation:
 
 
 def check_messages(value: object, name: str, where: str) -> tuple[Message, ...]:
-    """The messages, if they are a list of {role, content} or {from, value}; other keys may be null only.
+    """The messages, if they are a list of {role, content} or {from, value}; other keys may be empty only.
+
+    A system message in front that says nothing is none.
 
     Raises:
         RecordError: they are not.
     """
     if not isinstance(value, list | tuple):
         raise RecordError.at(where, f"field {name!r}", "a list of messages {role, content}", value)
-    return tuple(check_message(item, f"{name}[{number}]", where) for number, item in enumerate(value))
+    said = tuple(
+        check_message(item, f"{name}[{number}]", where, empty_system=not number) for number, item in enumerate(value)
+    )
+    return said if said and said[0].content.strip() else said[1:]
 
 
-def check_message(value: object, name: str, where: str) -> Message:
+def check_message(value: object, name: str, where: str, *, empty_system: bool = False) -> Message:
     """One message of `check_messages`.
+
+    Args:
+        value: what it should be.
+        name: of the field.
+        where: file and line.
+        empty_system: whether a system message may say nothing.
 
     Raises:
         RecordError: it is none.
     """
-    said = {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
-    layout = next((keys for keys in _LAYOUTS if set(keys) == set(said)), None)
+    message = value if isinstance(value, dict) else {}
+    layout = next((keys for keys in _LAYOUTS if message.get(keys[0]) is not None and keys[1] in message), None)
     if layout is None:
-        raise RecordError.at(where, f"field {name!r}", "a message {role, content} of text, nothing else in it", value)
-    role, content = layout
-    if not isinstance(said[role], str) or said[role] not in ROLES:
-        raise RecordError.at(where, f"field '{name}.{role}'", f"a role of {', '.join(ROLES)}", said[role])
-    return Message(ROLES[said[role]], check_text(_text_of(said[content]), f"{name}.{content}", where))
+        raise RecordError.at(where, f"field {name!r}", "a message {role, content} of text", value)
+    for key, item in message.items():
+        if key not in layout and item not in _NOTHING:
+            raise RecordError.at(where, f"field '{name}.{key}'", f"nothing beside {' and '.join(layout)}", item)
+    role, content = (message[key] for key in layout)
+    if not isinstance(role, str) or role not in ROLES:
+        raise RecordError.at(where, f"field '{name}.{layout[0]}'", f"a role of {', '.join(ROLES)}", role)
+    empty = empty_system and ROLES[role] == "system"
+    place = f"{name}.{layout[1]}"
+    text = "" if empty and content is None else _text_of(content, place, where)
+    return Message(ROLES[role], check_text(text, place, where, blank=empty))
 
 
-def _text_of(content: object) -> object:
-    """The text of contents that are one part, `[{"type": "text", "text": ...}]`; all else as it is."""
-    parts = content if isinstance(content, list | tuple) and len(content) == 1 else [None]
-    part = {key: item for key, item in parts[0].items() if item is not None} if isinstance(parts[0], dict) else {}
-    return part["text"] if set(part) == {"type", "text"} and part["type"] == "text" else content
+def _text_of(content: object, name: str, where: str) -> object:
+    """The text of contents that are parts, `[{"type": "text", "text": ...}]`: chat templates join them with nothing.
+
+    All else as it is.
+    """
+    if not isinstance(content, list | tuple) or not content or not all(isinstance(part, dict) for part in content):
+        return content
+    return "".join(_part(part, f"{name}[{number}]", where) for number, part in enumerate(content))
+
+
+def _part(part: dict[str, object], name: str, where: str) -> str:
+    said = {key: item for key, item in part.items() if item is not None}
+    if said.get("type") != "text":
+        raise RecordError.at(where, f"field '{name}.type'", "'text': prompts are text alone", said.get("type", part))
+    if set(said) != {"type", "text"}:
+        raise RecordError.at(where, f"field {name!r}", "a part {type, text}", part)
+    return check_text(said["text"], f"{name}.text", where, blank=True)
 
 
 def conversation(messages: Sequence[Message], name: str, where: str) -> Conversation:

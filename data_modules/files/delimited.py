@@ -1,14 +1,17 @@
 """Tables of texts, as spreadsheets write them: a line of names, then a record a line, separated by commas or tabs."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from lit_longpo.files.json_files import Rows
-from lit_longpo.files.strict_json import RecordError
+from lit_longpo.files.strict_json import RecordError, decode_json
 
 _LONGEST = 2**31 - 1  # characters of a cell; Python's own limit is 131072
+_TRUTHS = {"true": True, "false": False}
+_LIST_OF_TEXTS = re.compile(r"""\s*\[\s*(["']).*\1\s*\]\s*""", re.DOTALL)
 
 
 class Cell(str):
@@ -23,6 +26,39 @@ def as_number(value: object) -> object:
         return float(value) if isinstance(value, Cell) else value
     except ValueError:
         return value
+
+
+def as_truth(value: object) -> object:
+    """The truth value that a cell writes, as spreadsheets and Python do; anything else as it is."""
+    return _TRUTHS.get(value.strip().lower(), value) if isinstance(value, Cell) else value
+
+
+def as_json(value: object, where: str) -> object:
+    """What a cell writes as JSON, where no text is wanted; anything else as it is.
+
+    Raises:
+        RecordError: the cell is no JSON.
+    """
+    return decode_json(value, where) if isinstance(value, Cell) else value
+
+
+def check_one_text(value: object, beside: object, field: str, where: str) -> None:
+    """Refuse a cell that prints a list of texts, as a table of texts has where there was the list.
+
+    Args:
+        value: what may be such a cell.
+        beside: another answer of the record; if it looks the same, answers are lists and these are texts.
+        field: name, for the error.
+        where: file and line.
+
+    Raises:
+        RecordError: the cell does.
+    """
+    if not isinstance(value, Cell) or not _LIST_OF_TEXTS.fullmatch(value):
+        return
+    if not isinstance(beside, str) or not _LIST_OF_TEXTS.fullmatch(beside):
+        expected = "one text; a list, if it is one, stored as .jsonl or .parquet"
+        raise RecordError.at(where, f"field {field!r}", expected, value)
 
 
 def comma_separated(path: str | Path) -> Rows:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from data_modules.fields import check_rejected
+from data_modules.files.delimited import check_one_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -95,6 +96,7 @@ def _answers(record: Record, where: str) -> tuple[str, tuple[str, ...]]:
     field = "chosen" if "chosen" in record else "output"
     chosen = check_text(required(record, field, where), field, where)
     value = record.get("rejected")
+    check_one_text(value, chosen, "rejected", where)
     if value is None:
         return chosen, ()
     return chosen, check_rejected([value] if isinstance(value, str) else value, chosen, "rejected", where)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data_modules.files.delimited import Cell
+from data_modules.files.delimited import Cell, as_json, as_truth, check_one_text
 from data_modules.formats.base import Record, RecordFormat, record_id
 from data_modules.records import NAMES, PreferencePair, parse_pair
 
 _LISTS = ("rejected", "answers")
+_STRUCTURES = ("supporting", "turns", "history", "followup")
 
 
 class OwnPairs(RecordFormat):
@@ -30,7 +31,9 @@ class OwnPairs(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
-        known = {**_present(record), "id": record_id(record, "id", where, name)}
+        known = {**_present(_decoded(record, where)), "id": record_id(record, "id", where, name)}
+        for field in _LISTS:
+            check_one_text(known.get(field), known.get("chosen"), field, where)
         lists = {field: [known[field]] for field in _LISTS if isinstance(known.get(field), self._one)}
         return parse_pair({**known, **lists}, where)
 
@@ -38,6 +41,13 @@ class OwnPairs(RecordFormat):
     def _one(self) -> type[str]:
         """The texts that are taken for a list of one."""
         return str if self.mapped else Cell
+
+
+def _decoded(record: Record, where: str) -> Record:
+    """A record with what cells of a table write: truth values, and JSON where no text could be meant."""
+    written = {field: as_json(record[field], f"{where}: field {field!r}") for field in _STRUCTURES if field in record}
+    truths = {"verified": as_truth(record["verified"])} if "verified" in record else {}
+    return {**record, **written, **truths}
 
 
 def _present(value: Any) -> Any:

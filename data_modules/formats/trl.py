@@ -3,7 +3,7 @@
 import re
 from typing import Any, ClassVar
 
-from data_modules.files.delimited import Cell
+from data_modules.files.delimited import Cell, check_one_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -45,6 +45,7 @@ class TRLPreference(RecordFormat):
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
         before, chosen = _answer(required(record, "chosen", where), "chosen", where)
+        check_one_text(record.get("rejected"), record["chosen"], "rejected", where)
         rejected = [] if record.get("rejected") is None else _rejected(record["rejected"], where)
         for number, (others, _) in enumerate(rejected):
             if others != before:

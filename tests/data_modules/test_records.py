@@ -160,7 +160,7 @@ def test_what_is_not_there_is_neither_read_nor_written(tmp_path: Path) -> None:
             "'followup': expected messages that end with the user's",
         ),
         ({"history": "x"}, "'history': expected a list of messages"),
-        ({"system": ""}, "'system': expected text that is not empty"),
+        ({"system": " "}, "'system': expected text that is not empty"),
     ],
 )
 def test_malformed_conversations_are_named(said: dict[str, object], message: str) -> None:

@@ -23,10 +23,16 @@ def answer(text: str) -> Record:
     return {"role": "assistant", "content": text}
 
 
+def part(text: str) -> Record:
+    """Of a content in parts, as tables store it beside pictures."""
+    return {"type": "text", "text": text, "image_url": None}
+
+
 def gpt(text: str) -> Record:
     return {"from": "gpt", "value": text}
 
 
+NO_TOOLS: Record = {"tool_calls": [], "tool_call_id": "", "name": None}
 _SHAREGPT: Any = {"keys": ("from", "value"), "names": {"system": "system", "user": "human", "assistant": "gpt"}}
 _SCORES = {"score_chosen": 8.5, "score_rejected": 3}
 _FULL = {"chosen": talk(LONG, "nine", system=SYSTEM), "rejected": talk(LONG, "two", system=SYSTEM)}
@@ -46,6 +52,14 @@ WHOLE: dict[str, tuple[str, Record, Record]] = {
         {"prompt": talk(LONG, system=SYSTEM), "chosen": [answer("nine")], "rejected": [answer("two")]},
         {"system": SYSTEM},
     ),
+    "empty system": ("trl", {"prompt": [{"role": "system", "content": ""}, *talk(LONG)], **_TEXTS}, {}),
+    "developer": (
+        "trl",
+        {"prompt": [{"role": "developer", "content": SYSTEM}, *talk(LONG)], **_TEXTS},
+        {"system": SYSTEM},
+    ),
+    "parts": ("trl", {"prompt": [{"role": "user", "content": [part(DOC), part("\n\n" + ASK)]}], **_TEXTS}, {}),
+    "no tools": ("trl", {"prompt": [message | NO_TOOLS for message in talk(LONG)], **_TEXTS}, {}),
     "a message": ("trl", {"prompt": talk(LONG), "chosen": answer("nine"), "rejected": answer("two")}, {}),
     "system apart": ("trl", {"prompt": LONG, "system": SYSTEM, **_TEXTS}, {"system": SYSTEM}),
     "implicit": ("trl", _FULL, {"system": SYSTEM}),

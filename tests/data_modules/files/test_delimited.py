@@ -7,6 +7,7 @@ import pytest
 
 from data_modules.files.reading import load_pairs
 from data_modules.formats.reader import RecordReader
+from data_modules.messages import Message
 
 ROWS = [
     {"prompt": 'Line one,\nline "two"; 桥\n\nHow many?', "chosen": "1931", "rejected": "null", "weight": "0.5"},
@@ -56,9 +57,43 @@ def test_numbers_and_lists_of_one_are_written_as_text(tmp_path: Path) -> None:
     assert pair.weight == 0.5
 
 
+def test_cells_of_our_own_columns(tmp_path: Path) -> None:
+    """Truth values as spreadsheets and Python write them, and JSON where no text could be meant."""
+    own = {"question": "What?", "long_context": "The quay.", "chosen": "a quay", "rejected": "a mill"}
+    more = {
+        "supporting": "[[0, 3]]",
+        "history": '[{"role": "user", "content": "Hi"}]',
+        "answers": "a quay",
+        "margin": "-1",
+    }
+    rows = [{**own, **more, "verified": truth} for truth in ("TRUE", "False", "")]
+    pairs = load_pairs(written(tmp_path / "a.csv", rows), "train", "path")
+    assert [pair.verified for pair in pairs] == [True, False, None]
+    said = (pairs[0].supporting, pairs[0].history, pairs[0].answers, pairs[0].margin)
+    assert said == (((0, 3),), (Message("user", "Hi"),), ("a quay",), -1.0)
+
+
+@pytest.mark.parametrize("beside", [{"prompt": "a"}, {"instruction": "a"}, {"question": "a", "long_context": "b"}])
+def test_printed_lists_are_no_answers(beside: dict[str, str], tmp_path: Path) -> None:
+    """What pandas writes of several rejected answers; where the chosen one is such a list too, both are texts."""
+    row = {**beside, "chosen": "c", "rejected": "['d', 'e']"}
+    with pytest.raises(ValueError, match=r"a.csv:2: field 'rejected': expected one text; a list, if it is one, stored"):
+        load_pairs(written(tmp_path / "a.csv", [row]), "train", "path")
+    [pair] = load_pairs(written(tmp_path / "a.csv", [{**row, "chosen": "['c']"}]), "train", "path")
+    assert pair.rejected == ("['d', 'e']",)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            "question,long_context,chosen,verified\na,b,c,yes\n",
+            "a.csv:2: field 'verified': expected true, false or null, got 'yes'",
+        ),
+        (
+            'question,long_context,chosen,supporting\na,b,c,"[(0, 1)]"\n',
+            "a.csv:2: field 'supporting': .*expected UTF-8 JSON",
+        ),
         ("prompt,chosen,chosen\n", "a.csv:1: first line: expected a name for each column, each once"),
         ("prompt,chosen\na,b\nc\n", r"a.csv:3: record: expected 2 cells \(prompt, chosen\), got \['c'\]"),
         ("prompt,chosen\na,b\n\nc,d\n", "a.csv:3: record: expected cells in every line but the last"),

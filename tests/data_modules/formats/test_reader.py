@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "blank message": ({"messages": talk(" ", "nine")}, r"field 'messages\[0\].content'"),
     "calls": (
         {"messages": [{"role": "user", "content": "x", "tool_calls": [1]}]},
-        r"field 'messages\[0\]': expected a message \{role, content\}",
+        r"field 'messages\[0\].tool_calls': expected nothing beside role and content, got \[1\]",
     ),
     "late system": (
         {"messages": [*talk(LONG), {"role": "system", "content": "x"}, answer("y")]},
@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     ),
     "picture": (
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image"}]}]},
-        r"field 'messages\[0\].content': expected text",
+        r"field 'messages\[0\].content\[1\].type': expected 'text': .*, got 'image'",
     ),
     "weight": ({"prompt": LONG, **TEXTS, "weight": 0}, r"field 'weight': expected a number above 0"),
     "id": ({"prompt": LONG, **TEXTS, "id": 1.5}, r"field 'id'"),
