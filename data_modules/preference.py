@@ -34,7 +34,8 @@ class PreferenceDataModule(PairDataModule):
         keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
             answer was found better) or "verified" (only those whose chosen answer was).
         format: layout of the records: "pairs" (ours), "trl", "prompt_completion", "messages", "ultrafeedback", "tulu",
-            "openrlhf", "sharegpt", "alpaca" or a class of yours; "auto" looks at the first record of each source.
+            "openrlhf", "sharegpt", "alpaca", "hh", "openai", "compared" or a class of yours; "auto" looks at the first
+            record of each source.
         columns: our name -> the data's, where columns are called something else, for example
             `{long_context: document, question: ask}`.
         extra_columns: columns that the format does not know are an "error"; "ignore" names them in the log.

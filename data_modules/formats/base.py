@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from data_modules.fields import NUMBERS, check_rejected
+from data_modules.formats.hints import mapping_of_extras, typed
 from data_modules.messages import Conversation, Message, conversation
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError, check_text
 
 Record = Mapping[str, Any]
+
+_INDEX = "__index_level_0__"  # pandas puts its row numbers into a table
 
 
 class RecordFormat(ABC):
@@ -53,14 +56,16 @@ class RecordFormat(ABC):
 
     def extras(self, record: Record) -> list[str]:
         """Names in a record that the layout does not know."""
-        known = {*self.fields, *self.companions, *NUMBERS}
+        known = {*self.fields, *self.companions, *NUMBERS, _INDEX}
         return [field for field in record if field not in known]
 
     def unknown(self, fields: list[str], where: str) -> RecordError:
         """The error for extra names, one or more."""
         close = difflib.get_close_matches(str(fields[0]), self.fields, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        expected = f"one of {', '.join(self.fields)}{hint}, or `data.init_args.extra_columns: ignore`"
+        mapping = mapping_of_extras(fields, self.fields)
+        meant = f", `data.init_args.columns: {typed(mapping)}`" if mapping else ""
+        expected = f"one of {', '.join(self.fields)}{hint}{meant}, or `data.init_args.extra_columns: ignore`"
         return RecordError.at(where, f"field {fields[0]!r}", expected, fields if len(fields) > 1 else fields[0])
 
 
@@ -103,9 +108,9 @@ def with_system(talk: Conversation, system: str | None, where: str) -> Conversat
 
 
 def conversation_pair(
-    id: str, talk: Conversation, chosen: str, rejected: tuple[str, ...], where: str
+    id: str, talk: Conversation, chosen: str, rejected: tuple[str, ...], where: str, short: str = ""
 ) -> PreferencePair:
-    """A pair whose context is a whole message, the question somewhere in it.
+    """A pair whose context is a whole message, the question somewhere in it; and so is the short one, if there is one.
 
     Raises:
         RecordError: chosen is rejected, too.
@@ -114,7 +119,7 @@ def conversation_pair(
     return PreferencePair(
         id,
         "",
-        "",
+        short,
         talk.context,
         chosen,
         rejected,

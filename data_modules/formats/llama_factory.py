@@ -26,11 +26,11 @@ class ShareGPT(RecordFormat):
 
     name = "sharegpt"
     fields = ("conversations", "chosen", "rejected", "system", "id")
-    companions = _UNREAD
+    companions = (*_UNREAD, "source")
 
     def matches(self, record: Record) -> bool:
-        """Conversations under this name."""
-        return "conversations" in record
+        """Conversations under this name, and answers that are not whole ones themselves."""
+        return "conversations" in record and not isinstance(record.get("chosen"), list | tuple)
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
@@ -56,8 +56,9 @@ class Alpaca(RecordFormat):
     companions = _UNREAD
 
     def matches(self, record: Record) -> bool:
-        """An instruction and an answer."""
-        return "instruction" in record and ("chosen" in record or "output" in record)
+        """An instruction and an answer that is text, as in no conversation."""
+        answer = record.get("chosen", record.get("output"))
+        return "instruction" in record and answer is not None and not isinstance(answer, list | tuple)
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""

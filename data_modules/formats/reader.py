@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from data_modules.fields import NUMBERS, numbers_of
 from data_modules.formats.base import Record, RecordFormat
+from data_modules.formats.compared import Compared
+from data_modules.formats.conversations import OpenAIPreference, Transcripts
+from data_modules.formats.hints import mapping_of, typed, without_a_choice
 from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
 from data_modules.formats.own import OwnPairs
@@ -21,6 +24,12 @@ log = logging.getLogger(__name__)
 
 ExtraColumns = Literal["error", "ignore"]
 
+_LONG_PROMPT = 20  # characters that no answer repeats by chance
+_DOUBLED = (
+    "all answers begin with the whole prompt, which is so trained twice; if they are prompt and answer in one, take "
+    "the prompt out of `chosen` and `rejected`"
+)
+
 # In the order in which they are tried: what has more telling names comes first.
 FORMATS: dict[str, RecordFormat] = {
     layout.name: layout
@@ -28,6 +37,9 @@ FORMATS: dict[str, RecordFormat] = {
         OwnPairs(),
         Alpaca(),
         ShareGPT(),
+        Transcripts(),
+        OpenAIPreference(),
+        Compared(),
         UltraFeedback(),
         Tulu(),
         OpenRLHF(),
@@ -82,7 +94,7 @@ class RecordReader:
         Raises:
             RecordError: a record is malformed, or one of ours has an id that was seen before.
         """
-        parser, seen, repeated = None, SeenIds(), RepeatedIds()
+        parser, seen, repeated, doubled = None, SeenIds(), RepeatedIds(), 0
         absent = set(self.columns.values())
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
@@ -92,11 +104,15 @@ class RecordReader:
                 seen.add(pair.id, where)
             elif pair.id != place:
                 pair = replace(pair, id=repeated.name(pair.id, place))
+            doubled += _repeats_prompt(pair)
             yield pair.read_from(where)
         seen.check(source)
         if new := sorted(absent - self._told):
             log.warning("%s: columns that no record has, named in `columns`: %s", source, ", ".join(new))
             self._told.update(new)
+        if doubled and _DOUBLED not in self._told:
+            log.warning("%s: in %d records " + _DOUBLED, source, doubled)
+            self._told.add(_DOUBLED)
 
     def parser(self, record: object, where: str, source: str = "") -> "PairParser":
         """What reads all records of a file, chosen by its first one.
@@ -132,10 +148,22 @@ class RecordReader:
         names = ", ".join(FORMATS)
         if self.options is None:
             return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"
+        mapping = mapping_of(record)
+        if not mapping and (missing := without_a_choice(record)) is not None:
+            return missing
+        example = mapping or {"long_context": "document", "question": "ask", "chosen": "good"}
         return (
-            f"the columns of a known format ({names}; set `{self.options}.format`), or a mapping, for example "
-            f"`{self.options}.columns: {{long_context: document, question: ask, chosen: good}}`"
+            f"the columns of a known format ({names}; set `{self.options}.format`), or a mapping, "
+            f"{'as this seems to be' if mapping else 'for example'} `{self.options}.columns: {typed(example)}`, with "
+            f"`{self.options}.extra_columns: ignore` if others are left"
         )
+
+
+def _repeats_prompt(pair: PreferencePair) -> bool:
+    """Whether all answers begin with the whole message before them, as texts do that hold prompt and answer."""
+    last = pair.followup[-1].content if pair.followup else pair.long_context
+    answers = (pair.chosen, *pair.rejected)
+    return not pair.question and len(last) >= _LONG_PROMPT and all(answer.startswith(last) for answer in answers)
 
 
 class PairParser:

@@ -45,7 +45,7 @@ class UltraFeedback(ScoredPreference):
     """UltraFeedback's binarised forms: `score_chosen` and `score_rejected`, or `chosen-rating` and its like."""
 
     name = "ultrafeedback"
-    fields = ("prompt", "chosen", "rejected", "system", "prompt_id")
+    fields = ("prompt", "short_prompt", "chosen", "rejected", "system", "prompt_id")
     companions = ("messages", "source", "chosen-model", "rejected-model", "id")
     scores = (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"))
     id_field = "prompt_id"

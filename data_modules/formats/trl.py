@@ -3,7 +3,7 @@
 import re
 from typing import Any, ClassVar
 
-from data_modules.files.delimited import Cell, check_one_text
+from data_modules.files.delimited import Cell, as_truth, check_one_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
@@ -13,11 +13,13 @@ from data_modules.formats.base import (
     record_id,
     required,
 )
-from data_modules.messages import Message, check_message, check_messages, parted_answer
+from data_modules.messages import Conversation, Message, check_message, check_messages, parted_answer
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError, check_text
 
 _PRINTED = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:.*\}\s*\]\s*""", re.DOTALL)
+
+_REJECTED = ("rejected_response", "rejected_message", "rejected_messages")  # ms-swift, OpenPipe, ms-swift
 
 Said = tuple[tuple[Message, ...], str]  # messages that stand in front of an answer in its own column; the answer
 
@@ -25,12 +27,13 @@ Said = tuple[tuple[Message, ...], str]  # messages that stand in front of an ans
 class TRLPreference(RecordFormat):
     """`prompt`, `chosen` and `rejected`; without `prompt`, the messages that chosen and rejected begin with.
 
-    Texts are messages of the user and the assistant. `rejected` may be a list of texts.
+    Texts are messages of the user and the assistant. `rejected` may be a list of texts. `short_prompt` is the prompt
+    with the short context: text of the message with the context, or all messages, the others as they are in `prompt`.
     """
 
     name = "trl"
-    fields = ("prompt", "chosen", "rejected", "system", "id")
-    companions: ClassVar[tuple[str, ...]] = ("messages",)
+    fields = ("prompt", "short_prompt", "chosen", "rejected", "system", "id")
+    companions: ClassVar[tuple[str, ...]] = ("messages", "source", "dataset")
     id_field: ClassVar[str] = "id"
 
     def matches(self, record: Record) -> bool:
@@ -46,21 +49,22 @@ class TRLPreference(RecordFormat):
         """See `RecordFormat`."""
         before, chosen = _answer(required(record, "chosen", where), "chosen", where)
         check_one_text(record.get("rejected"), record["chosen"], "rejected", where)
-        rejected = [] if record.get("rejected") is None else _rejected(record["rejected"], where)
+        rejected = [] if record.get("rejected") is None else _rejected(record["rejected"], "rejected", where)
         for number, (others, _) in enumerate(rejected):
             if others != before:
                 field = "field 'rejected'" if len(rejected) == 1 else f"field 'rejected[{number}]'"
                 raise RecordError.at(where, field, "the messages before the answer that `chosen` has", _told(others))
         talk = asked(_prompt(record, before, where), optional_text(record, "system", where), "prompt", where)
         id = record_id(record, self.id_field, where, name)
-        return conversation_pair(id, talk, chosen, tuple(text for _, text in rejected), where)
+        short = _short_context(record.get("short_prompt"), talk, where)
+        return conversation_pair(id, talk, chosen, tuple(text for _, text in rejected), where, short)
 
 
 class TRLCompletion(RecordFormat):
-    """`prompt` and `completion`, text or messages: for SFT."""
+    """`prompt` and `completion`, text or messages: for SFT. A `label` of KTO's may be true only."""
 
     name = "prompt_completion"
-    fields = ("prompt", "completion", "system", "id")
+    fields = ("prompt", "completion", "label", "system", "id")
 
     def matches(self, record: Record) -> bool:
         """A prompt and its completion."""
@@ -68,20 +72,25 @@ class TRLCompletion(RecordFormat):
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
+        if as_truth(record.get("label")) not in (None, True):
+            expected = "true: SFT trains on every completion, and nothing trains on one that is only unwanted"
+            raise RecordError.at(where, "field 'label'", expected, record["label"])
         before, answer = _answer(required(record, "completion", where), "completion", where)
         talk = asked(_prompt(record, before, where), optional_text(record, "system", where), "prompt", where)
         return conversation_pair(record_id(record, "id", where, name), talk, answer, (), where)
 
 
 class Messages(RecordFormat):
-    """`messages` that end with an answer, which alone is trained: for SFT.
+    """`messages` that end with an answer, which alone is trained: for SFT; or with `rejected`, the worse one.
 
-    With `chosen` and `rejected` (an answer each) the messages end with the user's.
+    With `chosen` and `rejected` (an answer each) the messages end with the user's. Other projects call the rejected
+    answer after messages that end with the chosen one `rejected_response`, `rejected_message` or, with all before it,
+    `rejected_messages`.
     """
 
     name = "messages"
-    fields = ("messages", "chosen", "rejected", "system", "id")
-    companions = ("prompt", "prompt_id", "source")
+    fields = ("messages", "chosen", "rejected", *_REJECTED, "system", "id")
+    companions = ("prompt", "prompt_id", "source", "num_turns", "length")
 
     def matches(self, record: Record) -> bool:
         """A conversation."""
@@ -90,14 +99,38 @@ class Messages(RecordFormat):
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
         messages = check_messages(required(record, "messages", where), "messages", where)
-        id, system = record_id(record, "id", where, name), optional_text(record, "system", where)
-        if "chosen" not in record:
-            before, answer = parted_answer(messages, "messages", where)
-            return conversation_pair(id, asked(before, system, "messages", where), answer, (), where)
-        chosen = _alone(_answer(record["chosen"], "chosen", where), "chosen", where)
-        others = [] if record.get("rejected") is None else _rejected(record["rejected"], where)
-        rejected = tuple(_alone(other, "rejected", where) for other in others)
-        return conversation_pair(id, asked(messages, system, "messages", where), chosen, rejected, where)
+        if "chosen" in record:
+            chosen = answer_alone(record["chosen"], "chosen", where)
+        else:
+            messages, chosen = parted_answer(messages, "messages", where)
+        talk = asked(messages, optional_text(record, "system", where), "messages", where)
+        id, rejected = record_id(record, "id", where, name), _rejected_behind(messages, record, where)
+        return conversation_pair(id, talk, chosen, rejected, where)
+
+
+def _rejected_behind(messages: tuple[Message, ...], record: Record, where: str) -> tuple[str, ...]:
+    """The rejected answers to these messages, under whichever name; each alone, or with the messages before it."""
+    names = [name for name in ("rejected", *_REJECTED) if record.get(name) is not None]
+    if len(names) > 1:
+        raise RecordError.at(where, f"field {names[1]!r}", f"nothing beside `{names[0]}`", record[names[1]])
+    said = [answer for name in names for answer in _rejected(record[name], name, where)]
+    for before, _ in said:
+        if before not in ((), messages):
+            expected = "an answer alone, or behind the messages that `messages` has"
+            raise RecordError.at(where, f"field {names[0]!r}", expected, _told(before))
+    return tuple(text for _, text in said)
+
+
+def answer_alone(value: Any, field: str, where: str) -> str:
+    """An answer that is text, a message, or the only one of a list of messages.
+
+    Raises:
+        RecordError: it is none, or there are messages before it.
+    """
+    before, answer = _answer(value, field, where)
+    if before:
+        raise RecordError.at(where, f"field {field!r}", "one message", _told(before))
+    return answer
 
 
 def _answer(value: Any, field: str, where: str) -> Said:
@@ -124,16 +157,10 @@ def _messages(value: Any, field: str, where: str) -> tuple[Message, ...]:
     return check_messages(value, field, where)
 
 
-def _rejected(value: Any, where: str) -> list[Said]:
+def _rejected(value: Any, field: str, where: str) -> list[Said]:
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-        return [_answer(item, f"rejected[{number}]", where) for number, item in enumerate(value)]
-    return [_answer(value, "rejected", where)]
-
-
-def _alone(said: Said, field: str, where: str) -> str:
-    if said[0]:
-        raise RecordError.at(where, f"field {field!r}", "one message", _told(said[0]))
-    return said[1]
+        return [_answer(item, f"{field}[{number}]", where) for number, item in enumerate(value)]
+    return [_answer(value, field, where)]
 
 
 def _prompt(record: Record, before: tuple[Message, ...], where: str) -> tuple[Message, ...]:
@@ -155,6 +182,23 @@ def _prompt(record: Record, before: tuple[Message, ...], where: str) -> tuple[Me
     if not any(text.strip() in message.content for message in before):
         raise RecordError.at(where, "field 'prompt'", f"a message that `chosen` begins with: {_told(before)}", text)
     return before
+
+
+def _short_context(value: Any, talk: Conversation, where: str) -> str:
+    """The message with the short context; empty if there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _text(value, "short_prompt", where)
+    short = list(_messages(value, "short_prompt", where))
+    if short and short[0].role == "system" and short[0].content == talk.system:
+        short.pop(0)
+    place = len(talk.history)
+    others = [*talk.history, *talk.followup]
+    if len(short) != len(others) + 1 or short[:place] + short[place + 1 :] != others or short[place].role != "user":
+        expected = "the messages of `prompt`, all but the longest of the user's"
+        raise RecordError.at(where, "field 'short_prompt'", expected, _told(tuple(short)))
+    return short[place].content
 
 
 def _told(messages: tuple[Message, ...]) -> list[str]:

@@ -101,6 +101,22 @@ def test_only_what_the_objective_reads_is_required(
     module(path, SFT().views).setup("fit")
 
 
+def test_a_short_prompt_is_the_short_row(tmp_path: Path) -> None:
+    """Whole messages with both contexts: SoLoPO's rows are those of transformers, the same system before either."""
+    record = {"prompt": talk(LONG, system="Be brief."), "short_prompt": ASK, "chosen": "nine", "rejected": "two"}
+    data, tokenizer = (
+        module(write(tmp_path / "data.jsonl", record), SoLoPO().views, "llama3"),
+        chat_bpe_tokenizer("llama3"),
+    )
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    rows = list[int]()
+    for text, answers in ((ASK, ("nine", "two")), (LONG, ("nine",))):
+        prompt = tokenizer.apply_chat_template(talk(text, system="Be brief."), add_generation_prompt=True)["input_ids"]
+        rows += prompt + [token for answer in answers for token in tokenizer.encode(f"{answer}<|eot_id|>")]
+    assert batch.policy.input_ids[0].tolist() == rows
+
+
 def test_an_objective_of_short_contexts_needs_no_long_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "data.jsonl", {"question": ASK, "short_context": DOC, "chosen": "nine"})
     module(path, SFT(context="short").views).setup("fit")

@@ -134,6 +134,58 @@ WHOLE: dict[str, tuple[str, Record, Record]] = {
         {"system": SYSTEM},
     ),
     "sharegpt sft": ("sharegpt", {"conversations": talk(LONG, "nine", **_SHAREGPT), "system": ""}, {"rejected": ()}),
+    "transcripts": (
+        "hh",
+        {field: f"\n\nHuman: {LONG}\n\nAssistant: {text}" for field, text in _TEXTS.items()},
+        {},
+    ),
+    "transcript and answers": (
+        "hh",
+        {
+            "prompt": f"\n\nHuman: Hello.\n\nAssistant: Hello!\n\nHuman: {LONG}\n\nAssistant:",
+            **{field: f" {text}" for field, text in _TEXTS.items()},
+            "response": " nine",
+        },
+        {"history": (Message("user", "Hello."), Message("assistant", "Hello!"))},
+    ),
+    "openai": (
+        "openai",
+        {
+            "input": {"messages": talk(LONG, system=SYSTEM), "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [answer("nine")],
+            "non_preferred_output": [answer("two")],
+        },
+        {"system": SYSTEM},
+    ),
+    "swift": ("messages", {"messages": talk(LONG, "nine"), "rejected_response": "two"}, {}),
+    "swift messages": (
+        "messages",
+        {"messages": talk(LONG, "nine", system=SYSTEM), "rejected_messages": talk(LONG, "two", system=SYSTEM)},
+        {"system": SYSTEM},
+    ),
+    "openpipe": ("messages", {"messages": talk(LONG, "nine"), "rejected_message": answer("two")}, {}),
+    "helpsteer2": (
+        "compared",
+        {
+            "prompt": f"Hello.\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\n{LONG}",
+            "response_1": "nine",
+            "response_2": "two",
+            "preference_strength": -1,
+            "split": "train",
+        },
+        {"history": (Message("user", "Hello."), Message("assistant", "Hello!"))},
+    ),
+    "helpsteer3": (
+        "compared",
+        {"context": talk(LONG), "response1": "two", "response2": "nine", "overall_preference": 3, "domain": "x"},
+        {},
+    ),
+    "saferlhf": (
+        "compared",
+        {"prompt": LONG, "response_0": "two", "response_1": "nine", "better_response_id": 1, "safer_response_id": 0},
+        {},
+    ),
+    "shp": ("compared", {"history": LONG, "human_ref_A": "nine", "human_ref_B": "two", "labels": 1}, {}),
     "alpaca without input": ("alpaca", {"instruction": LONG, "input": "", **_TEXTS}, {}),
 }
 # name: (format, record, columns, what it has besides context, question, nine and two)

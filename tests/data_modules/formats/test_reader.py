@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,68 @@ REFUSED: dict[str, tuple[object, str]] = {
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image"}]}]},
         r"field 'messages\[0\].content\[1\].type': expected 'text': .*, got 'image'",
     ),
+    "tie": (
+        {"context": talk(LONG), "response1": "nine", "response2": "two", "overall_preference": 0},
+        r"field 'overall_preference': expected one of -3, -2, -1, 1, 2, 3; take records without a better answer out",
+    ),
+    "transcripts of two prompts": (
+        {"chosen": "\n\nHuman: a\n\nAssistant: nine", "rejected": "\n\nHuman: b\n\nAssistant: two"},
+        r"field 'rejected': expected the messages before the answer that `chosen` has",
+    ),
+    "transcript without an answer": (
+        {"chosen": "\n\nHuman: a\n\nAssistant:", "rejected": "\n\nHuman: a\n\nAssistant: two"},
+        r"field 'chosen\[1\].content': expected text that is not empty",
+    ),
+    "two rejected": (
+        {"messages": talk(LONG, "nine"), "rejected": "two", "rejected_response": "ten"},
+        r"field 'rejected_response': expected nothing beside `rejected`",
+    ),
+    "rejected elsewhere": (
+        {"messages": talk(LONG, "nine"), "rejected_messages": talk("Else?", "two")},
+        r"field 'rejected_messages': expected an answer alone, or behind the messages that `messages` has",
+    ),
+    "unwanted": ({"prompt": LONG, "completion": "two", "label": False}, r"field 'label': expected true: SFT trains on"),
+    "openai tools": (
+        {
+            "input": {"messages": talk(LONG), "tools": [{"type": "function"}]},
+            "preferred_output": [answer("nine")],
+            "non_preferred_output": [answer("two")],
+        },
+        r"field 'input.tools': expected nothing: prompts are text without tools",
+    ),
+    "other names": (
+        {"question": LONG, "response_j": "nine", "response_k": "two", "date": "x"},
+        r"record: .*as this seems to be `data.init_args.columns: \{prompt: question, chosen: response_j, rejected: r",
+    ),
+    "context apart": (
+        {"context": DOC, "query": ASK, "answer": "nine"},
+        r"record: .*`data.init_args.columns: \{long_context: context, question: query, chosen: answer\}`",
+    ),
+    "context beside": (
+        {"context": DOC, "prompt": ASK, **TEXTS},
+        r"field 'context': .*, `data.init_args.columns: \{long_context: context, question: prompt\}`, or",
+    ),
+    "prompts of both lengths": (
+        {"prompt_long": LONG, "prompt_short": ASK, **TEXTS},
+        r"record: .*`data.init_args.columns: \{prompt: prompt_long, short_prompt: prompt_short\}`",
+    ),
+    "system's other name": (
+        {"prompt": ASK, **TEXTS, "system_prompt": "x"},
+        r"field 'system_prompt': .*`data.init_args.columns: \{system: system_prompt\}`",
+    ),
+    "tokens": ({"chosen_input_ids": [1], "rejected_input_ids": [2]}, r"record: expected texts, .* not token ids as in"),
+    "ranks": (
+        {"prompt": LONG, "answers": [{"answer": "nine", "rank": 1}], "turns": 1},
+        r"record: expected the best answer as `chosen` and others as `rejected` \(a list\), not all of them in 'ans",
+    ),
+    "a winner": (
+        {"conversation_a": talk(LONG, "nine"), "conversation_b": talk(LONG, "two"), "winner": "model_a"},
+        r"record: expected the better answer as `chosen`",
+    ),
+    "short prompt elsewhere": (
+        {"prompt": talk("Hi.", "Hi!", LONG), "short_prompt": talk(ASK), **TEXTS},
+        r"field 'short_prompt': expected the messages of `prompt`, all but the longest of the user's",
+    ),
     "weight": ({"prompt": LONG, **TEXTS, "weight": 0}, r"field 'weight': expected a number above 0"),
     "id": ({"prompt": LONG, **TEXTS, "id": 1.5}, r"field 'id'"),
 }
@@ -143,12 +206,32 @@ def test_null_is_absent_in_our_own_records_at_any_depth() -> None:
 
 def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.LogCaptureFixture) -> None:
     rows = [
-        (f"data.jsonl:{n}", {"prompt": LONG, **TEXTS, "source": "x"} | ({"n": n} if n > 1 else {})) for n in range(4)
+        (f"data.jsonl:{n}", {"prompt": LONG, **TEXTS, "notes": "x"} | ({"n": n} if n > 1 else {})) for n in range(4)
     ]
     with caplog.at_level(logging.WARNING):
         pairs = list(RecordReader(extra_columns="ignore").pairs(rows, "data.jsonl"))
     assert [pair.id for pair in pairs] == [f"data.jsonl:{n}" for n in range(4)]
-    assert [message.partition("`: ")[2] for message in caplog.messages] == ["source", "n"]
+    assert [message.partition("`: ")[2] for message in caplog.messages] == ["notes", "n"]
+
+
+@pytest.mark.parametrize("short", ["Nine. How many?", talk("Hi.", "Hi!", "Nine. How many?", system="Be brief.")])
+def test_a_prompt_with_the_short_context(short: object) -> None:
+    """Whole messages have both contexts: the others are those of `prompt`."""
+    record = {"prompt": talk("Hi.", "Hi!", LONG, system="Be brief."), **TEXTS}
+    assert read({**record, "short_prompt": short}) == replace(read(record), short_context="Nine. How many?")
+    theirs = {"prompt_long": record["prompt"], "prompt_short": short, **TEXTS}
+    mapped = read(theirs, columns={"prompt": "prompt_long", "short_prompt": "prompt_short"})
+    assert mapped == read({**record, "short_prompt": short})
+
+
+def test_answers_that_hold_the_prompt_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    both = {"prompt": LONG, "chosen": f"{LONG} nine", "rejected": f"{LONG} two"}
+    rows = [(f"data.jsonl:{number}", record) for number, record in enumerate([both, both, {"prompt": LONG, **TEXTS}])]
+    told_once = RecordReader()  # though a file is read for every split
+    assert list(told_once.pairs(rows, "data.jsonl")) == list(told_once.pairs(rows, "data.jsonl"))
+    assert [message.partition(",")[0] for message in caplog.messages] == [
+        "data.jsonl: in 2 records all answers begin with the whole prompt"
+    ]
 
 
 def test_errors_have_the_datas_names_under_a_mapping() -> None:

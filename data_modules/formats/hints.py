@@ -1,0 +1,65 @@
+"""What to type for columns that are called something else: names that published data has for ours."""
+
+from collections.abc import Container, Iterable, Mapping
+
+_CONTEXTS = ("context", "document", "doc", "article", "passage", "long_prompt", "prompt_long")
+_OTHER_NAMES = {
+    "prompt": ("question", "query", "instruction", "input", "problem", "trajectory", "prompt_long", "long_prompt"),
+    "short_prompt": ("prompt_short", "short_conversations", "short_question"),
+    "chosen": (
+        "response_j",
+        "chosen_response",
+        "response_chosen",
+        "preferred",
+        "better",
+        "accepted",
+        "answer",
+        "output",
+    ),
+    "rejected": ("response_k", "rejected_response", "response_rejected", "dispreferred", "reject", "worse", "loser"),
+    "system": ("system_prompt", "system_message"),
+}
+_LISTS = ("answers", "completions", "responses", "generations")
+
+
+def mapping_of(record: Mapping[str, object]) -> dict[str, str]:
+    """Our name -> the record's, for what it seems to have; empty if a prompt or an answer is not among it."""
+    found = {ours: _first((ours, *theirs), record) for ours, theirs in _OTHER_NAMES.items()}
+    context = None if "prompt_short" in record else _first(_CONTEXTS, record)
+    if context is not None and found["prompt"] not in (None, context):
+        found = {"long_context": context, "question": found.pop("prompt"), **found}
+        found.pop("short_prompt")
+    whole = found["chosen"] is not None and found.get("prompt", context) is not None
+    return {ours: theirs for ours, theirs in found.items() if theirs not in (None, ours)} if whole else {}
+
+
+def mapping_of_extras(extras: Iterable[str], known: Container[str]) -> dict[str, str]:
+    """Our name -> that of an extra column which may be meant by it; a document beside the prompt is a context."""
+    names = list(extras)
+    context = _first(_CONTEXTS, names)
+    if context is not None and "prompt" in known:
+        return {"long_context": context, "question": "prompt"}
+    others = {ours: _first(theirs, names) for ours, theirs in _OTHER_NAMES.items() if ours in known}
+    return {
+        ours: theirs for ours, theirs in others.items() if theirs is not None and ours in ("system", "short_prompt")
+    }
+
+
+def without_a_choice(record: Mapping[str, object]) -> str | None:
+    """What to change in records that do not say which text is better; `None` if nothing is known of them."""
+    if tokenised := [name for name in record if str(name).endswith("input_ids")]:
+        return f"texts, which any model can read, not token ids as in {tokenised[0]!r}"
+    if several := [name for name in _LISTS if isinstance(record.get(name), list | tuple)]:
+        return f"the best answer as `chosen` and others as `rejected` (a list), not all of them in {several[0]!r}"
+    if "winner" in record:
+        return "the better answer as `chosen` and the other one as `rejected`, not which one it is in 'winner'"
+    return None
+
+
+def typed(mapping: dict[str, str]) -> str:
+    """A mapping as YAML and the command line take it."""
+    return "{" + ", ".join(f"{ours}: {theirs}" for ours, theirs in mapping.items()) + "}"
+
+
+def _first(names: Iterable[str], among: Container[str]) -> str | None:
+    return next((name for name in names if name in among), None)
