@@ -20,7 +20,11 @@ from evaluation.callbacks.ready_made import (
     NeedleCallback,
     QACallback,
 )
+from evaluation.papers.logo import LOGOPaper
+from evaluation.papers.longpo import LongPOPaper
+from evaluation.papers.solopo import SoLoPOPaper
 from evaluation.prompting import truncate_middle
+from evaluation.short_context import ShortContext
 
 __all__ = [
     "MRCR",
@@ -31,6 +35,7 @@ __all__ = [
     "GraphWalks",
     "InfiniteBench",
     "LMEvalCallback",
+    "LOGOPaper",
     "LVEval",
     "LVEvalCallback",
     "LongBench",
@@ -38,9 +43,12 @@ __all__ = [
     "LongBenchPro",
     "LongBenchV2",
     "LongBenchV2Callback",
+    "LongPOPaper",
     "NeedleBenchmark",
     "NeedleCallback",
     "QACallback",
+    "ShortContext",
+    "SoLoPOPaper",
     "TextHaystack",
     "truncate_middle",
 ]

@@ -4,11 +4,9 @@ Preference training on long contexts can cost what a model knew about short ones
 same TensorBoard.
 """
 
-import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +14,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
-from lit_longpo.engine import base_model, generation_mode
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
+from evaluation.running.harness import harness_model, require_harness, task_manager
+from lit_longpo.engine import generation_mode
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.run_folder import results_folder
 
@@ -62,10 +61,7 @@ class LMEvalCallback(ScheduledCallback):
         every_n_validations: int = 1,
         label: str = "",
     ) -> None:
-        if find_spec("lm_eval") is None:
-            raise MissingPackageError(
-                "expected the package 'lm_eval' for LMEvalCallback, got none; type: pip install 'lit_longpo[lm-eval]'"
-            )
+        require_harness("LMEvalCallback")
         if not tasks:
             raise InputError("expected names of tasks, got none; set `tasks`, for example [arc_challenge]")
         self.tasks, self.include_path = list(tasks), include_path
@@ -93,14 +89,7 @@ class LMEvalCallback(ScheduledCallback):
             FileNotFoundError: `include_path` is not there.
             ValueError: a task is unknown, or another callback of the trainer has the same label.
         """
-        self._manager = self._manager or _task_manager(self.include_path)
-        unknown = [name for name in self.tasks if name not in self._manager.all_tasks]
-        if unknown:
-            where = f"in {self.include_path}: {', '.join(sorted(self._manager.all_tasks))}" if self.include_path else ""
-            raise InputError(
-                f"expected tasks that lm-evaluation-harness knows {where or '(lm-eval ls tasks)'}, got "
-                f"{', '.join(unknown)}; correct `tasks`"
-            )
+        self._manager = self._manager or task_manager(self.include_path, self.tasks)
         super().setup(trainer, pl_module, stage)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -123,12 +112,10 @@ class LMEvalCallback(ScheduledCallback):
     def _evaluate(self, module: PreferenceModule) -> dict[str, Any] | None:
         """Results on the first process of a machine, nothing on the others."""
         from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
 
         assert module.prompt_format is not None
-        tokenizer = copy.deepcopy(module.prompt_format.tokenizer)  # the harness may give it a padding token
         with generation_mode(module.model):
-            judge = HFLM(pretrained=base_model(module.model), tokenizer=tokenizer, batch_size=self.batch_size)
+            judge = harness_model(module.model, module.prompt_format, self.batch_size)
             asked = {**self.options, "limit": self.limit(self.options["limit"])}
             options = {**asked, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
             results = simple_evaluate(model=judge, tasks=self.tasks, **options)
@@ -156,15 +143,3 @@ def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") 
 def _metric(name: str) -> str:
     metric, _, kind = name.partition(",")
     return metric if kind == "none" else f"{metric}_{kind}"
-
-
-def _task_manager(include_path: str | None) -> Any:
-    """The harness's list of tasks; reading its own ones takes a while."""
-    from lm_eval.tasks import TaskManager
-
-    if include_path is None:
-        return TaskManager()
-    folder = Path(include_path).expanduser()
-    if not folder.is_dir():
-        raise MissingFileError(f"expected a folder of task YAML files, got {include_path}; set `include_path`")
-    return TaskManager(include_path=str(folder), include_defaults=False)

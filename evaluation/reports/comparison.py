@@ -78,7 +78,7 @@ class Comparison:
             *(f"- differs: {text}" for text in self.differing or ("nothing else",)),
         ]
         note = f"Percent, and points for differences, which are paired by id. {self.method}"
-        table = Section("Paired differences", _HEADER, [row.cells for row in self.rows], note)
+        table = Section(self.first.rules.change, _HEADER, [row.cells for row in self.rows], note)
         title = escape(f"{self.first.name}: b against a")
         return "\n\n".join([f"# {title}", "\n".join(escape(line) for line in lines), table.markdown()]) + "\n"
 

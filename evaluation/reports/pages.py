@@ -2,6 +2,8 @@
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,42 @@ from lit_longpo.errors import InputError
 if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Page:
+    """Facts, pictures and tables for readers.
+
+    Args:
+        title: of it.
+        head: facts, as label and text.
+        sections: tables.
+        pictures: by name.
+        samples: answered examples to read.
+    """
+
+    title: str
+    head: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    pictures: Mapping[str, "Figure"] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+
+    def markdown(self) -> str:
+        """Head, tables and samples; what a model wrote is escaped."""
+        facts = "\n".join(f"- {label}: {escape(text)}" for label, text in self.head)
+        answers = [sample_table(self.samples)] if self.samples else []
+        tables = [section.markdown() for section in (*self.sections, *answers)]
+        return "\n\n".join([f"# {escape(self.title)}", facts, *tables]) + "\n"
+
+    def html(self) -> str:
+        """One page with its pictures inside. It holds no script, and its policy forbids any."""
+        return _template().render(
+            title=self.title,
+            head=self.head,
+            pictures={name: _inline(figure) for name, figure in self.pictures.items()},
+            sections=self.sections,
+            samples=self.samples,
+        )
 
 
 class Pages:
@@ -84,20 +122,12 @@ class Pages:
         return paths
 
     def markdown(self) -> str:
-        """Head, tables and samples; what a model wrote is escaped."""
-        facts = "\n".join(f"- {label}: {escape(text)}" for label, text in self._head)
-        tables = [section.markdown() for section in (*self.sections, sample_table(self.samples))]
-        return "\n\n".join([f"# {escape(self._title)}", facts, *tables]) + "\n"
+        """Head, tables and samples."""
+        return Page(self._title, self._head, self.sections, samples=self.samples).markdown()
 
     def html(self) -> str:
-        """One page with its pictures inside. It holds no script, and its policy forbids any."""
-        return _template().render(
-            title=self._title,
-            head=self._head,
-            pictures={name: _inline(figure) for name, figure in self.figures.items()},
-            sections=self.sections,
-            samples=self.samples,
-        )
+        """The same with pictures."""
+        return Page(self._title, self._head, self.sections, self.figures, self.samples).html()
 
 
 @cache

@@ -109,6 +109,7 @@ class ReportRules:
     """
 
     names: ClassVar[tuple[str, ...]] = ()
+    change: ClassVar[str] = "Paired differences"
     left_out: ClassVar[str] = "responses do not count by the benchmark's rule and are left out of every mean"
     _of: ClassVar[dict[str, type["ReportRules"]]] = {}
 

@@ -1,0 +1,112 @@
+"""One benchmark asked of one model, from its records to its report."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from evaluation.benchmark import Benchmark, Example
+from evaluation.reports.publishing import publish
+from evaluation.reports.report import BenchmarkReport
+from evaluation.respondent import Respondent
+from evaluation.running.preflight import longest_examples
+from evaluation.running.protocols import check_protocol
+from evaluation.running.responses import stored_notes, stored_responses
+from evaluation.running.results import make_report, rescore
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
+from evaluation.running.store import Store
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PolicyConfig, PromptFormat
+
+
+@dataclass
+class Evaluation:
+    """One benchmark asked of one model.
+
+    Args:
+        benchmark: what is asked.
+        respondent: who is asked.
+        settings: which examples, and for how long.
+        output: folder of the predictions and the report.
+        command: that was typed, for the report.
+        loggers: that show the report; without any, TensorBoard in the output.
+    """
+
+    benchmark: Benchmark
+    respondent: Respondent
+    settings: RunSettings
+    output: Path
+    command: str = ""
+    loggers: Sequence[Logger] = ()
+
+    def run(self) -> BenchmarkReport:
+        """Answer what is not answered yet, score, write the report and print its table.
+
+        Raises:
+            ValueError: `output` holds the responses of another model or with other settings.
+        """
+        longest = self.check()
+        return self.ask(*self.respondent.load(), longest)
+
+    def check(self) -> list[Example]:
+        """Read every record, before a model is loaded; gives the longest ones.
+
+        Raises:
+            FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples` and `check_protocol`.
+        """
+        check_protocol(self.settings.protocol, self.benchmark)
+        return longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
+
+    def ask(self, model: nn.Module, prompt_format: PromptFormat, longest: list[Example]) -> BenchmarkReport:
+        """Answer, score and write.
+
+        Args:
+            model: who answers.
+            prompt_format: its tokenizer and chat template.
+            longest: examples, as `check` gives them.
+        """
+        store = Store(self.benchmark, model, prompt_format, self.settings)
+        name = f"{self.policy.source} ({store.fingerprint[:8]})"
+        with store.open(self.folder, {"name": name}) as responses:
+            runner = Runner(self.benchmark, model, prompt_format, self.settings, responses, self.command, longest)
+            return publish(runner.run(name=name), self.output, self.loggers)
+
+    def rescore(self) -> BenchmarkReport:
+        """Score the stored responses once more; no model is loaded.
+
+        Raises:
+            FileNotFoundError: there are none.
+            BlockingIOError: the run that makes them is not over.
+            ValueError: they answer other questions, for example another `mode`.
+        """
+        notes = stored_notes(self.folder)
+        if notes["benchmark settings"] != json.loads(json.dumps(dict(self.benchmark.settings))):
+            raise InputError(
+                f"expected predictions made with {dict(self.benchmark.settings)}, got {notes['benchmark settings']} in "
+                f"{self.folder}; rescore with the `benchmark` that asked"
+            )
+        with stored_responses(self.folder) as responses:
+            scores = rescore(self.benchmark, responses, self.settings)
+            facts = responses.made_by()
+        settings = {"max_length": notes["max_length"], **facts, "rescored": True, **self.benchmark.settings}
+        report = make_report(self.benchmark, scores, model=notes["name"], settings=settings)
+        return publish(report, self.output, self.loggers)
+
+    @property
+    def name(self) -> str:
+        """The benchmark's."""
+        return self.benchmark.name
+
+    @property
+    def policy(self) -> PolicyConfig:
+        """The model."""
+        return self.respondent.policy
+
+    @property
+    def folder(self) -> Path:
+        """Where responses are."""
+        return self.output / "predictions" / self.benchmark.name

@@ -1,0 +1,110 @@
+"""The benchmarks of a paper asked one after the other of a model that is loaded once, and the paper's tables."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+from rich.markdown import Markdown
+
+from evaluation.evaluating import Evaluation
+from evaluation.papers.columns import Reports
+from evaluation.papers.paper import Paper
+from evaluation.reports.pages import Page
+from evaluation.reports.report import BenchmarkReport
+from evaluation.respondent import Respondent
+from evaluation.running.processes import rank
+from evaluation.running.settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+_FACTS = ("date", "command", "commit", "versions", "dtype", "device")  # of all parts alike
+
+
+@dataclass
+class PaperEvaluation:
+    """A paper's benchmarks asked of one model; each leaves its own report, all together the paper's tables.
+
+    Args:
+        paper: what is asked.
+        respondent: who is asked.
+        settings: as typed; the paper's size says the rest.
+        output: folder; each benchmark's predictions and report are in one below it.
+        command: that was typed, for the reports.
+        loggers: that show the reports; without any, TensorBoard in the output.
+    """
+
+    paper: Paper
+    respondent: Respondent
+    settings: RunSettings
+    output: Path
+    command: str = ""
+    loggers: Sequence[Logger] = ()
+
+    @property
+    def name(self) -> str:
+        """The paper's."""
+        return self.paper.name
+
+    def run(self) -> Reports:
+        """Ask, write every report, and the tables.
+
+        Raises:
+            FileNotFoundError, ModuleNotFoundError, ValueError: as `Evaluation.check` and `Evaluation.ask`; what can be
+                known before is known before the model is loaded.
+        """
+        longest = {name: part.check() for name, part in self.parts.items()}
+        model, prompt_format = self.respondent.load()
+        return self._written({name: part.ask(model, prompt_format, longest[name]) for name, part in self.parts.items()})
+
+    def rescore(self) -> Reports:
+        """Score the stored responses once more, and make the tables again."""
+        return self._written({name: part.rescore() for name, part in self.parts.items()})
+
+    @cached_property
+    def parts(self) -> dict[str, Evaluation]:
+        """One for each of the paper's benchmarks."""
+        return {
+            name: Evaluation(
+                *(benchmark, self.respondent, self.paper.settings(benchmark, self.settings), self.output / name),
+                *(self.command, self.loggers),
+            )
+            for name, benchmark in self.paper.benchmarks.items()
+        }
+
+    def _written(self, reports: Reports) -> Reports:
+        if rank() > 0:
+            return reports
+        page = Page(self.paper.source, self._head(reports), self.paper.sections(reports))
+        path = self.output / f"{self.paper.name}.json"
+        tables = {
+            "paper": self.paper.source,
+            "head": dict(page.head),
+            "sections": [item.plain() for item in page.sections],
+        }
+        path.write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(page.markdown(), encoding="utf-8")
+        path.with_suffix(".html").write_text(page.html(), encoding="utf-8")
+        Console().print(Markdown("\n\n".join(section.markdown() for section in page.sections)))
+        log.info("written: %s, .md, .html", path)
+        return reports
+
+    def _head(self, reports: Reports) -> list[tuple[str, str]]:
+        first = next(iter(reports.values()))
+        said = [
+            ("model", first.model),
+            *((name, str(first.settings[name])) for name in _FACTS if name in first.settings),
+        ]
+        parts = [(name, _described(report)) for name, report in reports.items()]
+        return [*said, *parts, ("not here", "; ".join((*self.paper.left_out, *self.paper.not_asked)) or "nothing")]
+
+
+def _described(report: BenchmarkReport) -> str:
+    asked: Mapping[str, object] = report.settings
+    cut = f"prompts of at most {asked['max_length']} tokens" if "max_length" in asked else "length not stated"
+    said = "; ".join(report.deviations) or "none"
+    return f"{len(report.predictions):,} examples, {cut}, {report.protocol}; deviations: {said}"

@@ -1,0 +1,59 @@
+"""Who is asked: a model, on which devices."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+
+from evaluation.running.processes import world_size
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.strategies import shard
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """A model that answers, as `evaluate` loads it.
+
+    Args:
+        policy: the model, as in `fit`; of `lora` nothing is used; adapters at its `source` are on.
+        accelerator: "auto", "cpu", "gpu": Lightning's names.
+        devices: processes that share the questions.
+        shard: split the weights over the processes (FSDP2), for a model that does not fit on one device.
+
+    Raises:
+        ValueError: 4-bit weights shall be sharded.
+    """
+
+    policy: PolicyConfig
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = 1
+    shard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shard and self.policy.quantized is not None:
+            raise InputError(
+                "expected `--shard false` with `policy.quantization`, whose weights and scales belong together, got "
+                "true; type --shard false, or --policy.quantization null"
+            )
+
+    def load(self) -> tuple[nn.Module, PromptFormat]:
+        """The model on its device, in every process, and its tokenizer with its chat template."""
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
+        fabric.launch()
+        model, prompt_format = self._on(fabric.device), self.policy.prompt_format()
+        check_vocabulary(model, prompt_format)
+        return model, prompt_format
+
+    def _strategy(self) -> str:
+        return "auto" if self.devices == 1 else "ddp"
+
+    def _on(self, device: torch.device) -> nn.Module:
+        model = self.policy.load_base().to(device).eval()  # type: ignore[arg-type]
+        if self.shard and world_size() > 1:
+            shard(model, init_device_mesh(device.type, (world_size(),)))
+        return model

@@ -1,0 +1,65 @@
+"""lm-evaluation-harness through its Python API: is it there, does it know the tasks, who answers it."""
+
+import copy
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
+from lit_longpo.policy import PromptFormat
+
+
+def require_harness(wanted_by: str) -> None:
+    """Refuse where the optional package is missing.
+
+    Raises:
+        ModuleNotFoundError: it is.
+    """
+    if find_spec("lm_eval") is None:
+        raise MissingPackageError(
+            f"expected the package 'lm_eval' for {wanted_by}, got none; type: pip install 'lit_longpo[lm-eval]'"
+        )
+
+
+def task_manager(include_path: str | None, tasks: Collection[str]) -> Any:
+    """The harness's list of tasks, which has all of the given ones; reading its own takes a while.
+
+    Args:
+        include_path: folder of task YAML files; then only those are known.
+        tasks: names.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        ValueError: a task is unknown.
+    """
+    manager = _manager(include_path)
+    if unknown := [name for name in tasks if name not in manager.all_tasks]:
+        where = f"in {include_path}: {', '.join(sorted(manager.all_tasks))}" if include_path else ""
+        raise InputError(
+            f"expected tasks that lm-evaluation-harness knows {where or '(lm-eval ls tasks)'}, got "
+            f"{', '.join(unknown)}; correct `tasks`"
+        )
+    return manager
+
+
+def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Any:
+    """A model as the harness asks it."""
+    from lm_eval.models.huggingface import HFLM
+
+    tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
+    return HFLM(pretrained=base_model(model), tokenizer=tokenizer, batch_size=batch_size)
+
+
+def _manager(include_path: str | None) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    if include_path is None:
+        return TaskManager()
+    folder = Path(include_path).expanduser()
+    if not folder.is_dir():
+        raise MissingFileError(f"expected a folder of task YAML files, got {include_path}; set `include_path`")
+    return TaskManager(include_path=str(folder), include_defaults=False)

@@ -1,0 +1,198 @@
+"""What a model knew about short contexts, and still knows: tasks of lm-evaluation-harness, each with its shots."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from evaluation.reports.publishing import publish
+from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
+from evaluation.respondent import Respondent
+from evaluation.running.facts import run_facts
+from evaluation.running.harness import harness_model, require_harness, task_manager
+from evaluation.running.settings import RunSettings
+from lit_longpo.engine import generation_mode
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.fingerprint import model_fingerprint
+
+log = logging.getLogger(__name__)
+
+NAME = "short_context"
+_SHOWN = 600  # characters of a prompt's end that a report keeps
+
+
+class ShortContextRules(ReportRules):
+    """Its reports: what one report lacks of the other is called forgetting."""
+
+    name = NAME
+    change = "Forgetting"
+
+
+class ShortContext:
+    """Tasks of lm-evaluation-harness.
+
+    Args:
+        tasks: solved examples in each prompt by the task's name, for example `{mmlu: 5, arc_challenge: 25}`; `None`
+            means what the task says.
+        include_path: folder of task YAML files of your own; then only those are known.
+        batch_size: questions in one forward.
+        apply_chat_template: wrap prompts in the tokenizer's chat template.
+
+    Raises:
+        ModuleNotFoundError: the extra `lm-eval` is not installed.
+        ValueError: no task is named.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, int | None],
+        include_path: str | None = None,
+        batch_size: int = 8,
+        apply_chat_template: bool = False,
+    ) -> None:
+        require_harness("short contexts")
+        if not tasks or min((shots for shots in tasks.values() if shots is not None), default=0) < 0:
+            raise InputError(
+                f"expected shots by task, for example {{arc_challenge: 25}}, got {dict(tasks)}; correct `tasks`"
+            )
+        self.tasks, self.include_path = dict(tasks), include_path
+        self.batch_size, self.apply_chat_template = batch_size, apply_chat_template
+
+
+@dataclass
+class ShortContextEvaluation:
+    """Short contexts asked of one model; the report has every answer, so that two of them are compared by question.
+
+    Args:
+        asked: which tasks.
+        respondent: who is asked.
+        settings: of them `limit` counts, questions of each task at most, the first ones as the harness has them.
+        output: folder of the report.
+        command: that was typed, for the report.
+        loggers: that show the report; without any, TensorBoard in the output.
+    """
+
+    asked: ShortContext
+    respondent: Respondent
+    settings: RunSettings
+    output: Path
+    command: str = ""
+    loggers: Sequence[Logger] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its reports."""
+        return NAME
+
+    def run(self) -> BenchmarkReport:
+        """Ask and write.
+
+        Raises:
+            FileNotFoundError: `include_path` is not there.
+            ValueError: a task is unknown, or has no score of single questions.
+        """
+        manager = task_manager(self.asked.include_path, self.asked.tasks)
+        model, prompt_format = self.respondent.load()
+        name = f"{self.respondent.policy.source} ({model_fingerprint(model, with_adapters=True)[:8]})"
+        results = self._results(model, prompt_format, manager)
+        facts = run_facts(model, prompt_format, self.command)
+        return publish(self._report(name, results, facts), self.output, self.loggers)
+
+    def rescore(self) -> BenchmarkReport:
+        """Nothing is stored that could be.
+
+        Raises:
+            ValueError: always.
+        """
+        raise InputError("expected no --rescore with --short_context, whose answers are likelihoods; run it again")
+
+    def _results(self, model: nn.Module, prompt_format: PromptFormat, manager: Any) -> dict[str, dict[str, Any]]:
+        """What the harness says, task by task: each has shots of its own."""
+        from lm_eval import simple_evaluate
+
+        common = {"limit": self.settings.limit, "apply_chat_template": self.asked.apply_chat_template}
+        common |= {"bootstrap_iters": 0, "log_samples": True, "task_manager": manager}
+        found = {}
+        with generation_mode(model):
+            judge = harness_model(model, prompt_format, self.asked.batch_size)
+            for task, shots in self.asked.tasks.items():
+                log.info("%s: %s shots", task, "its own" if shots is None else shots)
+                found[task] = simple_evaluate(model=judge, tasks=[task], num_fewshot=shots, **common)
+        return found
+
+    def _report(
+        self, name: str, results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, object]
+    ) -> BenchmarkReport:
+        subset = [f"the first {self.settings.limit} questions of each task"] if self.settings.limit else []
+        shots = {task: _shots(found) for task, found in results.items()}
+        versions = {task: found["versions"].get(task) for task, found in results.items()}
+        chat = "every prompt" if self.asked.apply_chat_template else "no prompt"
+        return BenchmarkReport(
+            NAME,
+            0,
+            tuple(row for task, found in results.items() for row in _predictions(task, found["samples"])),
+            model=name,
+            protocol=f"lm-evaluation-harness {metadata.version('lm_eval')}",
+            deviations=tuple(subset),
+            tables={task: _table(task, found) for task, found in results.items()},
+            settings={"shots": shots, "task versions": versions, **facts, "in the chat template": chat},
+        )
+
+
+def _shots(found: Mapping[str, Any]) -> int | dict[str, int] | None:
+    """Of a task, or of the parts of a group where they differ."""
+    shots = dict(found["n-shot"])
+    different = set(shots.values())
+    return different.pop() if len(different) == 1 else shots
+
+
+def _table(task: str, found: Mapping[str, Any]) -> dict[str, float]:
+    """The harness's numbers of a task or group that lie between 0 and 1: percent, two decimals."""
+    row = found["results"].get(task, {})
+    numbers = {name: value for name, value in row.items() if "," in name and "_stderr" not in name}
+    return {
+        name.removesuffix(",none").replace(",", " "): round(100 * value, 2)
+        for name, value in numbers.items()
+        if isinstance(value, int | float) and 0 <= value <= 1
+    }
+
+
+def _predictions(task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Prediction]:
+    """Every question once: by the first of the harness's filters, and the task's first score between 0 and 1."""
+    for part, rows in samples.items():
+        first = [row for row in rows if row["filter"] == rows[0]["filter"]]
+        for row in sorted(first, key=lambda row: row["doc_id"]):
+            prompt, name = str(row["arguments"][0][0]), f"{part}/{row['doc_id']}"
+            groups = {task: part} if part != task else {}
+            yield Prediction(
+                *(name, len(prompt.split()), None, prompt[-_SHOWN:], (str(row["target"]),)),
+                *(_response(row["filtered_resps"]), _score(task, row)),
+                task=task,
+                groups=groups,
+                context=name,
+            )
+
+
+def _score(task: str, row: Mapping[str, Any]) -> float:
+    for name in row["metrics"]:
+        value = row[name]
+        if isinstance(value, bool | int | float) and 0 <= value <= 1:
+            return float(value)
+    raise InputError(
+        f"expected a score of every question, 0 to 1, got {', '.join(row['metrics'])} of {task}; leave it out"
+    )
+
+
+def _response(responses: Sequence[Any]) -> str:
+    """What was generated; of choices the most likely one's number, with its log-likelihood."""
+    if isinstance(responses[0], str):
+        return str(responses[0])
+    likelihoods = [item[0] if isinstance(item, list | tuple) else item for item in responses]
+    best = max(range(len(likelihoods)), key=likelihoods.__getitem__)
+    return f"choice {best} ({likelihoods[best]:.2f})"

@@ -1,0 +1,123 @@
+"""Beside lm-evaluation-harness's own table; forgetting is what two reports say question by question."""
+
+import json
+import math
+from importlib.util import find_spec
+
+import pytest
+from support.byte_tokenizer import byte_model
+from support.command_line import COMMANDS, CONFIGS
+
+from evaluation.command import parse_evaluation
+from evaluation.reports.report import BenchmarkReport
+from evaluation.short_context import ShortContext
+from lit_longpo.errors import MissingPackageError, UserError
+
+needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="no extra lm-eval")
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{train: {path}, test: {path}}}, cache_dir: {cache}}}
+training_split: train
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}} is"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{label}}}}"
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    rows = [{"question": f"What {n}", "choices": ["red", "a long green one", "blue"], "label": n % 3} for n in range(7)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("colours", "shades"):
+        text = TASK.format(name=name, path=folder / "rows.jsonl", cache=folder / "cache")
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return [byte_model(root / f"m{seed}", seed=seed, max_position_embeddings=512) for seed in (0, 3)]
+
+
+def given(tasks, *more):
+    config = ("--config", CONFIGS / "eval" / "short_context.yaml", "--short_context.tasks", "{colours: 2, shades: 0}")
+    return [str(word) for word in (*config, "--short_context.include_path", tasks, "--accelerator", "cpu", *more)]
+
+
+@pytest.fixture(scope="module")
+def folders(tasks, models, tmp_path_factory):
+    root = tmp_path_factory.mktemp("reports")
+    for number, model in enumerate(models):
+        COMMANDS["evaluate"](given(tasks, "--model", model, "--output", root / str(number)))
+    return [root / "0", root / "1"]
+
+
+@needs_harness
+def test_scores_are_the_harness_own_with_the_shots_of_each_task(tasks, models, folders):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    report = BenchmarkReport.load(folders[0] / "short_context-step0.json")
+    assert report.settings["shots"] == {"colours": 2, "shades": 0}
+    manager = TaskManager(include_path=str(tasks), include_defaults=False)
+    for task, shots in (("colours", 2), ("shades", 0)):
+        own = simple_evaluate(
+            model="hf", model_args=f"pretrained={models[0]},dtype=float32", tasks=[task], num_fewshot=shots,
+            device="cpu", bootstrap_iters=0, task_manager=manager, batch_size=3,
+        )["results"][task]  # fmt: skip
+        expected = {name: round(100 * own[f"{name},none"], 2) for name in ("acc", "acc_norm")}
+        assert report.tables[task] == expected
+        rows = [item for item in report.predictions if item.task == task]
+        assert math.isclose(sum(item.score for item in rows) / len(rows), own["acc,none"])
+        assert [item.id for item in rows] == [f"{task}/{number}" for number in range(7)]
+        assert rows[3].question.count(" is") == shots + 1
+    assert report.tables["colours"] != report.tables["shades"] or report.predictions[0].length > 3
+
+
+@needs_harness
+def test_two_reports_are_one_table_of_what_was_forgotten(folders, capsys):
+    before, after = (BenchmarkReport.load(folder / "short_context-step0.json") for folder in folders)
+    capsys.readouterr()
+    COMMANDS["evaluate"](["--compare", *(str(folder / "short_context-step0.json") for folder in folders)])
+    printed = capsys.readouterr().out
+    assert "## Forgetting" in printed
+    [row] = [line for line in printed.splitlines() if line.startswith("| shades ")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    values = [
+        100 * sum(item.score for item in report.predictions if item.task == "shades") / 7 for report in (before, after)
+    ]
+    assert cells[1:5] == ["7", *(f"{value:.2f}" for value in values), f"{values[1] - values[0]:+.2f}"]
+
+
+@needs_harness
+def test_what_cannot_be_asked_is_one_line(tasks, models):
+    with pytest.raises(UserError, match=r"expected tasks that lm-evaluation-harness knows .*got nothing; correct"):
+        COMMANDS["evaluate"](
+            given(tasks, "--model", models[0], "--output", "out", "--short_context.tasks", "{nothing: 1}")
+        )
+    with pytest.raises(UserError, match="expected shots by task, for example"):
+        ShortContext({})
+    asked, _ = parse_evaluation(given(tasks, "--output", "out", "--rescore"))
+    with pytest.raises(UserError, match="expected no --rescore with --short_context"):
+        asked.rescore()
+
+
+def test_without_the_package_it_is_named_with_what_to_type(monkeypatch):
+    monkeypatch.setattr("evaluation.running.harness.find_spec", lambda name: None)
+    with pytest.raises(
+        MissingPackageError, match=r"for short contexts, got none; type: pip install 'lit_longpo\[lm-eval\]'"
+    ):
+        ShortContext({"mmlu": 5})
+
+
+@needs_harness
+@pytest.mark.parametrize("path", sorted((CONFIGS / "eval").rglob("*short*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_parses(path):
+    asked, _ = parse_evaluation(["--config", str(path), "--prepare_data"])
+    assert asked.asked.tasks
