@@ -20,7 +20,9 @@ def test_the_families_are_those_with_twins():
     assert families.table({"x": ("y",) * 6}).splitlines()[:2] == families.shown().splitlines()[:2]
 
 
-@pytest.mark.parametrize("name", ["GptOss", "Lfm2", "StableLm"])
+@pytest.mark.parametrize(
+    "name", ["GptOss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Lfm2", "StableLm"))]
+)
 def test_what_it_says_of_a_family_is_measured(name):
     """One of each kind; the rest, and 4-bit weights, in the next test."""
     *shown, _, compared = families.shown_cells()[families.called(name)]

@@ -48,10 +48,10 @@ def trainer_and_model(folder, limit, **options):
         ({"fast_dev_run": True}, None, 2),
         ({"fast_dev_run": True}, 1, 1),
         ({"max_steps": 2}, None, 20),
-        ({"max_steps": 2}, 5, 5),
-        ({"max_epochs": 1, "limit_train_batches": 10}, None, 20),
+        pytest.param({"max_steps": 2}, 5, 5, marks=pytest.mark.slow),
+        pytest.param({"max_epochs": 1, "limit_train_batches": 10}, None, 20, marks=pytest.mark.slow),
         ({"max_steps": 11}, None, None),
-        ({"max_steps": 11}, 500, 500),
+        pytest.param({"max_steps": 11}, 500, 500, marks=pytest.mark.slow),
     ],
 )
 def test_a_trial_asks_few_questions_and_says_so(options, limit, expected, limits, tmp_path, caplog):

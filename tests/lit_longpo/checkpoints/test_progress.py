@@ -55,7 +55,10 @@ def test_a_checkpoint_saved_when_max_steps_had_ended_the_training_goes_on(tmp_pa
 
 @pytest.mark.parametrize(
     ("options", "steps", "validated"),
-    [({"val_check_interval": 0.5}, 5, [2, 4]), ({"val_check_interval": 3, "check_val_every_n_epoch": None}, 6, [3, 6])],
+    [
+        ({"val_check_interval": 0.5}, 5, [2, 4]),
+        pytest.param({"val_check_interval": 3, "check_val_every_n_epoch": None}, 6, [3, 6], marks=pytest.mark.slow),
+    ],
 )
 def test_no_validation_is_lost_and_none_is_done_twice(options, steps, validated, tmp_path):
     losses, validations = run(tmp_path / "whole", steps=steps, **options)
@@ -90,7 +93,7 @@ def test_a_finished_run_validates_and_writes_its_model(tmp_path):
     assert all(torch.equal(written[name], weight) for name, weight in expected.items())
 
 
-@pytest.mark.parametrize("due", [False, True])
+@pytest.mark.parametrize("due", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_finished_run_that_was_started_again_goes_on_with_more_steps(due, tmp_path):
     run(tmp_path / "whole")
     assert run(tmp_path / "again", tmp_path / "whole/end.ckpt") == ([], {})

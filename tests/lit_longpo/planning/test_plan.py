@@ -38,6 +38,7 @@ def shared(tmp_path):
     return planned
 
 
+@pytest.mark.slow
 def test_copied_heads_take_memory(shared):
     two, four = shared(2), shared(4)
     assert two.kv_copies > 0

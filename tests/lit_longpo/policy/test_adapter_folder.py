@@ -269,6 +269,7 @@ def start_under_zero3(source, how, folder):
 
 
 @needs_deepspeed
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "kind"), [("continue", "plain"), ("merge", "plain"), ("merge", "dora")])
 def test_zero3_starts_with_them_too(how, kind, policy_folder, tmp_path):
     expected = adapters(policy_folder, tmp_path / "a", **KINDS[kind])

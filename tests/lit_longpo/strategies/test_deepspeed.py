@@ -130,8 +130,15 @@ def load_in_parts(folder, weights, lora):
     resume_worker.trainer_for("zero3", folder, steps=1).fit(module, datamodule=data)
 
 
-@pytest.mark.parametrize("lora", [None, LoRA(r=2)], ids=["full", "adapters"])
-@pytest.mark.parametrize("weights", ["pretrained", "random"])
+@pytest.mark.parametrize(
+    ("weights", "lora"),
+    [
+        pytest.param("pretrained", None, id="pretrained-full", marks=pytest.mark.slow),
+        pytest.param("pretrained", LoRA(r=2), id="pretrained-adapters"),
+        pytest.param("random", None, id="random-full"),
+        pytest.param("random", LoRA(r=2), id="random-adapters", marks=pytest.mark.slow),
+    ],
+)
 def test_zero3_never_holds_the_whole_model_on_a_device(weights, lora, tmp_path):
     assert run_ranks(load_in_parts, tmp_path, weights, lora).count("looked at 28 parameters") == 2
 

@@ -27,7 +27,8 @@ def single(policy_folder, tmp_path_factory):
     [
         "ddp",
         "fsdp2",
-        *[pytest.param(f"zero{kind}", marks=needs_deepspeed) for kind in ("1", "2", "3")],
+        *[pytest.param(f"zero{kind}", marks=[needs_deepspeed, pytest.mark.slow]) for kind in ("1", "2")],
+        pytest.param("zero3", marks=needs_deepspeed),
         pytest.param("zero3_offload", marks=[needs_deepspeed, pytest.mark.slow]),
         "ulysses",
         pytest.param("ulysses_twice", marks=pytest.mark.slow),
