@@ -25,10 +25,12 @@ Adam). `pref_weight` is the paper's lambda; it multiplies the preference term, t
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_longpo.batch import Scores, View, Views
+from lit_longpo.errors import InputError
 from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
 from lit_longpo.objectives.pairwise import Scored
 from lit_longpo.ranges import check_scale, check_weight
@@ -70,8 +72,10 @@ class LongPO(PreferenceModule):
     Args:
         beta: strength of the constraint: 0.1 in the paper, 0.01 in the authors' command.
         pref_weight: weight of the preference term (the paper's lambda).
-        nll: what the NLL covers: the whole chosen "sequence" (paper), or its "answer" tokens only.
+        nll: what the NLL covers: the whole chosen "sequence" (paper), its "answer" tokens only, or "none": no NLL.
         nll_on_format: False leaves the chat template's own tokens out of the sequence NLL.
+        reference_context: what the reference reads: the "short" context (paper), or as an ablation the "long" one, as
+            DPO's does; then nothing ties the policy to what it could do on short contexts.
         **module: see `PreferenceModule`: policy, optimization, reference; with `policy.rope` the reference keeps the
             original positions.
     """
@@ -80,22 +84,26 @@ class LongPO(PreferenceModule):
         self,
         beta: float = 0.1,
         pref_weight: float = 0.01,
-        nll: Literal["sequence", "answer"] = "sequence",
+        nll: Literal["sequence", "answer", "none"] = "sequence",
         nll_on_format: bool = True,
+        reference_context: Literal["short", "long"] = "short",
         **module: Any,
     ) -> None:
         super().__init__(**module)
         check_scale("LongPO.beta", beta, "0.1 is the paper's")
         check_weight("LongPO.pref_weight", pref_weight, "0.01 is the paper's")
         self.beta, self.pref_weight = beta, pref_weight
+        if nll == "none" and pref_weight == 0:
+            raise InputError("expected a loss, got neither NLL nor preference term; set model.pref_weight to 1")
         self.nll, self.nll_on_format = nll, nll_on_format
+        self.reference_context: Literal["short", "long"] = reference_context
 
     @property
     def views(self) -> Views:
-        """Both responses: by the policy in the long context, by the reference in the short one."""
+        """Both responses: by the policy in the long context, by the reference in the short one (or the long)."""
         return Views(
             policy=(View("long", "chosen"), View("long", "rejected")),
-            reference=(View("short", "chosen"), View("short", "rejected")),
+            reference=(View(self.reference_context, "chosen"), View(self.reference_context, "rejected")),
             sequence=("long",) if self.nll == "sequence" else (),
             sequence_format=self.nll_on_format,
             margins=True,
@@ -106,10 +114,10 @@ class LongPO(PreferenceModule):
         chosen, rejected = (Scored.of(View("long", role), policy, None) for role in ("chosen", "rejected"))
         assert reference is not None
         frozen_chosen, frozen_rejected = (
-            Scored.of(View("short", role), reference, None) for role in ("chosen", "rejected")
+            Scored.of(View(self.reference_context, role), reference, None) for role in ("chosen", "rejected")
         )
         answer_nll = -chosen.log_probs / chosen.tokens
-        nll = policy.sequence_nll("long") if self.nll == "sequence" else answer_nll
+        nll = self._nll(policy, answer_nll)
         losses = longpo_loss(
             chosen.log_probs,
             rejected.log_probs,
@@ -130,3 +138,9 @@ class LongPO(PreferenceModule):
             "nll": answer_nll.detach(),
             **({"sequence_nll": nll.detach()} if self.nll == "sequence" else {}),
         }
+
+    def _nll(self, policy: Scores, answer_nll: Tensor) -> Tensor:
+        """What Eq. 14 adds to the preference term. Shape: (B,)."""
+        if self.nll == "sequence":
+            return policy.sequence_nll("long")
+        return answer_nll if self.nll == "answer" else torch.zeros_like(answer_nll)

@@ -61,6 +61,9 @@ ABLATIONS = {
     "longpo-paper": _objective("LongPO", nll="sequence", pref_weight=0.01),
     "longpo-answer-0.01": _objective("LongPO", nll="answer", pref_weight=0.01),
     "longpo-answer-1": _objective("LongPO", nll="answer", pref_weight=1.0),
+    "longpo-no-nll": _objective("LongPO", nll="none", pref_weight=1.0),
+    "longpo-long-reference": _objective("LongPO", nll="answer", pref_weight=0.1, reference_context="long"),
+    "longpo-long-reference-no-nll": _objective("LongPO", nll="none", pref_weight=1.0, reference_context="long"),
     "logo-mixed-2-rejected": _logo("mixed", 2),
     "logo-mixed-3-rejected": _logo("mixed", 3),
 }

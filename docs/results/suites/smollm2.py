@@ -48,6 +48,7 @@ LONG = {
     "dpo-long": _objective("DPO", _COMPARISON, context="long"),
 }
 MORE = {
+    "longpo-answer": _objective("LongPO", nll="answer", pref_weight=0.1),
     "logo-none": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("none")),
     "solopo-dpo": _solopo("DPO", _COMPARISON),
     "simpo-long": _objective("SimPO", _COMPARISON, context="long"),

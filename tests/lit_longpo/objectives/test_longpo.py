@@ -59,7 +59,23 @@ def test_the_policy_reads_long_and_the_reference_short():
     assert views.policy == (View("long", "chosen"), View("long", "rejected"))
     assert views.reference == (View("short", "chosen"), View("short", "rejected"))
     assert views.sequence == ("long",)
-    assert LongPO(nll="answer").views.sequence == ()
+    assert LongPO(nll="answer").views.sequence == LongPO(nll="none").views.sequence == ()
+
+
+def test_as_an_ablation_the_reference_reads_long_and_no_nll_is_added():
+    """Then it is DPO on long contexts."""
+    ablation = LongPO(beta=0.5, pref_weight=1.0, nll="none", reference_context="long")
+    assert ablation.views.reference == ablation.views.policy
+    reference = Scores(REFERENCE.sums, REFERENCE.counts, (SLOTS[0], SLOTS[2]))
+    losses, metrics = ablation.loss(POLICY, reference)
+    torch.testing.assert_close(losses, dpo_loss(tensor(-4), tensor(-9), tensor(-3), tensor(-2), beta=0.5))
+    assert metrics["nll"].tolist() == [2.0]
+    assert "sequence_nll" not in metrics
+
+
+def test_a_loss_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"neither NLL nor preference term; set model\.pref_weight"):
+        LongPO(nll="none", pref_weight=0.0)
 
 
 SLOTS = (Slot(0, "long", "chosen", 0), Slot(0, "long", "rest", 0), Slot(0, "long", "rejected", 0))
