@@ -35,6 +35,9 @@ class _LeftOut(logging.Filter):
 _WARNINGS = (
     _Warning("torchdata 0.11 calls what torch 2.13 deprecates", UserWarning, "'set_vital' is deprecated"),
     _Warning("Lightning 2.6's pytrees", FutureWarning, "`isinstance(treespec, LeafSpec)` is deprecated"),
+    _Warning(
+        "Lightning 2.6, wherever a resumed run keeps its checkpoints", UserWarning, "The dirpath has changed from "
+    ),
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
 # Lightning's advertisement of a service, at every start, and one seed, once more for every process.

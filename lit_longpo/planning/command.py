@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +48,22 @@ def plan_for(arguments: list[str]) -> Plan:
 
 def plan(arguments: list[str]) -> None:
     """Print the plan that the arguments ask for, and write it if they ask for that."""
-    logging.getLogger("lit_longpo").setLevel(logging.WARNING)  # nothing is being loaded, so nothing to report on
-    result = plan_for(arguments)
+    with _warnings_only():
+        result = plan_for(arguments)
     show(result, Console())
     if result.configuration.options.json is not None:
         path = Path(result.configuration.options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(as_dict(result), indent=2) + "\n")
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    """Nothing is loaded inside the block, so there is nothing to report on."""
+    logger = logging.getLogger("lit_longpo")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from transformers import PreTrainedModel, masking_utils
-from transformers.integrations import moe
 
 from lit_longpo.batch import Group, PackedBatch, Response
 from lit_longpo.engine import UnsupportedModelError, base_model, pack
@@ -25,6 +24,7 @@ from lit_longpo.engine.routers import recorded_logits
 from lit_longpo.engine.scoring import loss_of_routers, row_log_probs
 from lit_longpo.engine.support import packing_cause, packing_rule
 from lit_longpo.errors import InputError
+from lit_longpo.planning.experts_stand_in import planned_products
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
 from lit_longpo.planning.row import RowPlan
@@ -174,27 +174,16 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 def _fake(plan: ModelPlan) -> Iterator[None]:
     """Every tensor that is made inside the block is fake."""
     try:
-        with FakeTensorMode(), _grouped_products(), _one_sequence_each():
+        with FakeTensorMode(), planned_products(), _one_sequence_each():
             yield
     except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise InputError(
             f"expected a model whose shapes do not depend on values, got {type(plan.config).__name__}, which picks "
-            f"tokens by value ({error.func}); routed experts cannot be planned so: take a newer transformers, and no "
+            f"tokens by value ({error.func}); routed experts cannot be planned so: leave out "
             "`experts_implementation: eager`"
         ) from error
     finally:
         varlen_plan.cache_clear()  # it has kept fake tensors
-
-
-@contextmanager
-def _grouped_products() -> Iterator[None]:
-    """Products of routed experts by transformers' stand-in: torch knows the shapes of its own for bf16 only."""
-    name, before = "_can_use_grouped_mm", getattr(moe, "_can_use_grouped_mm", None)
-    setattr(moe, name, lambda *args, **options: False)
-    try:
-        yield
-    finally:
-        setattr(moe, name, before)
 
 
 @contextmanager

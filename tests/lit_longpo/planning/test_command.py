@@ -1,6 +1,7 @@
 """`python -m lit_longpo plan`: tables, JSON, architectures that are not here, and messages."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def test_tables_and_json(capsys, tmp_path):
     assert made["memory"]["none"]["peak"] == max(made["memory"]["none"]["moments"].values())
     assert made["memory"]["recompute"]["peak"] < made["memory"]["none"]["peak"] < made["device_memory"]
     assert made["longest_context"]["recompute"] > made["longest_context"]["none"] > 2048
+    assert logging.getLogger("lit_longpo").level == logging.INFO  # as `main` set it: later commands are not silenced
 
 
 @pytest.mark.usefixtures("_short_traces")
