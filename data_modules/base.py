@@ -107,8 +107,12 @@ class PairDataModule(LightningDataModule, ABC):
         for split in _SPLITS.get(stage, ()):
             if split not in self._encoded:
                 self._encoded[split] = self._tokenised(split)
+        self._settle()
         self.documents = shared_documents({name: store.documents for name, store in self._encoded.items()})
         self._write_report()
+
+    def _settle(self) -> None:
+        """What is decided when all splits are there: nothing, for one source."""
 
     def train_dataloader(self) -> StatefulDataLoader:
         """Training rows, shuffled every epoch."""

@@ -19,7 +19,9 @@ from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.rows.decks import Share, apportioned
 from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.kept_examples import KeptExamples
 from data_modules.rows.token_store import Examples, Numbered
+from data_modules.splitting import held_out_elsewhere
 from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -54,9 +56,10 @@ class SourceCounts:
 class MixtureDataModule(PairDataModule):
     """Trains on several data modules at once, each with a share of every epoch.
 
-    A row may hold examples of all sources. The sources say how their examples are made (`max_length`,
-    `on_overlength`, `truncation`, `prefix_sharing`, `positions`, `token_cache`, `rows_by`, what they
-    hold out); rows and their order are this module's. Validation and test have every example of every source once.
+    A row may hold examples of all sources; none is trained on whose document another source holds out. The sources say
+    how their examples are made (`max_length`, `on_overlength`, `truncation`, `prefix_sharing`, `positions`,
+    `token_cache`, `rows_by`, what they hold out); rows and their order are this module's. Validation and test have
+    every example of every source once.
 
     Args:
         sources: data modules, by the name that reports and records give them.
@@ -103,6 +106,7 @@ class MixtureDataModule(PairDataModule):
                     f"{name}: {' and '.join(unused)} of a source have no effect, the mixture's do; leave them out"
                 )
         self.counts: dict[str, SourceCounts] = {}
+        self.left_out: dict[str, int] = {}  # training examples about documents that another source holds out
 
     def prepare_data(self) -> None:
         """What the sources prepare."""
@@ -131,7 +135,7 @@ class MixtureDataModule(PairDataModule):
         """Adds how many examples of each source an epoch has, and what the sources report of themselves."""
         own = {name: _own_reports(source) for name, source in self.sources.items()}
         mixture = {name: asdict(counts) for name, counts in self.counts.items()}
-        return {**super().reports(), "mixture": mixture, "sources": own}
+        return {**super().reports(), "mixture": mixture, "sources": own, "held_out_elsewhere": self.left_out}
 
     def _tokenised(self, split: str) -> "MixedExamples":
         parts = dict[str, Examples]()
@@ -140,13 +144,23 @@ class MixtureDataModule(PairDataModule):
             source.source_name = name
             parts[name] = source._tokenised(split)
             self.splits[f"{split} of {name}"] = source.splits[split]
-        mixed = MixedExamples(parts)
-        if split == "train":
-            self.counts = counts_of(mixed.sizes, self.weights, self.smaller)
-            mixed.set_shares(self.counts)
-            for name, counts in self.counts.items():
-                log.info(f"{name}: an epoch has {counts.per_epoch:,} ({counts.weight:.0%}) of {counts.examples:,}")
-        return mixed
+        return MixedExamples(parts)
+
+    def _settle(self) -> None:
+        """Train on nothing that another source validates on; then say what an epoch has of each source."""
+        train = self._encoded.get("train")
+        if not isinstance(train, MixedExamples):
+            return
+        elsewhere = held_out_elsewhere({split: store.documents for split, store in self._encoded.items()})
+        for name, numbers in elsewhere.items():
+            if len(numbers):
+                self.left_out[name] = _told_left_out(name, len(numbers), train.sizes[name])
+        train = train.without(elsewhere)
+        self.counts = counts_of(train.sizes, self.weights, self.smaller)
+        train.set_shares(self.counts)
+        self._encoded["train"] = train
+        for name, counts in self.counts.items():
+            log.info(f"{name}: an epoch has {counts.per_epoch:,} ({counts.weight:.0%}) of {counts.examples:,}")
 
 
 class MixedExamples(Examples):
@@ -166,6 +180,14 @@ class MixedExamples(Examples):
         self._lengths = np.concatenate([part.lengths for part in self._parts])
         self.names = _Names(self)
         self.sources = [name for name, size in self.sizes.items() if size]
+
+    def without(self, numbers: Mapping[str, NDArray[np.int64]]) -> "MixedExamples":
+        """All but the examples of some sources with these numbers in them."""
+        parts = dict(zip(self._part_names, self._parts, strict=True))
+        for name, left_out in numbers.items():
+            if len(left_out):
+                parts[name] = KeptExamples(parts[name], np.setdiff1d(np.arange(len(parts[name])), left_out))
+        return MixedExamples(parts)
 
     def set_shares(self, counts: Mapping[str, SourceCounts]) -> None:
         """Say how many examples of each source an epoch has."""
@@ -287,6 +309,23 @@ def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] |
         )
     for name, weight in (weights or {}).items():
         check_scale(f"data.init_args.weights.{name}", weight, "the share of an epoch, for example 0.2")
+
+
+def _told_left_out(name: str, count: int, total: int) -> int:
+    """How many training examples of a source are left out, said in the log.
+
+    Raises:
+        InputError: all of them are.
+    """
+    if count == total:
+        raise InputError(
+            f"expected training examples of {name!r} about documents that no other source validates on, got none of "
+            f"{total}; set `val_fraction: 0` for it or for the source that has the same documents"
+        )
+    log.warning(
+        f"{name}: {count:,} of {total:,} training examples are left out, another source validates on their documents"
+    )
+    return count
 
 
 def _renamed(example: EncodedPair, name: str) -> EncodedPair:

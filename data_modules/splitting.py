@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
-from lit_longpo.shared_texts import DocumentKeys, message_keys, text_key
+from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +136,14 @@ def keys_of(item: object) -> list[int]:
     """Keys that only items of one document have: what `DocumentKeys` is made of.
 
     Of a whole message every part, wherever it stands: the document is in it beside the question, or in another message.
+    Of a context that does not say which of its passages matter also how it begins: it may be a document, cut elsewhere.
     """
     whole, facts = documents_of(item)
     keys = [text_key(whole), text_key(f"facts\0{facts}")]
-    if not isinstance(item, PreferencePair) or item.question:
+    if not isinstance(item, PreferencePair):
         return keys
+    if item.question:
+        return keys if item.supporting else [*keys, *head_keys(whole)]
     said = [message.content for message in (*item.history, *item.followup)]
     parts = message_keys([item.system or "", whole, *said])
     return [*parts, keys[1]] if item.supporting else parts
@@ -179,17 +182,38 @@ def shared_documents(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dic
     Args:
         documents: keys of each split's examples, by source: an instruction is a text that most of one source hold.
     """
+    of_split = dict[str, list[NDArray[np.int64]]]()
+    for (split, _), labels in _labels_by_part(documents).items():
+        of_split.setdefault(split, []).append(labels)
+    return _counted({split: np.unique(np.concatenate(found)) for split, found in of_split.items()})
+
+
+def held_out_elsewhere(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dict[str, NDArray[np.int64]]:
+    """Numbers of the training examples about a document that another source validates on, by source.
+
+    Args:
+        documents: as in `shared_documents`.
+    """
+    labels = _labels_by_part(documents)
+    sources = [source for split, source in labels if split == "train"]
+
+    def numbers(source: str) -> NDArray[np.int64]:
+        others = [found for (split, other), found in labels.items() if split == "val" and other != source]
+        held = np.concatenate(others) if others else np.empty(0, dtype=np.int64)
+        return np.flatnonzero(np.isin(labels["train", source], held))
+
+    return {source: numbers(source) for source in sources}
+
+
+def _labels_by_part(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Document of every example, by split and source."""
     parts = [(split, source) for source in _sources(documents) for split in documents]
     keys = [documents[split].get(source, DocumentKeys.of([])) for split, source in parts]
     by_source = [keys[start : start + len(documents)] for start in range(0, len(keys), len(documents) or 1)]
     if not keys:
         return {}
     labels = DocumentKeys.joined([DocumentKeys.joined(of_source).specific() for of_source in by_source]).labels()
-    pieces = np.split(labels, np.cumsum([len(part) for part in keys])[:-1])
-    of_split = dict[str, list[NDArray[np.int64]]]()
-    for (split, _), piece in zip(parts, pieces, strict=True):
-        of_split.setdefault(split, []).append(piece)
-    return _counted({split: np.unique(np.concatenate(found)) for split, found in of_split.items()})
+    return dict(zip(parts, np.split(labels, np.cumsum([len(part) for part in keys])[:-1]), strict=True))
 
 
 def _sources(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> Iterable[str]:

@@ -5,7 +5,7 @@ import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +14,67 @@ from lit_longpo.shingles import chosen_shingles, window_for
 
 # Characters of successive lines that two messages share only by being about one document, or by an instruction.
 _SHARED = 100
+_BROKEN, _NARROWEST, _WIDEST = 3, 40, 120  # lines of a paragraph that was broken at a width, and their characters
+_HEAD = 2000  # characters that two contexts begin with only by being one document, or by what all of them begin with
 
 
 def text_key(text: str) -> int:
-    """Key of a text that only records of one document hold: an odd hash of 64 bits."""
-    return _hash(text) | 1
+    """Key of a text that only records of one document hold, however it is spaced: an odd hash of 64 bits."""
+    return _hash(_spaced(text)) | 1
+
+
+def head_keys(text: str) -> list[int]:
+    """Key of how a long text begins, which it shares with copies of it that were cut: an even hash of 64 bits.
+
+    Not of every part, as in `message_keys`: contexts are made of passages that many of them hold.
+    """
+    spaced = _spaced(text)
+    return [_hash(spaced[:_HEAD]) & ~1] if len(spaced) >= _HEAD else []
 
 
 def message_keys(texts: Sequence[str]) -> list[int]:
     """Keys of messages that hold a document somewhere beside the question: odd of all, even of every part.
 
     A part is a run of lines, from any of them up to where it has 100 characters: a long line, or several short ones.
-    Or a run of 100 characters inside a line, which holds the question too: some of these, about 64 in all, so that a
-    common run of 200 characters, or of a sixteenth of the longer one of two long messages, is found.
+    Or a run of 100 characters in lines that are as long, wherever they break or hold the question too: some of these,
+    about 64 in all, so that a common run of 200 characters, or of a sixteenth of the longer one of two long messages,
+    is found. White space of any kind and length is one space; a paragraph that is broken at a width is one line, too.
 
     Args:
         texts: everything that is said before the answer.
     """
-    lines = [_lines(text) for text in texts]
-    parts = {_hash(part) for of_text in lines for part in _runs_of_lines(of_text)}
+    paragraphs = [_paragraphs(text) for text in texts]
+    broken = [[line for lines in of_text for line in lines] for of_text in paragraphs]
+    whole = [[line for lines in of_text for line in _unbroken(lines)] for of_text in paragraphs]
+    parts = {_hash(part) for lines in (*broken, *whole) for part in _runs_of_lines(lines)}
     window = window_for(sum(map(len, texts)))
-    parts.update(key for line in chain(*lines) for key in chosen_shingles(line, _SHARED, window))
+    parts.update(key for lines in whole for text in _stretches(lines) for key in chosen_shingles(text, _SHARED, window))
     return [text_key("\0".join(texts)), *{key & ~1 for key in parts}]
 
 
-def _lines(text: str) -> list[str]:
-    return [line for line in map(str.strip, re.split(r"[\r\n]+", text)) if line]
+def _paragraphs(text: str) -> list[list[str]]:
+    """Lines of each, without those that are empty."""
+    parts = re.split(r"\n\s*\n", re.sub(r"\r\n?", "\n", text))
+    return [[line for line in map(_spaced, part.split("\n")) if line] for part in parts]
+
+
+def _unbroken(lines: list[str]) -> list[str]:
+    """A paragraph that was broken at a width as one line: no line had room for the next one's first word."""
+    width = max(map(len, lines), default=0)
+    room = (width - len(line) > len(following.split()[0]) for line, following in pairwise(lines))
+    if len(lines) < _BROKEN or width > _WIDEST or min(map(len, lines[:-1])) < _NARROWEST or any(room):
+        return lines
+    return [" ".join(lines)]
+
+
+def _stretches(lines: list[str]) -> list[str]:
+    """Successive long lines as one text; a short one, which may be a question, stands between."""
+    runs = groupby(lines, lambda line: len(line) >= _SHARED)
+    return [" ".join(run) for is_long, run in runs if is_long]
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _runs_of_lines(lines: Sequence[str]) -> Iterable[str]:
@@ -88,6 +123,13 @@ class DocumentKeys:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def chosen(self, numbers: NDArray[np.int64]) -> "DocumentKeys":
+        """Of the records with these numbers, which ascend."""
+        sizes = np.diff(self.ends, prepend=0)
+        kept = np.zeros(len(self), dtype=np.bool_)
+        kept[numbers] = True
+        return DocumentKeys(self.keys[np.repeat(kept, sizes)], np.cumsum(sizes[kept]))
 
     def specific(self) -> "DocumentKeys":
         """Without parts of messages that more than half of the records hold: instructions, not documents."""

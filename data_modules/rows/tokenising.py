@@ -22,7 +22,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 5  # of what is stored; another one tokenises anew
+VERSION = 6  # of what is stored; another one tokenises anew
 
 
 @dataclass

@@ -181,21 +181,31 @@ def test_a_mixture_inside_a_mixture_is_refused():
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_one_file_in_two_sources_whose_documents_are_held_out_apart_is_told(tmp_path, caplog, whole):
-    """Each source holds out documents of its own, which the other trains on."""
+def test_no_source_trains_on_what_another_one_holds_out(tmp_path, caplog, whole):
+    """One file twice: each source holds out documents of its own, which the other leaves out of its training."""
     world = SyntheticDataModule(num_train=20, num_val=0, short_words=16, long_words=(40, 60)).pairs("train")
     rows = [{"prompt": f"{one.long_context}\n{one.question}", "completion": one.chosen} for one in world]
     apart = [{"question": one.question, "long_context": one.long_context, "chosen": one.chosen} for one in world]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in (rows if whole else apart)))
-    for seeds, shared in (((0, 0), 0), ((0, 1), 6)):
+    for seeds in ((0, 0), (0, 1)):
         caplog.clear()
         sources = {str(n): PreferenceDataModule(str(path), val_fraction=0.2, seed=seed) for n, seed in enumerate(seeds)}
         policy = PolicyConfig()
         data = MixtureDataModule(sources, views=SFT(policy=policy).views, prompt_format=policy.prompt_format())
         ready(data)
-        assert data.documents["train and val"] == shared
-        assert ("documents are in the training split too" in caplog.text) == bool(shared)
+        about = {f"{source}/a.jsonl:{n}": one.long_context for source in sources for n, one in enumerate(world, 1)}
+        train, val = ([about[name] for name in data._encoded[split].names] for split in ("train", "val"))
+        held = {source: {about[f"{source}/{one.id}"] for one in sources[source].pairs("val")} for source in sources}
+        assert not {*train} & {*val}
+        left_out = {
+            source: sum(about[f"{source}/{one.id}"] in held[other] for one in sources[source].pairs("train"))
+            for source, other in (("0", "1"), ("1", "0"))
+        }
+        assert data.reports()["held_out_elsewhere"] == {name: count for name, count in left_out.items() if count}
+        assert sum(left_out.values()) == 2 * 16 - len(train)
+        assert data.documents["train and val"] == 0
+        assert ("left out, another source validates on their documents" in caplog.text) == (seeds == (0, 1))
 
 
 def test_pairs_have_the_names_of_their_rows():

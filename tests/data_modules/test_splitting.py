@@ -1,6 +1,7 @@
 """What is held out: a share of documents, the old choice where every item is a document of its own."""
 
 import random
+import textwrap
 from dataclasses import replace
 
 import numpy as np
@@ -149,6 +150,72 @@ def test_a_document_in_one_line_with_its_question_stays_together(layout, count, 
     assert document_labels(pairs).tolist() == [number // 3 * 3 for number in range(12)]
     assert len({pair.id[0] for pair in share_of("val", pairs, 0.25, 0)}) == 1
     assert not caplog.text
+
+
+def prose(draw, paragraphs):
+    """Paragraphs of a few sentences; between some of them a heading."""
+    parts = [one_line(draw, draw.randrange(3, 8)) for _ in range(paragraphs)]
+    return "\n\n".join(part if number % 3 else f"Part {number}\n\n{part}" for number, part in enumerate(parts))
+
+
+def broken_at(width, text):
+    return "\n\n".join(textwrap.fill(part, width) for part in text.split("\n\n"))
+
+
+COPIES = {  # of one document, as different projects store it
+    "as it is": str,
+    "one line": lambda text: " ".join(text.split()),
+    "wide spaces": lambda text: text.replace(" ", "\u00a0 \t"),
+    "carriage returns": lambda text: f"  {text}\n".replace("\n", "\r\n"),
+    "broken": lambda text: broken_at(80, text),
+    "broken elsewhere": lambda text: broken_at(64, text),
+    "first half": lambda text: text[: len(text) // 2],
+    "question in front": lambda text: f"Which boat came first? Answer in a few words.\n\n{text}",
+    "question in its line": lambda text: f"Which boat came first? {' '.join(text.split())} Answer:",
+}
+
+
+@pytest.mark.parametrize("paragraphs", [4, 20])
+def test_copies_of_a_document_stay_together(paragraphs):
+    draw = random.Random(paragraphs)
+    texts = [prose(draw, paragraphs) for _ in range(8)]
+    pairs = [
+        PreferencePair(f"{number}/{kind}", "", "", change(text), "yes", ("no",))
+        for number, text in enumerate(texts)
+        for kind, change in COPIES.items()
+    ]
+    labels = document_labels(pairs).tolist()
+    assert labels == [number // len(COPIES) * len(COPIES) for number in range(len(pairs))]
+    random.Random(0).shuffle(pairs)
+    train, val = hold_out(pairs, 0.25, 0)
+    of_train, of_val = ({pair.id.partition("/")[0] for pair in part} for part in (train, val))
+    assert len(of_val) == 2
+    assert not of_train & of_val
+
+
+def test_copies_of_a_context_stay_together():
+    """Question apart: spaced otherwise, or cut behind 2,000 characters; passages that many hold are no documents."""
+    draw = random.Random(0)
+    passages = [one_line(draw, 12) for _ in range(30)]
+    texts = ["\n\n".join([one_line(draw, 25), *draw.sample(passages, 8)]) for _ in range(8)]
+    kinds = [kind for kind in COPIES if not kind.startswith("question")]
+    pairs = [
+        PreferencePair(f"{number}/{kind}", "Which boat?", "", COPIES[kind](text), "yes", ("no",))
+        for number, text in enumerate(texts)
+        for kind in kinds
+    ]
+    assert document_labels(pairs).tolist() == [number // len(kinds) * len(kinds) for number in range(len(pairs))]
+    haystack = [replace(pairs[0], id=str(n), long_context=f"{texts[0]} The boat was the {n}.") for n in range(4)]
+    assert document_labels(haystack).tolist() == [0, 1, 2, 3]  # what all begin with tells none apart
+
+
+def test_one_question_about_many_documents_is_no_document():
+    """A long instruction that a third of the messages hold with one of three short questions behind it."""
+    rules = one_line(random.Random(5), 4)
+    asks = ["What is it about?", "Who wrote it?", "Where was it?"]
+    said = [f"{rules}\n{asks[n % 3]}\n{one_line(random.Random(10 + n), 3)}" for n in range(12)]
+    pairs = [PreferencePair(str(n), "", "", text, "yes", ("no",)) for n, text in enumerate(said)]
+    assert document_labels(pairs).tolist() == list(range(12))
 
 
 def test_overlapping_parts_of_one_line_stay_together():
