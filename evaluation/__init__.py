@@ -13,6 +13,14 @@ from evaluation.benchmarks.qa import QA
 from evaluation.benchmarks.ruler import RULER
 from evaluation.callbacks.benchmark import BenchmarkCallback
 from evaluation.callbacks.lm_eval import LMEvalCallback
+from evaluation.callbacks.named_files import (
+    BABILongCallback,
+    GraphWalksCallback,
+    InfiniteBenchCallback,
+    LongBenchProCallback,
+    MRCRCallback,
+    RULERCallback,
+)
 from evaluation.callbacks.ready_made import (
     LongBenchCallback,
     LongBenchV2Callback,
@@ -31,9 +39,12 @@ __all__ = [
     "QA",
     "RULER",
     "BABILong",
+    "BABILongCallback",
     "BenchmarkCallback",
     "GraphWalks",
+    "GraphWalksCallback",
     "InfiniteBench",
+    "InfiniteBenchCallback",
     "LMEvalCallback",
     "LOGOPaper",
     "LVEval",
@@ -41,12 +52,15 @@ __all__ = [
     "LongBench",
     "LongBenchCallback",
     "LongBenchPro",
+    "LongBenchProCallback",
     "LongBenchV2",
     "LongBenchV2Callback",
     "LongPOPaper",
+    "MRCRCallback",
     "NeedleBenchmark",
     "NeedleCallback",
     "QACallback",
+    "RULERCallback",
     "ShortContext",
     "SoLoPOPaper",
     "TextHaystack",

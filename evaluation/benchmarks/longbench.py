@@ -9,6 +9,7 @@ from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
+from evaluation.benchmarks.task_names import elsewhere
 from evaluation.metrics import score
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
@@ -237,7 +238,10 @@ def _chosen(
 ) -> tuple[str, ...]:
     unknown = [task for task in tasks or () if task not in known]
     if unknown:
-        raise InputError(f"expected tasks of {', '.join(known)}, got {', '.join(unknown)}; correct `tasks`")
+        raise InputError(
+            f"expected tasks of {', '.join(known)}, got {', '.join(unknown)}; correct `tasks`"
+            f"{elsewhere(unknown, known)}"
+        )
     if not (tasks or present):
         raise MissingFileError(
             f"expected data/<task>.jsonl, for example data/{known[0]}.jsonl, got none in {folder}; set `folder`"

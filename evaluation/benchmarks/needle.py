@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences
 from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
+from evaluation.benchmarks.task_names import elsewhere
 from evaluation.metrics import sub_em
 from evaluation.metrics.ruler import all_found, share_found
 from evaluation.prompting import Prompt, made_prompt
@@ -70,7 +71,10 @@ class NeedleBenchmark(Benchmark):
         known = (NEEDLE, *RIDDLES)
         unknown = [task for task in self.tasks if task not in known]
         if unknown or not self.tasks:
-            raise InputError(f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`")
+            raise InputError(
+                f"expected tasks of {', '.join(known)}, got {list(self.tasks)}; correct `tasks`"
+                f"{elsewhere(unknown, known)}"
+            )
         if self.scoring not in get_args(Scoring):
             raise InputError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
         if min(self.lengths, default=0) < 1 or not all(0 <= depth <= 1 for depth in self.depths) or not self.depths:

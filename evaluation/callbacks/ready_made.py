@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 
+from evaluation.benchmarks.answer_metric import Metric
 from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2, Mode
 from evaluation.benchmarks.lveval import LVEval
@@ -116,11 +117,14 @@ class LongBenchCallback(BenchmarkCallback):
     Args:
         folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
         extended: LongBench-E.
+        metric: "official", or "sub_em", "f1", "em" of tasks with short answers.
         **options: of `BenchmarkCallback`.
     """
 
-    def __init__(self, folder: str | None = None, extended: bool = False, **options: Any) -> None:
-        super().__init__(LongBench(folder, extended=extended), **options)
+    def __init__(
+        self, folder: str | None = None, extended: bool = False, metric: Metric = "official", **options: Any
+    ) -> None:
+        super().__init__(LongBench(folder, extended=extended, metric=metric), **options)
 
 
 class LongBenchV2Callback(BenchmarkCallback):
@@ -143,6 +147,7 @@ class LVEvalCallback(BenchmarkCallback):
         folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
         datasets: which ones; `None` means all.
         levels: which ones, for example `[16k, 32k]`; `None` means all.
+        metric: "official", or "sub_em", "f1", "em" of tasks with short answers.
         **options: of `BenchmarkCallback`.
     """
 
@@ -151,6 +156,7 @@ class LVEvalCallback(BenchmarkCallback):
         folder: str | None = None,
         datasets: list[str] | None = None,
         levels: list[str] | None = None,
+        metric: Metric = "official",
         **options: Any,
     ) -> None:
-        super().__init__(LVEval(folder, datasets=datasets, levels=levels), **options)
+        super().__init__(LVEval(folder, datasets=datasets, levels=levels, metric=metric), **options)

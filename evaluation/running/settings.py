@@ -8,6 +8,7 @@ from typing import Literal
 from torch import nn
 
 from evaluation.benchmark import Benchmark
+from evaluation.benchmarks.task_names import elsewhere
 from evaluation.running.batching import Batching
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
@@ -62,7 +63,7 @@ class RunSettings:
         if unknown:
             raise InputError(
                 f"expected tasks of {benchmark.name} that have data: {', '.join(benchmark.tasks)}; got "
-                f"{', '.join(unknown)}; correct `tasks`"
+                f"{', '.join(unknown)}; correct `tasks`{elsewhere(unknown, benchmark.tasks)}"
             )
         return tuple(task for task in benchmark.tasks if self.tasks is None or task in self.tasks)
 

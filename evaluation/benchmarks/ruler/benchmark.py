@@ -19,6 +19,7 @@ from evaluation.benchmarks.ruler.niah import NeedleGenerator
 from evaluation.benchmarks.ruler.templates import changed_texts, official_file, read_tasks
 from evaluation.benchmarks.ruler.tracking import TrackingGenerator
 from evaluation.benchmarks.ruler.words import read_words
+from evaluation.benchmarks.task_names import elsewhere
 from evaluation.metrics import score
 from evaluation.metrics.ruler import CATEGORIES, TASKS
 from evaluation.prompting import Prompt, made_prompt
@@ -226,8 +227,8 @@ class RULER(Benchmark):
         unknown = [task for task in tasks or () if task not in TASKS]
         if unknown or tasks == []:
             raise InputError(
-                f"expected tasks of {', '.join(TASKS)}, got {', '.join(unknown) or 'none'}; correct `tasks`: "
-                "multi_key and others of our own are NeedleBenchmark's (configs/eval/needle.yaml)"
+                f"expected tasks of {', '.join(TASKS)}, got {', '.join(unknown) or 'none'}; correct `tasks`"
+                f"{elsewhere(unknown, TASKS)}"
             )
         ready = [task for task in TASKS if _SOURCES.get(task) is None or _SOURCES[task] in self.paths]
         for task in tasks or ():

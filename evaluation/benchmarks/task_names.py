@@ -1,0 +1,44 @@
+"""Which benchmark a task's name belongs to: what somebody meant who typed it for another one."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from evaluation.benchmarks.riddles import RIDDLES
+from evaluation.metrics import babilong, infinitebench, longbench, lveval, ruler
+
+# By the configuration that asks them.
+_HOMES: Mapping[str, Collection[str]] = {
+    "needle": ("needle", *RIDDLES),
+    "ruler": ruler.TASKS,
+    "longbench": tuple(longbench.TASKS),
+    "infinitebench": tuple(infinitebench.TASKS),
+    "lveval": tuple(lveval.METRICS),
+    "babilong": tuple(babilong.LABELS),
+}
+# Of RULER's needle tasks the most similar of our own, whose texts and sizes are others.
+TWINS: Mapping[str, str] = {
+    **{f"niah_single_{number}": "needle" for number in (1, 2, 3)},
+    **{f"niah_multikey_{number}": "multi_key" for number in (1, 2, 3)},
+    "niah_multivalue": "multi_value",
+    "niah_multiquery": "multi_query",
+    "vt": "variable_tracking",
+}
+_TWINS = {own: of_ruler for of_ruler, own in reversed(TWINS.items())} | dict(TWINS)
+
+
+def elsewhere(unknown: Sequence[str], known: Collection[str]) -> str:
+    """Where names belong that a benchmark does not know, as the end of a message; empty if nobody has them.
+
+    Args:
+        unknown: names.
+        known: those of the benchmark.
+    """
+    return "".join(_place(name, known) for name in unknown)
+
+
+def _place(name: str, known: Collection[str]) -> str:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        return ""
+    twin = _TWINS.get(name)
+    like = f"; the most similar one here is {twin}, in other texts" if twin in known else ""
+    return f"; {name} is a task of `evaluate --config {home}`{like}"
