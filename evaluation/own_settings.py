@@ -10,18 +10,16 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from evaluation.origins import origin_of
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 from lit_longpo.precedence import options_of
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
-
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def with_policy(arguments: Sequence[str]) -> list[str]:
@@ -73,14 +71,6 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})
     own = {} if "dtype" in stated else {"policy.dtype": own_dtype(policy)}
     return own | {f"policy.template.{name}": value for name, value in own_template(policy).items()}
-
-
-def own_dtype(policy: PolicyConfig) -> str:
-    """Precision that the files hold weights in; "float32" for files of 4-bit integers and where none is stated."""
-    if policy.gguf_file is not None:  # reading a configuration out of them takes seconds
-        return "float32"
-    dtype = getattr(policy.original_config().get_text_config(), "dtype", None)
-    return str(dtype).removeprefix("torch.") if dtype in _DTYPES else "float32"
 
 
 def own_template(policy: PolicyConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.policy.left_behind import left_behind
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.start_checks import check_length, check_typed
 from lit_longpo.strategies import check_launch, split_by
@@ -73,6 +74,7 @@ class LongPOCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments; Lightning would take them for a mistake beside those of the process."""
+        self._words = [] if args is None or isinstance(args, dict | Namespace) else [str(word) for word in args]
         self.config = parser.parse_object(args) if isinstance(args, dict | Namespace) else parser.parse_args(args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -165,7 +167,8 @@ class LongPOCLI(LightningCLI):
         if self.subcommand == "fit" and self.trainer.is_global_zero:
             from lit_longpo.planning.conflicts import start_warnings  # the plan's command line is made of this one
 
-            for message in start_warnings(self.config["fit"]):
+            left = left_behind(self.config["fit"], self._words)
+            for message in [*start_warnings(self.config["fit"]), *([left] if left else [])]:
                 log.warning(message)
 
     @staticmethod

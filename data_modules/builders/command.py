@@ -1,5 +1,6 @@
 """`python -m lit_longpo build`: a build from YAML."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.base import Source
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.left_behind import left_behind
 from lit_longpo.suggestions import SuggestingParser
+
+log = logging.getLogger(__name__)
 
 
 def build_parser() -> SuggestingParser:
@@ -38,7 +42,10 @@ def build_parser() -> SuggestingParser:
 def parse_build(arguments: list[str]) -> tuple[Build, bool]:
     """The build that the arguments describe, and whether it is a dry run."""
     parser = build_parser()
-    values: Any = parser.instantiate_classes(parser.parse_args(arguments))
+    parsed = parser.parse_args(arguments)
+    if (left := left_behind(parsed, arguments)) is not None:
+        log.warning(left)
+    values: Any = parser.instantiate_classes(parsed)
     dry_run = values.dry_run
     names = ("source", "recipe", "generator", "verifiers", "decontamination", "seed", "window", "limit", "policy")
     settings = {name: values[name] for name in (*names, "max_margin")}

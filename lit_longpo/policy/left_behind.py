@@ -1,0 +1,110 @@
+"""What a fragment says about its own model, where the run is about another one.
+
+`--policy.source X` on a recipe keeps all else of its `policy`. Some of that is about a run (LoRA, checkpointing); what
+is about a model's files and prompts was written for the model that the fragment names, and is said once.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+
+from lit_longpo.errors import UserError
+from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.prompts.prompt_template import PromptTemplate
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+# Of `policy`: what belongs to one model. The template's fields are all of that kind.
+_OF_MODEL = ("gguf_file", "dtype", "rope", "trust_remote_code", "added_tokens", "added_special_tokens")
+_AS_USUAL = {"chat": (True,)}  # as without it, for models that have a chat template
+
+
+def own_dtype(policy: PolicyConfig) -> str:
+    """Precision that the files hold weights in; "float32" for files of 4-bit integers and where none is stated."""
+    if policy.gguf_file is not None:  # reading a configuration out of them takes seconds
+        return "float32"
+    dtype = getattr(policy.original_config().get_text_config(), "dtype", None)
+    return str(dtype).removeprefix("torch.") if dtype in _DTYPES else "float32"
+
+
+def left_behind(values: Namespace, words: Sequence[str]) -> str | None:
+    """What to say about values that were written for another model; `None` if there are none.
+
+    Args:
+        values: of the command, not instantiated: with `policy`, and the files in `config`.
+        words: of the command line; what is typed is meant.
+    """
+    policy = values.policy.as_dict()
+    stated = _stated(values)
+    source = stated.get("source", policy["source"])
+    if source == policy["source"]:
+        return None
+    typed = {word.partition("=")[0].removeprefix("--policy.") for word in words if word.startswith("--policy.")}
+    lost = [name for name in _names(stated, policy) if name.partition(".")[0] not in typed and name not in typed]
+    if not lost:
+        return None
+    shown = ", ".join(f"{name} {json.dumps(_value(policy, name), ensure_ascii=False)}" for name in lost)
+    return (
+        f"policy.source {policy['source']} keeps what the configuration says for {source}: {shown}; type what shall "
+        f"hold for it, for example --policy.{lost[0]} ..."
+    )
+
+
+def _stated(values: Namespace) -> Mapping[str, Any]:
+    """What is said where a model is named: in a fragment, and in sections of files; the later one wins."""
+    fragment = values.policy.get("__path__")
+    sections = [] if fragment is None else [_read(fragment)]
+    sections += [_mapping(_read(path).get("policy")) for path in values.get("config") or ()]
+    stated: dict[str, Any] = {}
+    for section in sections:
+        if "source" in section:
+            stated = {
+                **stated,
+                **section,
+                "template": {**stated.get("template", {}), **_mapping(section.get("template"))},
+            }
+    return stated
+
+
+def _read(path: Any) -> Mapping[str, Any]:
+    return _mapping(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _names(stated: Mapping[str, Any], policy: Mapping[str, Any]) -> Iterator[str]:
+    """Values that hold, because a file says so, and are not what holds without it."""
+    template, default = _mapping(stated.get("template")), PromptTemplate()
+    for item in fields(PromptTemplate):
+        usual_ones = (getattr(default, item.name), *_AS_USUAL.get(item.name, ()))
+        holds = item.name in template and template[item.name] == policy["template"][item.name]
+        if holds and template[item.name] not in usual_ones:
+            yield f"template.{item.name}"
+    usual = PolicyConfig()
+    for name in _OF_MODEL:
+        holds = name in stated and bool(policy[name]) and policy[name] != getattr(usual, name)
+        if holds and name != "dtype":
+            yield name
+    if "dtype" in stated and stated["dtype"] == policy["dtype"] != _dtype(policy):
+        yield "dtype"
+
+
+def _dtype(policy: Mapping[str, Any]) -> str:
+    """Of the model's files; the one that is asked for where they cannot be read here: loading says why."""
+    names = ("source", "gguf_file", "trust_remote_code")
+    try:
+        return own_dtype(PolicyConfig(**{name: policy[name] for name in names}))
+    except (UserError, OSError):
+        return str(policy["dtype"])
+
+
+def _value(policy: Mapping[str, Any], name: str) -> Any:
+    section, _, key = name.partition(".")
+    return policy[section][key] if key else policy[section]
