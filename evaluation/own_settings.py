@@ -83,7 +83,8 @@ def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, 
     """All values; those of the policy that were stated about the model that is asked, and those about another one."""
     options = options_of(words)
     typed = [word for option in options if _is_policy(option[0]) for word in option]
-    others = [word for option in options if not _is_policy(option[0]) for word in option]
+    said = ("--policy.trust_remote_code",)  # holds for what a file asks, too
+    others = [word for option in options if option[0].startswith(said) or not _is_policy(option[0]) for word in option]
     if typed and not any(word.startswith("--print_config") for word in words):
         values = parser.parse_args(others)
         alone = _without_defaults(_policy_parser(parser.prog))

@@ -16,6 +16,7 @@ from jsonargparse._actions import ActionConfigFile
 from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
+from lit_longpo.consent import not_consented
 from lit_longpo.errors import UserError
 from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
@@ -89,9 +90,12 @@ class SuggestingParser(ArgumentParser):
             words = typed_last(self._with_files(with_negative_values(words)), _commands(self))
         with own_defaults(), texts_as_typed(), fragments_found() as files, _command_line(words, files):
             try:
-                return super().parse_args(words, *more, **options)
+                values: Namespace = super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text
                 self.error(f"Unexpected config: {error}")
+            if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):
+                self.error(lost)
+            return values
 
     def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
         """Usage in one line, every option, examples."""

@@ -1,7 +1,6 @@
 """Whole weights from any strategy's checkpoint, in one process and without the run."""
 
 import contextlib
-import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_longpo.checkpoints.record import Settings, contradictions
+from lit_longpo.checkpoints.unpickling import plain_contents, refuse_code
 from lit_longpo.checkpoints.whole import kind, refuse_broken
 from lit_longpo.errors import InputError, MissingPackageError
 
@@ -18,18 +18,22 @@ _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
 _NESTED = "state_dict."  # the weights' name inside torch's folders
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
     """The policy's tensors by name, whole and on the CPU; with adapters perhaps only what was trained.
 
     Args:
         path: file or folder that `ModelCheckpoint` wrote under any strategy.
+        trusted: whether it may hold more than tensors and plain values, and loading it may run code.
 
     Raises:
         ImportError: a DeepSpeed folder, and DeepSpeed is not installed.
-        ValueError: it is no checkpoint.
+        ValueError: it is no checkpoint, or holds more than it may.
     """
-    readers = {"file": _from_file, "torch folder": _from_torch_folder, "DeepSpeed folder": _from_deepspeed_folder}
-    weights = readers[kind(path)](path)
+    form = kind(path)
+    if not trusted:
+        refuse_code(path, f"python -m lit_longpo export --checkpoint {path} --output FOLDER --trust_checkpoint")
+    readers = {"torch folder": _from_torch_folder, "DeepSpeed folder": _from_deepspeed_folder}
+    weights = _from_file(path, trusted) if form == "file" else readers[form](path)
     return {name.removeprefix(_ATTRIBUTE): tensor for name, tensor in weights.items()}
 
 
@@ -39,13 +43,13 @@ def read_record(path: Path) -> dict[str, Any]:
     if kind(path) == "torch folder":
         file = path / "meta.pt"
     elif kind(path) == "DeepSpeed folder":
-        file = next(iter(sorted((path / _tag(path)).glob("*model_states.pt"))))
-    # DeepSpeed's files hold objects of its own, and it loads them without this protection, too.
+        file = next(iter(sorted((path / _tag(path)).glob("*model_states.pt"))), path)
     try:
-        contents = torch.load(file, map_location="cpu", mmap=True, weights_only=kind(path) != "DeepSpeed folder")
-    except pickle.UnpicklingError:
+        contents = plain_contents(file, of_deepspeed=kind(path) == "DeepSpeed folder")
+    except Exception:  # foreign or broken in any way: whoever loads it says so
         return {}
-    return contents.get("run", {})
+    record = contents.get("run", {}) if isinstance(contents, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:
@@ -107,8 +111,8 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Path, advice: st
     model.load_state_dict(weights, strict=False)
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
+def _from_file(path: Path, trusted: bool) -> dict[str, Tensor]:
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=not trusted)["state_dict"]
 
 
 def _from_torch_folder(path: Path) -> dict[str, Tensor]:

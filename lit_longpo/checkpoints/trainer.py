@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing
+from lit_longpo.checkpoints.unpickling import refuse_code
 from lit_longpo.checkpoints.whole import (
     Kind,
     Manifest,
@@ -30,7 +31,7 @@ from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, rele
 
 log = logging.getLogger(__name__)
 
-_WORDS = ("best", "hpc")  # left to Lightning, like what lies in a registry or on a server
+_WORDS = ("best", "hpc")  # left to Lightning, like what lies in a registry or an object store
 
 
 class ResumableTrainer(Trainer):
@@ -41,6 +42,7 @@ class ResumableTrainer(Trainer):
     """
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
+    _trusted = False  # whether the user has said that a checkpoint may run code
 
     @property
     def log_dir(self) -> str | None:
@@ -102,11 +104,13 @@ class ResumableTrainer(Trainer):
             datamodule: both.
             ckpt_path: continue from this checkpoint; "last" is the newest whole one of such a run below
                 `default_root_dir`.
-            weights_only: see Lightning's `Trainer.fit`.
+            weights_only: `False` unpickles whatever the checkpoint holds, which may run code; everything else refuses
+                what is no tensor or plain value.
 
         Raises:
-            ValueError: the checkpoint is broken, was trained otherwise or on other data, or cannot be continued by
-                this strategy or these processes; or the strategy would write checkpoints that it cannot continue.
+            ValueError: the checkpoint is broken, holds more than tensors and plain values, was trained otherwise or on
+                other data, or cannot be continued by this strategy or these processes; or the strategy would write
+                checkpoints that it cannot continue.
         """
         if not getattr(self.strategy, "_save_distributed_checkpoint", True):
             raise InputError(
@@ -117,6 +121,7 @@ class ResumableTrainer(Trainer):
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
         self._rows_before = None
         settings = run_settings(self, model, data)
+        self._trusted = weights_only is False
         ckpt_path, last = self._start(ckpt_path, settings)
         self._checkpoint_connector = Resumption(self, last, partial(self._check, settings=settings, fitting=True))
         try:
@@ -145,8 +150,9 @@ class ResumableTrainer(Trainer):
             ckpt_path: weights to validate.
             verbose: print the results.
             datamodule: validation data.
-            weights_only: see Lightning's `Trainer.validate`.
+            weights_only: see `fit`.
         """
+        self._trusted = weights_only is False
         ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
         return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
@@ -167,8 +173,9 @@ class ResumableTrainer(Trainer):
             ckpt_path: weights to test.
             verbose: print the results.
             datamodule: test data.
-            weights_only: see Lightning's `Trainer.test`.
+            weights_only: see `fit`.
         """
+        self._trusted = weights_only is False
         ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
         return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
@@ -204,6 +211,11 @@ class ResumableTrainer(Trainer):
     def _usable(self, ckpt_path: str | Path | None, settings: Settings, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""
         name = str(ckpt_path)
+        if name.startswith("http"):  # as Lightning knows them; it would unpickle what comes, or another run's namesake
+            raise InputError(
+                f"expected a checkpoint on a disk or in an object store, got a web address; type: curl -LO {name} and "
+                f"then --ckpt_path {name.rpartition('/')[2] or 'FILE'}"
+            )
         if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
             return ckpt_path
         path = self._last(settings) if name == "last" else Path(ckpt_path).expanduser()
@@ -236,6 +248,8 @@ class ResumableTrainer(Trainer):
 
     def _check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
         check_whole(path, settings)
+        if not self._trusted:
+            refuse_code(path, "--weights_only false")
         check_strategy(path, self.strategy, self.world_size, fitting=fitting)
 
 

@@ -25,6 +25,8 @@ def export_checkpoint(
     run_config: str | None = None,
     merge_adapters: bool | None = None,
     overwrite: bool = False,
+    trust_checkpoint: bool = False,
+    trust_remote_code: bool = False,
 ) -> None:
     """Write a checkpoint's policy as a folder that transformers alone loads, in one process.
 
@@ -36,6 +38,8 @@ def export_checkpoint(
             were trained beside them, or their base is none that they can name: a gguf file, one with changed
             rotary positions, or one that earlier adapters were merged into.
         overwrite: replace the model that is in the folder.
+        trust_checkpoint: load it whatever it holds, which may run code.
+        trust_remote_code: run the modelling code that the policy's source ships; a config.yaml cannot ask for it.
 
     Raises:
         ValueError: the checkpoint is broken or belongs to another policy, or the folder is in use.
@@ -43,13 +47,15 @@ def export_checkpoint(
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
     refuse_broken(path, "--checkpoint")
     _check_output(folder, overwrite)
-    run = read_run(path, Path(run_config).expanduser() if run_config else None)
+    config = Path(run_config).expanduser() if run_config else None
+    run = read_run(path, config, trust_remote_code=trust_remote_code)
     merged = is_merged(run.policy, merge_adapters)
+    weights = read_weights(path, trusted=trust_checkpoint)
     prompt_format = run.policy.prompt_format()
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
     check_vocabulary(model, prompt_format)
     remedy = "set --config to the config.yaml of the run that wrote it"
-    fill(model, read_weights(path), path, remedy, everything=run.policy.weights == "random")
+    fill(model, weights, path, remedy, everything=run.policy.weights == "random")
     if merged:
         model = merged_model(model)
     adapters = run.policy.trained_lora is not None and not merged
@@ -69,8 +75,11 @@ def export(arguments: list[str]) -> None:
     parser.add_argument("--config", type=str | None, default=None, help="the run's config.yaml, if it is elsewhere")
     parser.add_argument("--merge_adapters", type=bool | None, default=None, help="write LoRA adapters into the weights")
     parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder")
+    parser.add_argument("--trust_checkpoint", action="store_true", help="load what may run code; for your own only")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the code that the policy's source ships")
     values = parser.parse_args(arguments)
-    export_checkpoint(values.checkpoint, values.output, values.config, values.merge_adapters, values.overwrite)
+    trust = {name: values[name] for name in ("trust_checkpoint", "trust_remote_code")}
+    export_checkpoint(values.checkpoint, values.output, values.config, values.merge_adapters, values.overwrite, **trust)
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:

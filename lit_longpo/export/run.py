@@ -1,5 +1,6 @@
 """The run behind a checkpoint: its config.yaml and the policy it describes."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ class Run:
     policy: PolicyConfig
 
 
-def read_run(checkpoint: Path, config: Path | None) -> Run:
+def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool = False) -> Run:
     """The run that wrote a checkpoint.
 
     Args:
         checkpoint: file or folder.
         config: its config.yaml; `None` looks beside and above the checkpoint.
+        trust_remote_code: whether code that the model ships may run; the file has no say in it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -41,10 +43,16 @@ def read_run(checkpoint: Path, config: Path | None) -> Run:
     path = config or _find(checkpoint)
     if not path.is_file():
         raise MissingFileError(f"expected a run's {_NAME} at {path}, found none; set --config")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"expected a run's {_NAME} at {path}, got what cannot be read: {said}; set --config"
+        ) from error
     if not isinstance(values, dict) or "policy" not in values:
         raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
-    return Run(values, _policy(values["policy"], path))
+    return Run(values, dataclasses.replace(_policy(values["policy"], path), trust_remote_code=trust_remote_code))
 
 
 def _find(checkpoint: Path) -> Path:

@@ -100,7 +100,7 @@ def _shaped(shape: str) -> tuple[PretrainedConfig, str]:
             f"expected `--shape` to be a config.json or one of {', '.join(shape_names())}, got {shape!r}, which is "
             "neither"
         )
-    return AutoConfig.from_pretrained(str(path)), str(path)
+    return AutoConfig.from_pretrained(str(path), trust_remote_code=False), str(path)  # `None` asks at a terminal
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+from lit_longpo.policy.sources import tensors_alone
 from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable
 
@@ -181,7 +182,8 @@ class AdapterFolder:
     def _weights(self) -> dict[str, Tensor]:
         from peft.utils import load_peft_weights
 
-        return cast("dict[str, Tensor]", load_peft_weights(str(self.path), device="cpu"))
+        with tensors_alone(str(self.path)):
+            return cast("dict[str, Tensor]", load_peft_weights(str(self.path), device="cpu"))
 
     def _strangers(self, model: PreTrainedModel, weights: dict[str, Tensor]) -> list[str]:
         """Tensors that are no low-rank matrices of the model's layers."""

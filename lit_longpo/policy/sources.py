@@ -1,6 +1,8 @@
 """Is there a model where `policy.source` says? Asked before any library tries, which on the hub takes a minute."""
 
 import difflib
+import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,7 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from lit_longpo.errors import MissingFileError, UserError
+from lit_longpo.errors import InputError, MissingFileError, UserError
 
 _SECONDS = 10.0  # for one answer of the hub
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -139,3 +141,23 @@ def _models(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and any((path / name).is_file() for name in _MODEL_FILES):
             yield path
+
+
+@contextmanager
+def tensors_alone(where: str) -> Iterator[None]:
+    """Torch's pages about weights that hold more than tensors, in one line.
+
+    Args:
+        where: folder or hub name of the weights.
+
+    Raises:
+        InputError: naming what they hold.
+    """
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise InputError(
+            f"expected tensors in the weights at {where}, got a pickle with {found.group(1) if found else 'more'}, "
+            "which could run code; set `policy.source` to a folder with safetensors"
+        ) from error

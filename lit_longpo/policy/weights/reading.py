@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.policy.sources import tensors_alone
 from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_biases, stay_whole
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def _hub_commit(source: str, revision: str | None) -> str | None:
 
 def _read(source: str, **options: Any) -> PreTrainedModel:
     try:
-        with _quiet():
+        with _quiet(), tensors_alone(source):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )

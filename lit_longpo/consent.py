@@ -1,0 +1,56 @@
+"""What only the command line can allow: no file that is read says yes for whoever reads it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lit_longpo.precedence import options_of
+
+_TRUST = "trust_remote_code"
+
+
+def not_consented(values: Namespace, words: Sequence[str], commands: Iterable[str] = ()) -> str | None:
+    """What to type where a file asks to run code that a model ships; `None` if none does, or it was typed.
+
+    Args:
+        values: of the command line and its files.
+        words: of the command line.
+        commands: of the parser; they stand before the names of their options.
+    """
+    outer = tuple(f"{command}." for command in commands)
+    names = (name.partition(".")[2] if name.startswith(outer) else name for name in _granted(values))
+    name = next((name for name in names if not _is_typed(name, words)), None)
+    return name and (
+        f"expected `{name}: true`, which runs the code that a model ships, to be typed, got it from a file, which "
+        f"cannot say yes for you; type --{name} true if you trust that code"
+    )
+
+
+def _granted(values: Any, name: str = "") -> Iterator[str]:
+    """Dotted names of the settings that allow it, however deep."""
+    for item in values if isinstance(values, list | tuple) else ():
+        yield from _granted(item, name)
+    inside = vars(values) if isinstance(values, Namespace) else values
+    for key, value in inside.items() if isinstance(inside, dict) else ():
+        inner = f"{name}.{key}".removeprefix(".")
+        if key == _TRUST and value:
+            yield _short(inner)
+        yield from _granted(value, inner)
+
+
+def _is_typed(name: str, words: Sequence[str]) -> bool:
+    """Whether the setting, or one around it with the setting inside its value, is an option of the command line."""
+    for option in options_of(words):
+        typed, equals, value = option[0].partition("=")
+        typed = _short(typed.removeprefix("--").removesuffix("+"))
+        value = value if equals else "".join(option[1:2])
+        is_inline = value.lstrip().startswith(("{", "["))  # not the name of a file
+        if name == typed or (name.startswith(f"{typed}.") and is_inline and _TRUST in value):
+            return True
+    return False
+
+
+def _short(name: str) -> str:
+    """The name as it can be typed: the arguments of a class like those of a section."""
+    return ".".join(part for part in name.split(".") if part != "init_args")
