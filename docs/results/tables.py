@@ -88,6 +88,7 @@ class Layout:
         against: rows to compare with, by heading.
         forgetting: row that the short length is compared with.
         groups: heading of a second table, by group; empty for none.
+        apart: row that every other one is compared with at each length, in another table; empty for none.
     """
 
     lengths: tuple[str, ...]
@@ -96,6 +97,7 @@ class Layout:
     against: Mapping[str, str]
     forgetting: str
     groups: str = ""
+    apart: str = ""
 
 
 LAYOUTS = {
@@ -105,6 +107,7 @@ LAYOUTS = {
         ("1024", "2048"),
         {"base": "base", "SFT-short": "sft-short"},
         "first-stage-scores",
+        apart="sft-short",
     ),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
@@ -125,7 +128,11 @@ def markdown(suite: Suite, folder: Path) -> str:
         return "No results are stored."
     parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes), *_builds(outcomes)]
     parts.append(_machines(rows))
-    return "\n\n".join([*parts, *([_by_group(rows, layout)] if layout.groups else [])])
+    if layout.apart in rows:
+        parts.append(_by_length(rows, layout, shared=suite.questions_share_contexts))
+    if layout.groups:
+        parts.append(_by_group(rows, layout))
+    return "\n\n".join(parts)
 
 
 def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
@@ -184,6 +191,20 @@ def _builds(outcomes: Mapping[str, Outcome]) -> list[str]:
         return []
     listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in sorted(builds.items()))
     return [f"Trained on pairs of different builds, so gaps between them are of data too. {listed}."]
+
+
+def _by_length(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
+    """What each training gains over one of them, at every length and at those beyond the first that is compared."""
+    other = rows[layout.apart]
+    lengths = [length for length in layout.lengths if length in other.outcomes[0].scores]
+    beyond = [length for length in lengths if length.isdigit() and int(length) > int(layout.long[0])]
+    columns = [*([length] for length in lengths), *([beyond] if len(beyond) > 1 else [])]
+    header = [f"points less {other.name}", *(" and ".join(map(_number, column)) for column in columns)]
+    lines = [line(header), line(["---", *["---:"] * len(columns)])]
+    trained = [row for row in rows.values() if row.cost("steps") is not None and row.name != other.name]
+    for row in sorted(trained, key=lambda row: -row.mean(layout.long)):
+        lines.append(line([row.name, *(_gap(row, other, column, shared=shared) for column in columns)]))
+    return "\n".join(lines)
 
 
 def _by_group(rows: Mapping[str, Row], layout: Layout) -> str:

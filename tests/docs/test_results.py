@@ -75,6 +75,19 @@ def test_table_says_means_differences_and_costs(tmp_path):
     assert "| sft-long-1024 | 1 | 75.0 | 75.0 | 75.0 | 75.0 | +25.0 [0.0, 50.0] |  |  | 4 | 3.00 | 4.0 | 7 |" in text
 
 
+def test_table_says_gains_over_short_sft_at_every_length_and_beyond_the_trained_one(tmp_path):
+    costs = dict.fromkeys(("steps", "tokens", "reference_tokens", "flops", "reference_flops", "seconds"), 1.0)
+    right = {"alone": "10", "1024": "10", "2048": "11", "4096": "11"}
+    for name, digits in [("sft-short", dict.fromkeys(right, "10")), ("orpo-long-1024", right)]:
+        outcome(name, 1, {length: {"p": each, "q": each} for length, each in digits.items()}, costs=costs).save(
+            tmp_path
+        )
+    text = markdown(SUITES["smollm2"], tmp_path)
+    assert "| points less sft-short | alone | 1,024 | 2,048 | 4,096 | 2,048 and 4,096 |" in text
+    none, half = "+0.0 [0.0, 0.0]", "+50.0 [50.0, 50.0]"
+    assert f"| orpo-long-1024 | {none} | {none} | {half} | {half} | {half} |" in text
+
+
 def test_table_says_which_results_are_of_other_pairs(tmp_path):
     costs = dict.fromkeys(("steps", "tokens", "reference_tokens", "flops", "reference_flops", "seconds"), 1.0)
     scores = {length: {"p": "1"} for length in ("alone", "1024", "2048")}
@@ -109,6 +122,30 @@ def test_page_shows_what_is_stored():
     for name, suite in SUITES.items():
         assert replaced(page, name, markdown(suite, outcomes.STORED / name)) == page, "type: make results-table"
     assert replaced(page, NAME, saving()) == page
+
+
+@pytest.mark.parametrize(
+    ("label", "cell"),
+    [
+        ("as it comes", "base"),
+        ("SFT on short contexts", "sft-short"),
+        ("SFT on long contexts", "sft-long-1024"),
+        ("ORPO on long contexts", "orpo-long-1024"),
+        ("DPO on long contexts", "dpo-long-1024"),
+        ("SoLoPO-ORPO", "solopo-orpo-1024"),
+    ],
+)
+def test_readme_shows_what_is_stored(label, cell):
+    from results.__main__ import _PAGE
+
+    rows = rows_of(load(outcomes.STORED / "smollm2"))
+    shown = (_PAGE.parent / "README.md").read_text(encoding="utf-8").partition("A real model")[2]
+    means = " | ".join(f"{rows[cell].mean([length]):.1f}" for length in ("1024", "2048", "4096"))
+    gain = ""
+    if "long" in cell or "solopo" in cell:
+        found = difference(rows[cell], rows["sft-short"], ["2048", "4096"], shared=True)
+        gain = f"{100 * found.mean:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}] "
+    assert f"\n| {label} | {means} | {gain}|\n" in shown
 
 
 def test_saving_is_the_rejected_answers_prompt_and_no_more():
