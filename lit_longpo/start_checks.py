@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from lit_longpo.errors import InputError
 
 _GPUS = ("gpu", "cuda")
+_SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
 _TEXTS = ("user", "system")
 _LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
 
@@ -19,9 +20,10 @@ def check_typed(config: Any) -> None:
         config: of `fit`, `validate` or `test`, as the command line has parsed it.
 
     Raises:
-        ValueError: there is no GPU where one is wanted, or a template has the two characters that should have been a
-            line break.
+        ValueError: there is no GPU where one is wanted, a template has the two characters that should have been a
+            line break, or a section stands where the top-level one would take its place.
     """
+    _check_places(config)
     accelerator = config.get("trainer.accelerator")
     if accelerator in _GPUS and not torch.accelerator.is_available():
         raise InputError(
@@ -39,6 +41,16 @@ def check_typed(config: Any) -> None:
             raise InputError(
                 f"expected line breaks in `policy.template.{name}`, got a backslash and an n, which a shell and plain "
                 f"YAML keep: {text}; in bash type $'...\\n...', in YAML write \"...\\n...\" in double quotes"
+            )
+
+
+def _check_places(config: Any) -> None:
+    """Refuse sections that the objective gets from the top level: what it is given itself would have no effect."""
+    for name in _SECTIONS:
+        if config.get(f"model.init_args.{name}") is not None:
+            raise InputError(
+                f"expected `{name}` at the top level of the configuration, got `model.init_args.{name}`, whose place "
+                f"it takes; type --{name} in place of --model.{name}"
             )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evaluation.metrics import (
     babilong,
@@ -152,19 +153,22 @@ def aggregate(
         ValueError: no predictions, lists of different lengths, or what `score` raises.
     """
     scorer = _scorer(benchmark)
+    columns = {"answer_keywords": answer_keywords, "question": questions, "prefix": prefixes}
     _check_sizes(len(predictions), answers=answers, lengths=lengths, keywords=answer_keywords, hard=difficulties)
     _check_sizes(len(predictions), questions=questions, prefixes=prefixes)
-    given = {"lengths": lengths, "difficulties": difficulties, "compensated": compensated or None}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = _given(lengths=lengths, difficulties=difficulties, compensated=compensated or None)
     _check_options(benchmark, scorer, options)
-    columns = {"answer_keywords": answer_keywords, "question": questions, "prefix": prefixes}
-    rows = _rows(len(predictions), {name: column for name, column in columns.items() if column is not None})
-    classes = _last(all_classes)
+    rows, classes = _rows(len(predictions), _given(**columns)), _last(all_classes)
     scores = [
         score(benchmark, dataset, text, accepted, all_classes=classes, **row)
         for text, accepted, row in zip(predictions, answers, rows, strict=True)
     ]
     return scorer.aggregate(scores, predictions, **options)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """What is not left out."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _scorer(benchmark: str) -> Scorer:

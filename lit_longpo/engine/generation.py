@@ -104,14 +104,14 @@ def continue_rows(
         return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
     prefill_chunk = prefill_chunk if continues(base) else None
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
-    first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
-    if cache is not None:
-        options["past_key_values"] = copy.deepcopy(cache)
-    elif len(first) < len(prompts) and ids.shape[1] > 1 and not lockstep and not carries_state(base):
-        options["past_key_values"] = _shared_cache(base, ids, mask, [first[tuple(p)] for p in prompts], prefill_chunk)
-    if "past_key_values" in options and prefill_chunk is not None:
-        _read_on(base, ids, mask, options["past_key_values"], prefill_chunk)
-        prefill_chunk = None
+    past = copy.deepcopy(cache)
+    if past is None and not lockstep:
+        past = _past(base, prompts, ids, mask, prefill_chunk)
+    if past is not None:
+        options["past_key_values"] = past
+        if prefill_chunk is not None:
+            _read_on(base, ids, mask, past, prefill_chunk)
+            prefill_chunk = None
     options |= {"synced_gpus": lockstep, "generation": generation}
     out = _generate(base, ids, mask, limits, prefill_chunk, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
@@ -129,6 +129,16 @@ def _one_by_one(
     rows = [continue_rows(model, [prompt], limits, **options)[0] for prompt in prompts]
     longest = max(map(len, rows))
     return [row + [limits.stop_ids[0]] * (longest - len(row)) for row in rows]
+
+
+def _past(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], ids: Tensor, mask: Tensor, prefill_chunk: int | None
+) -> Cache | None:
+    """What rows with one prompt share; `None` if all prompts differ, or a cache cannot be shared."""
+    first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
+    if len(first) == len(prompts) or ids.shape[1] < 2 or carries_state(model):
+        return None
+    return _shared_cache(model, ids, mask, [first[tuple(prompt)] for prompt in prompts], prefill_chunk)
 
 
 def _shared_cache(

@@ -45,6 +45,7 @@ def refused(*arguments):
             ["--policy.template.user", r"{context}\n{question}"],
             r"line breaks in `policy.template.user`.* bash type \$'",
         ),
+        (["--model.reference.mode", "online"], r"`model.init_args.reference`, whose .* type --reference in place of"),
         (["--trainer.devices", "0"], "not a valid input using cpu"),
         (["--trainer.strategy", "fsdpp"], "settings of `trainer` that Lightning takes.*fsdpp"),
         (["--data.max_tokens", "10"], "max_tokens` to at least"),
