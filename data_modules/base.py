@@ -232,6 +232,11 @@ class PairDataModule(LightningDataModule, ABC):
         """Positions that the longest sequence of the policy takes, in whatever has been tokenised."""
         return max((report.lengths.reach for report in self.splits.values()), default=0)
 
+    @property
+    def leaps(self) -> bool:
+        """Whether any long prompt has synthesised positions, in whatever has been tokenised."""
+        return any(report.positions.get("stretched") for report in self.splits.values())
+
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
         splits = self.splits.items()

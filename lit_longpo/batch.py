@@ -188,6 +188,7 @@ class PackedBatch:
         fingerprints: content hash of each slot (prompt, positions, response, mask).
         examples: identifiers of the B examples, in order of first appearance.
         leaps: whether a prompt's positions are other than 0, 1, 2 ...; known on the host.
+        scored_tails: how many of its last queries hold every one that is scored, of each segment; known on the host.
     """
 
     input_ids: Tensor
@@ -200,6 +201,7 @@ class PackedBatch:
     fingerprints: tuple[str, ...]
     examples: tuple[str, ...]
     leaps: bool = False
+    scored_tails: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -8,8 +8,9 @@ from lit_longpo.engine.packing import pack
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
 from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import generation_mode, score
+from lit_longpo.engine.scoring_plan import ScoringPlan, plan_scoring
 from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
-from lit_longpo.engine.support import ScoringPlan, check_model, plan_scoring
+from lit_longpo.engine.support import check_model
 
 register()
 

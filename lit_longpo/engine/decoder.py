@@ -1,7 +1,7 @@
 """Parts of a causal language model by role, whatever its architecture calls them."""
 
 import inspect
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -24,9 +24,9 @@ def base_model(model: nn.Module) -> PreTrainedModel:
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """Everything below the head: token ids in, last hidden states out."""
     found = model.get_decoder()
-    if found is not model:
-        return cast(PreTrainedModel, found)
-    # Llama-4 and its like name themselves: their prefix is that of another class.
+    if found is not model and isinstance(found, PreTrainedModel):
+        return found
+    # Llama-4 and its like name themselves, their prefix is that of another class; ModernBERT's decoder names its head.
     inner = [child for child in model.children() if isinstance(child, PreTrainedModel)]
     if len(inner) != 1:
         raise InputTypeError(f"expected one model below the head of {type(model).__name__}, got {len(inner)}")
@@ -45,6 +45,12 @@ def accepted(decoder: nn.Module, **keywords: Any) -> dict[str, Any]:
     """Those keywords that a decoder's forward has a parameter for (Mamba's has no positions)."""
     parameters = inspect.signature(decoder.forward).parameters
     return {name: value for name, value in keywords.items() if name in parameters}
+
+
+def accepted_by(model: PreTrainedModel, **keywords: Any) -> dict[str, Any]:
+    """Those keywords that a whole model takes: itself, or on its way to the decoder."""
+    known = accepted(model, **keywords)
+    return {**accepted(decoder_of(model), **keywords), **known} if passes_keywords_on(model) else known
 
 
 def passes_keywords_on(decoder: nn.Module) -> bool:

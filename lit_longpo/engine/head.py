@@ -38,12 +38,34 @@ def tiled_head(model: PreTrainedModel) -> TiledHead:
     Raises:
         UnsupportedModelError: there is none, or an adapter sits on it (its share would be lost).
     """
-    head = model.get_output_embeddings()
+    head = head_of(model)
+    if not isinstance(head, TiledHead):
+        raise UnsupportedModelError(f"{type(model).__name__}: its head is no plain linear map, {type(head).__name__}")
+    return head
+
+
+def head_of(model: PreTrainedModel) -> nn.Module:
+    """The last linear map of a model, tiled if it is a plain one.
+
+    Raises:
+        UnsupportedModelError: an adapter sits on it.
+    """
+    check_head(model)
+    head: nn.Module = model.get_output_embeddings()
     if type(head) is nn.Linear:
         head.__class__ = TiledHead
-    if not isinstance(head, TiledHead):
+    return head
+
+
+def check_head(model: PreTrainedModel) -> None:
+    """Refuse adapters on the head.
+
+    Raises:
+        UnsupportedModelError: there are some.
+    """
+    head = model.get_output_embeddings()
+    if type(head).__module__.partition(".")[0] == "peft":
         raise UnsupportedModelError(
             f"{type(model).__name__}: expected a plain linear head, got {type(head).__name__}; remove `lm_head` from "
             "the LoRA target modules (tiled log-probs read the head's weight directly)"
         )
-    return head

@@ -1,5 +1,11 @@
 """What a configuration says about packed rows, before any weight is read."""
 
+import inspect
+import re
+import sys
+from functools import cache
+from types import ModuleType
+
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.engine.attention import exact_attention
@@ -8,6 +14,8 @@ from lit_longpo.engine.attention import exact_attention
 _EXACT = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
 # ... and layers that carry a state from token to token, which a response can take over from its prompt (`states.py`).
 STATE_LAYERS = frozenset({"linear_attention", "conv", "mamba", "hybrid"})
+
+_OWN_TABLE = re.compile(r"_ATTENTION_CLASSES\[config\._attn_implementation\]")
 
 
 def layer_kinds(config: PretrainedConfig) -> tuple[str, ...]:
@@ -43,7 +51,7 @@ def doubts(config: PretrainedConfig) -> str | None:
     text, model = config.get_text_config(), model_class(config)
     if (cause := refusal(text)) is not None:
         return cause
-    if model is not None and not model._can_set_attn_implementation():
+    if model is not None and not takes_our_attention(model):
         return f"{model.__name__} does not call attention through transformers' interface"
     states = sorted(set(layer_kinds(text)) & STATE_LAYERS)
     return f"layers of type {states} carry state" if states else None
@@ -60,6 +68,16 @@ def attention_at_start(config: PretrainedConfig | None, packed_name: str) -> str
         return packed_name
     found = model_class(config)
     return packed_name if found is None else exact_attention(found, config)
+
+
+def takes_our_attention(model: type[PreTrainedModel] | PreTrainedModel) -> bool:
+    """Whether attention is looked up by its name among all that are registered (GIT has a table of its own)."""
+    return model._can_set_attn_implementation() and not _OWN_TABLE.search(_source(sys.modules[model.__module__]))
+
+
+@cache
+def _source(module: ModuleType) -> str:
+    return inspect.getsource(module)
 
 
 def model_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:

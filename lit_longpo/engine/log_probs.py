@@ -68,14 +68,15 @@ def token_log_probs(
     return _TokenLogProbs.apply(hidden, weight, bias, targets, transform or LogitTransform(), rows)
 
 
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What logits of a dtype are reduced in."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _tile_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
     """Transformed logits of one tile in fp32. Shape: (rows, V)."""
     logits = torch.nn.functional.linear(hidden, weight, bias)
-    return transform(logits.to(_accumulation_dtype(logits.dtype)))
+    return transform(logits.to(accumulation_dtype(logits.dtype)))
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -110,7 +111,7 @@ class _TokenLogProbs(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, log_sum = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        buffer = _accumulation_dtype(weight.dtype)
+        buffer = accumulation_dtype(weight.dtype)
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=buffer) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None

@@ -11,6 +11,7 @@ is a *branch*: its queries see the prompt and itself. Groups never see each othe
 import hashlib
 import itertools
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -57,6 +58,14 @@ class _Row:
         between = [counted and not scored for counted, scored in zip(mask[length:], response.mask, strict=True)]
         # The first response shares the prompt's segment, so its tokens are predicted as any response's are.
         self.score(response, span, owner, between)
+
+    def scored_tails(self) -> Iterator[int]:
+        """Of each segment, its queries from the first one that is scored; segments divide the row in its order."""
+        scored, end = sorted(self.score_index), 0
+        for segment in self.segments:
+            start, end = end, end + segment.query_length
+            first = bisect_left(scored, start)
+            yield end - scored[first] if first < len(scored) and scored[first] < end else 0
 
     def _score(self, index: int, target: int, owner: int) -> None:
         self.score_index.append(index)
@@ -134,6 +143,7 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
         fingerprints=slots.fingerprints(),
         examples=tuple(examples),
         leaps=any(group.position_ids is not None for group in groups),
+        scored_tails=tuple(row.scored_tails()),
     )
 
 

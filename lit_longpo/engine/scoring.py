@@ -1,5 +1,6 @@
 """Model + packed row -> scores. The only user of packing tables, attention and log-probs together."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,11 +13,18 @@ from lit_longpo.batch import PackedBatch, Scores
 from lit_longpo.engine.attention import PREFIX_SHARED, UnsupportedModelError, ordinary_attention, shares_prefixes
 from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
+from lit_longpo.engine.leaps import check_leaps
 from lit_longpo.engine.log_probs import LogitTransform
+from lit_longpo.engine.own_logits import own_log_probs, uses_own_logits
 from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
 from lit_longpo.engine.sequence_parallel import RowPart, sequence_ranks
 from lit_longpo.engine.sequential import in_row_order, scores_sequentially, sequential_states
+
+# What configurations call a head's factor and soft-cap; some models mean by a divisor's name a factor.
+_FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+_MULTIPLYING = frozenset({"hyperclovax"})
 
 
 def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) -> Scores:
@@ -76,10 +84,21 @@ def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Log-probability of every scored token, fp32. Shape: (N,)."""
     base = base_model(model)
+    check_leaps(base, batch)
+    if scores_sequentially(base):
+        check_ranks(base)
+    if uses_own_logits(base):
+        return own_log_probs(base, batch)
     ranks = sequence_ranks()
     part = ranks.split(batch)
-    hidden = _sequential(base, part) if scores_sequentially(base) else _packed(base, part)
-    log_probs: Tensor = tiled_head(base)(
+    hidden = sequential_states(base, part.row) if scores_sequentially(base) else _packed(base, part)
+    head = tiled_head(base)
+    if hidden.shape[-1] != head.in_features:
+        raise UnsupportedModelError(
+            f"{type(base).__name__}: its head takes {head.in_features} features and its decoder gives "
+            f"{hidden.shape[-1]}; another layer lies between"
+        )
+    log_probs: Tensor = head(
         hidden[0].index_select(0, part.score_index),
         part.score_targets,
         logit_transform(base.config.get_text_config()),
@@ -104,22 +123,29 @@ def _packed(base: PreTrainedModel, part: RowPart) -> Tensor:
     return hidden
 
 
-def _sequential(base: PreTrainedModel, part: RowPart) -> Tensor:
-    """The same from one forward per sequence, by a rank that has the row for itself."""
+def check_ranks(base: PreTrainedModel) -> None:
+    """Refuse one sequence at a time where ranks share rows.
+
+    Raises:
+        UnsupportedModelError: ranks share rows.
+    """
     if (ranks := sequence_ranks().size) > 1:
         raise UnsupportedModelError(
             f"{type(base).__name__} is scored one sequence at a time, which {ranks} ranks cannot share; set "
             "`trainer.strategy.init_args.sequence_parallel: 1`"
         )
-    return sequential_states(base, part.row)
 
 
 def logit_transform(config: PretrainedConfig) -> LogitTransform:
     """Scale and soft-cap that the model's own head applies, from its configuration."""
-    scale = getattr(config, "logit_scale", None) or 1.0
-    scale /= getattr(config, "logits_scaling", None) or 1.0
-    softcap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
-    return LogitTransform(scale=scale, softcap=softcap)
+    scale = math.prod(_first(config, (name,)) or 1.0 for name in _FACTORS)
+    divisor = _first(config, ("logits_scaling",)) or 1.0
+    scale = scale * divisor if config.model_type in _MULTIPLYING else scale / divisor
+    return LogitTransform(scale=scale, softcap=_first(config, _SOFTCAPS))
+
+
+def _first(config: PretrainedConfig, names: Sequence[str]) -> float | None:
+    return next((value for name in names if (value := getattr(config, name, None))), None)
 
 
 @contextmanager

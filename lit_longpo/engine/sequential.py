@@ -11,10 +11,10 @@ Shape legend: T row, K tokens of a sequence, Q of them the segment's own, C hidd
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from lit_longpo.batch import PackedBatch, Segment, View, Views
 from lit_longpo.engine.attention import exact_attention, shares_prefixes
 from lit_longpo.engine.decoder import accepted, decoder_of
+from lit_longpo.engine.layers import takes_our_attention
 from lit_longpo.engine.rotary import angles_up_to
 
 _PACKED_NAME = "_attention_of_packed_rows"  # of a model that is scored one sequence at a time
@@ -51,7 +52,7 @@ def score_sequentially(model: PreTrainedModel, packed_name: str | None = None) -
 
 def score_packed(model: PreTrainedModel) -> None:
     """Undo `score_sequentially`, if the model can attend any other way."""
-    if scores_sequentially(model) and model._can_set_attn_implementation():
+    if scores_sequentially(model) and takes_our_attention(model):
         model.set_attn_implementation(getattr(model, _PACKED_NAME))
         delattr(model, _PACKED_NAME)
 
@@ -70,7 +71,7 @@ def _num_responses(views: Views, view: View) -> int:
 
 
 @dataclass(frozen=True)
-class _Sequence:
+class RowSequence:
     """A segment's keys as a sequence of their own.
 
     Args:
@@ -78,12 +79,16 @@ class _Sequence:
         position_ids: Shape: (1, K).
         furthest: last position of the longest sequence with the same prompt. Shape: (1, 1).
         num_states: how many states at its end are wanted, Q.
+        end: where the segment ends in the row.
+        num_scored: how many of its last tokens hold all that are scored.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     furthest: Tensor
     num_states: int
+    end: int = 0
+    num_scored: int = 0
 
 
 def sequential_states(model: PreTrainedModel, row: PackedBatch) -> Tensor:
@@ -97,14 +102,53 @@ def sequential_states(model: PreTrainedModel, row: PackedBatch) -> Tensor:
         Shape: (1, T, C).
     """
     decoder = decoder_of(model)
+
+    def states(one: RowSequence, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        options = accepted(decoder, **plain_options(row, position_ids))
+        found = cast(Tensor, decoder(input_ids=input_ids, **options)[0])
+        return found[:, found.shape[1] - one.num_states :]
+
+    return torch.cat(run_sequences(decoder, row, states), dim=1)
+
+
+def run_sequences(
+    decoder: PreTrainedModel, row: PackedBatch, run: Callable[[RowSequence, Tensor, Tensor], Tensor]
+) -> list[Tensor]:
+    """What a function gives for each sequence of a row, with gradients.
+
+    Args:
+        decoder: what computes angles and holds the parameters.
+        row: the row; its table says which sequences it holds.
+        run: from a sequence, its tokens and their positions to what is kept of it; of an idle one, nothing that counts.
+    """
     sequences = list(_sequences(row))
     count = _most_of_all_ranks(decoder, len(sequences))
     # Where each rank holds a slice of every layer, a forward is a collective call: who has fewer sequences than
     # another runs tokens that nobody asks for, on the same path, and takes no state of them.
-    idle = _Sequence(row.input_ids[:, :1], row.position_ids[:, :1], row.position_ids[:, :1], 0)
+    idle = RowSequence(row.input_ids[:, :1], row.position_ids[:, :1], row.position_ids[:, :1], 0)
     sequences += [idle] * (count - len(sequences))
     recomputed = count > 1 and torch.is_grad_enabled()
-    return torch.cat([_states(decoder, one, row.leaps, recomputed) for one in sequences], dim=1)
+    return [_run(decoder, one, run, recomputed) for one in sequences]
+
+
+def _run(
+    decoder: PreTrainedModel, one: RowSequence, run: Callable[[RowSequence, Tensor, Tensor], Tensor], recomputed: bool
+) -> Tensor:
+    def forward(input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        with angles_up_to(decoder, one.furthest):
+            return run(one, input_ids, position_ids)
+
+    if recomputed:
+        return cast(Tensor, checkpoint(forward, one.input_ids, one.position_ids, use_reentrant=False))
+    return forward(one.input_ids, one.position_ids)
+
+
+def plain_options(row: PackedBatch, position_ids: Tensor) -> dict[str, Any]:
+    """Keywords of a plain forward over one of a row's sequences; true positions are for the model to count."""
+    if not row.leaps:
+        return {"use_cache": False}
+    # With a mask, transformers does not take a leap in the positions for the border of another sequence.
+    return {"use_cache": False, "position_ids": position_ids, "attention_mask": torch.ones_like(position_ids)}
 
 
 def in_row_order(noted: Sequence[Tensor], layers: int, row: PackedBatch) -> list[Tensor]:
@@ -127,7 +171,7 @@ def in_row_order(noted: Sequence[Tensor], layers: int, row: PackedBatch) -> list
     return [torch.cat(parts) for parts in zip(*own, strict=True)]
 
 
-def _sequences(row: PackedBatch) -> Iterator[_Sequence]:
+def _sequences(row: PackedBatch) -> Iterator[RowSequence]:
     pieces, segments = row.table.pieces, row.table.segments
     starts = [0, *accumulate(pieces)]
 
@@ -139,29 +183,17 @@ def _sequences(row: PackedBatch) -> Iterator[_Sequence]:
         last, prompt = segment.key_pieces[-1], segment.key_pieces[0]
         if prompt not in ends or pieces[last] > pieces[ends[prompt]]:
             ends[prompt] = last
-    for segment in segments:
+    own_ends = accumulate(segment.query_length for segment in segments)
+    for segment, own_end, scored in zip(segments, own_ends, row.scored_tails, strict=True):
         end = starts[ends[segment.key_pieces[0]] + 1]
-        yield _Sequence(
+        yield RowSequence(
             tokens(row.input_ids, segment),
             tokens(row.position_ids, segment),
             row.position_ids[:, end - 1 : end],
             segment.query_length,
+            own_end,
+            scored,
         )
-
-
-def _states(decoder: PreTrainedModel, one: _Sequence, leaps: bool, recomputed: bool) -> Tensor:
-    def forward(input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        # With a mask, transformers does not take a leap in the positions for the border of another sequence.
-        mask = torch.ones_like(input_ids) if leaps else None
-        options = accepted(decoder, position_ids=position_ids, attention_mask=mask, use_cache=False)
-        with angles_up_to(decoder, one.furthest):
-            return cast(Tensor, decoder(input_ids=input_ids, **options)[0])
-
-    if recomputed:
-        states = cast(Tensor, checkpoint(forward, one.input_ids, one.position_ids, use_reentrant=False))
-    else:
-        states = forward(one.input_ids, one.position_ids)
-    return states[:, states.shape[1] - one.num_states :]
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -6,12 +6,11 @@ in its positions: transformers would take that for a boundary. In half precision
 for a layer whose state leaks a little, so models with such layers also have to keep responses apart to the bit,
 and every state has to pass through what `states.py` has wrapped.
 
-A model that fails is scored one sequence at a time, through its own forward; that is compared with its logits too.
+`scoring_plan.py` says what happens to a model that fails.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -25,70 +24,14 @@ from lit_longpo.engine.attention import (
     ordinary_attention,
 )
 from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
-from lit_longpo.engine.head import tiled_head
-from lit_longpo.engine.layers import dropout_problem, refusal
+from lit_longpo.engine.layers import dropout_problem, refusal, takes_our_attention
 from lit_longpo.engine.packing import pack
+from lit_longpo.engine.plain_forward import plain_log_probs
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.sequence_parallel import sequence_ranks
-from lit_longpo.engine.sequential import score_packed, score_sequentially
 from lit_longpo.engine.states import mixers, share_states, unreachable_states, watch_states
 
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-
-
-@dataclass(frozen=True)
-class ScoringPlan:
-    """How a model's rows are scored.
-
-    Args:
-        path: "packed", or "sequential" where a packed row would be wrong.
-        error: the probe's largest error on that path, relative to the largest log-probability.
-        cause: why not packed; `None` if packed.
-    """
-
-    path: Literal["packed", "sequential"]
-    error: float
-    cause: str | None = None
-
-
-def plan_scoring(model: nn.Module) -> ScoringPlan:
-    """Score in packed rows where these are exact, else one sequence at a time; the model is set accordingly.
-
-    Args:
-        model: as `PolicyConfig.load` gives it, perhaps PEFT-wrapped.
-
-    Raises:
-        UnsupportedModelError: naming model class and cause: neither gives the model's own log-probabilities.
-    """
-    base = base_model(model)
-    problem = dropout_problem(base.config.get_text_config())
-    if problem is not None:
-        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained: {problem}")
-    tiled_head(base)
-    score_packed(base)
-    try:
-        return ScoringPlan("packed", check_model(model))
-    except MissingKernelError:
-        raise
-    except UnsupportedModelError as refused:
-        score_sequentially(base)
-        return ScoringPlan("sequential", _checked_sequences(model), str(refused))
-
-
-def _checked_sequences(model: nn.Module) -> float:
-    """The probe's error of one sequence at a time.
-
-    Raises:
-        UnsupportedModelError: it is too large, or ranks share rows.
-    """
-    error, where = probe(model)
-    base = base_model(model)
-    if not error <= _TOLERANCE[coarsest_dtype(base)]:
-        raise UnsupportedModelError(
-            f"{type(base).__name__} cannot be trained: {where} differs from the model's own log-probabilities by "
-            f"{error:.1e}, although it was scored alone; its head changes logits in a way we do not know"
-        )
-    return error
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
 def check_model(model: nn.Module) -> float:
@@ -117,7 +60,7 @@ def check_model(model: nn.Module) -> float:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {cause}") from refused
     if leak is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained in packed rows: {leak}")
-    tolerance = _TOLERANCE[coarsest_dtype(base)]
+    tolerance = TOLERANCE[coarsest_dtype(base)]
     if not error <= tolerance:
         raise UnsupportedModelError(
             f"{type(base).__name__} cannot be trained in packed rows: {where} differs from separate rows by "
@@ -130,7 +73,7 @@ def check_model(model: nn.Module) -> float:
 def packing_rule(base: PreTrainedModel) -> str | None:
     """Why packed rows are ruled out without trying; `None` if they may be exact."""
     text = base.config.get_text_config()
-    if not base._can_set_attn_implementation():
+    if not takes_our_attention(base):
         return "it does not call attention through transformers' interface"
     if not passes_keywords_on(decoder_of(base)):
         return "its forward takes no segment table"
@@ -179,17 +122,22 @@ def coarsest_dtype(model: nn.Module) -> torch.dtype:
 
 
 @torch.no_grad()
-def probe(model: nn.Module) -> tuple[float, str]:
-    """Largest relative error of packed against separate rows, and which row it came from."""
+def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[float, str]:
+    """Largest relative error of packed against separate rows, and which row it came from.
+
+    Args:
+        model: perhaps PEFT-wrapped.
+        groups: the rows; `None` means all of `probe_groups`.
+    """
     base = base_model(model)
     training = model.training
     model.eval()
     try:
-        groups = probe_groups(base.config.get_text_config())
+        groups = groups or probe_groups(base.config.get_text_config())
         device = next(base.parameters()).device
         packed = row_log_probs(model, pack(groups).to(device))
         with ordinary_attention(base):
-            separate = [_separate_log_probs(base, group, response) for group, response in _rows(groups)]
+            separate = [plain_log_probs(base, group, response) for group, response in _rows(groups)]
     finally:
         model.train(training)
     sizes = [len(part) for part in separate]
@@ -203,11 +151,12 @@ def probe(model: nn.Module) -> tuple[float, str]:
 def probe_groups(config: PretrainedConfig) -> list[Group]:
     """Two prompts, three responses each; the second prompt jumps in its positions."""
     generator = torch.Generator().manual_seed(0)
+    vocabulary = min(config.vocab_size, getattr(config, "unpadded_vocab_size", None) or config.vocab_size)
     window = getattr(config, "sliding_window", None) or 0
     length = 24 + (window if window <= 256 else 0)
 
     def draw(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(5, config.vocab_size, (count,), generator=generator).tolist())
+        return tuple(torch.randint(5, vocabulary, (count,), generator=generator).tolist())
 
     jump = tuple(number if number < length // 2 else number + 100 for number in range(length))
     return [
@@ -225,24 +174,6 @@ def _probe_group(
 
 def _rows(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
     return [(group, response) for group in groups for response in group.responses]
-
-
-def _separate_log_probs(model: PreTrainedModel, group: Group, response: Response) -> Tensor:
-    """The model's own forward on one (prompt, response) row, whole logits. Shape: (response tokens,)."""
-    device = next(model.parameters()).device
-    ids = torch.tensor([group.prompt_ids + response.token_ids], device=device)
-    prompt = group.position_ids or tuple(range(len(group.prompt_ids)))
-    positions = (*prompt, *range(prompt[-1] + 1, prompt[-1] + 1 + len(response.token_ids)))
-    logits = model(
-        input_ids=ids,
-        position_ids=torch.tensor([positions], device=device),
-        # An explicit mask keeps transformers from reading the jump as a sequence boundary.
-        attention_mask=torch.ones_like(ids),
-        use_cache=False,
-    ).logits
-    start = len(group.prompt_ids)
-    log_probs = logits[0, start - 1 : -1].float().log_softmax(-1)
-    return log_probs.gather(1, ids[0, start:].unsqueeze(1)).squeeze(1)
 
 
 def _or_infinite(value: Tensor) -> float:

@@ -28,8 +28,17 @@ from lit_longpo.checkpoints import (
     validation_due,
 )
 from lit_longpo.checkpoints.record import flatten
-from lit_longpo.engine import ScoringPlan, base_model, check_routers, plan_scoring, router_coefficient, score
-from lit_longpo.engine.sequential import sequential_cost
+from lit_longpo.engine import (
+    ScoringPlan,
+    UnsupportedModelError,
+    base_model,
+    check_routers,
+    plan_scoring,
+    router_coefficient,
+    score,
+)
+from lit_longpo.engine.leaps import leap_message
+from lit_longpo.engine.own_logits import scoring_cost
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
@@ -344,7 +353,9 @@ class PreferenceModule(LightningModule, ABC):
         if self.scoring.path == "packed":
             log.info("packed rows agree with separate rows (relative error %.1e)", self.scoring.error)
         elif self.trainer.is_global_zero:
-            log.warning("%s; %s", self.scoring.cause, sequential_cost(self.views))
+            log.warning("%s; %s", self.scoring.cause, scoring_cost(base_model(self.model), self.views))
+        if self.scoring.no_leaps and getattr(getattr(self.trainer, "datamodule", None), "leaps", False):
+            raise UnsupportedModelError(leap_message(base_model(self.model), self.scoring.no_leaps))
 
     def _prepare_reference(self) -> None:
         if self.views.reference:

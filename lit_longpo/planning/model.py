@@ -20,6 +20,7 @@ from lit_longpo.engine import PREFIX_SHARED, base_model
 from lit_longpo.engine.attention import exact_attention
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds, model_class
+from lit_longpo.engine.own_logits import use_own_logits
 from lit_longpo.engine.routers import routers
 from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.errors import InputError, MissingFileError
@@ -119,6 +120,7 @@ class ModelPlan:
         train_only: names of what is trained without adapters; counted, and traced as if everything were.
         frozen: names of what is not.
         sequential: whether rows are scored one sequence at a time.
+        own_logits: whether that is by whole logits, as the head is one that the engine does not know.
     """
 
     config: PretrainedConfig
@@ -132,6 +134,7 @@ class ModelPlan:
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     sequential: bool = False
+    own_logits: bool = False
 
     def build(self, layers: Depth | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default) or with these kinds of layers, on the meta device."""
@@ -143,6 +146,7 @@ class ModelPlan:
             model = AutoModelForCausalLM.from_config(config, dtype=self.dtype, attn_implementation=attention)
             if self.sequential:
                 score_sequentially(model, PREFIX_SHARED)
+                use_own_logits(model, self.own_logits)
             if isinstance(layers, tuple):
                 _keep_kinds(model, layers)
             if layers is None:

@@ -25,6 +25,7 @@ from lit_longpo.planning.memory import (
     states,
 )
 from lit_longpo.planning.model import ModelPlan, ModelSizes, count, find_config
+from lit_longpo.planning.own_heads import has_own_head
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.tracing import packing_problem
 from lit_longpo.policy import PolicyConfig
@@ -159,7 +160,9 @@ class _Planner:
         )
         self.sizes = count(model)
         self.alone = packing_problem(model)
-        model = replace(model, sequential=self.alone is not None)
+        if own := has_own_head(model):
+            self.alone = "its head does more than to multiply, so it is scored by its own logits"
+        model = replace(model, sequential=self.alone is not None, own_logits=own)
         degree = run.sharding.sequence_parallel
         self.tracer = Tracer(replace(model, config=with_copied_heads(config, degree)))
         self.states: States = states(self.sizes, run.sharding, run.optimization.optimizer)

@@ -60,8 +60,8 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: C
         ValueError: shapes inside the model depend on values, as those of routed experts do.
     """
     on_meta = plan.build(layers, checkpointing=checkpointing)
-    with planned_scans(on_meta), _fake(plan):
-        model = _materialised(on_meta)
+    with planned_scans(on_meta), fake(plan):
+        model = materialised(on_meta)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_drop)
@@ -73,8 +73,8 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: C
 def trace_forward(plan: ModelPlan, row: RowPlan, layers: Depth) -> int:
     """Peak bytes of scoring the reference's row without gradients; 0 if there is none."""
     on_meta = plan.build(layers)
-    with planned_scans(on_meta), _fake(plan), torch.no_grad(), LiveBytes() as memory:
-        model, batch = _materialised(on_meta), row.reference_row()
+    with planned_scans(on_meta), fake(plan), torch.no_grad(), LiveBytes() as memory:
+        model, batch = materialised(on_meta), row.reference_row()
         if batch is None:
             return 0
         for tensor in (*model.parameters(), *model.buffers(), batch.input_ids):
@@ -105,8 +105,8 @@ def packing_problem(plan: ModelPlan) -> str | None:
     kinds = tuple(hybrid_kinds(plan.config))
     on_meta = plan.build(kinds or 1)
     try:
-        with planned_scans(on_meta), _fake(plan), torch.no_grad():
-            row_log_probs(_materialised(on_meta), pack([tokens]))
+        with planned_scans(on_meta), fake(plan), torch.no_grad():
+            row_log_probs(materialised(on_meta), pack([tokens]))
     except UnsupportedModelError as refused:
         return packing_cause(refused)
     return None
@@ -149,7 +149,7 @@ def _loss(base: PreTrainedModel, model: nn.Module, row: PackedBatch) -> Tensor:
     return log_probs.sum() + loss_of_routers(base, logits, row)
 
 
-def _materialised(model: nn.Module) -> nn.Module:
+def materialised(model: nn.Module) -> nn.Module:
     """Exchange meta parameters and buffers for empty ones on the CPU; tied ones stay tied."""
     empties = dict[Tensor, Tensor]()
     for module in model.modules():
@@ -171,7 +171,7 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _fake(plan: ModelPlan) -> Iterator[None]:
+def fake(plan: ModelPlan) -> Iterator[None]:
     """Every tensor that is made inside the block is fake."""
     try:
         with FakeTensorMode(), planned_products(), _one_sequence_each():

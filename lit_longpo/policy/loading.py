@@ -259,8 +259,10 @@ class PolicyConfig:
 
     def original_config(self) -> PretrainedConfig:
         """The model's configuration at `source`, or of the base of adapters there, without `rope`."""
-        with read_by_transformers("a configuration", self._where()):
-            return AutoConfig.from_pretrained(self._where(), **self._options())
+        with read_by_transformers("a language model's configuration", self._where()):
+            config = AutoConfig.from_pretrained(self._where(), **self._options())
+            config.get_text_config()  # of several (models of music) transformers does not know which is meant
+        return config
 
     def folders(self) -> list[Path]:
         """Folders on this machine that the policy is read from."""

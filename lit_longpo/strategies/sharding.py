@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from lit_longpo.engine import base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
-from lit_longpo.engine.head import tiled_head
+from lit_longpo.engine.head import head_of
 from lit_longpo.errors import InputError
 
 _TIED = "tied_head"
@@ -34,9 +34,13 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     Args:
         model: a policy, perhaps PEFT-wrapped, with whole weights.
         mesh: one dimension, the data-parallel ranks.
+
+    Raises:
+        ValueError: weights lie elsewhere.
     """
     base = base_model(model)
-    decoder, head = decoder_of(base), tiled_head(base)
+    decoder, head = decoder_of(base), head_of(base)
+    _refuse_weights_between(base, decoder, head)
     for layer in decoder_layers(decoder):
         fully_shard(layer, mesh=mesh)
     if head.weight is base.get_input_embeddings().weight:
@@ -46,6 +50,17 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     else:
         fully_shard(decoder, mesh=mesh)
         fully_shard(head, mesh=mesh)
+
+
+def _refuse_weights_between(base: nn.Module, decoder: nn.Module, head: nn.Module) -> None:
+    """A head of several layers (BERT's) has weights that would stay whole, and whose gradients no rank would add up."""
+    split = {id(parameter) for part in (decoder, head) for parameter in part.parameters()}
+    whole = [name for name, parameter in base.named_parameters() if id(parameter) not in split]
+    if whole:
+        raise InputError(
+            f"expected all weights of {type(base).__name__} in its decoder and a linear head, which FSDP2 splits, got "
+            f"`{whole[0]}` between them; type --trainer.strategy ddp, or --config overlays/deepspeed_zero3"
+        )
 
 
 def mesh_problem(data: int, tensor: int, world: int) -> str | None:

@@ -12,7 +12,7 @@ import transformers
 from support import sequence_worker
 from support.groups import random_groups
 from support.parity import assert_parity
-from support.tiny_hybrids import ALONE, SHARED, tiny_hybrid
+from support.tiny_hybrids import ALONE, OWN, SHARED, tiny_hybrid
 from support.tiny_models import ARCHITECTURES, tiny_model
 from torch import nn
 
@@ -28,7 +28,7 @@ from lit_longpo.policy.adapters import add_adapters
 README = Path(__file__).resolve().parents[2] / "README.md"
 START, END = "<!-- families: made by `make families` -->", "<!-- families end -->"
 HEADER = ("family", "rows", "responses share", "Ulysses", "LoRA", "4-bit base", "compared with plain rows")
-NAMES = [*ARCHITECTURES, *SHARED, *ALONE]
+NAMES = [*ARCHITECTURES, *SHARED, *ALONE, *OWN]
 GROUPS = [(20, [5, 9, 1]), (7, [3])]  # prompts longer than the windows of those that have one
 
 # What people call them, where that is not transformers' name of the class.
@@ -50,6 +50,10 @@ _CALLED = {
     "GPTJ": "GPT-J",
     "StableLm": "StableLM",
     "Llama4Text": "Llama 4 (text)",
+    "DeepseekV4": "DeepSeek-V4",
+    "InklingText": "Inkling (text)",
+    "ModernBertDecoder": "ModernBERT decoder",
+    "Bert": "BERT as a decoder",
 }
 
 
@@ -66,10 +70,15 @@ def measured(name: str, *, packs: bool = True) -> tuple[str, ...]:
         packs: whether to try 4-bit weights too, which takes bitsandbytes.
     """
     model = twin(name)
-    path = plan_scoring(model).path
-    assert_parity(model, random_groups(GROUPS, jump=True))
+    plan = plan_scoring(model)
+    path = plan.path
+    assert_parity(model, random_groups(GROUPS, jump=plan.no_leaps is None))
     return (
-        {"packed": "packed", "sequential": "one sequence at a time"}[path],
+        {
+            "packed": "packed",
+            "sequential": "one sequence at a time",
+            "own_logits": "one sequence at a time, by its own logits",
+        }[path],
         _shared(model, path),
         _degrees(name, model),
         _or_refused(lambda: _adapted(name)),
@@ -79,7 +88,7 @@ def measured(name: str, *, packs: bool = True) -> tuple[str, ...]:
 
 
 def _shared(model: nn.Module, path: str) -> str:
-    if path == "sequential":
+    if path != "packed":
         return "nothing"
     return "keys, states" if mixers(model) and _attends(model) else "states" if mixers(model) else "keys"
 

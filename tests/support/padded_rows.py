@@ -32,12 +32,15 @@ def padded_log_probs(model: nn.Module, groups: Sequence[Group], implementation: 
 def plain_log_probs(model: nn.Module, groups: Sequence[Group]) -> list[Tensor]:
     """The same from one row after another, without padding and with the attention that the model has."""
     found = []
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    # Some whole models hand on what they do not name themselves.
+    takers = (model.forward, model.get_decoder().forward)
+    takes_positions = any("position_ids" in inspect.signature(taker).parameters for taker in takers)
     device = next(model.parameters()).device
     for group, response in rows_of(groups):
         ids = torch.tensor([group.prompt_ids + response.token_ids], device=device)
         positions = torch.tensor([_positions(group, response, ids.shape[1])], device=device)
-        options = {"position_ids": positions} if takes_positions else {}
+        # True ones are the model's to count: not all start at 0.
+        options = {"position_ids": positions} if takes_positions and group.position_ids else {}
         # The mask keeps transformers from taking a leap in positions for a border.
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options).logits
         found.append(_scored(logits[0].float().log_softmax(-1), group, response))

@@ -36,7 +36,7 @@ SHARED = {
         "num_experts_per_tok": 2,
         "shared_intermediate_size": 16,
     },
-    "FalconH1": {**_MAMBA, "mamba_d_ssm": 64, "head_dim": 8},
+    "FalconH1": {**_MAMBA, "mamba_d_ssm": 64, "head_dim": 8, "lm_head_multiplier": 0.5},
     "Lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "NemotronH": {
         "layers_block_type": ["mamba", "attention"],
@@ -80,11 +80,51 @@ ALONE = {
         "floor_scale": 16,
         "layer_types": ["chunked_attention", "full_attention"],
     },
+    "DeepseekV4": {
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "q_lora_rank": 16,
+        "o_groups": 2,
+        "o_lora_rank": 8,
+        "moe_intermediate_size": 16,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "layer_types": ["compressed_sparse_attention", "heavily_compressed_attention"],
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8},
+        "mlp_layer_types": ["moe", "moe"],
+        "sliding_window": 8,
+        "index_n_heads": 2,
+        "index_head_dim": 8,
+        "index_topk": 64,  # fewer would end in ties, which go by the length of a sequence
+        "hc_mult": 2,
+    },
+}
+# Models whose heads do more than to multiply: they are asked for their own logits.
+OWN = {
+    "InklingText": {
+        "head_dim": 8,
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 2,
+        "swa_head_dim": 8,
+        "sliding_window_size": 16,
+        "d_rel": 4,
+        "rel_extent": 16,
+        "layer_types": ["hybrid_sliding", "hybrid"],
+        "mlp_layer_types": ["dense", "sparse"],
+        "moe_intermediate_size": 16,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "vocab_size": 104,  # padded
+        "unpadded_vocab_size": 96,
+    },
+    "ModernBertDecoder": {"sliding_window": 16, "global_attn_every_n_layers": 2, "embedding_dropout": 0.0},
+    "Bert": {"is_decoder": True, "attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
 }
 
 
 def hybrid_config(name: str, **overrides: object) -> transformers.PretrainedConfig:
-    return getattr(transformers, f"{name}Config")(**{**SHAPE, **{**SHARED, **ALONE}[name], **overrides})
+    return getattr(transformers, f"{name}Config")(**{**SHAPE, **{**SHARED, **ALONE, **OWN}[name], **overrides})
 
 
 def tiny_hybrid(name: str, *, seed: int = 0, **overrides: object) -> nn.Module:

@@ -24,9 +24,9 @@ def read_directly(model: nn.Module) -> set[str]:
 
 
 def unadaptable(model: nn.Module) -> set[str]:
-    """Names of the linear maps that no adapter can be put on: those, and maps that return more than a tensor."""
+    """Names of the linear maps that no adapter can be put on: those, and maps that do not take a row to a row."""
     special = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    odd = {name for name, module in special if "forward" in vars(type(module)) and not _returns_tensor(module)}
+    odd = {name for name, module in special if "forward" in vars(type(module)) and not _maps_rows(module)}
     return read_directly(model) | (odd - {""})
 
 
@@ -34,15 +34,18 @@ def _reads(kind: type, child: str) -> bool:
     return re.search(rf"\bself\.{re.escape(child)}\.weight\b(?!\.(dtype|device))", _source(kind)) is not None
 
 
-def _returns_tensor(module: nn.Linear) -> bool:
+def _maps_rows(module: nn.Linear) -> bool:
     """Tried on the meta device, where a weight that a strategy has split is whole again."""
     if type(module) is nn.Linear or hasattr(module.weight, "quant_state"):  # bitsandbytes' own
         return True
     shapes = {"weight": (module.out_features, module.in_features), "bias": (module.out_features,)}
     made = {name: torch.empty(shapes[name], device="meta") for name, _ in module.named_parameters(recurse=False)}
-    with torch.no_grad():
-        output = torch.func.functional_call(module, made, torch.empty(1, module.in_features, device="meta"))
-    return isinstance(output, Tensor)
+    try:
+        with torch.no_grad():
+            output = torch.func.functional_call(module, made, torch.empty(1, module.in_features, device="meta"))
+    except RuntimeError:  # DeepSeek-V4's maps in groups take one row for each
+        return False
+    return isinstance(output, Tensor) and output.shape == (1, module.out_features)
 
 
 @cache

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedCon
 from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError, MissingPackageError
-from lit_longpo.policy.weights.linear_maps import read_directly
+from lit_longpo.policy.weights.linear_maps import unadaptable
 
 _BLOCK = 64  # weights that share a scale
 _NESTED_BLOCK = 256  # scales that share a scale
@@ -80,7 +80,7 @@ class Quantization:
     def _for_transformers(self, compute: str, model: PreTrainedModel) -> BitsAndBytesConfig:
         return BitsAndBytesConfig(
             load_in_4bit=True,
-            llm_int8_skip_modules=_kept(model) if read_directly(model) else None,  # in spite of its name
+            llm_int8_skip_modules=_kept(model) if unadaptable(model) else None,  # in spite of its name
             bnb_4bit_quant_type=self.type,
             bnb_4bit_use_double_quant=self.double,
             bnb_4bit_compute_dtype=getattr(torch, compute),
@@ -230,10 +230,10 @@ def quantizable(model: PreTrainedModel) -> list[nn.Linear]:
 
 
 def _kept(model: PreTrainedModel) -> list[str]:
-    """What stays whole: the head, what is tied, and maps whose weights their layers read themselves."""
+    """What stays whole: the head, what is tied, and maps that are more than their call."""
     from transformers.quantizers.base import get_keys_to_not_convert
 
-    return [*get_keys_to_not_convert(model), *sorted(read_directly(model))]
+    return [*get_keys_to_not_convert(model), *sorted(unadaptable(model))]
 
 
 def report_quantization(model: PreTrainedModel) -> None:

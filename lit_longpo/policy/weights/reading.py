@@ -99,7 +99,8 @@ def _refuse_incomplete(source: str, report: dict[str, Any], architecture: str) -
 def _untie(model: PreTrainedModel) -> None:
     """Say so in the configuration if a file holds a head of its own beside embeddings that should be its weights."""
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or head.weight is embeddings.weight or not model.config.get_text_config().tie_word_embeddings:
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)  # Inkling's does not say
+    if head is None or head.weight is embeddings.weight or not tied:
         return
     log.warning(
         "the head is not tied to the embeddings as the configuration says: the weights hold both and they differ"

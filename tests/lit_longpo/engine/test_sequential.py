@@ -22,9 +22,11 @@ EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) f
 @pytest.mark.parametrize("name", EVERY)
 def test_models_that_cannot_be_packed(name):
     model = tiny_hybrid(name)
-    assert plan_scoring(model).path == "sequential"
+    plan = plan_scoring(model)
+    assert plan.path == "sequential"
     assert_parity(model, random_groups(GROUPS))
-    assert_parity(model, random_groups(GROUPS, jump=True))
+    if plan.no_leaps is None:
+        assert_parity(model, random_groups(GROUPS, jump=True))
 
 
 @pytest.mark.parametrize("name", [*SHARED, "Llama"])

@@ -33,9 +33,11 @@ EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) f
 @pytest.mark.parametrize("name", EVERY)
 def test_responses_start_from_their_prompts_state(name):
     model = tiny_hybrid(name)
-    assert plan_scoring(model).path == "packed"
+    plan = plan_scoring(model)
+    assert plan.path == "packed"
     assert_parity(model, random_groups(GROUPS))
-    assert_parity(model, random_groups(GROUPS, jump=True))
+    if plan.no_leaps is None:
+        assert_parity(model, random_groups(GROUPS, jump=True))
 
 
 @pytest.mark.parametrize("how", [True, pytest.param("keep_attention", marks=pytest.mark.slow)])

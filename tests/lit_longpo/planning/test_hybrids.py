@@ -14,6 +14,7 @@ from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.flops import row_flops
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import ModelPlan, count
+from lit_longpo.planning.own_heads import has_own_head
 from lit_longpo.planning.plan import _computed
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.tracing import packing_problem, trace_step
@@ -44,6 +45,23 @@ def test_a_mask_of_the_models_own_is_known_to_a_plan_for_gpus():
     assert "DogeAttention built its own attention mask" in packing_problem(
         ModelPlan(config, torch.bfloat16, flash=True)
     )
+
+
+@pytest.mark.parametrize(("name", "own"), [("Bert", True), ("FalconH1", False), ("RecurrentGemma", False)])
+def test_a_head_that_does_more_than_to_multiply_is_known(name, own):
+    """By what it computes: a factor of one and a soft-cap are the engine's too."""
+    assert has_own_head(planned(name)) == own
+
+
+@pytest.mark.slow
+def test_the_trace_of_own_logits_holds_one_sequences_logits():
+    """A vocabulary that outweighs the model: with a prompt of 300 tokens, logits of 20 answers' tokens and one more."""
+    config = hybrid_config("ModernBertDecoder", vocab_size=4096)
+    plan = ModelPlan(config, torch.float32, sequential=True, own_logits=True)
+    trace = trace_step(plan, ROW, 2, checkpointing=False)
+    logits = 4 * 4096 * 21
+    assert trace.kept < logits
+    assert logits < trace.head_forward < 10 * logits
 
 
 def test_states_that_are_shared_are_planned_in_packed_rows():

@@ -1,0 +1,157 @@
+"""How a model is scored: in packed rows, or one sequence at a time, or not at all.
+
+A model that fails in packed rows (`support.py`) is scored one sequence at a time, through its own forward; that is
+compared with its logits too. If these are not what its head's weight makes of its hidden states, they are taken
+themselves (`own_logits.py`). What is left is refused: models whose tokens see later ones. Some models are right at
+true positions only: rows with others are refused (`leaps.py`).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from lit_longpo.engine.attention import MissingKernelError, UnsupportedModelError
+from lit_longpo.engine.decoder import base_model
+from lit_longpo.engine.head import check_head
+from lit_longpo.engine.layers import dropout_problem
+from lit_longpo.engine.leaps import refuse_leaps
+from lit_longpo.engine.own_logits import use_own_logits
+from lit_longpo.engine.plain_forward import (
+    counts_from_zero,
+    later_tokens_matter,
+    reading,
+    reads_positions,
+    repeats_itself,
+)
+from lit_longpo.engine.scoring import check_ranks
+from lit_longpo.engine.sequential import score_packed, score_sequentially
+from lit_longpo.engine.support import TOLERANCE, check_model, coarsest_dtype, probe, probe_groups
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """How a model's rows are scored.
+
+    Args:
+        path: "packed"; "sequential" where a packed row would be wrong; "own_logits", sequences too, where the head's
+            weight alone would be.
+        error: the probe's largest error on that path, relative to the largest log-probability.
+        cause: why not packed; `None` if packed.
+        no_leaps: why prompts with synthesised positions are refused; `None` if they are not.
+    """
+
+    path: Literal["packed", "sequential", "own_logits"]
+    error: float
+    cause: str | None = None
+    no_leaps: str | None = None
+
+
+def plan_scoring(model: nn.Module) -> ScoringPlan:
+    """Score in packed rows where these are exact, else one sequence at a time; the model is set accordingly.
+
+    Args:
+        model: as `PolicyConfig.load` gives it, perhaps PEFT-wrapped.
+
+    Raises:
+        UnsupportedModelError: naming model class and cause: neither gives the model's own log-probabilities.
+    """
+    base = base_model(model)
+    problem = dropout_problem(base.config.get_text_config())
+    if problem is not None:
+        raise UnsupportedModelError(f"{type(base).__name__} cannot be trained: {problem}")
+    check_head(base)
+    refuse_leaps(base, None)
+    use_own_logits(base, False)
+    score_packed(base)
+    try:
+        plan = ScoringPlan("packed", check_model(model))
+    except MissingKernelError:
+        raise
+    except UnsupportedModelError as refused:
+        plan = _plan_alone(model, str(refused))
+    plan = replace(plan, no_leaps=plan.no_leaps or _unread_positions(model))
+    refuse_leaps(base, plan.no_leaps)
+    return plan
+
+
+def _plan_alone(model: nn.Module, cause: str) -> ScoringPlan:
+    """One sequence at a time, by the head's weight or else by whole logits.
+
+    Raises:
+        UnsupportedModelError: neither gives the model's own log-probabilities.
+    """
+    base = base_model(model)
+    check_ranks(base)
+    score_sequentially(base)
+    try:
+        return ScoringPlan("sequential", _error_alone(model), cause, _leap_problem(model))
+    except UnsupportedModelError as refused:
+        cause = f"{type(base).__name__} is scored by its own logits: {refused}"
+    use_own_logits(base)
+    try:
+        return ScoringPlan("own_logits", _error_alone(model), cause, _leap_problem(model))
+    except UnsupportedModelError as refused:
+        raise UnsupportedModelError(_not_a_causal_model(model)) from refused
+
+
+def _error_alone(model: nn.Module) -> float:
+    """The probe's error of one sequence at a time, at true positions.
+
+    Raises:
+        UnsupportedModelError: it is too large.
+    """
+    base = base_model(model)
+    error, where = probe(model, probe_groups(base.config.get_text_config())[:1])
+    if error <= TOLERANCE[coarsest_dtype(base)]:
+        return error
+    raise UnsupportedModelError(
+        f"{where} differs from the model's own log-probabilities by {error:.1e}, although it was scored alone; its "
+        "head changes logits in a way we do not know"
+    )
+
+
+def _not_a_causal_model(model: nn.Module) -> str:
+    """Why its own log-probabilities are none of its answers, and what to do."""
+    base = base_model(model)
+    tolerance = TOLERANCE[coarsest_dtype(base)]
+    plain, _ = probe_groups(base.config.get_text_config())
+    with reading(model):
+        repeats = repeats_itself(base, plain, tolerance)
+        sees = repeats and later_tokens_matter(base, plain, tolerance)
+    what = "whose log-probability of a token changes with how many follow it"
+    if not repeats:
+        what = "which does not give the same log-probability twice"
+    elif sees:
+        what = "whose tokens see later ones as an encoder's do, so that no answer has a log-probability"
+    told = sees and getattr(base.config, "is_decoder", None) is False
+    return (
+        f"expected a causal language model, got {type(base).__name__}, {what}; choose a decoder as `policy.source`"
+        + (", or set `is_decoder: true` in its config.json if it was trained as one" if told else "")
+    )
+
+
+def _leap_problem(model: nn.Module) -> str | None:
+    """Why a sequence is not scored right at positions that leap; `None` if it is."""
+    base = base_model(model)
+    tolerance = TOLERANCE[coarsest_dtype(base)]
+    plain, jumping = probe_groups(base.config.get_text_config())
+    with reading(model):
+        if not counts_from_zero(base, plain):
+            return "it counts positions in a way of its own"
+    error, _ = probe(model, [jumping])
+    if error <= tolerance:
+        return None
+    with reading(model):
+        sees = later_tokens_matter(base, jumping, tolerance)
+    if sees:
+        return "its layers go by positions to tell what came before, so that behind a leap a token sees later ones"
+    return f"it gives others of its own log-probabilities there when it is scored alone (off by {error:.1e})"
+
+
+def _unread_positions(model: nn.Module) -> str | None:
+    """Why positions of one's own have no effect; `None` if they have one."""
+    base = base_model(model)
+    _, jumping = probe_groups(base.config.get_text_config())
+    with reading(model):
+        return None if reads_positions(base, jumping) else "its layers read no positions, so these would do nothing"
