@@ -1,5 +1,6 @@
 """`python -m lit_longpo evaluate`: a model on a benchmark, on those of a paper or on short contexts, from YAML."""
 
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from evaluation.evaluating import Evaluation
 from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.papers.asking import PaperEvaluation
 from evaluation.papers.paper import Paper
-from evaluation.reports.comparison import compare_files
+from evaluation.reports.before_after import compared, page_of, write_page
 from evaluation.respondent import Respondent
 from evaluation.running.batching import Batching
 from evaluation.running.facts import typed
@@ -42,7 +43,7 @@ def evaluate_parser() -> SuggestingParser:
         prog="python -m lit_longpo evaluate",
         description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X; "
         "what is not typed of dtype and template is the model's own. "
-        "`evaluate --compare a.json b.json` compares two reports instead.",
+        "`evaluate --compare a.json b.json` (or two folders of reports) compares instead, with --output as pages, too.",
     )
     parser.recipe_room, parser.shorthands = "eval", ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
@@ -96,14 +97,21 @@ def evaluate(arguments: Sequence[str]) -> None:
         asked.run()
 
 
-def _compare(paths: list[str]) -> None:
+def _compare(words: list[str]) -> None:
+    """Print how two reports, or those of two folders, differ; `--output FOLDER` writes pages as well."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--output", type=Path)
+    options, paths = parser.parse_known_args(words)
     if len(paths) != 2:
         raise InputError(
             f"expected two reports, got {paths}; type: python -m lit_longpo evaluate --compare a.json b.json"
         )
-    if missing := [path for path in paths if not Path(path).is_file()]:
+    if missing := [path for path in paths if not Path(path).exists()]:
         raise MissingFileError(
             f"expected reports at {' and '.join(paths)}, found none at {' and '.join(missing)}; reports are the .json "
             "files that `evaluate` writes into --output, and callbacks into `benchmarks` of a run"
         )
-    sys.stdout.write(compare_files(Path(paths[0]), Path(paths[1])))
+    for title, comparison in compared(Path(paths[0]), Path(paths[1])):
+        sys.stdout.write(comparison.markdown())
+        if options.output is not None:
+            log.info("written: %s", ", ".join(map(str, write_page(page_of(comparison), options.output, title))))

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
-from evaluation.reports.comparison import change
-from evaluation.reports.logged import show, titled_scalars
+from evaluation.reports.before_after import page_of, write_page
+from evaluation.reports.comparison import Comparison, change, compare, have_common
+from evaluation.reports.logged import show, show_change, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import comparison
@@ -122,9 +123,18 @@ class BenchmarkCallback(ScheduledCallback):
             before, after = self.reports[0], self.reports[-1]
             Console().print(comparison(before, after, self.title))
             log.info("%s, after minus before: %s", self.title, change(before, after))
+            if have_common(before, after) and not keeps_nothing(trainer):
+                self._keep_change(compare(before, after), trainer, folder)
             log.info(
                 "%s: reports are %s", self.title, "not kept in a trial" if keeps_nothing(trainer) else f"in {folder}"
             )
+
+    def _keep_change(self, found: Comparison, trainer: Trainer, folder: Path) -> None:
+        """Before and after on one page, and its pictures and tables in the loggers."""
+        page = page_of(found)
+        write_page(page, folder, self.title)
+        for shown in pages_of(trainer.loggers, folder.parent):
+            show_change(shown, page, self.title, found.second.step)
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask, score and log."""

@@ -14,11 +14,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
+from evaluation.reports.table import Section, percent
 from evaluation.running.harness import harness_model, require_harness, task_manager
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
+from lit_longpo.loggers import Table, pages_of
 from lit_longpo.objectives import PreferenceModule
-from lit_longpo.run_folder import results_folder
+from lit_longpo.run_folder import keeps_nothing, results_folder
 
 log = logging.getLogger(__name__)
 _KEPT = ("results", "versions", "n-shot", "n-samples")
@@ -109,6 +111,19 @@ class LMEvalCallback(ScheduledCallback):
         shown = (f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items())
         log.info("%s: %s", self.title, ", ".join(shown))
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The trained policy, unless validation has just done it; then what was forgotten."""
+        super().on_train_end(trainer, pl_module)
+        folder = report_folder(trainer)  # on every process
+        if not trainer.is_global_zero or len(self.scores) < 2:
+            return
+        table = forgetting(self.scores[min(self.scores)], self.scores[max(self.scores)])
+        log.info("%s, after minus before: %s", self.title, ", ".join(f"{row[0]} {row[-1]}" for row in table.rows))
+        if not keeps_nothing(trainer):
+            for shown in pages_of(trainer.loggers, folder.parent):
+                name, step = f"benchmark/{self.title}/forgetting", trainer.global_step
+                shown.table(name, Table(table.header, table.rows, table.markdown()), step)
+
     def _evaluate(self, module: PreferenceModule) -> dict[str, Any] | None:
         """Results on the first process of a machine, nothing on the others."""
         from lm_eval import simple_evaluate
@@ -138,6 +153,21 @@ def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") 
         for name, value in row.items()
         if "," in name and "_stderr" not in name and isinstance(value, int | float)
     }
+
+
+def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> Section:
+    """Scores before and after, and the difference in points.
+
+    Args:
+        before: by name, as `scores_of` gives them.
+        after: the same.
+    """
+    rows = [
+        (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+.2f}")
+        for name, value in before.items()
+        if name in after
+    ]
+    return Section("Forgetting", ("task", "before", "after", "points"), rows, "Percent, and points for differences.")
 
 
 def _metric(name: str) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.reports.intervals import Estimate, Sample, estimate, estimate_mean_of, method
+from evaluation.reports.pages import Page
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.reports.table import Section, escape, interval, percent
+from evaluation.reports.scalars import scalars
+from evaluation.reports.table import Section, interval, percent
 from lit_longpo.errors import InputError
 
 Pair = tuple[Prediction, Prediction]
@@ -67,20 +69,40 @@ class Comparison:
     differing: tuple[str, ...]
     method: str
 
-    def markdown(self) -> str:
-        """What was compared, what could not be, and the table."""
-        lines = [
-            f"- a: {_described(self.first)}",
-            f"- b: {_described(self.second)}",
-            f"- protocol: {self.first.protocol or 'not stated'}",
-            f"- only in a: {_listed(self.only_first)}",
-            f"- only in b: {_listed(self.only_second)}",
-            *(f"- differs: {text}" for text in self.differing or ("nothing else",)),
+    @property
+    def title(self) -> str:
+        """What is compared."""
+        return f"{self.first.name}: b against a"
+
+    @property
+    def head(self) -> list[tuple[str, str]]:
+        """What was compared, and what could not be."""
+        return [
+            ("a", _described(self.first)),
+            ("b", _described(self.second)),
+            ("protocol", self.first.protocol or "not stated"),
+            ("only in a", _listed(self.only_first)),
+            ("only in b", _listed(self.only_second)),
+            *(("differs", text) for text in self.differing or ("nothing else",)),
         ]
+
+    @property
+    def sections(self) -> list[Section]:
+        """Differences, paired, then the official numbers of both."""
         note = f"Percent, and points for differences, which are paired by id. {self.method}"
-        table = Section(self.first.rules.change, _HEADER, [row.cells for row in self.rows], note)
-        title = escape(f"{self.first.name}: b against a")
-        return "\n\n".join([f"# {title}", "\n".join(escape(line) for line in lines), table.markdown()]) + "\n"
+        paired = Section(self.first.rules.change, _HEADER, [row.cells for row in self.rows], note)
+        before, after = scalars(self.first), scalars(self.second)
+        rows = [
+            (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+.2f}")
+            for name, value in before.items()
+            if name in after
+        ]
+        official = Section("Numbers of both reports", ("number", "a", "b", "b - a"), rows, "Of all examples of each.")
+        return [paired, official]
+
+    def markdown(self) -> str:
+        """What was compared, what could not be, and the tables."""
+        return Page(self.title, self.head, self.sections).markdown()
 
 
 def compare_files(a: Path, b: Path) -> str:
@@ -89,9 +111,6 @@ def compare_files(a: Path, b: Path) -> str:
     Args:
         a: the first report, for example of the untrained model.
         b: the second one.
-
-    Returns:
-        Markdown.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -131,6 +150,11 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
         tuple(_differing(first, second)),
         method(_differences(pairs)),
     )
+
+
+def have_common(first: BenchmarkReport, second: BenchmarkReport) -> bool:
+    """Whether any example that counts is in both."""
+    return bool(_by_id(first).keys() & _by_id(second).keys())
 
 
 def change(first: BenchmarkReport, second: BenchmarkReport) -> str:

@@ -14,6 +14,9 @@ from evaluation.reports.intervals import CONFIDENCE, estimate
 from evaluation.reports.report import BenchmarkReport, Prediction
 
 _MAX_LINES = 8
+# Lighter means better, in grey and to every kind of colour blindness, too; of differences white means none.
+_COLOURS, _OF_CHANGES = "viridis", "PuOr"
+_PAIR = ("#0072b2", "#d55e00")  # blue and vermilion of Okabe and Ito
 _DARK = 0.32  # brightness up to which black letters do not stand out
 
 
@@ -24,37 +27,76 @@ def figures(report: BenchmarkReport) -> dict[str, Figure]:
     own, "heat_map/<task>".
     """
     pictures = {"by_length": length_curve(report)}
-    if not by_depth(report):
-        return pictures
-    pictures["by_depth"] = depth_curve(report)
+    if by_depth(report):
+        pictures["by_depth"] = depth_curve(report)
+    return pictures | {name: heat_map(part) for name, part in grids(report).items()}
+
+
+def grids(report: BenchmarkReport) -> dict[str, BenchmarkReport]:
+    """The tasks that have depths, each as a report of its own, by the name of its heat map."""
     tasks = {task: items for task, items in by_task(report).items() if any(item.depth is not None for item in items)}
+    found = {}
     for task, items in tasks.items():
-        name = "heat_map" if len(tasks) == 1 else f"heat_map/{task}"
         title = report.name if task == report.name else f"{report.name}, {task}"
-        pictures[name] = heat_map(replace(report, name=title, predictions=tuple(items)))
-    return pictures
+        name = "heat_map" if len(tasks) == 1 else f"heat_map/{task}"
+        found[name] = replace(report, name=title, predictions=tuple(items))
+    return found
 
 
 def heat_map(report: BenchmarkReport) -> Figure:
     """Depth down, length across, score in colour and as a number in every cell that has an example."""
     shown = replace(report, predictions=tuple(item for item in report.predictions if item.depth is not None))
-    cells = shown.by_cell()
+    title = f"{report.name}, step {report.step}: mean {shown.mean:.1%}"
+    return _grid(shown.by_cell(), title, "mean score", "{:.0%}", vmin=0.0, vmax=1.0, cmap=_COLOURS)
+
+
+def change_map(before: BenchmarkReport, after: BenchmarkReport) -> Figure:
+    """What `heat_map` shows of two reports, second minus first, in the cells that both have."""
+    first, second = before.by_cell(), after.by_cell()
+    changes = {cell: 100 * (second[cell] - first[cell]) for cell in first if cell in second}
+    return _grid(
+        changes, f"{before.name}: after minus before", "points", "{:+.0f}", vmin=-100, vmax=100, cmap=_OF_CHANGES
+    )
+
+
+def _grid(cells: Mapping[tuple[float, int], float], title: str, label: str, number: str, **colours: Any) -> Figure:
+    """Depth down, length across."""
     depths = sorted({depth for depth, _ in cells})
     lengths = sorted({length for _, length in cells})
     grid = [[cells.get((depth, length), nan) for length in lengths] for depth in depths]
     figure, axes = empty_axes(1.6 + 0.9 * len(lengths), 1.4 + 0.5 * len(depths))
-    image = axes.imshow(grid, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
+    image = axes.imshow(grid, aspect="auto", **colours)
     axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
     axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
     axes.set_xlabel("context length (tokens)")
     axes.set_ylabel("depth")
-    axes.set_title(f"{report.name}, step {report.step}: mean {shown.mean:.1%}")
+    axes.set_title(title)
     for row, values in enumerate(grid):
         for column, score in enumerate(values):
-            text = "" if isnan(score) else f"{score:.0%}"
-            colour = _readable_on(image.get_cmap()(score))
+            text = "" if isnan(score) else number.format(score)
+            colour = _readable_on(image.get_cmap()(image.norm(score)))
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    figure.colorbar(image, ax=axes, label="mean score")
+    figure.colorbar(image, ax=axes, label=label)
+    return figure
+
+
+def length_change(before: BenchmarkReport, after: BenchmarkReport) -> Figure:
+    """Mean scores by length of two reports of the same questions, each with its interval."""
+    figure, axes = empty_axes()
+    names: list[str] = []
+    for number, (title, report) in enumerate((("before", before), ("after", after))):
+        points = {name: estimate(sample(items), name) for name, items in by_length(report).items()}
+        names = names or list(points)
+        places = [names.index(name) for name in points if name in names]
+        kept = [points[name] for name in points if name in names]
+        colour = _PAIR[number]
+        axes.fill_between(
+            places, [item.low for item in kept], [item.high for item in kept], alpha=0.2, color=colour, lw=0
+        )
+        axes.plot(places, [item.mean for item in kept], color=colour, marker="os"[number], lw=2, label=title)
+    _label(axes, names, f"{before.name}; shaded: {CONFIDENCE:.0%} intervals")
+    axes.set_xlabel("length")
+    axes.legend(fontsize=8)
     return figure
 
 
@@ -98,16 +140,20 @@ def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Pr
     for task in tasks if 1 < len(tasks) <= _MAX_LINES else ():
         means = [_mean(scores(item for item in items if item.task == task)) for items in groups.values()]
         axes.plot(places, means, marker=".", lw=1, label=task)
-    slanted: dict[str, Any] = (
-        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, groups)) > 45 else {}
-    )
-    axes.set_xticks(places, list(groups), **slanted)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_ylabel("mean score")
-    axes.set_title(f"{report.name}, step {report.step}; shaded: {CONFIDENCE:.0%} interval")
-    axes.grid(alpha=0.3)
+    _label(axes, list(groups), f"{report.name}, step {report.step}; shaded: {CONFIDENCE:.0%} interval")
     if len(axes.lines) > 1:
         axes.legend(fontsize=8)
+
+
+def _label(axes: Axes, names: Sequence[str], title: str) -> None:
+    slanted: dict[str, Any] = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 45 else {}
+    )
+    axes.set_xticks(range(len(names)), names, **slanted)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("mean score")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,6 +1,6 @@
 """A report as loggers show it: scores, pictures, sample answers."""
 
-from evaluation.reports.pages import Pages
+from evaluation.reports.pages import Page, Pages
 from evaluation.reports.samples import sample_table, samples
 from evaluation.reports.scalars import scalars
 from lit_longpo.loggers import RunPages, Table
@@ -28,3 +28,20 @@ def show(shown: RunPages, pages: Pages, title: str, num_samples: int) -> None:
         shown.figure(f"{root}/{name}", figure, report.step)
     answers = sample_table(samples(report, num_samples))
     shown.table(root, Table(answers.header, answers.rows, answers.markdown()), report.step)
+
+
+def show_change(shown: RunPages, page: Page, title: str, step: int) -> None:
+    """Before and after, where the logger shows pictures and tables.
+
+    Args:
+        shown: what the logger has besides scalars.
+        page: of two reports.
+        title: below which they stand: `benchmark/<title>/change`.
+        step: of the second report.
+    """
+    root = f"benchmark/{title}/change"
+    for name, figure in page.pictures.items():
+        shown.figure(f"{root}/{name.replace(' ', '_')}", figure, step)
+    for section in page.sections:
+        name = f"{root}/{section.title.lower().replace(' ', '_')}"
+        shown.table(name, Table(section.header, section.rows, section.markdown()), step)

@@ -63,7 +63,8 @@ def test_it_runs_before_training_and_at_validation(run):
 def test_reports_and_pictures_lie_in_the_run_folder(run):
     trainer, _, _, _ = run
     names = {path.name for path in (Path(trainer.log_dir) / "benchmarks").iterdir()}
-    assert names == {f"needle-step{step}.{suffix}" for step in (0, 3) for suffix in ("json", "md", "html")}
+    reports = {f"needle-step{step}.{suffix}" for step in (0, 3) for suffix in ("json", "md", "html")}
+    assert names == {*reports, "needle-comparison.md", "needle-comparison.html"}
 
 
 def test_a_killed_benchmark_keeps_its_answers(tmp_path, monkeypatch):

@@ -66,3 +66,13 @@ def test_numbers_can_be_read_on_every_colour(score):
     [text], [image] = axes.texts, axes.images
     dark, light = sorted([luminance(text.get_color()), luminance(image.to_rgba(score)[:3])])
     assert (light + 0.05) / (dark + 0.05) > 4
+
+
+def test_the_heat_maps_colours_say_the_same_in_grey():
+    """Lightness grows with the score, so that no eye and no printer takes one score for another."""
+    image = heat_map(reports.needle()).axes[0].images[0]
+    colours = [image.get_cmap()(image.norm(number / 20))[:3] for number in range(21)]
+    linear = [[part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb] for rgb in colours]
+    brightness = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear]
+    assert brightness == sorted(brightness)
+    assert brightness[-1] - brightness[0] > 0.5

@@ -61,7 +61,8 @@ def test_a_section_in_a_file_is_like_a_fragment(model, tmp_path):
     message = told("--config", tmp_path / "mine.yaml", "--policy.source", model)
     assert message is not None
     assert "says for some/model: template.user " in message  # the recipe's, below that section
-    assert 'rope {"type": "yarn", ' in message
+    assert "rope {" in message
+    assert '"yarn"' in message
 
 
 def test_build_says_it_before_a_model_is_loaded(model, tmp_path, caplog):

@@ -1,0 +1,67 @@
+"""Two reports on one page: pictures of both and of the change, paired differences, official numbers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.reports.comparison import Comparison, compare, load_report
+from evaluation.reports.pages import Page
+from lit_longpo.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_REPORTS = "*-step*.json"
+
+
+def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
+    """Compare reports that `BenchmarkReport.save` wrote: two files, or those of the same names in two folders.
+
+    Args:
+        a: the first one, for example of the untrained model.
+        b: the second one.
+
+    Returns:
+        Comparisons by the name of what is compared, the first report's file without its step.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file is no report, folders have no report in common, or what `compare` refuses.
+    """
+    if not (a.is_dir() and b.is_dir()):
+        return [(a.stem.rpartition("-step")[0] or a.stem, compare(load_report(a), load_report(b)))]
+    names = [path.relative_to(a) for path in sorted(a.rglob(_REPORTS)) if (b / path.relative_to(a)).is_file()]
+    if not names:
+        raise InputError(f"expected reports of the same names ({_REPORTS}) in {a} and {b}, got none; name two files")
+    return [(name.stem.rpartition("-step")[0], compare(load_report(a / name), load_report(b / name))) for name in names]
+
+
+def page_of(comparison: Comparison) -> Page:
+    """What was compared, pictures and tables."""
+    return Page(comparison.title, comparison.head, comparison.sections, _pictures(comparison))
+
+
+def write_page(page: Page, folder: Path, title: str) -> list[Path]:
+    """Write `<title>-comparison.md` and `.html`; existing ones are replaced.
+
+    Args:
+        page: as `page_of` makes it.
+        folder: made if it is not there.
+        title: what is compared.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    first = folder / f"{title}-comparison.md"
+    paths = [first, first.with_suffix(".html")]
+    paths[0].write_text(page.markdown(), encoding="utf-8")
+    paths[1].write_text(page.html(), encoding="utf-8")
+    return paths
+
+
+def _pictures(comparison: Comparison) -> dict[str, "Figure"]:
+    from evaluation.reports.figures import change_map, grids, heat_map, length_change
+
+    pictures = {"by_length": length_change(comparison.first, comparison.second)}
+    before, after = grids(comparison.first), grids(comparison.second)
+    for name in before.keys() & after.keys():
+        pictures[f"{name} before"], pictures[f"{name} after"] = heat_map(before[name]), heat_map(after[name])
+        pictures[f"{name} change"] = change_map(before[name], after[name])
+    return pictures
