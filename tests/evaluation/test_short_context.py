@@ -36,6 +36,9 @@ def tasks(tmp_path_factory):
     for name in ("colours", "shades"):
         text = TASK.format(name=name, path=folder / "rows.jsonl", cache=folder / "cache")
         (folder / f"{name}.yaml").write_text(text)
+    (folder / "both.yaml").write_text(
+        "group: both\ntask: [colours, shades]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+    )
     return folder
 
 
@@ -78,6 +81,21 @@ def test_scores_are_the_harness_own_with_the_shots_of_each_task(tasks, models, f
         assert [item.id for item in rows] == [f"{task}/{number}" for number in range(7)]
         assert rows[3].question.count(" is") == shots + 1
     assert report.tables["colours"] != report.tables["shades"] or report.predictions[0].length > 3
+
+
+@needs_harness
+def test_a_groups_shots_are_those_of_all_of_its_parts(tasks, models, tmp_path):
+    """As MMLU's 57 subjects; the harness lets parts keep shots of their own where a group is told some."""
+    more = ("--short_context.tasks", "{both: 1}", "--limit", 3, "--model", models[0], "--output", tmp_path)
+    COMMANDS["evaluate"](given(tasks, *more))
+    report = BenchmarkReport.load(tmp_path / "short_context-step0.json")
+    assert report.settings["shots"] == {"both": 1}
+    assert [item.groups for item in report.predictions] == [
+        {"both": part} for part in ("colours", "shades") for _ in "123"
+    ]
+    assert all(item.question.count(" is") == 2 for item in report.predictions)
+    assert report.tables["both"]["acc"] == pytest.approx(100 * report.mean, abs=0.005)
+    assert report.deviations == ("the first 3 questions of each task",)
 
 
 @needs_harness
