@@ -80,7 +80,7 @@ def parse_evaluation(arguments: Sequence[str]) -> tuple[Any, Any]:
     respondent = Respondent(**{name: values[name] for name in ("policy", "accelerator", "devices", "shard")})
     loggers = values.logger if isinstance(values.logger, list) else [values.logger] if values.logger else []
     rest = (respondent, settings, Path(values.output), typed("evaluate", arguments), loggers)
-    return _ASKED[given[0]](values[given[0]], *rest), values
+    return _ASKED[given[0]](*rest, **{given[0]: values[given[0]]}), values
 
 
 def evaluate(arguments: Sequence[str]) -> None:

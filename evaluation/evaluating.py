@@ -1,47 +1,34 @@
 """One benchmark asked of one model, from its records to its report."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport
-from evaluation.respondent import Respondent
+from evaluation.respondent import Request
 from evaluation.running.preflight import longest_examples
 from evaluation.running.protocols import check_protocol
 from evaluation.running.responses import stored_notes, stored_responses
 from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
-from evaluation.running.settings import RunSettings
 from evaluation.running.store import Store
 from lit_longpo.errors import InputError
-from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy import PromptFormat
 
 
 @dataclass
-class Evaluation:
+class Evaluation(Request):
     """One benchmark asked of one model.
 
     Args:
         benchmark: what is asked.
-        respondent: who is asked.
-        settings: which examples, and for how long.
-        output: folder of the predictions and the report.
-        command: that was typed, for the report.
-        loggers: that show the report; without any, TensorBoard in the output.
     """
 
-    benchmark: Benchmark
-    respondent: Respondent
-    settings: RunSettings
-    output: Path
-    command: str = ""
-    loggers: Sequence[Logger] = ()
+    benchmark: Benchmark = field(kw_only=True)
 
     def run(self) -> BenchmarkReport:
         """Answer what is not answered yet, score, write the report and print its table.
@@ -100,11 +87,6 @@ class Evaluation:
     def name(self) -> str:
         """The benchmark's."""
         return self.benchmark.name
-
-    @property
-    def policy(self) -> PolicyConfig:
-        """The model."""
-        return self.respondent.policy
 
     @property
     def folder(self) -> Path:

@@ -1,14 +1,18 @@
-"""Who is asked: a model, on which devices."""
+"""Who is asked, on which devices, and where the answers go."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from evaluation.running.processes import world_size
+from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
@@ -57,3 +61,27 @@ class Respondent:
         if self.shard and world_size() > 1:
             shard(model, init_device_mesh(device.type, (world_size(),)))
         return model
+
+
+@dataclass
+class Request:
+    """What one command of `evaluate` says beside what is asked.
+
+    Args:
+        respondent: who is asked.
+        settings: which examples, and for how long.
+        output: folder of predictions and reports.
+        command: that was typed, for the reports.
+        loggers: that show the reports; without any, TensorBoard in the output.
+    """
+
+    respondent: Respondent
+    settings: RunSettings
+    output: Path
+    command: str = ""
+    loggers: Sequence[Logger] = ()
+
+    @property
+    def policy(self) -> PolicyConfig:
+        """The model."""
+        return self.respondent.policy

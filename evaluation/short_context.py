@@ -2,20 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
-from evaluation.respondent import Respondent
+from evaluation.respondent import Request
 from evaluation.running.facts import run_facts
 from evaluation.running.harness import harness_model, require_harness, task_manager
-from evaluation.running.settings import RunSettings
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -66,24 +63,16 @@ class ShortContext:
 
 
 @dataclass
-class ShortContextEvaluation:
+class ShortContextEvaluation(Request):
     """Short contexts asked of one model; the report has every answer, so that two of them are compared by question.
 
+    Of `settings` the `limit` counts: questions of each task at most, the first ones as the harness has them.
+
     Args:
-        asked: which tasks.
-        respondent: who is asked.
-        settings: of them `limit` counts, questions of each task at most, the first ones as the harness has them.
-        output: folder of the report.
-        command: that was typed, for the report.
-        loggers: that show the report; without any, TensorBoard in the output.
+        short_context: which tasks.
     """
 
-    asked: ShortContext
-    respondent: Respondent
-    settings: RunSettings
-    output: Path
-    command: str = ""
-    loggers: Sequence[Logger] = ()
+    short_context: ShortContext = field(kw_only=True)
 
     @property
     def name(self) -> str:
@@ -97,9 +86,9 @@ class ShortContextEvaluation:
             FileNotFoundError: `include_path` is not there.
             ValueError: a task is unknown, or has no score of single questions.
         """
-        manager = task_manager(self.asked.include_path, self.asked.tasks)
+        manager = task_manager(self.short_context.include_path, self.short_context.tasks)
         model, prompt_format = self.respondent.load()
-        name = f"{self.respondent.policy.source} ({model_fingerprint(model, with_adapters=True)[:8]})"
+        name = f"{self.policy.source} ({model_fingerprint(model, with_adapters=True)[:8]})"
         results = self._results(model, prompt_format, manager)
         facts = run_facts(model, prompt_format, self.command)
         return publish(self._report(name, results, facts), self.output, self.loggers)
@@ -116,12 +105,12 @@ class ShortContextEvaluation:
         """What the harness says, task by task: each has shots of its own."""
         from lm_eval import simple_evaluate
 
-        common = {"limit": self.settings.limit, "apply_chat_template": self.asked.apply_chat_template}
+        common = {"limit": self.settings.limit, "apply_chat_template": self.short_context.apply_chat_template}
         common |= {"bootstrap_iters": 0, "log_samples": True, "task_manager": manager}
         found = {}
         with generation_mode(model):
-            judge = harness_model(model, prompt_format, self.asked.batch_size)
-            for task, shots in self.asked.tasks.items():
+            judge = harness_model(model, prompt_format, self.short_context.batch_size)
+            for task, shots in self.short_context.tasks.items():
                 log.info("%s: %s shots", task, "its own" if shots is None else shots)
                 found[task] = simple_evaluate(model=judge, tasks=[task], num_fewshot=shots, **common)
         return found
@@ -132,7 +121,7 @@ class ShortContextEvaluation:
         subset = [f"the first {self.settings.limit} questions of each task"] if self.settings.limit else []
         shots = {task: _shots(found) for task, found in results.items()}
         versions = {task: found["versions"].get(task) for task, found in results.items()}
-        chat = "every prompt" if self.asked.apply_chat_template else "no prompt"
+        chat = "every prompt" if self.short_context.apply_chat_template else "no prompt"
         return BenchmarkReport(
             NAME,
             0,

@@ -22,7 +22,7 @@ TWINS: Mapping[str, str] = {
     "niah_multiquery": "multi_query",
     "vt": "variable_tracking",
 }
-_TWINS = {own: of_ruler for of_ruler, own in reversed(TWINS.items())} | dict(TWINS)
+_TWINS = {own: of_ruler for of_ruler, own in reversed(list(TWINS.items()))} | dict(TWINS)
 
 
 def elsewhere(unknown: Sequence[str], known: Collection[str]) -> str:

@@ -2,12 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -16,9 +14,8 @@ from evaluation.papers.columns import Reports
 from evaluation.papers.paper import Paper
 from evaluation.reports.pages import Page
 from evaluation.reports.report import BenchmarkReport
-from evaluation.respondent import Respondent
+from evaluation.respondent import Request
 from evaluation.running.processes import rank
-from evaluation.running.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +23,17 @@ _FACTS = ("date", "command", "commit", "versions", "dtype", "device")  # of all 
 
 
 @dataclass
-class PaperEvaluation:
+class PaperEvaluation(Request):
     """A paper's benchmarks asked of one model; each leaves its own report, all together the paper's tables.
+
+    Predictions and report of each are in a folder of its own below `output`; the paper's size says what `settings`
+    leaves open.
 
     Args:
         paper: what is asked.
-        respondent: who is asked.
-        settings: as typed; the paper's size says the rest.
-        output: folder; each benchmark's predictions and report are in one below it.
-        command: that was typed, for the reports.
-        loggers: that show the reports; without any, TensorBoard in the output.
     """
 
-    paper: Paper
-    respondent: Respondent
-    settings: RunSettings
-    output: Path
-    command: str = ""
-    loggers: Sequence[Logger] = ()
+    paper: Paper = field(kw_only=True)
 
     @property
     def name(self) -> str:
@@ -70,8 +60,9 @@ class PaperEvaluation:
         """One for each of the paper's benchmarks."""
         return {
             name: Evaluation(
-                *(benchmark, self.respondent, self.paper.settings(benchmark, self.settings), self.output / name),
-                *(self.command, self.loggers),
+                *(self.respondent, self.paper.settings(benchmark, self.settings), self.output / name, self.command),
+                loggers=self.loggers,
+                benchmark=benchmark,
             )
             for name, benchmark in self.paper.benchmarks.items()
         }

@@ -75,7 +75,7 @@ class LongPOPaper(Paper):
         lengths: Sequence[int] | None = None,
     ) -> None:
         self._places = infinitebench, ruler
-        self._texts = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa, "words": words}
+        self._texts: dict[str, Any] = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa, "words": words}
         super().__init__(size, lengths)
 
     def _makers(self) -> Mapping[str, tuple[str | None, Callable[[Any], Benchmark], str]]:

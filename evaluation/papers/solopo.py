@@ -73,7 +73,7 @@ class SoLoPOPaper(Paper):
         lengths: Sequence[int] | None = None,
     ) -> None:
         self._places = longbench, longbench_v2, ruler
-        self._texts = {"squad": squad, "hotpotqa": hotpotqa}
+        self._texts: dict[str, Any] = {"squad": squad, "hotpotqa": hotpotqa}
         super().__init__(size, lengths)
 
     def _makers(self) -> Mapping[str, tuple[str | None, Callable[[Any], Benchmark], str]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from math import isnan, nan
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -71,10 +72,11 @@ def _grid(cells: Mapping[tuple[float, int], float], title: str, label: str, numb
     axes.set_xlabel("context length (tokens)")
     axes.set_ylabel("depth")
     axes.set_title(title)
+    shades = image.to_rgba(np.array(grid))
     for row, values in enumerate(grid):
         for column, score in enumerate(values):
             text = "" if isnan(score) else number.format(score)
-            colour = _readable_on(image.get_cmap()(image.norm(score)))
+            colour = _readable_on(tuple(shades[row, column]))
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(image, ax=axes, label=label)
     return figure

@@ -138,4 +138,4 @@ def test_without_the_package_it_is_named_with_what_to_type(monkeypatch):
 @pytest.mark.parametrize("path", sorted((CONFIGS / "eval").rglob("*short*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_parses(path):
     asked, _ = parse_evaluation(["--config", str(path), "--prepare_data"])
-    assert asked.asked.tasks
+    assert asked.short_context.tasks
