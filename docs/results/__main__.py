@@ -2,6 +2,7 @@
 
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
+    PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results list smollm2 --only 'orpo*'
     PYTHONPATH=docs python -m results table --write
@@ -20,7 +21,7 @@ from results.cells import Settings
 from results.outcomes import STORED
 from results.packing import Pack, unpack
 from results.running import Runner
-from results.suites import SUITES
+from results.suites import SUITES, smollm2
 
 # On a card cells share time, not only memory: with twelve, trainings of a minute took five and no evaluation ended.
 _JOBS = {"cpu": 1, "gpu": 5}
@@ -28,9 +29,16 @@ _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
 
 
 def run(options: argparse.Namespace) -> None:
-    missing = [name for name in ("train", "test") if "smollm2" in options.suites and not getattr(options, name)]
-    if missing:
-        sys.exit(f"error: expected SQuAD files for smollm2, got none for --{' and --'.join(missing)}; name them")
+    real = [name for name in options.suites if name.startswith(smollm2.SUITE.name)]
+    missing = [name for name in ("train", "test") if not getattr(options, name)]
+    if real and missing:
+        sys.exit(
+            f"error: expected files of questions for {real[0]}, got none for --{' and --'.join(missing)}; name them"
+        )
+    if len(real) > 1:
+        sys.exit(
+            f"error: expected one of {' and '.join(real)} at a time, as --train and --test are of one; run them in turn"
+        )
     suites = {name: (SUITES[name], settings_of(options)) for name in options.suites}
     if options.unpack:
         unpack(options.unpack, options.work, options.stored)
@@ -87,8 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
         part.add_argument("--work", type=Path, default=Path("runs/results"))
         part.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu", help="of the real suite")
-        part.add_argument("--train", default="", help="SQuAD file of the real suite")
-        part.add_argument("--test", default="", help="SQuAD file of other articles")
+        part.add_argument(
+            "--train", default="", help="questions of a real suite: a SQuAD file, lines of 2WikiMultihopQA"
+        )
+        part.add_argument("--test", default="", help="others, about other articles")
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
         part.add_argument("--more", action="append", default=[], help="--more=--policy.attention=sdpa and the like")

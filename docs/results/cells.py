@@ -17,8 +17,8 @@ class Settings:
     Args:
         work: folder of everything that is large: data, models, runs.
         accelerator: "cpu" or "gpu", of the cells that want one.
-        train: SQuAD file of the questions that are trained on; suites without data of others need none.
-        test: SQuAD file of the questions that are asked.
+        train: file of the questions that are trained on; suites without data of others need none.
+        test: file of the questions that are asked.
         model: `policy.source` of the model that everything starts from.
         gguf_file: of that model, if it comes as one.
         toy: a few questions and steps, to try the whole way in minutes.

@@ -1,14 +1,17 @@
-"""Data of the real suite, from SQuAD files: questions about paragraphs, alone and among others.
+"""Data of the real suites, from files of questions: about paragraphs, alone and among others.
 
     python -m results.passages questions --test FILE --train FILE --tokenizer FOLDER --output FOLDER
     python -m results.passages pairs --built FOLDER --train FOLDER/pairs.squad.json --tokenizer FOLDER --output FOLDER
 
 `questions` writes what is asked of every model (questions.jsonl: the paragraph alone, and among paragraphs of other
-articles at each length), the pairs of the first stage (sft.jsonl, from half of the training articles) and the other
-half's questions (pairs.squad.json), which the model of the first stage answers in `python -m lit_longpo build`.
-`pairs` puts each built pair's paragraph among others: a file for each length, the same pairs in the same order.
+articles at each length), the pairs of the first stage (sft.jsonl, from half of the training questions) and the other
+half's questions (pairs.squad.json, or pairs.qa.jsonl of lines), which the model of the first stage answers in
+`python -m lit_longpo build`. `pairs` puts each built pair's paragraph among others: a file for each length, the same
+pairs in the same order.
 
-No other paragraph mentions an answer, and depths are dealt out evenly.
+A two-hop question has several paragraphs, which lie apart. No other paragraph mentions an answer, and depths are dealt
+out evenly. Left out are questions to be answered with yes or no, which a substring cannot tell, and test questions one
+of whose articles is trained on.
 """
 
 import argparse
@@ -33,17 +36,17 @@ _DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    """A paragraph and the questions about it.
+class Evidence:
+    """What answers some questions: a paragraph, or several that have to be read together.
 
     Args:
         name: unique in its file.
-        passage: title of the article and text.
-        questions: about it.
+        passages: titles of the articles and texts.
+        questions: about them.
     """
 
     name: str
-    passage: Passage
+    passages: tuple[Passage, ...]
     questions: tuple[QARecord, ...]
 
     @property
@@ -51,142 +54,171 @@ class Paragraph:
         """Of all questions."""
         return tuple(answer for question in self.questions for answer in question.answers)
 
+    @property
+    def titles(self) -> set[str]:
+        """Of the articles."""
+        return {passage.title for passage in self.passages}
 
-def paragraphs_of(path: str | Path) -> list[Paragraph]:
-    """Every paragraph of a SQuAD file, in its order."""
-    found = dict[str, list[QARecord]]()
-    passages = dict[str, Passage]()
-    for record in read_qa(path, "squad"):
-        passage = next(item for item in record.passages if item.supporting)
-        passages.setdefault(passage.text, passage)
-        found.setdefault(passage.text, []).append(record)
-    return [Paragraph(f"p{n:03}", passages[text], tuple(items)) for n, (text, items) in enumerate(found.items())]
+    @property
+    def text(self) -> str:
+        """The passages alone."""
+        return SEPARATOR.join(map(passage_text, self.passages))
+
+
+def evidence_of(path: str | Path) -> list[Evidence]:
+    """What the questions of a file are about, in its order."""
+    found = dict[tuple[Passage, ...], list[QARecord]]()
+    for record in read_qa(path):
+        if record.answers[0].lower() not in ("yes", "no"):
+            found.setdefault(tuple(item for item in record.passages if item.supporting), []).append(record)
+    return [Evidence(f"p{n:03}", passages, tuple(items)) for n, (passages, items) in enumerate(found.items())]
+
+
+def pool_of(items: Iterable[Evidence]) -> list[Passage]:
+    """All passages, each once."""
+    return list(dict.fromkeys(passage for item in items for passage in item.passages))
 
 
 def among_others(
-    passage: Passage,
+    passages: Sequence[Passage],
     answers: Sequence[str],
     pool: Sequence[Passage],
     depth: float,
     num_tokens: int,
     count: CountTokens,
     rng: random.Random,
-) -> tuple[str, tuple[int, int]]:
-    """A context with the passage at a depth among passages of other titles that mention no answer.
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """A context with the passages at their depths among passages of other titles that mention no answer.
 
     Args:
-        passage: what is asked about.
+        passages: what is asked about.
         answers: what no other passage may mention.
         pool: other passages.
-        depth: share of the others that comes before it.
+        depth: share of the others that comes before the first one; further ones follow at equal distances, round about.
         num_tokens: of the context at most.
         count: tokens of a text.
         rng: draws the others.
 
     Returns:
-        The context, and where the passage begins and ends in it.
+        The context, and where each of the passages begins and ends in it, in its order there.
     """
-    room, others = num_tokens - count(passage_text(passage)), list[str]()
+    own, titles = list(map(passage_text, passages)), {passage.title for passage in passages}
+    room, others = num_tokens - count(SEPARATOR.join(own)), list[str]()
     for other in rng.sample(pool, len(pool)):
-        if other.title == passage.title or mentions(f"{other.title} {other.text}", answers):
+        if other.title in titles or mentions(f"{other.title} {other.text}", answers):
             continue
         size = count(SEPARATOR + passage_text(other)) + 1
         if size <= room:
             others.append(passage_text(other))
             room -= size
-    before, after = others[: round(depth * len(others))], others[round(depth * len(others)) :]
-    start = len(SEPARATOR.join([*before, ""])) if before else 0
-    own = passage_text(passage)
-    return SEPARATOR.join([*before, own, *after]), (start, start + len(own))
+    return _placed(own, others, [(depth + number / len(own)) % 1 if number else depth for number in range(len(own))])
+
+
+def _placed(
+    own: Sequence[str], others: Sequence[str], depths: Sequence[float]
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The text of all, own passages at their depths, and where those are in it."""
+    places = sorted(zip((round(depth * len(others)) for depth in depths), own, strict=True), key=lambda item: item[0])
+    text, spans, done = "", list[tuple[int, int]](), 0
+    for place, passage in places:
+        text += "".join(other + SEPARATOR for other in others[done:place])
+        spans.append((len(text), len(text) + len(passage)))
+        text, done = text + passage + SEPARATOR, place
+    return (text + SEPARATOR.join(others[done:])).removesuffix(SEPARATOR), tuple(spans)
 
 
 def asked(
-    paragraphs: Sequence[Paragraph], lengths: Sequence[int], most: int, count: CountTokens, seed: int = 0
+    evidence: Sequence[Evidence], lengths: Sequence[int], most: int, count: CountTokens, seed: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Records of `evaluation.QA`: each question about its paragraph alone, then at each length.
+    """Records of `evaluation.QA`: each question about its paragraphs alone, then at each length.
 
-    All questions about a paragraph share its context at a length.
+    All questions about the same paragraphs share their context at a length.
 
     Args:
-        paragraphs: to ask about.
+        evidence: to ask about.
         lengths: tokens of a prompt at most.
-        most: questions about a paragraph at most.
+        most: questions about the same paragraphs at most.
         count: tokens of a text.
         seed: of the other paragraphs and of which depth a paragraph gets.
     """
-    pool = [item.passage for item in paragraphs]
-    order = random.Random(seed).sample(range(len(paragraphs)), len(paragraphs))
+    pool = pool_of(evidence)
+    order = random.Random(seed).sample(range(len(evidence)), len(evidence))
     depths = {number: _DEPTHS[place % len(_DEPTHS)] for place, number in enumerate(order)}
     for length in (ALONE, *lengths):
-        for number, item in enumerate(paragraphs):
-            text, depth = passage_text(item.passage), 0.0
+        for number, item in enumerate(evidence):
+            text, depth = item.text, 0.0
             if isinstance(length, int):
                 rng, depth = random.Random(f"{seed}/{length}/{item.name}"), depths[number]
-                text, _ = among_others(item.passage, item.answers, pool, depth, length - _ROOM, count, rng)
+                text, _ = among_others(item.passages, item.answers, pool, depth, length - _ROOM, count, rng)
             for question in item.questions[:most]:
                 name = f"{length}/{item.name}/{question.id}"
                 answers = list(question.answers)
                 yield {"id": name, "question": question.question, "answers": answers, "context": text, "depth": depth}
 
 
-def first_stage(paragraphs: Iterable[Paragraph]) -> Iterator[PreferencePair]:
-    """The gold answer to every question about its paragraph alone, for SFT."""
-    for item in paragraphs:
+def first_stage(evidence: Iterable[Evidence]) -> Iterator[PreferencePair]:
+    """The gold answer to every question about its paragraphs alone, for SFT."""
+    for item in evidence:
         for question in item.questions:
-            text = passage_text(item.passage)
-            yield PreferencePair(question.id, question.question, text, "", question.answers[0], (), question.answers)
+            yield PreferencePair(
+                question.id, question.question, item.text, "", question.answers[0], (), question.answers
+            )
 
 
 def lengthened(
-    pairs: Sequence[PreferencePair], paragraphs: Sequence[Paragraph], length: int, count: CountTokens, seed: int = 0
+    pairs: Sequence[PreferencePair], evidence: Sequence[Evidence], length: int, count: CountTokens, seed: int = 0
 ) -> Iterator[PreferencePair]:
     """Built pairs with the gold answer as chosen one, their paragraph alone and among others.
 
     Args:
         pairs: as `build` made them.
-        paragraphs: of all training articles.
+        evidence: of all training questions.
         length: tokens of a prompt at most.
         count: tokens of a text.
         seed: of the other paragraphs.
     """
-    about = {question.id: item for item in paragraphs for question in item.questions}
-    pool = [item.passage for item in paragraphs]
+    about = {question.id: item for item in evidence for question in item.questions}
+    pool = pool_of(evidence)
     for place, pair in enumerate(pairs):
         item, rng = about[pair.id], random.Random(f"{seed}/{length}/{pair.id}")
         depth = _DEPTHS[place % len(_DEPTHS)]
-        text, span = among_others(item.passage, item.answers, pool, depth, length - _ROOM, count, rng)
-        short = passage_text(item.passage)
+        text, spans = among_others(item.passages, item.answers, pool, depth, length - _ROOM, count, rng)
         chosen = pair.answers[0]
-        yield replace(pair, short_context=short, long_context=text, chosen=chosen, supporting=(span,))
+        yield replace(pair, short_context=item.text, long_context=text, chosen=chosen, supporting=spans)
 
 
-def half_of(path: str, which: int, articles: int | None) -> dict[str, Any]:
-    """Every second article of a SQuAD file; of a few, their first paragraphs alone.
+def half_of(path: str, which: int, most: int | None) -> str:
+    """Every second article of a SQuAD file or every second line of another one, in the same format.
 
     Args:
         path: of the file.
-        which: 0 or 1, the first article to take.
-        articles: as many, for a try; `None` means all, whole.
+        which: 0 or 1, the first to take.
+        most: as many, for a try, and of articles their first paragraphs alone; `None` means all, whole.
     """
-    document = json.loads(Path(path).read_text(encoding="utf-8"))
-    kept = document["data"][which::2][:articles]
-    if articles is not None:
+    text = Path(path).read_text(encoding="utf-8")
+    if path.endswith(".jsonl"):
+        return "\n".join(text.splitlines()[which::2][:most]) + "\n"
+    document = json.loads(text)
+    kept = document["data"][which::2][:most]
+    if most is not None:
         kept = [{**article, "paragraphs": article["paragraphs"][:1]} for article in kept]
-    return {**document, "data": kept}
+    return json.dumps({**document, "data": kept}, ensure_ascii=False)
 
 
 def write_questions(options: argparse.Namespace) -> None:
     """Everything that needs no model."""
     folder, count = Path(options.output), _counter(options.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
-    test = paragraphs_of(options.test)[: options.paragraphs]
+    trained = {title for item in evidence_of(options.train) for title in item.titles}
+    test = [item for item in evidence_of(options.test) if not item.titles & trained][: options.paragraphs]
     records = asked(test, options.lengths, options.questions, count)
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     (folder / "questions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ending = "qa.jsonl" if options.train.endswith(".jsonl") else "squad.json"
     for which, name in enumerate(("sft", "pairs")):
         half = half_of(options.train, which, options.articles)
-        (folder / f"{name}.squad.json").write_text(json.dumps(half, ensure_ascii=False), encoding="utf-8")
-    pairs = list(first_stage(paragraphs_of(folder / "sft.squad.json")))
+        (folder / f"{name}.{ending}").write_text(half, encoding="utf-8")
+    pairs = list(first_stage(evidence_of(folder / f"sft.{ending}")))
     write_pairs(folder / "sft.jsonl", pairs)
     print(f"{len(lines)} prompts about {len(test)} paragraphs, {len(pairs)} pairs of the first stage")
 
@@ -199,10 +231,10 @@ def write_pairs_of_lengths(options: argparse.Namespace) -> None:
         built = [pair for pair in built if _f1(pair.rejected[0], pair.answers) <= options.max_f1]
     random.Random(0).shuffle(built)
     kept = built[: len(built) // options.batch * options.batch]
-    paragraphs = paragraphs_of(options.train)
+    evidence = evidence_of(options.train)
     folder.mkdir(parents=True, exist_ok=True)
     for length in options.lengths:
-        write_pairs(folder / f"pairs-{length}.jsonl", lengthened(kept, paragraphs, length, count))
+        write_pairs(folder / f"pairs-{length}.jsonl", lengthened(kept, evidence, length, count))
     said = json.dumps([[pair.id, pair.rejected] for pair in kept])  # samples are others on another machine
     (folder / FINGERPRINT).write_text(hashlib.sha256(said.encode()).hexdigest()[:12] + "\n")
     print(f"{len(kept)} pairs of {len(built)}")
@@ -230,8 +262,8 @@ def main(words: list[str] | None = None) -> None:
         command.add_argument("--lengths", type=int, nargs="+", required=True)
     questions.add_argument("--test", required=True)
     questions.add_argument("--paragraphs", type=int, default=None)
-    questions.add_argument("--questions", type=int, default=3, help="about a paragraph at most")
-    questions.add_argument("--articles", type=int, default=None, help="of each half, for a try")
+    questions.add_argument("--questions", type=int, default=3, help="about the same paragraphs at most")
+    questions.add_argument("--articles", type=int, default=None, help="or lines of each half, for a try")
     questions.set_defaults(run=write_questions)
     pairs.add_argument("--built", required=True)
     pairs.add_argument("--batch", type=int, default=8)

@@ -100,15 +100,17 @@ class Layout:
     apart: str = ""
 
 
+_REAL = Layout(
+    ("alone", "512", "1024", "2048", "4096"),
+    "alone",
+    ("1024", "2048"),
+    {"base": "base", "SFT-short": "sft-short"},
+    "first-stage-scores",
+    apart="sft-short",
+)
 LAYOUTS = {
-    "smollm2": Layout(
-        ("alone", "512", "1024", "2048", "4096"),
-        "alone",
-        ("1024", "2048"),
-        {"base": "base", "SFT-short": "sft-short"},
-        "first-stage-scores",
-        apart="sft-short",
-    ),
+    "smollm2": _REAL,
+    "smollm2-twohop": _REAL,
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
         "64",

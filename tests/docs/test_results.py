@@ -7,7 +7,7 @@ from results import outcomes
 from results.cells import Cell, Settings, Suite
 from results.outcomes import Outcome, load, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
-from results.passages import ALONE, Paragraph, among_others, asked, lengthened
+from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened
 from results.running import Runner, filled
 from results.saving import NAME, saving
 from results.suites import SUITES
@@ -446,7 +446,7 @@ def words(text):
 
 def paragraph(number, answer):
     passage = Passage(f"T{number}", f"It is {answer} here, and {'word ' * 8}ends.", supporting=True)
-    return Paragraph(f"p{number}", passage, (QARecord(f"q{number}", "What is it?", (answer,), (passage,)),))
+    return Evidence(f"p{number}", (passage,), (QARecord(f"q{number}", "What is it?", (answer,), (passage,)),))
 
 
 PARAGRAPHS = [paragraph(number, answer) for number, answer in enumerate(["red", "blue", "green", "red", "black"])]
@@ -454,13 +454,33 @@ PARAGRAPHS = [paragraph(number, answer) for number, answer in enumerate(["red", 
 
 @pytest.mark.parametrize(("depth", "place"), [(0.0, 0), (0.5, 1), (1.0, 3)])
 def test_long_context_has_the_passage_at_its_depth_and_no_answer_elsewhere(depth, place):
-    passage, pool = PARAGRAPHS[0].passage, [item.passage for item in PARAGRAPHS]
-    text, (start, end) = among_others(passage, ("red",), pool, depth, 60, words, random.Random(0))
+    passages, pool = PARAGRAPHS[0].passages, [item.passages[0] for item in PARAGRAPHS]
+    text, [(start, end)] = among_others(passages, ("red",), pool, depth, 60, words, random.Random(0))
     parts = text.split("\n\n")
     assert text[start:end] == parts[min(place, len(parts) - 1)]
     assert "red" in text[start:end]
     assert not mentions(text[:start] + text[end:], ["red"])
     assert words(text) <= 60
+
+
+@pytest.mark.parametrize(("depth", "places"), [(0.0, [0, 2]), (0.5, [0, 2]), (1.0, [1, 3])])
+def test_paragraphs_of_a_two_hop_question_lie_apart(depth, places):
+    """Two others are drawn: the fourth mentions the answer."""
+    passages, pool = [PARAGRAPHS[n].passages[0] for n in (0, 1)], [item.passages[0] for item in PARAGRAPHS]
+    text, spans = among_others(passages, ("red",), pool, depth, 70, words, random.Random(0))
+    parts = text.split("\n\n")
+    assert [text[start:end] for start, end in spans] == [parts[place] for place in places]
+    assert {part.split(" is ")[1].split()[0] for part in (parts[place] for place in places)} == {"red", "blue"}
+    assert len(parts) == 4
+
+
+def test_two_hop_questions_have_all_their_paragraphs_and_are_not_about_yes_and_no(tmp_path):
+    context = [["A", ["One."]], ["B", ["Two.", "Three."]], ["C", ["Four."]]]
+    row = {"_id": "x", "question": "?", "answer": "Two", "context": context, "supporting_facts": [["A", 0], ["B", 1]]}
+    path = tmp_path / "two.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in (row, row | {"_id": "y", "answer": "yes"})))
+    [found] = evidence_of(path)
+    assert (found.titles, found.text, len(found.questions)) == ({"A", "B"}, "A\nOne.\n\nB\nTwo. Three.", 1)
 
 
 def test_questions_are_asked_alone_and_at_every_length():

@@ -3,4 +3,4 @@
 from results.cells import Suite
 from results.suites import embedded, smollm2
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (smollm2.SUITE, embedded.SUITE)}
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (smollm2.SUITE, smollm2.TWO_HOP, embedded.SUITE)}

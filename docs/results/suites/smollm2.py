@@ -1,4 +1,6 @@
-"""SmolLM2-135M on XQuAD: does a long method beat SFT on short contexts, at equal pairs and at equal FLOPs?
+"""SmolLM2-135M on questions: does a long method beat SFT on short contexts, at equal pairs and at equal FLOPs?
+
+On XQuAD, whose answers lie in one paragraph, and on 2WikiMultihopQA, whose answers take two to four.
 
 Two stages. SFT on half of the training articles, paragraphs alone, gives the first model. It answers the other half's
 questions about paragraphs alone, sampled; its own wrong answers are the rejected ones, the gold answers the chosen.
@@ -8,7 +10,7 @@ adapters; asking them is a cell of its own, on this machine or another one.
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from results.cells import Cell, Settings, Suite
 from results.outcomes import FINGERPRINT
@@ -59,159 +61,168 @@ _ADAPTERS = ("model/adapter_config.json", ADAPTERS)
 ONE_STAGE = ("sft-short", "solopo-orpo", "orpo-long")
 
 
-def cells(settings: Settings) -> Iterator[Cell]:
-    """Preparation, the two models that are compared with, then trainings, the most telling first."""
-    yield from _preparation(settings)
-    yield from (_difficulty(settings, context) for context in ("short", "long"))
-    seen = set[str]()
-    for cell in _trainings(settings):
-        if cell.key not in seen:
-            seen.add(cell.key)
-            yield cell
+@dataclass(frozen=True)
+class _OnQuestions:
+    """All cells about one set of questions.
 
+    Args:
+        name: of the suite.
+        pairs_file: the questions that become pairs, in their own format.
+        source: what `build` has to be told of it.
+    """
 
-def _trainings(settings: Settings) -> Iterator[Cell]:
-    for length in _LENGTHS[:1] if settings.toy else _LENGTHS:
+    name: str
+    pairs_file: str = "pairs.squad.json"
+    source: Words = ()
+
+    def cells(self, settings: Settings) -> Iterator[Cell]:
+        """Preparation, the two models that are compared with, then trainings, the most telling first."""
+        yield from self._preparation(settings)
+        yield from (self._difficulty(settings, context) for context in ("short", "long"))
+        seen = set[str]()
+        for cell in self._trainings(settings):
+            if cell.key not in seen:
+                seen.add(cell.key)
+                yield cell
+
+    def _trainings(self, settings: Settings) -> Iterator[Cell]:
+        for length in _LENGTHS[:1] if settings.toy else _LENGTHS:
+            for seed in settings.seeds:
+                for name, words in {**SHORT, **LONG}.items():
+                    yield from self._training(settings, name, words, length, seed)
+        first = _LENGTHS[0]
         for seed in settings.seeds:
-            for name, words in {**SHORT, **LONG}.items():
-                yield from _training(settings, name, words, length, seed)
-    first = _LENGTHS[0]
-    for seed in settings.seeds:
-        yield from _equal_flops(settings, seed)
-        for name, words in MORE.items():
-            yield from _training(settings, name, words, first, seed)
-        for name in ONE_STAGE:
-            words = {**SHORT, **LONG}[name]
-            yield from _training(settings, name, words, first, seed, model="convert", suffix="-one-stage")
+            yield from self._equal_flops(settings, seed)
+            for name, words in MORE.items():
+                yield from self._training(settings, name, words, first, seed)
+            for name in ONE_STAGE:
+                words = {**SHORT, **LONG}[name]
+                yield from self._training(settings, name, words, first, seed, model="convert", suffix="-one-stage")
 
+    def _preparation(self, settings: Settings) -> Iterator[Cell]:
+        here, toy = settings.work / self.name, settings.toy
+        source = ("--source", settings.model, *(("--gguf-file", settings.gguf_file) if settings.gguf_file else ()))
+        output = ("--output", "{run}/model", "--dtype", _dtype(settings))
+        yield Cell("convert", (*source, *output), program="results.convert", made=("model/model.safetensors",))
+        sizes = ("--paragraphs", "2", "--questions", "1", "--articles", "3") if toy else ()
+        files = ("--train", settings.train, "--test", settings.test, "--tokenizer", f"{here}/convert/model")
+        asked = ("--output", "{run}", "--lengths", *map(str, _ASKED[:1] if toy else _ASKED))
+        yield Cell(
+            "questions",
+            ("questions", *files, *asked, *sizes),
+            program="results.passages",
+            after=("convert",),
+            made=("questions.jsonl", "sft.jsonl", self.pairs_file),
+        )
+        first = (*self._fit(settings, "convert", 1), *self._first_stage(settings))
+        yield Cell("first-stage", first, seed=1, after=("convert", "questions"), made=_ADAPTERS, scored=False)
+        adapters = ("--source", f"{here}/first-stage-seed1/model", *output)
+        yield Cell(
+            "first",
+            adapters,
+            program="results.convert",
+            after=("convert", "first-stage-seed1"),
+            made=("model/model.safetensors",),
+        )
+        yield Cell("build", self._build(settings), after=("first", "questions"), made=("built/pairs.jsonl",))
+        yield Cell(
+            "pairs",
+            (
+                *("pairs", "--built", f"{here}/build/built", "--train", f"{here}/questions/{self.pairs_file}"),
+                *("--tokenizer", f"{here}/convert/model", "--output", "{run}", "--lengths", *map(str, _LENGTHS)),
+                *(("--batch", "1", "--max-f1", "1") if toy else ("--batch", "4")),
+            ),
+            program="results.passages",
+            after=("build",),
+            made=(FINGERPRINT, *(f"pairs-{length}.jsonl" for length in _LENGTHS)),
+        )
+        yield self._evaluation(settings, "first-stage-scores", "first")
+        yield self._evaluation(settings, "base", "convert")
 
-def _preparation(settings: Settings) -> Iterator[Cell]:
-    here, toy = settings.work / SUITE.name, settings.toy
-    source = ("--source", settings.model, *(("--gguf-file", settings.gguf_file) if settings.gguf_file else ()))
-    output = ("--output", "{run}/model", "--dtype", _dtype(settings))
-    yield Cell("convert", (*source, *output), program="results.convert", made=("model/model.safetensors",))
-    sizes = ("--paragraphs", "2", "--questions", "1", "--articles", "3") if toy else ()
-    files = ("--train", settings.train, "--test", settings.test, "--tokenizer", f"{here}/convert/model")
-    asked = ("--output", "{run}", "--lengths", *map(str, _ASKED[:1] if toy else _ASKED))
-    yield Cell(
-        "questions",
-        ("questions", *files, *asked, *sizes),
-        program="results.passages",
-        after=("convert",),
-        made=("questions.jsonl", "sft.jsonl", "pairs.squad.json"),
-    )
-    yield Cell(
-        "first-stage",
-        (*_fit(settings, "convert", 1), *_objective("SFT", "5.0e-4", context="short"), *_first_stage(settings)),
-        after=("convert", "questions"),
-        seed=1,
-        made=_ADAPTERS,
-        scored=False,
-    )
-    adapters = ("--source", f"{here}/first-stage-seed1/model", *output)
-    yield Cell(
-        "first",
-        adapters,
-        program="results.convert",
-        after=("convert", "first-stage-seed1"),
-        made=("model/model.safetensors",),
-    )
-    yield Cell("build", _build(settings), after=("first", "questions"), made=("built/pairs.jsonl",))
-    yield Cell(
-        "pairs",
-        (
-            *("pairs", "--built", f"{here}/build/built", "--train", f"{here}/questions/pairs.squad.json"),
-            *("--tokenizer", f"{here}/convert/model", "--output", "{run}", "--lengths", *map(str, _LENGTHS)),
-            *(("--batch", "1", "--max-f1", "1") if toy else ("--batch", "4")),
-        ),
-        program="results.passages",
-        after=("build",),
-        made=(FINGERPRINT, *(f"pairs-{length}.jsonl" for length in _LENGTHS)),
-    )
-    yield _evaluation(settings, "first-stage-scores", "first")
-    yield _evaluation(settings, "base", "convert")
+    def _first_stage(self, settings: Settings) -> Words:
+        data = settings.work / self.name / "questions/sft.jsonl"
+        objective = _objective("SFT", "5.0e-4", context="short")
+        return (*objective, f"--data.init_args.path={data}", "--data.init_args.max_examples=8", *_SAVED)
 
+    def _build(self, settings: Settings) -> Words:
+        here, toy = settings.work / self.name, settings.toy
+        return (
+            *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
+            *("--policy.source", f"{here}/first/model", "--policy.dtype", _dtype(settings)),
+            *("--policy.template.user", json.dumps(_TEMPLATE)),
+            *("--source.paths", json.dumps([f"{here}/questions/{self.pairs_file}"])),
+            *self.source,
+            *("--generator.device", "cuda" if settings.accelerator == "gpu" else "cpu"),
+            *(("--recipe.samples", "4", "--recipe.decoding.temperature", "1.5") if toy else ()),
+        )
 
-def _first_stage(settings: Settings) -> Words:
-    data = settings.work / SUITE.name / "questions/sft.jsonl"
-    return (f"--data.init_args.path={data}", "--data.init_args.max_examples=8", *_SAVED)
+    def _training(
+        self,
+        settings: Settings,
+        name: str,
+        words: Words,
+        length: int,
+        seed: int,
+        model: str = "first",
+        suffix: str = "",
+    ) -> Iterator[Cell]:
+        """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
+        row = f"{name}{suffix}" if name in SHORT else f"{name}-{length}{suffix}"
+        words = (*self._fit(settings, model, seed), *words, *self._pairs(settings, length))
+        if length > _LENGTHS[0]:  # several cells share a card
+            words = (*words, "--policy.gradient_checkpointing=true")
+        return self._trained_and_asked(settings, row, words, seed, (model, "pairs"))
 
+    def _trained_and_asked(
+        self, settings: Settings, row: str, words: Words, seed: int, after: tuple[str, ...]
+    ) -> Iterator[Cell]:
+        """A training ends with its adapters, which are small; whatever ends the questions leaves them to be asked."""
+        training = Cell(f"training-{row}", (*words, *_SAVED), seed=seed, after=after, made=_ADAPTERS, scored=False)
+        yield training
+        asked = self._evaluation(settings, row, training.key)
+        yield replace(asked, seed=seed, trained=training.key, after=(after[0], *asked.after))
 
-def _build(settings: Settings) -> Words:
-    here, toy = settings.work / SUITE.name, settings.toy
-    return (
-        *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
-        *("--policy.source", f"{here}/first/model", "--policy.dtype", _dtype(settings)),
-        *("--policy.template.user", json.dumps(_TEMPLATE)),
-        *("--source.paths", json.dumps([f"{here}/questions/pairs.squad.json"])),
-        *("--generator.device", "cuda" if settings.accelerator == "gpu" else "cpu"),
-        *(("--recipe.samples", "4", "--recipe.decoding.temperature", "1.5") if toy else ()),
-    )
+    def _difficulty(self, settings: Settings, context: str) -> Cell:
+        """How many of the pairs the first model ranks right before any training on them, and by what margin."""
+        path = f"{settings.work / self.name}/pairs/pairs-{_LENGTHS[0]}.jsonl"
+        _, *words = self._fit(settings, "first", 1)
+        data = (f"--data.init_args.path={path}", f"--data.init_args.val_path={path}", "--trainer.limit_val_batches=1.0")
+        words = ("validate", *words, *_objective("ORPO", context=context), *data)
+        return Cell(f"first-on-pairs-{context}", words, after=("first", "pairs"))
 
+    def _equal_flops(self, settings: Settings, seed: int) -> Iterator[Cell]:
+        """SFT on short contexts for as many FLOPs as ORPO on long ones."""
+        short, long = f"sft-short-seed{seed}", f"orpo-long-{_LENGTHS[0]}-seed{seed}"
+        steps = ("--trainer.max_epochs=-1", f"--trainer.max_steps={{steps {long} {short}}}")
+        words = (*self._fit(settings, "first", seed), *SHORT["sft-short"], *self._pairs(settings, _LENGTHS[0]), *steps)
+        return self._trained_and_asked(settings, "sft-short-equal-flops", words, seed, ("first", "pairs", short, long))
 
-def _training(
-    settings: Settings, name: str, words: Words, length: int, seed: int, model: str = "first", suffix: str = ""
-) -> Iterator[Cell]:
-    """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
-    row = f"{name}{suffix}" if name in SHORT else f"{name}-{length}{suffix}"
-    words = (*_fit(settings, model, seed), *words, *_pairs(settings, length))
-    if length > _LENGTHS[0]:  # several cells share a card
-        words = (*words, "--policy.gradient_checkpointing=true")
-    return _trained_and_asked(settings, row, words, seed, (model, "pairs"))
+    def _fit(self, settings: Settings, model: str, seed: int) -> Words:
+        return (
+            *("fit", "--config", _FILE, f"--seed_everything={seed}", f"--data.init_args.seed={seed}"),
+            f"--policy.source={settings.work / self.name / model}/model",
+            f"--policy.dtype={_dtype(settings)}",
+            f"--trainer.accelerator={settings.accelerator}",
+            "--trainer.logger.init_args.save_dir={run}",
+            "--trainer.default_root_dir={run}",
+            *settings.more,
+            *(("--trainer.limit_train_batches=2", "--trainer.max_epochs=1") if settings.toy else ()),
+        )
 
+    def _pairs(self, settings: Settings, length: int) -> Words:
+        return (f"--data.init_args.path={settings.work / self.name}/pairs/pairs-{length}.jsonl",)
 
-def _trained_and_asked(settings: Settings, row: str, words: Words, seed: int, after: tuple[str, ...]) -> Iterator[Cell]:
-    """A training ends with its adapters, which are small; whatever ends the questions leaves them to be asked."""
-    training = Cell(f"training-{row}", (*words, *_SAVED), seed=seed, after=after, made=_ADAPTERS, scored=False)
-    yield training
-    asked = _evaluation(settings, row, training.key)
-    yield replace(asked, seed=seed, trained=training.key, after=(after[0], *asked.after))
-
-
-def _difficulty(settings: Settings, context: str) -> Cell:
-    """How many of the pairs the first model ranks right before any training on them, and by what margin."""
-    path = f"{settings.work / SUITE.name}/pairs/pairs-{_LENGTHS[0]}.jsonl"
-    _, *words = _fit(settings, "first", 1)
-    data = (f"--data.init_args.path={path}", f"--data.init_args.val_path={path}", "--trainer.limit_val_batches=1.0")
-    words = ("validate", *words, *_objective("ORPO", context=context), *data)
-    return Cell(f"first-on-pairs-{context}", words, after=("first", "pairs"))
-
-
-def _equal_flops(settings: Settings, seed: int) -> Iterator[Cell]:
-    """SFT on short contexts for as many FLOPs as ORPO on long ones."""
-    short, long = f"sft-short-seed{seed}", f"orpo-long-{_LENGTHS[0]}-seed{seed}"
-    steps = ("--trainer.max_epochs=-1", f"--trainer.max_steps={{steps {long} {short}}}")
-    words = (*_fit(settings, "first", seed), *SHORT["sft-short"], *_pairs(settings, _LENGTHS[0]), *steps)
-    return _trained_and_asked(settings, "sft-short-equal-flops", words, seed, ("first", "pairs", short, long))
-
-
-def _fit(settings: Settings, model: str, seed: int) -> Words:
-    return (
-        *("fit", "--config", _FILE, f"--seed_everything={seed}", f"--data.init_args.seed={seed}"),
-        f"--policy.source={settings.work / SUITE.name / model}/model",
-        f"--policy.dtype={_dtype(settings)}",
-        f"--trainer.accelerator={settings.accelerator}",
-        "--trainer.logger.init_args.save_dir={run}",
-        "--trainer.default_root_dir={run}",
-        *settings.more,
-        *(("--trainer.limit_train_batches=2", "--trainer.max_epochs=1") if settings.toy else ()),
-    )
-
-
-def _pairs(settings: Settings, length: int) -> Words:
-    return (f"--data.init_args.path={settings.work / SUITE.name}/pairs/pairs-{length}.jsonl",)
-
-
-def _evaluation(settings: Settings, name: str, model: str) -> Cell:
-    here, batching = settings.work / SUITE.name, _batching(settings)
-    words = (
-        *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}", "--accelerator", settings.accelerator),
-        *("--policy.source", f"{here}/{model}/model", "--policy.dtype", _dtype(settings)),
-        *("--policy.template.user", json.dumps(_TEMPLATE), "--benchmark.score_by", "sub_em"),
-        *("--benchmark.path", f"{here}/questions/questions.jsonl", "--benchmark.max_new_tokens", "24"),
-        *(word for key, value in batching.items() for word in (f"--batching.{key}", str(value))),
-    )
-    return Cell(name, words, after=(model, "questions"))
+    def _evaluation(self, settings: Settings, name: str, model: str) -> Cell:
+        here, batching = settings.work / self.name, _batching(settings)
+        words = (
+            *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}"),
+            *("--accelerator", settings.accelerator),
+            *("--policy.source", f"{here}/{model}/model", "--policy.dtype", _dtype(settings)),
+            *("--policy.template.user", json.dumps(_TEMPLATE), "--benchmark.score_by", "sub_em"),
+            *("--benchmark.path", f"{here}/questions/questions.jsonl", "--benchmark.max_new_tokens", "24"),
+            *(word for key, value in batching.items() for word in (f"--batching.{key}", str(value))),
+        )
+        return Cell(name, words, after=(model, "questions"))
 
 
 def _batching(settings: Settings) -> dict[str, int]:
@@ -229,4 +240,8 @@ def _dtype(settings: Settings) -> str:
     return "bfloat16" if settings.accelerator == "gpu" else "float32"
 
 
-SUITE = Suite("smollm2", cells, questions_share_contexts=True)
+_FAMILY = (
+    _OnQuestions("smollm2"),
+    _OnQuestions("smollm2-twohop", "pairs.qa.jsonl", ("--source.format", "2wikimultihop")),
+)
+SUITE, TWO_HOP = (Suite(one.name, one.cells, questions_share_contexts=True) for one in _FAMILY)
