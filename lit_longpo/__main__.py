@@ -8,6 +8,7 @@ import difflib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -169,6 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _look_here_last()
         _refuse_namesakes()
         _run(words)
+    except KeyboardInterrupt:
+        if os.environ.get("LIT_LONGPO_TRACEBACK"):
+            raise
+        sys.stderr.write("interrupted: what was written stays, and the same command goes on\n")
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         message = message_for_user(error)
         if message is None or os.environ.get("LIT_LONGPO_TRACEBACK"):

@@ -77,6 +77,9 @@ class LongPOCLI(LightningCLI):
         self._words = [] if args is None or isinstance(args, dict | Namespace) else [str(word) for word in args]
         self.config = parser.parse_object(args) if isinstance(args, dict | Namespace) else parser.parse_args(args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning looks for hyper-parameters, which we keep in config.yaml; a broken file would end in its words."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Top-level sections, and how they reach objective and data."""
         parser.add_class_arguments(PolicyConfig, "policy")

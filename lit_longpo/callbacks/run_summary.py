@@ -2,12 +2,14 @@
 
 import logging
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.loggers import pages_of
@@ -21,8 +23,8 @@ _COMMAND = "python -m lit_longpo"
 class RunSummary(Callback):
     """Says on the first process where checkpoint, model, reports and pictures lie, and what to type next.
 
-    Also when a run is stopped: by Ctrl-C or an error after its first step, or by `trainer.max_time`. The command line
-    adds it to every `fit`; a trial (`trainer.fast_dev_run`) keeps nothing, and nothing is said.
+    Also when a run is stopped: by Ctrl-C, SIGTERM or an error after its first step, or by `trainer.max_time`. The
+    command line adds it to every `fit`; a trial (`trainer.fast_dev_run`) keeps nothing, and nothing is said.
     """
 
     def __init__(self) -> None:
@@ -42,11 +44,19 @@ class RunSummary(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped."""
         if trainer.state.fn == TrainerFn.FITTING and trainer.global_step > self._began_at:
-            self._say(trainer, "interrupted" if isinstance(exception, KeyboardInterrupt) else "stopped by an error")
+            self._say(trainer, _ended_by(exception))
 
     def _say(self, trainer: Trainer, how: str) -> None:
         if trainer.is_global_zero and not keeps_nothing(trainer):
             log.info("\n".join(_lines(trainer, self._folder, how)))
+
+
+def _ended_by(exception: BaseException) -> str:
+    status = exception.code if isinstance(exception, SystemExit) else None
+    if isinstance(exception, KeyboardInterrupt) or status == 128 + signal.SIGINT:
+        return "interrupted"
+    by_signal = isinstance(exception, SIGTERMException) or status == 128 + signal.SIGTERM
+    return "stopped by SIGTERM" if by_signal else "stopped by an error"
 
 
 def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:

@@ -32,11 +32,18 @@ class Resumption(_CheckpointConnector):
         trainer: about to fit.
         last: checkpoints to choose from, the newest first; `None` if one was named.
         check: refuses the one that is chosen, if the strategy cannot read it.
+        damage: what is wrong with the contents of one, in words.
     """
 
-    def __init__(self, trainer: Trainer, last: Sequence[Path] | None, check: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        last: Sequence[Path] | None,
+        check: Callable[[Path], None],
+        damage: Callable[[Path], str | None],
+    ) -> None:
         super().__init__(trainer)
-        self.last, self.check = last, check
+        self.last, self.check, self.damage = last, check, damage
 
     def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
         """Load what is gone on from; Lightning calls it when data and policy are there."""
@@ -50,6 +57,8 @@ class Resumption(_CheckpointConnector):
     def _last_of_this_data(self, candidates: Sequence[Path]) -> Path | None:
         now = data_fingerprint(self.trainer)
         for path in candidates:
+            if passed_over(path, self.damage(path)):
+                continue
             if not _other_data(read_record(path), now):
                 log.warning("going on from %s", path)
                 self.check(path)
@@ -59,6 +68,18 @@ class Resumption(_CheckpointConnector):
         where = self.trainer.default_root_dir
         log.warning("no whole checkpoint of these settings and data below %s: starting at step 0", where)
         return None
+
+
+def passed_over(path: Path, damaged: str | None) -> bool:
+    """Whether a checkpoint is damaged, which is said.
+
+    Args:
+        path: a checkpoint that "last" could be.
+        damaged: what is wrong with it, in words.
+    """
+    if damaged is not None:
+        log.warning("passing over %s: %s", path, damaged)
+    return damaged is not None
 
 
 def agreeing(paths: Sequence[Path], settings: Settings) -> list[Path]:

@@ -2,24 +2,29 @@
 
 import logging
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.record import Settings, run_settings
-from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing
+from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing, passed_over
+from lit_longpo.checkpoints.signals import ended_by_status
 from lit_longpo.checkpoints.unpickling import refuse_code
 from lit_longpo.checkpoints.whole import (
     Kind,
     Manifest,
     complete,
+    damage,
     discard,
     fault,
     kind,
@@ -42,6 +47,7 @@ class ResumableTrainer(Trainer):
     """
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
+    _read_whole: frozenset[Path] | set[Path] = frozenset()  # checkpoints whose checksums agreed in this run
     _trusted = False  # whether the user has said that a checkpoint may run code
 
     @property
@@ -121,11 +127,13 @@ class ResumableTrainer(Trainer):
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
         self._rows_before = None
         settings = run_settings(self, model, data)
-        self._trusted = weights_only is False
+        self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path, last = self._start(ckpt_path, settings)
-        self._checkpoint_connector = Resumption(self, last, partial(self._check, settings=settings, fitting=True))
+        self._checkpoint_connector = Resumption(
+            self, last, partial(self._check, settings=settings, fitting=True), self._damage
+        )
         try:
-            with self._owned_folder():
+            with self._owned_folder(), ended_by_status(self):
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
         except RuntimeError as error:
             # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
@@ -152,9 +160,10 @@ class ResumableTrainer(Trainer):
             datamodule: validation data.
             weights_only: see `fit`.
         """
-        self._trusted = weights_only is False
+        self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
-        return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+        with ended_by_status(self):
+            return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def test(
         self,
@@ -175,19 +184,38 @@ class ResumableTrainer(Trainer):
             datamodule: test data.
             weights_only: see `fit`.
         """
-        self._trusted = weights_only is False
+        self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
-        return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+        with ended_by_status(self):
+            return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def _run_stage(self) -> Any:
         """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
         self._rows_before = self._rows_ready()
         over = self.state.fn == TrainerFn.FITTING and bool(self._checkpoint_connector._ckpt_path) and self.fit_loop.done
-        results = super()._run_stage()
+        try:
+            results = super()._run_stage()
+        except SIGTERMException as stop:
+            stop.code = getattr(self._signal_connector, "status", None)
+            if self.state.fn == TrainerFn.FITTING:
+                self._save_stopped()
+            raise
         if over:
             self.fit_loop.on_run_start()
             self.fit_loop.on_run_end()
         return results
+
+    def _save_stopped(self) -> None:
+        """A checkpoint of a training that was asked to stop, beside those of `ModelCheckpoint`; on every rank."""
+        keeper = next((item for item in self.checkpoint_callbacks if isinstance(item, ModelCheckpoint)), None)
+        if keeper is None or not keeper.dirpath or keeps_nothing(self):
+            log.warning("stopped without a checkpoint: the trainer has no ModelCheckpoint")
+            return
+        name = keeper.CHECKPOINT_NAME_LAST if keeper.save_last is True else "stopped"
+        keeper.last_model_path = os.path.join(keeper.dirpath, name + keeper.FILE_EXTENSION)
+        began = time.monotonic()
+        self.save_checkpoint(keeper.last_model_path)
+        log.warning("%s written in %.1f s", keeper.last_model_path, time.monotonic() - began)
 
     def _owned_folder(self) -> AbstractContextManager[None]:
         """This run's folder: a new one, or one that nobody else writes into while this run does."""
@@ -225,7 +253,8 @@ class ResumableTrainer(Trainer):
 
     def _last(self, settings: Settings) -> Path | None:
         """What `validate` and `test` mean: the newest of this objective and policy, however it was trained."""
-        path = next(iter(agreeing(list(whole_ones(Path(self.default_root_dir))), settings)), None)
+        found = agreeing(list(whole_ones(Path(self.default_root_dir))), settings)
+        path = next((path for path in found if not passed_over(path, self._damage(path))), None)
         if path is None:
             log.warning("no whole checkpoint of this objective and policy below %s", self.default_root_dir)
         else:
@@ -246,27 +275,37 @@ class ResumableTrainer(Trainer):
             check_settings(path, settings)
         return path, None
 
+    def _damage(self, path: Path) -> str | None:
+        """What the checksums say, read by one process for all; those that are not launched yet read nothing."""
+        if path in self._read_whole:
+            return None
+        found: str | None = self.strategy.broadcast(damage(path) if self.is_global_zero else None)
+        if found is None:
+            self._read_whole = {*self._read_whole, path}
+        return found
+
     def _check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
-        check_whole(path, settings)
+        check_whole(path, settings, self._damage(path) if fault(path) is None else None)
         if not self._trusted:
             refuse_code(path, "--weights_only false")
         check_strategy(path, self.strategy, self.world_size, fitting=fitting)
 
 
-def check_whole(path: Path, settings: Settings) -> None:
+def check_whole(path: Path, settings: Settings, damaged: str | None = None) -> None:
     """Refuse a broken checkpoint and name a good one of such a run.
 
     Args:
         path: the checkpoint.
         settings: of this run.
+        damaged: what its checksums say.
 
     Raises:
         ValueError: saying what is wrong and what to type.
     """
-    wrong = fault(path)
+    wrong = fault(path) or damaged
     if wrong is None:
         return
-    good = newest_agreeing(whole_ones(path.parent), settings)
+    good = newest_agreeing((other for other in whole_ones(path.parent) if other != path), settings)
     nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
     advice = f"type: --ckpt_path {good}" if good else nothing
     raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")

@@ -1,24 +1,33 @@
 """A checkpoint has its name only when it is whole.
 
 It is written under a temporary name that ends in `.partial`, which nothing picks up. A folder then gets a
-list of its files and their sizes (`checkpoint.json`), so that one that was cut off later, by a full disk
-or half a copy, is noticed too; a single file is a zip archive, whose table of contents comes last.
+list of its files, their sizes and checksums (`checkpoint.json`), so that one that was cut off later, by a
+full disk or half a copy, is noticed too; a single file is a zip archive, whose table of contents comes last
+and holds a checksum of every tensor. `fault` looks at names and sizes, `damage` reads everything: about a
+second for each GiB.
 """
 
 import json
+import logging
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.stored import read_stored
+from lit_longpo.files.strict_json import RecordError
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "checkpoint.json"
 _PARTIAL = ".partial"
+_BLOCK = 1 << 22  # bytes that are read at a time
 _OF_MODELS = ("config.json", "adapter_config.json")  # transformers, peft
 _LAST_WRITTEN = ("latest", "meta.pt")  # by DeepSpeed; by Lightning beside torch's shards
 
@@ -33,17 +42,23 @@ class Manifest:
         strategy: class name of the strategy that wrote it.
         world_size: processes that wrote it.
         files: sizes in bytes, by path inside the folder.
+        checksums: CRC-32 of the files as eight hex digits, likewise; empty in folders of before.
     """
 
     strategy: str
     world_size: int
     files: dict[str, int]
+    checksums: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> "Manifest | None":
-        """The folder's list, or `None` if it has none (another program wrote it)."""
+        """The folder's list, or `None` if it has none (another program wrote it).
+
+        Raises:
+            RecordError: it is damaged.
+        """
         path = folder / MANIFEST
-        return cls(**json.loads(path.read_text())) if path.is_file() else None
+        return read_stored(path, cls) if path.is_file() else None
 
 
 def partial_name(path: Path) -> Path:
@@ -70,7 +85,8 @@ def complete(partial: Path, path: Path, strategy: str, world_size: int) -> None:
         _to_disk(file)
     if partial.is_dir():
         sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
-        (partial / MANIFEST).write_text(json.dumps(asdict(Manifest(strategy, world_size, sizes)), indent=1) + "\n")
+        manifest = Manifest(strategy, world_size, sizes, {name: _checksum(partial / name) for name in sizes})
+        (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         _to_disk(partial / MANIFEST)
     replace(partial, path)
 
@@ -113,7 +129,10 @@ def fault(path: Path) -> str | None:
         return None if zipfile.is_zipfile(path) else "it is not a torch file, or was cut off"
     if not path.is_dir():
         return "it is not there"
-    manifest = Manifest.of(path)
+    try:
+        manifest = Manifest.of(path)
+    except RecordError as error:
+        return f"its list of files is damaged ({error})"
     if manifest is None:
         known = any((path / name).is_file() for name in _LAST_WRITTEN)
         return None if known else _other_folder(path)
@@ -126,8 +145,48 @@ def fault(path: Path) -> str | None:
     return None
 
 
+def damage(path: Path) -> str | None:
+    """What is wrong with what a checkpoint's files hold, in words; `None` if every checksum agrees.
+
+    Reads everything once. Folders of before have no checksums, which is said.
+
+    Args:
+        path: of a checkpoint without a `fault`.
+    """
+    if path.is_file():
+        return _damage_in_archive(path)
+    manifest = Manifest.of(path)
+    checksums = manifest.checksums if manifest else {}
+    if not checksums:
+        log.warning("%s has no checksums (an earlier version wrote it): only names and sizes are compared", path)
+    wrong = (name for name, checksum in checksums.items() if _checksum(path / name) != checksum)
+    name = next(wrong, None)
+    return name and f"the checksum of {name} is another, so it is damaged"
+
+
+def _damage_in_archive(path: Path) -> str | None:
+    """Torch does not compare the checksums of its archives: changed bits would be other weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as part:
+                    while part.read(_BLOCK):
+                        pass
+    except Exception as error:  # a damaged archive fails in any way
+        return f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
+    return None
+
+
+def _checksum(path: Path) -> str:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
+
+
 def refuse_broken(path: Path, option: str) -> None:
-    """Refuse a checkpoint that is not whole.
+    """Refuse a checkpoint that is not whole, or not as it was written.
 
     Args:
         path: of the checkpoint.
@@ -136,7 +195,7 @@ def refuse_broken(path: Path, option: str) -> None:
     Raises:
         InputError: saying what is wrong and what to type.
     """
-    if (wrong := fault(path)) is not None:
+    if (wrong := fault(path) or damage(path)) is not None:
         raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice(path, option)}")
 
 

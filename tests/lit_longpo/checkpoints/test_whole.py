@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStra
 
 from lit_longpo.checkpoints import ResumableTrainer, fault, newest_whole
 from lit_longpo.checkpoints.trainer import check_strategy
-from lit_longpo.checkpoints.whole import MANIFEST, advice, complete, partial_name
+from lit_longpo.checkpoints.whole import MANIFEST, advice, complete, damage, partial_name, refuse_broken
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 SINGLE = SingleDeviceStrategy("cpu")
@@ -71,6 +71,57 @@ def test_what_is_wrong_is_said(tmp_path):
     assert "not written to the end" in fault(folder)
 
 
+def tensor_bytes(path):
+    """Where the weights lie in a file: all ones."""
+    raw = path.read_bytes()
+    return raw, raw.index(torch.ones(4).numpy().tobytes())
+
+
+def flip(path):
+    raw, start = tensor_bytes(path)
+    path.write_bytes(raw[:start] + bytes([raw[start] ^ 1]) + raw[start + 1 :])
+
+
+def hole(path):
+    raw, start = tensor_bytes(path)
+    path.write_bytes(raw[:start] + bytes(300) + raw[start + 300 :])
+
+
+@pytest.mark.parametrize("harm", [flip, hole])
+@pytest.mark.parametrize("save", [save_file, save_folder])
+def test_changed_bits_are_other_weights_and_refused(save, harm, tmp_path):
+    """torch loads them without a word."""
+    path = save(tmp_path / "last.ckpt")
+    assert damage(path) is None
+    harm(path if path.is_file() else path / "checkpoint/rank0.pt")
+    torch.load(path if path.is_file() else path / "checkpoint/rank0.pt", weights_only=True)
+    assert fault(path) is None
+    with pytest.raises(ValueError, match=r"expected a whole checkpoint at .*damaged.*; (set|type) --checkpoint"):
+        refuse_broken(path, "--checkpoint")
+
+
+def test_checksums_are_not_expected_of_folders_of_before(tmp_path, caplog):
+    path = save_folder(tmp_path / "last.ckpt")
+    manifest = json.loads((path / MANIFEST).read_text())
+    del manifest["checksums"]
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    assert fault(path) is None
+    assert damage(path) is None
+    assert "has no checksums" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"files": {}}', '{"strategy": 1, "world_size": "2", "files": []}', "\xff"]
+)
+def test_a_damaged_list_of_files_is_said_and_others_are_found(text, tmp_path):
+    """One anywhere below the root once ended `--ckpt_path last` in a traceback."""
+    good = save_file(tmp_path / "good.ckpt")
+    path = save_folder(tmp_path / "bad.ckpt")
+    (path / MANIFEST).write_bytes(text.encode("latin-1"))
+    assert "its list of files is damaged" in fault(path)
+    assert newest_whole(tmp_path) == good
+
+
 def test_folders_that_are_no_checkpoints_are_called_what_they_are(tmp_path):
     """A run's folder and a model's were once "not written to the end"."""
     (tmp_path / "run/checkpoints").mkdir(parents=True)
@@ -102,6 +153,21 @@ def test_the_error_for_a_broken_checkpoint_names_the_newest_whole_one(command, t
     good.unlink()
     with pytest.raises(ValueError, match="there is no whole one of these settings"):
         getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=str(broken))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_a_trainer_refuses_changed_bits_and_names_another(command, tmp_path):
+    good, broken = save_file(tmp_path / "step=2.ckpt"), save_file(tmp_path / "step=4.ckpt")
+    flip(broken)
+    with pytest.raises(ValueError, match=rf"step=4.ckpt, but it is damaged .*; type: --ckpt_path {good}"):
+        getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=broken)
+
+
+def test_last_passes_over_changed_bits(tmp_path, caplog):
+    good, broken = save_file(tmp_path / "step=2.ckpt"), save_file(tmp_path / "step=4.ckpt")
+    flip(broken)
+    assert trainer(tmp_path)._usable("last", {}, fitting=False) == good
+    assert f"passing over {broken}: it is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("command", ["fit", "validate"])

@@ -1,0 +1,117 @@
+"""SIGTERM and Ctrl-C: a training ends the step that it is in, writes a checkpoint, and says by its status why it ended.
+
+Lightning 2.6 exits with status 0 and without a checkpoint, and broadcasts from inside its handler, which comes between
+the collective calls of a step.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+_ASKING = (signal.SIGTERM, signal.SIGINT)
+_DIED = 128  # what a shell adds to the signal that ended a program
+
+
+class StopSignals(_SignalConnector):
+    """Lightning's own, which lets every process finish the same step before it stops.
+
+    The first signal asks, the second one ends the process at once; so does the first before there is anything to
+    write, for example in the reference pass, which keeps what it has.
+
+    Args:
+        trainer: about to run; of several processes, each has one.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._asked: int | None = None
+        self._agreed = False
+        super().__init__(trainer)
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether Lightning's loops are to end here: every process has been asked, and a resume would be exact."""
+        return self._asked is not None and self._all_know and self._between_steps
+
+    @received_sigterm.setter
+    def received_sigterm(self, value: bool) -> None:
+        if not value:
+            self._asked, self._agreed = None, False
+
+    @property
+    def status(self) -> int:
+        """The status to exit with."""
+        return _DIED + (self._asked or signal.SIGTERM)
+
+    def register_signal_handlers(self) -> None:
+        """Lightning's, and ours over them until the run is over."""
+        super().register_signal_handlers()
+        self.listen()
+        self.trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = self._agree  # type: ignore[method-assign]
+
+    def listen(self) -> None:
+        """Hear signals from now on; Lightning begins after the reference pass."""
+        for signum in _ASKING:
+            self._register_signal(signum, self._ask)
+
+    @property
+    def _all_know(self) -> bool:
+        return self._agreed or self.trainer.world_size == 1
+
+    @property
+    def _between_steps(self) -> bool:
+        """No gradient is waiting, and the epoch is neither about to begin nor about to end."""
+        loop = self.trainer.fit_loop.epoch_loop
+        rows = loop.batch_progress
+        return bool(rows.current.ready) and not rows.is_last_batch and not loop._should_accumulate()
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGTERM and self.trainer.strategy.launcher is not None:
+            self.trainer.strategy.launcher.kill(signum)  # the processes that this one has started
+        if self._asked is not None or not self.trainer._has_begun():  # type: ignore[attr-defined]
+            raise SystemExit(_DIED + signum)
+        self._asked = signum
+        name = signal.Signals(signum).name
+        # Not through logging: the handler may have come between two halves of a line.
+        os.write(2, f"{name}: stopping after this step, with a checkpoint; once more stops at once\n".encode())
+
+    def _agree(self) -> None:
+        """Before a row, on all processes: stop if one of them was asked to."""
+        if not self._between_steps:
+            return
+        asked = torch.tensor([self._asked or 0], device=self.trainer.strategy.root_device)
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        if asked.item():
+            self._asked, self._agreed = int(asked.item()), True
+            raise SIGTERMException(self.status)
+
+
+@contextmanager
+def ended_by_status(trainer: Any) -> Iterator[None]:
+    """Exit as programs do that a signal has ended: 143 after SIGTERM, 130 after Ctrl-C; Lightning says 0 and 1.
+
+    Args:
+        trainer: whose run it is.
+    """
+    connector = trainer._signal_connector = StopSignals(trainer)
+    before = {signum: signal.getsignal(signum) for signum in _ASKING}
+    connector.listen()
+    try:
+        yield
+    except SIGTERMException as stop:
+        stop.code = connector.status
+        raise
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            stop.code = _DIED + signal.SIGINT
+        raise
+    finally:
+        for signum, handler in before.items():
+            connector._register_signal(signum, handler)

@@ -1,0 +1,69 @@
+"""Files of our own that were damaged are refused by the name of the field, never by a traceback of a library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from lit_longpo.files.stored import read_stored
+from lit_longpo.files.strict_json import RecordError
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    count: int
+    share: float = 0.0
+    depth: float | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+
+
+def read(tmp_path, text):
+    path = tmp_path / "row.json"
+    path.write_bytes(text.encode("latin-1"))
+    return read_stored(path, Row)
+
+
+def test_what_was_written_is_read(tmp_path):
+    assert read(tmp_path, '{"name": "a", "count": 2}') == Row("a", 2)
+    whole = read(tmp_path, '{"name": "a", "count": 2, "share": 1, "depth": null, "sizes": {"x": 3}, "parts": ["p"]}')
+    assert (whole.share, whole.sizes) == (1, {"x": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "UTF-8 JSON"),
+        ("\xff", "UTF-8 JSON"),
+        ('{"name": "a",\n"count": }', "row.json:2: record: expected UTF-8 JSON"),
+        ("[" * 100_000, "record: expected"),
+        ("[]", "a JSON object"),
+        ('{"name": "a"}', "field 'count': expected to be there"),
+        ('{"name": "a", "count": 1, "cuont": 1}', "field 'cuont': expected one of"),
+        ('{"name": "a", "name": "b", "count": 1}', "each field once"),
+        ('{"name": 1, "count": 1}', "field 'name': expected text, got 1"),
+        ('{"name": "a", "count": "1"}', "field 'count': expected a whole number"),
+        ('{"name": "a", "count": true}', "field 'count': expected a whole number"),
+        ('{"name": "a", "count": 1.5}', "field 'count': expected a whole number"),
+        ('{"name": "a", "count": 1, "share": NaN}', "expected finite numbers, got 'NaN'"),
+        ('{"name": "a", "count": 1, "share": 1e999}', "field 'share': expected a finite number"),
+        ('{"name": "a", "count": 1, "depth": "deep"}', "field 'depth'"),
+        ('{"name": "a", "count": 1, "sizes": {"x": "3"}}', "field 'sizes.x': expected a whole number"),
+        ('{"name": "a", "count": 1, "sizes": []}', "field 'sizes': expected a JSON object"),
+        ('{"name": "a", "count": 1, "parts": "p"}', "field 'parts': expected a list"),
+        ('{"name": "a", "count": 1, "parts": ["p", 2]}', "field 'parts[1]': expected text"),
+    ],
+)
+def test_what_is_wrong_is_said_by_file_and_field(text, said, tmp_path):
+    with pytest.raises(RecordError) as error:
+        read(tmp_path, text)
+    assert said in str(error.value)
+    assert "row.json" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_a_folder_in_its_place(tmp_path):
+    with pytest.raises(RecordError, match="one that can be read"):
+        read_stored(tmp_path, Row)
