@@ -16,7 +16,9 @@ ROLES = {
     "gpt": "assistant",
 }
 _LAYOUTS = (("role", "content"), ("from", "value"))
-_NOTHING = (None, "", [], (), {})  # how data sets write what is not there
+_NOTHING: tuple[object, ...] = (None, "", [], (), {})  # how data sets write what is not there
+# Keys of a message that say something, or whether it is trained: never mere notes.
+_TELLING = ("tool", "function", "name", "reason", "think", "image", "audio", "video", "weight", "loss", "train", "mask")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def check_message(value: object, name: str, where: str, *, empty_system: bool = 
         raise RecordError.at(where, f"field {name!r}", "a message {role, content} of text", value)
     for key, item in message.items():
         if key not in layout and item not in _NOTHING:
-            raise RecordError.at(where, f"field '{name}.{key}'", f"nothing beside {' and '.join(layout)}", item)
+            option = ", or `data.init_args.extra_columns: ignore`" if _is_note(key) else ""
+            expected = f"nothing beside {' and '.join(layout)}{option}"
+            raise RecordError.at(where, f"field '{name}.{key}'", expected, item)
     role, content = (message[key] for key in layout)
     if not isinstance(role, str) or role not in ROLES:
         raise RecordError.at(where, f"field '{name}.{layout[0]}'", f"a role of {', '.join(ROLES)}", role)
@@ -91,6 +95,21 @@ def check_message(value: object, name: str, where: str, *, empty_system: bool = 
     place = f"{name}.{layout[1]}"
     text = "" if empty and content is None else _text_of(content, place, where)
     return Message(ROLES[role], check_text(text, place, where, blank=empty))
+
+
+def without_notes(value: object) -> tuple[object, list[str]]:
+    """Messages without notes about them (a language, a time), and the notes' names; anything else as it is."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
+        return value, []
+    known = {key for layout in _LAYOUTS for key in layout}
+    if not all(known.intersection(item) for item in value):
+        return value, []
+    notes = dict.fromkeys(key for item in value for key in item if key not in known and _is_note(key))
+    return [{key: item[key] for key in item if key not in notes} for item in value], list(notes)
+
+
+def _is_note(key: object) -> bool:
+    return isinstance(key, str) and not any(part in key.lower() for part in _TELLING)
 
 
 def _text_of(content: object, name: str, where: str) -> object:

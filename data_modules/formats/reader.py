@@ -16,6 +16,7 @@ from data_modules.formats.llama_factory import Alpaca, ShareGPT
 from data_modules.formats.own import OwnPairs
 from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
 from data_modules.formats.trl import Messages, TRLCompletion, TRLPreference
+from data_modules.messages import without_notes
 from data_modules.records import PreferencePair
 from lit_longpo.errors import InputError
 from lit_longpo.files.strict_json import RecordError
@@ -208,14 +209,16 @@ class PairParser:
 
     def _without_extras(self, record: Record, where: str) -> Record:
         extras = self.layout.extras(record)
-        if not extras:
-            return record
         if self.extra_columns == "error":
-            raise self.layout.unknown(extras, where)
-        if new := [name for name in extras if name not in self._told]:
+            if extras:
+                raise self.layout.unknown(extras, where)
+            return record
+        kept = {name: without_notes(value) for name, value in record.items() if name not in extras}
+        notes = [f"{name}[].{note}" for name, (_, names) in kept.items() for note in names]
+        if new := [name for name in (*extras, *notes) if name not in self._told]:
             log.warning("%s: columns that nothing reads, by `extra_columns: ignore`: %s", where, ", ".join(new))
             self._told.update(new)
-        return {name: value for name, value in record.items() if name not in extras}
+        return {name: value for name, (value, _) in kept.items()}
 
 
 def _checked(record: object, where: str) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def _check_contexts(pair: PreferencePair, read: set[str]) -> None:
         raise InputError(
             f"expected a `short_context` in record {pair.named}, which the objective reads, got none; build pairs "
             "that have both contexts (`python -m lit_longpo build --config configs/build/solopo.yaml` or longpo.yaml), "
-            "or train an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
+            "name the column that has one (`data.init_args.columns`: short_context, of whole prompts short_prompt), or "
+            "train an objective that reads the long one only (DPO, SimPO, ORPO, IPO, SFT)"
         )
     if "long" in read and not pair.long_context:
         raise InputError(

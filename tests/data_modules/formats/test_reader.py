@@ -214,6 +214,17 @@ def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.Log
     assert [message.partition("`: ")[2] for message in caplog.messages] == ["notes", "n"]
 
 
+def test_notes_in_messages_are_ignored_where_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """What says something in them is refused even so."""
+    noted = [message | {"language": "English", "toxic": False} for message in talk(LONG, "nine")]
+    with pytest.raises(RecordError, match=r"'messages\[0\].language': .*, or `data.init_args.extra_columns: ignore`"):
+        read({"messages": noted})
+    assert read({"messages": noted}, extra_columns="ignore") == read({"messages": talk(LONG, "nine")})
+    assert "messages[].language, messages[].toxic" in caplog.text
+    with pytest.raises(RecordError, match=r"'messages\[1\].tool_calls': expected nothing beside role and content, got"):
+        read({"messages": [noted[0], noted[1] | {"tool_calls": ["x"]}]}, extra_columns="ignore")
+
+
 @pytest.mark.parametrize("short", ["Nine. How many?", talk("Hi.", "Hi!", "Nine. How many?", system="Be brief.")])
 def test_a_prompt_with_the_short_context(short: object) -> None:
     """Whole messages have both contexts: the others are those of `prompt`."""
