@@ -20,6 +20,8 @@ from evaluation.respondent import Respondent
 from evaluation.running.batching import Batching
 from evaluation.running.facts import typed
 from evaluation.running.settings import RunSettings
+from evaluation.served.respondent import ServedRespondent
+from evaluation.served.settings import ServerSettings, with_server
 from evaluation.short_context import ShortContext, ShortContextEvaluation
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.loggers import name_loggers
@@ -43,9 +45,10 @@ def evaluate_parser() -> SuggestingParser:
         prog="python -m lit_longpo evaluate",
         description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X; "
         "what is not typed of dtype and template is the model's own. "
-        "`evaluate --compare a.json b.json` (or two folders of reports) compares instead, with --output as pages, too.",
+        "--server URL --server_model NAME lets an OpenAI-compatible server answer; of --model only the tokenizer is "
+        "read then. `evaluate --compare a.json b.json` (or two folders of reports) compares instead, with --output as pages, too.",
     )
-    parser.recipe_room, parser.shorthands = "eval", ("model",)
+    parser.recipe_room, parser.shorthands = "eval", ("model", "server_model", "server_way")
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_argument("--benchmark", type=Benchmark, help="what is asked")
     parser.add_argument("--paper", type=Paper, help="or the benchmark columns of a paper")
@@ -53,6 +56,7 @@ def evaluate_parser() -> SuggestingParser:
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_class_arguments(RunSettings, skip={"batching"})
     parser.add_class_arguments(Batching, "batching")
+    parser.add_class_arguments(ServerSettings, "server")
     parser.add_argument("--output", type=str, required=True, help="folder of the predictions and the report")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
     parser.add_argument("--devices", type=int | Literal["auto"], default=1, help="processes that share the questions")
@@ -65,7 +69,7 @@ def evaluate_parser() -> SuggestingParser:
 
 def parse_evaluation(arguments: Sequence[str]) -> tuple[Any, Any]:
     """What the arguments ask of whom (an `Evaluation` and its like, with `run` and `rescore`), and all values."""
-    parser, words = evaluate_parser(), with_policy(arguments)
+    parser, words = evaluate_parser(), with_server(with_policy(arguments))
     needs_model = not {"--rescore", "--prepare_data"} & set(words)
     parsed = parse_with_own(parser, words, needs_model=needs_model)
     given = [name for name in _ASKED if parsed.get(name) is not None]
@@ -77,7 +81,8 @@ def parse_evaluation(arguments: Sequence[str]) -> tuple[Any, Any]:
     values: Any = parser.instantiate_classes(parsed)
     names = ("tasks", "limit", "seed", "max_length", "max_minutes", "batching", "protocol")
     settings = RunSettings(**{name: values[name] for name in names})
-    respondent = Respondent(**{name: values[name] for name in ("policy", "accelerator", "devices", "shard")})
+    who = {name: values[name] for name in ("policy", "accelerator", "devices", "shard")}
+    respondent = Respondent(**who) if values.server.url is None else ServedRespondent(**who, server=values.server)
     loggers = values.logger if isinstance(values.logger, list) else [values.logger] if values.logger else []
     rest = (respondent, settings, Path(values.output), typed("evaluate", arguments), loggers)
     return _ASKED[given[0]](*rest, **{given[0]: values[given[0]]}), values

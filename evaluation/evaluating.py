@@ -10,6 +10,7 @@ from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport
 from evaluation.respondent import Request
+from evaluation.running.answerers import Answerer
 from evaluation.running.preflight import longest_examples
 from evaluation.running.protocols import check_protocol
 from evaluation.running.responses import stored_notes, stored_responses
@@ -43,12 +44,14 @@ class Evaluation(Request):
         """Read every record, before a model is loaded; gives the longest ones.
 
         Raises:
+            ConnectionError: there is no such server.
             FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples` and `check_protocol`.
         """
         check_protocol(self.settings.protocol, self.benchmark)
+        self.respondent.check(self.settings)
         return longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
 
-    def ask(self, model: nn.Module, prompt_format: PromptFormat, longest: list[Example]) -> BenchmarkReport:
+    def ask(self, model: nn.Module | Answerer, prompt_format: PromptFormat, longest: list[Example]) -> BenchmarkReport:
         """Answer, score and write.
 
         Args:
@@ -57,7 +60,7 @@ class Evaluation(Request):
             longest: examples, as `check` gives them.
         """
         store = Store(self.benchmark, model, prompt_format, self.settings)
-        name = f"{self.policy.source} ({store.fingerprint[:8]})"
+        name = self.respondent.name(store.fingerprint)
         with store.open(self.folder, {"name": name}) as responses:
             runner = Runner(self.benchmark, model, prompt_format, self.settings, responses, self.command, longest)
             return publish(runner.run(name=name), self.output, self.loggers)

@@ -16,6 +16,7 @@ from evaluation.origins import origin_of
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.precedence import options_of
 from lit_longpo.suggestions import SuggestingParser
 
@@ -71,6 +72,14 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})
     own = {} if "dtype" in stated else {"policy.dtype": own_dtype(policy)}
     return own | {f"policy.template.{name}": value for name, value in own_template(policy).items()}
+
+
+def own_window(policy: PolicyConfig) -> int | None:
+    """Positions that a model can read, by its configuration; `None` if that does not say."""
+    config = policy.original_config()
+    if policy.rope is not None:
+        policy.rope.apply(config)
+    return readable_positions(config)
 
 
 def own_template(policy: PolicyConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.chat import Utterance
 
 Style = Literal["longbench", "longbench_v2", "infinitebench"]
 
@@ -42,6 +43,7 @@ class Prompt:
         num_lost: tokens that truncation removed.
         uses_chat: the chat template was applied.
         only_these_stops: whether the end tokens of the model's own generation settings do not end the answer.
+        messages: roles and texts that a chat server is sent instead; none where first words of the answer are given.
     """
 
     ids: tuple[int, ...]
@@ -52,6 +54,7 @@ class Prompt:
     num_lost: int
     uses_chat: bool
     only_these_stops: bool = False
+    messages: tuple[Utterance, ...] = ()
 
 
 def build_prompt(
@@ -92,7 +95,8 @@ def build_prompt(
     lost = len(whole) - len(kept)
     only_these = rules.stop_at_newline  # the official script then names all stops itself
     shortest = int(rules.stop_at_newline)
-    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), shortest, len(whole), lost, uses_chat, only_these)
+    counts = (len(whole), lost, uses_chat, only_these)
+    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), shortest, *counts, (("user", text),))
 
 
 def whole_prompt(
@@ -153,6 +157,7 @@ def made_prompt(
     max_length: int,
     window: int | None,
     about: str,
+    messages: tuple[Utterance, ...] = (),
 ) -> Prompt:
     """A prompt that was made for one of `lengths`, which must not be cut.
 
@@ -163,6 +168,7 @@ def made_prompt(
         max_length: tokens at most.
         window: positions the model can read; `None` checks nothing.
         about: which length, and that it must not be cut, for the error.
+        messages: what a chat server is sent instead.
 
     Raises:
         ValueError: it is longer, or prompt and answer do not fit the window.
@@ -173,7 +179,8 @@ def made_prompt(
             f"expected a prompt of at most {room} tokens, got {len(ids)} {about}; drop that length from `lengths`, or "
             "raise `max_length` if the window allows"
         )
-    return Prompt(ids, max_new_tokens, prompt_format.stop_ids, 0, len(ids), 0, prompt_format.uses_chat)
+    uses_chat, stops = prompt_format.uses_chat, prompt_format.stop_ids
+    return Prompt(ids, max_new_tokens, stops, 0, len(ids), 0, uses_chat, messages=messages)
 
 
 def _room(max_length: int, window: int | None, around: int) -> int:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from evaluation.running.answerers import Answerer
 from evaluation.running.processes import world_size
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
@@ -45,7 +46,21 @@ class Respondent:
                 "true; type --shard false, or --policy.quantization null"
             )
 
-    def load(self) -> tuple[nn.Module, PromptFormat]:
+    def check(self, settings: RunSettings) -> None:
+        """What can be known before records are read."""
+
+    def check_likelihoods(self) -> None:
+        """Refuse to be asked for more than answers."""
+
+    def name(self, fingerprint: str) -> str:
+        """For reports.
+
+        Args:
+            fingerprint: of what `load` gives.
+        """
+        return f"{self.policy.source} ({fingerprint[:8]})"
+
+    def load(self) -> tuple[nn.Module | Answerer, PromptFormat]:
         """The model on its device, in every process, and its tokenizer with its chat template."""
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
         fabric.launch()

@@ -11,7 +11,7 @@ from torch import nn
 from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from evaluation.respondent import Request
-from evaluation.running.facts import run_facts
+from evaluation.running.facts import model_facts, run_facts
 from evaluation.running.harness import harness_model, require_harness, task_manager
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
@@ -86,11 +86,13 @@ class ShortContextEvaluation(Request):
             FileNotFoundError: `include_path` is not there.
             ValueError: a task is unknown, or has no score of single questions.
         """
+        self.respondent.check_likelihoods()
         manager = task_manager(self.short_context.include_path, self.short_context.tasks)
         model, prompt_format = self.respondent.load()
+        assert isinstance(model, nn.Module), "nobody else gives likelihoods"
         name = f"{self.policy.source} ({model_fingerprint(model, with_adapters=True)[:8]})"
         results = self._results(model, prompt_format, manager)
-        facts = run_facts(model, prompt_format, self.command)
+        facts = run_facts(model_facts(model, prompt_format), prompt_format, self.command)
         return publish(self._report(name, results, facts), self.output, self.loggers)
 
     def rescore(self) -> BenchmarkReport:

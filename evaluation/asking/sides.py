@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from evaluation.asking.questions import Asked, PromptRules, unknown_tokens
+from evaluation.own_settings import own_window
 from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching, shared_length
@@ -18,7 +19,6 @@ from lit_longpo.engine import pack, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
-from lit_longpo.policy.rope import readable_positions
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,7 @@ class Side:
 
     def window(self) -> int | None:
         """Positions that it can read, from its configuration."""
-        config = self.policy.original_config()
-        if self.policy.rope is not None:
-            self.policy.rope.apply(config)
-        return readable_positions(config)
+        return own_window(self.policy)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ class NeedleBenchmark(Benchmark):
         context = self.context(example, lambda text: len(prompt_format.encode(text)))
         ids = prompt_format.encode_prompt(context, example.question).ids
         about = f"for a context of {example.length}: a needle must not be cut"
-        return made_prompt(ids, self._limit(example.task), prompt_format, max_length, window, about)
+        said = (("user", prompt_format.template.filled(context, example.question)[0]),)
+        return made_prompt(ids, self._limit(example.task), prompt_format, max_length, window, about, said)
 
     def context(self, example: Example, num_tokens: CountTokens) -> str:
         """Hay and facts of an example, as long as a tokenizer counts.

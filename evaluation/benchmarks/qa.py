@@ -13,7 +13,7 @@ from evaluation.benchmarks.pair_questions import Which, questions_of
 from evaluation.benchmarks.questions import Question, QuestionSource, documents_of, read_records
 from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score
 from evaluation.metrics.longbench import total
-from evaluation.prompting import Prompt, check_room
+from evaluation.prompting import Prompt, check_room, decode
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -186,14 +186,17 @@ class QA(Benchmark):
         """
         system, *around = json.loads(example.fields["around"])
         history, followup = (tuple((role, text) for role, text in said) for said in around)
-        encoded = prompt_format.encode_prompt(
-            example.fields["context"], self._worded(example), Surroundings(system, history, followup)
-        )
+        context, question = example.fields["context"], self._worded(example)
+        encoded = prompt_format.encode_prompt(context, question, Surroundings(system, history, followup))
         num_tokens = len(encoded.ids) - sum(encoded.format_mask)
-        ids = _cut(encoded, num_tokens - max_length, example.id)
+        kept = _cut(encoded, num_tokens - max_length, example.id)
+        ids, lost = (*encoded.head, *kept, *encoded.tail), len(encoded.context) - len(kept)
         check_room(len(ids), self.max_new_tokens, max_length, window)
-        lost = len(encoded.ids) - len(ids)
-        return Prompt(ids, self.max_new_tokens, prompt_format.stop_ids, 0, num_tokens, lost, prompt_format.uses_chat)
+        read = decode(kept, prompt_format) if lost else context
+        user = read if question is None else prompt_format.template.filled(read, question)[0]
+        said = (*([] if system is None else [("system", system)]), *history, ("user", user), *followup)
+        asked = (self.max_new_tokens, prompt_format.stop_ids, 0, num_tokens, lost, prompt_format.uses_chat)
+        return Prompt(ids, *asked, messages=said)
 
     def _worded(self, example: Example) -> str | None:
         """The question as the policy's template is given it; `None` if the context is the whole message."""
@@ -241,9 +244,9 @@ def _shown(item: Question) -> str:
 
 
 def _cut(encoded: EncodedPrompt, excess: int, name: str) -> tuple[int, ...]:
-    """The prompt without the middle of its context."""
+    """The context without its middle."""
     if excess <= 0:
-        return encoded.ids
+        return encoded.context
     kept = len(encoded.context) - excess
     if kept < 2:
         raise InputError(
@@ -251,8 +254,7 @@ def _cut(encoded: EncodedPrompt, excess: int, name: str) -> tuple[int, ...]:
             f"few for a context of {len(encoded.context)}; raise `max_length`"
         )
     tail = kept // 2
-    context = (*encoded.context[: kept - tail], *encoded.context[len(encoded.context) - tail :])
-    return (*encoded.head, *context, *encoded.tail)
+    return (*encoded.context[: kept - tail], *encoded.context[len(encoded.context) - tail :])
 
 
 def _check_question_template(template: str) -> None:

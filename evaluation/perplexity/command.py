@@ -14,7 +14,7 @@ from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.perplexity.measuring import check_lengths, measure
 from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
-from evaluation.running.facts import run_facts, typed
+from evaluation.running.facts import model_facts, run_facts, typed
 from evaluation.running.progress import bar
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
@@ -56,7 +56,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1).device)
     check_vocabulary(model, prompt_format)
     check_lengths(model, windows, len(tokens) + len(front), len(front))
-    facts = run_facts(model, prompt_format, typed("perplexity", arguments))
+    facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
     settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN}
     total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)
     with bar("perplexity", total) as advance:

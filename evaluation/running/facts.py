@@ -17,18 +17,20 @@ from torch import nn
 
 from lit_longpo.engine import end_ids
 from lit_longpo.policy import PromptFormat
+from lit_longpo.servers import without_passwords
 
+OF_SERVER = "the server's own"  # chat template
 CHAT, IN_CHAT = "chat template", "in the chat template"
 DEVIATIONS = "deviations of the run"  # moves to those of the report
 _ROOT = Path(__file__).resolve().parents[2]
 _MODULE = "python -m lit_longpo"
 
 
-def run_facts(model: nn.Module, prompt_format: PromptFormat, command: str = "") -> dict[str, object]:
+def run_facts(about: Mapping[str, object], prompt_format: PromptFormat, command: str = "") -> dict[str, object]:
     """What answers depend on beside the benchmark, and who asked for them, as texts and plain values.
 
     Args:
-        model: who answers, as it was loaded.
+        about: who answers: see `model_facts`.
         prompt_format: its tokenizer and chat template.
         command: that was typed; empty means that of this process.
     """
@@ -36,13 +38,20 @@ def run_facts(model: nn.Module, prompt_format: PromptFormat, command: str = "") 
     return {
         CHAT: chat_fact(prompt_format),
         **_chat_settings(prompt_format),
-        "dtype": ", ".join(sorted({str(item.dtype).removeprefix("torch.") for item in model.parameters()})),
-        "device": _device(model),
-        "end tokens": _shown_tokens((*prompt_format.stop_ids, *end_ids(model)), prompt_format),
+        **about,
         "versions": versions(),
         "commit": commit(),
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
         "command": command or this_command(sys.argv),
+    }
+
+
+def model_facts(model: nn.Module, prompt_format: PromptFormat) -> dict[str, object]:
+    """What answers of a model depend on, as it was loaded."""
+    return {
+        "dtype": ", ".join(sorted({str(item.dtype).removeprefix("torch.") for item in model.parameters()})),
+        "device": _device(model),
+        "end tokens": shown_tokens((*prompt_format.stop_ids, *end_ids(model)), prompt_format),
     }
 
 
@@ -87,7 +96,7 @@ def _chat_settings(prompt_format: PromptFormat) -> dict[str, object]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _shown_tokens(ids: Sequence[int], prompt_format: PromptFormat) -> str:
+def shown_tokens(ids: Sequence[int], prompt_format: PromptFormat) -> str:
     """Ids with their texts, ascending."""
     texts = prompt_format.tokenizer.convert_ids_to_tokens(sorted(set(ids)))
     return ", ".join(f"{number} {text}" for number, text in zip(sorted(set(ids)), texts, strict=True))
@@ -123,9 +132,9 @@ def this_command(words: Sequence[str]) -> str:
         words: as Python has them, the program first.
     """
     program = _MODULE if Path(words[0]).name == "__main__.py" else Path(words[0]).name
-    return " ".join([program, shlex.join(words[1:])]).strip()
+    return without_passwords(" ".join([program, shlex.join(words[1:])]).strip())
 
 
 def typed(command: str, arguments: Sequence[str]) -> str:
     """A command of ours as it was typed, for example `evaluate`."""
-    return " ".join([_MODULE, command, shlex.join(arguments)])
+    return without_passwords(" ".join([_MODULE, command, shlex.join(arguments)]))

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import nn
-
 from evaluation.benchmark import Benchmark
 from evaluation.prompting import Prompt
-from lit_longpo.engine import end_ids, greedy_settings
+from evaluation.running.answerers import Answerer
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
@@ -22,12 +20,12 @@ class Protocol(ABC):
 
     Args:
         benchmark: what is asked.
-        model: who answers.
+        answerer: who answers.
         prompt_format: its tokenizer and chat template.
     """
 
     benchmark: Benchmark
-    model: nn.Module
+    answerer: Answerer
     prompt_format: PromptFormat
 
     @property
@@ -54,7 +52,7 @@ class Protocol(ABC):
 
     def _own_ends(self) -> tuple[int, ...]:
         """What ends answers in the official scripts; the tokenizer's end where the model states none."""
-        return end_ids(self.model) or (int(self.prompt_format.tokenizer.eos_token_id),)
+        return self.answerer.ends or (int(self.prompt_format.tokenizer.eos_token_id),)
 
     def _missing_front(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """Tokens that the tokenizer puts before texts, if these do not begin with them."""
@@ -73,7 +71,7 @@ class Served(Protocol):
         """Settings of the model that the official script would apply, and ends and beginnings that it has not."""
         if not self.benchmark.generates_as_model_does:
             return ()
-        own = shown(greedy_settings(self.model))
+        own = shown(self.answerer.own_settings)
         more = [token for token in self.prompt_format.stop_ids if token not in self._own_ends()]
         names = ", ".join(self.prompt_format.tokenizer.convert_ids_to_tokens(more))
         said = {
@@ -94,7 +92,7 @@ class Official(Protocol):
     @property
     def generation(self) -> Mapping[str, Any]:
         """A repetition penalty, for example."""
-        return greedy_settings(self.model)
+        return self.answerer.own_settings
 
     @property
     def manifest(self) -> dict[str, object]:
@@ -111,7 +109,7 @@ class Official(Protocol):
 
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
         """An end that had to be chosen."""
-        if end_ids(self.model):
+        if self.answerer.ends:
             return ()
         return ("the model's generation settings name no end token: answers end at the tokenizer's",)
 
@@ -119,14 +117,14 @@ class Official(Protocol):
 _PROTOCOLS: dict[str, type[Protocol]] = {"served": Served, "official": Official}
 
 
-def protocol_of(name: ProtocolName, benchmark: Benchmark, model: nn.Module, prompt_format: PromptFormat) -> Protocol:
+def protocol_of(name: ProtocolName, benchmark: Benchmark, answerer: Answerer, prompt_format: PromptFormat) -> Protocol:
     """The protocol of that name.
 
     Raises:
         ValueError: the benchmark has no official script that generates with transformers.
     """
     check_protocol(name, benchmark)
-    return _PROTOCOLS[name](benchmark, model, prompt_format)
+    return _PROTOCOLS[name](benchmark, answerer, prompt_format)
 
 
 def check_protocol(name: ProtocolName, benchmark: Benchmark) -> None:
@@ -142,20 +140,21 @@ def check_protocol(name: ProtocolName, benchmark: Benchmark) -> None:
         )
 
 
-def chat_deviation(benchmark: Benchmark, model: str, *, used: bool) -> tuple[str, ...]:
+def chat_deviation(benchmark: Benchmark, model: str, *, used: bool, whose: str = "the tokenizer's") -> tuple[str, ...]:
     """What the official script would have written around prompts, if that is something else.
 
     Args:
         benchmark: what is asked.
         model: name by which the official script would know it.
-        used: whether any prompt was wrapped in the tokenizer's chat template.
+        used: whether any prompt was wrapped in a chat template.
+        whose: that template is.
     """
     if not benchmark.generates_as_model_does:
         return ()
     named = next((name for name in benchmark.chat_names if name in model), None)
     if used:
         official = "asks models that it does not name plainly" if named is None else f"has a string for {named}"
-        return (f"asked in the tokenizer's chat template; the official script {official}",)
+        return (f"asked in {whose} chat template; the official script {official}",)
     if named is not None:
         return (f"asked plainly, where the official script has a chat string for {named}",)
     return ()

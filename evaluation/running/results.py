@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, used_in
+from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER, used_in
 from evaluation.running.processes import rank, world_size
 from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
@@ -176,7 +176,9 @@ def make_report(
     """All tasks together; what is missing is said in the deviations."""
     said = _with_use_of_chat(settings or {}, scores)
     of_run = tuple(said.pop(DEVIATIONS, ()))
-    more = chat_deviation(benchmark, model, used=any(part.in_chat for part in scores.values())) if CHAT in said else ()
+    used = any(part.in_chat for part in scores.values())
+    whose = "the server's" if said.get(CHAT) == OF_SERVER else "the tokenizer's"
+    more = chat_deviation(benchmark, model, used=used, whose=whose) if CHAT in said else ()
     return BenchmarkReport(
         benchmark.name,
         step,

@@ -6,25 +6,23 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.prompting import Prompt, check_room, decode
+from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
-from evaluation.running.answering import answer
-from evaluation.running.batching import Asked, portion, shuffled
+from evaluation.running.answerers import Answerer, answerer_of
+from evaluation.running.batching import Asked, shuffled
 from evaluation.running.facts import DEVIATIONS, run_facts
 from evaluation.running.preflight import check_prompts, longest_examples
-from evaluation.running.processes import gather, rank, world_size
+from evaluation.running.processes import gather, rank
 from evaluation.running.progress import bar
-from evaluation.running.protocols import generation_fact, protocol_of, shown
+from evaluation.running.protocols import generation_fact, protocol_of
 from evaluation.running.responses import Responses, StoredResponse, record_hash
 from evaluation.running.results import TaskScores, is_done, make_report, score_task, subset
-from evaluation.running.settings import RunSettings, length_deviation, window
-from lit_longpo.errors import InputError
+from evaluation.running.settings import RunSettings, length_deviation
+from lit_longpo.errors import UnreachableError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.strategies import is_sharded
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ class Runner:
 
     Args:
         benchmark: what is asked.
-        model: who answers.
+        model: who answers; a model in these processes, or another answerer.
         prompt_format: its tokenizer and chat template.
         settings: which examples, and for how long.
         responses: what is answered already, and where new answers go; of the first process only.
@@ -47,7 +45,7 @@ class Runner:
     """
 
     benchmark: Benchmark
-    model: nn.Module
+    model: nn.Module | Answerer
     prompt_format: PromptFormat
     settings: RunSettings
     responses: Responses
@@ -55,20 +53,20 @@ class Runner:
     longest: Sequence[Example] | None = None
 
     def __post_init__(self) -> None:
-        self.max_length = self.settings.length(self.benchmark, self.model, self.prompt_format)
-        self.protocol = protocol_of(self.settings.protocol, self.benchmark, self.model, self.prompt_format)
-        if self.protocol.generation and world_size() > 1 and is_sharded(self.model):
-            raise InputError(
-                f"expected `protocol: served` for sharded weights, whose prompts are padded, got official with the "
-                f"model's {shown(self.protocol.generation)}, which counts padding; type --protocol served"
-            )
+        self.answerer = answerer_of(self.model)
+        self.window = self.answerer.window
+        self.max_length = self.settings.length(self.benchmark, self.window, self.prompt_format)
+        self.protocol = protocol_of(self.settings.protocol, self.benchmark, self.answerer, self.prompt_format)
+        self.answerer.check_generation(self.protocol.generation)
+        self._unanswered = dict[str, None]()  # questions to which there was no answer in this run
         system = self.prompt_format.template.system
         deviations = [
             *([f"system message: {system}"] if system and not self.benchmark.in_own_template else []),
-            *length_deviation(self.benchmark, self.max_length, window(self.model)),
+            *length_deviation(self.benchmark, self.max_length, self.window),
             *self.protocol.deviations(in_chat=self.prompt_format.uses_chat),
+            *self.answerer.deviations,
         ]
-        facts = run_facts(self.model, self.prompt_format, self.command)
+        facts = run_facts(self.answerer.facts(self.prompt_format), self.prompt_format, self.command)
         if self.benchmark.in_own_template:
             facts = {"prompt template": self.prompt_format.template.user} | facts
         self.responses.facts = self._settings | facts | {DEVIATIONS: deviations}
@@ -84,6 +82,7 @@ class Runner:
             ValueError: a prompt and its answer do not fit the window, a record cannot be read, or stored responses
                 belong to other records.
             ModuleNotFoundError: a score needs a package that is not there.
+            ConnectionError: a question has no answer.
         """
         tasks, minutes = self.settings.chosen(self.benchmark), self.settings.max_minutes
         longest = longest_examples(self.benchmark, tasks) if self.longest is None else self.longest
@@ -92,6 +91,7 @@ class Runner:
         scores = {}
         for number, task in enumerate(tasks):
             scores[task] = self._task(task, _share(end, len(tasks) - number))
+        self._check_answered()
         return make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
 
     def _task(self, task: str, end: float | None) -> TaskScores:
@@ -104,15 +104,16 @@ class Runner:
             for call in range(self.benchmark.num_calls):
                 self._call(task, call, left, _share(end, self.benchmark.num_calls - call))
             left = self._left(left)
-        scores = score_task(self.benchmark, examples, self.responses, num_examples, self._device)
+        scores = score_task(self.benchmark, examples, self.responses, num_examples, self.answerer.device)
         self.responses.forget(task)
         new = len(scores.predictions) - known
         log.info("%s: %d answered now, %d before, %d left: %s", task, new, known, len(left), _shown(scores))
         return scores
 
     def _left(self, examples: Sequence[Example], call: int | None = None) -> list[Example]:
-        """Those that are not done yet; with `call` only those that wait for that one."""
-        rows = [(example, self.responses.of_example(example)) for example in examples]
+        """Those that are not done yet and can be; with `call` only those that wait for that one."""
+        waiting = [example for example in examples if example.id not in self._unanswered]
+        rows = [(example, self.responses.of_example(example)) for example in waiting]
         calls = self.benchmark.num_calls
         return [item for item, answers in rows if call in (None, len(answers)) and not is_done(answers, calls)]
 
@@ -137,7 +138,7 @@ class Runner:
         """In a random order; prompts are built a few rounds at a time, and never once the time is over."""
         asked = self._asked(shuffled(examples, f"{self.settings.seed}-{task}"))
         with bar(task, len(examples)) as advance:
-            while not _over(end) and (part := portion(asked, self.settings.batching, world_size())):
+            while not _over(end) and (part := self.answerer.portion(asked, self.settings.batching)):
                 with closing(self._answered(task, call, part, self.settings.seed)) as rounds:
                     for prompts in rounds:
                         advance(len(prompts))
@@ -149,11 +150,15 @@ class Runner:
     ) -> Generator[list[Prompt], None, None]:
         """Generate and remember, round by round; gives the prompts of each."""
         prompts = [prompt for _, prompt in asked]
-        own = self.protocol.generation
-        with closing(answer(self.model, prompts, self.settings.batching, seed=seed, generation=own)) as rounds:
+        batching, own = self.settings.batching, self.protocol.generation
+        given = self.answerer.answers(prompts, self.prompt_format, batching, seed=seed, generation=own)
+        with closing(given) as rounds:
             for answers in rounds:
-                rows = [self._response(*asked[number], call, ids) for number, ids in sorted(answers.items())]
-                (self.responses.add if rank() == 0 else self.responses.remember)(task, rows)
+                texts = {number: text for number, text in answers.items() if text is not None}
+                self._unanswered |= {asked[number][0].id: None for number in answers if number not in texts}
+                rows = [self._response(*asked[number], call, text) for number, text in texts.items()]
+                if rows:
+                    (self.responses.add if rank() == 0 else self.responses.remember)(task, rows)
                 yield [prompts[number] for number in answers]
 
     def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
@@ -162,21 +167,24 @@ class Runner:
             yield example, self._prompt(example, [row.response for row in self.responses.of_example(example)])
 
     def _prompt(self, example: Example, earlier: list[str]) -> Prompt:
-        positions, length = window(self.model), self.max_length
-        asked = self.benchmark.prompt(example, self.prompt_format, length, window=positions, earlier=earlier)
+        length = self.max_length
+        asked = self.benchmark.prompt(example, self.prompt_format, length, window=self.window, earlier=earlier)
         prompt = self.protocol.adapted(asked)
-        check_room(len(prompt.ids), prompt.max_new_tokens, length, positions)
+        check_room(len(prompt.ids), prompt.max_new_tokens, length, self.window)
+        self.answerer.check_prompt(prompt)
         return prompt
 
-    def _response(self, example: Example, prompt: Prompt, call: int, ids: Sequence[int]) -> StoredResponse:
-        text = decode(ids, self.prompt_format)
+    def _response(self, example: Example, prompt: Prompt, call: int, text: str) -> StoredResponse:
         asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
         return StoredResponse(example.id, call, text, *asked)
 
-    @property
-    def _device(self) -> torch.device | str:
-        """Where processes exchange scores; alone, the CPU, as not every device has float64."""
-        return "cpu" if world_size() == 1 else next(self.model.parameters()).device
+    def _check_answered(self) -> None:
+        if self._unanswered:
+            names = list(self._unanswered)
+            raise UnreachableError(
+                f"expected an answer to every question, got none to {len(names)} of them, for example {names[0]}; type "
+                "the same command again to ask those, or the same with --rescore for a report without them"
+            )
 
     @property
     def _settings(self) -> dict[str, object]:
@@ -184,7 +192,7 @@ class Runner:
         run = self.settings
         return {
             "max_length": self.max_length,
-            "window": window(self.model),
+            "window": self.window,
             "answers": generation_fact(self.settings.protocol, self.protocol.generation),
             "limit": run.limit,
             "seed": run.seed,

@@ -67,11 +67,11 @@ class RunSettings:
             )
         return tuple(task for task in benchmark.tasks if self.tasks is None or task in self.tasks)
 
-    def length(self, benchmark: Benchmark, model: nn.Module, prompt_format: PromptFormat) -> int:
+    def length(self, benchmark: Benchmark, window: int | None, prompt_format: PromptFormat) -> int:
         """`max_length`, or what is left of the model's window."""
         if self.max_length is not None:
             return self.max_length
-        return default_max_length(benchmark, self.chosen(benchmark), prompt_format, window(model))
+        return default_max_length(benchmark, self.chosen(benchmark), prompt_format, window)
 
 
 def window(model: nn.Module) -> int | None:

@@ -12,13 +12,12 @@ from pathlib import Path
 from torch import nn
 
 from evaluation.benchmark import Benchmark
+from evaluation.running.answerers import Answerer, answerer_of
 from evaluation.running.processes import rank
 from evaluation.running.protocols import protocol_of
 from evaluation.running.responses import Responses, manifest_of, open_responses
 from evaluation.running.settings import RunSettings
-from lit_longpo.engine import end_ids
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.fingerprint import model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,26 @@ class Store:
     """
 
     benchmark: Benchmark
-    model: nn.Module
+    model: nn.Module | Answerer
     prompt_format: PromptFormat
     settings: RunSettings
 
     @cached_property
+    def answerer(self) -> Answerer:
+        """The model, or what stands for it."""
+        return answerer_of(self.model)
+
+    @property
     def fingerprint(self) -> str:
         """Of the model's weights; every process has to ask for it."""
-        return model_fingerprint(self.model, with_adapters=True)
+        return self.answerer.fingerprint
 
     @cached_property
     def manifest(self) -> dict[str, object]:
         """What answers depend on beside the records, each of which is hashed apart."""
-        length = self.settings.length(self.benchmark, self.model, self.prompt_format)
-        protocol = protocol_of(self.settings.protocol, self.benchmark, self.model, self.prompt_format)
-        asked = (self.benchmark, self.prompt_format, self.fingerprint, length, end_ids(self.model))
+        length = self.settings.length(self.benchmark, self.answerer.window, self.prompt_format)
+        protocol = protocol_of(self.settings.protocol, self.benchmark, self.answerer, self.prompt_format)
+        asked = (self.benchmark, self.prompt_format, self.fingerprint, length, self.answerer.ends)
         return manifest_of(*asked) | protocol.manifest
 
     def open(self, folder: Path, notes: Mapping[str, str]) -> AbstractContextManager[Responses]:

@@ -49,7 +49,12 @@ def end_ids(model: torch.nn.Module) -> tuple[int, ...]:
     Args:
         model: a causal language model, perhaps PEFT-wrapped, outside of `generation_mode`.
     """
-    ends = getattr(base_model(model).generation_config, "eos_token_id", None)
+    return ends_of(base_model(model).generation_config)
+
+
+def ends_of(settings: GenerationConfig) -> tuple[int, ...]:
+    """Tokens that end an answer by generation settings."""
+    ends = getattr(settings, "eos_token_id", None)
     return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
 
 
@@ -59,7 +64,11 @@ def greedy_settings(model: torch.nn.Module) -> dict[str, Any]:
     Args:
         model: a causal language model, perhaps PEFT-wrapped, outside of `generation_mode`.
     """
-    settings = base_model(model).generation_config
+    return greedy_of(base_model(model).generation_config)
+
+
+def greedy_of(settings: GenerationConfig) -> dict[str, Any]:
+    """Generation settings that change the most likely answer, as far as they are set."""
     values = {name: getattr(settings, name, None) for name in _NEUTRAL}
     return {name: value for name, value in values.items() if value is not None and value != _NEUTRAL[name]}
 

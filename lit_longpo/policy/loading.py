@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -263,6 +264,13 @@ class PolicyConfig:
             config = AutoConfig.from_pretrained(self._where(), **self._options())
             config.get_text_config()  # of several (models of music) transformers does not know which is meant
         return config
+
+    def original_generation(self) -> GenerationConfig:
+        """The generation settings beside that configuration, as transformers loads them with the weights."""
+        try:
+            return GenerationConfig.from_pretrained(self._where())
+        except OSError:  # there is no such file
+            return GenerationConfig.from_model_config(self.original_config())
 
     def folders(self) -> list[Path]:
         """Folders on this machine that the policy is read from."""

@@ -1,16 +1,13 @@
 """Answers from any OpenAI-compatible server (vLLM, SGLang, `transformers serve`, hosted models)."""
 
-import importlib.util
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
-from lit_longpo.errors import MissingPackageError, UnreachableError
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.servers import Connection, Failure, Server, without_passwords
 
 
 @dataclass
@@ -27,7 +24,7 @@ class ServerGenerator(TextGenerator):
         key_variable: environment variable that holds the access key; local servers take any.
         concurrency: requests under way at most.
         max_retries: further attempts after connection errors, time-outs and codes 408, 409, 429 and 5xx,
-            with exponential back-off.
+            with exponential back-off or as long as the server asks for.
         timeout: seconds until an attempt counts as failed.
         max_failures: failed requests in a row that end the build; the same command continues it.
         extra_body: further fields of every request, for example `{chat_template_kwargs: {...}}`.
@@ -43,56 +40,30 @@ class ServerGenerator(TextGenerator):
     extra_body: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._client: Any = None
-        self._failed = 0  # in a row, over all rounds of a build
+        patience = (self.concurrency, self.max_retries, self.timeout, self.max_failures)
+        self._server = Server(self.base_url, self.key_variable, *patience, "`generator.init_args.base_url`")
+        self.base_url = without_passwords(self.base_url)  # settings are written down
+        self._connection: Connection | None = None
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
-        self._failed = 0
-        if importlib.util.find_spec("openai") is None:
-            raise MissingPackageError('ServerGenerator needs the `build` extra; type: pip install "lit_longpo[build]"')
-        from openai import OpenAI
-
-        key = os.environ.get(self.key_variable) or "none"
-        self._client = OpenAI(base_url=self.base_url, api_key=key, max_retries=self.max_retries, timeout=self.timeout)
+        self._connection = self._server.connect()
         return f"server:{self.model}:{self.extra_body}"
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """As they come in; what waits is cancelled if the build ends early."""
-        pool = ThreadPoolExecutor(self.concurrency)
-        try:
-            waiting = [pool.submit(self._ask, request) for batch in batches for request in batch]
-            for done in as_completed(waiting):
-                completion = done.result()
-                self._failed = self._failed + 1 if completion.error else 0
-                if self._failed >= self.max_failures:
-                    raise UnreachableError(
-                        f"expected answers from {self.base_url}, got {self._failed} errors in a row, the last: "
-                        f"{completion.error}; see that the server runs and type the same command again to go on"
-                    )
-                yield completion
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        assert self._connection is not None, "open comes first"
+        requests = [request for batch in batches for request in batch]
+        for request, reply in self._connection.ask_all(requests, self._ask):
+            yield _completion(request, reply)
 
     def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            self._client.close()
+        if self._connection is not None:
+            self._connection.close()
 
-    def _ask(self, request: Request) -> Completion:
-        """One request; refusals of this one request become an error, a wrong key or model name is raised."""
-        import openai
-
-        try:
-            reply = self._client.chat.completions.create(**self._body(request))
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise UnreachableError(
-                f"expected {self.base_url} to know the model {self.model!r} and the key in ${self.key_variable}, got: "
-                f"{error}; set `generator.init_args.model`, `.base_url` or the variable"
-            ) from error
-        except openai.OpenAIError as error:
-            return Completion(request.id, "", error=f"{type(error).__name__}: {error}")
-        return _completion(request, reply)
+    def _ask(self, client: Any, request: Request) -> Any:
+        return client.chat.completions.create(**self._body(request))
 
     def _body(self, request: Request) -> dict[str, Any]:
         decoding = request.decoding
@@ -110,8 +81,8 @@ class ServerGenerator(TextGenerator):
 
 
 def _completion(request: Request, reply: Any) -> Completion:
-    if not getattr(reply, "choices", None):
-        return Completion(request.id, "", error=f"expected one choice in the server's reply, got {reply!r:.200}")
+    if isinstance(reply, Failure):
+        return Completion(request.id, "", error=reply.error)
     choice, usage = reply.choices[0], reply.usage
     return Completion(
         request=request.id,

@@ -7,7 +7,7 @@ from support.tiny_models import tiny_model
 
 from evaluation import LongBench
 from evaluation.metrics import extras
-from evaluation.running import runner
+from evaluation.running import answerers
 from evaluation.running.preflight import longest_examples
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
@@ -22,7 +22,7 @@ TASKS = {"hotpotqa": 3, "trec": 2, "passage_count": 3}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "answer", lambda *_, **__: pytest.fail("a question was answered"))
+    monkeypatch.setattr(answerers, "answer", lambda *_, **__: pytest.fail("a question was answered"))
     return official_layout.longbench(tmp_path, TASKS)
 
 

@@ -16,7 +16,7 @@ from support.tiny_models import tiny_model
 
 from evaluation import LongBench, LongBenchV2, LVEval
 from evaluation.reports.report import BenchmarkReport, TruncationCounts
-from evaluation.running import runner
+from evaluation.running import answerers, runner
 from evaluation.running.batching import Batching
 from evaluation.running.responses import DamagedResponseError, Responses, open_responses
 from evaluation.running.results import make_report, rescore
@@ -67,7 +67,7 @@ def test_an_answer_is_the_models_own(longbench, whole):
     for task in longbench.tasks:
         example = list(longbench.examples(task))[2]
         prompt = longbench.prompt(example, chat, whole.settings["max_length"])
-        [ids] = next(runner.answer(MODEL, [prompt], Batching())).values()
+        [ids] = next(answerers.answer(MODEL, [prompt], Batching())).values()
         [row] = [row for row in whole.predictions if row.id == example.id]
         assert row.prediction == chat.tokenizer.decode(ids, skip_special_tokens=True)
         assert (row.num_tokens, row.num_lost) == (prompt.num_tokens, 0)
@@ -259,7 +259,7 @@ class Clock:
 
     def spend_on_answers(self, monkeypatch, seconds):
         """A round of answers takes what `seconds` says of its first prompt; returns how many were asked at once."""
-        asked, real = [], runner.answer
+        asked, real = [], answerers.answer
 
         def answer(model, prompts, *args, **options):
             asked.append(len(prompts))
@@ -267,7 +267,7 @@ class Clock:
                 self.now += seconds(prompts[min(found)])
                 yield found
 
-        monkeypatch.setattr(runner, "answer", answer)
+        monkeypatch.setattr(answerers, "answer", answer)
         return asked
 
 
@@ -339,7 +339,7 @@ def test_the_second_prompt_holds_the_reasoning(tmp_path, monkeypatch):
     for example, row in zip(examples, report.predictions, strict=True):
         reasoning = stored[example.id, 0].response
         prompt = bench.prompt(example, chat, 400, earlier=[reasoning])
-        [ids] = next(runner.answer(MODEL, [prompt], Batching())).values()
+        [ids] = next(answerers.answer(MODEL, [prompt], Batching())).values()
         assert row.prediction == chat.tokenizer.decode(ids, skip_special_tokens=True)
         first = bench.prompt(example, chat, 400)
         assert (row.num_tokens, row.num_lost) == (first.num_tokens, first.num_lost)

@@ -1,0 +1,169 @@
+"""Who answers: a model in these processes, or whatever else gives texts for prompts."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from evaluation.prompting import Prompt, decode
+from evaluation.running.answering import answer
+from evaluation.running.batching import Asked, Batching, portion
+from evaluation.running.facts import model_facts
+from evaluation.running.processes import world_size
+from evaluation.running.settings import window
+from lit_longpo.engine import end_ids, greedy_settings
+from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.strategies import is_sharded
+
+Texts = dict[int, str | None]  # by the prompt's number; `None` where there is no answer
+
+
+class Answerer(ABC):
+    """Gives the most likely answers to prompts, and knows what the run has to know about the model behind them."""
+
+    device: torch.device | str = "cpu"
+
+    @property
+    @abstractmethod
+    def window(self) -> int | None:
+        """Positions that prompt and answer may take; `None` if nobody knows."""
+
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end an answer by the model's own generation settings."""
+
+    @property
+    @abstractmethod
+    def own_settings(self) -> Mapping[str, Any]:
+        """The model's own generation settings that change its most likely answer, as far as they are set."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What tells its answers from another's; every process has to ask for it."""
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What is done otherwise than in these processes, in words: nothing."""
+        return ()
+
+    @abstractmethod
+    def facts(self, prompt_format: PromptFormat) -> Mapping[str, object]:
+        """What a report says about it."""
+
+    def check_generation(self, generation: Mapping[str, Any]) -> None:  # noqa: B027  (most can do everything)
+        """Refuse arguments of `generate` that it cannot follow.
+
+        Raises:
+            ValueError: naming them, and what to type.
+        """
+
+    def check_prompt(self, prompt: Prompt) -> None:  # noqa: B027  (most can be asked everything)
+        """Refuse a prompt that it cannot be asked.
+
+        Raises:
+            ValueError: saying why, and what to type.
+        """
+
+    @abstractmethod
+    def portion(self, asked: Iterator[Asked], batching: Batching) -> list[Asked]:
+        """The next prompts between two looks at the clock; none if all have been taken."""
+
+    @abstractmethod
+    def answers(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_format: PromptFormat,
+        batching: Batching,
+        *,
+        seed: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> Generator[Texts, None, None]:
+        """Answers as they come, as `evaluation.prompting.decode` gives them: nothing stripped.
+
+        Args:
+            prompts: what to answer.
+            prompt_format: tokenizer and chat template of the prompts.
+            batching: which share a forward.
+            seed: of a random order; `None` leaves the order to the answerer.
+            generation: arguments of `generate`, for example a repetition penalty.
+        """
+
+
+class LocalModel(Answerer):
+    """A model in these processes.
+
+    Args:
+        model: a policy with prefix-shared attention, adapters included.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @property
+    def device(self) -> torch.device | str:  # type: ignore[override]
+        """Where processes exchange scores; alone, the CPU, as not every device has float64."""
+        return "cpu" if world_size() == 1 else next(self.model.parameters()).device
+
+    @property
+    def window(self) -> int | None:
+        """Of the model's configuration."""
+        return window(self.model)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Of the model's generation settings."""
+        return end_ids(self.model)
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        """Likewise."""
+        return greedy_settings(self.model)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the model's weights."""
+        return model_fingerprint(self.model, with_adapters=True)
+
+    def facts(self, prompt_format: PromptFormat) -> Mapping[str, object]:
+        """Its precision, device and end tokens."""
+        return model_facts(self.model, prompt_format)
+
+    def check_generation(self, generation: Mapping[str, Any]) -> None:
+        """Sharded weights answer padded prompts, and a repetition penalty would count the padding."""
+        if generation and world_size() > 1 and is_sharded(self.model):
+            own = ", ".join(f"{name} {value}" for name, value in generation.items())
+            raise InputError(
+                f"expected `protocol: served` for sharded weights, whose prompts are padded, got official with the "
+                f"model's {own}, which counts padding; type --protocol served"
+            )
+
+    def portion(self, asked: Iterator[Asked], batching: Batching) -> list[Asked]:
+        """About four rounds of answers."""
+        return portion(asked, batching, world_size())
+
+    def answers(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_format: PromptFormat,
+        batching: Batching,
+        *,
+        seed: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> Generator[Texts, None, None]:
+        """Round by round, on every process alike."""
+        with closing(answer(self.model, prompts, batching, seed=seed, generation=generation)) as rounds:
+            for found in rounds:
+                yield {number: decode(ids, prompt_format) for number, ids in sorted(found.items())}
+
+
+def answerer_of(model: "nn.Module | Answerer") -> Answerer:
+    """A model that answers here, or the answerer as it is."""
+    return model if isinstance(model, Answerer) else LocalModel(model)

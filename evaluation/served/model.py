@@ -1,0 +1,207 @@
+"""A served model as an answerer of benchmarks."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from transformers import GenerationConfig
+
+from evaluation.own_settings import own_window
+from evaluation.prompting import Prompt
+from evaluation.running.answerers import Answerer, Texts
+from evaluation.running.batching import Asked, Batching
+from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
+from evaluation.served.endpoints import ENDPOINTS, Endpoint
+from evaluation.served.probing import num_read, num_written, probe
+from evaluation.served.settings import ServerSettings, find_card
+from lit_longpo.engine.generation import ends_of, greedy_of
+from lit_longpo.errors import InputError, UnreachableError
+from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.servers import Connection, Failure
+
+log = logging.getLogger(__name__)
+
+_FINISHED = ("stop", "length", "eos_token", "stop_sequence")  # the last two are TGI's
+_SENT = ("repetition_penalty",)  # of the settings that `generate` knows, those that servers know, too
+_PORTION = 4  # times the questions under way, between two looks at the clock
+
+
+@dataclass(frozen=True)
+class ServedModel(Answerer):
+    """A model behind an OpenAI-compatible server.
+
+    Args:
+        connection: to the server.
+        endpoint: how it is asked.
+        source: where the tokenizer comes from.
+        own_window: positions that the model can read by its files; `None` if they do not say.
+        generation: settings in the model's files.
+    """
+
+    connection: Connection
+    endpoint: Endpoint
+    source: str
+    own_window: int | None
+    generation: GenerationConfig
+
+    @classmethod
+    def reach(cls, settings: ServerSettings, policy: PolicyConfig, prompt_format: PromptFormat) -> "ServedModel":
+        """Find the model and out how it can be asked.
+
+        Args:
+            settings: of the server.
+            policy: whose files tell window, end tokens and generation settings; no weights are read.
+            prompt_format: its tokenizer and template.
+
+        Raises:
+            ConnectionError: nobody answers there, or refuses the key.
+            ValueError: it has no such model, or one with another tokenizer.
+            ModuleNotFoundError: the client is not installed.
+        """
+        connection, generation = settings.server.connect(), policy.original_generation()
+        card = find_card(connection, settings.model)
+        endpoint = ENDPOINTS[settings.way](settings, card, prompt_format, ends_of(generation))
+        endpoint = replace(endpoint, abilities=probe(connection, endpoint, policy.source))
+        made = cls(connection, endpoint, policy.source, own_window(policy), generation)
+        log.info("asking %s at %s: %s", card.name, connection.server.shown, made.way)
+        return made
+
+    @property
+    def name(self) -> str:
+        """Of the model, for reports."""
+        return f"{self.endpoint.card.name} at {self.connection.server.shown}"
+
+    @property
+    def way(self) -> str:
+        """How it is asked, in words."""
+        if self.endpoint.settings.way == "chat":
+            return "chat completions"
+        can = self.endpoint.abilities
+        sent, given = ("token ids" if ids else "text" for ids in (can.takes_ids, can.gives_ids))
+        return f"completions, prompts as {sent}, answers as {given}"
+
+    @property
+    def window(self) -> int | None:
+        """The server's, where it states one."""
+        return self.endpoint.card.window or self.own_window
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Of the generation settings in the model's files."""
+        return ends_of(self.generation)
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        """Likewise."""
+        return greedy_of(self.generation)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the names of the model and its files; nobody sees the weights, and a server may move."""
+        settings, card = self.endpoint.settings, self.endpoint.card
+        text = json.dumps(["served", card.name, card.root, settings.way, settings.extra_body], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What only the server knows or does, and what it does otherwise."""
+        can, own, served = self.endpoint.abilities, self.own_window, self.endpoint.card.window
+        more = [token for token in self.endpoint.prompt_format.stop_ids if token not in self.ends]
+        names = shown_tokens(more, self.endpoint.prompt_format)
+        also = f" and not at {names}" if more else ""
+        chat = self.endpoint.settings.way == "chat"
+        said = {
+            f"answered by a server through {self.way}; its weights and precision are not known here": True,
+            "asked in the server's chat template, also where the protocol asks plainly": chat,
+            f"the server sees to the end of answers{also}; a newline that ends one is cut in its text": (
+                not can.obeys_ends
+            ),
+            "a repetition penalty is the server's own": not can.takes_extras,
+            "the server does not count tokens: whether it cuts prompts is not known": not can.counts,
+            f"the server reads {served} positions, the model {own}": None not in (served, own) and served != own,
+        }
+        return tuple(text for text, holds in said.items() if holds)
+
+    def facts(self, prompt_format: PromptFormat) -> Mapping[str, object]:
+        """In place of a device, the server; how it is asked, and end tokens."""
+        card = self.endpoint.card
+        return {
+            **({CHAT: OF_SERVER} if self.endpoint.settings.way == "chat" else {}),
+            "dtype": "the server's",
+            "device": f"server {self.connection.server.shown}",
+            "served model": card.name if card.root in (None, card.name) else f"{card.name} ({card.root})",
+            "asked through": self.way,
+            "tokenizer": self.source,
+            **({"extra body": dict(self.endpoint.settings.extra_body)} if self.endpoint.settings.extra_body else {}),
+            "end tokens": shown_tokens((*prompt_format.stop_ids, *self.ends), prompt_format),
+        }
+
+    def check_generation(self, generation: Mapping[str, Any]) -> None:
+        """Of the model's own settings, servers know a repetition penalty only."""
+        unknown = [name for name in generation if name not in _SENT or not self.endpoint.abilities.takes_extras]
+        if unknown:
+            raise InputError(
+                f"expected `protocol: served` for a server that cannot be told of {', '.join(unknown)}, got official; "
+                "type --protocol served"
+            )
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Whether it can be put to the server as it is."""
+        self.endpoint.check(prompt)
+
+    def portion(self, asked: Iterator[Asked], batching: Batching) -> list[Asked]:
+        """Enough that the server always has something to do."""
+        return list(islice(asked, _PORTION * self.connection.server.concurrency))
+
+    def answers(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_format: PromptFormat,
+        batching: Batching,
+        *,
+        seed: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+    ) -> Generator[Texts, None, None]:
+        """One by one as they come in, asked in their order, so that questions about a context meet on the server.
+
+        Raises:
+            ConnectionError: the server is gone, or cuts prompts or answers.
+        """
+        penalties = {**self.endpoint.penalties, **(generation or {})}
+        endpoint = replace(self.endpoint, penalties=penalties)
+        replies = self.connection.ask_all(
+            range(len(prompts)), lambda client, number: endpoint.send(client, prompts[number])
+        )
+        for number, reply in replies:
+            yield {number: self._text(reply, prompts[number])}
+
+    def _text(self, reply: Any, prompt: Prompt) -> str | None:
+        """The answer; of a failed request none, and why is said."""
+        if isinstance(reply, Failure):
+            log.warning("no answer: %s", reply.error)
+            return None
+        choice = reply.choices[0]
+        self._check_whole(reply, prompt)
+        text = self.endpoint.text(choice, prompt) if choice.finish_reason in _FINISHED else None
+        if text is None:
+            log.warning("no answer: expected a text that is finished, got %.200r", choice)
+        return text
+
+    def _check_whole(self, reply: Any, prompt: Prompt) -> None:
+        """Refuse what a server has cut without a word."""
+        read, written = num_read(reply), num_written(reply)
+        if read is not None and self.endpoint.too_few(prompt, read):
+            raise UnreachableError(
+                f"expected {self.connection.server.shown} to read a prompt of {len(prompt.ids):,} tokens as it is, got "
+                f"{read:,} tokens read; raise the server's window, or lower --max_length"
+            )
+        is_cut = reply.choices[0].finish_reason == "length"
+        if is_cut and written is not None and written < prompt.max_new_tokens:
+            raise UnreachableError(
+                f"expected {self.connection.server.shown} to write up to {prompt.max_new_tokens:,} tokens, got an "
+                f"answer cut at {written:,}; raise the server's window or its own limit, or lower --max_length"
+            )

@@ -1,0 +1,116 @@
+"""What a server takes and gives, found out with a few short questions before the first of a benchmark."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from evaluation.prompting import Prompt
+from evaluation.served.endpoints import Abilities, Completions, Endpoint
+from lit_longpo.errors import InputError, UnreachableError
+from lit_longpo.policy import PromptFormat
+from lit_longpo.servers import Connection, Failure, Send
+
+# Counting on is easy to go on with, and texts of several languages are many different tokens in other tokenizers.
+_TEXT = "Zähle weiter, 数一数: one two three four five six 1 2 3 4 5 6 7 8"
+_GOES_ON = 4  # tokens of an answer that an end token shall end at once
+
+
+def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
+    """What the server behind an endpoint takes and gives.
+
+    Args:
+        connection: to it.
+        endpoint: to ask.
+        source: of the tokenizer, for the error.
+
+    Raises:
+        ConnectionError: it answers nothing that it is asked.
+        ValueError: its tokenizer is another one, or it has no such address.
+    """
+    failures = list[str]()
+    prompt = _prompt(endpoint.prompt_format)
+    for takes_ids, takes_extras in endpoint.tries:
+        asked = replace(endpoint, abilities=Abilities(takes_ids, takes_extras))
+        is_text = isinstance(asked, Completions) and not takes_ids
+        reply = _ask(connection, asked.send_text if is_text else asked.send, prompt, endpoint)  # type: ignore[attr-defined]
+        if not isinstance(reply, Failure):
+            adds_front, counts = _check_tokenizer(connection, asked, prompt, source)
+            found = replace(asked.abilities, adds_front=adds_front, counts=counts, gives_ids=_gives_ids(reply))
+            obeys = found.gives_ids or _obeys_ends(connection, replace(asked, abilities=found), reply)
+            return replace(found, obeys_ends=obeys)
+        failures.append(reply.error)
+    raise connection.unreachable(failures[-1])
+
+
+def num_read(reply: Any) -> int | None:
+    """Tokens of the prompt as the server counts them."""
+    return _count(reply, "prompt_tokens")
+
+
+def num_written(reply: Any) -> int | None:
+    """Tokens of the answer as the server counts them."""
+    return _count(reply, "completion_tokens")
+
+
+def _count(reply: Any, name: str) -> int | None:
+    number = getattr(getattr(reply, "usage", None), name, None)
+    return number if isinstance(number, int) and number > 0 else None
+
+
+def _ask(connection: Connection, send: Send[Prompt], prompt: Prompt, endpoint: Endpoint) -> Any:
+    try:
+        return connection.ask(send, prompt)
+    except UnreachableError as error:
+        if getattr(error.__cause__, "status_code", None) != 404:
+            raise
+        way = endpoint.settings.way
+        raise InputError(
+            f"expected {connection.server.shown} to answer {way}, got that it has no such address or model; type "
+            f"--server_way {'chat' if way == 'completions' else 'completions'}, or correct --server_model"
+        ) from error
+
+
+def _prompt(prompt_format: PromptFormat, max_new_tokens: int = 1, stops: Sequence[int] = ()) -> Prompt:
+    ids = tuple(prompt_format.tokenizer(_TEXT)["input_ids"])
+    ends = tuple(stops) or prompt_format.stop_ids
+    only_these = bool(stops)
+    return Prompt(ids, max_new_tokens, ends, 0, len(ids), 0, False, only_these, (("user", _TEXT),))
+
+
+def _gives_ids(reply: Any) -> bool:
+    return isinstance(getattr(reply.choices[0], "token_ids", None), list)
+
+
+def _check_tokenizer(connection: Connection, endpoint: Endpoint, prompt: Prompt, source: str) -> tuple[bool, bool]:
+    """Whether the server puts a token before texts, and whether it counts tokens at all.
+
+    Raises:
+        ValueError: it makes another number of tokens of a text.
+    """
+    whole, front = len(prompt.ids), len(endpoint.prompt_format.added_in_front)
+    if not isinstance(endpoint, Completions):
+        return True, True
+    reply = connection.ask(endpoint.send_text, prompt)
+    number = None if isinstance(reply, Failure) else num_read(reply)
+    if number not in (None, whole, whole - front):
+        raise InputError(
+            f"expected the served model to have the tokenizer of {source}, got {number} tokens of a text that are "
+            f"{whole} there; name its own files with --model, of which no weights are read"
+        )
+    return number in (None, whole), isinstance(reply, Failure) or number is not None
+
+
+def _obeys_ends(connection: Connection, endpoint: Endpoint, reply: Any) -> bool:
+    """Whether the first token of an answer ends it when it is sent as an end token."""
+    text = endpoint.raw(reply.choices[0])
+    if not endpoint.abilities.takes_extras or not isinstance(text, str) or not text:
+        return False
+    encode = endpoint.prompt_format.tokenizer.encode
+    forms = (text, text.strip(), f" {text.strip()}")
+    stops = {number for form in forms for number in encode(form, add_special_tokens=False)[:1]}
+    stops |= set(encode(f"8{text}", add_special_tokens=False)[1:2])  # behind other text
+    prompt = _prompt(endpoint.prompt_format, _GOES_ON, sorted(stops))
+    again = connection.ask(endpoint.send, prompt)
+    if isinstance(again, Failure) or again.choices[0].finish_reason != "stop":
+        return False
+    return (num_written(again) or 1) <= 1

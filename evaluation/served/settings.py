@@ -1,0 +1,119 @@
+"""Which server answers, and how it is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from evaluation.running.settings import RunSettings
+from lit_longpo.errors import InputError
+from lit_longpo.servers import Connection, Server
+
+Way = Literal["completions", "chat"]
+_SHORT = ("--server", "--server_")  # of options: `--server URL`, `--server_model NAME`
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """An OpenAI-compatible server (vLLM, SGLang, llama.cpp, TGI) in place of a model in these processes.
+
+    Args:
+        url: where it listens, for example http://127.0.0.1:8000/v1; `null` means no server. Short: --server URL.
+        model: the model's name there; `null` means the only one. Short: --server_model NAME.
+        way: "completions": the same prompts, token for token; "chat": their texts, in the server's own chat template.
+        key_variable: environment variable that holds the access key; local servers take any.
+        concurrency: questions under way at most.
+        max_retries: further attempts after connection errors, time-outs, codes 408, 409, 429 and 5xx and garbage, with
+            exponential back-off or as long as the server asks for.
+        timeout: seconds until an attempt counts as failed.
+        max_failures: failed questions in a row that end the run; the same command continues it.
+        extra_body: further fields of every request, for example `{chat_template_kwargs: {enable_thinking: false}}`.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    way: Way = "completions"
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 16
+    max_retries: int = 5
+    timeout: float = 600.0
+    max_failures: int = 16
+    extra_body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def server(self) -> Server:
+        """The server that is named."""
+        assert self.url is not None, "nobody asks without an address"
+        patience = (self.concurrency, self.max_retries, self.timeout, self.max_failures)
+        return Server(self.url, self.key_variable, *patience)
+
+
+@dataclass(frozen=True)
+class ServedCard:
+    """What a server says about a model.
+
+    Args:
+        name: by which it is asked.
+        root: which files it is, where the server says so.
+        window: positions that prompt and answer may take, where the server says so.
+    """
+
+    name: str
+    root: str | None = None
+    window: int | None = None
+
+
+def find_card(connection: Connection, name: str | None) -> ServedCard:
+    """What the server says about the model of that name, or about its only one.
+
+    Raises:
+        ConnectionError: there is no such server.
+        ValueError: it has no model of that name.
+    """
+    models = connection.models()
+    shown = connection.server.shown
+    if models is None:
+        if name is None:
+            raise InputError(f"expected the model's name, as {shown} lists none; type --server_model NAME")
+        return ServedCard(name)
+    if name is None and len(models) == 1:
+        [name] = models
+    if name is None or name not in models:
+        raise InputError(
+            f"expected one of the models of {shown}, {', '.join(sorted(models)) or 'which has none'}, got "
+            f"{name or 'no name'}; type --server_model NAME"
+        )
+    card = models[name]
+    beneath = models.get(str(getattr(card, "parent", None)), card)  # adapters' own card may say nothing
+    window = next((size for item in (card, beneath) if (size := _window(item))), None)
+    root = getattr(card, "root", None)
+    return ServedCard(name, str(root) if root else None, window)
+
+
+def _window(card: Any) -> int | None:
+    size = getattr(card, "max_model_len", None)
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def check_way(settings: ServerSettings, run: RunSettings) -> None:
+    """Refuse what cannot go together, before anything is read.
+
+    Raises:
+        ValueError: the official protocol asks in no template of a server's.
+    """
+    if settings.way == "chat" and run.protocol == "official":
+        raise InputError(
+            "expected `protocol: served` for `server.way: chat`, whose template is the server's, got official; type "
+            "--server_way completions, or --protocol served"
+        )
+
+
+def with_server(words: Sequence[str]) -> list[str]:
+    """`--server URL` as `--server.url URL`, `--server_model NAME` as `--server.model NAME`."""
+    return [_long(word) for word in words]
+
+
+def _long(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if name == _SHORT[0]:
+        return f"--server.url{equals}{value}"
+    return word.replace(_SHORT[1], "--server.", 1) if name.startswith(_SHORT[1]) else word

@@ -1,0 +1,224 @@
+"""OpenAI-compatible servers (vLLM, SGLang, llama.cpp, TGI, `transformers serve`, hosted models), asked patiently."""
+
+import importlib.util
+import json
+import os
+import random
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from lit_longpo.errors import InputError, MissingPackageError, UnreachableError
+
+Item = TypeVar("Item")
+Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
+
+_USER = re.compile(r"(https?://)[^/@\s]+@", re.IGNORECASE)
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as openai's client waits
+_SHORTEST_SECRET = 4  # characters; shorter texts are in messages anyway
+
+
+@dataclass(frozen=True)
+class Failure:
+    """That a request has no answer.
+
+    Args:
+        error: why, in one line without keys.
+    """
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server listens, and how patiently it is asked.
+
+    Args:
+        url: ends with /v1, which is added to an address without a path.
+        key_variable: environment variable that holds the access key; local servers take any.
+        concurrency: requests under way at most.
+        max_retries: further attempts after connection errors, time-outs, codes 408, 409, 429 and 5xx and replies that
+            are no JSON, with exponential back-off or as long as the server's Retry-After says.
+        timeout: seconds until an attempt counts as failed.
+        max_failures: failed requests in a row that end everything.
+        option: what sets the address, for errors.
+
+    Raises:
+        ValueError: the address is none of a server, or a number is below what makes sense.
+    """
+
+    url: str
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 8
+    max_retries: int = 5
+    timeout: float = 600.0
+    max_failures: int = 16
+    option: str = "--server"
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise InputError(
+                f"expected an address such as http://127.0.0.1:8000/v1 in {self.option}, got {self.shown!r}; correct it"
+            )
+        if min(self.concurrency, self.max_failures) < 1 or self.max_retries < 0 or not self.timeout > 0:
+            raise InputError(
+                "expected concurrency and max_failures of at least 1, max_retries of at least 0 and a timeout above 0, "
+                f"got {self.concurrency}, {self.max_failures}, {self.max_retries} and {self.timeout}; correct them"
+            )
+
+    @property
+    def address(self) -> str:
+        """What is asked; it may hold a password."""
+        url = self.url.rstrip("/")
+        return url if urlsplit(url).path else f"{url}/v1"
+
+    @property
+    def shown(self) -> str:
+        """The address without user and password."""
+        return without_passwords(self.address)
+
+    def hidden(self, text: str) -> str:
+        """A text for people and files: the key and a password, which some servers repeat, taken out."""
+        secrets = (os.environ.get(self.key_variable), urlsplit(self.url).password)
+        for secret in secrets:
+            if secret and len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return without_passwords(" ".join(text.split()))
+
+    def connect(self) -> "Connection":
+        """Get ready; nothing is sent yet.
+
+        Raises:
+            ModuleNotFoundError: the client is not installed.
+        """
+        return Connection(self)
+
+
+def without_passwords(text: str) -> str:
+    """The same text, the user part of every address in it left out."""
+    return _USER.sub(r"\1", text)
+
+
+class Connection:
+    """Requests to a server, several at a time.
+
+    Args:
+        server: who is asked.
+
+    Raises:
+        ModuleNotFoundError: the client is not installed.
+    """
+
+    def __init__(self, server: Server) -> None:
+        if importlib.util.find_spec("openai") is None:
+            raise MissingPackageError('a server needs the `build` extra; type: pip install "lit_longpo[build]"')
+        from openai import OpenAI
+
+        self.server = server
+        self._failed = 0  # in a row
+        self._closing = threading.Event()
+        key = os.environ.get(server.key_variable) or "none"
+        self._client = OpenAI(
+            base_url=server.address, api_key=key, max_retries=server.max_retries, timeout=server.timeout
+        )
+
+    def models(self) -> dict[str, Any] | None:
+        """What the server says about its models, by their names; `None` if it does not list them.
+
+        Raises:
+            ConnectionError: nobody answers, or refuses the key.
+        """
+        import openai
+
+        try:
+            found = self._client.models.list()
+        except openai.NotFoundError:
+            return None
+        except (openai.OpenAIError, json.JSONDecodeError) as error:
+            raise self.unreachable(self._told(error)) from error
+        cards = getattr(found, "data", None)
+        if not isinstance(cards, list):
+            raise self.unreachable(f"{found!r:.200} for its list of models")
+        return {str(card.id): card for card in cards}
+
+    def unreachable(self, got: str) -> UnreachableError:
+        """That there is no server such as one was expected."""
+        return UnreachableError(
+            f"expected an OpenAI-compatible server at {self.server.shown}, got {self.server.hidden(got)}; start it, or "
+            f"correct {self.server.option}, the model's name or the key in ${self.server.key_variable}"
+        )
+
+    def ask(self, send: Send[Item], item: Item) -> Any:
+        """One reply that has choices, or a `Failure`.
+
+        Raises:
+            ConnectionError: the key or the model's name is wrong.
+        """
+        import openai
+
+        try:
+            return self._patiently(partial(send, self._client, item))
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            raise self.unreachable(self._told(error)) from error
+        except openai.OpenAIError as error:
+            return Failure(self._told(error))
+
+    def ask_all(self, items: Iterable[Item], send: Send[Item]) -> Iterator[tuple[Item, Any]]:
+        """Every item with its reply or `Failure`, as they come in; what waits is cancelled if the caller stops early.
+
+        Raises:
+            ConnectionError: the key or the model's name is wrong, or `max_failures` requests failed in a row.
+        """
+        pool = ThreadPoolExecutor(self.server.concurrency)
+        try:
+            waiting = {pool.submit(self.ask, send, item): item for item in items}
+            for done in as_completed(waiting):
+                reply = done.result()
+                self._count(reply)
+                yield waiting[done], reply
+        finally:
+            self._closing.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self._closing.clear()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _count(self, reply: Any) -> None:
+        self._failed = self._failed + 1 if isinstance(reply, Failure) else 0
+        if self._failed >= self.server.max_failures:
+            raise UnreachableError(
+                f"expected answers from {self.server.shown}, got {self._failed} errors in a row, the last: "
+                f"{reply.error}; see that the server runs and type the same command again to go on"
+            )
+
+    def _patiently(self, send: Callable[[], Any]) -> Any:
+        """The client tries again by itself; not after a reply that is none."""
+        for attempt in range(self.server.max_retries + 1):
+            reply = _sent(send)
+            if not isinstance(reply, Failure):
+                return reply
+            wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT) * (1 - random.random() / 4)
+            if attempt < self.server.max_retries and self._closing.wait(wait):
+                break
+        return Failure(self.server.hidden(reply.error))
+
+    def _told(self, error: Exception) -> str:
+        return self.server.hidden(f"{type(error).__name__}: {error}")
+
+
+def _sent(send: Callable[[], Any]) -> Any:
+    try:
+        reply = send()
+    except json.JSONDecodeError as error:
+        return Failure(f"expected JSON in the server's reply, got {error.doc!r:.200}")
+    if not getattr(reply, "choices", None):
+        return Failure(f"expected one choice in the server's reply, got {reply!r:.200}")
+    return reply

@@ -1,0 +1,193 @@
+"""A served model answers a benchmark: all ways to ask it, and everything that a server does wrong."""
+
+from dataclasses import replace
+
+import pytest
+from support import official_layout
+from support.model_server import KEY, Served, ascii_model, serve
+from transformers import AutoTokenizer
+
+from evaluation import LongBench
+from evaluation.running.responses import Responses
+from evaluation.running.runner import Runner
+from evaluation.running.settings import RunSettings
+from evaluation.served.model import ServedModel
+from evaluation.served.settings import ServerSettings
+from lit_longpo.errors import message_for_user
+from lit_longpo.policy import PolicyConfig
+
+COUNTS = {"hotpotqa": 2, "trec": 1, "samsum": 2}
+NUM_NEW = 5
+
+
+@pytest.fixture(scope="module")
+def longbench(tmp_path_factory):
+    return LongBench(official_layout.longbench(tmp_path_factory.mktemp("longbench"), COUNTS, tokens=NUM_NEW))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    return Served(ascii_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def server(served):
+    with serve(replace(served)) as listening:
+        yield listening
+
+
+def run(benchmark, server, responses=None, way="completions", settings=None, **patience):
+    patience = {"max_retries": 0, **patience}
+    policy = PolicyConfig(source=str(server.folder))
+    model = ServedModel.reach(ServerSettings(server.url, "tiny", way, **patience), policy, policy.prompt_format())
+    form = model.endpoint.prompt_format
+    return Runner(benchmark, model, form, settings or RunSettings(), responses or Responses()).run(name="tiny")
+
+
+@pytest.fixture(scope="module")
+def local(longbench, served):
+    policy = PolicyConfig(source=str(served.folder))
+    runner = Runner(longbench, policy.load_base().eval(), policy.prompt_format(), RunSettings(), Responses())
+    return runner.run(name="tiny")
+
+
+def texts(report):
+    return {item.id: item.prediction for item in report.predictions}
+
+
+def questions(server):
+    """Bodies of what the benchmark asked, without the questions that probe the server."""
+    return [body for body in server.asked if body["max_tokens"] == NUM_NEW]
+
+
+def message_of(benchmark, example):
+    return benchmark.templates["hotpotqa"].format(**example.fields)
+
+
+def test_the_local_answers_tell_something(local):
+    """They differ, end early, and hold what a newline would cut."""
+    assert len(set(texts(local).values())) > 2
+
+
+@pytest.mark.parametrize(
+    ("abilities", "how", "said"),
+    [
+        ({}, "prompts as token ids, answers as token ids", ()),
+        ({"gives_ids": False}, "prompts as token ids, answers as text", ()),
+        ({"takes_ids": False}, "prompts as text, answers as token ids", ()),
+        ({"extras": "ignored"}, "prompts as token ids, answers as text", ("the server sees to the end",)),
+        (
+            {"takes_ids": False, "extras": "refused"},
+            "prompts as text, answers as text",
+            ("the server sees to the end of answers and not at 2 <end>", "a repetition penalty is the server's own"),
+        ),
+    ],
+)
+def test_servers_that_take_less(abilities, how, said, longbench, served, local):
+    """The same prompts, token for token; what is not the same is said, and nothing else."""
+    with serve(replace(served, **abilities)) as server:
+        report = run(longbench, server)
+    assert report.settings["asked through"] == f"completions, {how}"
+    ours = [line for line in report.deviations if line not in local.deviations]
+    assert ours[0].startswith("answered by a server through completions")
+    assert len(ours) == 1 + len(said)
+    assert all(line.startswith(start) for line, start in zip(ours[1:], said, strict=True))
+    tokenizer = AutoTokenizer.from_pretrained(server.folder)
+    for example in longbench.examples("hotpotqa"):
+        message = [{"role": "user", "content": "Read: {context}\nQ: {input}\nA:".format(**example.fields)}]
+        ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)["input_ids"]
+        assert ids in server.ids_read
+    if not said:
+        assert texts(report) == texts(local)
+
+
+def test_chat_sends_texts_and_the_server_its_template(longbench, server, local):
+    report = run(longbench, server, way="chat", settings=RunSettings(tasks=["hotpotqa", "trec"]))
+    first = next(longbench.examples("hotpotqa"))
+    text = "Read: {context}\nQ: {input}\nA:".format(**first.fields)
+    assert [{"role": "user", "content": text}] in [body["messages"] for body in questions(server)]
+    assert report.settings["chat template"] == "the server's own"
+    assert any("asked in the server's chat template" in line for line in report.deviations)
+    same = {name: text for name, text in texts(local).items() if name.startswith("hotpotqa")}
+    assert {name: texts(report)[name] for name in same} == same
+
+
+def test_the_models_own_penalty_is_sent_under_the_official_protocol(longbench, server):
+    run(longbench, server, settings=RunSettings(tasks=["trec"]))
+    run(longbench, server, settings=RunSettings(tasks=["trec"], protocol="official"))
+    assert [body["repetition_penalty"] for body in questions(server)] == [1.0, 1.3]
+
+
+def test_a_server_that_fails_is_asked_again(longbench, server, local):
+    """Codes 500 and 429, garbage and a cut connection, each once; then the answer."""
+    wait = {"Retry-After": "0.01"}
+    faults = {2: (500, wait), 3: (429, wait), 4: "garbage", 5: "die"}
+    server.fault = lambda number, body: faults.get(number)
+    assert texts(run(longbench, server, max_retries=2)) == texts(local)
+    assert len(questions(server)) == len(texts(local)) + len(faults)
+
+
+def test_a_question_that_hangs_is_asked_again_next_time(longbench, server, local, tmp_path):
+    server.fault = lambda number, body: "hang" if "\nQ: Who" in server.tokenizer.decode(body["prompt"][-30:]) else None
+    with pytest.raises(ConnectionError, match=r"got none to \d of them, for example \w+/r\d; type the same") as caught:
+        run(longbench, server, Responses(tmp_path), timeout=0.4)
+    assert message_for_user(caught.value)
+    num_known = sum(len(path.read_text().splitlines()) for path in tmp_path.glob("*a*.jsonl"))
+    assert 0 < num_known < len(texts(local))
+    server.fault = lambda number, body: None
+    server.asked.clear()
+    assert texts(run(longbench, server, Responses(tmp_path))) == texts(local)
+
+
+def test_a_run_whose_server_died_goes_on(longbench, served, local, tmp_path):
+    with serve(replace(served)) as server:
+        server.fault = lambda number, body: "die" if number >= 4 else None
+        with pytest.raises(ConnectionError, match=r"2 errors in a row.*type the same command again to go on"):
+            run(longbench, server, Responses(tmp_path), max_failures=2, concurrency=1)
+    with serve(replace(served)) as again:  # at another address
+        report = run(longbench, again, Responses(tmp_path))
+    assert texts(report) == texts(local)
+    num_before = sum(body["max_tokens"] == NUM_NEW for body in server.asked[:4])
+    assert num_before > 0
+    assert len(questions(again)) == len(texts(local)) - num_before
+    assert report.settings["earlier runs"] == f"device: server {server.url}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"usage": {"prompt_tokens": 7}}, r"to read a prompt of .* tokens as it is, got 7 tokens read"),
+        ({"choice": {"finish_reason": "length"}, "usage": {"completion_tokens": 2}}, "got an answer cut at 2"),
+        ({"choice": {"finish_reason": "content_filter"}}, "none to 1 of them"),
+        ({"choice": {"text": None, "token_ids": None}}, "none to 1 of them"),
+        ((400, {}, f"key {KEY} may not"), "none to 1 of them"),
+        ((401, {}, f"key {KEY} may not"), r"got AuthenticationError: .*\*\*\* may not; start it, or"),
+    ],
+)
+def test_answers_that_are_not_whole_are_none(fault, said, longbench, server, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.fault = lambda number, body: fault if body["max_tokens"] == NUM_NEW else None
+    with pytest.raises(ConnectionError, match=said) as caught:
+        run(longbench, server, Responses(tmp_path), settings=RunSettings(tasks=["trec"]))
+    assert KEY not in message_for_user(caught.value) + caplog.text
+    assert not (tmp_path / "trec.jsonl").exists()
+
+
+def test_no_more_questions_at_once_than_allowed(longbench, server):
+    run(longbench, server, concurrency=2, settings=RunSettings(tasks=["hotpotqa", "samsum"]))
+    assert server.most_under_way == 2
+
+
+def test_a_time_box_stops_a_server_too(longbench, server, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr("evaluation.running.runner.time.monotonic", lambda: float(next(clock)))
+    report = run(longbench, server, concurrency=1, settings=RunSettings(max_minutes=0.2))
+    assert 1 <= len(report.predictions) < sum(COUNTS.values())
+
+
+def test_the_servers_window_counts(longbench, server):
+    server.card = {"max_model_len": 160, "root": "/models/tiny"}
+    report = run(longbench, server, settings=RunSettings(tasks=["hotpotqa"]))
+    assert (report.settings["window"], report.settings["served model"]) == (160, "tiny (/models/tiny)")
+    assert "the server reads 160 positions, the model 4096" in report.deviations
+    assert max(len(body["prompt"]) + body["max_tokens"] for body in questions(server)) <= 160
