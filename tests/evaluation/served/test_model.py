@@ -123,7 +123,7 @@ def test_a_server_that_fails_is_asked_again(longbench, server, local):
     wait = {"Retry-After": "0.01"}
     faults = {2: (500, wait), 3: (429, wait), 4: "garbage", 5: "die"}
     server.fault = lambda number, body: faults.get(number)
-    assert texts(run(longbench, server, max_retries=2)) == texts(local)
+    assert texts(run(longbench, server, max_retries=4)) == texts(local)
     assert len(questions(server)) == len(texts(local)) + len(faults)
 
 
