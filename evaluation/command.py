@@ -46,7 +46,8 @@ def evaluate_parser() -> SuggestingParser:
         description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X; "
         "what is not typed of dtype and template is the model's own. "
         "--server URL --server_model NAME lets an OpenAI-compatible server answer; of --model only the tokenizer is "
-        "read then. `evaluate --compare a.json b.json` (or two folders of reports) compares instead, with --output as pages, too.",
+        "read then. `evaluate --compare a.json b.json` (or two folders of reports) compares instead, with --output as "
+        "pages, too.",
     )
     parser.recipe_room, parser.shorthands = "eval", ("model", "server_model", "server_way")
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")

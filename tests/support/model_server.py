@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,7 +65,7 @@ class Served:
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.url, self.ids_read = "", list[list[int]]()
-        self.lock = threading.Lock()
+        self.lock, self.over = threading.Lock(), threading.Event()
         self.under_way = self.most_under_way = 0
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -150,7 +149,7 @@ def serve(served: Served) -> Iterator[Served]:
 
         def _faulty(self, fault: Any, body: dict[str, Any]) -> None:
             if fault == "hang":
-                time.sleep(1.0)
+                served.over.wait(20)
             elif fault == "garbage":
                 self._send(200, b'{"choices": [{"te')
             elif fault == "die":
@@ -175,5 +174,6 @@ def serve(served: Served) -> Iterator[Served]:
     try:
         yield served
     finally:
+        served.over.set()
         server.shutdown()
         server.server_close()
