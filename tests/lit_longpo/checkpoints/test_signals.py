@@ -150,13 +150,15 @@ def test_an_interrupted_command_says_so_in_one_line(name, monkeypatch, capsys):
 
 
 def on_two_ranks(folder, policy_folder, rank, name):
-    strategy = name if name == "ddp" else ModelParallelStrategy(2, 1, process_group_backend="gloo")
-    whole, _, ended = train(folder / "whole", policy_folder, strategy=strategy)
+    def strategy():  # each trainer its own
+        return name if name == "ddp" else ModelParallelStrategy(2, 1, process_group_backend="gloo")
+
+    whole, _, ended = train(folder / "whole", policy_folder, strategy=strategy())
     stopped, code, _ = train(
         folder / "stopped", policy_folder, Signal("in a step", signal.SIGTERM, rank=rank), strategy=strategy
     )
     assert code == 143, code
-    resumed, code, trainer = train(folder / "stopped", policy_folder, strategy=strategy, resume="last")
+    resumed, code, trainer = train(folder / "stopped", policy_folder, strategy=strategy(), resume="last")
     assert (code, trainer.global_step) == (None, ended.global_step)
     assert stopped.values + resumed.values == pytest.approx(whole.values, abs=1e-6)
 
