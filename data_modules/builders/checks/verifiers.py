@@ -70,7 +70,8 @@ class LogProbGap(Verifier):
     def _verdicts(self, turn: Turn) -> list[Verdict]:
         if self._loaded is None:
             self._loaded = self.policy.load_base(), self.policy.prompt_format()
-        gaps = margins_of(*self._loaded, turn)
+        model, prompt_format = self._loaded
+        gaps = margins_of(model, prompt_format, turn)
         return [None if abs(gap) <= self.min_gap else gap > 0 for gap in gaps]
 
 
