@@ -139,7 +139,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
     before, after = _by_id(first), _by_id(second)
     pairs = [(before[name], after[name]) for name in before if name in after]
     if not pairs:
-        raise InputError("expected ids that both reports have, got none; run both on the same tasks")
+        raise InputError(f"expected ids that both reports have, got none; {_why_none(before, after)}")
     _check_same_questions(pairs)
     return Comparison(
         first,
@@ -170,6 +170,20 @@ def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
 
 def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:
     return {item.id: item for item in report.counted}
+
+
+def _why_none(before: Mapping[str, Prediction], after: Mapping[str, Prediction]) -> str:
+    """The same questions may lie in files of two formats, each with ids of its own."""
+    one, other = (
+        {(item.task, item.question, item.answers): name for name, item in side.items()} for side in (before, after)
+    )
+    same = [asked for asked in one if asked in other]
+    if not same:
+        return "run both on the same tasks"
+    return (
+        f"{len(same):,} of {len(one):,} questions are the same under other ids ({one[same[0]]} and {other[same[0]]}), "
+        "which come from the file: run both on one file, or give the rows of one the `id` of the other"
+    )
 
 
 def _check_same_questions(pairs: Sequence[Pair]) -> None:

@@ -150,7 +150,10 @@ class Reference:
         self._other = None
         trainer.strategy.barrier("reference")
         cache.load()
-        log.info("reference: %d log-probabilities, %d rows scored now", len(cache), scored)
+        log.info(
+            "reference: %d log-probabilities of responses, which the policy's are compared with; %d rows scored now",
+            *(len(cache), scored),
+        )
         return cache
 
     def _folder(self, trainer: Trainer) -> Path:

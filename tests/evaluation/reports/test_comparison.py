@@ -106,6 +106,18 @@ def test_what_cannot_be_compared_is_refused(change, message):
         compare(report([0.1]), replace(report([0.1]), **change))
 
 
+def test_the_same_questions_under_other_ids_are_named():
+    """A SQuAD file and its rows as JSONL."""
+    first = report([0.0, 1.0])
+    rows = [replace(item, id=f"line-{number}", question=f"{number}?") for number, item in enumerate(first.predictions)]
+    squad = [replace(item, id=f"56be{number}") for number, item in enumerate(rows)]
+    words = r"got none; 2 of 2 questions are the same under other ids \(line-0 and 56be0\), .* run both on one file"
+    with pytest.raises(ValueError, match=words):
+        compare(replace(first, predictions=tuple(rows)), replace(first, predictions=tuple(squad)))
+    with pytest.raises(ValueError, match="got none; run both on the same tasks"):
+        compare(report([0.0]), report([1.0], task="qasper"))
+
+
 def test_one_id_with_two_questions_is_refused():
     first = report([0.1])
     other = replace(first, predictions=(replace(first.predictions[0], question="Where?"),))
