@@ -81,6 +81,7 @@ class Comparison:
             ("a", _described(self.first)),
             ("b", _described(self.second)),
             ("protocol", self.first.protocol or "not stated"),
+            *((f"cut in {side}", text) for side, text in (("a", self.first.cut), ("b", self.second.cut)) if text),
             ("only in a", _listed(self.only_first)),
             ("only in b", _listed(self.only_second)),
             *(("differs", text) for text in self.differing or ("nothing else",)),

@@ -192,6 +192,15 @@ class BenchmarkReport:
         tasks = dict.fromkeys(item.task for item in self.predictions)
         return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})
 
+    @property
+    def cut(self) -> str | None:
+        """How many prompts lost how much, in words; `None` if none was cut."""
+        whole = truncation_report({"": self.predictions})[""]
+        if not whole.num_cut:
+            return None
+        share = whole.num_lost / max(1, whole.num_tokens)
+        return f"{whole.num_cut:,} of {whole.num_examples:,} prompts, {share:.1%} of all prompts' tokens"
+
     def save(self, path: Path, sections: Sequence[Mapping[str, object]] = ()) -> None:
         """Write as JSON; a mean of nothing, NaN, which JSON does not know, becomes null.
 

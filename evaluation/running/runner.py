@@ -92,7 +92,14 @@ class Runner:
         for number, task in enumerate(tasks):
             scores[task] = self._task(task, _share(end, len(tasks) - number))
         self._check_answered()
-        return make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
+        report = make_report(self.benchmark, scores, step=step, model=name, settings=self._facts())
+        if report.cut is not None and rank() == 0:
+            log.warning(
+                "%s: cut in the middle to %s tokens, the model has a window of %s: %s; `max_length` is that of the "
+                "benchmark",
+                *(self.benchmark.name, f"{self.max_length:,}", _stated(self.window), report.cut),
+            )
+        return report
 
     def _task(self, task: str, end: float | None) -> TaskScores:
         every, together = self.benchmark.examples(task), self.benchmark.whole_contexts
@@ -216,6 +223,10 @@ def _share(end: float | None, parts: int) -> float | None:
 def _over(end: float | None) -> bool:
     """Whether the time is over for any process: all stop together."""
     return end is not None and any(gather(time.monotonic() >= end))
+
+
+def _stated(window: int | None) -> str:
+    return "unknown length" if window is None else f"{window:,}"
 
 
 def _shown(scores: TaskScores) -> str:

@@ -6,6 +6,7 @@ computes the angles is exchanged.
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,9 +148,15 @@ def window_problem(reach: int, config: PretrainedConfig) -> str | None:
     window = readable_positions(config)
     if window is None or reach <= window:
         return None
+    text = config.get_text_config()
+    parameters = getattr(text, "rope_parameters", None) or {}
+    stretched = ""
+    if "rope_theta" in parameters.get("full_attention", parameters):
+        factor = math.ceil(reach / trained_length(text))
+        stretched = f", or --policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
     return (
-        f"positions reach {reach:,}, the model was made for {window:,}; set `policy.rope` (theta, or type yarn, and "
-        "max_length) or lower `data.init_args.max_length`"
+        f"training data: positions reach {reach:,}, the model was made for {window:,}; type --data.max_length {window} "
+        f"--data.on_overlength truncate to cut contexts{stretched}"
     )
 
 

@@ -54,6 +54,19 @@ def test_questions_of_one_context_are_no_independent_evidence():
     assert "over examples;" in alone.markdown()
 
 
+def test_cut_prompts_are_said_beside_what_is_compared():
+    first, second = report([0.0, 0.5]), report([0.2, 0.7])
+    rows = (
+        replace(second.predictions[0], num_tokens=300, num_lost=216),
+        replace(second.predictions[1], num_tokens=100),
+    )
+    assert "cut in" not in compare(first, second).markdown()
+    head = compare(first, replace(second, predictions=rows)).head
+    assert [row for row in head if row[0].startswith("cut")] == [
+        ("cut in b", "1 of 2 prompts, 54.0% of all prompts' tokens")
+    ]
+
+
 def test_a_change_in_one_line():
     scores, after = [0.5] * 20, [1.0] * 10 + [0.2] * 10
     first, second = (about(lambda item: str(int(item.id.split("/")[1]) // 10), report(n)) for n in (scores, after))

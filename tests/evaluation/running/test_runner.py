@@ -86,13 +86,16 @@ def test_the_default_length_leaves_room_and_is_stated(longbench, whole):
         default_max_length(longbench, ("hotpotqa",), chat, 60)
 
 
-def test_what_truncation_did_is_reported(longbench):
-    report = run(longbench, tasks=["hotpotqa"], max_length=80)
+def test_what_truncation_did_is_reported(longbench, caplog):
+    with caplog.at_level("WARNING"):
+        report = run(longbench, tasks=["hotpotqa"], max_length=80)
     lost = [row.num_lost for row in report.predictions]
     assert 0 in lost
     tokens = sum(row.num_tokens for row in report.predictions)
     assert report.truncation() == {"hotpotqa": TruncationCounts(5, sum(map(bool, lost)), tokens, sum(lost))}
     assert sum(lost) > 100
+    [said] = [record.message for record in caplog.records if "cut in the middle to 80 tokens" in record.message]
+    assert f"{sum(map(bool, lost))} of 5 prompts, {sum(lost) / tokens:.1%} of all prompts' tokens" in said
 
 
 def test_a_limit_is_a_subset_and_a_larger_one_adds_to_it(longbench, whole):

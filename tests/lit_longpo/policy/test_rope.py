@@ -2,13 +2,21 @@ import pytest
 import torch
 from support.groups import random_groups
 from support.tiny_models import tiny_config
-from transformers import AutoConfig, Gemma3TextConfig, GptOssConfig, LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import (
+    AutoConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    GptOssConfig,
+    LlamaConfig,
+    PretrainedConfig,
+    Qwen2Config,
+)
 
 from lit_longpo.engine import check_model, pack, score
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.rope import exact_angles, readable_positions, trained_length
+from lit_longpo.policy.rope import exact_angles, readable_positions, trained_length, window_problem
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -206,3 +214,14 @@ def test_changed_positions_change_the_window_once(rope, window, tmp_path):
     assert readable_positions(config) == window
     config.save_pretrained(tmp_path)
     assert readable_positions(AutoConfig.from_pretrained(tmp_path)) == window
+
+
+def test_what_is_typed_for_positions_beyond_the_window_is_enough():
+    config = LlamaConfig(max_position_embeddings=256)
+    said = window_problem(373, config)
+    assert said is not None
+    assert "--data.max_length 256" in said
+    kind, factor = (said.split(f"--policy.rope.{name} ")[1].split()[0] for name in ("type", "factor"))
+    RoPE(type=kind, factor=float(factor)).apply(config)
+    assert window_problem(373, config) is None
+    assert "rope" not in window_problem(373, GPT2Config(n_positions=256))
