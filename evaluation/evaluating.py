@@ -13,7 +13,7 @@ from evaluation.respondent import Request
 from evaluation.running.answerers import Answerer
 from evaluation.running.preflight import longest_examples
 from evaluation.running.protocols import check_protocol
-from evaluation.running.responses import stored_notes, stored_responses
+from evaluation.running.responses import check_asked, stored_notes, stored_responses
 from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.store import Store
@@ -45,10 +45,12 @@ class Evaluation(Request):
 
         Raises:
             ConnectionError: there is no such server.
-            FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples` and `check_protocol`.
+            FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples`, `check_protocol` and
+                `check_asked`.
         """
         check_protocol(self.settings.protocol, self.benchmark)
         self.respondent.check(self.settings)
+        check_asked(self.folder, self.benchmark)
         return longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
 
     def ask(self, model: nn.Module | Answerer, prompt_format: PromptFormat, longest: list[Example]) -> BenchmarkReport:

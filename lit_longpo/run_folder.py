@@ -162,12 +162,34 @@ def check_manifest(
         draft.replace(path)
         return
     stored = {name: value for name, value in json.loads(path.read_text()).items() if name not in (notes or {})}
+    _refuse_other(path, stored, wanted, kind)
+
+
+def check_known(folder: Path, known: Mapping[str, Any], kind: str) -> None:
+    """As `check_manifest`, of what can be known early; nothing is written.
+
+    Args:
+        folder: of the run; it may not be there yet.
+        known: part of the manifest.
+        kind: of the run, for example "build".
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    path = folder / MANIFEST
+    if path.exists():
+        stored = json.loads(path.read_text())
+        wanted = json.loads(json.dumps(dict(known), default=str))
+        _refuse_other(path, {name: stored.get(name) for name in wanted}, wanted, kind)
+
+
+def _refuse_other(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], kind: str) -> None:
     changed = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
     if changed:
-        named = ", ".join(name for name in changed if name != "hash")
+        named = " and another ".join(name for name in changed if name != "hash")
         raise InputError(
-            f"expected {folder} to hold a {kind} with these settings, got one with another {named} "
-            f"(see {path}); set another `output`, or delete the folder to start over"
+            f"expected the {kind} in {path.parent} to be of the same settings, got one with another {named} (see "
+            f"{path}); type --output FOLDER to use another folder, or delete this one to start over"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.run_folder import MANIFEST, check_manifest, complete_lines, lock
+from lit_longpo.run_folder import MANIFEST, check_known, check_manifest, complete_lines, lock
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
@@ -119,9 +119,10 @@ class Responses:
         while (example.id, len(answers)) in rows:
             answers.append(rows[example.id, len(answers)])
         if any(row.record != record_hash(example) for row in answers):
+            place = self._path(example.task) if self.folder else "them"
             raise InputError(
-                f"expected stored responses to the record {example.id} as it is now, got some to another text; set "
-                f"another `output`, or delete {self._path(example.task) if self.folder else 'them'} to start over"
+                f"expected stored responses to the record {example.id} as it is now, got some to another text; type "
+                f"--output FOLDER to use another folder, or delete {place} to start over"
             )
         return answers
 
@@ -163,6 +164,23 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
     with _alone(folder):
         check_manifest(folder, manifest, KIND, notes)
         yield Responses(folder)
+
+
+def check_asked(folder: Path, benchmark: Benchmark) -> None:
+    """Refuse a folder of answers to other questions, before a model is loaded.
+
+    Args:
+        folder: for the responses; it may not be there yet.
+        benchmark: what will be asked.
+
+    Raises:
+        ValueError: the folder holds responses to another benchmark, or with other settings of it.
+    """
+    check_known(folder, _asked(benchmark), KIND)
+
+
+def _asked(benchmark: Benchmark) -> dict[str, object]:
+    return {"benchmark": benchmark.name, "benchmark settings": dict(benchmark.settings)}
 
 
 @contextmanager
@@ -214,8 +232,7 @@ def manifest_of(
     own = {"prompt template": template.user} if benchmark.in_own_template else {}
     return own | {
         "format": _FORMAT,
-        "benchmark": benchmark.name,
-        "benchmark settings": dict(benchmark.settings),
+        **_asked(benchmark),
         "model": fingerprint,
         "max_length": max_length,
         "end tokens": list(ends),

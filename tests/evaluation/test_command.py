@@ -105,9 +105,19 @@ def test_another_model_or_length_is_refused(folder, model, tmp_path):
     other = byte_model(tmp_path / "other", seed=1, max_position_embeddings=4096)
     for changed, more in (("model", ["--model", str(other)]), ("max_length", ["--max_length", "99"])):
         given = arguments(folder, tmp_path, "--model", model, *more)
-        with pytest.raises(ValueError, match=f"with another {changed} .*set another `output`, or delete") as caught:
+        with pytest.raises(ValueError, match=f"with another {changed} .*type --output FOLDER .*or delete") as caught:
             run(*given)
         assert message_for_user(caught.value)
+
+
+def test_a_folder_of_other_questions_is_refused_before_a_model_is_loaded(folder, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
+    manifest = tmp_path / "predictions" / "longbench" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"benchmark": "longbench", "benchmark settings": {"mode": "another"}, "model": "x"}))
+    wanted = r"expected the evaluation in .*longbench to be of .* another benchmark settings .*type --output FOLDER"
+    with pytest.raises(UserError, match=wanted):
+        run(*arguments(folder, tmp_path, "--model", model))
 
 
 def test_rescoring_nothing_says_so(folder, tmp_path):
