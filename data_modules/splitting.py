@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
-from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
+from lit_longpo.shared_parts import about_documents_of
+from lit_longpo.shared_texts import DocumentKeys, context_keys, head_keys, message_keys, text_key
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+_Parts = Mapping[tuple[str, str], DocumentKeys]  # by split and source
+_Labels = Mapping[tuple[str, str], NDArray[np.int64]]
+_NO_LABELS = np.empty(0, dtype=np.int64)
 
 
 class Chosen(Sequence[Item]):
@@ -149,6 +153,14 @@ def keys_of(item: object) -> list[int]:
     return [*parts, keys[1]] if item.supporting else parts
 
 
+def compared_keys(item: object) -> list[int]:
+    """`keys_of` an item, and what is compared with another source's or split's, which may be laid out otherwise."""
+    if not isinstance(item, PreferencePair) or _is_whole_message(item):
+        return keys_of(item)
+    whole, facts = documents_of(item)
+    return [*keys_of(item), *context_keys(whole, facts if item.supporting else "")]
+
+
 def _is_whole_message(item: object) -> bool:
     return isinstance(item, PreferencePair) and not item.question
 
@@ -180,12 +192,20 @@ def shared_documents(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dic
     """How many documents each split has, and how many are in the training split and another; those are warned of.
 
     Args:
-        documents: keys of each split's examples, by source: an instruction is a text that most of one source hold.
+        documents: keys of each split's examples (`compared_keys`), by source: an instruction is a text that most of
+            one source hold.
     """
-    of_split = dict[str, list[NDArray[np.int64]]]()
-    for (split, _), labels in _labels_by_part(documents).items():
+    parts = _specific_parts(documents)
+    of_split, in_training = dict[str, list[NDArray[np.int64]]](), dict[str, list[NDArray[np.int64]]]()
+    for (split, source), labels in _labels(parts).items():
         of_split.setdefault(split, []).append(labels)
-    return _counted({split: np.unique(np.concatenate(found)) for split, found in of_split.items()})
+        found = np.zeros(len(labels), dtype=np.bool_)
+        for other in _sources(documents) if split != "train" and "train" in documents else ():
+            trained = parts["train", other]
+            found |= about_documents_of(trained, parts[split, source], contexts=other != source)
+        in_training.setdefault(split, []).append(labels[found])
+    unique = {split: np.unique(np.concatenate(found)) for split, found in of_split.items()}
+    return _counted(unique, {split: np.concatenate(found) for split, found in in_training.items()})
 
 
 def held_out_elsewhere(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dict[str, NDArray[np.int64]]:
@@ -194,36 +214,59 @@ def held_out_elsewhere(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> d
     Args:
         documents: as in `shared_documents`.
     """
-    labels = _labels_by_part(documents)
-    sources = [source for split, source in labels if split == "train"]
+    parts = _specific_parts(documents)
+    labels = _labels(parts)
+    sources = [source for split, source in parts if split == "train"]
+    held = {source: _labels_held(source, parts, labels) for source in sources}
 
     def numbers(source: str) -> NDArray[np.int64]:
-        others = [found for (split, other), found in labels.items() if split == "val" and other != source]
-        held = np.concatenate(others) if others else np.empty(0, dtype=np.int64)
-        return np.flatnonzero(np.isin(labels["train", source], held))
+        others = [found for other, found in held.items() if other != source]
+        return np.flatnonzero(np.isin(labels["train", source], np.concatenate(others or [_NO_LABELS])))
 
     return {source: numbers(source) for source in sources}
 
 
-def _labels_by_part(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> dict[tuple[str, str], NDArray[np.int64]]:
+def _labels_held(source: str, parts: _Parts, labels: Mapping[tuple[str, str], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Documents that a source validates on, and what others call them that lay them out otherwise."""
+    if ("val", source) not in parts:
+        return _NO_LABELS
+    others = [other for split, other in parts if split == "train" and other != source]
+    held = parts["val", source]
+    named = [labels["train", other][about_documents_of(held, parts["train", other])] for other in others]
+    return np.concatenate([labels["val", source], *named])
+
+
+def _specific_parts(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> _Parts:
+    """Keys of every split and source without what is an instruction in the source."""
+    specific = dict[tuple[str, str], DocumentKeys]()
+    for source in _sources(documents):
+        keys = [of_split.get(source, DocumentKeys.of([])) for of_split in documents.values()]
+        whole = DocumentKeys.joined(keys).specific()
+        ends = np.cumsum([len(part) for part in keys])
+        numbers = np.split(np.arange(len(whole)), ends[:-1])
+        specific |= {(split, source): whole.chosen(part) for split, part in zip(documents, numbers, strict=True)}
+    return specific
+
+
+def _labels(parts: _Parts) -> _Labels:
     """Document of every example, by split and source."""
-    parts = [(split, source) for source in _sources(documents) for split in documents]
-    keys = [documents[split].get(source, DocumentKeys.of([])) for split, source in parts]
-    by_source = [keys[start : start + len(documents)] for start in range(0, len(keys), len(documents) or 1)]
-    if not keys:
+    if not parts:
         return {}
-    labels = DocumentKeys.joined([DocumentKeys.joined(of_source).specific() for of_source in by_source]).labels()
-    return dict(zip(parts, np.split(labels, np.cumsum([len(part) for part in keys])[:-1]), strict=True))
+    labels = DocumentKeys.joined(list(parts.values())).without_contexts().labels()
+    ends = np.cumsum([len(part) for part in parts.values()])
+    return dict(zip(parts, np.split(labels, ends[:-1]), strict=True))
 
 
 def _sources(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> Iterable[str]:
     return dict.fromkeys(source for of_split in documents.values() for source in of_split)
 
 
-def _counted(found: Mapping[str, NDArray[np.int64]]) -> dict[str, int]:
+def _counted(found: Mapping[str, NDArray[np.int64]], in_training: Mapping[str, NDArray[np.int64]]) -> dict[str, int]:
     counts = {split: len(labels) for split, labels in found.items()}
     for split in found.keys() - {"train"} if "train" in found else ():
-        counts[f"train and {split}"] = shared = len(np.intersect1d(found["train"], found[split]))
+        counts[f"train and {split}"] = shared = len(
+            np.union1d(np.intersect1d(found["train"], found[split]), in_training[split])
+        )
         if shared:
             log.warning(
                 f"{split}: {shared} of {counts[split]} documents are in the training split too, so its numbers "

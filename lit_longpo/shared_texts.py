@@ -15,6 +15,7 @@ from lit_longpo.shingles import chosen_shingles, window_for
 # Characters of successive lines that two messages share only by being about one document, or by an instruction.
 _SHARED = 100
 _BROKEN, _NARROWEST, _WIDEST = 3, 40, 120  # lines of a paragraph that was broken at a width, and their characters
+MESSAGE, CONTEXT, FACTS, AROUND_FACTS = 0, 2, 4, 6  # kinds of a part, in the low bits of its key: of what it is one
 _HEAD = 2000  # characters that two contexts begin with only by being one document, or by what all of them begin with
 
 
@@ -29,7 +30,7 @@ def head_keys(text: str) -> list[int]:
     Not of every part, as in `message_keys`: contexts are made of passages that many of them hold.
     """
     spaced = _spaced(text)
-    return [_hash(spaced[:_HEAD]) & ~1] if len(spaced) >= _HEAD else []
+    return [_kept_as(MESSAGE, _hash(spaced[:_HEAD]))] if len(spaced) >= _HEAD else []
 
 
 def message_keys(texts: Sequence[str]) -> list[int]:
@@ -43,13 +44,35 @@ def message_keys(texts: Sequence[str]) -> list[int]:
     Args:
         texts: everything that is said before the answer.
     """
+    return [text_key("\0".join(texts)), *_part_keys(texts, MESSAGE)]
+
+
+def context_keys(context: str, facts: str = "") -> list[int]:
+    """Keys of every part of a context apart from its question, and of what its answer depends on: even.
+
+    Only for `about_documents_of`: by `labels` contexts would be joined that have a passage in common.
+
+    Args:
+        context: the whole of it.
+        facts: its supporting passages; empty where nothing says which these are.
+    """
+    if not facts:
+        return _part_keys([context], CONTEXT)
+    return [*_part_keys([context], AROUND_FACTS), *_part_keys([facts], FACTS)]
+
+
+def _part_keys(texts: Sequence[str], kind: int) -> list[int]:
     paragraphs = [_paragraphs(text) for text in texts]
     broken = [[line for lines in of_text for line in lines] for of_text in paragraphs]
     whole = [[line for lines in of_text for line in _unbroken(lines)] for of_text in paragraphs]
     parts = {_hash(part) for lines in (*broken, *whole) for part in _runs_of_lines(lines)}
     window = window_for(sum(map(len, texts)))
     parts.update(key for lines in whole for text in _stretches(lines) for key in chosen_shingles(text, _SHARED, window))
-    return [text_key("\0".join(texts)), *{key & ~1 for key in parts}]
+    return list({_kept_as(kind, key) for key in parts})
+
+
+def _kept_as(kind: int, key: int) -> int:
+    return key & ~7 | kind
 
 
 def _paragraphs(text: str) -> list[list[str]]:
@@ -137,7 +160,13 @@ class DocumentKeys:
         common = values[(values % 2 == 0) & (2 * counts > len(self))]
         if not len(common):
             return self
-        kept = ~np.isin(self.keys, common)
+        return self._where(~np.isin(self.keys, common))
+
+    def without_contexts(self) -> "DocumentKeys":
+        """Without what `context_keys` are."""
+        return self._where((self.keys % 2 == 1) | (self.keys % 8 == MESSAGE))
+
+    def _where(self, kept: NDArray[np.bool_]) -> "DocumentKeys":
         return DocumentKeys(self.keys[kept], np.concatenate([[0], np.cumsum(kept)])[self.ends])
 
     def labels(self) -> NDArray[np.int64]:

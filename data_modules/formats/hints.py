@@ -15,8 +15,20 @@ _OTHER_NAMES = {
         "accepted",
         "answer",
         "output",
+        "winner",
+        "good",
     ),
-    "rejected": ("response_k", "rejected_response", "response_rejected", "dispreferred", "reject", "worse", "loser"),
+    "rejected": (
+        "response_k",
+        "rejected_response",
+        "response_rejected",
+        "dispreferred",
+        "refused",
+        "reject",
+        "worse",
+        "loser",
+        "bad",
+    ),
     "system": ("system_prompt", "system_message"),
 }
 _LISTS = ("answers", "completions", "responses", "generations")
@@ -24,7 +36,10 @@ _LISTS = ("answers", "completions", "responses", "generations")
 
 def mapping_of(record: Mapping[str, object]) -> dict[str, str]:
     """Our name -> the record's, for what it seems to have; empty if a prompt or an answer is not among it."""
-    found = {ours: _first((ours, *theirs), record) for ours, theirs in _OTHER_NAMES.items()}
+    said = {name for name, value in record.items() if isinstance(value, str | list | tuple | dict)}
+    if "loser" not in said:
+        said.discard("winner")  # which of two it is, not its text
+    found = {ours: _first((ours, *theirs), said) for ours, theirs in _OTHER_NAMES.items()}
     context = None if "prompt_short" in record else _first(_CONTEXTS, record)
     if context is not None and found["prompt"] not in (None, context):
         found = {"long_context": context, "question": found.pop("prompt"), **found}

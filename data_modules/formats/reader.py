@@ -138,6 +138,8 @@ class RecordReader:
 
     def _expected(self, record: Record) -> str:
         """What a record of no known layout should have been."""
+        if {"prompt", "rejected"} <= record.keys() and not mapping_of(record):
+            return "`chosen`, the better answer, beside `prompt` and `rejected`"
         inside = [name for name, value in record.items() if isinstance(value, list) and value and len(record) < 3]
         if inside and isinstance(record[inside[0]][0], dict):
             if self.options is not None and "paragraphs" in record[inside[0]][0]:

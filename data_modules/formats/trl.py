@@ -59,6 +59,36 @@ class TRLPreference(RecordFormat):
         short = _short_context(record.get("short_prompt"), talk, where)
         return conversation_pair(id, talk, chosen, tuple(text for _, text in rejected), where, short)
 
+    def extras(self, record: Record) -> list[str]:
+        """`messages` too, unless they say again what the pair says."""
+        said_elsewhere = "messages" in self.companions and record.get("messages") and not self._says(record)
+        return [*["messages"] * bool(said_elsewhere), *super().extras(record)]
+
+    def unknown(self, fields: list[str], where: str) -> RecordError:
+        """See `RecordFormat`; of `messages` what they would have been."""
+        if fields[0] != "messages" or "messages" not in self.companions:
+            return super().unknown(fields, where)
+        expected = (
+            "the messages of `prompt` again, with or without `chosen` behind them; nothing else in it is read: "
+            "`data.init_args.format: messages` reads it, `data.init_args.extra_columns: ignore` leaves it out"
+        )
+        return RecordError.at(where, "field 'messages'", expected, "other messages")
+
+    def _says(self, record: Record) -> bool:
+        """Whether the pair has what is in `messages`; of a record that makes no pair its own error tells more."""
+        try:
+            pair = self.pair(record, "", "-")
+        except RecordError:
+            return True
+        asked = [*pair.history, Message("user", pair.long_context), *pair.followup]
+        try:
+            messages = check_messages(record["messages"], "messages", "")
+        except RecordError:
+            return False
+        others = [message for message in messages if message.role != "system"]
+        systems = [message.content for message in messages if message.role == "system" and message.content]
+        return systems in ([], [pair.system]) and others in (asked, [*asked, Message("assistant", pair.chosen)])
+
 
 class TRLCompletion(RecordFormat):
     """`prompt` and `completion`, text or messages: for SFT. A `label` of KTO's may be true only."""
@@ -96,6 +126,18 @@ class Messages(RecordFormat):
         """A conversation."""
         return "messages" in record
 
+    def extras(self, record: Record) -> list[str]:
+        """`prompt` too, unless a message holds it: a document that stands there alone would be lost."""
+        lost = bool(record.get("prompt")) and not _holds(record.get("messages"), record["prompt"])
+        return [*["prompt"] * lost, *super().extras(record)]
+
+    def unknown(self, fields: list[str], where: str) -> RecordError:
+        """See `RecordFormat`; of `prompt` why it is not passed over."""
+        if fields[0] != "prompt":
+            return super().unknown(fields, where)
+        expected = "text that is in `messages` too, as only these are read, or `data.init_args.extra_columns: ignore`"
+        return RecordError.at(where, "field 'prompt'", expected, "another text")
+
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""
         messages = check_messages(required(record, "messages", where), "messages", where)
@@ -106,6 +148,17 @@ class Messages(RecordFormat):
         talk = asked(messages, optional_text(record, "system", where), "messages", where)
         id, rejected = record_id(record, "id", where, name), _rejected_behind(messages, record, where)
         return conversation_pair(id, talk, chosen, rejected, where)
+
+
+def _holds(messages: Any, prompt: Any) -> bool:
+    """Whether a message holds a prompt's text, or messages begin with a prompt's, however they are spaced."""
+    try:
+        said = check_messages(messages, "messages", "")
+        asked = (prompt,) if isinstance(prompt, str) else [one.content for one in check_messages(prompt, "prompt", "")]
+    except RecordError:
+        return False
+    texts = [" ".join(message.content.split()) for message in said]
+    return all(any(" ".join(text.split()) in held for held in texts) for text in asked)
 
 
 def _rejected_behind(messages: tuple[Message, ...], record: Record, where: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from data_modules.rows.truncation import (
     supporting_spans,
     too_long,
 )
-from data_modules.splitting import keys_of
+from data_modules.splitting import compared_keys
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -160,7 +160,7 @@ class PairEncoder:
         margin = pair.margin if self.views.margins else 0.0
         sizes = (section.num_tokens(prompt, shared=self.prefix_sharing) for section, prompt in prompts)
         room = sum(sizes) if self.every_view else 0
-        return EncodedPair(policy, reference, pair.weight, margin, tuple(keys_of(pair)), every_view=room)
+        return EncodedPair(policy, reference, pair.weight, margin, tuple(compared_keys(pair)), every_view=room)
 
     def _views_of(self, pair: PreferencePair) -> tuple[View, ...]:
         """What is tokenised: the objective's views, and with `every_view` whatever else the record holds."""

@@ -22,7 +22,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 6  # of what is stored; another one tokenises anew
+VERSION = 7  # of what is stored; another one tokenises anew
 
 
 @dataclass

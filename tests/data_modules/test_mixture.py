@@ -208,6 +208,24 @@ def test_no_source_trains_on_what_another_one_holds_out(tmp_path, caplog, whole)
         assert ("left out, another source validates on their documents" in caplog.text) == (seeds == (0, 1))
 
 
+def test_no_source_trains_on_what_another_one_holds_out_in_another_layout(tmp_path):
+    world = SyntheticDataModule(num_train=10, num_val=0, short_words=16, long_words=(40, 60)).pairs("train")
+    said = [{"prompt": f"{one.long_context}\n{one.question}", "completion": one.chosen} for one in world]
+    apart = [{"question": one.question, "long_context": one.long_context, "chosen": one.chosen} for one in world]
+    headed = [{**row, "long_context": f"Chapter\n{row['long_context']}"} for row in apart]
+    sources = {}
+    for name, rows in {"said": said, "apart": apart, "headed": headed}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        fraction = 0.2 if name == "apart" else 0
+        sources[name] = PreferenceDataModule(str(tmp_path / f"{name}.jsonl"), val_fraction=fraction)
+    policy = PolicyConfig()
+    data = ready(MixtureDataModule(sources, views=SFT(policy=policy).views, prompt_format=policy.prompt_format()))
+    train, val = ({name.split(":")[1] for name in data._encoded[split].names} for split in ("train", "val"))
+    assert not train & val
+    assert data.left_out == {"said": 2, "headed": 2}
+    assert data.documents["train and val"] == 0
+
+
 def test_pairs_have_the_names_of_their_rows():
     """Sources share ids here; a callback that asks about the pairs tells answers apart by them."""
     data = ready(mixture())

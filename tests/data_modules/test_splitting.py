@@ -13,8 +13,10 @@ from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import (
     Chosen,
+    compared_keys,
     documents_of,
     first_of,
+    held_out_elsewhere,
     hold_out,
     keys_of,
     share_of,
@@ -322,3 +324,66 @@ def test_an_instruction_of_one_source_is_no_document_of_a_mixture():
     assert shared_documents(keys) == {"train": 21, "val": 8, "train and val": 0}
     keys["val"]["b"] = DocumentKeys.of(map(keys_of, rest[13:]))
     assert shared_documents(keys)["train and val"] == 2
+
+
+LAID_OUT = {  # a document with its question, as sources hold it
+    "message": lambda text: {"question": "", "long_context": f"{text}\n\nWhich boat?"},
+    "in the question's line": lambda text: {"question": "", "long_context": f"Which boat? {text}"},
+    "system": lambda text: {"question": "", "long_context": "Which boat?", "system": text},
+    "context": lambda text: {"long_context": text},
+    "under a heading": lambda text: {"long_context": f"Some heading.\n{text}"},
+    "broken under a heading": lambda text: {"long_context": f"Some heading.\n\n{broken_at(70, text)}"},
+    "with a supporting passage": lambda text: {"long_context": text, "supporting": ((0, 120),)},
+    "with another one": lambda text: {"long_context": f"Heading.\n{text}", "supporting": ((400, 600),)},
+}
+
+
+def laid_out(texts, name):
+    pair = PreferencePair("", "Which boat?", "", "-", "yes", ("no",))
+    return [replace(pair, id=str(number), **LAID_OUT[name](text)) for number, text in enumerate(texts)]
+
+
+def compared(pairs):
+    return DocumentKeys.of(map(compared_keys, pairs))
+
+
+@pytest.mark.parametrize("other", LAID_OUT)
+@pytest.mark.parametrize("one", LAID_OUT)
+def test_a_document_that_is_laid_out_otherwise_elsewhere_is_left_out(one, other, caplog):
+    texts = [one_line(random.Random(n), 20 + n) for n in range(8)]
+    held, train = laid_out(texts, one), laid_out(texts[::-1], other)
+    documents = {"train": {"a": compared(held[2:]), "b": compared(train)}, "val": {"a": compared(held[:2])}}
+    found = held_out_elsewhere(documents)
+    assert {name: numbers.tolist() for name, numbers in found.items()} == {"a": [], "b": [6, 7]}
+    assert shared_documents(documents)["train and val"] == 2
+    assert "2 of 2 documents are in the training split too" in caplog.text
+    documents["train"]["b"] = compared(train[:6])
+    assert shared_documents(documents)["train and val"] == 0
+
+
+def test_contexts_with_passages_in_common_are_not_left_out_elsewhere():
+    """Unless it is the passage that a question is about, or all that another source holds."""
+    passages = [one_line(random.Random(n), 8) for n in range(220)]
+    draw = random.Random(0)
+    mixed = ["\n\n".join([passages[n], *draw.sample(passages[20:], 9)]) for n in range(8)]
+    elsewhere = ["\n\n".join([passages[n], *draw.sample(passages[20:], 9)]) for n in range(10, 18)]
+    known = [replace(one, supporting=((0, len(passages[n])),)) for n, one in enumerate(laid_out(mixed, "context"))]
+    sources = {"b": laid_out(elsewhere, "context"), "c": laid_out(passages[20:], "message")}
+    sources["d"] = laid_out(passages[:8], "message")
+    documents = {"train": {k: compared(v) for k, v in sources.items()}, "val": {"a": compared(known)}}
+    documents["train"]["a"] = compared([])
+    found = held_out_elsewhere(documents)
+    assert {name: numbers.tolist() for name, numbers in found.items()} == {"a": [], "b": [], "c": [], "d": [*range(8)]}
+    documents["val"]["a"] = compared(laid_out(mixed, "context"))  # nothing says which passage matters
+    found = held_out_elsewhere(documents)
+    assert not len(found["b"])
+    assert found["d"].tolist() == [*range(8)]
+    assert len(found["c"])
+
+
+def test_a_validation_file_in_another_layout_is_warned_of(caplog):
+    texts = [one_line(random.Random(n), 20) for n in range(6)]
+    train, val = laid_out(texts, "context"), laid_out(texts[:2], "message")
+    documents = {"train": {"": compared(train)}, "val": {"": compared(val)}}
+    assert shared_documents(documents) == {"train": 6, "val": 2, "train and val": 2}
+    assert "val: 2 of 2 documents" in caplog.text

@@ -169,6 +169,43 @@ REFUSED: dict[str, tuple[object, str]] = {
         {"prompt": talk("Hi.", "Hi!", LONG), "short_prompt": talk(ASK), **TEXTS},
         r"field 'short_prompt': expected the messages of `prompt`, all but the longest of the user's",
     ),
+    "messages that say more": (
+        {"prompt": LONG, **TEXTS, "messages": talk("Hi.", "Hi!", LONG, "nine")},
+        r"field 'messages': expected the messages of `prompt` again, .*`data.init_args.extra_columns: ignore`",
+    ),
+    "messages of the rejected": (
+        {"prompt": LONG, "chosen": talk(LONG, "nine"), "rejected": talk(LONG, "two"), "messages": talk(LONG, "two")},
+        r"field 'messages': expected the messages of `prompt` again",
+    ),
+    "scored messages that say more": (
+        {"prompt": LONG, **TEXTS, "messages": talk(LONG, "nine", "Sure?", "Yes."), "score_chosen": 1},
+        r"field 'messages': expected the messages of `prompt` again",
+    ),
+    "a system message more": (
+        {"prompt": LONG, **TEXTS, "messages": talk(LONG, "nine", system="Be brief.")},
+        r"field 'messages': expected the messages of `prompt` again",
+    ),
+    "a prompt beside messages": (
+        {"prompt": DOC, "messages": talk(ASK, "nine")},
+        r"field 'prompt': expected text that is in `messages` too, .*extra_columns: ignore`",
+    ),
+    "no chosen": (
+        {"prompt": LONG, "rejected": "two"},
+        r"record: expected `chosen`, the better answer, beside `prompt`",
+    ),
+    "no chosen message": ({"prompt": talk(LONG), "rejected": talk("two")}, r"record: expected `chosen`, the better"),
+    "words for both": (
+        {"prompt": LONG, "accepted": "nine", "refused": "two"},
+        r"record: .*as this seems to be `data.init_args.columns: \{chosen: accepted, rejected: refused\}`",
+    ),
+    "winner and loser": (
+        {"prompt": LONG, "winner": "nine", "loser": "two"},
+        r"record: .*`data.init_args.columns: \{chosen: winner, rejected: loser\}`",
+    ),
+    "which one wins": (
+        {"prompt": LONG, "response_a": "nine", "response_b": "two", "winner": "a"},
+        r"record: expected the better answer as `chosen`",
+    ),
     "weight": ({"prompt": LONG, **TEXTS, "weight": 0}, r"field 'weight': expected a number above 0"),
     "id": ({"prompt": LONG, **TEXTS, "id": 1.5}, r"field 'id'"),
 }
@@ -212,6 +249,19 @@ def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.Log
         pairs = list(RecordReader(extra_columns="ignore").pairs(rows, "data.jsonl"))
     assert [pair.id for pair in pairs] == [f"data.jsonl:{n}" for n in range(4)]
     assert [message.partition("`: ")[2] for message in caplog.messages] == ["notes", "n"]
+
+
+@pytest.mark.parametrize("system", ["", "Be brief."])
+def test_messages_that_say_the_pair_again_are_passed_over(system: str) -> None:
+    """As UltraFeedback stores them; others are left out where that is asked for."""
+    record = {"prompt": talk("Hi.", "Hi!", LONG, system=system), **TEXTS}
+    for again in (talk("Hi.", "Hi!", LONG, "nine"), talk("Hi.", "Hi!", LONG, system=system), [], None):
+        assert read({**record, "messages": again}) == read(record)
+    others = {**record, "messages": talk("Bye.", "nine")}
+    assert read(others, extra_columns="ignore") == read(record)
+    asked = {"messages": talk(LONG, "nine")}
+    assert read({**asked, "prompt": LONG.replace("\n\n", " ")}) == read({**asked, "prompt": talk(LONG)}) == read(asked)
+    assert read({**asked, "prompt": DOC + " Else."}, extra_columns="ignore") == read(asked)
 
 
 def test_notes_in_messages_are_ignored_where_asked(caplog: pytest.LogCaptureFixture) -> None:
