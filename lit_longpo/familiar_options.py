@@ -101,7 +101,11 @@ _OBJECTIVES = {
     **{name.lower(): name for name in ("SFT", "DPO", "IPO", "SimPO", "ORPO", "SoLoPO", "LongPO", "LOGO")},
 }
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
-_DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {"bf16": "bfloat16", "fp16": "float16"}
+_DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {
+    **dict.fromkeys(("fp32", "float", "32"), "float32"),
+    **dict.fromkeys(("bf16", "bf16-true"), "bfloat16"),
+    **dict.fromkeys(("fp16", "half", "16"), "float16"),
+}
 _SWITCH = {"true": "true", "false": "false", "1": "true", "0": "false"}
 _ATTENTION = {"flash_attention_2": "flash", "fa2": "flash", "sdpa": "sdpa", "auto": "auto", "true": "flash"}
 _LOGGERS = {"wandb": "WandbLogger", "tensorboard": "TensorBoardLogger", "mlflow": "MLFlowLogger", "none": "false"}
@@ -145,6 +149,10 @@ _VALUES: dict[str, Callable[[str], str | None]] = {
 }
 
 
+# Their words for the values of our options.
+_OWN = {"attention": _named(_ATTENTION), "schedule": _named(_SCHEDULES)}
+
+
 def familiar(word: str, known: Container[str], typed: str | None = None) -> str | None:
     """What another project's option is called here.
 
@@ -162,6 +170,18 @@ def familiar(word: str, known: Container[str], typed: str | None = None) -> str 
         if ours in known or ("." in ours and ours.split(".")[0] in known):
             return _with_value(name, option, typed)
     return None
+
+
+def familiar_value(option: str, typed: str) -> str | None:
+    """What another project's value of one of our options is called here; `None` if it is nobody's.
+
+    Args:
+        option: with its section.
+        typed: its value.
+    """
+    name = option.rpartition(".")[2]
+    ours = _OWN.get(name, _VALUES.get(name, lambda value: None))(typed.strip("'\""))
+    return ours if ours != typed else None
 
 
 def not_offered(word: str) -> str | None:

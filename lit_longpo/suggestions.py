@@ -4,7 +4,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,7 +22,7 @@ from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
-from lit_longpo.wording import in_one_line
+from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -64,6 +64,7 @@ _NOT_TYPED = {
     "reference",
 }  # filled in, of data and objective
 _PARSED: ContextVar[tuple[Sequence[str], Sequence[Path]]] = ContextVar("parsed", default=((), ()))
+_COMMAND: ContextVar[ArgumentParser | None] = ContextVar("command", default=None)  # whose options are being parsed
 
 
 class SuggestingParser(ArgumentParser):
@@ -88,7 +89,7 @@ class SuggestingParser(ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         if all(isinstance(word, str) for word in words):
             words = typed_last(self._with_files(with_negative_values(words)), _commands(self))
-        with own_defaults(), texts_as_typed(), fragments_found() as files, _command_line(words, files):
+        with own_defaults(), texts_as_typed(), fragments_found() as files, _command_line(words, files, self):
             try:
                 values: Namespace = super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text
@@ -121,13 +122,14 @@ class SuggestingParser(ArgumentParser):
 
 
 @contextmanager
-def _command_line(words: Sequence[str], files: Sequence[Path]) -> Iterator[None]:
+def _command_line(words: Sequence[str], files: Sequence[Path], command: ArgumentParser) -> Iterator[None]:
     """What is being parsed, for the errors of all parsers that have a part in it."""
-    token = _PARSED.set((words, files))
+    token, parser = _PARSED.set((words, files)), _COMMAND.set(command)
     try:
         yield
     finally:
         _PARSED.reset(token)
+        _COMMAND.reset(parser)
 
 
 def with_suggestion(message: str, parser: ArgumentParser) -> str:
@@ -136,13 +138,33 @@ def with_suggestion(message: str, parser: ArgumentParser) -> str:
     unknown = [match.group(1) for pattern in _UNKNOWN for match in pattern.finditer(message)]
     if (strangers := _STRANGERS.search(message)) is not None:
         unknown += re.findall(r"--([\w.-]+)", strangers.group(1))
-    options = {*_option_names(parser), *getattr(parser, "shorthands", ())}
-    known = sorted({*options, *_class_names(parser), *_init_args(message)})
-    words = list(dict.fromkeys(unknown))
-    hints = [
-        hint if len(words) == 1 else f"--{word}: {hint}" for word in words for hint in _hints(word, known, options)
-    ]
+    command = _COMMAND.get() or parser
+    if command is not parser and REFUSED.fullmatch(message) and (strays := _strays(command)):
+        return strays
+    known = sorted({*_options_of(parser), *_class_names(parser), *_init_args(message)})
+    hints = _all_hints(list(dict.fromkeys(unknown)), known, _options_of(parser) | _options_of(command))
     return "; ".join([_in_one_line(message, parser), *hints])
+
+
+def _all_hints(words: Sequence[str], known: list[str], options: set[str]) -> list[str]:
+    """Of every unknown word; which one is said where there are several."""
+    return [hint if len(words) == 1 else f"--{word}: {hint}" for word in words for hint in _hints(word, known, options)]
+
+
+def _options_of(parser: ArgumentParser) -> set[str]:
+    return {*_option_names(parser), *getattr(parser, "shorthands", ())}
+
+
+def _strays(command: ArgumentParser) -> str | None:
+    """The first file named by --config with sections that the command does not have, often another project's."""
+    words, _ = _PARSED.get()
+    options = _options_of(command)
+    sections = {option.partition(".")[0] for option in options}
+    for path in configurations(words):
+        if strays := [key for key in keys_of(path) if key not in sections]:
+            hints = _all_hints(strays, sorted({*options, *_class_names(command)}), options)
+            return "; ".join([f"expected options of this command in {path}, got {', '.join(strays)}", *hints])
+    return None
 
 
 def _in_one_line(message: str, parser: ArgumentParser) -> str:
@@ -160,7 +182,9 @@ def _in_one_line(message: str, parser: ArgumentParser) -> str:
     if (match := _NO_NAME.search(message)) and (base := _class_of(parser, match.group(1))):
         return _expected_class(match.group(1), base, match.group(2))
     words, files = _PARSED.get()
-    return in_one_line(message, words, files, [name for name in _option_names(parser) if name not in _NOT_TYPED])
+    return in_one_line(
+        message, words, files, [name for name in _option_names(parser) if not {*name.split(".")} & _NOT_TYPED]
+    )
 
 
 def _expected_class(key: str, base: type, word: str, words: Sequence[str] = ()) -> str:
@@ -184,7 +208,8 @@ def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
     section, _, name = word.rpartition(".")
     inside = section.split(".")[0] in {option.split(".")[0] for option in options}  # of a section that there is
     typed = _typed_value(word)
-    if option := familiar(word, options, typed) or (familiar(name, options, typed) if inside else None):
+    option = familiar(word, options, typed) or (familiar(name, options, typed) if inside else None)
+    if option and not _is_refused(option.split()[0], word, known):
         yield f"here it is called {option}"
         return
     if answer := not_offered(name):
@@ -206,6 +231,13 @@ def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
         yield f"`{word}` is an argument of SoLoPO's base: move it to `base.init_args`, or type --model.base.{word}"
 
 
+def _is_refused(option: str, word: str, known: Container[str]) -> bool:
+    """Whether another project's name for the word is the very option that a class does not take."""
+    section, _, name = option.lstrip("-").rpartition(".")
+    typed = typed_option(word, _PARSED.get()[0])
+    return option == typed or (typed is None and name == word and bool(section) and section not in known)
+
+
 def _typed_value(option: str) -> str | None:
     """What was typed behind an option of the command line, or stands in a file; `None` if nothing does."""
     words, files = _PARSED.get()
@@ -215,7 +247,9 @@ def _typed_value(option: str) -> str | None:
             continue
         following = words[number + 1] if number + 1 < len(words) else "--"
         return value if equals else None if following.startswith("--") else following
-    return next(filter(None, (_value_in(path, option) for path in reversed(files))), None)
+    found = next(filter(None, (_value_in(path, option) for path in reversed(files))), None)
+    inside = typed_option(option, words)  # of a class
+    return found if found or inside is None else _typed_value(inside.lstrip("-"))
 
 
 def _value_in(path: Path, option: str) -> str | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from lit_longpo.familiar_options import familiar_value
+from lit_longpo.precedence import options_of
 from lit_longpo.recipes import shipped
 
 _KEY = re.compile(r'Parser key "([\w.]+)":')
@@ -15,10 +17,11 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 _FORMS = {"list": "a list", "str": "a text"}
 _BROKEN = re.compile(r"Problems parsing config: |Unexpected config: |Unable to load config ")
 _REQUIRED = re.compile(r"following arguments are required: ([\w., ]+)")
-_REFUSED = re.compile(r"Option '(\w+)' is not accepted")
+REFUSED = re.compile(r"Option '(\w+)' is not accepted")
 _CLASSES = {"data", "model", "benchmark", "source", "recipe", "generator"}  # sections that name one
 # Where a section that is missing may come from: a recipe of the command that has it.
 _RECIPES = {"model": "solopo", "data": "solopo", "source": "solopo", "recipe": "solopo", "benchmark": "needle"}
+_FIRST = {"data": "--data data/pairs", "model": "--model DPO", "benchmark": "--config eval/qa"}  # names its class
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
 
 
@@ -39,26 +42,43 @@ def in_one_line(
         return _missing([name.rpartition("fit.")[2] for name in match.group(1).split(", ")])
     if (match := _STRAY.search(message)) and _is_configuration(match.group(1)):
         return f"expected --config before a file, got {match.group(1)} alone; type --config {match.group(1)}"
-    if match := _REFUSED.fullmatch(message):
+    if match := REFUSED.fullmatch(message):
         return _refused(match.group(1), words, arguments)
     key, kinds, got = _KEY.search(message), _kinds(message), _GOT.findall(message)
     if key and got and kinds and {"tuple", "list", "null"} >= {*kinds} and got[-1][:1] not in ("[", "{"):
         return _expected_list(key.group(1), got[-1].strip("'"), words)
     if key and got and kinds not in ([], ["null"]):
-        return f"expected `{key.group(1)}` to be {' or '.join(kinds)}, got {got[-1]}"
+        ours = familiar_value(key.group(1), got[-1])
+        meant = f"; did you mean {ours}?" if ours is not None and any(repr(ours) in kind for kind in kinds) else ""
+        return f"expected `{key.group(1)}` to be {' or '.join(kinds)}, got {got[-1]}{meant}"
     return "; ".join(line.strip(" -") for line in message.splitlines() if line.strip(" -"))
 
 
 def _expected_list(name: str, value: str, words: Sequence[str]) -> str:
     """One word where several may stand."""
-    option = _typed_option(name, words) or f"--{name}"
+    option = typed_option(name, words) or f"--{name}"
     return f"expected `{option.lstrip('-')}` to be a list, got {value}; type {option} '[{value}]'"
 
 
-def _typed_option(name: str, words: Sequence[str]) -> str | None:
+def typed_option(name: str, words: Sequence[str]) -> str | None:
     """The option of the command line that sets an argument of a class."""
     options = (word.partition("=")[0] for word in words)
     return next((option for option in options if option.endswith(f".{name}")), None)
+
+
+def configurations(words: Sequence[str]) -> list[Path]:
+    """Files behind --config."""
+    options = [[*option[0].partition("=")[::2], *option[1:]] for option in options_of(words)]
+    return [Path(value) for name, *values in options if name in ("--config", "-c") for value in values if value]
+
+
+def keys_of(path: Path) -> list[str]:
+    """Sections of a file; none of one that cannot be read, which is told by whoever reads it."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return [str(key) for key in content] if isinstance(content, dict) else []
 
 
 def _is_configuration(word: str) -> bool:
@@ -67,13 +87,16 @@ def _is_configuration(word: str) -> bool:
 
 def _refused(name: str, words: Sequence[str], arguments: Sequence[str]) -> str:
     """An argument that the class named for a section does not have."""
-    typed = _typed_option(name, words) or name
+    typed = typed_option(name, words) or name
     section = typed.lstrip("-").rpartition(".")[0].removesuffix(".init_args")
-    if section in _CLASSES and not any(word.partition("=")[0] in ("--config", "-c") for word in words):
+    if section in _CLASSES and not {"--config", "-c", f"--{section}"} & {word.partition("=")[0] for word in words}:
         return (
             f"expected a --config in front of {typed}, an argument of the class that it names for `{section}`, got "
             "none; type --config real/dpo, for example"
         )
+    if section in _CLASSES and not arguments:
+        first = _FIRST.get(section, f"--{section} CLASS")
+        return f"expected a class for `{section}` in front of {typed}, got none; type {first} {typed} ..."
     if not section or not arguments:
         return f"expected options of this command, got {typed}"
     return f"expected one of the arguments of `{section}` ({', '.join(arguments)}), got {typed}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_longpo.__main__ import main
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
@@ -43,7 +44,7 @@ def error(capsys, *words):
         (b"\xff\xfe\x00", "expected YAML in {file}, got bytes that are no text"),
         ("policy: {sorce: x}\n", "'policy.sorce'; did you mean policy.source"),
         ("optimization: {warmup_fraction: much}\n", "expected `optimization.warmup_fraction` to be a number, got much"),
-        ("policy: {dtype: bf16}\n", "to be one of 'float32', 'bfloat16', 'float16', got bf16"),
+        ("policy: {dtype: bf16}\n", "to be one of 'float32', 'bfloat16', 'float16', got bf16; did you mean bfloat16?"),
         ("policy: inner.yaml\n", "expected YAML in {folder}/inner.yaml, got something else at line 2"),
     ],
 )
@@ -63,6 +64,14 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
         (["--model", "dpo"], "expected `model` to name one of "),
         (["--model", "dpo"], ", got dpo; did you mean DPO?"),
         (["--model", "solo"], "did you mean SoLoPO?"),
+        (["--policy.dtype", "fp32"], "'float32', 'bfloat16', 'float16', got fp32; did you mean float32?"),
+        (["--policy.dtype", "half"], "got half; did you mean float16?"),
+        (["--policy.dtype", "int3"], "'float16', got int3\n"),
+        (["--policy.attention", "flash_attention_2"], "got flash_attention_2; did you mean flash?"),
+        (["--model", "DPO", "--model.loss_type", "ipo"], "got --model.loss_type; here it is called --model IPO"),
+        (["--model", "DPO", "--model.loss_type", "ipo"], "arguments of `model` (beta, context), got"),
+        (["--model", "DPO", "--model.lr", "2e-6"], "here it is called --optimization.optimizer.lr 2e-6"),
+        (["--model", "SFT", "--model.beta", "2"], "arguments of `model` (context, sequence_weight), got --model.beta\n"),
         (["--policy.lora.rank", "8"], "expected one of the arguments of `policy.lora` (r, alpha, "),
         (["--policy.lora", "yes please"], "expected settings of `policy.lora` (r, alpha, "),
         (["--model", "transformers.AutoModel"], "expected `model` to name one of "),
@@ -72,7 +81,27 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
     ],
 )
 def test_words_that_are_wrong(words, expected, capsys):
-    assert expected in error(capsys, *words)
+    assert expected in error(capsys, *words) + "\n"
+
+
+def test_what_a_file_calls_otherwise_is_said_before_what_was_typed(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("model: DPO\nlearning_rate: 1e-5\n")
+    words = ("--config", str(tmp_path / "mine.yaml"), "--data.path", "x.jsonl")
+    expected = "mine.yaml, got learning_rate; here it is called --optimization.optimizer.lr 1e-5"
+    assert expected in of_fit(capsys, *words)
+    (tmp_path / "mine.yaml").write_text("model: DPO\n")
+    assert of_fit(capsys, *words) == (
+        "error: expected a class for `data` in front of --data.path, got none; type --data data/pairs --data.path ...\n"
+    )
+    named = of_fit(capsys, "--config", "real/dpo", "--data.pth", "x.jsonl")
+    assert "expected one of the arguments of `data` (path, " in named
+
+
+def of_fit(capsys, *words):
+    """The first line of what the command says."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *words])
+    return capsys.readouterr().err.splitlines(keepends=True)[0]
 
 
 def test_a_kind_of_class_without_any_and_without_settings_is_named():
