@@ -26,9 +26,10 @@ def check_typed(config: Any) -> None:
     _check_places(config)
     accelerator = config.get("trainer.accelerator")
     if accelerator in _GPUS and not torch.accelerator.is_available():
+        precise = "" if config.get("policy.dtype") == "float32" else " --policy.dtype float32"  # faster on a CPU
         raise InputError(
             f"expected a GPU for `trainer.accelerator: {accelerator}`, found none that torch can use; type "
-            "--trainer.accelerator cpu, or --trainer trainer/laptop"
+            f"--trainer.accelerator cpu{precise}, or --trainer trainer/laptop"
         )
     if config.get("policy.attention") == "flash" and (accelerator == "cpu" or not torch.accelerator.is_available()):
         raise InputError(

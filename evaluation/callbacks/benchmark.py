@@ -46,7 +46,7 @@ class BenchmarkCallback(ScheduledCallback):
         benchmark: what is asked; `LongBenchCallback` and its like make their own.
         tasks: of the benchmark; `None` means all.
         limit: examples of each task at most, the same random subset at every run; a `fit` that is a trial
-            (`fast_dev_run`, or at most 10 steps) asks fewer.
+            (`fast_dev_run`, or stopped within 10 steps) asks fewer.
         seed: of the subset.
         max_length: tokens that longer prompts are cut to in the middle; `None` means the official number, or what the
             window leaves.

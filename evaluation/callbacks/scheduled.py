@@ -24,7 +24,8 @@ class ScheduledCallback(Callback, ABC):
     """Measures before training, at validation, at the end of `fit`, and in `validate` and `test`.
 
     Training is the same with and without it: random states are restored. A run that is only a trial is asked
-    less: 2 questions of each task under `fast_dev_run`, which keeps no reports, 20 in a `fit` of at most 10 steps.
+    less: 2 questions of each task under `fast_dev_run`, which keeps no reports, 20 in a `fit` that is
+    stopped within 10 steps, before it has gone through its epochs.
 
     Args:
         before_training: also measure the untrained policy.
@@ -107,15 +108,15 @@ class ScheduledCallback(Callback, ABC):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """How many steps there will be is known by now."""
-        if self._trial_limit is None and 0 <= num_optimizer_steps(trainer) <= _TRIAL_STEPS:
+        if self._trial_limit is None and _is_cut_short(trainer):
             self._try_with(_TRIAL_QUESTIONS, trainer)
 
     def _try_with(self, questions: int, trainer: Trainer) -> None:
         self._trial_limit = questions
         if trainer.is_global_zero:
             log.warning(
-                "%s: at most %d questions of each task, because this run is a trial (`trainer.fast_dev_run`, or at "
-                "most %d steps); `validate` without it asks all",
+                "%s: at most %d questions of each task, because this run is a trial (`trainer.fast_dev_run`, or "
+                "stopped within %d steps); `validate` without it asks all",
                 *(self.title, questions, _TRIAL_STEPS),
             )
 
@@ -132,6 +133,13 @@ class ScheduledCallback(Callback, ABC):
         self._last_step = trainer.global_step
         with isolate_rng():
             self.measure(trainer, pl_module)
+
+
+def _is_cut_short(trainer: Trainer) -> bool:
+    """Whether a run ends after a few steps without having gone through its epochs."""
+    steps, most, batches = num_optimizer_steps(trainer), trainer.max_steps, trainer.limit_train_batches
+    all_epochs = isinstance(batches, float) and batches == 1.0 and (most == -1 or steps < most)
+    return 0 <= steps <= _TRIAL_STEPS and not all_epochs
 
 
 def callbacks_of(trainer: Trainer) -> list[ScheduledCallback]:

@@ -121,11 +121,20 @@ def _advice(folder: Path) -> str:
     below = sorted(path.parent for name in _MODEL_FILES for place in kept for path in folder.glob(f"{place}/{name}"))
     if below:
         return f"type --policy.source {below[0]}"
+    if run := _newest_run(folder):
+        return f"type --policy.source {run}, the newest run below it"
     if weights := sorted(folder.glob("*.gguf")):
         return f"type --policy.gguf_file {weights[0].name}"
     if any(folder.glob("*.ckpt")):
         return "checkpoints become a model by: python -m lit_longpo export --checkpoint FILE --output FOLDER"
     return "set `policy.source` to the folder that holds them"
+
+
+def _newest_run(folder: Path) -> Path | None:
+    """The model that the newest run below a root folder has left; `None` if there is none."""
+    places = ("version_*/model", "*/version_*/model")  # of one name, and of several
+    models = [path for place in places for name in _MODEL_FILES for path in folder.glob(f"{place}/{name}")]
+    return max(models, key=lambda path: path.stat().st_mtime_ns).parent if models else None
 
 
 def near_model(path: Path) -> str | None:

@@ -39,6 +39,7 @@ def refused(*arguments):
     [
         (["--policy.source", "Some/Model-7B"], "no folder .*Some/Model-7B, and .*HF_HUB_OFFLINE"),
         (["--trainer.accelerator", "gpu"], "expected a GPU .* type --trainer.accelerator cpu"),
+        (["--trainer.accelerator", "gpu", "--policy.dtype", "bfloat16"], "accelerator cpu --policy.dtype float32, or"),
         (["--policy.attention", "flash"], "expected a GPU for `policy.attention: flash`"),
         (["--optimization.optimizer.lr", "-1e-4"], r"got .*-0\.0001.*1e-6 is usual"),
         (

@@ -71,7 +71,10 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
         (["--model", "DPO", "--model.loss_type", "ipo"], "got --model.loss_type; here it is called --model IPO"),
         (["--model", "DPO", "--model.loss_type", "ipo"], "arguments of `model` (beta, context), got"),
         (["--model", "DPO", "--model.lr", "2e-6"], "here it is called --optimization.optimizer.lr 2e-6"),
-        (["--model", "SFT", "--model.beta", "2"], "arguments of `model` (context, sequence_weight), got --model.beta\n"),
+        (
+            ["--model", "SFT", "--model.beta", "2"],
+            "(context, sequence_weight), got --model.beta\n",
+        ),
         (["--policy.lora.rank", "8"], "expected one of the arguments of `policy.lora` (r, alpha, "),
         (["--policy.lora", "yes please"], "expected settings of `policy.lora` (r, alpha, "),
         (["--model", "transformers.AutoModel"], "expected `model` to name one of "),

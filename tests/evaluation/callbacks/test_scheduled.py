@@ -51,6 +51,7 @@ def trainer_and_model(folder, limit, **options):
         pytest.param({"max_steps": 2}, 5, 5, marks=pytest.mark.slow),
         pytest.param({"max_epochs": 1, "limit_train_batches": 10}, None, 20, marks=pytest.mark.slow),
         ({"max_steps": 11}, None, None),
+        ({"max_epochs": 1, "accumulate_grad_batches": 16}, None, None),  # all 64 rows in 4 steps
         pytest.param({"max_steps": 11}, 500, 500, marks=pytest.mark.slow),
     ],
 )

@@ -1,5 +1,6 @@
 """Whether a model is where the source says is known before any library looks for it."""
 
+import os
 import shutil
 import time
 
@@ -8,6 +9,7 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from lit_longpo.errors import MissingFileError
 from lit_longpo.policy import PolicyConfig, sources
+from lit_longpo.policy.locations import locate
 from lit_longpo.policy.sources import check_hub_name
 
 
@@ -106,3 +108,14 @@ def test_files_that_transformers_cannot_read_are_one_line(missing, what, policy_
     with pytest.raises(MissingFileError, match=f"expected {what} at {folder} that transformers can read") as caught:
         policy.prompt_format() if what == "a tokenizer" else policy.load()
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_root_folder_of_runs_names_the_newest(tmp_path):
+    for age, name in enumerate(("long/version_1", "lightning_logs/version_0", "long/version_0")):
+        config = tmp_path / name / "model" / "config.json"
+        config.parent.mkdir(parents=True)
+        config.touch()
+        os.utime(config, (1000 - age, 1000 - age))
+    for root in (tmp_path, tmp_path / "long"):
+        with pytest.raises(MissingFileError, match=f"type --policy.source {tmp_path}/long/version_1/model, the newest"):
+            locate(str(root))
