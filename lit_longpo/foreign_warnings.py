@@ -38,6 +38,16 @@ _WARNINGS = (
     _Warning(
         "Lightning 2.6, wherever a resumed run keeps its checkpoints", UserWarning, "The dirpath has changed from "
     ),
+    _Warning(
+        "peft 0.21 sets rank and scale of stacked experts, uses them, and looks for modules of that name alone",
+        RuntimeWarning,
+        "The following rank_pattern keys did not match any targeted module",
+    ),
+    _Warning(
+        "the same for the scale",
+        RuntimeWarning,
+        "The following alpha_pattern keys did not match any targeted module",
+    ),
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
 # Lightning's advertisement of a service, at every start, and one seed, once more for every process.

@@ -21,7 +21,7 @@ def test_the_families_are_those_with_twins():
 
 
 @pytest.mark.parametrize(
-    "name", ["GptOss", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Lfm2", "StableLm"))]
+    "name", ["GptOss", "Mixtral", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Lfm2", "StableLm"))]
 )
 def test_what_it_says_of_a_family_is_measured(name):
     """One of each kind; the rest, and 4-bit weights, in the next test."""

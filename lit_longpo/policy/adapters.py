@@ -30,7 +30,9 @@ class LoRA:
         dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
         target_modules: a list of names (their ends are enough), a regular expression of whole names, or "all-linear"
             for every linear layer but the head, and but those that cannot have adapters (Llama-4's routers, `out_proj`
-            of Mamba layers).
+            of Mamba layers). Where experts were linear layers in transformers 4 (Mixtral, Qwen MoE, DeepSeek-V3 and
+            their like), peft takes their names, `gate` among them, and "all-linear" for the stacked experts and the
+            router; a list of other names leaves those frozen.
         also_train: parts of parameter names that are trained in full beside the adapters, for example
             `[embed_tokens, norm]` (LOGO); `*` stands for anything. They are exported merged, not as adapters.
         use_rslora: scale by alpha / sqrt(r) instead, so that a high rank learns as fast (arXiv 2312.03732).

@@ -125,7 +125,10 @@ def _adapted(name: str) -> str:
             nn.init.normal_(parameter, std=0.1)
     plan_scoring(adapted)
     assert_parity(adapted, random_groups(GROUPS))
-    return "yes, experts frozen" if routers(base_model(adapted)) else "yes"
+    if not routers(base_model(adapted)):
+        return "yes"
+    trained = [key for key, parameter in adapted.named_parameters() if parameter.requires_grad]
+    return "yes, experts, too" if any(".experts." in key for key in trained) else "yes, experts frozen"
 
 
 def _packed_in_4_bits(name: str) -> str:

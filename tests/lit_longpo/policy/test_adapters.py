@@ -2,15 +2,18 @@
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
 from support.tiny_models import tiny_config, tiny_model
+from support.word_tokenizer import word_tokenizer
+from support.zero3 import needs_deepspeed
 from transformers import AutoModelForCausalLM
 
-from lit_longpo.engine import check_model, pack, score
+from lit_longpo.engine import base_model, check_model, pack, score
+from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.errors import InputError
 from lit_longpo.planning.model import ModelPlan, count
 from lit_longpo.policy import LoRA, PolicyConfig
@@ -87,6 +90,24 @@ def test_ranks_train_dora_like_one_process(strategy, policy_folder, tmp_path):
     one, two = (load_file(tmp_path / name / "model/adapter_model.safetensors") for name in ("one", "two"))
     assert any("magnitude" in name for name in one)
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
+def test_ranks_train_adapters_of_experts_like_one_process(strategy, tmp_path):
+    """peft adapts what were linear layers in transformers 4; its own loader makes the same model of the folder."""
+    tiny_model("Mixtral").save_pretrained(tmp_path / "base")
+    word_tokenizer().save_pretrained(tmp_path / "base")
+    asked = PolicyConfig(source=str(tmp_path / "base"), lora=LoRA(r=4, alpha=8))
+    run_ranks(fit, asked, tmp_path / "two", 2, strategy)
+    trained = model_of(fit(asked, tmp_path / "one"))
+    one, two = (load_file(tmp_path / name / "model/adapter_model.safetensors") for name in ("one", "two"))
+    assert any(".experts." in name for name in one)
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+    ids = torch.arange(3, 20).unsqueeze(0)
+    alone = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "one/model").eval()
+    with ordinary_attention(base_model(trained)):
+        torch.testing.assert_close(trained(ids).logits, alone(ids).logits, rtol=0, atol=1e-6)
 
 
 def test_zero3_is_refused_under_dora_also_where_a_folder_says_it(policy_folder, tmp_path):
