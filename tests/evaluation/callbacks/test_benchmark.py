@@ -14,7 +14,7 @@ from evaluation.benchmarks.riddles import Sizes
 from evaluation.callbacks.scheduled import callbacks_of
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import comparison
-from evaluation.running import runner
+from evaluation.running import answerers
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -69,7 +69,7 @@ def test_reports_and_pictures_lie_in_the_run_folder(run):
 
 def test_a_killed_benchmark_keeps_its_answers(tmp_path, monkeypatch):
     """The second start asks what is left; nothing stays behind once there is a report."""
-    plain, asked, rounds = runner.answer, [], [2]
+    plain, asked, rounds = answerers.answer, [], [2]
 
     def dying(model, prompts, batching, **options):
         for number, found in enumerate(plain(model, prompts, batching, **options)):
@@ -78,7 +78,7 @@ def test_a_killed_benchmark_keeps_its_answers(tmp_path, monkeypatch):
             asked.extend(found)
             yield found
 
-    monkeypatch.setattr(runner, "answer", dying)
+    monkeypatch.setattr(answerers, "answer", dying)
     with pytest.raises(RuntimeError, match="killed"):
         fit(tmp_path, [NeedleCallback(WorldHaystack(), **GRID, max_batch_tokens=1)], steps=1)
     [folder] = (tmp_path / "benchmark_answers").iterdir()

@@ -97,7 +97,7 @@ def test_a_folder_without_a_model_says_what_may_have_been_meant(file, hint, tmp_
 
 @pytest.mark.parametrize(
     ("missing", "what"),
-    [("tokenizer*", "a tokenizer"), ("config.json", "a configuration"), ("*.safetensors", "weights")],
+    [("tokenizer*", "a tokenizer"), ("config.json", "a language model's configuration"), ("*.safetensors", "weights")],
 )
 def test_files_that_transformers_cannot_read_are_one_line(missing, what, policy_folder, tmp_path):
     folder = tmp_path / "model"
