@@ -22,6 +22,7 @@ from evaluation import command as evaluations
 from evaluation.asking import command as asking
 from evaluation.own_settings import with_policy
 from evaluation.perplexity import command as perplexities
+from evaluation.served.settings import with_server
 from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.export import command as exports
@@ -80,12 +81,12 @@ def understood(words, monkeypatch):
     if name == "build":
         return builds.build_parser().parse_args(rest)
     if name == "evaluate" and "--compare" not in words:
-        return evaluations.evaluate_parser().parse_args(with_policy(rest))
+        return evaluations.evaluate_parser().parse_args(with_server(with_policy(rest)))
     if name == "ask":
         return asking.ask_parser().parse_args(asking.with_lists(with_policy(rest)))
     if name == "perplexity":
         return perplexities.perplexity_parser().parse_args(with_policy(rest))
-    monkeypatch.setattr(exports, "export_checkpoint", lambda *values: values)
+    monkeypatch.setattr(exports, "export_checkpoint", lambda *values, **_: values)
     return COMMANDS[name](rest)
 
 
