@@ -18,9 +18,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(RUN) -m lit_longpo fit --config configs/solopo.yaml
 
+# One more than there are cores, 4 at most: tests of several processes wait for them.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+
 # `make test` is the default suite; `make test ARGUMENTS="-m slow"` what takes minutes.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGUMENTS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGUMENTS)
 
 check: $(STAMP)
 	$(RUN) -m ruff check .

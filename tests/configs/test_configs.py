@@ -40,7 +40,14 @@ def test_there_is_something_to_test():
     assert COMMANDS.keys() >= {"fit", "validate", "test"}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=names)
+VARIANTS = ("ipo", "simpo", "pretrain_tiny", "pretrain_tiny_stage2")  # of others' code and data
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in VARIANTS else path for path in RECIPES],
+    ids=names,
+)
 def test_every_recipe_runs_two_steps(recipe, tmp_path):
     cli = build(
         *("--config", recipe, "--trainer.default_root_dir", tmp_path, "--trainer.max_steps", 2),

@@ -47,6 +47,7 @@ def test_every_recipe_is_planned():
     assert {path.stem for path in PAPER.glob("*.yaml")} == RECIPES.keys() | SLOW.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_papers_devices_suffice(name):
     checked(name)

@@ -15,7 +15,7 @@ def test_what_is_left_out_is_that_and_nothing_else(warning):
         leave_out()
         warnings.warn(warning.beginning + ", and so on", warning.category, stacklevel=1)
         warnings.warn("before " + warning.beginning, warning.category, stacklevel=1)
-        warnings.warn(warning.beginning, RuntimeWarning, stacklevel=1)
+        warnings.warn(warning.beginning, BytesWarning, stacklevel=1)
     assert len(shown) == 2
 
 

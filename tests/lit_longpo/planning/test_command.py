@@ -43,6 +43,7 @@ def test_tables_and_json(capsys, tmp_path):
     assert logging.getLogger("lit_longpo").level == logging.INFO  # as `main` set it: later commands are not silenced
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_short_traces")
 def test_a_saved_configuration_can_be_planned(tmp_path):
     """It holds what the command line of `fit` holds beyond the sections, for example `ckpt_path`."""

@@ -138,6 +138,7 @@ def test_adapters_that_are_continued_are_no_full_training(policy_folder, tmp_pat
     ]
 
 
+@pytest.mark.slow
 def test_fit_says_at_its_start_what_plan_does_and_once(tmp_path):
     """But for guesses about the data and what it refuses; on the first of its processes."""
     arguments = ("--config", SOLOPO, "--policy.source", EMBEDDED, "--data.num_train", 4, "--data.num_val", 2)

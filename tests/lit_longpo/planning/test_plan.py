@@ -55,6 +55,7 @@ def test_an_online_reference_is_one_more_forward_pass():
     assert online.seconds_per_step == pytest.approx(cached.seconds_per_step * online.flops.model / cached.flops.model)
 
 
+@pytest.mark.slow
 def test_another_reference_counts_by_its_own_size():
     other = ("--policy.source", "Qwen/Qwen2.5-0.5B-Instruct", "--reference.policy.source", "embedded")
     made, cached = (plan_for([*DPO, "--reference.mode", mode, *other]) for mode in ("online", "cached"))
