@@ -155,7 +155,7 @@ def on_two_ranks(folder, policy_folder, rank, name):
 
     whole, _, ended = train(folder / "whole", policy_folder, strategy=strategy())
     stopped, code, _ = train(
-        folder / "stopped", policy_folder, Signal("in a step", signal.SIGTERM, rank=rank), strategy=strategy
+        folder / "stopped", policy_folder, Signal("in a step", signal.SIGTERM, rank=rank), strategy=strategy()
     )
     assert code == 143, code
     resumed, code, trainer = train(folder / "stopped", policy_folder, strategy=strategy(), resume="last")
