@@ -1,5 +1,7 @@
 """Low-rank adapters on a model, and back into its weights."""
 
+import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -9,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
-from lit_longpo.policy.targets import ALL_LINEAR, check_targets
+from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.quantization import dequantized, is_quantized
@@ -18,6 +20,8 @@ from lit_longpo.strategies.sharding import whole_parameters
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,7 +36,8 @@ class LoRA:
             for every linear layer but the head, and but those that cannot have adapters (Llama-4's routers, `out_proj`
             of Mamba layers). Where experts were linear layers in transformers 4 (Mixtral, Qwen MoE, DeepSeek-V3 and
             their like), peft takes their names, `gate` among them, and "all-linear" for the stacked experts and the
-            router; a list of other names leaves those frozen.
+            router, and passes over shared experts and dense layers of the same names, which is said; a list of other
+            names leaves all of those frozen.
         also_train: parts of parameter names that are trained in full beside the adapters, for example
             `[embed_tokens, norm]` (LOGO); `*` stands for anything. They are exported merged, not as adapters.
         use_rslora: scale by alpha / sqrt(r) instead, so that a high rank learns as fast (arXiv 2312.03732).
@@ -76,9 +81,10 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
     )
-    odd = unadaptable(model)
+    odd, meant = unadaptable(model), meant_by(model, lora.target_modules)
     wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
     _check_read(wrapped, odd)
+    _tell_passed_over(wrapped, set(meant) - set(odd))
     if lora.use_dora:
         _check_magnitudes(wrapped)
     unfreeze(wrapped, lora.also_train)
@@ -87,11 +93,25 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
 
 def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
     """An adapter whose layer passes over it would be trained for nothing."""
-    adapted = {name for name, module in base_model(model).named_modules() if hasattr(module, "lora_A")}
-    if lost := sorted(adapted & set(odd)):
+    if lost := sorted(_adapted(model) & set(odd)):
         raise InputError(
             f"expected `policy.lora.target_modules` to name maps that their layers call, got {lost[0]}, whose weight "
             "the layer reads itself; leave it out, as --policy.lora.target_modules all-linear does"
+        )
+
+
+def _adapted(model: nn.Module) -> set[str]:
+    return {name for name, module in base_model(model).named_modules() if hasattr(module, "lora_A")}
+
+
+def _tell_passed_over(model: nn.Module, meant: set[str]) -> None:
+    """Shared experts' `gate_proj`, `up_proj`, `down_proj` are the stacked ones' names to peft 0.21 (peft#3711)."""
+    if without := meant - _adapted(model):
+        kinds = sorted({re.sub(r"\b\d+\.", "", name) for name in without})
+        log.warning(
+            "peft puts no adapters on %d of the %d linear maps that `policy.lora.target_modules` means: %s; they stay "
+            "as they are",
+            *(len(without), len(meant), ", ".join(kinds)),
         )
 
 

@@ -33,6 +33,19 @@ def check_targets(model: PreTrainedModel, wanted: str | list[str]) -> None:
         raise _wrong_targets(model, name, f"which is none{inside and f' (in it: {inside})'};")
 
 
+def meant_by(model: PreTrainedModel, wanted: str | list[str]) -> list[str]:
+    """The linear maps that these names mean, by their own names.
+
+    Args:
+        model: without adapters.
+        wanted: `policy.lora.target_modules`.
+    """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if wanted == ALL_LINEAR:
+        return [name for name, module in linear.items() if module is not model.get_output_embeddings()]
+    return [found for name in _listed(wanted) for found in _named(name, linear, is_pattern=isinstance(wanted, str))]
+
+
 def _listed(wanted: str | list[str]) -> list[str]:
     return [wanted] if isinstance(wanted, str) else wanted or ["none"]
 

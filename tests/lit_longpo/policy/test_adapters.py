@@ -17,6 +17,7 @@ from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.errors import InputError
 from lit_longpo.planning.model import ModelPlan, count
 from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.reference import reference_mode
 from lit_longpo.policy.trainable import training_problem
 
@@ -108,6 +109,27 @@ def test_ranks_train_adapters_of_experts_like_one_process(strategy, tmp_path):
     alone = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "one/model").eval()
     with ordinary_attention(base_model(trained)):
         torch.testing.assert_close(trained(ids).logits, alone(ids).logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "said"),
+    [
+        (
+            "DeepseekV3",
+            "all-linear",
+            ["mlp.shared_experts.gate_proj", "mlp.shared_experts.up_proj"],
+        ),
+        ("DeepseekV3", ["o_proj"], []),
+        ("Qwen3Moe", "all-linear", []),
+        ("Llama", ["q_proj", "down_proj"], []),
+    ],
+)
+def test_maps_that_peft_passes_over_are_said(name, targets, said, caplog):
+    """Shared experts beside stacked ones: peft#3711."""
+    model = add_adapters(tiny_model(name), LoRA(r=2, target_modules=targets))
+    assert not any("shared_experts" in key for key, part in model.named_parameters() if part.requires_grad)
+    assert ("peft puts no adapters" in caplog.text) == bool(said)
+    assert all(part in caplog.text for part in said)
 
 
 def test_zero3_is_refused_under_dora_also_where_a_folder_says_it(policy_folder, tmp_path):
