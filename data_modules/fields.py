@@ -85,13 +85,18 @@ def _number(value: Mapping[str, object], name: str, where: str, above: float) ->
     return float(number)
 
 
+def optional_text(record: Mapping[str, Any], field: str, where: str) -> str | None:
+    """A field's text; `None` if it is missing, null or empty, as data sets write what is not there."""
+    value = record.get(field)
+    return None if value is None or value == "" else check_text(value, field, where)
+
+
 def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A record's `system`, `history` and `followup`.
 
     Raises:
         RecordError: one is malformed, or the user does not have the last word.
     """
-    system = record.get("system")
     history, followup = (check_messages(record.get(name, []), name, where) for name in ("history", "followup"))
     for name, messages in (("history", history), ("followup", followup)):
         if any(message.role == "system" for message in messages):
@@ -99,7 +104,7 @@ def said_around(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if followup and followup[-1].role != "user":
         raise RecordError.at(where, "field 'followup'", "messages that end with the user's", followup[-1].content)
     return {
-        "system": None if system in (None, "") else check_text(system, "system", where),
+        "system": optional_text(record, "system", where),
         "history": history,
         "followup": followup,
     }

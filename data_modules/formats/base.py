@@ -80,12 +80,6 @@ def required(record: Record, field: str, where: str) -> Any:
     return record[field]
 
 
-def optional_text(record: Record, field: str, where: str) -> str | None:
-    """A field's text; `None` if it is missing, null or empty, as formats write what is not there."""
-    value = record.get(field)
-    return None if value is None or value == "" else check_text(value, field, where)
-
-
 def record_id(record: Record, field: str, where: str, name: str) -> str:
     """A record's own id, text or whole number; else `name`."""
     value = record.get(field)

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from data_modules.fields import check_rejected
+from data_modules.fields import check_rejected, optional_text
 from data_modules.files.delimited import check_one_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
     asked,
     conversation_pair,
-    optional_text,
     record_id,
     required,
 )

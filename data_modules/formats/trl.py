@@ -3,13 +3,13 @@
 import re
 from typing import Any, ClassVar
 
+from data_modules.fields import optional_text
 from data_modules.files.delimited import Cell, as_truth, check_one_text
 from data_modules.formats.base import (
     Record,
     RecordFormat,
     asked,
     conversation_pair,
-    optional_text,
     record_id,
     required,
 )
