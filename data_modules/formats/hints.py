@@ -54,10 +54,8 @@ def mapping_of_extras(extras: Iterable[str], known: Container[str]) -> dict[str,
     context = _first(_CONTEXTS, names)
     if context is not None and "prompt" in known:
         return {"long_context": context, "question": "prompt"}
-    others = {ours: _first(theirs, names) for ours, theirs in _OTHER_NAMES.items() if ours in known}
-    return {
-        ours: theirs for ours, theirs in others.items() if theirs is not None and ours in ("system", "short_prompt")
-    }
+    others = {ours: _first(_OTHER_NAMES[ours], names) for ours in ("short_prompt", "system") if ours in known}
+    return {ours: theirs for ours, theirs in others.items() if theirs is not None}
 
 
 def without_a_choice(record: Mapping[str, object]) -> str | None:
