@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import torch
 from support.byte_tokenizer import CHAT, byte_model
+from support.web_server import on_loopback
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 KEY = "sk-very-secret"
@@ -166,14 +167,9 @@ def serve(served: Served) -> Iterator[Served]:
         def log_message(self, *_: object) -> None:
             """Tests print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    served.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield served
-    finally:
-        served.over.set()
-        server.shutdown()
-        server.server_close()
+    with on_loopback(Handler) as address:
+        served.url = f"{address}/v1"
+        try:
+            yield served
+        finally:
+            served.over.set()
