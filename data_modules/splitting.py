@@ -226,7 +226,7 @@ def held_out_elsewhere(documents: Mapping[str, Mapping[str, DocumentKeys]]) -> d
     return {source: numbers(source) for source in sources}
 
 
-def _labels_held(source: str, parts: _Parts, labels: Mapping[tuple[str, str], NDArray[np.int64]]) -> NDArray[np.int64]:
+def _labels_held(source: str, parts: _Parts, labels: _Labels) -> NDArray[np.int64]:
     """Documents that a source validates on, and what others call them that lay them out otherwise."""
     if ("val", source) not in parts:
         return _NO_LABELS
