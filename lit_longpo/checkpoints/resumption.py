@@ -57,14 +57,13 @@ class Resumption(_CheckpointConnector):
     def _last_of_this_data(self, candidates: Sequence[Path]) -> Path | None:
         now = data_fingerprint(self.trainer)
         for path in candidates:
-            if passed_over(path, self.damage(path)):
-                continue
-            if not _other_data(read_record(path), now):
+            if _other_data(read_record(path), now):
+                log.warning("passing over %s: it was trained on other data", path)
+            elif not passed_over(path, self.damage(path)):  # reads all of it, so it comes last
                 log.warning("going on from %s", path)
                 self.check(path)
                 _name_slight(path, self.trainer)
                 return path
-            log.warning("passing over %s: it was trained on other data", path)
         where = self.trainer.default_root_dir
         log.warning("no whole checkpoint of these settings and data below %s: starting at step 0", where)
         return None
