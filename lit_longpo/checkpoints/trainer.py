@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,7 @@ class ResumableTrainer(Trainer):
     """
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
-    _read_whole: frozenset[Path] | set[Path] = frozenset()  # checkpoints whose checksums agreed in this run
+    _read_whole: frozenset[Path] = frozenset()  # checkpoints whose checksums agreed in this run
     _trusted = False  # whether the user has said that a checkpoint may run code
 
     @property
@@ -281,28 +282,28 @@ class ResumableTrainer(Trainer):
             return None
         found: str | None = self.strategy.broadcast(damage(path) if self.is_global_zero else None)
         if found is None:
-            self._read_whole = {*self._read_whole, path}
+            self._read_whole |= {path}
         return found
 
     def _check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
-        check_whole(path, settings, self._damage(path) if fault(path) is None else None)
+        check_whole(path, settings, self._damage)
         if not self._trusted:
             refuse_code(path, "--weights_only false")
         check_strategy(path, self.strategy, self.world_size, fitting=fitting)
 
 
-def check_whole(path: Path, settings: Settings, damaged: str | None = None) -> None:
+def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | None]) -> None:
     """Refuse a broken checkpoint and name a good one of such a run.
 
     Args:
         path: the checkpoint.
         settings: of this run.
-        damaged: what its checksums say.
+        damage: says what is wrong with the contents of one without a fault.
 
     Raises:
         ValueError: saying what is wrong and what to type.
     """
-    wrong = fault(path) or damaged
+    wrong = fault(path) or damage(path)
     if wrong is None:
         return
     good = newest_agreeing((other for other in whole_ones(path.parent) if other != path), settings)
