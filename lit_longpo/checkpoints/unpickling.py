@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import torch
 
+from lit_longpo.checkpoints.whole import kind
 from lit_longpo.errors import InputError
 
 # Exact names: a module's own imports are attributes of it, too.
@@ -50,6 +51,9 @@ def code_in(path: Path) -> str | None:
 
     Args:
         path: file, or folder of torch's or DeepSpeed's.
+
+    Raises:
+        InputError: it is none of these.
     """
     return next(_problems(path), None)
 
@@ -62,7 +66,7 @@ def refuse_code(path: Path, consent: str) -> None:
         consent: what to type if it is one's own.
 
     Raises:
-        InputError: naming file and object.
+        InputError: naming file and object; or it is no checkpoint.
     """
     if (problem := code_in(path)) is not None:
         raise InputError(
@@ -88,11 +92,12 @@ def plain_contents(file: Path | IO[bytes], *, of_deepspeed: bool = False) -> Any
 
 
 def _problems(path: Path) -> Iterator[str]:
-    if path.is_file():
+    form = kind(path)
+    if form == "file":
         yield from _of_file(path, path.name)
-    elif (path / ".metadata").is_file():
+    elif form == "torch folder":
         yield from _of_torch_folder(path)
-    elif (path / "latest").is_file():
+    else:
         yield from _of_deepspeed_folder(path)
 
 
