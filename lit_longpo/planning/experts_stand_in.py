@@ -7,6 +7,7 @@ expert got; both say what a trace needs only for some precisions and versions.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -34,10 +35,5 @@ def _grouped_mm(input: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
 @contextmanager
 def planned_products() -> Iterator[None]:
     """Inside the block, forward and backward, routed experts call the stand-in."""
-    name, stand_in = "_grouped_mm", _grouped_mm
-    before = getattr(moe, name)
-    setattr(moe, name, stand_in)
-    try:
+    with patch.object(moe, "_grouped_mm", _grouped_mm):
         yield
-    finally:
-        setattr(moe, name, before)
