@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_longpo.shared_texts import AROUND_FACTS, MESSAGE, DocumentKeys
+from lit_longpo.shared_texts import AROUND_FACTS, KINDS, MESSAGE, DocumentKeys
 
 _SHARE = 3  # two contexts are about one document if they share one in so many parts of the one with fewer
-_KINDS = 8
 
 
 def about_documents_of(others: DocumentKeys, records: DocumentKeys, *, contexts: bool = True) -> NDArray[np.bool_]:
@@ -64,11 +63,11 @@ class _Parts:
         """The parts among keys."""
         rows = np.repeat(np.arange(len(keys)), np.diff(keys.ends, prepend=0))
         parts = keys.keys % 2 == 0
-        kinds = (keys.keys[parts] % _KINDS).astype(np.int64)
-        ids, holders, sizes = np.unique(rows[parts] * _KINDS + kinds, return_inverse=True, return_counts=True)
-        values = keys.keys[parts] // _KINDS
+        kinds = (keys.keys[parts] % KINDS).astype(np.int64)
+        ids, holders, sizes = np.unique(rows[parts] * KINDS + kinds, return_inverse=True, return_counts=True)
+        values = keys.keys[parts] // KINDS
         order = np.argsort(values, kind="stable")
-        return cls(values[order], holders[order], ids // _KINDS, ids % _KINDS, sizes)
+        return cls(values[order], holders[order], ids // KINDS, ids % KINDS, sizes)
 
     def meetings(self, others: "_Parts") -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """(holder among the others, holders here that share a part with it, how many they share)."""

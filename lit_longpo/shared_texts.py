@@ -15,7 +15,8 @@ from lit_longpo.shingles import chosen_shingles, window_for
 # Characters of successive lines that two messages share only by being about one document, or by an instruction.
 _SHARED = 100
 _BROKEN, _NARROWEST, _WIDEST = 3, 40, 120  # lines of a paragraph that was broken at a width, and their characters
-MESSAGE, CONTEXT, FACTS, AROUND_FACTS = 0, 2, 4, 6  # kinds of a part, in the low bits of its key: of what it is one
+MESSAGE, CONTEXT, FACTS, AROUND_FACTS = 0, 2, 4, 6  # kinds of a part: of what it is one
+KINDS = 8  # what is left of a part's key, divided by this, is its kind
 _HEAD = 2000  # characters that two contexts begin with only by being one document, or by what all of them begin with
 
 
@@ -72,7 +73,7 @@ def _part_keys(texts: Sequence[str], kind: int) -> list[int]:
 
 
 def _kept_as(kind: int, key: int) -> int:
-    return key & ~7 | kind
+    return key - key % KINDS + kind
 
 
 def _paragraphs(text: str) -> list[list[str]]:
@@ -164,7 +165,7 @@ class DocumentKeys:
 
     def without_contexts(self) -> "DocumentKeys":
         """Without what `context_keys` are."""
-        return self._where((self.keys % 2 == 1) | (self.keys % 8 == MESSAGE))
+        return self._where((self.keys % 2 == 1) | (self.keys % KINDS == MESSAGE))
 
     def _where(self, kept: NDArray[np.bool_]) -> "DocumentKeys":
         return DocumentKeys(self.keys[kept], np.concatenate([[0], np.cumsum(kept)])[self.ends])
