@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from lit_longpo.precedence import options_of
+from lit_longpo.precedence import name_of, options_of, value_of
 
 _TRUST = "trust_remote_code"
 
@@ -42,9 +42,7 @@ def _granted(values: Any, name: str = "") -> Iterator[str]:
 def _is_typed(name: str, words: Sequence[str]) -> bool:
     """Whether the setting, or one around it with the setting inside its value, is an option of the command line."""
     for option in options_of(words):
-        typed, equals, value = option[0].partition("=")
-        typed = _short(typed.removeprefix("--").removesuffix("+"))
-        value = value if equals else "".join(option[1:2])
+        typed, value = _short(name_of(option).removesuffix("+")), value_of(option)
         is_inline = value.lstrip().startswith(("{", "["))  # not the name of a file
         if name == typed or (name.startswith(f"{typed}.") and is_inline and _TRUST in value):
             return True

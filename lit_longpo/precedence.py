@@ -122,7 +122,7 @@ def options_of(words: Sequence[str]) -> list[list[str]]:
 
 def _is_file(option: Sequence[str]) -> bool:
     """Whether it is a configuration, of everything or of a section."""
-    name, value = _name(option), _value(option)
+    name, value = name_of(option), value_of(option)
     return name in ("config", "c") or ("." not in name and bool(value) and Path(value).expanduser().is_file())
 
 
@@ -130,16 +130,19 @@ def _outer_first(options: list[list[str]]) -> list[list[str]]:
     """Options in their order, but none after one of those inside it; lists that grow step by step stay as they are."""
     ordered: list[list[str]] = []
     for option in options:
-        inside = f"{_name(option)}."
-        grows = any(_name(other) == f"{_name(option)}+" for other in options)
-        inner = (number for number, other in enumerate(ordered) if _name(other).startswith(inside) and not grows)
+        inside = f"{name_of(option)}."
+        grows = any(name_of(other) == f"{name_of(option)}+" for other in options)
+        inner = (number for number, other in enumerate(ordered) if name_of(other).startswith(inside) and not grows)
         ordered.insert(next(inner, len(ordered)), option)
     return ordered
 
 
-def _name(option: Sequence[str]) -> str:
+def name_of(option: Sequence[str]) -> str:
+    """What an option of `options_of` is called, without dashes."""
     return option[0].partition("=")[0].lstrip("-")
 
 
-def _value(option: Sequence[str]) -> str:
-    return option[1] if len(option) > 1 else option[0].partition("=")[2]
+def value_of(option: Sequence[str]) -> str:
+    """Its first value; empty if it has none."""
+    _, equals, value = option[0].partition("=")
+    return value if equals else "".join(option[1:2])

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from lit_longpo.familiar_options import familiar_value
-from lit_longpo.precedence import options_of
+from lit_longpo.precedence import name_of, options_of, value_of
 from lit_longpo.recipes import shipped
 
 _KEY = re.compile(r'Parser key "([\w.]+)":')
@@ -68,8 +68,8 @@ def typed_option(name: str, words: Sequence[str]) -> str | None:
 
 def configurations(words: Sequence[str]) -> list[Path]:
     """Files behind --config."""
-    options = [[*option[0].partition("=")[::2], *option[1:]] for option in options_of(words)]
-    return [Path(value) for name, *values in options if name in ("--config", "-c") for value in values if value]
+    files = [value_of(option) for option in options_of(words) if name_of(option) in ("config", "c")]
+    return [Path(file) for file in files if file]
 
 
 def keys_of(path: Path) -> list[str]:
