@@ -105,10 +105,7 @@ def ended_by_status(trainer: Any) -> Iterator[None]:
     connector.listen()
     try:
         yield
-    except SIGTERMException as stop:
-        stop.code = connector.status
-        raise
-    except SystemExit as stop:
+    except SystemExit as stop:  # that of SIGTERM has its status since it left the loop: callbacks ask for it
         if isinstance(stop.__context__, KeyboardInterrupt):
             stop.code = _DIED + signal.SIGINT
         raise
