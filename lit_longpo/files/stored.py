@@ -32,33 +32,18 @@ def read_stored(path: Path, kind: type[Kind]) -> Kind:
     Raises:
         RecordError: it is no JSON, a field is missing, unknown, or not of its type.
     """
-    return as_stored(stored_object(path), kind, str(path))
-
-
-def stored_object(path: Path) -> dict[str, Any]:
-    """The fields of a file that holds one JSON object, whatever they are.
-
-    Raises:
-        RecordError: it holds something else.
-    """
+    where = str(path)
     try:
-        return stored_line(path.read_bytes(), str(path))
+        raw = path.read_bytes()
     except OSError as error:
-        raise RecordError.at(str(path), "file", "one that can be read", str(error)) from error
+        raise RecordError.at(where, "file", "one that can be read", str(error)) from error
+    return _checked(_object(raw, where), kind, where)
 
 
-def stored_line(raw: bytes | str, where: str) -> dict[str, Any]:
-    """The fields of one JSON object; numbers that are none are refused, too.
-
-    Args:
-        raw: the text.
-        where: file, and line if it has several objects.
-
-    Raises:
-        RecordError: it is something else.
-    """
+def _object(raw: bytes, where: str) -> dict[str, Any]:
+    """The fields of one JSON object; numbers that are none are refused, too."""
     try:
-        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+        text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=unique_keys(where), parse_constant=_no_number(where))
     except RecordError:
         raise
@@ -70,17 +55,8 @@ def stored_line(raw: bytes | str, where: str) -> dict[str, Any]:
     return value
 
 
-def as_stored(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:
-    """A dataclass from the fields of a JSON object.
-
-    Args:
-        value: its fields.
-        kind: the dataclass.
-        where: file and line, for errors.
-
-    Raises:
-        RecordError: a field is missing, unknown, or not of its type.
-    """
+def _checked(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:
+    """A dataclass from the fields of a JSON object."""
     hints = get_type_hints(kind)
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     if strangers := sorted(set(value) - set(known)):
