@@ -5,6 +5,7 @@ import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -48,7 +49,8 @@ def message_keys(texts: Sequence[str]) -> list[int]:
     return [text_key("\0".join(texts)), *_part_keys(texts, MESSAGE)]
 
 
-def context_keys(context: str, facts: str = "") -> list[int]:
+@lru_cache(maxsize=16)  # questions about one context come one after the other
+def context_keys(context: str, facts: str = "") -> tuple[int, ...]:
     """Keys of every part of a context apart from its question, and of what its answer depends on: even.
 
     Only for `about_documents_of`: by `labels` contexts would be joined that have a passage in common.
@@ -58,8 +60,8 @@ def context_keys(context: str, facts: str = "") -> list[int]:
         facts: its supporting passages; empty where nothing says which these are.
     """
     if not facts:
-        return _part_keys([context], CONTEXT)
-    return [*_part_keys([context], AROUND_FACTS), *_part_keys([facts], FACTS)]
+        return tuple(_part_keys([context], CONTEXT))
+    return (*_part_keys([context], AROUND_FACTS), *_part_keys([facts], FACTS))
 
 
 def _part_keys(texts: Sequence[str], kind: int) -> list[int]:
