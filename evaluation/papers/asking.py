@@ -15,6 +15,7 @@ from evaluation.papers.paper import Paper
 from evaluation.reports.pages import Page
 from evaluation.reports.report import BenchmarkReport
 from evaluation.respondent import Request
+from evaluation.running.answerers import answerer_of
 from evaluation.running.processes import rank
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,10 @@ class PaperEvaluation(Request):
         """
         longest = {name: part.check() for name, part in self.parts.items()}
         model, prompt_format = self.respondent.load()
-        return self._written({name: part.ask(model, prompt_format, longest[name]) for name, part in self.parts.items()})
+        answerer = answerer_of(model)  # one for all parts: the weights are hashed once
+        return self._written(
+            {name: part.ask(answerer, prompt_format, longest[name]) for name, part in self.parts.items()}
+        )
 
     def rescore(self) -> Reports:
         """Score the stored responses once more, and make the tables again."""
