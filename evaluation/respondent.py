@@ -95,8 +95,3 @@ class Request:
     output: Path
     command: str = ""
     loggers: Sequence[Logger] = ()
-
-    @property
-    def policy(self) -> PolicyConfig:
-        """The model."""
-        return self.respondent.policy

@@ -90,7 +90,7 @@ class ShortContextEvaluation(Request):
         manager = task_manager(self.short_context.include_path, self.short_context.tasks)
         model, prompt_format = self.respondent.load()
         assert isinstance(model, nn.Module), "nobody else gives likelihoods"
-        name = f"{self.policy.source} ({model_fingerprint(model, with_adapters=True)[:8]})"
+        name = self.respondent.name(model_fingerprint(model, with_adapters=True))
         results = self._results(model, prompt_format, manager)
         facts = run_facts(model_facts(model, prompt_format), prompt_format, self.command)
         return publish(self._report(name, results, facts), self.output, self.loggers)

@@ -166,7 +166,7 @@ def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path):
 )
 def test_ways_to_name_the_model(folder, tmp_path, given, source, dtype):
     made, _ = parse_evaluation(arguments(folder, tmp_path, "--prepare_data", *given))  # no model is looked for
-    assert (made.policy.source, made.policy.dtype) == (source, dtype)
+    assert (made.respondent.policy.source, made.respondent.policy.dtype) == (source, dtype)
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ def test_a_model_brings_its_own_settings(folder, tmp_path, caplog, written, give
     (tmp_path / "policy.yaml").write_text(written.replace("{model}", str(model)))
     more = ("--config", tmp_path / "policy.yaml", "--model", model, *given)
     made, _ = parse_evaluation(arguments(folder, tmp_path / "out", *more))
-    policy = made.policy
+    policy = made.respondent.policy
     assert (policy.dtype, policy.template.chat, policy.rope and policy.rope.factor) == expected
     assert policy.template.user == PromptTemplate().user
     assert (policy.source, policy.gguf_file) == (str(model), None)
-    assert made.policy.prompt_format().uses_chat
+    assert made.respondent.policy.prompt_format().uses_chat
     left = [record.getMessage() for record in caplog.records if "with its own settings" in record.getMessage()]
     assert bool(left) == ("false" in written or "yaml" in written)
     assert all("template.chat" in text and "type what shall hold for it" in text for text in left)
@@ -283,7 +283,7 @@ def test_a_named_fragment_replaces_that_of_the_configuration(folder, tmp_path, f
     (tmp_path / "mine.yaml").write_text(f"source: {model}\nattention: sdpa\n")
     named = ["--model", str(tmp_path / "mine.yaml")]
     given = arguments(folder, tmp_path / "out", "--config", tmp_path / "policy.yaml")
-    policy = parse_evaluation([*named, *given] if first else [*given, *named])[0].policy
+    policy = parse_evaluation([*named, *given] if first else [*given, *named])[0].respondent.policy
     assert (policy.source, policy.attention, policy.dtype) == (str(model), "sdpa", "bfloat16")
     assert (policy.rope, policy.template) == (None, PromptTemplate())
 
@@ -292,7 +292,7 @@ def test_a_model_that_was_trained_here_brings_the_template_of_its_training(folde
     model = saved(tmp_path / "model", torch.float32, CHAT, TRAINED_IN)
     typed = ("--policy.template.system", "Answer.")
     own, changed = (
-        parse_evaluation(arguments(folder, tmp_path / "out", "--model", model, *more))[0].policy.template
+        parse_evaluation(arguments(folder, tmp_path / "out", "--model", model, *more))[0].respondent.policy.template
         for more in ((), typed)
     )
     assert own == TRAINED_IN
@@ -302,7 +302,7 @@ def test_a_model_that_was_trained_here_brings_the_template_of_its_training(folde
 def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path):
     given = ["--config", str(CONFIGS / "eval" / "needle.yaml"), "--output", str(tmp_path)]
     fragment = ["--policy", str(CONFIGS / "model" / "tiny.yaml")]
-    assert parse_evaluation(given)[0].policy == parse_evaluation([*given, *fragment])[0].policy
+    assert parse_evaluation(given)[0].respondent.policy == parse_evaluation([*given, *fragment])[0].respondent.policy
 
 
 def test_misspelt_options_are_explained(folder, tmp_path, capsys):

@@ -50,4 +50,4 @@ def test_evaluate_does_not_either(gift, capsys):
     with pytest.raises(SystemExit):
         parse_evaluation(words)
     assert "cannot say yes for you; type --policy.trust_remote_code true" in capsys.readouterr().err
-    assert parse_evaluation([*words, TYPED])[0].policy.trust_remote_code
+    assert parse_evaluation([*words, TYPED])[0].respondent.policy.trust_remote_code
