@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
-from evaluation.reports.table import Section, percent
+from evaluation.reports.table import Section, change_rows
 from evaluation.running.harness import harness_model, require_harness, task_manager
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
@@ -162,12 +162,8 @@ def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> Secti
         before: by name, as `scores_of` gives them.
         after: the same.
     """
-    rows = [
-        (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+.2f}")
-        for name, value in before.items()
-        if name in after
-    ]
-    return Section("Forgetting", ("task", "before", "after", "points"), rows, "Percent, and points for differences.")
+    rows, note = change_rows(before, after), "Percent, and points for differences."
+    return Section("Forgetting", ("task", "before", "after", "points"), rows, note)
 
 
 def _metric(name: str) -> str:

@@ -10,7 +10,7 @@ from evaluation.reports.intervals import Estimate, Sample, estimate, estimate_me
 from evaluation.reports.pages import Page
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.scalars import scalars
-from evaluation.reports.table import Section, interval, percent
+from evaluation.reports.table import Section, change_rows, interval, percent
 from lit_longpo.errors import InputError
 
 Pair = tuple[Prediction, Prediction]
@@ -92,12 +92,7 @@ class Comparison:
         """Differences, paired, then the official numbers of both."""
         note = f"Percent, and points for differences, which are paired by id. {self.method}"
         paired = Section(self.first.rules.change, _HEADER, [row.cells for row in self.rows], note)
-        before, after = scalars(self.first), scalars(self.second)
-        rows = [
-            (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+.2f}")
-            for name, value in before.items()
-            if name in after
-        ]
+        rows = change_rows(scalars(self.first), scalars(self.second))
         official = Section("Numbers of both reports", ("number", "a", "b", "b - a"), rows, "Of all examples of each.")
         return [paired, official]
 

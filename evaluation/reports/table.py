@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.reports.intervals import Estimate, Means, Part
@@ -67,6 +67,15 @@ def interval(value: Estimate) -> str:
 def estimate_cells(value: Estimate) -> tuple[str, str, str]:
     """Number of examples, mean and interval."""
     return f"{value.num:,}", percent(value.mean), interval(value)
+
+
+def change_rows(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str, str]]:
+    """Scores that are in both, by their name below `benchmark/<title>/`: both in percent, and the points between."""
+    return [
+        (name.split("/", 2)[2], percent(value), percent(after[name]), f"{100 * (after[name] - value):+.2f}")
+        for name, value in before.items()
+        if name in after
+    ]
 
 
 def means_section(title: str, label: str, means: Means, note: str) -> Section:
