@@ -12,7 +12,7 @@ from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from evaluation.respondent import Request
 from evaluation.running.facts import model_facts, run_facts
-from evaluation.running.harness import harness_model, require_harness, task_manager
+from evaluation.running.harness import harness_model, numbers, require_harness, task_manager
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -145,12 +145,10 @@ def _shots(found: Mapping[str, Any]) -> int | dict[str, int] | None:
 
 def _table(task: str, found: Mapping[str, Any]) -> dict[str, float]:
     """The harness's numbers of a task or group that lie between 0 and 1: percent, two decimals."""
-    row = found["results"].get(task, {})
-    numbers = {name: value for name, value in row.items() if "," in name and "_stderr" not in name}
     return {
         name.removesuffix(",none").replace(",", " "): round(100 * value, 2)
-        for name, value in numbers.items()
-        if isinstance(value, int | float) and 0 <= value <= 1
+        for name, value in numbers(found["results"].get(task, {})).items()
+        if 0 <= value <= 1
     }
 
 

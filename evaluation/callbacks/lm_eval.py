@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from evaluation.reports.table import Section, change_rows
-from evaluation.running.harness import harness_model, require_harness, task_manager
+from evaluation.running.harness import harness_model, numbers, require_harness, task_manager
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.loggers import Table, pages_of
@@ -150,8 +150,7 @@ def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") 
     return {
         f"benchmark/{title}/{task}/{_metric(name)}": float(value)
         for task, row in results.items()
-        for name, value in row.items()
-        if "," in name and "_stderr" not in name and isinstance(value, int | float)
+        for name, value in numbers(row).items()
     }
 
 

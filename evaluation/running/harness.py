@@ -1,7 +1,7 @@
 """lm-evaluation-harness through its Python API: is it there, does it know the tasks, who answers it."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,22 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
 
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
     return HFLM(pretrained=base_model(model), tokenizer=tokenizer, batch_size=batch_size)
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """A task's scores, without standard errors and whatever is no number.
+
+    Args:
+        row: of the harness's table.
+
+    Returns:
+        By `<metric>,<filter>`, as the harness names them.
+    """
+    return {
+        name: value
+        for name, value in row.items()
+        if "," in name and "_stderr" not in name and isinstance(value, int | float)
+    }
 
 
 def _manager(include_path: str | None) -> Any:
