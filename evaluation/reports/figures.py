@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from evaluation.reports.grouping import by_depth, by_length, by_task, sample, scores
-from evaluation.reports.intervals import CONFIDENCE, estimate
+from evaluation.reports.intervals import CONFIDENCE, Estimate, estimate
 from evaluation.reports.report import BenchmarkReport, Prediction
 
 _MAX_LINES = 8
@@ -91,11 +91,7 @@ def length_change(before: BenchmarkReport, after: BenchmarkReport) -> Figure:
         names = names or list(points)
         places = [names.index(name) for name in points if name in names]
         kept = [points[name] for name in points if name in names]
-        colour = _PAIR[number]
-        axes.fill_between(
-            places, [item.low for item in kept], [item.high for item in kept], alpha=0.2, color=colour, lw=0
-        )
-        axes.plot(places, [item.mean for item in kept], color=colour, marker="os"[number], lw=2, label=title)
+        _means(axes, places, kept, color=_PAIR[number], marker="os"[number], label=title)
     _label(axes, names, f"{before.name}; shaded: {CONFIDENCE:.0%} intervals")
     axes.set_xlabel("length")
     axes.legend(fontsize=8)
@@ -134,10 +130,7 @@ def empty_axes(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
 def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Prediction]]) -> None:
     points = [estimate(sample(items), name) for name, items in groups.items()]
     places = range(len(points))
-    axes.fill_between(
-        places, [point.low for point in points], [point.high for point in points], alpha=0.2, color="black", lw=0
-    )
-    axes.plot(places, [point.mean for point in points], color="black", marker="o", lw=2, label="all examples")
+    _means(axes, places, points, color="black", marker="o", label="all examples")
     tasks = dict.fromkeys(item.task for items in groups.values() for item in items)
     for task in tasks if 1 < len(tasks) <= _MAX_LINES else ():
         means = [_mean(scores(item for item in items if item.task == task)) for items in groups.values()]
@@ -145,6 +138,13 @@ def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Pr
     _label(axes, list(groups), f"{report.name}, step {report.step}; shaded: {CONFIDENCE:.0%} interval")
     if len(axes.lines) > 1:
         axes.legend(fontsize=8)
+
+
+def _means(axes: Axes, places: Sequence[int], points: Sequence[Estimate], color: str, marker: str, label: str) -> None:
+    """A line of means, their intervals shaded."""
+    lows, highs = [point.low for point in points], [point.high for point in points]
+    axes.fill_between(places, lows, highs, alpha=0.2, color=color, lw=0)
+    axes.plot(places, [point.mean for point in points], color=color, marker=marker, lw=2, label=label)
 
 
 def _label(axes: Axes, names: Sequence[str], title: str) -> None:
