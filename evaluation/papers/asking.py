@@ -82,8 +82,7 @@ class PaperEvaluation(Request):
             "sections": [item.plain() for item in page.sections],
         }
         path.write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(page.markdown(), encoding="utf-8")
-        path.with_suffix(".html").write_text(page.html(), encoding="utf-8")
+        page.write(path)
         Console().print(Markdown("\n\n".join(section.markdown() for section in page.sections)))
         log.info("written: %s, .md, .html", path)
         return reports

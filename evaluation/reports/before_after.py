@@ -49,11 +49,7 @@ def write_page(page: Page, folder: Path, title: str) -> list[Path]:
         title: what is compared.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    first = folder / f"{title}-comparison.md"
-    paths = [first, first.with_suffix(".html")]
-    paths[0].write_text(page.markdown(), encoding="utf-8")
-    paths[1].write_text(page.html(), encoding="utf-8")
-    return paths
+    return page.write(folder / f"{title}-comparison.md")
 
 
 def _pictures(comparison: Comparison) -> dict[str, "Figure"]:

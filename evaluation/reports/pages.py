@@ -28,7 +28,7 @@ class Page:
         head: facts, as label and text.
         sections: tables.
         pictures: by name.
-        samples: answered examples to read.
+        samples: answered examples to read, of each task the worst, a middling and the best.
     """
 
     title: str
@@ -54,6 +54,17 @@ class Page:
             samples=self.samples,
         )
 
+    def write(self, path: Path) -> list[Path]:
+        """Write it as `.md` and as `.html`; existing ones are replaced.
+
+        Args:
+            path: of either; its folder is there.
+        """
+        paths = [path.with_suffix(".md"), path.with_suffix(".html")]
+        paths[0].write_text(self.markdown(), encoding="utf-8")
+        paths[1].write_text(self.html(), encoding="utf-8")
+        return paths
+
 
 class Pages:
     """A report for readers; its tables and pictures are made once, whoever shows them.
@@ -78,11 +89,6 @@ class Pages:
         return sections(self.report)
 
     @cached_property
-    def samples(self) -> list[Sample]:
-        """Of each task the worst, a middling and the best answer."""
-        return samples(self.report)
-
-    @cached_property
     def figures(self) -> dict[str, "Figure"]:
         """Pictures by name."""
         from evaluation.reports.figures import figures
@@ -90,13 +96,11 @@ class Pages:
         return figures(self.report)
 
     @cached_property
-    def _head(self) -> list[tuple[str, str]]:
-        return head(self.report)
-
-    @property
-    def _title(self) -> str:
+    def page(self) -> Page:
+        """All of it."""
         report = self.report
-        return f"{report.name}: {report.model}" if report.model else f"{report.name}, step {report.step}"
+        title = f"{report.name}: {report.model}" if report.model else f"{report.name}, step {report.step}"
+        return Page(title, head(report), self.sections, self.figures, samples(report))
 
     def path(self, folder: Path, label: str = "") -> Path:
         """Where `write` puts the JSON file."""
@@ -114,20 +118,9 @@ class Pages:
             The three files.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        first = self.path(folder, label)
-        paths = [first, first.with_suffix(".md"), first.with_suffix(".html")]
-        self.report.save(paths[0], [section.plain() for section in self.sections])
-        paths[1].write_text(self.markdown(), encoding="utf-8")
-        paths[2].write_text(self.html(), encoding="utf-8")
-        return paths
-
-    def markdown(self) -> str:
-        """Head, tables and samples."""
-        return Page(self._title, self._head, self.sections, samples=self.samples).markdown()
-
-    def html(self) -> str:
-        """The same with pictures."""
-        return Page(self._title, self._head, self.sections, self.figures, self.samples).html()
+        path = self.path(folder, label)
+        self.report.save(path, [section.plain() for section in self.sections])
+        return [path, *self.page.write(path)]
 
 
 @cache

@@ -42,7 +42,7 @@ def report(request):
 
 @pytest.fixture(scope="module")
 def page(report):
-    return Page(Pages(report).html())
+    return Page(Pages(report).page.html())
 
 
 def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
@@ -81,7 +81,7 @@ def test_pages_show_tables_pictures_and_what_the_model_wrote(report, page):
 
 def test_pages_have_colours_for_a_dark_scheme_and_no_others():
     """One that is stated for the light scheme alone would be unreadable in the dark one, or the other way round."""
-    style = Pages(reports.needle(tasks=("needle",))).html().partition("<style>")[2].partition("</style>")[0]
+    style = Pages(reports.needle(tasks=("needle",))).page.html().partition("<style>")[2].partition("</style>")[0]
     light, dark = (re.findall(r"(--[a-z]+): #", part) for part in re.findall(r":root \{(.*?)\}", style))
     assert light == dark
     assert set(re.findall(r"var\((--[a-z]+)\)", style)) == set(light)
@@ -91,11 +91,11 @@ def test_pages_have_colours_for_a_dark_scheme_and_no_others():
 
 def test_pages_are_the_same_bytes_for_the_same_report():
     report = reports.needle(tasks=("needle",))
-    assert Pages(report).html() == Pages(report).html()
+    assert Pages(report).page.html() == Pages(report).page.html()
 
 
 def test_markdown_has_every_table_and_no_markup_of_the_models(report):
-    text = Pages(report).markdown()
+    text = Pages(report).page.markdown()
     assert "## Scores" in text
     assert "## Truncation" in text
     assert "<script>" not in text
@@ -157,7 +157,7 @@ def in_browser(source, folder, *options):
 
 @pytest.mark.slow
 def test_a_browser_shows_the_page_without_an_error(report, tmp_path):
-    source = Pages(report).html()
+    source = Pages(report).page.html()
     shown, console = in_browser(source, tmp_path)
     assert not console
     seen, sent = Page(shown), Page(source)
@@ -172,7 +172,9 @@ def test_a_browser_shows_the_page_without_an_error(report, tmp_path):
 @pytest.mark.slow
 def test_a_browser_draws_every_picture(report, tmp_path):
     """Asked by a script, which needs the page's policy lifted."""
-    source = Pages(report).html().replace("default-src 'none'", "script-src 'unsafe-inline'").replace("</body>", PROBE)
+    source = (
+        Pages(report).page.html().replace("default-src 'none'", "script-src 'unsafe-inline'").replace("</body>", PROBE)
+    )
     title = re.search("<title>(.*)</title>", in_browser(source, tmp_path)[0])[1]
     count, smallest = re.match(r"(\d+) pictures, smallest (\d+)", title).groups()
     assert int(count) == Page(source).count("img")
@@ -182,7 +184,7 @@ def test_a_browser_draws_every_picture(report, tmp_path):
 @pytest.mark.slow
 def test_a_script_that_slipped_in_would_be_stopped_and_seen(tmp_path):
     """What the tests above look for does appear when there is something."""
-    source = Pages(reports.needle()).html().replace("</body>", "<script>document.title = 'ran'</script></body>")
+    source = Pages(reports.needle()).page.html().replace("</body>", "<script>document.title = 'ran'</script></body>")
     shown, console = in_browser(source, tmp_path)
     assert "<title>ran" not in shown
     assert "Content Security Policy" in "".join(console)
