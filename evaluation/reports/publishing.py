@@ -37,7 +37,8 @@ def publish(report: BenchmarkReport, output: Path, loggers: Sequence[Logger] = (
         return report
     if not report.predictions:
         raise InputError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
-    pages, label = Pages(report), _PART if _is_part(report, output) else ""
+    pages = Pages(report)
+    label = _PART if _is_part(pages, output) else ""
     paths = pages.write(output, label)
     Console().print(table(report))
     own = [] if loggers else [TensorBoardLogger(output, name="", version="tensorboard")]
@@ -58,13 +59,13 @@ def _show(loggers: Sequence[Logger], pages: Pages, label: str, output: Path) -> 
         show(shown, pages, title, _NUM_SAMPLES)
 
 
-def _is_part(report: BenchmarkReport, output: Path) -> bool:
+def _is_part(pages: Pages, output: Path) -> bool:
     """Whether a report with more answers lies in the output already, which is then kept; said."""
-    path = Pages(report).path(output)
+    path = pages.path(output)
     known = {item.id for item in load_report(path).predictions} if path.is_file() else set()
-    if lost := known - {item.id for item in report.predictions}:
+    if lost := known - {item.id for item in pages.report.predictions}:
         log.warning(
             "%s keeps its %d answers, %d of which are not in this report, written as %s",
-            *(path, len(known), len(lost), Pages(report).path(output, _PART).name),
+            *(path, len(known), len(lost), pages.path(output, _PART).name),
         )
     return bool(lost)
