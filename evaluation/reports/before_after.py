@@ -57,7 +57,7 @@ def _pictures(comparison: Comparison) -> dict[str, "Figure"]:
 
     pictures = {"by_length": length_change(comparison.first, comparison.second)}
     before, after = grids(comparison.first), grids(comparison.second)
-    for name in before.keys() & after.keys():
+    for name in [name for name in before if name in after]:
         pictures[f"{name} before"], pictures[f"{name} after"] = heat_map(before[name]), heat_map(after[name])
         pictures[f"{name} change"] = change_map(before[name], after[name])
     return pictures
