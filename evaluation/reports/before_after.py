@@ -1,5 +1,6 @@
 """Two reports on one page: pictures of both and of the change, paired differences, official numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
         b: the second one.
 
     Returns:
-        Comparisons by the name of what is compared, the first report's file without its step.
+        Comparisons by the name of what is compared: the first report's file without its step; where several reports
+        of two folders have that, with folders and step.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -32,7 +34,15 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
     names = [path.relative_to(a) for path in sorted(a.rglob(_REPORTS)) if (b / path.relative_to(a)).is_file()]
     if not names:
         raise InputError(f"expected reports of the same names ({_REPORTS}) in {a} and {b}, got none; name two files")
-    return [(name.stem.rpartition("-step")[0], compare(load_report(a / name), load_report(b / name))) for name in names]
+    pairs = zip(_titles(names), names, strict=True)
+    return [(title, compare(load_report(a / name), load_report(b / name))) for title, name in pairs]
+
+
+def _titles(names: Sequence[Path]) -> list[str]:
+    """One for each, as pages are named after them."""
+    short = [name.stem.rpartition("-step")[0] for name in names]
+    whole = ["-".join(name.with_suffix("").parts) for name in names]
+    return [one if short.count(one) == 1 else other for one, other in zip(short, whole, strict=True)]
 
 
 def page_of(comparison: Comparison) -> Page:

@@ -53,3 +53,12 @@ def test_folders_are_compared_report_by_report(pair, tmp_path, capsys):
     assert (tmp_path / "pages" / "needle-comparison.html").is_file()
     with pytest.raises(UserError, match="expected reports of the same names"):
         compared(tmp_path / "a" / "deep", tmp_path / "b")
+
+
+def test_reports_of_several_steps_and_folders_have_a_page_each(pair, tmp_path):
+    names = ("deep/needle-step0.json", "deep/needle-step7.json", "needle-step0.json", "qa-step0.json")
+    for side, report in zip("ab", pair, strict=True):
+        for name in names:
+            replace(report, step=0).save(tmp_path / side / name)
+    titles = [title for title, _ in compared(tmp_path / "a", tmp_path / "b")]
+    assert titles == ["deep-needle-step0", "deep-needle-step7", "needle-step0", "qa"]
