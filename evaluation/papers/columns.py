@@ -89,6 +89,16 @@ class Column:
         return [cell for group in self.groups for cell in group]
 
 
+def with_mean(groups: Mapping[str, tuple[Cell, ...]], label: str) -> tuple[Column, ...]:
+    """A column of each group, then the plain mean of all groups.
+
+    Args:
+        groups: by the label of their column.
+        label: of the mean.
+    """
+    return (*(Column.of(name, *group) for name, group in groups.items()), Column(label, tuple(groups.values())))
+
+
 def _name(cell: Cell) -> str:
     return "/".join((cell.part, cell.task, cell.column, cell.metric))
 

@@ -9,7 +9,7 @@ from evaluation.benchmarks.infinitebench import InfiniteBench
 from evaluation.benchmarks.longbench import LongBench, language_tasks
 from evaluation.benchmarks.lveval import LVEval
 from evaluation.metrics.lveval import METRICS
-from evaluation.papers.columns import Column, cells
+from evaluation.papers.columns import Column, cells, with_mean
 from evaluation.papers.paper import DOWNLOAD, Paper, SizeName
 
 _LEVELS = ("64k", "128k")
@@ -31,7 +31,7 @@ _FIVE = {
 
 
 def _level(level: str) -> Column:
-    return Column(f"LV-Eval {level}", (cells("lveval", *(f"{dataset}_{level}" for dataset in METRICS)),))
+    return Column.of(f"LV-Eval {level}", *cells("lveval", *(f"{dataset}_{level}" for dataset in METRICS)))
 
 
 class LOGOPaper(Paper):
@@ -55,15 +55,11 @@ class LOGOPaper(Paper):
     source = "LOGO, arXiv 2410.18533: LongBench table (v1), sub-EM and LV-Eval columns (ICML 2025)"
     tables = {
         "LongBench": (
-            (*(Column(label, (group,)) for label, group in _GROUPS.items()), Column("avg", tuple(_GROUPS.values()))),
+            with_mean(_GROUPS, "avg"),
             "English tasks without code. avg: plain mean of the five categories.",
         ),
         "Sub-EM": (
-            (
-                *(Column(label, (group,)) for label, group in _FIVE.items()),
-                Column("avg", tuple(_FIVE.values())),
-                Column("MuSiQue F1", (cells("longbench", "musique", metric="f1"),)),
-            ),
+            (*with_mean(_FIVE, "avg"), Column.of("MuSiQue F1", *cells("longbench", "musique", metric="f1"))),
             "Share of questions one of whose answers is in the response. avg: plain mean of the five sub-EM columns.",
         ),
         "LV-Eval": (

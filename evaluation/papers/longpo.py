@@ -8,7 +8,7 @@ from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.infinitebench import InfiniteBench
 from evaluation.benchmarks.ruler.benchmark import RULER
 from evaluation.metrics.ruler import CATEGORIES
-from evaluation.papers.columns import Column, Reports, cells
+from evaluation.papers.columns import Column, Reports, cells, with_mean
 from evaluation.papers.paper import Paper, SizeName
 from evaluation.reports.table import Section, means_section
 
@@ -44,16 +44,11 @@ class LongPOPaper(Paper):
     source = "LongPO, arXiv 2502.13922: table 1 (InfiniteBench, RULER) and RULER by length"
     tables = {
         "InfiniteBench": (
-            (*(Column(label, (group,)) for label, group in _BOOKS.items()), Column("AVG.", tuple(_BOOKS.values()))),
+            with_mean(_BOOKS, "AVG."),
             "Official scores. AVG.: plain mean of the three.",
         ),
         "RULER": (
-            (
-                *(Column(label, (group,)) for label, group in _KINDS.items()),
-                Column("AVG.", tuple(_KINDS.values())),
-                Column("AGG", (_AGGREGATION,)),
-                Column("13 tasks", (_EVERY,)),
-            ),
+            (*with_mean(_KINDS, "AVG."), Column.of("AGG", *_AGGREGATION), Column.of("13 tasks", *_EVERY)),
             "Plain means over tasks and lengths. AVG., of table 1: plain mean of NIAH, VT and QA. 13 tasks: of the "
             "table by length.",
         ),

@@ -9,7 +9,7 @@ from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2
 from evaluation.benchmarks.ruler.benchmark import RULER
 from evaluation.metrics.ruler import CATEGORIES
-from evaluation.papers.columns import Cell, Column, cells
+from evaluation.papers.columns import Cell, Column, cells, with_mean
 from evaluation.papers.paper import DOWNLOAD, Paper, SizeName
 
 _QA = ("narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique")
@@ -42,14 +42,11 @@ class SoLoPOPaper(Paper):
     source = "SoLoPO, arXiv 2505.11166: LongBench QA, RULER QA and LongBench v2"
     tables = {
         "LongBench QA": (
-            (*(Column(task, (cells("longbench", task),)) for task in _QA), Column("avg", (cells("longbench", *_QA),))),
+            with_mean({task: cells("longbench", task) for task in _QA}, "avg"),
             "F1. avg: plain mean of the six English QA tasks; which of them the paper takes is not known here.",
         ),
         "RULER QA": (
-            (
-                *(Column(task, (cells("ruler", task, column="mean"),)) for task in CATEGORIES["QA"]),
-                Column("avg", (cells("ruler", *CATEGORIES["QA"], column="mean"),)),
-            ),
+            with_mean({task: cells("ruler", task, column="mean") for task in CATEGORIES["QA"]}, "avg"),
             "Plain means over tasks and lengths; the paper's lengths are not known here: RULER's six.",
         ),
         "LongBench v2": (
