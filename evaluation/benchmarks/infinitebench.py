@@ -20,7 +20,7 @@ from evaluation.benchmarks.official_files import (
     read_rows,
     read_text,
 )
-from evaluation.benchmarks.task_names import elsewhere
+from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.infinitebench import LETTERS, TASKS, References
 from evaluation.prompting import Prompt, Rules, Style, build_prompt
@@ -228,10 +228,7 @@ class InfiniteBench(WithAnswerMetric):
 
 def _chosen(tasks: Sequence[str] | None, asked: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     if unknown := [task for task in tasks or () if task not in asked]:
-        raise InputError(
-            f"expected tasks of {', '.join(asked)}, got {', '.join(unknown)}; correct `tasks`"
-            f"{elsewhere(unknown, asked)}"
-        )
+        raise unknown_tasks(unknown, asked)
     wanted = asked if tasks is None else tuple(tasks)
     present = tuple(task for task in wanted if (folder / f"{task}.jsonl").is_file())
     missing = [task for task in tasks or () if task not in present]

@@ -9,7 +9,7 @@ from evaluation.benchmark import Example
 from evaluation.benchmarks.answer_metric import Metric, WithAnswerMetric, with_short_answers
 from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, prepare_data
 from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
-from evaluation.benchmarks.task_names import elsewhere
+from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
@@ -17,7 +17,7 @@ from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, Part, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
-from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.errors import MissingFileError
 from lit_longpo.policy import PromptFormat
 
 LAYOUT = "config/dataset2prompt.json, config/dataset2maxlen.json, data/<task>.jsonl"
@@ -236,12 +236,8 @@ def _remote() -> Iterator[RemoteFile]:
 def _chosen(
     tasks: Sequence[str] | None, known: tuple[str, ...], present: tuple[str, ...], folder: Path
 ) -> tuple[str, ...]:
-    unknown = [task for task in tasks or () if task not in known]
-    if unknown:
-        raise InputError(
-            f"expected tasks of {', '.join(known)}, got {', '.join(unknown)}; correct `tasks`"
-            f"{elsewhere(unknown, known)}"
-        )
+    if unknown := [task for task in tasks or () if task not in known]:
+        raise unknown_tasks(unknown, known)
     if not (tasks or present):
         raise MissingFileError(
             f"expected data/<task>.jsonl, for example data/{known[0]}.jsonl, got none in {folder}; set `folder`"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from evaluation.benchmarks.riddles import RIDDLES
 from evaluation.metrics import babilong, infinitebench, longbench, lveval, ruler
+from lit_longpo.errors import InputError
 
 # By the configuration that asks them.
 _HOMES: Mapping[str, Collection[str]] = {
@@ -23,6 +24,17 @@ TWINS: Mapping[str, str] = {
     "vt": "variable_tracking",
 }
 _TWINS = {own: of_ruler for of_ruler, own in reversed(list(TWINS.items()))} | dict(TWINS)
+
+
+def unknown_tasks(unknown: Sequence[str], known: Collection[str]) -> InputError:
+    """That a benchmark was asked for tasks that it does not know, or for none.
+
+    Args:
+        unknown: names.
+        known: those of the benchmark.
+    """
+    got = ", ".join(unknown) or "none"
+    return InputError(f"expected tasks of {', '.join(known)}, got {got}; correct `tasks`{elsewhere(unknown, known)}")
 
 
 def elsewhere(unknown: Sequence[str], known: Collection[str]) -> str:

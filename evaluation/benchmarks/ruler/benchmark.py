@@ -19,7 +19,7 @@ from evaluation.benchmarks.ruler.niah import NeedleGenerator
 from evaluation.benchmarks.ruler.templates import changed_texts, official_file, read_tasks
 from evaluation.benchmarks.ruler.tracking import TrackingGenerator
 from evaluation.benchmarks.ruler.words import read_words
-from evaluation.benchmarks.task_names import elsewhere
+from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
 from evaluation.metrics.ruler import CATEGORIES, TASKS
 from evaluation.prompting import Prompt, made_prompt
@@ -226,10 +226,7 @@ class RULER(Benchmark):
     def _chosen(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         unknown = [task for task in tasks or () if task not in TASKS]
         if unknown or tasks == []:
-            raise InputError(
-                f"expected tasks of {', '.join(TASKS)}, got {', '.join(unknown) or 'none'}; correct `tasks`"
-                f"{elsewhere(unknown, TASKS)}"
-            )
+            raise unknown_tasks(unknown, TASKS)
         ready = [task for task in TASKS if _SOURCES.get(task) is None or _SOURCES[task] in self.paths]
         for task in tasks or ():
             if task not in ready:
