@@ -219,9 +219,8 @@ def test_own_questions_are_asked_in_the_models_own_chat_template(tmp_path):
     """Beside plain transformers: apply_chat_template and generate."""
     template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
     tokenizer = byte_tokenizer(chat_template=template)
-    tiny_model("Llama", vocab_size=260, max_position_embeddings=512).save_pretrained(tmp_path / "model")
+    byte_model(tmp_path / "model", chat_template=template, max_position_embeddings=512)
     twin = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
     rows = [{"question": f"Who {n}?", "answers": ["Ann"], "context": f"{n} is Ann."} for n in range(3)]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
     given = ("--config", CONFIGS / "eval" / "qa.yaml", "--model", tmp_path / "model", "--output", tmp_path / "out")
