@@ -33,7 +33,7 @@ def test_the_shown_benchmark_runs_and_has_a_report(benchmark, policy_folder, tmp
     assert [item.id for item in report.predictions] == ["europe/Norway", "europe/Italy"]
     assert set(report.tables) == {"europe"}
     assert len(Pages(report).write(tmp_path)) == 3
-    assert "our own, version 1" in Pages(report).html()
+    assert "our own, version 1" in Pages(report).page.html()
 
 
 def test_the_shown_benchmark_is_asked_from_the_command_line(tmp_path, monkeypatch, capsys):
