@@ -1,12 +1,16 @@
 """Files of questions in every layout that pairs and QA sets come in, for evaluation."""
 
 import json
+import logging
+from collections import Counter
 from pathlib import Path
 
 from data_modules.files.reading import load_pairs
 from data_modules.formats.reader import RecordReader
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import PreferencePair, QARecord
+
+log = logging.getLogger(__name__)
 
 _QA_SETS = ("data", "paragraphs", "supporting_facts")  # fields that SQuAD, MuSiQue and HotpotQA records have
 
@@ -22,7 +26,10 @@ def read_question_records(path: str) -> list[PreferencePair] | list[QARecord]:
         RecordError: a record is malformed.
     """
     if any(name in _first_record(Path(path)) for name in _QA_SETS):
-        return read_qa(path)
+        records = read_qa(path)
+        for reason, count in Counter(record.unanswered for record in records if not record.answers).items():
+            log.warning("%s: %d of %d questions are not asked: %s", path, count, len(records), reason)
+        return records
     return load_pairs(path, "train", "benchmark.path", RecordReader(extra_columns="ignore", options=None))
 
 

@@ -27,13 +27,15 @@ class Passage:
 class QARecord:
     """A question with the passages that answer it and passages that do not.
 
-    `answers` starts with the gold answer, aliases follow; empty if the passages do not answer it.
+    `answers` starts with the gold answer, aliases follow; empty if the passages do not answer it, and `unanswered`
+    says why.
     """
 
     id: str
     question: str
     answers: tuple[str, ...]
     passages: tuple[Passage, ...]
+    unanswered: str = "the passages do not answer the question"
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,30 @@
 """Question-answering files -> `QARecord`: MuSiQue, HotpotQA, 2WikiMultihopQA, SQuAD, and plain questions.
 
-Every reader is strict: a record that does not have the documented fields is an error that names
-file, record and field. A question without an answer in its passages becomes a record without answers.
+Every reader is strict: a record that does not have the documented fields, or has a misspelt one, is an error that
+names file, line and field. A question without an answer in its passages becomes a record without answers, which says
+why.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from data_modules.qa_sets.matching import answered_by
 from data_modules.records import Passage, QARecord
-from lit_longpo.files.strict_json import RecordError, check_text, check_texts, decode_json
+from lit_longpo.files.json_files import json_lines, json_list
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, refuse_misspelt
 
 QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad", "questions"]
 Fields = dict[str, object]
+
+# What is read of each kind of record; `a|b` are two names of one field.
+_MUSIQUE = ("id", "question", "answer", "answer_aliases", "answerable", "paragraphs")
+_PARAGRAPH = ("title", "paragraph_text", "is_supporting")
+_HOTPOTQA = ("_id", "question", "answer", "supporting_facts", "context")
+_SQUAD = ("id", "question", "answers", "is_impossible")
+_PLAIN = ("id", "question", "answers|answer", "context|passages")
+_PASSAGE = ("title", "text", "supporting")
 
 
 def read_qa(path: str | Path, format: QAFormat = "auto") -> list[QARecord]:
@@ -29,10 +41,10 @@ def read_qa(path: str | Path, format: QAFormat = "auto") -> list[QARecord]:
     if not rows:
         raise RecordError.at(str(path), "file", "at least one record", "an empty file")
     if format == "auto":
-        format = _recognise(rows[0][1], str(path))
+        format = _recognise(rows[0][2], str(path))
     records = dict[str, QARecord]()
-    for where, row in rows:
-        for record in _READERS[format](row, where):
+    for where, name, row in rows:
+        for record in _READERS[format](row, where, name):
             if record.id in records:
                 raise RecordError.at(where, "field 'id'", "an id not used before", record.id)
             records[record.id] = record
@@ -45,21 +57,15 @@ def read_corpus(path: str | Path) -> list[Passage]:
     Raises:
         RecordError: the file is anything else.
     """
-    return [Passage(_title(row, where), check_text(row.get("text"), "text", where)) for where, row in _rows(Path(path))]
+    return [_passage(row, where, {"title", "text"}) for where, _, row in _rows(Path(path))]
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Fields]]:
-    """(where, object) of every record; a JSON Lines file may hold one object a line only."""
-    raw = path.read_bytes()
-    if path.suffix == ".jsonl":
-        numbered = enumerate(raw.removesuffix(b"\n").split(b"\n") if raw else [], 1)
-        values = [(f"{path}:{number}", decode_json(line, f"{path}:{number}")) for number, line in numbered]
-    else:
-        document = decode_json(raw, str(path))
-        items = document if isinstance(document, list) else [document]
-        values = [(f"{path}: record {number}", item) for number, item in enumerate(items, 1)]
-    for where, value in values:
-        yield where, _object(value, "record", where)
+def _rows(path: Path) -> Iterator[tuple[str, str, Fields]]:
+    """Where each record is, a name for one that has none, and its fields."""
+    lines = path.suffix == ".jsonl"
+    for number, (where, value) in enumerate(json_lines(path) if lines else json_list(path), 1):
+        name = f"{path.name}:{number}" if lines else f"{path.name}: record {number}"
+        yield where, name, _object(value, "record", where)
 
 
 def _recognise(row: Fields, path: str) -> QAFormat:
@@ -76,29 +82,25 @@ def _recognise(row: Fields, path: str) -> QAFormat:
     raise RecordError.at(path, "file", expected, sorted(map(str, row)))
 
 
-def _musique(row: Fields, where: str) -> Iterator[QARecord]:
-    passages = [
-        Passage(
-            _title(item, where),
-            check_text(item.get("paragraph_text"), "paragraph_text", where),
-            _flag(item, "is_supporting", where),
-        )
-        for item in _objects(row, "paragraphs", where)
-    ]
+def _musique(row: Fields, where: str, _: str) -> Iterator[QARecord]:
+    refuse_misspelt(row, _MUSIQUE, where)
+    passages = list[Passage]()
+    for item in _objects(row, "paragraphs", where):
+        refuse_misspelt(item, _PARAGRAPH, where)
+        text = check_text(item.get("paragraph_text"), "paragraph_text", where)
+        passages.append(Passage(_title(item, where), text, _flag(item, "is_supporting", where)))
     aliases = check_texts(row.get("answer_aliases", []), "answer_aliases", where)
     answerable = "answerable" not in row or _flag(row, "answerable", where)
     yield _record(row, "id", aliases, passages, where, answerable=answerable)
 
 
-def _hotpotqa(row: Fields, where: str) -> Iterator[QARecord]:
-    facts = row.get("supporting_facts")
-    if not isinstance(facts, list) or not all(isinstance(fact, list) and fact for fact in facts):
-        raise RecordError.at(where, "field 'supporting_facts'", "a list of [title, sentence number]", facts)
-    titles = {fact[0] for fact in facts}
+def _hotpotqa(row: Fields, where: str, _: str) -> Iterator[QARecord]:
+    refuse_misspelt(row, _HOTPOTQA, where)
+    titles = _supporting_titles(row, where)
     context = row.get("context")
     if not isinstance(context, list):
         raise RecordError.at(where, "field 'context'", "a list of [title, sentences]", context)
-    passages = list[Passage]()
+    passages, lacking = list[Passage](), set(titles)
     for item in context:
         if not isinstance(item, list) or len(item) != 2:
             raise RecordError.at(where, "field 'context'", "[title, sentences]", item)
@@ -107,11 +109,33 @@ def _hotpotqa(row: Fields, where: str) -> Iterator[QARecord]:
         text = " ".join(sentence.strip() for sentence in sentences if sentence.strip())
         if text:  # HotpotQA has paragraphs without a word
             passages.append(Passage(title, text, title in titles))
-    yield _record(row, "_id", (), passages, where)
+            lacking.discard(title)
+    if lacking:
+        yield _unanswered(row, passages, "a supporting title is not in the context", where)
+    else:
+        yield _record(row, "_id", (), passages, where)
 
 
-def _squad(row: Fields, where: str) -> Iterator[QARecord]:
+def _supporting_titles(row: Fields, where: str) -> set[str]:
+    expected, facts = "a list of [title, sentence number]", row.get("supporting_facts")
+    if not isinstance(facts, list) or not facts:
+        raise RecordError.at(where, "field 'supporting_facts'", expected, facts)
+    for number, fact in enumerate(facts):
+        if not isinstance(fact, list) or len(fact) != 2 or not isinstance(fact[0], str) or type(fact[1]) is not int:
+            raise RecordError.at(where, f"field 'supporting_facts[{number}]'", "[title, sentence number]", fact)
+    return {fact[0] for fact in facts}
+
+
+def _unanswered(row: Fields, passages: list[Passage], reason: str, where: str) -> QARecord:
+    """A question of a well-formed record whose passages cannot answer it."""
+    for name in ("_id", "question", "answer"):
+        check_text(row.get(name), name, where)
+    return QARecord(str(row["_id"]), str(row["question"]), (), tuple(passages), reason)
+
+
+def _squad(row: Fields, where: str, _: str) -> Iterator[QARecord]:
     for article in _objects(row, "data", where):
+        refuse_misspelt(article, ("title", "paragraphs"), where)
         paragraphs = _objects(article, "paragraphs", where)
         title = _title(article, where)
         texts = [check_text(paragraph.get("context"), "context", where) for paragraph in paragraphs]
@@ -122,33 +146,46 @@ def _squad(row: Fields, where: str) -> Iterator[QARecord]:
 
 
 def _squad_question(row: Fields, passages: list[Passage], where: str) -> QARecord:
+    refuse_misspelt(row, _SQUAD, where)
     answers = [check_text(item.get("text"), "answers text", where) for item in _objects(row, "answers", where)]
     identifier = check_text(row.get("id"), "id", where)
     question = check_text(row.get("question"), "question", where, blank=True)  # CMRC has one without words
-    return QARecord(identifier, question, tuple(dict.fromkeys(answers)), tuple(passages))
+    if "is_impossible" in row and _flag(row, "is_impossible", where):
+        answers = []
+    return _extracted(QARecord(identifier, question, tuple(dict.fromkeys(answers)), tuple(passages)))
 
 
-def _questions(row: Fields, where: str) -> Iterator[QARecord]:
+def _extracted(record: QARecord) -> QARecord:
+    """A record of a set whose answers are pieces of its passages: without answers if none is."""
+    if not record.answers or answered_by(record.answers, record.passages):
+        return record
+    return replace(record, answers=(), unanswered="no supporting passage holds an answer")
+
+
+def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
     """A plain question: its context is a passage that supports the answer, distractors are those of other questions."""
+    refuse_misspelt(row, _PLAIN, where)
+    for one, other in (("answers", "answer"), ("passages", "context")):
+        if one in row and other in row:
+            raise RecordError.at(where, f"field {other!r}", f"this field or {one!r}, not both", row[other])
     answers = row.get("answers", row.get("answer"))
     texts = check_texts([answers] if isinstance(answers, str) else answers, "answers", where)
-    number = row.get("id", Path(where).name)
+    number = row.get("id", name)
     identifier = str(number) if type(number) is int else check_text(number, "id", where)
     question = check_text(row.get("question"), "question", where)
     if "passages" not in row:
         passages = [Passage("", check_text(row.get("context"), "context", where), supporting=True)]
     else:
-        passages = [
-            Passage(
-                _title(item, where),
-                check_text(item.get("text"), "passages.text", where),
-                _flag(item, "supporting", where) if "supporting" in item else False,
-            )
-            for item in _objects(row, "passages", where)
-        ]
+        passages = [_passage(item, where, set(_PASSAGE)) for item in _objects(row, "passages", where)]
     if texts and not any(passage.supporting for passage in passages):
         raise RecordError.at(where, "field 'passages'", "at least one with `supporting: true`", len(passages))
     yield QARecord(identifier, question, tuple(dict.fromkeys(texts)), tuple(passages))
+
+
+def _passage(row: Fields, where: str, names: set[str]) -> Passage:
+    refuse_misspelt(row, names, where)
+    supporting = "supporting" in names & set(row) and _flag(row, "supporting", where)
+    return Passage(_title(row, where), check_text(row.get("text"), "text", where), supporting)
 
 
 def _record(
@@ -167,7 +204,7 @@ def _record(
     if not any(passage.supporting for passage in passages):
         raise RecordError.at(where, "passages", "at least one supporting passage", len(passages))
     answer = check_text(row.get("answer"), "answer", where)
-    return QARecord(identifier, question, tuple(dict.fromkeys((answer, *aliases))), tuple(passages))
+    return _extracted(QARecord(identifier, question, tuple(dict.fromkeys((answer, *aliases))), tuple(passages)))
 
 
 def _object(value: object, name: str, where: str) -> Fields:
@@ -194,7 +231,7 @@ def _flag(row: Fields, name: str, where: str) -> bool:
     return value
 
 
-_READERS: dict[str, Callable[[Fields, str], Iterator[QARecord]]] = {
+_READERS: dict[str, Callable[[Fields, str, str], Iterator[QARecord]]] = {
     "musique": _musique,
     "hotpotqa": _hotpotqa,
     "2wikimultihop": _hotpotqa,

@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from data_modules.records import Passage
+
 CONNECTORS = {"of", "the", "de", "la", "von", "van", "and", "&", "du", "del", "der", "for", "in"}
 _FUNCTION_WORDS = (
     "a an he she it its they their his her this that these those there was were is are be been on at by to "
@@ -37,6 +39,13 @@ def mentions(text: str, answers: Iterable[str]) -> bool:
         if has_words(text, answer) if whole_word else answer in text:
             return True
     return False
+
+
+def answered_by(answers: Iterable[str], passages: Iterable[Passage]) -> bool:
+    """Whether a supporting passage holds one of the answers, as characters; "yes" and "no" are read from any."""
+    texts = [normalise(f"{passage.title} {passage.text}") for passage in passages if passage.supporting]
+    wanted = [normalise(answer) for answer in answers]
+    return any(answer in ("yes", "no") or any(answer in text for text in texts) for answer in wanted)
 
 
 def has_words(text: str, words: str) -> bool:

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Literal
 
 from data_modules.qa_sets.contexts import AssembledContext, BudgetError, CountTokens, build_context
-from data_modules.qa_sets.matching import mentions
+from data_modules.qa_sets.matching import answered_by, mentions
 from data_modules.qa_sets.wrong_answers import WrongAnswer, read_wrong_answers, wrong_answers
 from data_modules.records import Passage, PreferencePair, QARecord, Turn
 from lit_longpo.errors import InputError
@@ -70,6 +70,7 @@ class PairingReport:
             not enough distractors without the answer.
         left_out: identifiers of the records without a pair, by reason.
         rejected_from: rejected answers by where they were read.
+        unread: identifiers of questions of pairs whose gold answer is in no supporting passage: nothing there says it.
     """
 
     records: int = 0
@@ -78,11 +79,14 @@ class PairingReport:
     underfilled: int = 0
     left_out: dict[str, list[str]] = field(default_factory=dict)
     rejected_from: dict[str, int] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """What happened, in sentences."""
         reasons = [f"{len(ids)} left out ({reason}): {_some(ids)}" for reason, ids in self.left_out.items()]
         turns = f" with {self.questions} questions" if self.questions > self.built else ""
+        if self.unread:
+            reasons.append(f"{len(self.unread)} with an answer that no supporting passage holds: {_some(self.unread)}")
         counts = f"{self.built} pairs{turns} from {self.records} records"
         read = ", ".join(f"{count} in {place}" for place, count in self.rejected_from.items())
         places = f"; rejected answers read: {read}" if read else ""
@@ -168,6 +172,8 @@ def build_pair(
             continue
         report.count(wrong)
         asked.append(record)
+        if not answered_by(record.answers, record.passages):
+            report.unread.append(record.id)
         rejected = tuple(answer.text for answer in wrong)
         turns.append(Turn(record.question, short.text, record.answers[0], rejected))
     if not turns:
@@ -233,7 +239,7 @@ def _unasked(record: QARecord) -> str:
     """Why no pair can ask a record's question; empty if one can."""
     if not record.question.strip():
         return "the question is empty"
-    return "" if record.answers else "the passages do not answer the question"
+    return "" if record.answers else record.unanswered
 
 
 def _distractors(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import RecordError
+from lit_longpo.files.strict_json import RecordError, refuse_misspelt
 from lit_longpo.policy.prompts.prompting import Surroundings
 from lit_longpo.shared_texts import DocumentKeys, message_keys, text_key
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 Reader = Callable[[str], Iterable[Any]]  # a path -> preference pairs, or questions with passages: pair_questions.py
 
 _FIELDS = ("id", "question", "answers", "answer", "context", "passages", "depth", "title")
+_SPELT = ("id", "question", "answers|answer", "context|passages", "depth")
 _FOREIGN = ("paragraphs", "supporting_facts", "long_context", "chosen", "data")  # other layouts have these
 _readers: list[Reader] = []
 
@@ -163,6 +164,7 @@ def _question(row: Row) -> Question:
     record, where = row.value, row.where
     if not isinstance(record, dict):
         raise RecordError.at(where, "record", "a JSON object", record)
+    refuse_misspelt(record, _SPELT, where)
     name = record.get("id", row.number)
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
         raise RecordError.at(where, "field 'id'", "text or a whole number", name)
@@ -211,6 +213,7 @@ def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
 def _passage(value: Any, where: str) -> tuple[str, bool]:
     if not isinstance(value, dict):
         return _text(value, "passages", where), False
+    refuse_misspelt(value, ("title", "text", "supporting"), where)
     title, supports = value.get("title", ""), value.get("supporting", False)
     if not isinstance(title, str) or not isinstance(supports, bool):
         raise RecordError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)

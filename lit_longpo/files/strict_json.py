@@ -1,7 +1,8 @@
 """JSON that is refused, with file, line and field, where it is not what it must be."""
 
+import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from lit_longpo.errors import InputError
 
@@ -74,3 +75,23 @@ def check_texts(value: object, name: str, where: str, *, blank: bool = False) ->
     if not isinstance(value, list | tuple):
         raise RecordError.at(where, f"field {name!r}", "a list of texts", value)
     return tuple(check_text(item, f"{name}[{i}]", where, blank=blank) for i, item in enumerate(value))
+
+
+def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
+    """Refuse a field that is no known one, and nearly one that the record lacks: what it says would not be read.
+
+    Args:
+        record: that may have further fields.
+        names: of the fields that are read; `a|b` are two names of one.
+        where: file and line, for the error.
+
+    Raises:
+        RecordError: naming both.
+    """
+    fields = [name.split("|") for name in names]
+    lacking = [name for field in fields if not set(field) & set(record) for name in field if name != "id"]  # "idx"
+    known = {name for field in fields for name in field}
+    for name in map(str, record):
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), lacking, n=1, cutoff=0.8)
+        if near and name not in known:
+            raise RecordError.at(where, f"field {name!r}", f"{near[0]!r}, which is the name that is read", record[name])

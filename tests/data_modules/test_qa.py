@@ -227,3 +227,21 @@ def test_real_files(name: str) -> None:
     assert report.records == report.built + sum(map(len, report.left_out.values()))
     assert report.built >= 0.85 * report.records
     assert report.underfilled < 0.1 * report.records
+
+
+def test_questions_that_cannot_be_asked_are_counted(tmp_path: Path) -> None:
+    """And plain answers that no supporting passage holds: they may be in other words, so they stay."""
+    facts = [*hotpotqa(1)["supporting_facts"], ["Elsewhere", 0]]
+    records = [hotpotqa(0), hotpotqa(1, supporting_facts=facts), hotpotqa(2, answer="Nobody"), hotpotqa(3)]
+    data = module(write(tmp_path / "set.jsonl", records), val_fraction=0)
+    data.pairs("train")
+    assert data.built["train"].left_out == {
+        "a supporting title is not in the context": ["h1"],
+        "no supporting passage holds an answer": ["h2"],
+    }
+    plain = [{"id": n, "question": "When?", "context": f"Built in {1900 + n}.", "answers": [answer]}
+             for n, answer in enumerate(["1900", "in summer 1999", "1902", "1903"])]  # fmt: skip
+    data = module(write(tmp_path / "own.jsonl", plain), val_fraction=0)
+    assert len(data.pairs("train")) == data.built["train"].built == 4
+    assert data.built["train"].unread == ["1"]
+    assert any(line.startswith("1 with an answer that no") for line in data.built["train"].lines())

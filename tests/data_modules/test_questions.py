@@ -34,6 +34,12 @@ def test_the_command_line_asks_questions_of_every_file(tmp_path):
     assert question.context[round(question.depth * len(question.context)) :].startswith("Lima Hall")
 
 
+def test_questions_that_are_not_asked_are_counted(tmp_path, caplog):
+    path = qa_files.write(tmp_path / "m.jsonl", [qa_files.musique(1), qa_files.musique(2, answer="Nobody")])
+    assert [bool(record.answers) for record in read_question_records(str(path))] == [True, False]
+    assert caplog.messages == [f"{path}: 1 of 2 questions are not asked: no supporting passage holds an answer"]
+
+
 def test_advice_is_of_the_command_that_runs(tmp_path):
     """`evaluate` cannot map columns."""
     path = tmp_path / "own.jsonl"

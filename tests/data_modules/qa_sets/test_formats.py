@@ -1,9 +1,11 @@
 """Files of public QA sets: what is malformed is named."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.qa_files import hotpotqa, musique, write
+from support.qa_files import hotpotqa, musique, squad, write
 
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import Passage, QARecord
@@ -17,6 +19,12 @@ BAD = {
     "nothing supporting": (musique(1, paragraphs=musique(1)["paragraphs"][2:]), "supporting"),
     "id twice": (musique(0), "'id'"),
     "not an object": ([], "record"),
+    "misspelt aliases": (musique(1, answer_alias=["x"]) | {"answer_aliases": 0}, "'answer_aliases'"),
+    "misspelt flag": (
+        {k: v for k, v in musique(1, answerabel=False).items() if k != "answerable"},
+        "'answerabel'",
+    ),
+    "a list as title": (musique(1, paragraphs=[{**musique(1)["paragraphs"][0], "title": ["x"]}]), "'title'"),
 }
 
 
@@ -56,3 +64,69 @@ def test_plain_questions(tmp_path: Path) -> None:
         read_qa(write(tmp_path / "none.jsonl", [{**rows[1], "passages": [{"text": "x"}]}]))
     with pytest.raises(RecordError, match="'answers': expected a list of texts, got 3"):
         read_qa(write(tmp_path / "number.jsonl", [{**rows[0], "answers": 3}]))
+
+
+HOTPOTQA = hotpotqa(0)
+MALFORMED_FACTS = [[[["a", "list"], 0]], [["title"]], [["title", "0"]], [["title", True]], [], "title", [{}]]
+
+
+@pytest.mark.parametrize("facts", MALFORMED_FACTS)
+def test_supporting_facts_are_titles_with_numbers(tmp_path: Path, facts: object) -> None:
+    path = write(tmp_path / "set.jsonl", [HOTPOTQA, {**HOTPOTQA, "_id": "2", "supporting_facts": facts}])
+    with pytest.raises(RecordError, match=rf"{path}:2: field 'supporting_facts.*title, sentence number"):
+        read_qa(path)
+
+
+def test_a_supporting_title_that_is_missing_leaves_the_question_without_answers(tmp_path: Path) -> None:
+    facts = [*HOTPOTQA["supporting_facts"], ["Elsewhere", 0]]
+    (record,) = read_qa(write(tmp_path / "set.jsonl", [{**HOTPOTQA, "supporting_facts": facts}]))
+    assert (record.answers, record.unanswered) == ((), "a supporting title is not in the context")
+    with pytest.raises(RecordError, match="'answer'"):
+        read_qa(write(tmp_path / "set.jsonl", [{**HOTPOTQA, "supporting_facts": facts, "answer": 3}]))
+
+
+@pytest.mark.parametrize(("make", "field"), [(musique, "answer"), (hotpotqa, "answer")])
+def test_an_answer_that_no_supporting_passage_holds(tmp_path: Path, make: Any, field: str) -> None:
+    """1900 is in the passage beside the supporting one; "yes" is in none and can be read there all the same."""
+    records = [make(0), make(1, **{field: "1910"}), make(2, **{field: "yes"})]
+    answers = [record.answers for record in read_qa(write(tmp_path / "set.jsonl", records))]
+    assert answers == [("1901",), (), ("yes",)]
+
+
+def test_squad_answers_are_looked_for_in_their_paragraph(tmp_path: Path) -> None:
+    document = squad(1)
+    first, second, third, _ = (paragraph["qas"][0] for paragraph in document["data"][0]["paragraphs"])
+    first["answers"] = [{"text": "1999"}, {"text": "1900"}]  # one of the annotators is right
+    second["answers"] = [{"text": "1999"}]
+    third["is_impossible"] = True
+    records = read_qa(write(tmp_path / "set.json", document))
+    assert [record.answers for record in records] == [("1999", "1900"), (), (), ("1903",)]
+    assert records[1].unanswered == "no supporting passage holds an answer"
+    third["is_impossible"] = "no"
+    with pytest.raises(RecordError, match="'is_impossible': expected true or false"):
+        read_qa(write(tmp_path / "set.json", document))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"answer": "Lima"}, "'answer': expected this field or 'answers', not both"),
+        ({"passages": []}, "'context'"),
+        ({"Answers ": ["x"], "answers": None}, "'answers'"),
+        ({"passagse": []}, "'passagse': expected 'passages'"),
+    ],
+)
+def test_a_plain_question_says_things_once(tmp_path: Path, change: dict[str, Any], field: str) -> None:
+    good = {"question": "Where?", "context": "In Oslo.", "answers": ["Oslo"], "idx": 3, "type": "x"}
+    lacking = {"question": "Where?", "answers": ["Oslo"]} if "passagse" in change else good
+    path = tmp_path / "own.json"
+    path.write_text("[\n" + json.dumps(good) + ",\n" + json.dumps(lacking | change) + "]")
+    with pytest.raises(RecordError, match=rf"{path}:3: field {field}"):
+        read_qa(path)
+
+
+def test_a_misspelt_flag_of_a_passage(tmp_path: Path) -> None:
+    passages = [{"text": "Oslo.", "supporting": True}, {"text": "Lima", "suporting": True}]
+    row = {"question": "Where?", "answers": ["Oslo"], "passages": passages}
+    with pytest.raises(RecordError, match=r"'suporting': expected 'supporting'"):
+        read_qa(write(tmp_path / "own.jsonl", [row]))

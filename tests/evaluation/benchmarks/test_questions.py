@@ -43,6 +43,7 @@ GOOD = {"question": "Who?", "answers": ["Ann"], "context": "Ann."}
         ({"context": 3}, "q.jsonl:2: field 'context': expected text"),
         ({"question": " "}, "q.jsonl:2: field 'question'"),
         ({"depth": 2}, "q.jsonl:2: field 'depth': expected a number from 0 to 1, got 2"),
+        ({"depht": 0.5}, "q.jsonl:2: field 'depht': expected 'depth'"),
         ({"passages": ["x"]}, "no `context` beside it"),
         ({"id": "1"}, "expected an id not used before, got '1'"),
     ],
