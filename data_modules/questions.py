@@ -39,7 +39,7 @@ def _first_record(path: Path) -> dict[str, object]:
         return {}
     try:
         value = json.loads(path.open("rb").readline() if path.suffix == ".jsonl" else path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     first = value[0] if isinstance(value, list) and value else value
     return first if isinstance(first, dict) else {}

@@ -1,6 +1,5 @@
 """Where a model that is asked lies, what it was trained on, and with which prompt: from the run that made it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -13,6 +12,8 @@ from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.export.card import TEMPLATE_KEY
 from lit_longpo.export.run import Run, read_run
+from lit_longpo.files.stored import stored_line
+from lit_longpo.files.strict_json import instead
 from lit_longpo.policy.adapter_folder import ADAPTER_CONFIG, AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.recipes import shipped_folder
@@ -154,4 +155,7 @@ def _template_in_card(card: Path) -> dict[str, Any] | None:
     first, *lines = card.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     head = takewhile(lambda line: line != "---", lines if first == "---" else [])
     said = next((line.partition(": ")[2] for line in head if line.startswith(f"{TEMPLATE_KEY}: ")), None)
-    return None if said is None else json.loads(said)
+    if said is None:
+        return None
+    with instead("correct that line of the model card"):
+        return stored_line(said.encode(), f"{card}: {TEMPLATE_KEY}")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lit_longpo.errors import BusyError, InputError, message_for_user
+from lit_longpo.files.stored import stored_object
 
 _FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*")  # before a step
 MANIFEST = "manifest.json"
 _LOCK = ".running"
+_ANEW = "type --output FOLDER to use another folder, or delete {folder} to start over"
 
 
 def claim_version(logger: Any) -> bool:
@@ -161,7 +163,8 @@ def check_manifest(
         draft.write_text(json.dumps({**wanted, **(notes or {})}, indent=2) + "\n")
         draft.replace(path)
         return
-    stored = {name: value for name, value in json.loads(path.read_text()).items() if name not in (notes or {})}
+    held = stored_object(path, _ANEW.format(folder=folder))
+    stored = {name: value for name, value in held.items() if name not in (notes or {})}
     _refuse_other(path, stored, wanted, kind)
 
 
@@ -178,7 +181,7 @@ def check_known(folder: Path, known: Mapping[str, Any], kind: str) -> None:
     """
     path = folder / MANIFEST
     if path.exists():
-        stored = json.loads(path.read_text())
+        stored = stored_object(path, _ANEW.format(folder=folder))
         wanted = json.loads(json.dumps(dict(known), default=str))
         _refuse_other(path, {name: stored.get(name) for name in wanted}, wanted, kind)
 

@@ -13,7 +13,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from huggingface_hub import constants, hf_hub_url
 
 from evaluation.running.progress import bar
 from lit_longpo.errors import UserError
+from lit_longpo.files.stored import read_stored
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,21 @@ class RemoteFile:
     url: str
     sha256: str | None
     is_archive: bool = False
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A file that was fetched whole.
+
+    Args:
+        url: where it came from.
+        sizes: bytes of what it became, by path in the folder.
+        sha256: of its content; `None` in records of before.
+    """
+
+    url: str
+    sizes: dict[str, int]
+    sha256: str | None = None
 
 
 def github_file(repository: str, commit: str, source: str, path: str, sha256: str) -> RemoteFile:
@@ -113,6 +129,7 @@ def fetch(file: RemoteFile, folder: Path) -> str:
     partial = path.with_name(path.name + ".partial")
     with _explained(file, folder):
         expected = file.sha256 or _sha256_of_hub(file.url)
+        _check_unchanged(file, folder, expected)
         _transfer(file.url, partial)
     digest = _sha256(partial)
     if digest != expected:
@@ -126,8 +143,18 @@ def fetch(file: RemoteFile, folder: Path) -> str:
     if file.is_archive:
         files = _unpack(path, folder / "data")
         path.unlink()
-    _record(folder, file, files)
+    _record(folder, file, files, digest)
     return digest
+
+
+def _check_unchanged(file: RemoteFile, folder: Path, expected: str) -> None:
+    """A file that nobody pinned is what it was when it was fetched first."""
+    known = _recorded(folder).get(file.path)
+    if known is not None and known.url == file.url and known.sha256 not in (None, expected):
+        raise DownloadError(
+            f"expected {file.url} to have sha256 {known.sha256} as when it was fetched before, got {expected}; it was "
+            f"changed where it is published: delete {folder} to take the new one, whose scores are not to be compared"
+        )
 
 
 def _transfer(url: str, partial: Path) -> None:
@@ -217,21 +244,22 @@ def _sha256(path: Path) -> str:
 
 def _is_there(file: RemoteFile, folder: Path) -> bool:
     """Downloaded from this url, and everything it became still has the size it had."""
-    recorded = _recorded(folder).get(file.path)
-    if recorded is None or recorded["url"] != file.url:
+    known = _recorded(folder).get(file.path)
+    if known is None or known.url != file.url:
         return False
-    sizes: dict[str, int] = recorded["sizes"]
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+    return all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in known.sizes.items())
 
 
-def _recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    """Where each whole file came from, and the sizes of what it became."""
+def _recorded(folder: Path) -> dict[str, _Recorded]:
+    """What is known of each whole file, by its path."""
     path = folder / RECORD
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    advice = f"delete {path}: the same command fetches the files again"
+    return read_stored(path, dict[str, _Recorded], advice) if path.is_file() else {}
 
 
-def _record(folder: Path, file: RemoteFile, paths: Iterable[Path]) -> None:
+def _record(folder: Path, file: RemoteFile, paths: Iterable[Path], sha256: str) -> None:
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+    known = {**_recorded(folder), file.path: _Recorded(file.url, sizes, sha256)}
     draft = folder / f"{RECORD}.partial"
-    draft.write_text(json.dumps({**_recorded(folder), file.path: {"url": file.url, "sizes": sizes}}, indent=1) + "\n")
+    draft.write_text(json.dumps({path: asdict(value) for path, value in known.items()}, indent=1) + "\n")
     draft.replace(folder / RECORD)

@@ -83,7 +83,7 @@ def _messages(row: Row, conversation: str) -> list[tuple[str, str]]:
     try:
         items = json.loads(conversation)
         said = [(str(item["role"]), str(item["content"])) for item in items]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise row.error("prompt", "JSON of messages with role and content", conversation) from error
     roles = [role for role, _ in said]
     if not set(roles) <= set(_ROLES) or "system" in roles[1:] or roles[-1:] != ["user"]:

@@ -1,6 +1,5 @@
 """Two reports of the same questions: differences by id, with intervals."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from evaluation.reports.intervals import Estimate, Sample, estimate, estimate_mean_of, method
 from evaluation.reports.pages import Page
+from evaluation.reports.reading import read_report
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.scalars import scalars
 from evaluation.reports.table import Section, change_rows, interval, percent
@@ -245,15 +245,10 @@ def load_report(path: Path) -> BenchmarkReport:
     """A report that `BenchmarkReport.save` wrote.
 
     Raises:
+        FileNotFoundError: it is not there.
         ValueError: the file is none, or its predictions do not have the mean that it states.
     """
-    try:
-        report = BenchmarkReport.load(Path(path))
-        stated = json.loads(Path(path).read_text(encoding="utf-8")).get("scores", {}).get("mean")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"expected a report in {path}, got something else ({error!r:.80}); name a <benchmark>-step<n>.json"
-        ) from error
+    report, stated = read_report(Path(path))
     if stated is not None and not math.isclose(stated, report.mean, abs_tol=1e-9):
         raise InputError(
             f"expected the mean {stated} that {path} states, got {report.mean} from its predictions; the class of "

@@ -231,8 +231,15 @@ class BenchmarkReport:
 
     @classmethod
     def load(cls, path: Path) -> "BenchmarkReport":
-        """Read what `save` wrote."""
-        return cls.of(json.loads(path.read_text(encoding="utf-8")))
+        """Read what `save` wrote.
+
+        Raises:
+            MissingFileError: there is no such file.
+            RecordError: it is something else, or damaged; the message names the field.
+        """
+        from evaluation.reports.reading import read_report  # which is made of this class
+
+        return read_report(path)[0]
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "BenchmarkReport":

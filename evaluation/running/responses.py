@@ -10,15 +10,18 @@ from typing import Any
 
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.stored import check_fields, stored_as, stored_line, stored_object
+from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.policy import PromptFormat
 from lit_longpo.run_folder import MANIFEST, check_known, check_manifest, complete_lines, lock
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
+_NOTES = {"benchmark settings": Mapping[str, object], "max_length": int, "name": str}  # that a report is made with
 
 
-class DamagedResponseError(InputError):
+class DamagedResponseError(RecordError):
     """A line of our own files of responses cannot be read."""
 
 
@@ -85,8 +88,9 @@ class Responses:
         path = None if self.folder is None else self.folder / _RUNS
         if path is None or not path.exists():
             return []
-        with open(path, "r+b") as file:
-            return [json.loads(line) for _, line in complete_lines(file)]
+        with open(path, "r+b") as file, instead("delete the line, it only says how answers were made"):
+            lines = enumerate(complete_lines(file), 1)
+            return [stored_line(line, f"{path}:{number}") for number, (_, line) in lines]
 
     def _write_facts(self) -> None:
         """Once, before the first answer."""
@@ -206,12 +210,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _read(file: Any, path: Path) -> Iterator[StoredResponse]:
     for number, (_, line) in enumerate(complete_lines(file), 1):
+        where = f"{path}:{number}"
         try:
-            yield StoredResponse(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise DamagedResponseError(
-                f"{path}:{number}: expected a stored response, got {line[:80]!r}; delete the line to ask again"
-            ) from error
+            with instead("delete the line to ask again"):
+                row = stored_as(stored_line(line, where), StoredResponse, where)
+        except RecordError as error:
+            raise DamagedResponseError(str(error)) from error
+        yield row
 
 
 def manifest_of(
@@ -245,8 +250,12 @@ def stored_notes(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there are none.
+        RecordError: it is damaged.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise MissingFileError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
-    return dict(json.loads(path.read_text()))
+    with instead("type --output FOLDER to ask again into another folder"):
+        notes = stored_object(path)
+        check_fields(notes, _NOTES, str(path))
+    return notes

@@ -145,4 +145,4 @@ def _from_deepspeed_folder(path: Path) -> dict[str, Tensor]:
 
 
 def _tag(path: Path) -> str:
-    return (path / "latest").read_text().strip()
+    return (path / "latest").read_text(errors="replace").strip()

@@ -3,12 +3,14 @@
 import json
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from lit_longpo.files.strict_json import RecordError, unique_keys
+from lit_longpo.errors import MissingFileError
+from lit_longpo.files.strict_json import RecordError, instead, unique_keys
 
 Kind = TypeVar("Kind")
 _PLAIN: dict[Any, Callable[[Any], bool]] = {
@@ -20,24 +22,101 @@ _PLAIN: dict[Any, Callable[[Any], bool]] = {
     float: lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
     str: lambda value: isinstance(value, str),
 }
+_CALLED = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
 
 
-def read_stored(path: Path, kind: type[Kind]) -> Kind:
+def read_stored(path: Path, kind: type[Kind], advice: str | None = None) -> Kind:
     """What a file of ours holds.
 
     Args:
         path: of one JSON object.
-        kind: dataclass whose fields it has.
+        kind: dataclass whose fields it has, which may be dataclasses, too; or a `dict[str, ...]`.
+        advice: what to do about a damaged one; `None` says to correct it.
 
     Raises:
+        MissingFileError: there is no such file.
         RecordError: it is no JSON, a field is missing, unknown, or not of its type.
     """
-    where = str(path)
+    with instead(advice):
+        return stored_as(_object(_read(path), str(path)), kind, str(path))
+
+
+def stored_object(path: Path, advice: str | None = None) -> dict[str, Any]:
+    """The object that a file of ours holds, of whatever fields.
+
+    Args:
+        path: of one JSON object.
+        advice: as of `read_stored`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RecordError: it is no JSON object, or holds numbers that are none.
+    """
+    with instead(advice):
+        return _object(_read(path), str(path))
+
+
+def stored_line(line: bytes, where: str) -> dict[str, Any]:
+    """The object that one line of a file of ours holds, of whatever fields.
+
+    Args:
+        line: of a JSON Lines file.
+        where: file and line.
+
+    Raises:
+        RecordError: as of `stored_object`.
+    """
+    return _object(line.strip(), where)  # or a break at its end would begin another line
+
+
+def stored_as(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:
+    """A JSON object as what it is of.
+
+    Args:
+        value: the object.
+        kind: as of `read_stored`.
+        where: file and line.
+
+    Raises:
+        RecordError: a field is missing, unknown, or not of its type.
+    """
     try:
-        raw = path.read_bytes()
+        return cast(Kind, _made(value, kind, ""))
+    except _Odd as odd:
+        raise odd.refused(where) from None
+
+
+def check_fields(
+    value: Mapping[str, Any], needed: Mapping[str, Any], where: str, optional: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse a JSON object for some of its fields, whatever others it has.
+
+    Args:
+        value: the object.
+        needed: types of fields that have to be there.
+        where: file and line.
+        optional: types of fields that may be missing.
+
+    Raises:
+        RecordError: one of them is missing, or not of its type.
+    """
+    try:
+        for name, hint in {**needed, **(optional or {})}.items():
+            if name in value:
+                _made(value[name], hint, name)
+            elif name in needed:
+                raise _Odd(name, "to be there", sorted(value))
+    except _Odd as odd:
+        raise odd.refused(where) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"expected a file at {path}, found none; correct the path") from error
     except OSError as error:
-        raise RecordError.at(where, "file", "one that can be read", str(error)) from error
-    return _checked(_object(raw, where), kind, where)
+        raise RecordError.at(str(path), "file", "one that can be read", str(error)) from error
 
 
 def _object(raw: bytes, where: str) -> dict[str, Any]:
@@ -55,46 +134,77 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _checked(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:
-    """A dataclass from the fields of a JSON object."""
-    hints = get_type_hints(kind)
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    if strangers := sorted(set(value) - set(known)):
-        raise RecordError.at(where, f"field {strangers[0]!r}", f"one of {', '.join(known)}", value[strangers[0]])
-    for name, item in known.items():
-        if name not in value:
-            if item.default is MISSING and item.default_factory is MISSING:
-                raise RecordError.at(where, f"field {name!r}", "to be there", sorted(value))
-        elif (odd := next(_odd(value[name], hints[name], name), None)) is not None:
-            raise RecordError.at(where, f"field {odd[0]!r}", odd[1], odd[2])
-    return kind(**value)
+@dataclass
+class _Odd(Exception):
+    """A value that is not of its type."""
+
+    name: str
+    expected: str
+    got: Any
+
+    def refused(self, where: str) -> RecordError:
+        return RecordError.at(where, f"field {self.name!r}" if self.name else "record", self.expected, self.got)
 
 
-def _odd(value: Any, hint: Any, name: str) -> Iterator[tuple[str, str, Any]]:
-    """What is not of its type: its name, the type in words, the value."""
+def _instance(value: Any, kind: Any, name: str) -> Any:
+    """A dataclass; `name` is what holds it, empty for the whole file."""
+    if not isinstance(value, Mapping):
+        raise _Odd(name, "a JSON object", value)
+    hints, known = _types(kind), {item.name: item for item in fields(kind) if item.init}
+    inside = f"{name}." if name else ""
+    for stranger in sorted(set(value) - set(known)):
+        raise _Odd(f"{inside}{stranger}", f"one of {', '.join(known)}", value[stranger])
+    for item in known.values():
+        if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
+            raise _Odd(f"{inside}{item.name}", "to be there", sorted(value))
+    return kind(**{part: _made(value[part], hints[part], f"{inside}{part}") for part in known if part in value})
+
+
+@cache  # rows of one kind come by the hundred thousand
+def _types(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _made(value: Any, hint: Any, name: str) -> Any:
+    """A value of its type: lists become tuples, and objects dataclasses, where the type says so."""
     origin, inside = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if all(any(_odd(value, choice, name)) for choice in inside):
-            yield name, _called(hint), value
-    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        return _one_of(value, hint, name)
+    if is_dataclass(hint):
+        return _instance(value, hint, name)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, dict):
-            yield name, "a JSON object", value
-            return
-        for key, item in value.items():
-            yield from _odd(item, inside[1], f"{name}.{key}")
-    elif isinstance(origin, type) and issubclass(origin, Sequence):
+            raise _Odd(name, "a JSON object", value)
+        return {key: _made(item, inside[1], f"{name}.{key}" if name else key) for key, item in value.items()}
+    if isinstance(origin, type) and issubclass(origin, Sequence):
         if not isinstance(value, list | tuple):
-            yield name, "a list", value
-            return
-        for number, item in enumerate(value):
-            yield from _odd(item, inside[0], f"{name}[{number}]")
-    elif not is_dataclass(hint) and not _PLAIN[hint](value):
-        yield name, _called(hint), value
+            raise _Odd(name, "a list", value)
+        items = [_made(item, inside[0], f"{name}[{number}]") for number, item in enumerate(value)]
+        return tuple(items) if origin is tuple else items
+    if not (value in inside if origin is Literal else _PLAIN[hint](value)):
+        raise _Odd(name, _called(hint), value)
+    return value
+
+
+def _one_of(value: Any, hint: Any, name: str) -> Any:
+    """A value of the first type that it fits; what is wrong inside a list or an object is said by its name."""
+    deepest: _Odd | None = None
+    for choice in get_args(hint):
+        try:
+            return _made(value, choice, name)
+        except _Odd as odd:
+            deepest = odd if odd.name != name else deepest
+    raise deepest or _Odd(name, _called(hint), value)
 
 
 def _called(hint: Any) -> str:
-    names = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}
-    return names.get(hint) or str(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_called, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    kind = get_origin(hint) or hint
+    shape = "a list" if kind in (list, tuple, Sequence) else "a JSON object" if issubclass(kind, Mapping) else None
+    return _CALLED.get(hint) or shape or kind.__name__
 
 
 def _no_number(where: str) -> Callable[[str], Any]:

@@ -2,9 +2,12 @@
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from lit_longpo.errors import InputError
+
+_ADVICE = "correct the file, nothing is skipped"
 
 
 class RecordError(InputError):
@@ -22,7 +25,22 @@ class RecordError(InputError):
         """
         value = repr(got)
         value = value if len(value) <= 120 else f"{value[:117]}..."
-        return cls(f"{where}: {name}: expected {expected}, got {value}; correct the file, nothing is skipped")
+        return cls(f"{where}: {name}: expected {expected}, got {value}; {_ADVICE}")
+
+
+@contextmanager
+def instead(advice: str | None) -> Iterator[None]:
+    """Say something else to do about a record than to correct it: files that nobody writes by hand are made anew.
+
+    Args:
+        advice: what to do; `None` changes nothing.
+    """
+    try:
+        yield
+    except RecordError as error:
+        if advice is None:
+            raise
+        raise type(error)(f"{str(error).removesuffix(_ADVICE)}{advice}") from error
 
 
 def decode_json(raw: bytes | str, where: str) -> object:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_longpo.batch import Context, Views
 from lit_longpo.difficulty import Difficulty
+from lit_longpo.files.stored import stored_object
 from lit_longpo.run_folder import keeps_nothing
 
 log = logging.getLogger(__name__)
@@ -106,5 +107,5 @@ def _report(difficulty: Difficulty, steps: int, trainer: Trainer, folder: str | 
         if draw is not None:
             draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
     if folder is not None and (report := Path(folder) / "data_report.json").exists():
-        known = json.loads(report.read_text())
+        known = stored_object(report, "delete it: the next run writes it anew")
         report.write_text(json.dumps({**known, "difficulty": found}, indent=2) + "\n")

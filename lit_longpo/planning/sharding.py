@@ -1,12 +1,12 @@
 """How a run is spread over devices, read from the trainer's section of a configuration."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.stored import stored_object
 from lit_longpo.strategies.sharding import Split
 
 
@@ -120,7 +120,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
             f"expected a DeepSpeed configuration (JSON) at `trainer.strategy.init_args.config`, got {path}, which is "
             "not there"
         )
-    return json.loads(path.read_text())
+    return stored_object(path)
 
 
 def _is_offloaded(section: Mapping[str, Any], part: str) -> bool:

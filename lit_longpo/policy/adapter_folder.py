@@ -5,7 +5,6 @@ which training starts anew. What is more than low-rank matrices on a model's lay
 heads or biases) lies in places that the engine reads directly; such folders can be merged only.
 """
 
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.stored import check_fields, stored_object
+from lit_longpo.files.strict_json import instead
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
 from lit_longpo.policy.sources import tensors_alone
 from lit_longpo.policy.targets import ALL_LINEAR
@@ -34,6 +35,17 @@ _MODELS = ("model*.safetensors", "pytorch_model*.bin")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
 _KINDS = ("use_rslora", "use_dora")  # of LoRA, by the name that peft's settings and ours give them
+# Of adapter_config.json: without rank and scale the adapters mean nothing, however peft would fill them in.
+_NEEDED: dict[str, Any] = {"r": int, "lora_alpha": int | float}
+_OPTIONAL: dict[str, Any] = {
+    "base_model_name_or_path": str | None,
+    "revision": str | None,
+    "target_modules": str | list[str] | None,
+    "lora_dropout": float,
+    "bias": str,
+    **dict.fromkeys(_KINDS, bool | None),
+}
+_COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +67,8 @@ class AdapterFolder:
         """The adapters in a folder; `None` if it holds a model.
 
         Raises:
-            InputError: it holds both, adapters of another kind than LoRA, adapters without weights, or several
-                adapters below it.
+            InputError: it holds both, adapters of another kind than LoRA, adapters without weights, several adapters
+                below it, or a damaged adapter_config.json.
         """
         if not (path / ADAPTER_CONFIG).is_file():
             _refuse_several(path)
@@ -66,13 +78,16 @@ class AdapterFolder:
                 f"expected a model or adapters at {path}, got both {models[0]} and {ADAPTER_CONFIG}; move what does "
                 "not belong there into a folder of its own"
             )
-        settings: dict[str, Any] = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = path / ADAPTER_CONFIG
+        settings = stored_object(config, _COPY)
         kind = settings.get("peft_type")
         if kind != "LORA":
             raise InputError(
                 f"expected LoRA adapters at {path}, got {kind}; merge them into their base with PEFT "
                 "(`merge_and_unload`) and set `policy.source` to the result"
             )
+        with instead(_COPY):
+            check_fields(settings, _NEEDED, str(config), _OPTIONAL)
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
         return cls(path, settings)
@@ -123,7 +138,9 @@ class AdapterFolder:
         Args:
             wanted: `policy.lora`; its dropout and `also_train` hold, the rest has to agree.
         """
-        targets = self.settings["target_modules"]
+        targets = self.settings.get("target_modules")
+        if targets is None:  # parameters that are no layers
+            raise self._not_apart("`target_modules: null`")
         return LoRA(
             r=self.settings["r"],
             alpha=self.settings["lora_alpha"],

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import zipfile
 
 import pytest
@@ -138,6 +139,23 @@ def test_without_a_pinned_hash_the_hubs_own_is_checked(site, tmp_path):
         fetch(file, tmp_path)
     site.tags["/prompts/a.txt"] = sha256(TEXT)
     assert fetch(file, tmp_path) == sha256(TEXT)
+
+
+def test_an_archive_that_nobody_pinned_stays_what_it_was(site, tmp_path):
+    file = RemoteFile("all.zip", f"{site.url}/all.zip", None, is_archive=True)
+    site.files["/all.zip"] = archive({"a.jsonl": "{}\n"})
+    site.tags["/all.zip"] = first = sha256(site.files["/all.zip"])
+    prepare_data("bench", [file], tmp_path)
+    assert json.loads((tmp_path / "downloads.json").read_text())["all.zip"]["sha256"] == first
+    site.files["/all.zip"] = archive({"a.jsonl": '{"other": 1}\n'})
+    site.tags["/all.zip"] = sha256(site.files["/all.zip"])
+    (tmp_path / "data" / "a.jsonl").unlink()
+    with pytest.raises(DownloadError, match=f"have sha256 {first} as when it was fetched before, got"):
+        prepare_data("bench", [file], tmp_path)
+    before = {"all.zip": {"url": file.url, "sizes": {"data/a.jsonl": 3}}}  # of a version that kept no checksum
+    (tmp_path / "downloads.json").write_text(json.dumps(before))
+    prepare_data("bench", [file], tmp_path)
+    assert (tmp_path / "data" / "a.jsonl").read_text() == '{"other": 1}\n'
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):

@@ -158,7 +158,7 @@ def test_a_file_that_is_no_report_is_named(tmp_path):
     path = tmp_path / "other.json"
     for text in ("{}", "[1]", "not json"):
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"expected a report in .*other\.json"):
+        with pytest.raises(ValueError, match=r"other\.json: .*; name a <benchmark>-step<n>\.json"):
             compare_files(path, path)
     with pytest.raises(FileNotFoundError):
         compare_files(tmp_path / "none.json", path)
@@ -179,4 +179,13 @@ def test_a_report_whose_rule_nobody_knows_is_not_compared(tmp_path, monkeypatch)
     assert "| trec | 1 |" in compare_files(path, path)
     monkeypatch.delitem(ReportRules._of, Right.name)
     with pytest.raises(ValueError, match=r"mean 1\.0 that .*a\.json states, got 0\.5 .*which of them count: import it"):
+        compare_files(path, path)
+
+
+@pytest.mark.parametrize("score", ["5", "-1", "NaN", '"1"', "true"])
+def test_scores_that_are_none_are_refused(score, tmp_path):
+    path = tmp_path / "needle-step0.json"
+    row = '{"id": "a", "length": 1, "depth": null, "question": "q", "answers": ["a"], "prediction": "p", "score": %s}'
+    path.write_text(f'{{"name": "needle", "step": 0, "predictions": [{row % score}]}}')
+    with pytest.raises(ValueError, match=r"needle-step0.json: (field 'predictions\[0\].score'|record): expected"):
         compare_files(path, path)

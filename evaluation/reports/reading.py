@@ -1,0 +1,72 @@
+"""A report's file, read back: whatever is no report, or none any more, is refused by the name of the field."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+
+from evaluation.reports.report import BenchmarkReport, Prediction
+from lit_longpo.files.stored import read_stored
+from lit_longpo.files.strict_json import RecordError, instead
+
+_ADVICE = "name a <benchmark>-step<n>.json as `evaluate` and callbacks write them; `--rescore true` writes one anew"
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What the file says for readers; only the mean is compared with the predictions."""
+
+    mean: float | None = None
+    by_length: Mapping[str, float] = field(default_factory=dict)
+    cells: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A report as its file has it: see `BenchmarkReport`; a mean of nothing is null."""
+
+    name: str
+    step: int
+    predictions: tuple[Prediction, ...]
+    model: str = ""
+    protocol: str = ""
+    deviations: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    scores: _Scores = _Scores()
+    sections: tuple[Mapping[str, object], ...] = ()
+
+
+def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:
+    """A report and the mean that its file states, `None` for none.
+
+    Args:
+        path: of what `BenchmarkReport.save` wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RecordError: it is something else, or damaged.
+    """
+    stored = read_stored(path, _Stored, _ADVICE)
+    with instead(_ADVICE):
+        _check_predictions(stored, str(path))
+    numbers = {
+        task: {name: nan if value is None else value for name, value in row.items()}
+        for task, row in stored.tables.items()
+    }
+    shared = {name: value for name, value in vars(stored).items() if name not in ("scores", "sections")}
+    return BenchmarkReport(**{**shared, "tables": numbers}), stored.scores.mean
+
+
+def _check_predictions(stored: _Stored, where: str) -> None:
+    """Scores and depths are shares, and an id is one prediction's."""
+    for number, item in enumerate(stored.predictions):
+        for name, value in (("score", item.score), ("depth", item.depth or 0.0)):
+            if not -_ROUNDING <= value <= 1 + _ROUNDING:
+                raise RecordError.at(where, f"field 'predictions[{number}].{name}'", "a number from 0 to 1", value)
+    twice = [name for name, count in Counter(item.id for item in stored.predictions).items() if count > 1]
+    if twice:
+        raise RecordError.at(where, "field 'predictions'", "each id once", twice[0])
