@@ -19,10 +19,14 @@ from data_modules.builders.sources.base import Item, Source, Unreadable
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, PreferencePair, QARecord, parse_pair, write_pairs
 from lit_longpo.errors import InputError, InputTypeError
+from lit_longpo.files.checksums import CHECKSUMS, changed, write_checksums
+from lit_longpo.files.stored import check_fields, stored_object
+from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PolicyConfig
 
 log = logging.getLogger(__name__)
 
+_WRITTEN = ("pairs.jsonl", "outcomes.jsonl", "report.json")  # at the end, whole
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 
 
@@ -85,8 +89,16 @@ class Build:
     @property
     def num_failed(self) -> int:
         """Records of a finished run that ended with an error; another run tries them again."""
-        report = json.loads((self.output / "report.json").read_text())
+        where, advice = self.output / "report.json", f"delete {self.output / 'report.json'}, and type the same again"
+        report = stored_object(where, advice)
+        with instead(advice):
+            check_fields(report, {"statuses": dict[str, int]}, str(where))
         return int(report["statuses"].get("failed", 0))
+
+    @property
+    def damaged(self) -> str | None:
+        """The file of a finished run that is another than it was written; `None` if all are as they were."""
+        return next((name for name in _WRITTEN if changed(self.output / name)), None)
 
     def num_records(self) -> int:
         """Records of the source, `limit` at most; reads it once."""
@@ -111,6 +123,7 @@ class Build:
         finally:
             self.generator.close()
         report.write(self.output)
+        write_checksums(self.output, _WRITTEN)
         self._log(report)
         return report
 
@@ -156,6 +169,7 @@ class Build:
             progress.record()
             if outcome.pair is not None:
                 yield outcome.pair
+        (self.output / CHECKSUMS).unlink(missing_ok=True)  # of the files that are replaced now
 
     def _hard_enough(self, outcome: Outcome, margin: float | None) -> Outcome:
         """The outcome, without its pair if that is too easy for the policy."""

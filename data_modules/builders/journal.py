@@ -5,6 +5,7 @@ needs to go on, and a finished one to be checked.
 """
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import Field, asdict, fields, is_dataclass
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
-from lit_longpo.files.strict_json import RecordError, decode_json
+from lit_longpo.files.stored import stored_as, stored_line
+from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.run_folder import check_manifest, complete_lines, lock
 
 ANSWERS = "answers.jsonl"
+_CHECKSUM = "crc"  # of a row, which rows of before lack
 # Classes by the names they had when folders were first written, so that a build of then goes on.
 _WRITTEN_NAMES = {"ContainsGold": "SubEM", "RequestTemplate": "Prompt"}
 
@@ -41,8 +44,7 @@ class Journal:
 
     def __getitem__(self, key: str) -> Completion:
         self._file.seek(self._where[key])
-        row = json.loads(self._file.readline())
-        return Completion(**{name: value for name, value in row.items() if name != "key"})
+        return _answer(self._file.readline(), f"{self._path}: the answer to {key}")[1]
 
     def append(self, key: str, completion: Completion) -> None:
         """Write an answer to the file before anything is made of it; the first answer to a key stays."""
@@ -50,8 +52,8 @@ class Journal:
             return
         self._file.seek(0, 2)
         start = self._file.tell()
-        line = json.dumps({"key": key, **asdict(completion)}, ensure_ascii=True) + "\n"
-        self._file.write(line.encode())
+        row = {"key": key, **asdict(completion)}
+        self._file.write(f"{_text({**row, _CHECKSUM: _checksum(row)})}\n".encode())
         self._file.flush()
         self._where[key] = start
 
@@ -62,10 +64,29 @@ class Journal:
             RecordError: a line before the last one is damaged.
         """
         for number, (start, line) in enumerate(complete_lines(self._file), 1):
-            row = decode_json(line, f"{self._path}:{number}")
-            if not isinstance(row, dict) or not isinstance(row.get("key"), str):
-                raise RecordError.at(f"{self._path}:{number}", "record", "an answer with its key", row)
-            self._where.setdefault(row["key"], start)
+            with instead("delete the line to ask again"):
+                key, _ = _answer(line, f"{self._path}:{number}")
+            self._where.setdefault(key, start)
+
+
+def _answer(line: bytes, where: str) -> tuple[str, Completion]:
+    """A row's key and what was answered."""
+    row = stored_line(line, where)
+    checksum = row.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(row):
+        raise RecordError.at(where, "record", f"what has the checksum {checksum}", _checksum(row))
+    key = row.pop("key", None)
+    if not isinstance(key, str):
+        raise RecordError.at(where, "field 'key'", "text", key)
+    return key, stored_as(row, Completion, where)
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(_text(row).encode()):08x}"
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=True)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """Pairs built when `fit` needs them, by the code of `python -m lit_longpo build`."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from data_modules.builders.build import Build
 from data_modules.builders.checks.decontamination import Decontamination
@@ -14,7 +18,10 @@ from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.sources.base import Source
 from data_modules.files.reading import Keep, keep_verified
 from data_modules.records import PreferencePair, read_pairs
+from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.policy import PolicyConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,16 +51,21 @@ class OnTheFly:
     window: int = 16
 
     def prepare(self, source: Source) -> None:
-        """Build if that was not done before; call it on one process only."""
+        """Build if that was not done before; call it on one process only. Of several runs one builds, others wait."""
         build = self._build(source)
-        if not build.finished or build.num_failed:
-            build.run()
+        with _alone(build.output):
+            if build.finished and (name := build.damaged):
+                log.warning("%s in %s is damaged, the pairs are made again from the answers", name, build.output)
+                build.run()
+            elif not build.finished or build.num_failed:
+                build.run()
 
     def pairs(self, source: Source) -> Sequence[PreferencePair]:
         """The pairs that `prepare` built, without those that `keep` leaves out."""
         build = self._build(source)
         if not build.finished:  # called without a trainer
             build.run()
+        refuse_changed(build.pairs_file, "start again: the next run makes it anew from the answers beside it")
         return keep_verified(read_pairs(build.pairs_file), self.keep, "data.init_args.build.keep")
 
     def _build(self, source: Source) -> Build:
@@ -70,3 +82,18 @@ class OnTheFly:
         )
         build.output = Path(self.cache) / digest([build.settings(), str(self.policy)])
         return build
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs that need the same pairs waiting; a lock goes with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("another run builds the same pairs in %s: waiting until it is done", folder)
+        lock.acquire()
+    with lock:
+        lock.release()  # `with` has taken it once more
+        yield

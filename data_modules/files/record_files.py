@@ -10,6 +10,7 @@ from typing import Any
 
 from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.files.json_files import Rows, json_lines, json_list
 from lit_longpo.files.strict_json import RecordError
 
@@ -56,6 +57,14 @@ def existing_file(path: str, argument: str, what: str) -> Path:
             f"existing file (in YAML, or `--{argument.replace('init_args.', '')}` on the command line){_writer(path)}"
         )
     return Path(path)
+
+
+def _as_written(path: Path) -> Path:
+    """The file, if it is what a build wrote, or nobody knows what it was."""
+    refuse_changed(
+        path, f"type the same `build` again (the answers are kept), or rename the file if you changed it: {path.name}"
+    )
+    return path
 
 
 def _writer(path: str) -> str:
@@ -110,7 +119,7 @@ def _reader_of(path: str) -> Callable[[Path], Rows] | None:
 def _rows(source: str, split: str, argument: str) -> Rows:
     read = _reader_of(source)
     if read is not None and not Path(source).is_dir():
-        return read(existing_file(source, argument, "preference pairs"))
+        return read(_as_written(existing_file(source, argument, "preference pairs")))
     if Path(source).is_file():
         raise InputError(
             f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those, and set "

@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.checksums import checksum_of
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError
 
@@ -85,7 +85,7 @@ def complete(partial: Path, path: Path, strategy: str, world_size: int) -> None:
         _to_disk(file)
     if partial.is_dir():
         sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
-        manifest = Manifest(strategy, world_size, sizes, {name: _checksum(partial / name) for name in sizes})
+        manifest = Manifest(strategy, world_size, sizes, {name: checksum_of(partial / name) for name in sizes})
         (partial / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         _to_disk(partial / MANIFEST)
     replace(partial, path)
@@ -159,7 +159,7 @@ def damage(path: Path) -> str | None:
     checksums = manifest.checksums if manifest else {}
     if not checksums:
         log.warning("%s has no checksums (an earlier version wrote it): only names and sizes are compared", path)
-    wrong = (name for name, checksum in checksums.items() if _checksum(path / name) != checksum)
+    wrong = (name for name, checksum in checksums.items() if checksum_of(path / name) != checksum)
     name = next(wrong, None)
     return name and f"the checksum of {name} is another, so it is damaged"
 
@@ -175,14 +175,6 @@ def _damage_in_archive(path: Path) -> str | None:
     except Exception as error:  # a damaged archive fails in any way
         return f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
     return None
-
-
-def _checksum(path: Path) -> str:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
 
 
 def refuse_broken(path: Path, option: str) -> None:

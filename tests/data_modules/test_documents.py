@@ -1,7 +1,11 @@
 """Data modules that build on the fly: once, from a cache by content, labels respected."""
 
 import json
+import threading
+import time
 
+import pytest
+from filelock import FileLock
 from support.builders import Scripted
 
 from data_modules import DocumentDataModule, MixtureDataModule, QADataModule
@@ -12,7 +16,9 @@ from data_modules.builders.recipes.questions import Cloze
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.worlds import WorldDocuments
+from data_modules.files.record_files import read_records
 from lit_longpo.batch import View, Views
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
@@ -57,6 +63,40 @@ def test_documents_are_one_of_several_sources(tmp_path):
     mixed.setup("fit")
     names = {name for batch in mixed.train_dataloader() for name in batch.policy.examples}
     assert {name for name in names if name.startswith("books")} == {f"books/{name}" for name in alone}
+
+
+def test_a_damaged_file_of_a_build_is_made_again_from_its_answers(tmp_path, caplog):
+    pairs = module(tmp_path, Scripted()).pairs("train")
+    (built,) = tmp_path.glob("*/pairs.jsonl")
+    whole = built.read_bytes()
+    built.write_bytes(whole.replace(b"word", b"wore", 1))
+    with pytest.raises(InputError, match=r"pairs\.jsonl as it was written, but its checksum .* is another"):
+        longpo(tmp_path, Scripted()).pairs(WorldDocuments(9, 20))
+    with pytest.raises(InputError, match="rename the file if you changed it"):
+        next(read_records(str(built), "train", "data.path"))
+    again = module(tmp_path, second := Scripted())
+    assert "pairs.jsonl in" in caplog.text
+    assert second.asked == []
+    assert built.read_bytes() == whole
+    assert again.pairs("train") == pairs
+    (built.parent / "checksums.json").unlink()  # as of folders of before
+    assert module(tmp_path, Scripted()).pairs("train") == pairs
+
+
+def test_a_run_that_needs_the_pairs_of_another_waits_for_it(tmp_path, caplog):
+    caplog.set_level("INFO")
+    module(tmp_path, Scripted())
+    (built,) = tmp_path.glob("*/pairs.jsonl")
+    built.unlink()
+    with FileLock(built.parent / ".lock", thread_local=False) as held:
+        waiting = threading.Thread(target=module, args=(tmp_path, Scripted()))
+        waiting.start()
+        while "waiting until it is done" not in caplog.text and waiting.is_alive():
+            time.sleep(0.01)
+        assert not built.exists()
+        held.release()
+    waiting.join()
+    assert built.exists()
 
 
 def test_other_settings_have_another_folder(tmp_path):
