@@ -9,7 +9,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.base import collate
 from data_modules.rows.encoding import EncodedPair, encode_answers
 from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.worlds.world import WORDS_PER_FACT, Split, World
+from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -88,7 +88,7 @@ class WorldTextDataModule(LightningDataModule):
         prompt_format: PromptFormat | None = None,
     ) -> None:
         super().__init__()
-        self.sizes: dict[Split, int] = {"train": num_train, "val": num_val}
+        self.sizes = check_sizes({"train": num_train, "val": num_val})
         self.max_words, self.max_questions, self.batch_size = max_words, max_questions, batch_size
         self.seed, self.num_workers = seed, num_workers
         if views is not None and [str(view) for view in views.policy] != ["short.chosen"]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair, Span, Turn
-from data_modules.worlds.world import Fact, Question, Split, World, num_words_of
+from data_modules.worlds.world import Fact, Question, Split, World, check_sizes, num_words_of
 
 
 class SyntheticDataModule(PairDataModule):
@@ -42,7 +42,7 @@ class SyntheticDataModule(PairDataModule):
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
-        self.sizes = {"train": num_train, "val": num_val, "test": num_test}
+        self.sizes = check_sizes({"train": num_train, "val": num_val, "test": num_test})
         self.short_words, self.long_words, self.hops = short_words, long_words, hops
         self.num_turns, self.num_rejected = num_turns, num_rejected
 

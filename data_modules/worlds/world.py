@@ -20,8 +20,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import check_range
 
 Split = Literal["train", "val", "test"]
+_MOST = 10_000_000  # examples that somebody would wait for
+
+
+def check_sizes(sizes: dict[Split, int]) -> dict[Split, int]:
+    """Numbers of examples, if so many can be made.
+
+    Args:
+        sizes: by split, as `data.init_args.num_<split>` sets them.
+
+    Raises:
+        InputError: one is below 0, or made-up examples would come for days: `1e20` is a whole number, too.
+    """
+    for split, size in sizes.items():
+        check_range(f"data.init_args.num_{split}", size, "some thousands are usual", at_least=0, at_most=_MOST)
+    return sizes
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -224,6 +224,8 @@ def load_config(folder: Path) -> LVEvalConfig:
     for dataset in config.datasets:
         if dataset not in templates or dataset not in limits or dataset not in METRICS:
             raise row.error("DATASET_SELECTED", "known data sets with a prompt and a limit", dataset)
+        if limits[dataset] < 1:
+            raise row.error("DATASET_MAXGEN", f"at least 1 new token for {dataset}", limits[dataset])
         check_template(templates[dataset], f"{path}: {dataset}")
     return config
 

@@ -45,7 +45,7 @@ class PerplexityReport:
 
     def markdown(self) -> str:
         """Settings and table."""
-        facts = "\n".join(f"- {name}: {escape(str(value))}" for name, value in self.settings.items())
+        facts = "\n".join(f"- {escape(name)}: {escape(str(value))}" for name, value in self.settings.items())
         table = Section("Perplexity by length", _HEADER, self.rows()).markdown()
         return f"# {escape(f'perplexity: {self.model}')}\n\n{facts}\n\n{table}\n\n![by position](perplexity.png)\n"
 

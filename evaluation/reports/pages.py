@@ -39,7 +39,7 @@ class Page:
 
     def markdown(self) -> str:
         """Head, tables and samples; what a model wrote is escaped."""
-        facts = "\n".join(f"- {label}: {escape(text)}" for label, text in self.head)
+        facts = "\n".join(f"- {escape(label)}: {escape(text)}" for label, text in self.head)
         answers = [sample_table(self.samples)] if self.samples else []
         tables = [section.markdown() for section in (*self.sections, *answers)]
         return "\n\n".join([f"# {escape(self.title)}", facts, *tables]) + "\n"

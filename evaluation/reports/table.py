@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evaluation.reports.intervals import Estimate, Means, Part
 
 ESTIMATE = ("examples", "mean", "interval")  # columns of `estimate_cells`
-_MARKS = re.compile(r"([\\`*\[\]|~])")
+_MARKS = re.compile(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 

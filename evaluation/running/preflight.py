@@ -1,9 +1,10 @@
 """What would go wrong after hours of answers, asked before the first one: records, packages, lengths."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.prompting import Prompt
+from lit_longpo.errors import InputError
 
 Ask = Callable[[Example, list[str]], Prompt]
 
@@ -16,19 +17,41 @@ def longest_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
         tasks: of it.
 
     Raises:
-        FileNotFoundError, ValueError: a record of any task cannot be read.
+        FileNotFoundError, ValueError: a record of any task cannot be read, or an id comes twice: answers are kept by
+            id, so that the second record would get the answer to the first.
         ModuleNotFoundError: a score needs a package that is not installed, jieba for Chinese answers.
     """
     found = []
     for task in tasks:
         largest, longest = None, None
-        for example in benchmark.examples(task):
+        for example in each_id_once(benchmark.examples(task), task):
             largest = example if largest is None else max(largest, example, key=_size)
             longest = example if longest is None else max(longest, example, key=_length)
         if largest is not None and longest is not None:
             benchmark.score(largest, "text")
             found += [largest] if longest.id == largest.id else [largest, longest]
     return found
+
+
+def each_id_once(examples: Iterable[Example], task: str) -> Iterator[Example]:
+    """The examples; answers are kept by id, so that a second record of an id would get the answer to the first.
+
+    Args:
+        examples: of the task.
+        task: its name.
+
+    Raises:
+        InputError: an id comes twice.
+    """
+    ids = set[str]()
+    for example in examples:
+        if example.id in ids:
+            raise InputError(
+                f"expected each id once among the records of {task}, got {example.id!r} twice; give one of the two "
+                "another in the file that they are read from"
+            )
+        ids.add(example.id)
+        yield example
 
 
 def check_prompts(examples: Iterable[Example], ask: Ask, num_calls: int) -> None:

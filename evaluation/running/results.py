@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER, used_in
+from evaluation.running.preflight import each_id_once
 from evaluation.running.processes import rank, world_size
 from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
@@ -50,7 +51,7 @@ def subset(
         whole_contexts: choose contexts with all of their examples, as many as the limit holds; of the first context
             as many examples as the limit, if it has more.
     """
-    every = list(examples)
+    every = list(each_id_once(examples, task))
     if settings.limit is None or settings.limit >= len(every):
         return every, len(every)
     groups = dict[str, list[int]]()

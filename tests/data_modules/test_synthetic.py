@@ -1,8 +1,10 @@
 """Pairs and needles from the synthetic world."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_modules.pretraining import WorldTextDataModule
 from data_modules.synthetic import SyntheticDataModule, WorldHaystack
 from data_modules.worlds.world import num_words_of
 
@@ -18,6 +20,13 @@ def test_synthetic_pairs_hold_the_facts_in_both_contexts():
         assert pair.rejected[0] != pair.chosen
     assert [pair.id for pair in data.pairs("train")] == [f"train-{n}" for n in range(20)]
     assert data.pairs("train") == data.pairs("train")
+
+
+@pytest.mark.parametrize("size", [10**20, -1])
+def test_numbers_of_examples_that_nobody_could_wait_for(size):
+    for kind in (SyntheticDataModule, WorldTextDataModule):
+        with pytest.raises(ValueError, match=r"`data\.init_args\.num_val` of at least 0 and at most 1e\+07, got"):
+            kind(num_val=size)
 
 
 @given(length=st.integers(20, 400), depth=st.sampled_from([0.0, 0.5, 1.0]), index=st.integers(0, 99))

@@ -3,6 +3,7 @@ from dataclasses import replace
 from support import reports
 
 from evaluation.reports.grouping import by_group, by_length, is_grid
+from evaluation.reports.pages import Page
 from evaluation.reports.samples import sample_table, samples
 from evaluation.reports.table import Section, escape
 from evaluation.reports.tables import head, sections, task_table, truncation_table
@@ -87,6 +88,9 @@ def test_the_head_states_everything_that_was_set():
 
 def test_markdown_shows_texts_as_they_are_in_one_cell():
     assert escape("a|b\n<i> `c` [d](e) *f*") == "a\\|b &lt;i&gt; \\`c\\` \\[d\\](e) \\*f\\*"
+    assert escape("_a_ max_length __b__") == "\\_a\\_ max_length \\__b_\\_"
+    page = Page("t", [("a|<b>_", "x")], [])
+    assert "- a\\|&lt;b&gt;\\_: x" in page.markdown()
     lines = Section("T", ("a", "b"), [("1", "x|y\nz")], "note").markdown().splitlines()
     assert lines[-1] == "| 1 | x\\|y z |"
     report = reports.longbench(tasks=("trec",))

