@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check help families bench bars results results-table setup clean
+.PHONY: demo test check help families bench bars kills results results-table setup clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,11 @@ bench: $(STAMP)
 
 bars: $(STAMP)
 	HF_HUB_OFFLINE=1 PYTHONPATH=docs $(RUN) -m benchmarks.bars
+
+# Every command killed in every phase and run again, an hour on two idle cores, then the table of docs/faults_and_security.md.
+kills: $(STAMP)
+	PYTHONPATH=docs:. nice -n 5 $(RUN) -m kills run $(ARGUMENTS)
+	PYTHONPATH=docs:. $(RUN) -m kills table
 
 # Experiments that are not done yet, hours on a CPU, then the tables of RESULTS.md; docs/results/__main__.py says more.
 SUITES ?= embedded

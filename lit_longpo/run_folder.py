@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 from lit_longpo.errors import BusyError, InputError, message_for_user
 from lit_longpo.files.stored import stored_object
 
-_FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*")  # before a step
-MANIFEST = "manifest.json"
 _LOCK = ".running"
+_FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*", _LOCK)  # before a step
+MANIFEST = "manifest.json"
 _ANEW = "type --output FOLDER to use another folder, or delete {folder} to start over"
 
 
@@ -116,6 +116,22 @@ def only_owner(folder: Path) -> Iterator[None]:
     with (folder / _LOCK).open("ab") as file:
         lock(file, folder, "fit", "trainer.default_root_dir")
         yield
+
+
+def has_owner(folder: Path) -> bool | None:
+    """Whether a run that is alive owns the folder; `None` where that cannot be known.
+
+    Args:
+        folder: of a run.
+    """
+    try:
+        with (folder / _LOCK).open("rb") as file:
+            lock(file, folder, "fit")
+    except BusyError:
+        return True
+    except OSError:  # a run of before such folders had owners; or its folder cannot be read
+        return None
+    return False
 
 
 def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> None:

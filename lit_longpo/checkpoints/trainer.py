@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing, passed_over
 from lit_longpo.checkpoints.signals import ended_by_status
@@ -218,17 +219,22 @@ class ResumableTrainer(Trainer):
         self.save_checkpoint(keeper.last_model_path)
         log.warning("%s written in %.1f s", keeper.last_model_path, time.monotonic() - began)
 
-    def _owned_folder(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _owned_folder(self) -> Iterator[None]:
         """This run's folder: a new one, or one that nobody else writes into while this run does."""
         first = getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
-        if not first or keeps_nothing(self):
-            return nullcontext()
         logger = next(iter(self.loggers), None)
-        if claim_version(logger):
-            return released_if_refused(logger, self._has_begun)
-        folder = self.default_root_dir if logger is None else logger.log_dir
-        # Without a folder it has an identity of its own, and its files lie in one that is named by that.
-        return nullcontext() if folder is None else only_owner(Path(folder))
+        with ExitStack() as stack:
+            if first and not keeps_nothing(self):
+                numbered = claim_version(logger)
+                if numbered:
+                    stack.enter_context(released_if_refused(logger, self._has_begun))
+                folder = self.default_root_dir if logger is None else logger.log_dir
+                # Without a folder it has an identity of its own, and its files lie in one that is named by that.
+                if folder is not None:
+                    stack.enter_context(only_owner(Path(folder)))
+                    remove_orphans(Path(folder), numbered=numbered)
+            yield
 
     def _has_begun(self) -> bool:
         """Whether this `fit` has trained on a row; a resumed one counts on from its checkpoint."""

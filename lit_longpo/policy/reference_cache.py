@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from lit_longpo.policy.loading import PolicyConfig
 
 log = logging.getLogger(__name__)
 
+_LOCK = ".lock"
 _FLUSH_SECONDS = 60.0
 _CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
@@ -88,6 +90,7 @@ class ReferenceCache:
 
     def load(self) -> None:
         """Read what any run and any rank has stored so far; a damaged file is left out with a word."""
+        self._remove_half_written()
         for path in sorted(set(self.directory.glob("*.safetensors")) - self._damaged):
             try:
                 self._values.update(_read(path))
@@ -124,9 +127,24 @@ class ReferenceCache:
         keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
         tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
         name = uuid.uuid4().hex
-        save_file(tensors, self.directory / f"{name}.partial", {"sha256": _sha256(tensors)})
-        (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
+        with FileLock(self.directory / _LOCK):
+            save_file(tensors, self.directory / f"{name}.partial", {"sha256": _sha256(tensors)})
+            (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
         self._new.clear()
+
+    def _remove_half_written(self) -> None:
+        """What killed runs have left; while the lock is to be had, nobody writes."""
+        left = list(self.directory.glob("*.partial"))
+        if not left:
+            return
+        try:
+            with FileLock(self.directory / _LOCK, blocking=False):
+                for path in left:
+                    path.unlink(missing_ok=True)
+        except Timeout:  # a run is storing values; it or the next one removes them
+            return
+        except OSError as error:  # another user's cache serves as well
+            log.warning("reference: half-written files stay in %s (%s)", self.directory, error)
 
     def scores(self, batch: PackedBatch) -> Scores:
         """The row's stored scores, on the row's device.

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from filelock import FileLock
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import load_file, save_file
@@ -114,11 +115,16 @@ def test_an_interrupted_pass_resumes_where_it_stopped(model, tmp_path):
     assert fill(again, lambda: reference_mode(model), ROWS, CPU) == 2
 
 
-def test_half_written_files_are_not_read(model, tmp_path):
-    (tmp_path / "0123.partial").write_bytes(b"half")
+def test_half_written_files_are_not_read_and_go_unless_somebody_writes(tmp_path):
+    half = tmp_path / "0123.partial"
+    half.write_bytes(b"half")
     cache = ReferenceCache(tmp_path)
+    with FileLock(tmp_path / ".lock"):  # another process stores values
+        cache.load()
+    assert half.exists()
     cache.load()
     assert len(cache) == 0
+    assert not half.exists()
 
 
 def test_values_of_another_model_are_refused(model, tmp_path):
