@@ -3,18 +3,20 @@
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
+from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
@@ -91,6 +93,8 @@ class PairDataModule(LightningDataModule, ABC):
         self.source_name: str | None = None  # its name among several
         self.splits: dict[str, SplitReport] = {}
         self.documents: dict[str, int] = {}
+        self._selections: dict[str, Selection] = {}
+        self._rows: TokenBudgetBatchSampler | None = None  # of the training
         self._encoded: dict[str, Examples] = {}
         self._fingerprint: str | None = None
 
@@ -117,7 +121,9 @@ class PairDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> StatefulDataLoader:
         """Training rows, shuffled every epoch."""
         overfitting = getattr(self.trainer, "overfit_batches", 0) > 0
-        return self._loader("train", shuffle=not overfitting)
+        loader = self._loader("train", shuffle=not overfitting)
+        self._rows = None if overfitting else loader.batch_sampler
+        return loader
 
     def val_dataloader(self) -> StatefulDataLoader | list[PreferenceBatch]:
         """Validation rows in file order; nothing if there is no validation split."""
@@ -139,6 +145,40 @@ class PairDataModule(LightningDataModule, ABC):
         if self._fingerprint is None and "train" in self._encoded:
             self._fingerprint = self._encoded["train"].fingerprint()
         return self._fingerprint
+
+    def planned(self, epoch: int, start: int, end: int) -> Iterator[str] | None:
+        """Names of the examples in this rank's training rows from `start` to `end`; `None` if rows were not dealt."""
+        if self._rows is None:
+            return None
+        encoded = self._encoded["train"]
+        return (encoded.name_of(number) for row in self._rows.batches(epoch)[start:end] for number in row)
+
+    def account(self, rows: Mapping[int, int]) -> str:
+        """What became of every record that was read for training, in a line.
+
+        Args:
+            rows: how many rows each rank has trained on, by epoch.
+
+        Raises:
+            RuntimeError: records are lost or doubled.
+        """
+        encoded = self._encoded["train"]
+        trained = np.zeros(len(encoded), dtype=np.bool_)
+        for epoch, count in rows.items():
+            if self._rows is None or trained.all():
+                break
+            trained[[number % len(encoded) for row in self._rows.first(epoch, count) for number in row]] = True
+        return self.records().line(int(trained.sum()) if self._rows else len(encoded))
+
+    def records(self) -> Account:
+        """How many training records were read, and what of them is an example."""
+        report = self.splits["train"]
+        return account_of(report.selection, report.lengths, len(self._encoded["train"]))
+
+    def _select(self, split: str) -> Selection:
+        """A new count of what is read for a split."""
+        self._selections[split] = selection = Selection()
+        return selection
 
     def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
         encoded = self._encoded[split]
@@ -207,7 +247,9 @@ class PairDataModule(LightningDataModule, ABC):
         shown = folder is not None or self.trainer is None or self.trainer.is_global_zero
 
         def examples() -> Iterator[EncodedPair]:
-            return tokenising.examples(with_progress(self.pairs(split), name, shown=shown), report)
+            pairs = self.pairs(split)
+            report.selection = self._selections.get(split) or Selection(len(pairs))
+            return tokenising.examples(with_progress(pairs, name, shown=shown), report)
 
         if folder is None:
             store = TokenStore.of(examples())

@@ -8,6 +8,7 @@ from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.sources.base import Source
 from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.records import PreferencePair
+from data_modules.rows.accounts import OTHER_SPLIT
 from data_modules.splitting import share_of
 
 
@@ -49,10 +50,12 @@ class DocumentDataModule(PairDataModule):
         """Pairs of one split, in the documents' order; there is no test split."""
         if split == "test":
             return []
+        selection = self._select(split)
         if split == "val" and self.val_source is not None:
-            return self.build.pairs(self.val_source)
+            return self.build.pairs(self.val_source, selection)
         fraction = 0.0 if self.val_source is not None else self.val_fraction
-        return share_of(split, self.build.pairs(self.source), fraction, self.seed)
+        pairs = self.build.pairs(self.source, selection)
+        return selection.filter(OTHER_SPLIT[split], share_of(split, pairs, fraction, self.seed))
 
 
 def _source(source: Source | str) -> Source:

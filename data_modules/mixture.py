@@ -17,6 +17,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
+from data_modules.rows.accounts import Account, account_of, joined
 from data_modules.rows.decks import Share, apportioned
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.kept_examples import KeptExamples
@@ -137,6 +138,13 @@ class MixtureDataModule(PairDataModule):
         mixture = {name: asdict(counts) for name, counts in self.counts.items()}
         return {**super().reports(), "mixture": mixture, "sources": own, "held_out_elsewhere": self.left_out}
 
+    def records(self) -> Account:
+        """How many training records the sources have read, and what of them is an example."""
+        reports = {name: source.splits["train"] for name, source in self.sources.items()}
+        kept = {name: report.lengths.examples - report.lengths.skipped for name, report in reports.items()}
+        accounts = {name: account_of(report.selection, report.lengths, kept[name]) for name, report in reports.items()}
+        return joined(accounts, self.left_out, len(self._encoded["train"]))
+
     def _tokenised(self, split: str) -> "MixedExamples":
         parts = dict[str, Examples]()
         for name, source in self.sources.items():
@@ -223,10 +231,10 @@ class MixedExamples(Examples):
 
     def item(self, index: int) -> EncodedPair:
         """The example, or one of its further copies, under a name of its own."""
-        copy, number = divmod(index, len(self))
+        number = index % len(self)
         source, within = self._place(number)
         example = replace(self._parts[source][within], source=self._part_names[source])
-        return _renamed(example, self.name(number) + f" ({copy + 1})" * bool(copy))
+        return _renamed(example, self.name_of(index))
 
     def name(self, number: int) -> str:
         """What records and reports call an example."""

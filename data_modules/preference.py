@@ -9,6 +9,7 @@ from data_modules.files.reading import Keep, keep_verified, load_pairs, stream_p
 from data_modules.formats.base import RecordFormat
 from data_modules.formats.reader import ExtraColumns, RecordReader
 from data_modules.records import PreferencePair
+from data_modules.rows.accounts import OTHER_SPLIT
 from data_modules.splitting import first_of, share_of
 
 
@@ -72,10 +73,12 @@ class PreferenceDataModule(PairDataModule):
             return self._read(*source)
         if split == "test":
             return []
-        pairs = self._read(self.path, self.split, "data.init_args.path")
-        pairs = keep_verified(pairs, self.keep, "data.init_args.keep")
-        pairs = first_of(pairs, self.first, "data.init_args.first")
-        return share_of(split, pairs, 0.0 if self._source_of("val") else self.val_fraction, self.seed)
+        selection = self._select(split)
+        pairs = selection.begin(self._read(self.path, self.split, "data.init_args.path"))
+        pairs = selection.filter(f"not `keep: {self.keep}`", keep_verified(pairs, self.keep, "data.init_args.keep"))
+        pairs = selection.filter(f"after `first: {self.first}`", first_of(pairs, self.first, "data.init_args.first"))
+        fraction = 0.0 if self._source_of("val") else self.val_fraction
+        return selection.filter(OTHER_SPLIT[split], share_of(split, pairs, fraction, self.seed))
 
     def content(self, split: str) -> Content | None:
         """Files and settings that a split's pairs are read by."""

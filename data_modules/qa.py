@@ -13,6 +13,7 @@ from data_modules.files.reading import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.qa_sets.pairing import PairingReport, PairRecipe, RejectedFrom, build_pairs
 from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.rows.accounts import OTHER_SPLIT, Selection
 from data_modules.splitting import Item, first_of, share_of
 from lit_longpo.errors import InputError
 
@@ -97,24 +98,26 @@ class QADataModule(PairDataModule):
         return self._from_records(split) if self.build is None else self._from_model(split, self.build)
 
     def _from_model(self, split: str, build: OnTheFly) -> Sequence[PreferencePair]:
-        path = self._path_of(split)
+        path, selection = self._path_of(split), self._select(split)
         if path is not None:
-            return build.pairs(self._source(path))
-        return [] if split == "test" else self._share(split, build.pairs(self._source(self.path)))
+            return build.pairs(self._source(path), selection)
+        return [] if split == "test" else self._share(split, build.pairs(self._source(self.path), selection), selection)
 
     def _path_of(self, split: str) -> str | None:
         """The file of a split that has one of its own; train and, without one, val share `path`."""
         return {"val": self.val_path, "test": self.test_path}.get(split)
 
-    def _share(self, split: str, items: Sequence[Item]) -> Sequence[Item]:
-        return share_of(split, items, 0.0 if self.val_path else self.val_fraction, self.seed)
+    def _share(self, split: str, items: Sequence[Item], selection: Selection) -> Sequence[Item]:
+        fraction = 0.0 if self.val_path else self.val_fraction
+        return selection.filter(OTHER_SPLIT[split], share_of(split, items, fraction, self.seed))
 
     def _source(self, path: str) -> QAFiles:
         first = self.first if path == self.path else None
         return QAFiles((path,), self.format, () if self.corpus is None else (self.corpus,), first)
 
     def _from_records(self, split: str) -> list[PreferencePair]:
-        records, pool = self._questions(split)
+        selection = self._select(split)
+        records, pool = self._questions(split, selection)
         recipe = PairRecipe(
             self.short_tokens,
             self.long_tokens,
@@ -129,9 +132,11 @@ class QADataModule(PairDataModule):
         count_tokens = cache(lambda text: len(encode(text)))  # the same passages fill the contexts of many questions
         pairs = build_pairs(records, pool, recipe, count_tokens, report)
         self._log_or_refuse(split, report)
+        selection.filtered["a further turn of one of these"] = report.questions - report.built
+        selection.refused.update({reason: len(ids) for reason, ids in report.left_out.items()})
         return pairs
 
-    def _questions(self, split: str) -> tuple[Sequence[QARecord], list[Passage]]:
+    def _questions(self, split: str, selection: Selection) -> tuple[Sequence[QARecord], list[Passage]]:
         """One split's questions, and the passages that further distractors come from."""
         path = self._path_of(split)
         if split == "test" and path is None:
@@ -139,9 +144,12 @@ class QADataModule(PairDataModule):
         what = "a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file"
         argument = f"data.init_args.{f'{split}_path' if path else 'path'}"
         records = read_qa(existing_file(path or self.path, argument, what), self.format)
+        selection.begin(records)
         if path:
             return records, self._pool(records)
-        return self._share(split, first_of(records, self.first, "data.init_args.first")), self._pool(records)
+        first = first_of(records, self.first, "data.init_args.first")
+        selection.filter(f"after `first: {self.first}`", first)
+        return self._share(split, first, selection), self._pool(records)
 
     def _pool(self, records: Sequence[QARecord]) -> list[Passage]:
         if self.corpus is not None:

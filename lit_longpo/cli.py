@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from lit_longpo.callbacks import HostMemory, RunSummary, TrainingProgressBar
+from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
 from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
@@ -60,7 +60,7 @@ class LongPOCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             trainer_class=ResumableTrainer,
-            trainer_defaults={**_DEFAULTS, "callbacks": [HostMemory(), RunSummary()]},
+            trainer_defaults={**_DEFAULTS, "callbacks": [HostMemory(), RecordAccount(), RunSummary()]},
             save_config_callback=SettingsCallback,
             seed_everything_default=42,
             auto_configure_optimizers=False,

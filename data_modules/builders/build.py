@@ -89,11 +89,20 @@ class Build:
     @property
     def num_failed(self) -> int:
         """Records of a finished run that ended with an error; another run tries them again."""
+        return int(self._report()["statuses"].get("failed", 0))
+
+    def fates(self) -> tuple[int, dict[str, int], dict[str, int]]:
+        """Records of a finished run: how many, those without a pair by reason, and those that failed."""
+        report = self._report()
+        return report["records"], report["reasons"], {"failed in the build": report["statuses"].get("failed", 0)}
+
+    def _report(self) -> dict[str, Any]:
+        """Counts of a finished run."""
         where, advice = self.output / "report.json", f"delete {self.output / 'report.json'}, and type the same again"
         report = stored_object(where, advice)
         with instead(advice):
-            check_fields(report, {"statuses": dict[str, int]}, str(where))
-        return int(report["statuses"].get("failed", 0))
+            check_fields(report, {"records": int, "statuses": dict[str, int], "reasons": dict[str, int]}, str(where))
+        return report
 
     @property
     def damaged(self) -> str | None:
@@ -122,6 +131,7 @@ class Build:
                 draft.replace(self.output / "outcomes.jsonl")
         finally:
             self.generator.close()
+        report.check(num_records)
         report.write(self.output)
         write_checksums(self.output, _WRITTEN)
         self._log(report)
@@ -210,8 +220,7 @@ class Build:
         return pair, tuple(verdicts)
 
     def _log(self, report: BuildReport) -> None:
-        counts = ", ".join(f"{report.statuses[name]} {name}" for name in ("pair", "filtered", "failed"))
-        log.info("%d records: %s; %s and report.md lie in %s", report.records, counts, "pairs.jsonl", self.output)
+        log.info("%s; pairs.jsonl and report.md lie in %s", report.line(), self.output)
         difficulty = report.difficulty
         if difficulty is not None:
             log.info("the policy ranks %.0f %% of the pairs right already", 100 * difficulty.ranked_right)

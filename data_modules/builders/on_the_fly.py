@@ -18,6 +18,7 @@ from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.sources.base import Source
 from data_modules.files.reading import Keep, keep_verified
 from data_modules.records import PreferencePair, read_pairs
+from data_modules.rows.accounts import Selection
 from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.policy import PolicyConfig
 
@@ -60,13 +61,20 @@ class OnTheFly:
             elif not build.finished or build.num_failed:
                 build.run()
 
-    def pairs(self, source: Source) -> Sequence[PreferencePair]:
-        """The pairs that `prepare` built, without those that `keep` leaves out."""
+    def pairs(self, source: Source, selection: Selection) -> Sequence[PreferencePair]:
+        """The pairs that `prepare` built, without those that `keep` leaves out.
+
+        Args:
+            source: what they were built from.
+            selection: told what became of its records.
+        """
         build = self._build(source)
         if not build.finished:  # called without a trainer
             build.run()
         refuse_changed(build.pairs_file, "start again: the next run makes it anew from the answers beside it")
-        return keep_verified(read_pairs(build.pairs_file), self.keep, "data.init_args.build.keep")
+        selection.read, selection.filtered, selection.refused = build.fates()
+        pairs = keep_verified(read_pairs(build.pairs_file), self.keep, "data.init_args.build.keep")
+        return selection.filter(f"not `keep: {self.keep}`", pairs)
 
     def _build(self, source: Source) -> Build:
         build = Build(

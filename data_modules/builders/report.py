@@ -97,6 +97,28 @@ class BuildReport:
     def _length(self, name: str, values: Iterable[int]) -> None:
         self.lengths.setdefault(name, []).extend(values)
 
+    def line(self) -> str:
+        """What became of the records, in words."""
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.reasons.items())
+        pair, filtered, failed = (f"{self.statuses[name]} {name}" for name in ("pair", "filtered", "failed"))
+        return f"records: {self.records} read = {pair} + {filtered}{f' ({reasons})' if reasons else ''} + {failed}"
+
+    def check(self, num_records: int) -> None:
+        """Compare what became of the records with how many were read.
+
+        Args:
+            num_records: of the source, counted before.
+
+        Raises:
+            RuntimeError: records are lost or doubled.
+        """
+        filtered, ended = self.reasons.total(), self.statuses.total()
+        if not num_records == self.records == ended or filtered != self.statuses["filtered"]:
+            raise RuntimeError(
+                f"records are lost or doubled: {num_records} read, {self.records} counted, {ended} ended, "
+                f"{self.statuses['filtered']} filtered, of which {filtered} for a reason; please report this"
+            )
+
     def flip_rate(self, verifier: str) -> tuple[float, float, float]:
         """Share of decided pairs whose rejected answer is better, and its 95 % confidence interval."""
         counts = self.verdicts[verifier]

@@ -103,6 +103,15 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             self._dealt = (epoch, rows[self.rank :: self.num_replicas])
         return self._dealt[1]
 
+    def first(self, epoch: int, count: int) -> list[list[int]]:
+        """The first rows of all ranks in one epoch, so many of each; what made shares equal is left out.
+
+        Args:
+            epoch: its number.
+            count: rows of each rank.
+        """
+        return self._deal(epoch)[: count * self.num_replicas]
+
     def is_repeated(self, number: int) -> bool:
         """Whether this rank's row of that number was added to make shares equal: another rank has it already.
 

@@ -63,6 +63,11 @@ class Examples(Numbered[EncodedPair]):
     sources: Sequence[str] = ()  # of which there are examples, where there are several
     shares: Sequence[Share] | None = None  # how many of each source an epoch has; `None` for every example once
 
+    def name_of(self, index: int) -> str:
+        """What rows call an example, or a further copy of it, whose index lies beyond the last example."""
+        copy, number = divmod(index, len(self))
+        return self.names[number] + f" ({copy + 1})" * bool(copy)
+
     @property
     @abstractmethod
     def lengths(self) -> NDArray[np.int64]:

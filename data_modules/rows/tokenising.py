@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair
+from data_modules.rows.accounts import Selection
 from data_modules.rows.encoding import EncodedPair, PairEncoder
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.seams import SeamComparison, SeamReport
@@ -22,7 +23,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 7  # of what is stored; another one tokenises anew
+VERSION = 8  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -40,6 +41,7 @@ class SplitReport:
         earlier: records without rejected answers that hold earlier answers, which are not trained.
         rendered: whole messages that hold the chat template's marks already, which are text there.
         same_role: conversations in which one side speaks twice in a row.
+        selection: which of the records that were read are in the split.
     """
 
     lengths: SplitLengths = field(default_factory=SplitLengths)
@@ -52,6 +54,7 @@ class SplitReport:
     rendered: int = 0
     earlier: int = 0
     same_role: int = 0
+    selection: Selection = field(default_factory=Selection)
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
@@ -67,6 +70,7 @@ class SplitReport:
             notes["rendered"],
             notes["earlier"],
             notes["same_role"],
+            Selection(**notes["selection"]),
         )
 
 

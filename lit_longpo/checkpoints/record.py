@@ -40,11 +40,17 @@ def run_record(trainer: Trainer, objective: str) -> dict[str, Any]:
         "step": trainer.global_step,
         "epoch": trainer.current_epoch,
         "processes": trainer.world_size,
-        "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+        "metrics": {**_before(trainer), **{name: float(value) for name, value in trainer.callback_metrics.items()}},
         "settings": run_settings(trainer, trainer.lightning_module),
         "schedule_steps": schedule_steps(trainer),
         "data_fingerprint": data_fingerprint(trainer),
     }
+
+
+def _before(trainer: Trainer) -> dict[str, float]:
+    """Metrics of the checkpoint that a run goes on from, while it has not trained on a row: it may be over already."""
+    begun = getattr(trainer, "_has_begun", None)
+    return {} if begun is None or begun() else dict(getattr(trainer.lightning_module, "metrics_before", {}))
 
 
 def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:

@@ -104,6 +104,7 @@ class PreferenceModule(LightningModule, ABC):
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
         self._validated: int | None = None  # rows before the last validation
+        self.metrics_before: dict[str, float] = {}  # of the checkpoint that this run goes on from
         self._validation_due = False  # after a checkpoint that was saved before it
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
         self._recorded: dict[str, Any] | None = None
@@ -295,6 +296,7 @@ class PreferenceModule(LightningModule, ABC):
         self._random_states = checkpoint.get("random_states")
         self._validation_due = validation_due(checkpoint)
         self._validated = validated_rows(checkpoint)
+        self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
         if "state_dict" not in checkpoint:
             return
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}

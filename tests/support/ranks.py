@@ -65,7 +65,10 @@ def run_command(*arguments: Any, num_ranks: int = 1) -> str:
 @cache
 def _start_server() -> None:
     before = dict(os.environ)
-    os.environ |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "docs"))),
+        "OMP_NUM_THREADS": "1",
+    }
     torch.multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
     try:
         forkserver.ensure_running()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,18 @@ def test_counts_add_up_and_files_are_there(tmp_path):
     markdown = (tmp_path / "report.md").read_text()
     for title in ("Is chosen better", "Tokens: long context", "supporting text lies", "Short context by long"):
         assert title in markdown
+
+
+def test_a_record_that_no_count_knows_is_an_error_and_the_sum_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", "data_modules")
+    report = world_build(tmp_path / "whole").run()
+    sums = rf"records: 11 read = {report.statuses['pair']} pair \+ {report.statuses['filtered']} filtered.* \+ 0 failed"
+    assert re.search(sums, caplog.text)
+    build = world_build(tmp_path / "lost")
+    build.num_records = lambda: 12
+    with pytest.raises(RuntimeError, match="records are lost or doubled: 12 read, 11 counted, 11 ended"):
+        build.run()
+    assert not build.finished
 
 
 class Knowing(Scripted):

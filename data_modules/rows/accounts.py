@@ -1,0 +1,123 @@
+"""Where every record that was read has gone: trained on, filtered, refused, or not reached."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from data_modules.rows.truncation import SplitLengths
+
+Item = TypeVar("Item")
+OTHER_SPLIT = {"train": "held out for validation", "val": "trained on"}  # whose the rest is, of two that share
+
+
+@dataclass
+class Selection:
+    """What of the records that were read for a split is in it.
+
+    Args:
+        read: records at the beginning.
+        filtered: those that a setting left out, by reason.
+        refused: those that nothing could be made of, by reason.
+    """
+
+    read: int = 0
+    filtered: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """Records that are neither filtered nor refused."""
+        return self.read - sum(self.filtered.values()) - sum(self.refused.values())
+
+    def begin(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The records as they were read."""
+        self.read = len(items)
+        return items
+
+    def filter(self, reason: str, items: Sequence[Item]) -> Sequence[Item]:
+        """What a setting has let through; the rest is counted.
+
+        Args:
+            reason: of those that are left out.
+            items: that are left.
+        """
+        self.filtered[reason] = self.filtered.get(reason, 0) + self.left - len(items)
+        return items
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where the training records are.
+
+    Args:
+        read: records.
+        examples: of them, those that can be trained on.
+        filtered: of them, by reason.
+        refused: of them, by reason.
+    """
+
+    read: int
+    examples: int
+    filtered: Mapping[str, int]
+    refused: Mapping[str, int]
+
+    def line(self, trained: int) -> str:
+        """In words, with a sum that is right.
+
+        Args:
+            trained: examples that were trained on.
+
+        Raises:
+            RuntimeError: records are lost or doubled.
+        """
+        filtered, refused = sum(self.filtered.values()), sum(self.refused.values())
+        if self.read != self.examples + filtered + refused or not 0 <= trained <= self.examples:
+            raise RuntimeError(
+                f"records are lost or doubled: {self.read} read, {self.examples} examples, {filtered} filtered, "
+                f"{refused} refused, {trained} trained on; please report this"
+            )
+        parts = [f"{trained:,} trained on", f"{filtered:,} filtered{_reasons(self.filtered)}"]
+        parts.append(f"{refused:,} refused{_reasons(self.refused)}")
+        if trained < self.examples:
+            parts.append(f"{self.examples - trained:,} not reached, as the training was over before")
+        return f"records: {self.read:,} read = {' + '.join(parts)}"
+
+
+def account_of(selection: Selection, lengths: SplitLengths, examples: int) -> Account:
+    """Of one source.
+
+    Args:
+        selection: which of its records were tokenised.
+        lengths: what the length policy made of these.
+        examples: that came of it.
+
+    Raises:
+        RuntimeError: records are lost or doubled.
+    """
+    if selection.left != lengths.examples:
+        raise RuntimeError(
+            f"records are lost or doubled: {selection.left} were to be tokenised, {lengths.examples} were; please "
+            "report this"
+        )
+    return Account(selection.read, examples, {**selection.filtered, "too long": lengths.skipped}, selection.refused)
+
+
+def joined(accounts: Mapping[str, Account], left_out: Mapping[str, int], examples: int) -> Account:
+    """One account of several sources.
+
+    Args:
+        accounts: by source.
+        left_out: examples of a source whose documents another source validates on.
+        examples: of all sources.
+    """
+    filtered, refused = dict[str, int](), dict[str, int]()
+    for name, account in accounts.items():
+        filtered |= {f"{name}, {reason}": count for reason, count in account.filtered.items()}
+        refused |= {f"{name}, {reason}": count for reason, count in account.refused.items()}
+    filtered |= {f"{name}, of a document that another source validates on": n for name, n in left_out.items()}
+    return Account(sum(account.read for account in accounts.values()), examples, filtered, refused)
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    found: Iterable[str] = (f"{reason}: {count:,}" for reason, count in counts.items() if count)
+    return f" ({text})" if (text := "; ".join(found)) else ""
