@@ -85,7 +85,7 @@ class Campaign:
         for name, place in places.items():
             filled = [word.replace(name, place) for word in filled]
         ranks = 1 if log == "input" else self.cell.num_ranks
-        return run(filled, ranks, self.found, self.folder / f"logs-{log}", moment)
+        return run(filled, ranks, self.found, self.folder / f"logs-{log}", moment, fresh=self.cell.fresh)
 
     def _ended_well(self, ended: Ended, log: str) -> None:
         if any(ended.statuses):

@@ -1,7 +1,7 @@
 """What is killed: commands of ours on tiny models, each with what makes its input and how it is asked again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -21,6 +21,7 @@ class Cell:
         input: commands that make its input, never killed.
         num_ranks: processes.
         tolerance: of numbers against the undisturbed run.
+        fresh: whether it imports everything itself, and is killed in that, too.
     """
 
     command: str
@@ -30,6 +31,7 @@ class Cell:
     input: tuple[str, ...] = ()
     num_ranks: int = 1
     tolerance: float = 0.0
+    fresh: bool = False
 
     @property
     def key(self) -> str:
@@ -48,6 +50,7 @@ def cells() -> Iterator[Cell]:
     for strategy in ("ddp", "fsdp2", "zero3"):
         yield _fit(f"dpo {strategy}", "--config", str(HERE / f"{strategy}.yaml"), num_ranks=2)
     yield _fit("dpo LoRA zero3", "--config", str(HERE / "zero3.yaml"), *_LORA, num_ranks=2)
+    yield replace(_fit("fresh process", "--model", str(_CONFIGS / "objective/sft.yaml")), fresh=True)
     for recipe in ("solopo", "longpo", "logo"):
         yield _build(recipe)
     yield Cell("evaluate", "needle", _NEEDLE)

@@ -1,6 +1,7 @@
 """A command of ours in forked processes, killed as a group at a moment."""
 
 import gc
+import json
 import os
 import select
 import signal
@@ -9,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kills.watching import Moment, Watch
@@ -34,7 +35,9 @@ class Ended:
     hung: bool
 
 
-def run(words: Sequence[str], num_ranks: int, folder: Path, logs: Path, moment: Moment | None = None) -> Ended:
+def run(
+    words: Sequence[str], num_ranks: int, folder: Path, logs: Path, moment: Moment | None = None, *, fresh: bool = False
+) -> Ended:
     """`python -m lit_longpo WORDS` in so many processes, forked from this one, which has imported everything.
 
     Args:
@@ -43,6 +46,7 @@ def run(words: Sequence[str], num_ranks: int, folder: Path, logs: Path, moment: 
         folder: whose files are watched.
         logs: folder for what each process prints and does.
         moment: when all of them are killed.
+        fresh: let each import everything itself.
     """
     logs.mkdir(parents=True, exist_ok=True)
     port, (reading, writing) = _free_port(), os.pipe()
@@ -51,7 +55,10 @@ def run(words: Sequence[str], num_ranks: int, folder: Path, logs: Path, moment: 
         pid = os.fork()
         if pid == 0:
             os.close(reading)
-            _child(words, rank, num_ranks, port, pids, folder, logs, moment, writing)
+            where = _as_torchrun(rank, num_ranks, port) if num_ranks > 1 else {}
+            mine = moment if moment is not None and moment.rank == rank else None
+            trace = logs / f"trace-{rank}.txt"
+            _child(words, where, pids, logs / f"output-{rank}.txt", (trace, folder, mine, writing), fresh=fresh)
         os.setpgid(pid, pids[0] if pids else pid)
         pids.append(pid)
     os.close(writing)
@@ -110,28 +117,26 @@ class _Waiting:
 
 def _child(
     words: Sequence[str],
-    rank: int,
-    num_ranks: int,
-    port: int,
+    environment: dict[str, str],
     before: Sequence[int],
-    folder: Path,
-    logs: Path,
-    moment: Moment | None,
-    tell: int,
+    output: Path,
+    watched: tuple[Path, Path, Moment | None, int],
+    *,
+    fresh: bool,
 ) -> None:
     """Never returns."""
     status = 1
     try:
         os.setpgid(0, before[0] if before else 0)
-        output = os.open(logs / f"output-{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number in (1, 2):
+            os.dup2(file, number)
         os.chdir(_ROOT)
+        os.environ |= environment
+        if fresh:
+            _start_anew(words, *watched)
         gc.freeze()
-        if num_ranks > 1:
-            os.environ |= _as_torchrun(rank, num_ranks, port)
-        mine = moment if moment is not None and moment.rank == rank else None
-        Watch(logs / f"trace-{rank}.txt", folder, mine, tell).begin()
+        Watch(*watched).begin()
         from lit_longpo.__main__ import main
 
         sys.argv = ["python -m lit_longpo", *words]
@@ -147,6 +152,15 @@ def _child(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _start_anew(words: Sequence[str], trace: Path, folder: Path, moment: Moment | None, tell: int) -> None:
+    """Become `kills.fresh`; never returns."""
+    os.set_inheritable(tell, True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (_ROOT / "docs", _ROOT)))
+    chosen = json.dumps(asdict(moment) if moment else None)
+    given = (str(trace), str(folder), chosen, str(tell))
+    os.execv(sys.executable, [sys.executable, "-m", "kills.fresh", *given, *words])
 
 
 def _as_torchrun(rank: int, num_ranks: int, port: int) -> dict[str, str]:

@@ -32,6 +32,7 @@ _WRAPPED = (  # phase, module, what runs in it; what runs inside of another goes
 )
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 _LOGGED = re.compile(r"events\.out\.tfevents")  # opened for every number that is logged
+_OURS = ("lit_longpo", "data_modules", "evaluation")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -82,9 +83,14 @@ class Watch:
         self._folder, self._moment, self._tell = str(folder), moment, tell
         self._phases, self._number, self._busy = [START], 0, False
 
-    def begin(self) -> None:
-        """From here on everything counts."""
-        for phase, module, name in _WRAPPED:
+    def begin(self, *, libraries: bool = False) -> None:
+        """From here on everything counts.
+
+        Args:
+            libraries: ours are not imported yet: when they are counts, too, and nothing else is a phase.
+        """
+        self._libraries = libraries
+        for phase, module, name in () if libraries else _WRAPPED:
             _wrap(importlib.import_module(module), name, functools.partial(self._in_phase, phase))
         sys.addaudithook(self._audit)
         self._event("begin")
@@ -105,6 +111,8 @@ class Watch:
         return watched
 
     def _audit(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self._libraries and name == "import" and str(arguments[0]).startswith(_OURS):
+            self._event(f"import {arguments[0]}")
         if self._busy or not (name in _CHANGES or name == "open"):
             return
         path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes | os.PathLike) else ""
