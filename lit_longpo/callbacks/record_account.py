@@ -75,9 +75,11 @@ class RecordAccount(Callback):
         data = _data_of(trainer)
         if data is None or not trainer.is_global_zero:
             return
-        whole = int(trainer.num_training_batches)
-        earlier = dict.fromkeys(range(min(self._rows, default=trainer.current_epoch)), whole)
-        log.info(data.account(earlier | self._rows))
+        whole, epoch = int(trainer.num_training_batches), trainer.current_epoch
+        rows = dict.fromkeys(range(min(self._rows, default=epoch)), whole) | self._rows
+        if not self._rows:  # the training was over when this run went on with it
+            rows[epoch] = max(0, trainer.fit_loop.epoch_loop.batch_progress.total.ready - epoch * whole)
+        log.info(data.account(rows))
 
 
 def _data_of(trainer: Trainer) -> KeepsAccount | None:
