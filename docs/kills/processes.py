@@ -1,5 +1,6 @@
 """A command of ours in forked processes, killed as a group at a moment."""
 
+import contextlib
 import gc
 import json
 import os
@@ -62,9 +63,11 @@ def run(
         os.setpgid(pid, pids[0] if pids else pid)
         pids.append(pid)
     os.close(writing)
+    waiting = _Waiting(pids, reading, moment)
     try:
-        return _Waiting(pids, reading, moment).wait()
-    finally:
+        return waiting.wait()
+    finally:  # an interrupt must not leave them behind
+        waiting.kill()
         os.close(reading)
 
 
@@ -86,7 +89,7 @@ class _Waiting:
                 deadline = min(deadline, time.monotonic() + _ALONE)
             if time.monotonic() > deadline:
                 self.hung = not self.killed
-                self._kill()
+                self.kill()
             time.sleep(0.005)
         return Ended(tuple(self.statuses[pid] for pid in self.pids), self.killed, self.hung)
 
@@ -98,14 +101,14 @@ class _Waiting:
             self._reap()
             if len(self.statuses) == len(self.pids):
                 return  # it was over before
-            self._kill()
+            self.kill()
         self.killed = True
 
-    def _kill(self) -> None:
-        try:
-            os.killpg(self.pids[0], signal.SIGKILL)
-        except ProcessLookupError:
-            return
+    def kill(self) -> None:
+        """All that are left."""
+        if len(self.statuses) < len(self.pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pids[0], signal.SIGKILL)
 
     def _reap(self) -> None:
         for pid in self.pids:
