@@ -89,19 +89,19 @@ class Build:
     @property
     def num_failed(self) -> int:
         """Records of a finished run that ended with an error; another run tries them again."""
-        return int(self._report()["statuses"].get("failed", 0))
+        return int(self._report({"statuses": dict[str, int]})["statuses"].get("failed", 0))
 
     def fates(self) -> tuple[int, dict[str, int], dict[str, int]]:
         """Records of a finished run: how many, those without a pair by reason, and those that failed."""
-        report = self._report()
+        report = self._report({"records": int, "statuses": dict[str, int], "reasons": dict[str, int]})
         return report["records"], report["reasons"], {"failed in the build": report["statuses"].get("failed", 0)}
 
-    def _report(self) -> dict[str, Any]:
-        """Counts of a finished run."""
+    def _report(self, needed: dict[str, Any]) -> dict[str, Any]:
+        """Counts of a finished run, of whose fields some are needed."""
         where, advice = self.output / "report.json", f"delete {self.output / 'report.json'}, and type the same again"
         report = stored_object(where, advice)
         with instead(advice):
-            check_fields(report, {"records": int, "statuses": dict[str, int], "reasons": dict[str, int]}, str(where))
+            check_fields(report, needed, str(where))
         return report
 
     @property

@@ -61,17 +61,18 @@ class OnTheFly:
             elif not build.finished or build.num_failed:
                 build.run()
 
-    def pairs(self, source: Source, selection: Selection) -> Sequence[PreferencePair]:
+    def pairs(self, source: Source, selection: Selection | None = None) -> Sequence[PreferencePair]:
         """The pairs that `prepare` built, without those that `keep` leaves out.
 
         Args:
             source: what they were built from.
-            selection: told what became of its records.
+            selection: is told what became of its records.
         """
         build = self._build(source)
         if not build.finished:  # called without a trainer
             build.run()
         refuse_changed(build.pairs_file, "start again: the next run makes it anew from the answers beside it")
+        selection = selection or Selection()
         selection.read, selection.filtered, selection.refused = build.fates()
         pairs = keep_verified(read_pairs(build.pairs_file), self.keep, "data.init_args.build.keep")
         return selection.filter(f"not `keep: {self.keep}`", pairs)
