@@ -1,10 +1,41 @@
-"""Flash kernels of a CPU in place of a GPU's."""
+"""Flash kernels of a CPU in place of a GPU's, and what such kernels promise, written out."""
 
 import itertools
 
 import torch
 
 from lit_longpo.engine.backends.sinks import KernelPair
+
+
+def plain_varlen(query, key, value, plan, scaling, reach):
+    """What a flash kernel promises: per sequence, causal from the bottom right, `reach[0]` keys to the left."""
+    outputs = []
+    bounds = [list(itertools.pairwise(starts.tolist())) for starts in (plan.query_starts, plan.key_starts)]
+    for (q0, q1), (k0, k1) in zip(*bounds, strict=True):
+        repeat = query.shape[1] // key.shape[1]
+        q = query[q0:q1].transpose(0, 1)
+        k, v = (part[k0:k1].repeat_interleave(repeat, 1).transpose(0, 1) for part in (key, value))
+        last = torch.arange(k1 - k0 - (q1 - q0), k1 - k0).unsqueeze(1)
+        keys = torch.arange(k1 - k0)
+        visible = (keys <= last) & ((keys >= last - reach[0]) if reach[0] >= 0 else True)
+        scores = (q @ k.transpose(1, 2)) * (scaling or q.shape[-1] ** -0.5)
+        outputs.append((scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def plain_softcapped(query, key, value, plan, scaling, reach, softcap):
+    """What flash-attn promises with a soft-cap."""
+    outputs = []
+    bounds = [list(itertools.pairwise(starts.tolist())) for starts in (plan.query_starts, plan.key_starts)]
+    for (q0, q1), (k0, k1) in zip(*bounds, strict=True):
+        repeat = query.shape[1] // key.shape[1]
+        q, k, v = (t.transpose(0, 1) for t in (query[q0:q1], key[k0:k1], value[k0:k1]))
+        k, v = k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)
+        distance = torch.arange(k1 - k0 - (q1 - q0), k1 - k0).unsqueeze(1) - torch.arange(k1 - k0)
+        hidden = (distance < 0) | ((distance > reach[0]) if reach[0] >= 0 else False)
+        scores = softcap * torch.tanh(q @ k.transpose(1, 2) * (scaling or q.shape[-1] ** -0.5) / softcap)
+        outputs.append((scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(outputs)
 
 
 def cpu_pair(plan, scaling, reach):

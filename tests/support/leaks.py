@@ -1,0 +1,121 @@
+"""Rows whose prompts and responses have words of their own, so that what a response depends on can be seen.
+
+Rows of the embeddings whose words it must not see get a gradient of exactly zero, and other words there change nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+from support.tiny_hybrids import SHARED, tiny_hybrid
+from support.tiny_models import ARCHITECTURES, tiny_model
+from torch import Tensor, distributed, nn
+
+from lit_longpo.batch import Group, Response
+from lit_longpo.engine import pack, sequence_ranks, set_sequence_group
+from lit_longpo.engine.decoder import base_model
+from lit_longpo.engine.routers import routers
+from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.engine.sequential import score_packed
+
+SIZES = [(21, [5, 9]), (7, [3]), (18, [4, 2])]  # longer and shorter than the windows and chunks of the twins
+NUM_PARTS = 8  # prompts and responses
+# Experts take their tokens together, so that how many of others there are moves the last digit of a product.
+ROUNDING = 1e-5
+
+
+def words(part: int) -> range:
+    """Of a prompt or response, numbered as they stand in the row: no other has them."""
+    return range(3 + 11 * part, 14 + 11 * part)
+
+
+def text(part: int, size: int) -> tuple[int, ...]:
+    return tuple(words(part)[(3 * place + place * place) % 11] for place in range(size))
+
+
+def told_apart(*, shared: bool = True, leap: bool = False) -> tuple[list[Group], list[set[int]]]:
+    """Groups; and of each response the parts that it may see: its prompt and itself.
+
+    Args:
+        shared: whether responses share their prompt, or each has a copy of its own.
+        leap: whether positions leap in mid-prompt.
+    """
+    groups, seen = [], list[set[int]]()
+    prompts = [0, *accumulate(1 + len(sizes) for _, sizes in SIZES)]
+    for name, (prompt, (length, sizes)) in enumerate(zip(prompts, SIZES, strict=False)):
+        responses = []
+        for index, size in enumerate(sizes):
+            ids = text(prompt + 1 + index, size)
+            responses.append(Response("rejected" if index else "chosen", ids, (True,) * size, 0))
+            seen.append({prompt, prompt + 1 + index})
+        positions = tuple(p if p < length // 2 else p + 40 for p in range(length)) if leap else None
+        parts = [tuple(responses)] if shared else [(response,) for response in responses]
+        groups += [Group(f"record-{name}", "long", text(prompt, length), part, positions) for part in parts]
+    return groups, seen
+
+
+def changed(group: Group, part: int) -> Group:
+    """With other words of its own in one prompt or response."""
+    own = words(part)
+
+    def other(ids: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(own[(token - own.start + 4) % 11] if token in own else token for token in ids)
+
+    responses = tuple(replace(response, token_ids=other(response.token_ids)) for response in group.responses)
+    return replace(group, prompt_ids=other(group.prompt_ids), responses=responses)
+
+
+def untied(name: str) -> nn.Module:
+    """A family's twin in packed rows where it can be; a head that is the embeddings would reach the words of all."""
+    model = (tiny_model if name in ARCHITECTURES else tiny_hybrid)(name, tie_word_embeddings=False).eval()
+    if name in SHARED:
+        score_packed(model)
+    return model
+
+
+def log_probs(model: nn.Module, groups: list[Group]) -> list[Tensor]:
+    """Of each response's tokens."""
+    sizes = [len(response.token_ids) for group in groups for response in group.responses]
+    return list(row_log_probs(model, pack(groups)).split(sizes))
+
+
+def assert_no_gradient_leaks(
+    model: nn.Module, groups: list[Group], seen: list[set[int]], join: Callable[[Tensor], Tensor] = lambda own: own
+) -> None:
+    """Of each response's log-probability; `join` adds up what several processes have of a gradient."""
+    table = base_model(model).get_input_embeddings().weight
+    for number, value in enumerate(log_probs(model, groups)):
+        gradient = join(torch.autograd.grad(value.sum(), table, retain_graph=True)[0])
+        reached = {part for part in range(NUM_PARTS) if gradient[list(words(part))].abs().max() > 0}
+        assert reached == seen[number], f"response {number} depends on {reached} and sees {seen[number]}"
+
+
+@torch.no_grad()
+def assert_no_value_leaks(
+    model: nn.Module, groups: list[Group], seen: list[set[int]], parts: tuple[int, ...] = tuple(range(NUM_PARTS))
+) -> None:
+    """Other words in each of some parts move the responses that see it, and no other."""
+    tolerance = ROUNDING if routers(base_model(model)) else 0.0
+    before = log_probs(model, groups)
+    for part in parts:
+        after = log_probs(model, [changed(group, part) for group in groups])
+        for own, one, other in zip(seen, before, after, strict=True):
+            moved = float((other - one).abs().max() / one.abs().max())
+            assert moved > 1e-4 if part in own else moved <= tolerance, (part, own, moved)
+
+
+def share_rows(name: str) -> None:
+    """What a process of several that share each row runs; it fails where one sees what it must not."""
+    distributed.init_process_group("gloo")
+    set_sequence_group(distributed.group.WORLD)
+    assert sequence_ranks().size == distributed.get_world_size() > 1
+
+    def join(gradient: Tensor) -> Tensor:
+        distributed.all_reduce(gradient)
+        return gradient
+
+    model = untied(name)
+    assert_no_gradient_leaks(model, *told_apart(leap=True), join=join)
+    assert_no_value_leaks(model, *told_apart(leap=True))
+    distributed.destroy_process_group()
