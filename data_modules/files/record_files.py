@@ -12,6 +12,7 @@ from data_modules.files.delimited import comma_separated, tab_separated
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.files.json_files import Rows, json_lines, json_list
+from lit_longpo.files.parquet_files import parquet_rows
 from lit_longpo.files.strict_json import RecordError
 
 log = logging.getLogger(__name__)
@@ -82,18 +83,7 @@ def is_local(source: str) -> bool:
 
 def parquet(path: str | Path) -> Rows:
     """The rows of a table; what is null in it is not there."""
-    import pyarrow.parquet  # with pandas a second that JSON does not need
-
-    number = 0
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise RecordError.at(str(path), "file", "a parquet file", _one_line(error)) from error
-    with table as file:
-        for batch in file.iter_batches(batch_size=64):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}: row {number}", table_row(row)
+    return ((f"{path}: row {number}", table_row(row)) for number, row in enumerate(parquet_rows(path), 1))
 
 
 def table_row(row: object) -> object:

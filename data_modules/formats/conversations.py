@@ -1,6 +1,7 @@
 """Conversations as single projects write them: Anthropic's transcripts and OpenAI's fine-tuning data."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from data_modules.formats.base import Record, RecordFormat, asked, conversation_pair, record_id, required
@@ -12,7 +13,11 @@ from lit_longpo.files.strict_json import RecordError
 _TEXTS = ("prompt", "chosen", "rejected")
 _SIDES = {"Human": "user", "Assistant": "assistant"}
 _SIDE = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-_WITHOUT_TOOLS = ("tools", "parallel_tool_calls")
+# What may stand beside the messages, and when it means nothing.
+_WITHOUT_TOOLS: dict[str, Callable[[object], bool]] = {
+    "tools": lambda value: value in (None, []),
+    "parallel_tool_calls": lambda value: value is None or isinstance(value, bool),
+}
 
 
 class Transcripts(TRLPreference):
@@ -71,6 +76,6 @@ def _asked(record: Record, where: str) -> Any:
     if not isinstance(given, dict) or "messages" not in given:
         raise RecordError.at(where, "field 'input'", "an object with `messages`", given)
     for name, value in given.items():
-        if name != "messages" and not (name in _WITHOUT_TOOLS and (name != "tools" or not value)):
+        if name != "messages" and not (name in _WITHOUT_TOOLS and _WITHOUT_TOOLS[name](value)):
             raise RecordError.at(where, f"field 'input.{name}'", "nothing: prompts are text without tools", value)
     return given["messages"]

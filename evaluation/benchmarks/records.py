@@ -12,6 +12,7 @@ from evaluation.metrics.longbench import total
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
+from lit_longpo.files.parquet_files import parquet_rows
 
 _SUFFIXES = (".jsonl", ".json", ".parquet")
 _SHOWN = 300  # last characters of a whole prompt that reports show as its question
@@ -40,26 +41,13 @@ def read_file(path: Path) -> Iterator[Row]:
         ValueError: it is none of these, or a record is no object.
     """
     if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
+        for number, values in enumerate(parquet_rows(path), 1):
+            yield Row(f"{path}: record {number}", values)
         return
     for where, value in json_lines(path) if path.suffix == ".jsonl" else json_list(path):
         if not isinstance(value, dict):
             raise OfficialFileError.at(where, "record", "a JSON object", value)
         yield Row(where, value)
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow.parquet  # no other command waits for it
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise OfficialFileError.at(str(path), "file", "Parquet", str(error)) from error
-    number = 0
-    for batch in file.iter_batches(batch_size=16):
-        for values in batch.to_pylist():
-            number += 1
-            yield Row(f"{path}: record {number}", values)
 
 
 class RecordBenchmark(Benchmark):

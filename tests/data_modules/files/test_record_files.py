@@ -171,7 +171,7 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "gap": ("a.jsonl", b'{"a": 1}\n\n{"a": 2}\n', r"a.jsonl:2: record: expected UTF-8 JSON on every line but the last"),
     "no gzip": ("a.jsonl.gz", lines(), r"a.jsonl.gz: file: expected a whole gzip file"),
     "cut gzip": ("a.jsonl.gz", gzip.compress(lines())[:-9], r"a.jsonl.gz: file: expected a whole gzip file"),
-    "no parquet": ("a.parquet", lines(), r"a.parquet: file: expected a parquet file"),
+    "no parquet": ("a.parquet", lines(), r"a.parquet: file: expected a whole Parquet file"),
 }
 
 

@@ -59,7 +59,7 @@ def test_files_are_read_before_a_model_is(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"set --benchmark\.path"):
         GraphWalks(str(tmp_path))
     (tmp_path / "x.parquet").write_bytes(b"text")
-    with pytest.raises(ValueError, match="expected Parquet"):
+    with pytest.raises(ValueError, match="expected a whole Parquet file"):
         GraphWalks(str(tmp_path))
     (tmp_path / "x.parquet").unlink()
     record = {"prompt": "a -> b", "answer_nodes": ["b"], "problem_type": "bfs"}
