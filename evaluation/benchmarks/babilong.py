@@ -176,11 +176,19 @@ def _read_prompts(path: Path, tasks: Sequence[str]) -> tuple[str, dict[str, dict
     """The template, and what fills it for each task."""
     values = parse_literals(read_text(path, "babilong/prompts.py"), str(path), ("DEFAULT_TEMPLATE", "DEFAULT_PROMPTS"))
     template, prompts = values.get("DEFAULT_TEMPLATE"), values.get("DEFAULT_PROMPTS")
-    if not isinstance(template, str) or {name for _, name, _, _ in Formatter().parse(template) if name} != _FILLED:
+    if not isinstance(template, str) or _names_in(template) != _FILLED:
         raise OfficialFileError.at(str(path), "DEFAULT_TEMPLATE", f"a text with {', '.join(sorted(_FILLED))}", template)
     if not isinstance(prompts, dict):
         raise OfficialFileError.at(str(path), "DEFAULT_PROMPTS", "a dict", prompts)
     return template, {task: _parts(prompts.get(task), f"{path}: {task}") for task in tasks}
+
+
+def _names_in(template: str) -> set[str]:
+    """What a template leaves open; nothing if its braces are not in pairs."""
+    try:
+        return {name for _, name, _, _ in Formatter().parse(template) if name}
+    except ValueError:
+        return set()
 
 
 def _parts(prompt: object, where: str) -> dict[str, str]:

@@ -213,6 +213,7 @@ class LongBench(WithAnswerMetric):
         row.choice("dataset", (task, task.removesuffix("_e")))
         length = row.count("length")
         fields = {name: row.text(name) for name in ("context", "input")}
+        has_classes = TASKS[task.removesuffix("_e")].metric is None or row.values.get("all_classes") is not None
         return Example(
             f"{task}/{row.text('_id')}",
             task,
@@ -221,7 +222,7 @@ class LongBench(WithAnswerMetric):
             row.texts("answers"),
             fields,
             {"length": bucket(length)} if self.extended else {},
-            None if row.values.get("all_classes") is None else row.texts("all_classes"),
+            row.texts("all_classes") if has_classes else None,
         )
 
 

@@ -136,12 +136,14 @@ def fault(path: Path) -> str | None:
     if manifest is None:
         known = any((path / name).is_file() for name in _LAST_WRITTEN)
         return None if known else _other_folder(path)
+    if manifest.checksums and manifest.checksums.keys() != manifest.files.keys():
+        return f"its list of files is damaged ({MANIFEST}: not as many checksums as sizes)"
+    there = {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
     for name, size in manifest.files.items():
-        file = path / name
-        if not file.is_file():
+        if name not in there:
             return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size:,} bytes instead of {size:,}"
+        if there[name] != size:
+            return f"{name} has {there[name]:,} bytes instead of {size:,}"
     return None
 
 

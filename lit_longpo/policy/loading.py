@@ -149,11 +149,11 @@ class PolicyConfig:
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
         if self.weights == "random":
             vars(config).pop("quantization_config", None)  # of the files that are not read
-            model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
+            with read_by_transformers("a language model's configuration", self._where()):
+                model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
-            with read_by_transformers("weights", self._where(), (OSError,)):
-                model = load_weights(self._where(), config, **options)
+            model = load_weights(self._where(), config, **options)
         if self.quantized is not None:
             report_quantization(model)
         if new := self.new_tokens():
@@ -196,7 +196,9 @@ class PolicyConfig:
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
-        made = PromptFormat(self.tokenizer(), self.template)
+        tokenizer = self.tokenizer()
+        with read_by_transformers("a tokenizer", self._where()):  # whose first text may show what is wrong with it
+            made = PromptFormat(tokenizer, self.template)
         if made.tokenizer.chat_template is not None and not made.uses_chat:
             _warn_of_plain_text(self.source)
         return made

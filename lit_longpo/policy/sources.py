@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -21,6 +22,8 @@ from lit_longpo.errors import InputError, MissingFileError, UserError
 
 _SECONDS = 10.0  # for one answer of the hub
 _MODEL_FILES = ("config.json", "adapter_config.json")
+# What is wrong elsewhere: a package, the machine's memory, a setting.
+_NOT_OF_FILES = (UserError, ImportError, MemoryError, torch.OutOfMemoryError)
 
 
 def check_folder(folder: Path, gguf_file: str | None) -> None:
@@ -40,27 +43,29 @@ def check_folder(folder: Path, gguf_file: str | None) -> None:
 
 
 @contextmanager
-def read_by_transformers(
-    what: str, where: str, kinds: tuple[type[Exception], ...] = (OSError, ValueError)
-) -> Iterator[None]:
+def read_by_transformers(what: str, where: str) -> Iterator[None]:
     """What transformers says over pages about files that it cannot read, in one line.
+
+    Files with values that it does not expect end in any of Python's errors, and those of Rust are not even `Exception`.
 
     Args:
         what: is being read, for example "a tokenizer".
         where: folder or hub name.
-        kinds: of errors that speak of the files.
 
     Raises:
         FileNotFoundError: it cannot be read.
     """
     try:
         yield
-    except UserError:
+    except _NOT_OF_FILES:
         raise
-    except kinds as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise MissingFileError(
-            f"expected {what} at {where} that transformers can read, got: {' '.join(str(error).split())[:500]}; set "
-            "`policy.source`"
+            f"expected {what} at {where} that transformers can read, got: {kind}{' '.join(str(error).split())[:500]}; "
+            "copy its files again, or set `policy.source`"
         ) from error
 
 

@@ -40,6 +40,13 @@ def test_questions_that_are_not_asked_are_counted(tmp_path, caplog):
     assert caplog.messages == [f"{path}: 1 of 2 questions are not asked: no supporting passage holds an answer"]
 
 
+def test_what_no_parser_reads_is_said_by_the_strict_one(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text('{"a":' * 3000)
+    with pytest.raises(ValueError, match=r"expected UTF-8 JSON .*recursion"):
+        read_question_records(str(path))
+
+
 def test_advice_is_of_the_command_that_runs(tmp_path):
     """`evaluate` cannot map columns."""
     path = tmp_path / "own.jsonl"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
@@ -85,10 +84,11 @@ class Chat:
         options = {**self._options, "add_generation_prompt": answer_next, "chat_template": self.source}
         try:
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, **options))
-        except (TemplateError, TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+        except Exception as error:  # a template is a program, and fails in any way
             roles = ", ".join(message["role"] for message in chat)
             raise InputError(
-                f"expected the chat template to take a conversation of {roles}, got {type(error).__name__}: {error}; "
+                f"expected the chat template to take a conversation of {roles}, got {type(error).__name__}: "
+                f"{' '.join(str(error).split())}; "
                 f"{self._remedy(chat)}, put another chat_template.jinja into the folder of `policy.source`, or set "
                 "`policy.template.chat: false`"
             ) from error

@@ -60,9 +60,10 @@ def test_what_is_missing_is_said_at_once(tmp_path):
     (tmp_path / "prompts.py").write_text(PROMPTS.replace("'qa6'", "'qa7'"))
     with pytest.raises(ValueError, match=r"prompts\.py: qa6: instruction"):
         made(tmp_path)
-    (tmp_path / "prompts.py").write_text(PROMPTS.replace("{question}", ""))
-    with pytest.raises(ValueError, match="DEFAULT_TEMPLATE"):
-        made(tmp_path)
+    for braces in ("", "{question"):
+        (tmp_path / "prompts.py").write_text(PROMPTS.replace("{question}", braces))
+        with pytest.raises(ValueError, match=r"prompts\.py: DEFAULT_TEMPLATE"):
+            made(tmp_path)
     (tmp_path / "data" / "notes.json").write_text("[]")
     with pytest.raises(ValueError, match=r"got notes\.json; keep the hub's layout"):
         made(tmp_path)

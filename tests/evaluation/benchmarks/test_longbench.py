@@ -106,6 +106,12 @@ def test_the_last_records_class_names_hold_for_the_file(folder):
     assert table_of(bench, list(bench.examples("trec")), ["a b", "a"]) == {"score": 100.0}
 
 
+def test_a_classification_without_class_names_is_refused_before_it_is_asked(folder):
+    write(folder, "trec", RECORD | {"dataset": "trec"})
+    with pytest.raises(OfficialFileError, match=r"trec\.jsonl:1: field 'all_classes': expected a list of texts"):
+        list(LongBench(folder).examples("trec"))
+
+
 def test_answers_become_a_report(folder, tmp_path):
     bench = LongBench(folder)
     examples = list(bench.examples("hotpotqa"))

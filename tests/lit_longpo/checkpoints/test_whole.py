@@ -122,6 +122,23 @@ def test_a_damaged_list_of_files_is_said_and_others_are_found(text, tmp_path):
     assert newest_whole(tmp_path) == good
 
 
+@pytest.mark.parametrize(
+    ("files", "checksums", "wrong"),
+    [
+        ({"a" * 5000: 1}, {}, "is missing"),
+        ({"a\0b": 1}, {}, "is missing"),
+        ({"../good.ckpt": 1}, {}, "is missing"),
+        ({}, {"meta.pt": "0"}, "not as many checksums as sizes"),
+    ],
+)
+def test_a_list_of_files_names_only_what_is_in_the_folder(files, checksums, wrong, tmp_path):
+    """The system refuses to look for the first two, and a file without a size was opened."""
+    save_file(tmp_path / "good.ckpt")
+    path = save_folder(tmp_path / "bad.ckpt")
+    (path / MANIFEST).write_text(json.dumps({"strategy": "x", "world_size": 1, "files": files, "checksums": checksums}))
+    assert wrong in fault(path)
+
+
 def test_folders_that_are_no_checkpoints_are_called_what_they_are(tmp_path):
     """A run's folder and a model's were once "not written to the end"."""
     (tmp_path / "run/checkpoints").mkdir(parents=True)

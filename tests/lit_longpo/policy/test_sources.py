@@ -110,6 +110,31 @@ def test_files_that_transformers_cannot_read_are_one_line(missing, what, policy_
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("config.json", lambda text: "null", "TypeError"),
+        ("config.json", lambda text: "[" * 3000, "RecursionError"),
+        ("config.json", lambda text: text.replace('"default"', '"defeult"'), "KeyError: 'defeult'"),
+        ("config.json", lambda text: text.replace('"float32"', '"float3"'), "AttributeError"),
+        ("config.json", lambda text: text.replace('"num_attention_heads": 4', '"num_attention_heads": -1'), "RuntimeE"),
+        ("tokenizer.json", lambda text: text.replace('"<unk>": 3', '"<ukn>": 3'), "UNK"),
+        ("tokenizer_config.json", lambda text: f'{text[: text.rindex("}")]}, "model_max_length": {{}}}}', "TypeError"),
+    ],
+)
+def test_values_that_transformers_does_not_expect_are_one_line(file, change, told, policy_folder, tmp_path):
+    """It looks at few of them before it uses them."""
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    before = (folder / file).read_text()
+    (folder / file).write_text(change(before))
+    assert (folder / file).read_text() != before
+    policy = PolicyConfig(source=str(folder))
+    with pytest.raises(MissingFileError, match=f"at {folder} that transformers can read, got: .*{told}") as caught:
+        policy.load() if file == "config.json" else policy.prompt_format()
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_root_folder_of_runs_names_the_newest(tmp_path):
     for age, name in enumerate(("long/version_1", "lightning_logs/version_0", "long/version_0")):
         config = tmp_path / name / "model" / "config.json"

@@ -211,6 +211,14 @@ def test_a_template_that_takes_one_question_refuses_the_second():
         form.encode_turn("And Ann?")
 
 
+@pytest.mark.parametrize(
+    ("template", "error"), [("{{ 1 / 0 }}", "ZeroDivisionError"), ("{{" + "[" * 3000, "Recursion")]
+)
+def test_a_template_may_fail_in_any_way(template, error):
+    with pytest.raises(ValueError, match=f"expected the chat template to take .*, got {error}"):
+        form_of(template)
+
+
 def test_a_template_that_knows_no_system_message_says_so():
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     with pytest.raises(ValueError, match=r"conversation of system, user, got TemplateError: no system role; change"):
