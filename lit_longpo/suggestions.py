@@ -22,7 +22,7 @@ from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
-from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
+from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, repeated_key, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -94,6 +94,8 @@ class SuggestingParser(ArgumentParser):
                 values: Namespace = super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text
                 self.error(f"Unexpected config: {error}")
+            if (twice := next(filter(None, map(repeated_key, dict.fromkeys(files))), None)) is not None:
+                self.error(twice)
             if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):
                 self.error(lost)
             return values

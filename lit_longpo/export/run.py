@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.wording import repeated_key
 
 _NAME = "config.yaml"
 _LEVELS = 4  # a checkpoint lies in `checkpoints`, in the run's folder
@@ -50,6 +51,8 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
         raise InputError(
             f"expected a run's {_NAME} at {path}, got what cannot be read: {said}; set --config"
         ) from error
+    if (twice := repeated_key(path)) is not None:
+        raise InputError(f"{twice}, or set --config")
     if not isinstance(values, dict) or "policy" not in values:
         raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
     return Run(values, dataclasses.replace(_policy(values["policy"], path), trust_remote_code=trust_remote_code))

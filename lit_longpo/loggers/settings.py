@@ -1,19 +1,23 @@
 """What a run was started with, told to its loggers."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_longpo.loggers.pages import pages_of
+from lit_longpo.servers import without_passwords
 
 _SECTIONS = ("name", "seed_everything", "initial_weights", "policy", "model", "data", "optimization", "reference")
 _OF_TRAINER = (
     *("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision", "devices", "num_nodes"),
     *("strategy", "limit_train_batches"),
 )
+_ADDRESS = re.compile("https?://", re.IGNORECASE)
 _UNNAMED = {"class_path", "init_args"}  # levels of the YAML that nobody types
 
 
@@ -21,6 +25,9 @@ class SettingsCallback(SaveConfigCallback):
     """Lightning's, which keeps config.yaml in the run's folder; and the loggers get settings and configuration."""
 
     _folder = Path()
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, *more: Any, **options: Any) -> None:
+        super().__init__(parser, _without_passwords(config), *more, **options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run's folder while all processes are here: asking for it is a broadcast."""
@@ -33,6 +40,17 @@ class SettingsCallback(SaveConfigCallback):
             return
         for pages in pages_of(trainer.loggers, self._folder):
             pages.settings(hyper_parameters(self.config.as_dict()), self._folder / self.config_filename)
+
+
+def _without_passwords(value: Any) -> Any:
+    """Settings as they are written down: a server's address without the user in front of it."""
+    if isinstance(value, Namespace):
+        return Namespace(**{name: _without_passwords(part) for name, part in vars(value).items()})
+    if isinstance(value, dict):
+        return {name: _without_passwords(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(part) for part in value]
+    return without_passwords(value) if isinstance(value, str) and _ADDRESS.match(value) else value
 
 
 def hyper_parameters(config: Mapping[str, Any]) -> dict[str, str | float]:

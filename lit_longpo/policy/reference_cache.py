@@ -94,7 +94,7 @@ class ReferenceCache:
         for path in sorted(set(self.directory.glob("*.safetensors")) - self._damaged):
             try:
                 self._values.update(_read(path))
-            except (SafetensorError, OSError, KeyError, ValueError) as error:
+            except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
                 self._damaged.add(path)
                 log.warning("reference: %s is damaged (%s), its rows are scored again; delete it", path, error)
 

@@ -9,7 +9,7 @@ from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.suggestions import SuggestingParser, _expected_class
-from lit_longpo.wording import in_one_line
+from lit_longpo.wording import in_one_line, repeated_key
 
 
 def parser():
@@ -45,6 +45,15 @@ def error(capsys, *words):
         ("policy: {sorce: x}\n", "'policy.sorce'; did you mean policy.source"),
         ("optimization: {warmup_fraction: much}\n", "expected `optimization.warmup_fraction` to be a number, got much"),
         ("policy: {dtype: bf16}\n", "to be one of 'float32', 'bfloat16', 'float16', got bf16; did you mean bfloat16?"),
+        (
+            "policy: {source: x}\npaths: [a]\npolicy: {dtype: float32}\n",
+            "of {file}, got `policy` at line 1 and again at line 3",
+        ),
+        (
+            "policy:\n  source: x\n  dtype: float32\n  source: y\n",
+            "`source` at line 2 and again at line 4; take",
+        ),
+        ("policy: twice.yaml\n", "in a section of {folder}/twice.yaml, got `source` at line 1 and again at line 2"),
         ("policy: inner.yaml\n", "expected YAML in {folder}/inner.yaml, got something else at line 2"),
     ],
 )
@@ -52,6 +61,7 @@ def test_a_file_that_is_wrong(content, expected, tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "inner.yaml").write_text("source: [1\n")
+    (tmp_path / "twice.yaml").write_text("source: a\nsource: b\n")
     assert expected.format(file=file, folder=tmp_path) in error(capsys, "--config", str(file))
 
 
@@ -129,3 +139,12 @@ def test_what_is_missing_is_named():
 def test_other_messages_lose_their_line_breaks():
     assert in_one_line("first:\n  - second\n\n  third") == "first:; second; third"
     assert in_one_line("Problems parsing config: x", files=[Path(__file__)]).startswith("expected YAML in")
+
+
+def test_what_may_come_twice_in_a_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &a {x: 1, 1: 2, '1': 3}\nb: {<<: *a, <<: *a, x: 2}\nc: [*a, {x: 1}, &d [*d]]\n")
+    assert repeated_key(path) is None
+    assert repeated_key(tmp_path / "none.yaml") is None
+    path.write_text("a:\n- b: {1: x,\n   c: 2, 1: 3}\n")
+    assert "got `1` at line 2 and again at line 3" in repeated_key(path)

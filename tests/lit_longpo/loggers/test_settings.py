@@ -1,10 +1,11 @@
 import pytest
 import yaml
+from jsonargparse import Namespace
 from support.command_line import parse
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_longpo import __main__ as command
-from lit_longpo.loggers.settings import hyper_parameters
+from lit_longpo.loggers.settings import SettingsCallback, hyper_parameters
 
 
 def test_hyper_parameters_have_the_names_that_are_typed():
@@ -36,3 +37,14 @@ def test_a_run_tells_its_loggers_what_it_was_started_with(tmp_path, options, mon
     text = shown.tensor_proto.string_val[0].decode()
     lines = (folder / "config.yaml").read_text().splitlines()
     assert [line.removeprefix("    ") for line in text.splitlines()] == lines
+
+
+def test_what_is_written_down_has_no_password():
+    address = "http://me:geheim@host:8000/v1"
+    inside = {"class_path": "ServerGenerator", "init_args": {"base_url": address}}
+    config = Namespace(data=Namespace(init_args=Namespace(build={"generator": inside})), servers=[address], name="a@b")
+    written = SettingsCallback(None, config).config
+    assert "geheim" in str(config)
+    assert "geheim" not in str(written)
+    assert written.data.init_args.build["generator"]["init_args"]["base_url"] == "http://host:8000/v1"
+    assert (written.servers, written.name) == (["http://host:8000/v1"], "a@b")
