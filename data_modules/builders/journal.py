@@ -4,8 +4,6 @@ Pairs are a pure function of records, settings and answers, so this file is all 
 needs to go on, and a finished one to be checked.
 """
 
-import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import Field, asdict, fields, is_dataclass
@@ -13,12 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
-from lit_longpo.files.stored import stored_as, stored_line
+from lit_longpo.files.stored import line_of, stored_as, stored_line
 from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.run_folder import check_manifest, complete_lines, lock
 
 ANSWERS = "answers.jsonl"
-_CHECKSUM = "crc"  # of a row, which rows of before lack
 # Classes by the names they had when folders were first written, so that a build of then goes on.
 _WRITTEN_NAMES = {"ContainsGold": "SubEM", "RequestTemplate": "Prompt"}
 
@@ -52,8 +49,7 @@ class Journal:
             return
         self._file.seek(0, 2)
         start = self._file.tell()
-        row = {"key": key, **asdict(completion)}
-        self._file.write(f"{_text({**row, _CHECKSUM: _checksum(row)})}\n".encode())
+        self._file.write(line_of({"key": key, **asdict(completion)}, ascii_only=True))
         self._file.flush()
         self._where[key] = start
 
@@ -72,21 +68,10 @@ class Journal:
 def _answer(line: bytes, where: str) -> tuple[str, Completion]:
     """A row's key and what was answered."""
     row = stored_line(line, where)
-    checksum = row.pop(_CHECKSUM, None)
-    if checksum is not None and checksum != _checksum(row):
-        raise RecordError.at(where, "record", f"what has the checksum {checksum}", _checksum(row))
     key = row.pop("key", None)
     if not isinstance(key, str):
         raise RecordError.at(where, "field 'key'", "text", key)
     return key, stored_as(row, Completion, where)
-
-
-def _checksum(row: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(_text(row).encode()):08x}"
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.stored import check_fields, stored_as, stored_line, stored_object
+from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line, stored_object
 from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.policy import PromptFormat
 from lit_longpo.run_folder import MANIFEST, check_known, check_manifest, complete_lines, lock
@@ -68,9 +68,9 @@ class Responses:
         """Remember responses, on disk first."""
         if self.folder is not None:
             self._write_facts()
-            lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+            lines = b"".join(line_of(asdict(row)) for row in rows)
             with open(self._path(task), "ab") as file:
-                file.write(lines.encode())
+                file.write(lines)
         self.remember(task, rows)
 
     def remember(self, task: str, rows: Iterable[StoredResponse]) -> None:
@@ -97,8 +97,8 @@ class Responses:
         if self.folder is None or self._has_answered:
             return
         self._runs()  # cuts off a line that a killed run was writing
-        with open(self.folder / _RUNS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(self.facts), ensure_ascii=False) + "\n")
+        with open(self.folder / _RUNS, "ab") as file:
+            file.write(line_of(self.facts))
         self._has_answered = True
 
     def of_task(self, task: str) -> list[StoredResponse]:

@@ -3,6 +3,7 @@
 import json
 import math
 import types
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -22,6 +23,7 @@ _PLAIN: dict[Any, Callable[[Any], bool]] = {
     float: lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
     str: lambda value: isinstance(value, str),
 }
+_CHECKSUM = "crc"  # of a line
 _CALLED = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -60,13 +62,32 @@ def stored_line(line: bytes, where: str) -> dict[str, Any]:
     """The object that one line of a file of ours holds, of whatever fields.
 
     Args:
-        line: of a JSON Lines file.
+        line: as `line_of` makes it; those of before have no checksum.
         where: file and line.
 
     Raises:
-        RecordError: as of `stored_object`.
+        RecordError: as of `stored_object`, or it is another than was written.
     """
-    return _object(line.strip(), where)  # or a break at its end would begin another line
+    row = _object(line.strip(), where)  # or a break at its end would begin another line
+    checksum = row.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(row):
+        expected = f"what has the checksum {checksum} (take `{_CHECKSUM}` out if you have changed the line yourself)"
+        raise RecordError.at(where, "record", expected, _checksum(row))
+    return row
+
+
+def line_of(row: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
+    """A line with a checksum, so that a changed bit is no other answer.
+
+    Args:
+        row: what `stored_line` will give back.
+        ascii_only: other characters are written as numbers; needed where a text may be no valid Unicode.
+    """
+    return f"{json.dumps({**row, _CHECKSUM: _checksum(row)}, ensure_ascii=ascii_only)}\n".encode()
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(row).encode()):08x}"
 
 
 def stored_as(value: Mapping[str, Any], kind: type[Kind], where: str) -> Kind:

@@ -20,7 +20,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import check_fields, stored_object
-from lit_longpo.files.strict_json import instead
+from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
 from lit_longpo.policy.sources import tensors_alone
 from lit_longpo.policy.targets import ALL_LINEAR
@@ -88,6 +88,9 @@ class AdapterFolder:
             )
         with instead(_COPY):
             check_fields(settings, _NEEDED, str(config), _OPTIONAL)
+            for name in _NEEDED:
+                if not settings[name] > 0:  # with 0 they would be read, and do nothing
+                    raise RecordError.at(str(config), f"field {name!r}", "a number above 0", settings[name])
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
         return cls(path, settings)

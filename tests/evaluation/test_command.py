@@ -60,7 +60,7 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     assert BenchmarkReport.load(tmp_path / "longbench-step0.json") == report
 
     path = stored / "trec.jsonl"
-    path.write_text("".join(json.dumps({**row, "response": "Greta"}) + "\n" for row in rows))
+    path.write_text("".join(json.dumps({**row, "response": "Greta", "crc": None}) + "\n" for row in rows))
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
     run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
     again = BenchmarkReport.load(tmp_path / "longbench-step0.json")

@@ -228,6 +228,25 @@ def test_a_damaged_list_of_files_hides_no_other_checkpoint(tmp_path):
         assert newest_whole(tmp_path) == tmp_path / "good.ckpt", how
 
 
+@pytest.mark.parametrize("change", [{"lora_alpha": 0}, {"r": 0}, {"lora_alpha": -2}])
+def test_adapters_that_would_do_nothing_are_refused(change, tmp_path):
+    written = _FILES[-1]
+    _put(tmp_path, written, json.dumps({**written.whole, **change}).encode())
+    with pytest.raises(
+        UserError, match=rf"adapter_config.json: field '{next(iter(change))}': expected a number above 0"
+    ):
+        written.read(tmp_path)
+
+
+def test_a_flipped_bit_in_a_stored_answer_is_found(tmp_path):
+    Responses(tmp_path).add("trec", [StoredResponse("a", 0, "the answer is 7 \u4e2d", 4, 0, "h")])
+    path = tmp_path / "trec.jsonl"
+    assert Responses(tmp_path).of_task("trec")[0].response == "the answer is 7 \u4e2d"
+    path.write_bytes(path.read_bytes().replace(b"is 7", b"is 6"))
+    with pytest.raises(UserError, match=r"trec.jsonl:1: record: expected what has the checksum .*; delete the line"):
+        Responses(tmp_path).of_task("trec")
+
+
 def test_a_flipped_bit_in_an_answer_of_a_build_is_found(tmp_path):
     with open_journal(tmp_path, {"seed": 0}) as journal:
         journal.append("k", Completion("r", "the answer is 7"))

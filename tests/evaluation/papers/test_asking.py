@@ -96,7 +96,7 @@ def test_logos_tables_over_real_records_are_the_means_of_their_reports(books, mo
     row = json.loads(path.read_text())
     report = BenchmarkReport.load(tmp_path / "longbench" / "longbench-step0.json")
     [asked] = [item for item in report.predictions if item.task == "musique"]
-    path.write_text(json.dumps({**row, "response": f"Say {asked.answers[0]}"}) + "\n")
+    path.write_text(json.dumps({**row, "response": f"Say {asked.answers[0]}", "crc": None}) + "\n")
     COMMANDS["evaluate"]([*more, "--rescore"])
     sheet = json.loads((tmp_path / "logo_paper.json").read_text())
     tables = {item["title"]: {row[0]: row[2] for row in item["rows"]} for item in sheet["sections"]}

@@ -159,7 +159,7 @@ def test_stored_responses_are_scored_again_without_a_model(longbench, whole, tmp
     assert undated(again) == undated(whole)
     path = tmp_path / "trec.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps({**row, "response": "Greta"}) + "\n" for row in rows))
+    path.write_text("".join(json.dumps({**row, "response": "Greta", "crc": None}) + "\n" for row in rows))
     assert rescore(longbench, Responses(tmp_path), RunSettings())["trec"].table == {"score": 100.0}
 
 
