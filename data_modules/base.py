@@ -112,6 +112,8 @@ class PairDataModule(LightningDataModule, ABC):
             if split not in self._encoded:
                 self._encoded[split] = self._tokenised(split)
         self._settle()
+        if "train" in self._encoded:
+            self.records()  # a sum that is wrong is said before a model is loaded
         self.documents = shared_documents({name: store.documents for name, store in self._encoded.items()})
         self._write_report()
 
@@ -153,8 +155,8 @@ class PairDataModule(LightningDataModule, ABC):
         encoded = self._encoded["train"]
         return (encoded.name_of(number) for row in self._rows.batches(epoch)[start:end] for number in row)
 
-    def account(self, rows: Mapping[int, int]) -> str:
-        """What became of every record that was read for training, in a line.
+    def account(self, rows: Mapping[int, int]) -> str | None:
+        """What became of every record that was read for training, in a line; `None` if rows were not dealt.
 
         Args:
             rows: how many rows each rank has trained on, by epoch.
@@ -162,13 +164,15 @@ class PairDataModule(LightningDataModule, ABC):
         Raises:
             RuntimeError: records are lost or doubled.
         """
+        if self._rows is None:
+            return None
         encoded = self._encoded["train"]
         trained = np.zeros(len(encoded), dtype=np.bool_)
         for epoch, count in rows.items():
-            if self._rows is None or trained.all():
+            if trained.all():
                 break
             trained[[number % len(encoded) for row in self._rows.first(epoch, count) for number in row]] = True
-        return self.records().line(int(trained.sum()) if self._rows else len(encoded))
+        return self.records().line(int(trained.sum()))
 
     def records(self) -> Account:
         """How many training records were read, and what of them is an example."""
@@ -249,6 +253,8 @@ class PairDataModule(LightningDataModule, ABC):
         def examples() -> Iterator[EncodedPair]:
             pairs = self.pairs(split)
             report.selection = self._selections.get(split) or Selection(len(pairs))
+            if type(self).pairs.__module__.partition(".")[0] != "data_modules":  # what a class of others leaves out
+                report.selection.filter(f"left out by {type(self).__name__}", pairs)
             return tokenising.examples(with_progress(pairs, name, shown=shown), report)
 
         if folder is None:

@@ -16,7 +16,7 @@ class KeepsAccount(Protocol):
     def planned(self, epoch: int, start: int, end: int) -> Iterable[str] | None:
         """Names of the examples in this rank's rows from `start` to `end` of an epoch; `None` if nobody knows."""
 
-    def account(self, rows: Mapping[int, int]) -> str:
+    def account(self, rows: Mapping[int, int]) -> str | None:
         """What became of all training records, in a line, after each rank's first `rows[epoch]` rows of epochs."""
 
 
@@ -79,7 +79,8 @@ class RecordAccount(Callback):
         rows = dict.fromkeys(range(min(self._rows, default=epoch)), whole) | self._rows
         if not self._rows:  # the training was over when this run went on with it
             rows[epoch] = max(0, trainer.fit_loop.epoch_loop.batch_progress.total.ready - epoch * whole)
-        log.info(data.account(rows))
+        if line := data.account(rows):
+            log.info(line)
 
 
 def _data_of(trainer: Trainer) -> KeepsAccount | None:

@@ -130,6 +130,26 @@ def test_questions_without_a_pair_are_refused_and_turns_are_counted(tmp_path):
     )
 
 
+class Odd(PreferenceDataModule):
+    """A class of others that takes every second pair."""
+
+    def pairs(self, split):
+        return super().pairs(split)[::2]
+
+
+def test_what_a_class_of_others_leaves_out_is_filtered(tmp_path, caplog):
+    line = fit(Odd(pairs_file(tmp_path, count=8), val_fraction=0.0, **ROWS), tmp_path, 2, caplog)
+    assert line == "records: 8 read = 4 trained on + 4 filtered (left out by Odd: 4) + 0 refused"
+
+
+def test_a_sum_that_is_wrong_is_said_before_a_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_modules.preference.first_of", lambda pairs, *_: pairs[1:])
+    monkeypatch.setattr("data_modules.rows.accounts.Selection.filter", lambda self, reason, items: items)
+    data = PreferenceDataModule(pairs_file(tmp_path, count=8), val_fraction=0.0, **ROWS)
+    with pytest.raises(RuntimeError, match="8 were to be tokenised, 7 were"):
+        data.setup("fit")
+
+
 class Loses(PreferenceDataModule):
     """One of the rows has an example less, or another one twice."""
 
