@@ -6,7 +6,7 @@ ids: the segment table that travels as a keyword of `model.forward` is the only 
 backends read the same table, in `backends/`: `sdpa.py` runs everywhere, `flash.py` on GPUs in half precision.
 Both know sinks (gpt-oss, `sinks.py`); scores are soft-capped (Gemma-2) by flash-attn or by `softcap.py`. A flash
 kernel serves these only if its gradients are right where it runs (`gradient_check.py`). Where ranks share the row,
-each comes with its tokens and attends with its heads (`sequence_parallel.py`).
+each comes with its tokens and attends with its heads (`sequence_parallel.py`), some at a time (`head_chunks.py`).
 
 Shape legend: H query heads, G key/value heads, D head size, T row (this rank's tokens, if ranks share it),
 Q queries and K keys of a segment.
@@ -27,6 +27,7 @@ from lit_longpo.engine.backends.flash import Extra, VarlenKernel, find_kernel, f
 from lit_longpo.engine.backends.gradient_check import gradient_error
 from lit_longpo.engine.backends.sdpa import sdpa_attention, without_plans
 from lit_longpo.engine.backends.softcap import softcapped_attention
+from lit_longpo.engine.head_chunks import attend_in_chunks
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
 
@@ -116,9 +117,12 @@ def prefix_shared_attention(
     table = checked_table(module, query, attention_mask, dropout, segment_table, kwargs)
     ranks = sequence_ranks()
     extra = _extra(module, softcap, None if s_aux is None else ranks.own_heads(s_aux))
-    query, key, value = (ranks.to_heads(tensor) for tensor in (query, key, value))
-    output = _attend(backend, query, key, value, table, scaling, sliding_window, extra)
-    return ranks.to_tokens(output).contiguous(), None  # as transformers' own: some models take a view of it
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, extra: dict[Extra, Any]) -> Tensor:
+        return _attend(backend, query, key, value, table, scaling, sliding_window, extra)
+
+    output = attend_in_chunks(ranks, query, key, value, extra, attend)
+    return output.contiguous(), None  # as transformers' own: some models take a view of it
 
 
 def _attend(

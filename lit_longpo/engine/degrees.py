@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
+from lit_longpo.engine.head_chunks import num_chunks
 from lit_longpo.engine.layers import doubts
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
@@ -70,9 +71,12 @@ def check_heads(config: Callable[[], PretrainedConfig]) -> None:
         config: gives the model's configuration; only called if rows are shared.
 
     Raises:
-        ValueError: naming the feasible degrees.
+        ValueError: naming the feasible degrees, or numbers of chunks.
     """
-    degree = sequence_ranks().size
-    problem = None if degree == 1 else heads_problem(config(), degree)
-    if problem is not None:
+    ranks = sequence_ranks()
+    if ranks.size == 1:
+        return
+    if (problem := heads_problem(config(), ranks.size)) is not None:
         raise InputError(problem)
+    heads, kv_heads = head_counts(config())
+    num_chunks(ranks.head_chunks, heads // ranks.size, heads // max(kv_heads, ranks.size), row_bytes=0)

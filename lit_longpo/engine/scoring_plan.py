@@ -3,7 +3,8 @@
 A model that fails in packed rows (`support.py`) is scored one sequence at a time, through its own forward; that is
 compared with its logits too. If these are not what its head's weight makes of its hidden states, they are taken
 themselves (`own_logits.py`). What is left is refused: models whose tokens see later ones. Some models are right at
-true positions only: rows with others are refused (`leaps.py`).
+true positions only: rows with others are refused (`leaps.py`). Layers that are run in tiles are compared with whole
+ones last.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from lit_longpo.engine.plain_forward import (
 )
 from lit_longpo.engine.scoring import check_ranks
 from lit_longpo.engine.sequential import score_packed, score_sequentially
-from lit_longpo.engine.support import TOLERANCE, check_model, coarsest_dtype, probe, probe_groups
+from lit_longpo.engine.support import TOLERANCE, check_model, check_tiles, coarsest_dtype, probe, probe_groups
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
         plan = _plan_alone(model, str(refused))
     plan = replace(plan, no_leaps=plan.no_leaps or _unread_positions(model))
     refuse_leaps(base, plan.no_leaps)
+    check_tiles(model)
     return plan
 
 

@@ -17,7 +17,7 @@ Shape legend: T padded row, t = T / R tokens of a rank, N scored tokens of the r
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -54,11 +54,13 @@ class SequenceRanks:
         size: R.
         rank: this rank, `0 <= rank < size`.
         group: their process group.
+        head_chunks: in how many parts heads are exchanged (`head_chunks.py`).
     """
 
     size: int = 1
     rank: int = 0
     group: ProcessGroup | None = None
+    head_chunks: Literal["auto"] | int = 1
 
     def split(self, batch: PackedBatch) -> RowPart:
         """This rank's tokens, and the scored tokens that they predict."""
@@ -108,12 +110,18 @@ class SequenceRanks:
         Returns:
             Shape: (1, max(heads, R) / R, T, D).
         """
-        if self.size == 1:
-            return tensor
-        heads = tensor[0]
-        if len(heads) < self.size:
-            heads = heads.repeat_interleave(self.size // len(heads), dim=0)
-        return self._trade(heads).unsqueeze(0)
+        return tensor if self.size == 1 else self._trade(self.replicated(tensor)[0]).unsqueeze(0)
+
+    def replicated(self, tensor: Tensor) -> Tensor:
+        """With a head for every rank, too few of them repeated.
+
+        Args:
+            tensor: Shape: (1, heads, t, D).
+
+        Returns:
+            Shape: (1, max(heads, R), t, D).
+        """
+        return tensor if tensor.shape[1] >= self.size else tensor.repeat_interleave(self.size // tensor.shape[1], dim=1)
 
     def to_tokens(self, tensor: Tensor) -> Tensor:
         """This rank's heads of all tokens -> all heads of this rank's tokens.
@@ -151,14 +159,15 @@ def sequence_ranks() -> SequenceRanks:
     return _ranks
 
 
-def set_sequence_group(group: ProcessGroup | None) -> None:
+def set_sequence_group(group: ProcessGroup | None, head_chunks: Literal["auto"] | int = 1) -> None:
     """Share rows with the ranks of a group from now on.
 
     Args:
         group: ranks in row order; `None` ends it.
+        head_chunks: in how many parts heads are exchanged (`head_chunks.py`).
     """
     global _ranks
-    _ranks = SequenceRanks() if group is None else SequenceRanks(group.size(), group.rank(), group)
+    _ranks = SequenceRanks() if group is None else SequenceRanks(group.size(), group.rank(), group, head_chunks)
 
 
 def padded(batch: PackedBatch, multiple: int) -> PackedBatch:

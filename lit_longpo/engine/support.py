@@ -9,14 +9,16 @@ and every state has to pass through what `states.py` has wrapped.
 `scoring_plan.py` says what happens to a model that fails.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from lit_longpo.batch import Group, Response
+from lit_longpo.batch import Group, PackedBatch, Response
 from lit_longpo.engine.attention import (
     MissingKernelError,
     MissingTableError,
@@ -30,6 +32,9 @@ from lit_longpo.engine.plain_forward import plain_log_probs
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.engine.states import mixers, share_states, unreachable_states, watch_states
+from lit_longpo.engine.tiled_layers import tiled_modules, tiles_of, untile
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
@@ -146,6 +151,41 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
     worst = max(range(len(errors)), key=lambda number: _or_infinite(errors[number]))
     group, response = list(_rows(groups))[worst]
     return _or_infinite(errors[worst]), f"response {response.index} of {group.example}"
+
+
+def check_tiles(model: nn.Module) -> None:
+    """Compare rows in tiles (`tiled_layers.py`) with whole ones, on a short row; leave them whole if that differs.
+
+    Args:
+        model: perhaps PEFT-wrapped, scored by the path that was found.
+
+    Raises:
+        UnsupportedModelError: it does, and tiles of so many tokens were asked for.
+    """
+    tiled = tiled_modules(model)
+    if not tiled:
+        return
+    base, training = base_model(model), model.training
+    row = pack(probe_groups(base.config.get_text_config())[:1]).to(next(base.parameters()).device)
+    model.eval()
+    try:
+        with torch.no_grad():
+            in_tiles, whole = (_log_probs_in_tiles(model, row, tokens) for tokens in (5, row.num_tokens))
+    finally:
+        model.train(training)
+    error = _or_infinite((in_tiles - whole).abs().max() / whole.abs().max())
+    if error <= TOLERANCE[coarsest_dtype(base)]:
+        return
+    problem = f"{type(base).__name__} gives other log-probabilities in tiles (by {error:.1e})"
+    if cast(Any, tiled[0]).tiles.tokens != "auto":
+        raise UnsupportedModelError(f"{problem}: a part of its layers mixes tokens; type --policy.tile_tokens null")
+    log.warning("layers are run whole: %s", problem)
+    untile(model)
+
+
+def _log_probs_in_tiles(model: nn.Module, row: PackedBatch, tokens: int) -> Tensor:
+    with tiles_of(model, tokens):
+        return row_log_probs(model, row)
 
 
 def probe_groups(config: PretrainedConfig) -> list[Group]:

@@ -2,8 +2,8 @@
 
 Activations are affine in depth: every layer of one kind keeps the same, and borrows no more than the one
 before gave back; a further layer of a hybrid is taken as the mean of its kinds. They are affine in the long prompt
-too, whose tokens all cost the same: the engine builds no mask or score of T x T, and its logit tiles have a fixed
-size. So four traces say it all:
+too, whose tokens all cost the same: the engine builds no mask or score of T x T, and tiles, of logits and of layers,
+have a fixed size. So four traces say it all:
 
     f(L, T) = f(1, T) + (L - 1) * (f(2, T) - f(1, T)),    each term a line through two lengths T
 """
@@ -11,7 +11,8 @@ size. So four traces say it all:
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, cast
 
 from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
 from lit_longpo.planning.row import RowPlan
@@ -64,14 +65,15 @@ class Tracer:
 
     def __init__(self, model: ModelPlan) -> None:
         self.model = model
-        self._steps: dict[tuple[RowPlan, Depth, Checkpointing], Trace] = {}
-        self._passes: dict[RowPlan, int] = {}
+        self._steps: dict[tuple[RowPlan, Depth, Checkpointing, int | None], Trace] = {}
+        self._passes: dict[tuple[RowPlan, int | None], int] = {}
 
     def activations(self, row: RowPlan, *, checkpointing: Checkpointing) -> Activations:
         """What a step over the row keeps and borrows."""
+        model = self._in_tiles(row, checkpointing)
 
         def at_depth(layers: Depth) -> Trace:
-            return _extrapolate(row, lambda part: self._step(part, layers, checkpointing), _line)
+            return _extrapolate(row, lambda part: self._step(model, part, layers, checkpointing), _line)
 
         depth = int(self.model.config.get_text_config().num_hidden_layers)
         kinds = hybrid_kinds(self.model.config)
@@ -82,18 +84,26 @@ class Tracer:
 
     def reference_pass(self, row: RowPlan) -> int:
         """What scoring the reference's row borrows: without gradients nothing depends on depth."""
-        return _extrapolate(row, self._pass, lambda low, high, fraction: round(low + fraction * (high - low)))
+        model = self._in_tiles(row, True)
+        traced = partial(self._pass, model)
+        return _extrapolate(row, traced, lambda low, high, fraction: round(low + fraction * (high - low)))
 
-    def _step(self, row: RowPlan, layers: Depth, checkpointing: Checkpointing) -> Trace:
-        key = (row, layers, checkpointing)
+    def _in_tiles(self, row: RowPlan, checkpointing: Checkpointing) -> ModelPlan:
+        """The model with tiles of the row's own length, also where shorter rows are traced for it."""
+        tokens = row.long_tokens + row.response_tokens if self.model.sequential else row.num_tokens
+        return replace(self.model, tile_tokens=self.model.tile_of(tokens, checkpointing))
+
+    def _step(self, model: ModelPlan, row: RowPlan, layers: Depth, checkpointing: Checkpointing) -> Trace:
+        key = (row, layers, checkpointing, cast(int | None, model.tile_tokens))
         if key not in self._steps:
-            self._steps[key] = trace_step(self.model, row, layers, checkpointing=checkpointing)
+            self._steps[key] = trace_step(model, row, layers, checkpointing=checkpointing)
         return self._steps[key]
 
-    def _pass(self, row: RowPlan) -> int:
-        if row not in self._passes:
-            self._passes[row] = trace_forward(self.model, row, tuple(hybrid_kinds(self.model.config)) or 1)
-        return self._passes[row]
+    def _pass(self, model: ModelPlan, row: RowPlan) -> int:
+        key = (row, cast(int | None, model.tile_tokens))
+        if key not in self._passes:
+            self._passes[key] = trace_forward(model, row, tuple(hybrid_kinds(model.config)) or 1)
+        return self._passes[key]
 
 
 def _of_kinds(kinds: Counter[str], at_depth: Callable[[tuple[str, ...]], Trace]) -> Activations:

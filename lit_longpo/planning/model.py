@@ -23,12 +23,13 @@ from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds, model_class
 from lit_longpo.engine.own_logits import use_own_logits
 from lit_longpo.engine.routers import routers
 from lit_longpo.engine.sequential import score_sequentially
+from lit_longpo.engine.tiled_layers import TileTokens, auto_tile, mlp_sizes, tile_layers
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import add_adapters
-from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.weights import freeze_weights
 from lit_longpo.policy.weights.quantization import quantizable
 
@@ -121,6 +122,7 @@ class ModelPlan:
         frozen: names of what is not.
         sequential: whether rows are scored one sequence at a time.
         own_logits: whether that is by whole logits, as the head is one that the engine does not know.
+        tile_tokens: `policy.tile_tokens`; traces are of a number or of whole rows.
     """
 
     config: PretrainedConfig
@@ -135,6 +137,18 @@ class ModelPlan:
     frozen: tuple[str, ...] = ()
     sequential: bool = False
     own_logits: bool = False
+    tile_tokens: TileTokens = None
+
+    def tile_of(self, num_tokens: int, checkpointing: Checkpointing) -> int | None:
+        """Tokens of a tile in a row of so many; `None` if its layers are run whole.
+
+        Args:
+            num_tokens: of the row, or of the sequence that is scored alone.
+            checkpointing: what is recomputed; `True` where there is no backward.
+        """
+        if self.tile_tokens != "auto":
+            return self.tile_tokens
+        return auto_tile(num_tokens, *mlp_sizes(self.config)) if recomputes_all(checkpointing) else None
 
     def build(self, layers: Depth | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default) or with these kinds of layers, on the meta device."""
@@ -149,6 +163,8 @@ class ModelPlan:
                 use_own_logits(model, self.own_logits)
             if isinstance(layers, tuple):
                 _keep_kinds(model, layers)
+            if layers is not None:
+                tile_layers(model, self.tile_tokens, recomputed=recomputes_all(checkpointing))
             if layers is None:
                 freeze_weights(model, self.train_only, self.frozen)
             if checkpointing:

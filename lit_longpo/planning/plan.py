@@ -157,6 +157,7 @@ class _Planner:
             router_loss=run.optimization.router_loss != 0,
             train_only=tuple(run.policy.train_only),
             frozen=tuple(run.policy.freeze),
+            tile_tokens=run.policy.tile_tokens,
         )
         self.sizes = count(model)
         self.alone = packing_problem(model)

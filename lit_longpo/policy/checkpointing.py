@@ -30,6 +30,11 @@ def enable_checkpointing(model: PreTrainedModel, how: Checkpointing = True) -> N
         offload_inputs(model)
 
 
+def recomputes_all(how: Checkpointing) -> bool:
+    """Whether memory comes before time; then tiles, which compute an MLP's last product once more, are worth it."""
+    return how is True or how == "offload"
+
+
 def attention_kept() -> tuple[Any, Any]:
     """Contexts of `torch.utils.checkpoint` in which forward keeps what attends, and recomputing finds it."""
     return create_selective_checkpoint_contexts(_attention)

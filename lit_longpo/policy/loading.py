@@ -23,10 +23,11 @@ from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
 from lit_longpo.engine.layers import attention_at_start
 from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.engine.states import share_states
+from lit_longpo.engine.tiled_layers import check_tile_tokens, tile_layers
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.adapters import LoRA, add_adapters
-from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
+from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
@@ -60,6 +61,11 @@ class PolicyConfig:
             "keep_attention" recomputes all but attention: faster, most of all at long contexts, for one more
             hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
             memory, copied while the GPU computes, for contexts that fit no other way.
+        tile_tokens: tokens of the row that MLPs, experts and norms treat at a time, forward and in backward: a layer's
+            working set then grows with hidden, not with intermediate size; values and gradients stay. "auto" picks
+            1,024 to 8,192 by row and sizes where `gradient_checkpointing` is true or offload (and without gradients),
+            and leaves short rows whole; a number always tiles: where activations are kept, MLPs are then computed
+            twice. null never does.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones for views that
             only it scores (LongPO's short context).
@@ -82,6 +88,7 @@ class PolicyConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     quantization: Literal["4bit"] | Quantization | None = None
     gradient_checkpointing: Checkpointing = False
+    tile_tokens: Literal["auto"] | int | None = "auto"
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
     lora: LoRA | None = None
@@ -94,6 +101,7 @@ class PolicyConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        check_tile_tokens(self.tile_tokens)
         if self.quantization == "4bit":
             self.quantization = Quantization()
 
@@ -161,6 +169,7 @@ class PolicyConfig:
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
+        tile_layers(model, self.tile_tokens, recomputed=recomputes_all(self.gradient_checkpointing))
         return model
 
     def config_before_rope(self) -> PretrainedConfig | None:

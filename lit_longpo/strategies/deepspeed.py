@@ -19,7 +19,9 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import nn
 from torch.optim import Optimizer
 
+from lit_longpo.engine.head_chunks import HeadChunks
 from lit_longpo.engine.states import mixers
+from lit_longpo.engine.tiled_layers import tiled_modules
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
@@ -33,6 +35,8 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         offload_parameters: keep parameters in host memory (stage 3).
         exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA.
         sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
+        head_chunks: in how many parts these ranks exchange their heads: more take less memory, and send more and
+            smaller messages. "auto": as few as leave no more than 256 MiB of queries in a part.
         **options: see Lightning's `DeepSpeedStrategy`. A `config` of one's own (a dictionary or a JSON file) says
             stage and offloading itself.
 
@@ -47,6 +51,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         offload_parameters: bool = False,
         exclude_frozen_parameters: bool = True,
         sequence_parallel: int = 1,
+        head_chunks: HeadChunks = "auto",
         **options: Any,
     ) -> None:
         if stage not in (1, 2, 3):
@@ -67,7 +72,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             logging_batch_size_per_gpu=1,
             **options,
         )
-        self.sequence_parallel = sequence_parallel
+        self.sequence_parallel, self.head_chunks = sequence_parallel, head_chunks
         assert isinstance(self.config, dict)
         # The optimizer is ours (torch's), also when its states lie in host memory.
         self.config["zero_force_ds_cpu_optimizer"] = False
@@ -90,7 +95,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             super(DeepSpeedStrategy, self).setup_environment()
         else:
             super().setup_environment()
-        form_groups(self.sequence_parallel, self.world_size, self.root_device)
+        form_groups(self.sequence_parallel, self.world_size, self.root_device, self.head_chunks)
 
     def setup_distributed(self) -> None:
         """On a CPU without DeepSpeed's compiled communication: plain gloo needs no compiler."""
@@ -207,6 +212,8 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         Raises:
             InputError: it does not.
         """
+        if self.zero_stage_3 and self.lightning_module is not None:
+            _gather_once_for_all_tiles(self.lightning_module)
         super().setup(trainer)
         if self.zero_stage_3 and self.lightning_module is not None:
             _gather_what_mixers_read(self.lightning_module)
@@ -226,6 +233,31 @@ def _gather_what_mixers_read(module: nn.Module) -> None:
     for mixer in mixers(module):
         for parameter in (parameter for part in mixer.children() for parameter in part.parameters()):
             deepspeed.zero.register_external_parameter(mixer, parameter)
+
+
+def _gather_once_for_all_tiles(module: nn.Module) -> None:
+    """Let modules that are run in tiles gather the weights of all their parts before the first and free them after.
+
+    DeepSpeed calls that a leaf module. It reduces a leaf's gradients when that of its input is there, and at once if
+    the input needs none, before there are any: so the input is made to need one.
+    """
+    from deepspeed.utils import set_z3_leaf_module
+
+    for tiled in tiled_modules(module):
+        if any(True for part in tiled.children() for _ in part.parameters()):
+            set_z3_leaf_module(tiled, True)
+            tiled.register_forward_pre_hook(_with_input_gradients)
+
+
+def _with_input_gradients(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in module.parameters()):
+        return arguments
+    return tuple(
+        value.detach().requires_grad_()
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.requires_grad
+        else value
+        for value in arguments
+    )
 
 
 def is_deepspeed(strategy: object) -> bool:

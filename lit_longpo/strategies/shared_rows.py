@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.device_mesh import init_device_mesh
 
 from lit_longpo.engine import set_sequence_group
+from lit_longpo.engine.head_chunks import HeadChunks
 from lit_longpo.errors import InputError
 
 
@@ -19,6 +20,7 @@ class SharedRowsStrategy(DDPStrategy):
     """What every strategy whose ranks may share rows has in common; who joins the groups calls `form_groups`."""
 
     sequence_parallel: int
+    head_chunks: HeadChunks
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
@@ -36,26 +38,29 @@ class SequenceParallelDDPStrategy(SharedRowsStrategy):
 
     Args:
         sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
+        head_chunks: in how many parts the ranks exchange their heads: more take less memory, and send more and smaller
+            messages. "auto": as few as leave no more than 256 MiB of queries in a part.
         **options: see Lightning's `DDPStrategy`.
     """
 
-    def __init__(self, sequence_parallel: int = 2, **options: Any) -> None:
+    def __init__(self, sequence_parallel: int = 2, head_chunks: HeadChunks = "auto", **options: Any) -> None:
         super().__init__(**options)
-        self.sequence_parallel = sequence_parallel
+        self.sequence_parallel, self.head_chunks = sequence_parallel, head_chunks
 
     def setup_environment(self) -> None:
         """Start the processes' communication, then the groups'."""
         super().setup_environment()
-        form_groups(self.sequence_parallel, self.world_size, self.root_device)
+        form_groups(self.sequence_parallel, self.world_size, self.root_device, self.head_chunks)
 
 
-def form_groups(degree: int, world_size: int, device: torch.device) -> None:
+def form_groups(degree: int, world_size: int, device: torch.device, head_chunks: HeadChunks = "auto") -> None:
     """Make this rank share rows with its group; a collective call.
 
     Args:
         degree: ranks of a group; 1 shares nothing.
         world_size: all ranks.
         device: this rank's.
+        head_chunks: in how many parts they exchange heads.
 
     Raises:
         ValueError: the ranks do not form whole groups.
@@ -70,7 +75,7 @@ def form_groups(degree: int, world_size: int, device: torch.device) -> None:
         return
     names = ("data_parallel", "sequence_parallel")
     mesh = init_device_mesh(device.type, (world_size // degree, degree), mesh_dim_names=names)
-    set_sequence_group(mesh["sequence_parallel"].get_group())
+    set_sequence_group(mesh["sequence_parallel"].get_group(), head_chunks)
 
 
 def row_ranks(degree: int, world_size: int, rank: int) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 The global batch of a step is four examples: one on the first rank, three on the second, of different
 lengths; a single process packs all four into one row, and so do processes that share rows. LOGO's positions
-leap, and its examples have weights and margins. SGD, because AdamW would hide a wrong scale.
+leap, and its examples have weights and margins. SGD, because AdamW would hide a wrong scale. Several processes run
+layers that are recomputed (LongPO) in tiles of the row, the single one whole.
 """
 
 from collections.abc import Iterable
@@ -141,11 +142,19 @@ def gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def train(
-    strategy: str, objective: str, folder: str, out: Path, dtype: str = "float32", precision: str = "32-true"
+    strategy: str,
+    objective: str,
+    folder: str,
+    out: Path,
+    dtype: str = "float32",
+    precision: str = "32-true",
+    tile_tokens: int | None = 5,
 ) -> Record:
     seed_everything(0, verbose=False)
     sgd = Optimization(partial(torch.optim.SGD, lr=0.5), schedule="constant", warmup_fraction=0.0)
-    policy = PolicyConfig(source=folder, gradient_checkpointing=objective == "longpo", dtype=dtype)
+    recomputed = objective == "longpo"
+    tiles = tile_tokens if recomputed and strategy != "single" else None
+    policy = PolicyConfig(source=folder, gradient_checkpointing=recomputed, tile_tokens=tiles, dtype=dtype)
     options = {}
     if objective == "another reference":  # another function of the same tokens
         options["reference"] = ReferenceConfig(policy=PolicyConfig(source=folder, dtype=dtype, rope=RoPE(theta=500.0)))
@@ -192,3 +201,21 @@ def train_all(strategy: str, folder: str, out: Path) -> None:
     """With every objective; the results of one are in OUT.OBJECTIVE."""
     for name in objectives(strategy):
         train(strategy, name, folder, out)
+
+
+def train_counting_gathers(folder: str, out: Path) -> None:
+    """With ZeRO-3, LongPO in whole rows and in tiles; writes how many numbers of weights a rank got in all steps."""
+    from deepspeed.runtime.zero import partition_parameters
+
+    gather, got, counts = partition_parameters._dist_allgather_fn, [0], {}
+
+    def counted(part: torch.Tensor, whole: torch.Tensor, group: object = None) -> object:
+        got[0] += whole.numel()
+        return gather(part, whole, group)
+
+    partition_parameters._dist_allgather_fn = counted
+    Record.on_train_start = lambda *_: got.__setitem__(0, 0)
+    Record.on_train_end = lambda *_: counts.__setitem__(str(tile_tokens), got[0])
+    for tile_tokens in (None, 5):
+        train("zero3", "longpo", folder, out, tile_tokens=tile_tokens)
+    torch.save(counts, out)

@@ -11,7 +11,8 @@ from support.tiny_models import ARCHITECTURES, tiny_model
 from torch import Tensor, distributed, nn
 
 from lit_longpo.batch import PackedBatch
-from lit_longpo.engine import check_model, pack, score, sequence_ranks, set_sequence_group
+from lit_longpo.engine import base_model, check_model, pack, score, sequence_ranks, set_sequence_group
+from lit_longpo.engine.tiled_layers import tile_layers, tiles_of
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.loading import LoRA, add_adapters
 
@@ -32,6 +33,11 @@ CASES = {
     "adapters": ({"lora": LoRA(r=2)}, ROW),
     "Mixtral, router loss": ({"router_loss": True}, ROW),
     "a row of one prompt token": ({}, pack(random_groups([(1, [1])]))),
+    "in tiles": ({"tile_tokens": 7}, ROW),
+    "Mixtral, in tiles, router loss": ({"tile_tokens": 7, "router_loss": True}, ROW),
+    "GptOss, heads one by one": ({"num_attention_heads": 8, "num_key_value_heads": 4, "head_chunks": 2}, ROW),
+    "key heads one by one": ({"num_attention_heads": 16, "num_key_value_heads": 8, "head_chunks": 2}, ROW),
+    "half a key head's readers": ({"num_attention_heads": 16, "num_key_value_heads": 4, "head_chunks": 4}, ROW),
 }
 _OF_EACH_KIND = ("Qwen2", "Mistral", "Gemma2", "DeepseekV3", "GptOss")
 
@@ -58,10 +64,16 @@ def loss_and_gradients(
 
 
 def make_model(
-    name: str, *, checkpointing: Checkpointing = True, lora: LoRA | None = None, **options: Any
+    name: str,
+    *,
+    checkpointing: Checkpointing = True,
+    lora: LoRA | None = None,
+    tile_tokens: int | None = None,
+    **options: Any,
 ) -> nn.Module:
     family = name.split(",")[0]
     model = tiny_model(family if family in ARCHITECTURES else "Llama", **options)
+    tile_layers(base_model(model), tile_tokens, recomputed=True)
     enable_checkpointing(model, checkpointing)
     if lora is None:
         return model
@@ -74,11 +86,13 @@ def make_model(
 
 
 def difference(options: dict[str, Any], name: str, row: PackedBatch) -> dict[str, float]:
-    router_loss = options.get("router_loss", False)
-    model = make_model(name, **{key: value for key, value in options.items() if key != "router_loss"})
+    ours = {"router_loss": False, "head_chunks": 1} | options
+    router_loss, head_chunks = ours.pop("router_loss"), ours.pop("head_chunks")
+    model = make_model(name, **ours)
     set_sequence_group(None)
-    loss, alone = loss_and_gradients(model, row, router_loss)
-    set_sequence_group(distributed.group.WORLD)
+    with tiles_of(model, row.num_tokens):
+        loss, alone = loss_and_gradients(model, row, router_loss)
+    set_sequence_group(distributed.group.WORLD, head_chunks)
     assert sequence_ranks().size == distributed.get_world_size()
     shared_loss, shared = loss_and_gradients(model, row, router_loss)
     largest = max(gradient.abs().max() for gradient in alone.values())

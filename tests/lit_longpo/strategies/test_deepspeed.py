@@ -154,3 +154,11 @@ def test_models_beside_the_policy_are_loaded_whole():
         assert is_deepspeed_zero3_enabled()
     finally:
         unset_hf_deepspeed_config()
+
+
+@pytest.mark.slow
+def test_weights_are_gathered_once_for_all_tiles(policy_folder, tmp_path):
+    """As parts of a layer; before, DeepSpeed gathered and freed each linear map, and that of its own accord."""
+    run_ranks(parallel_worker.train_counting_gathers, str(policy_folder), tmp_path / "counts.pt")
+    counts = torch.load(tmp_path / "counts.pt", weights_only=True)
+    assert 0 < counts["5"] <= counts["None"]

@@ -1,0 +1,112 @@
+"""Peak bytes of activations per token, layers whole and in tiles: traced without values, and one length for real.
+
+PYTHONPATH=docs python -m benchmarks.tiles             # the table, about a minute of a CPU
+PYTHONPATH=docs python -m benchmarks.tiles --real 4096  # steps with values, each in a process of its own
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from typing import Any
+
+import torch
+from benchmarks.machine import describe
+from transformers import Qwen2Config
+
+from lit_longpo.batch import View, Views
+from lit_longpo.engine import base_model, score
+from lit_longpo.engine.tiled_layers import tile_layers
+from lit_longpo.planning.activations import Activations, Tracer
+from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.planning.model import ModelPlan
+from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.tracing import materialised
+
+LENGTHS = (4096, 16384, 65536)
+DTYPES = (torch.float32, torch.bfloat16)
+RESPONSE = 256
+PAIR = Views(policy=(View("long", "chosen"), View("long", "rejected")), reference=())
+
+
+def stack(dtype: torch.dtype, tile_tokens: Any) -> ModelPlan:
+    """Four layers of Qwen2.5-0.5B's shape, with a small vocabulary: layers are measured here, not the head."""
+    config = Qwen2Config(
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=4,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        vocab_size=1024,
+        tie_word_embeddings=True,
+    )
+    return ModelPlan(config, dtype, tile_tokens=tile_tokens)
+
+
+def pair(tokens: int) -> RowPlan:
+    """One prompt with two responses, so many tokens together."""
+    return RowPlan(PAIR, 1, tokens - 2 * RESPONSE, 1, RESPONSE, True)
+
+
+def peak(activations: Activations) -> int:
+    """Of all moments of a step; what a layer's inputs take on a host is left out."""
+    whole = activations.offloaded().whole
+    return max(getattr(whole, part.name) for part in fields(whole))
+
+
+def traced() -> list[str]:
+    """Lines of a table."""
+    lines = ["| weights | tokens | a tile | whole, bytes a token | in tiles | ratio |", "| --- " + "| ---: " * 5 + "|"]
+    for dtype in DTYPES:
+        whole, tiled = (Tracer(stack(dtype, tokens)) for tokens in (None, "auto"))
+        for tokens in LENGTHS:
+            bytes_ = [peak(tracer.activations(pair(tokens), checkpointing=True)) for tracer in (whole, tiled)]
+            size = tiled.model.tile_of(tokens, True)
+            per_token = " | ".join(f"{number / tokens:,.0f}" for number in bytes_)
+            name = str(dtype).removeprefix("torch.")
+            lines.append(f"| {name} | {tokens:,} | {size:,} | {per_token} | {bytes_[1] / bytes_[0]:.2f} |")
+    return lines
+
+
+def step(tokens: int, tile_tokens: Any) -> dict[str, float]:
+    """One step with values, everything recomputed; bytes beyond weights, and what the process grew by."""
+    torch.manual_seed(0)
+    model = materialised(stack(torch.float32, None).build(4, checkpointing=True))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    for buffer in model.buffers():  # rotary frequencies
+        buffer.fill_(0.1)
+    tile_layers(base_model(model), tile_tokens, recomputed=True)
+    row = pair(tokens).policy_row()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with LiveBytes() as memory:
+        loss = score(model, row).sums.sum()
+        loss.backward()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    seconds = time.process_time() - start
+    return {"account": memory.peak, "grown": grown * 1024, "cpu_seconds": seconds, "loss": float(loss)}
+
+
+def main() -> None:
+    """See the top of this module."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--real", type=int)
+    parser.add_argument("--tiles", choices=["whole", "auto"])
+    flags = parser.parse_args()
+    if flags.tiles:
+        print(json.dumps(step(flags.real, None if flags.tiles == "whole" else "auto")))
+        return
+    print(describe())
+    if flags.real is None:
+        print("\n".join(traced()))
+        return
+    for tiles in ("whole", "auto"):
+        command = [sys.executable, "-m", "benchmarks.tiles", "--real", str(flags.real), "--tiles", tiles]
+        print(tiles, subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Which modules of a decoder are run in tiles of the row (`tiles.py`), and how long a tile is.
+
+Found by their shape, not by name: between a layer's input and its output, MLPs (linear maps and activations behind a
+forward of one tensor), stacked experts (three tensors: tokens, chosen experts, their weights) and norms treat tokens
+one by one. Routers are not tiled: their logits are of the whole row, and so is the loss that balances them. A layer
+whose MLP is no module of its own (OPT's) stays whole.
+"""
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from types import MethodType
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from lit_longpo.engine.decoder import decoder_of
+from lit_longpo.engine.tiles import run_in_tiles, token_dimension
+from lit_longpo.errors import InputError
+
+TileTokens = Literal["auto"] | int | None
+
+SHORTEST, LONGEST = 1024, 8192  # tokens of a tile that is chosen
+
+log = logging.getLogger(__name__)
+
+
+def auto_tile(num_tokens: int, hidden: int, intermediate: int) -> int | None:
+    """How many tokens of a row are a tile; `None` if the row is better run whole.
+
+    In backward an MLP holds about 7 x intermediate size numbers a token, the rest of its layer 14 x hidden size, for
+    which the whole row is needed. Tiles that make the first of them a quarter of the second are small enough:
+
+        tile = row x hidden / (2 x intermediate)
+
+    rounded down to a power of two, so that few sizes occur. Tiles below 1,024 tokens would keep a GPU waiting for
+    weights (and their gradients, which are added up once a tile), above 8,192 nothing is gained by larger ones. Rows
+    of fewer than two tiles stay whole.
+
+    Args:
+        num_tokens: of the row, or of a rank's part of it.
+        hidden: channels of a token.
+        intermediate: channels inside of the MLP.
+    """
+    wanted = num_tokens * hidden // (2 * max(intermediate, 1))
+    size = min(max(1 << max(wanted, 1).bit_length() - 1, SHORTEST), LONGEST)
+    return size if num_tokens >= 2 * size else None
+
+
+def mlp_sizes(config: PretrainedConfig) -> tuple[int, int]:
+    """Channels of a token, and inside of an MLP: of all experts that a token meets, and four times where nothing says.
+
+    Args:
+        config: the model's.
+    """
+    text = config.get_text_config()
+    names = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size")
+    said = next((size for name in names if (size := getattr(text, name, None))), 4 * text.hidden_size)
+    inside = max(said) if isinstance(said, list | tuple) else int(said)
+    return int(text.hidden_size), inside * int(getattr(text, "num_experts_per_tok", None) or 1)
+
+
+def check_tile_tokens(tokens: TileTokens) -> None:
+    """Refuse tiles without tokens.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if isinstance(tokens, int) and tokens < 1:
+        raise InputError(f"expected `policy.tile_tokens` of at least 1, auto or null, got {tokens}; 1024 is usual")
+
+
+def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool) -> None:
+    """Let the model's layers run in tiles from now on.
+
+    Args:
+        model: without adapters, which may be added later.
+        tokens: of a tile; "auto" asks `auto_tile` for every row, and leaves a row whole that is to be fast: a tile is
+            run again in backward, which whoever keeps activations does not want.
+        recomputed: whether whole layers are recomputed in backward to save memory; then tiles cost an MLP's last
+            product once more, a twelfth of its work.
+
+    Raises:
+        InputError: a number is asked for, and no MLP is found.
+    """
+    if tokens is None:
+        return
+    modules = list(token_wise(model))
+    if not any(not _is_norm(module) for module in modules):
+        _without_mlps(model, tokens)
+        return
+    sizes = mlp_sizes(model.config)
+    for module in modules:
+        tiled = cast(Any, module)
+        tiled.tiles = Tiles(tokens, sizes, recomputed)
+        tiled.forward = MethodType(_forward, module)
+
+
+def _without_mlps(model: PreTrainedModel, tokens: TileTokens) -> None:
+    what = f"no MLP of {type(model).__name__} is a module of its own that treats tokens one by one"
+    if tokens != "auto":
+        raise InputError(
+            f"expected a model whose MLPs can be tiled for `policy.tile_tokens: {tokens}`, but {what}; type "
+            "--policy.tile_tokens null"
+        )
+    _say_once(f"layers are run whole (`policy.tile_tokens`): {what}")
+
+
+def untile(model: nn.Module) -> None:
+    """Run whole rows again."""
+    for module in tiled_modules(model):
+        del module.forward, module.tiles  # type: ignore[attr-defined]
+
+
+def tiled_modules(model: nn.Module) -> list[nn.Module]:
+    """Those that `tile_layers` has found."""
+    return [module for module in model.modules() if "tiles" in vars(module)]
+
+
+@contextmanager
+def tiles_of(model: nn.Module, tokens: int) -> Iterator[None]:
+    """Inside the block, tiles have so many tokens, whatever was asked for."""
+    before = [(module, cast(Any, module).tiles) for module in tiled_modules(model)]
+    try:
+        for module, tiles in before:
+            cast(Any, module).tiles = Tiles(tokens, tiles.sizes, tiles.recomputed)
+        yield
+    finally:
+        for module, tiles in before:
+            cast(Any, module).tiles = tiles
+
+
+class Tiles:
+    """How long a module's tiles are.
+
+    Args:
+        tokens: a number, or "auto".
+        sizes: channels of a token, and inside of an MLP.
+        recomputed: whether layers are recomputed in backward.
+    """
+
+    def __init__(self, tokens: int | Literal["auto"], sizes: tuple[int, int], recomputed: bool) -> None:
+        self.tokens, self.sizes, self.recomputed = tokens, sizes, recomputed
+
+    def of(self, num_tokens: int) -> int:
+        """Tokens of a tile of a row; all of them if it is run whole."""
+        if self.tokens != "auto":
+            return self.tokens
+        if torch.is_grad_enabled() and not self.recomputed:
+            return num_tokens
+        return auto_tile(num_tokens, *self.sizes) or num_tokens
+
+
+def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """A module's own forward, in tiles where the row is longer than one."""
+    own = MethodType(type(self).forward, self)
+    given = [*args, *kwargs.values()]
+    if not all(isinstance(value, Tensor) for value in given) or is_parametrized(self):  # adapters of one call
+        return own(*args, **kwargs)
+    lengths = {tensor.shape[token_dimension(tensor)] for tensor in given if tensor.ndim > 1}
+    size = self.tiles.of(max(lengths, default=0))
+    if len(lengths) != 1 or min(tensor.ndim for tensor in given) < 2 or size >= lengths.pop():
+        return own(*args, **kwargs)
+    return run_in_tiles(partial(_named, own, tuple(kwargs)), self, given, size)
+
+
+def _named(function: Any, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
+    """The last tensors by name; holds none of the whole row's, which would outlive their layer."""
+    count = len(tensors) - len(names)
+    output: Tensor = function(*tensors[:count], **dict(zip(names, tensors[count:], strict=True)))
+    return output
+
+
+def token_wise(model: PreTrainedModel) -> Iterator[nn.Module]:
+    """MLPs, stacked experts and norms of the model's decoder."""
+    yield from _inside(decoder_of(model))
+
+
+def _inside(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if _is_norm(child) or _is_mlp(child) or _are_experts(child):
+            yield child
+        else:
+            yield from _inside(child)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """One of a token's channels: RMSNorm and LayerNorm, whatever a family calls its own."""
+    name = type(module).__name__
+    by_token = name.endswith(("RMSNorm", "LayerNorm")) and not any(True for _ in module.children())
+    return by_token and all(p.ndim == 1 for p in module.parameters()) and _num_arguments(type(module)) == 1
+
+
+def _is_mlp(module: nn.Module) -> bool:
+    """At least two linear maps, activations, norms and dropout around them, and one tensor that goes through."""
+    parts = [part for part in module.modules() if not any(True for _ in part.children())]
+    linear = [part for part in parts if isinstance(part, nn.Linear | Conv1D)]
+    known = all(part in linear or _is_activation(part) for part in parts)
+    return known and len(linear) > 1 and not _chooses(module) and _num_arguments(type(module)) == 1
+
+
+def _is_activation(module: nn.Module) -> bool:
+    """Of one number each, or of a token's channels."""
+    place = type(module).__module__
+    elementwise = place in {"transformers.activations", "torch.nn.modules.activation", "torch.nn.modules.dropout"}
+    return (elementwise and not isinstance(module, nn.MultiheadAttention)) or _is_norm(module)
+
+
+def _chooses(module: nn.Module) -> bool:
+    """Whether it routes tokens to experts (Llama-4's routers are linear maps)."""
+    stacked = any(parameter.ndim > 2 for parameter in module.parameters())
+    return stacked or any("router" in type(part).__name__.lower() for part in module.modules())
+
+
+def _are_experts(module: nn.Module) -> bool:
+    """All of a layer in one tensor, for tokens whose experts are chosen."""
+    stacked = any(parameter.ndim == 3 for parameter in module.parameters(recurse=False))
+    return stacked and _num_arguments(type(module)) == 3
+
+
+@cache
+def _num_arguments(kind: type[nn.Module]) -> int:
+    """Of its forward, beside itself; 0 if it takes any."""
+    parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
+    return 0 if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters) else len(parameters)
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.info(message)

@@ -1,0 +1,218 @@
+"""Layers in tiles: which modules, how long, and the same scores and gradients as whole rows."""
+
+import copy
+
+import pytest
+import torch
+from support.groups import random_groups
+from support.sequence_worker import make_model
+from support.tiny_hybrids import tiny_hybrid
+from support.tiny_models import tiny_model
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lit_longpo.engine import UnsupportedModelError, pack, score
+from lit_longpo.engine.support import check_tiles
+from lit_longpo.engine.tiled_layers import (
+    auto_tile,
+    mlp_sizes,
+    tile_layers,
+    tiled_modules,
+    tiles_of,
+    token_wise,
+    untile,
+)
+from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.adapters import add_adapters
+
+ROW = pack(random_groups([(13, [3, 2, 4]), (20, [1, 5])]))
+
+
+def scored(model, **options):
+    """Scores and gradients with unequal weights."""
+    model.zero_grad()
+    scores = score(model, ROW, **options)
+    loss = (scores.sums * torch.linspace(-1, 2, len(scores.sums))).sum()
+    loss = loss if scores.router_loss is None else loss + 10 * scores.router_loss
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(found, expected, tolerance):
+    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0.0)
+    assert found[1].keys() == expected[1].keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
+    for name, gradient in expected[1].items():
+        assert float((found[1][name] - gradient).abs().max()) <= tolerance * largest, name
+
+
+@pytest.mark.parametrize(
+    ("case", "tolerance", "options"),
+    [
+        ("Llama", 1e-12, {}),
+        ("Qwen3", 1e-12, {"checkpointing": "keep_attention"}),
+        ("Llama, adapters", 1e-12, {}),
+        ("Gemma2", 1e-6, {}),  # its norms are fp32, whatever the weights
+        ("DeepseekV3", 1e-6, {}),  # experts, a dense layer, a shared expert
+        ("Mixtral, adapters", 1e-6, {}),  # on stacked experts, which stay whole
+    ],
+)
+def test_scores_and_gradients_are_those_of_whole_rows(case, tolerance, options):
+    model = make_model(case.split(",")[0], **options)
+    tile_layers(model, 7, recomputed=True)  # as adapters are added when a policy is loaded: later
+    model = with_adapters(model) if "adapters" in case else model
+    model = model.double() if tolerance < 1e-6 else model
+    found = scored(model)
+    with tiles_of(model, ROW.num_tokens):
+        assert_same(found, scored(model), tolerance)
+    untile(model)
+    assert_same(found, scored(model), tolerance)
+
+
+def with_adapters(model):
+    """Small ones, whose second factor is not zero."""
+    adapted = add_adapters(model, LoRA(r=2))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+    return adapted
+
+
+def test_routers_see_the_whole_row():
+    model = make_model("Mixtral")
+    expected = scored(model, router_loss=True)
+    tile_layers(model, 7, recomputed=True)
+    assert any("Experts" in type(module).__name__ for module in tiled_modules(model))
+    assert_same(scored(model, router_loss=True), expected, 1e-6)
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.name() in ("aten::mm", "aten::addmm")
+        return func(*args, **(kwargs or {}))
+
+
+def test_recomputing_a_layer_does_not_run_its_mlp_a_third_time():
+    model, counts = make_model("Llama"), []
+    for tile in (None, 20):
+        if tile:
+            tile_layers(model, tile, recomputed=True)
+        with Products() as products:
+            score(model, ROW).sums.sum().backward()
+        counts.append(products.count)
+    # Whole: 3 forward, 2 recomputed (the last one's output nobody needs), 6 backward; in 3 tiles: 3, then 3 and 6.
+    assert ROW.num_tokens == 48
+    assert counts[1] - counts[0] == 2 * (3 * 12 - 11)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "hidden", "inside", "expected"),
+    [
+        (2000, 896, 4864, None),  # two tiles at least
+        (4096, 896, 4864, 1024),
+        (65536, 896, 4864, 4096),
+        (131072, 4096, 14336, 8192),
+        (2**20, 4096, 14336, 8192),
+        (4096, 4096, 64, None),  # there is little to save
+    ],
+)
+def test_tiles_grow_with_rows_within_bounds(tokens, hidden, inside, expected):
+    assert auto_tile(tokens, hidden, inside) == expected
+
+
+def test_experts_count_as_often_as_a_token_meets_them():
+    assert mlp_sizes(tiny_model("Qwen3Moe").config) == (32, 2 * 16)
+    assert mlp_sizes(tiny_model("Llama").config) == (32, 48)
+
+
+def test_auto_leaves_rows_whole_whose_activations_are_kept(monkeypatch):
+    monkeypatch.setattr("lit_longpo.engine.tiled_layers.SHORTEST", 8)
+    model = tiny_model("Llama")
+    tile_layers(model, "auto", recomputed=False)
+    tiles = model.model.layers[0].mlp.tiles
+    assert tiles.of(100) == 100
+    with torch.no_grad():
+        assert tiles.of(100) == 32
+    tiles.recomputed = True
+    assert (tiles.of(100), tiles.of(15)) == (32, 15)
+
+
+def test_layers_keep_as_much_as_whole_ones():
+    """Nothing of a layer outlives it but its input."""
+    model, kept = make_model("Qwen3"), []
+    for tiled in (False, True):
+        if tiled:
+            tile_layers(model, 7, recomputed=True)
+        with LiveBytes() as memory:
+            score(model, ROW)
+            scores = score(model, ROW)
+        kept.append(memory.live)
+        del scores
+    assert kept[1] <= kept[0]
+
+
+def test_a_copy_is_tiled_by_itself():
+    model = tiny_model("Llama")
+    tile_layers(model, 7, recomputed=True)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+        assert score(model, ROW).sums.abs().min() > 0
+        torch.testing.assert_close(score(other, ROW).sums / score(other, ROW).counts, torch.full((5,), -4.5643482))
+    untile(other)
+    assert not tiled_modules(other)
+    assert tiled_modules(model)
+
+
+class Mixing(nn.Module):
+    """Looks like an MLP, and hands something on from token to token."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.up, self.down = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+
+    def forward(self, x):
+        return self.down(self.up(x).cumsum(1))
+
+
+def test_what_mixes_tokens_is_noticed_before_training(caplog):
+    model = tiny_model("Llama")
+    model.model.layers[1].mlp = Mixing(32)
+    tile_layers(model, 64, recomputed=True)
+    with pytest.raises(UnsupportedModelError, match=r"LlamaForCausalLM gives other .* --policy.tile_tokens null"):
+        check_tiles(model)
+    untile(model)
+    tile_layers(model, "auto", recomputed=True)
+    check_tiles(model)
+    assert "layers are run whole" in caplog.text
+    assert not tiled_modules(model)
+    plain = tiny_model("Llama")
+    tile_layers(plain, 64, recomputed=True)
+    check_tiles(plain)
+    assert tiled_modules(plain)
+
+
+def test_models_without_mlps_of_their_own_are_refused_or_left_alone():
+    model = tiny_hybrid("Mamba")
+    with pytest.raises(ValueError, match=r"tile_tokens: 4`, but no MLP of Mamba.*--policy.tile_tokens null"):
+        tile_layers(model, 4, recomputed=True)
+    tile_layers(model, "auto", recomputed=True)
+    assert not tiled_modules(model)
+
+
+def test_routers_that_are_linear_maps_are_no_part_of_an_mlp():
+    kinds = {type(module).__name__ for module in token_wise(tiny_hybrid("Llama4Text"))}
+    assert kinds == {"Llama4TextMLP", "Llama4TextRMSNorm"}
+
+
+def test_the_setting_reaches_the_model_and_is_checked(policy_folder):
+    assert tiled_modules(PolicyConfig(source=str(policy_folder)).load())
+    assert not tiled_modules(PolicyConfig(source=str(policy_folder), tile_tokens=None).load())
+    with pytest.raises(ValueError, match=r"`policy.tile_tokens` of at least 1, auto or null, got 0; 1024"):
+        PolicyConfig(tile_tokens=0)
