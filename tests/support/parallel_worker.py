@@ -23,7 +23,7 @@ from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack
 from lit_longpo.objectives import DPO, LOGO, LongPO, PreferenceModule, SoLoPO
 from lit_longpo.optimization import Optimization
-from lit_longpo.policy import PolicyConfig, ReferenceConfig, RoPE
+from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE
 from lit_longpo.strategies import (
     AnyDeviceDeepSpeedStrategy,
     SequenceParallelDDPStrategy,
@@ -111,7 +111,8 @@ class Record(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, module: PreferenceModule, *_: object) -> None:
         if not self.gradients:
-            self.gradients = {name: gradient(parameter) for name, parameter in module.model.named_parameters()}
+            trained = [(name, part) for name, part in module.model.named_parameters() if part.requires_grad]
+            self.gradients = {name: gradient(parameter) for name, parameter in trained}
             squares = [value.double().square().sum() for value in self.gradients.values()]
             self.gradient_norm = float(torch.stack(squares).sum().sqrt())
 
@@ -149,12 +150,13 @@ def train(
     dtype: str = "float32",
     precision: str = "32-true",
     tile_tokens: int | None = 5,
+    lora: LoRA | None = None,
 ) -> Record:
     seed_everything(0, verbose=False)
     sgd = Optimization(partial(torch.optim.SGD, lr=0.5), schedule="constant", warmup_fraction=0.0)
     recomputed = objective == "longpo"
     tiles = tile_tokens if recomputed and strategy != "single" else None
-    policy = PolicyConfig(source=folder, gradient_checkpointing=recomputed, tile_tokens=tiles, dtype=dtype)
+    policy = PolicyConfig(source=folder, gradient_checkpointing=recomputed, tile_tokens=tiles, dtype=dtype, lora=lora)
     options = {}
     if objective == "another reference":  # another function of the same tokens
         options["reference"] = ReferenceConfig(policy=PolicyConfig(source=folder, dtype=dtype, rope=RoPE(theta=500.0)))
@@ -219,3 +221,8 @@ def train_counting_gathers(folder: str, out: Path) -> None:
     for tile_tokens in (None, 5):
         train("zero3", "longpo", folder, out, tile_tokens=tile_tokens)
     torch.save(counts, out)
+
+
+def train_first_mlp(strategy: str, folder: str, out: Path) -> None:
+    """LongPO with adapters in the first layer's MLP only, whose input needs no gradient."""
+    train(strategy, "longpo", folder, out, lora=LoRA(r=2, target_modules=r".*layers\.0\.mlp\..*_proj"))

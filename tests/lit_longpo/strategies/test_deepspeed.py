@@ -162,3 +162,17 @@ def test_weights_are_gathered_once_for_all_tiles(policy_folder, tmp_path):
     run_ranks(parallel_worker.train_counting_gathers, str(policy_folder), tmp_path / "counts.pt")
     counts = torch.load(tmp_path / "counts.pt", weights_only=True)
     assert 0 < counts["5"] <= counts["None"]
+
+
+@pytest.mark.slow
+def test_tiles_whose_input_needs_no_gradient_train_their_adapters(policy_folder, tmp_path):
+    gradients = []
+    for strategy, ranks in (("single", 1), ("zero3", 2)):
+        out = tmp_path / strategy
+        run_ranks(parallel_worker.train_first_mlp, strategy, str(policy_folder), out, num_ranks=ranks)
+        found = torch.load(f"{out}.longpo", weights_only=True)["gradients"]
+        gradients.append({name: value for name, value in found.items() if "lora_B" in name})
+    assert len(gradients[0]) == 3
+    for name, expected in gradients[0].items():
+        assert expected.abs().max() > 1e-4
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-7)
