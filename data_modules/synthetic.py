@@ -48,7 +48,8 @@ class SyntheticDataModule(PairDataModule):
 
     def pairs(self, split: str) -> list[PreferencePair]:
         """The split's pairs, made anew from the seed."""
-        return [self._pair(cast(Split, split), index) for index in range(self.sizes[split])]
+        name = cast(Split, split)
+        return [self._pair(name, index) for index in range(self.sizes[name])]
 
     def _pair(self, split: Split, index: int) -> PreferencePair:
         world = World(split, self.seed * 1_000_003 + index)
