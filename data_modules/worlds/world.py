@@ -33,7 +33,7 @@ def check_sizes(sizes: dict[Split, int]) -> dict[Split, int]:
         sizes: by split, as `data.init_args.num_<split>` sets them.
 
     Raises:
-        InputError: one is below 0, or made-up examples would come for days: `1e20` is a whole number, too.
+        InputError: one is below 0, or made-up examples would come for days.
     """
     for split, size in sizes.items():
         check_range(f"data.init_args.num_{split}", size, "some thousands are usual", at_least=0, at_most=_MOST)

@@ -10,7 +10,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, instead
 
-_ADVICE = "name a <benchmark>-step<n>.json as `evaluate` and callbacks write them; `--rescore true` writes one anew"
+_ADVICE = "name a <benchmark>-step<n>.json as `evaluate` and callbacks write them; `evaluate --rescore` writes one anew"
 _ROUNDING = 1e-9
 
 
