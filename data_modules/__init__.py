@@ -6,6 +6,7 @@ from data_modules.mixture import MixtureDataModule
 from data_modules.preference import PreferenceDataModule
 from data_modules.pretraining import WorldTextDataModule
 from data_modules.qa import QADataModule
+from data_modules.saved_rows import SavedRows
 from data_modules.synthetic import SyntheticDataModule, WorldHaystack
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "PairDataModule",
     "PreferenceDataModule",
     "QADataModule",
+    "SavedRows",
     "SyntheticDataModule",
     "WorldHaystack",
     "WorldTextDataModule",

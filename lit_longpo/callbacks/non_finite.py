@@ -1,21 +1,31 @@
-"""Stop at the first loss or gradient that is not a number, and say which records caused it."""
+"""Stop at the first loss or gradient that is not a number, or leave its step out, and keep the rows that caused it."""
 
 import json
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from lit_longpo.errors import UserError
+from lit_longpo.batch import PreferenceBatch
+from lit_longpo.checkpoints.whole import newest_whole
+from lit_longpo.errors import InputError, UserError
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.run_folder import keeps_nothing, typed_path
+from lit_longpo.saved_rows import save_rows
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank
 
+log = logging.getLogger(__name__)
+
 _NORM = "train/gradient_norm"
+_SKIPPED = "train/skipped_steps"
+_KEPT = 10  # steps left out whose rows are kept
 
 
 class NonFiniteError(UserError, RuntimeError):
@@ -27,7 +37,7 @@ class _Check:
     """Values of one step on their way to the host."""
 
     step: int
-    records: list[str]
+    rows: list[PreferenceBatch]
     values: torch.Tensor  # bad on any rank, loss, norm
     arrived: torch.cuda.Event | None
 
@@ -44,32 +54,59 @@ class NonFiniteGuard(Callback):
     counts only where the scale has fallen to 1. What is checked is the loss without its scale, what is reported the
     logged `train/loss` while that is a number.
 
-    On the first bad value it writes `non_finite.json` (step, records, values) into the run's folder
-    and raises; the last checkpoint is intact.
+    On the first bad value it writes `non_finite.json` (step, records, values) and `non_finite.safetensors` (the rows
+    of that step) into the run's folder and raises, naming the command that computes these rows again; the last
+    checkpoint is intact.
 
     Args:
         wait: look before the step; else before the next one, or before a checkpoint is written, so that nobody
             waits for a GPU at every step. `None` waits on a CPU only.
+        on_bad: "stop", or "skip": leave the step out on all ranks, count it in `train/skipped_steps`, and go on. It
+            looks before every step. The learning rate's schedule and `max_steps` count the step.
+        max_skipped: with "skip", stop all the same when so many steps in a row are left out.
+
+    Raises:
+        ValueError: `max_skipped` is below 1.
     """
 
-    def __init__(self, wait: bool | None = None) -> None:
-        self.wait = wait
+    def __init__(
+        self, wait: bool | None = None, on_bad: Literal["stop", "skip"] = "stop", max_skipped: int = 10
+    ) -> None:
+        if max_skipped < 1:
+            raise InputError(
+                f"expected `max_skipped` of at least 1, got {max_skipped}; `on_bad: stop` stops at the first bad step"
+            )
+        self.wait = True if on_bad == "skip" else wait
+        self.on_bad, self.max_skipped = on_bad, max_skipped
+        self.skipped = 0  # steps left out, those before a resume included
+        self._in_a_row = 0
         self._pending: _Check | None = None
         self._folder = Path()
-        self._records: list[str] = []
+        self._rows: list[PreferenceBatch] = []
         self._loss: torch.Tensor | None = None
         self._step = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the run's folder while all ranks are here: asking for it is a broadcast."""
+        """Find the run's folder while all ranks are here: asking for it is a broadcast.
+
+        Raises:
+            ValueError: steps are to be left out where that is not ours to do.
+        """
+        scaled = trainer.precision.startswith("16")
+        if self.on_bad == "skip" and (scaled or isinstance(trainer.strategy, AnyDeviceDeepSpeedStrategy)):
+            why = "fp16, whose loss scale leaves steps out itself" if scaled else "DeepSpeed, which keeps gradients"
+            raise InputError(
+                f"expected `on_bad: stop` of NonFiniteGuard with {why}, got skip; leave it out, or train in bfloat16 "
+                "with DDP or FSDP2"
+            )
         self._folder = Path(trainer.log_dir or trainer.default_root_dir)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remember which records are on their way."""
+        """Remember which rows are on their way."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            self._records, self._loss = [], None
+            self._rows, self._loss = [], None
         self._step = trainer.global_step
-        self._records.extend(batch.policy.examples)
+        self._rows.append(batch)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """Add the row's loss; the sum is looked at together with the gradients, in one synchronisation."""
@@ -88,6 +125,9 @@ class NonFiniteGuard(Callback):
         shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else None
         loss = torch.where(torch.isfinite(loss), loss / scale if shown is None else shown.to(loss), loss)
         self._pending = self._check(loss, norm, skips=scale > 1)
+        if self.on_bad == "skip":
+            self._skip_if_bad(trainer, optimizer)
+            pl_module.log(_SKIPPED, float(self.skipped), batch_size=1)
         if loss.device.type == "cpu" if self.wait is None else self.wait:
             self._look(trainer)
 
@@ -103,7 +143,7 @@ class NonFiniteGuard(Callback):
         if norm is not None and any_rank(not math.isfinite(norm), trainer.strategy.root_device):
             shown = pl_module.step_loss if isinstance(pl_module, PreferenceModule) else self._loss
             loss = float("nan") if shown is None else float(shown)
-            self._stop(trainer, self._step, self._records, loss, norm)
+            self._stop(trainer, self._step, self._rows, loss, norm)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """No checkpoint of a step that nobody has looked at."""
@@ -120,11 +160,11 @@ class NonFiniteGuard(Callback):
             torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
         values = torch.stack([bad, loss, norm.to(loss)])
         if values.device.type != "cuda":
-            return _Check(self._step, list(self._records), values, None)
+            return _Check(self._step, list(self._rows), values, None)
         values = values.to("cpu", non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()
-        return _Check(self._step, list(self._records), values, arrived)
+        return _Check(self._step, list(self._rows), values, arrived)
 
     def _look(self, trainer: Trainer) -> None:
         check, self._pending = self._pending, None
@@ -134,18 +174,91 @@ class NonFiniteGuard(Callback):
             check.arrived.synchronize()
         bad, loss, norm = check.values.tolist()
         if bad:
-            self._stop(trainer, check.step, check.records, loss, norm)
+            self._stop(trainer, check.step, check.rows, loss, norm)
 
-    def _stop(self, trainer: Trainer, step: int, records: list[str], loss: float, norm: float) -> None:
+    def _skip_if_bad(self, trainer: Trainer, optimizer: Optimizer) -> None:
+        """Leave the step out, on all ranks alike: the check is one for all. Without gradients nothing moves."""
+        check = self._pending
+        assert check is not None
+        bad, loss, norm = check.values.tolist()
+        if not bad:
+            self._in_a_row = 0
+            return
+        self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
+        if self._in_a_row >= self.max_skipped:
+            return  # it is pending: whoever looks stops
+        self._pending = None
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        where = ""
+        if self.skipped <= _KEPT:
+            where = (
+                f"; {self._write(trainer, check.step, check.rows, loss, norm, f'-step{check.step}')} says which rows"
+            )
+        if trainer.is_global_zero:
+            log.warning("step %d is left out: loss %s, gradient norm %s%s", check.step, loss, norm, where)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps were left out, where they are."""
+        return {"skipped": self.skipped} if self.on_bad == "skip" else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on."""
+        self.skipped = state_dict.get("skipped", 0)
+
+    def _stop(self, trainer: Trainer, step: int, rows: Sequence[PreferenceBatch], loss: float, norm: float) -> None:
+        see, again = "", ""
+        if not keeps_nothing(trainer):
+            report = self._write(trainer, step, rows, loss, norm)
+            see = f"see {report}, then "
+            command = replay_command(self._folder, report.with_suffix(".safetensors"), len(rows), trainer)
+            again = f"; to compute these rows again {command}"
+        times = f" {self._in_a_row} times in a row" if self._in_a_row > 1 else ""
+        raise NonFiniteError(
+            f"expected a finite loss and gradient at step {step}, got loss {loss} and gradient norm {norm}{times} for "
+            f"records {', '.join(_records(rows)[:4])}; {see}lower the learning rate, set `trainer.gradient_clip_val` "
+            f"or resume without those records{again}"
+        )
+
+    def _write(
+        self, trainer: Trainer, step: int, rows: Sequence[PreferenceBatch], loss: float, norm: float, suffix: str = ""
+    ) -> Path:
+        """Keep rows and values; each rank has rows of its own."""
         folder = self._folder / f"rank{trainer.global_rank}" if trainer.world_size > 1 else self._folder
         folder.mkdir(parents=True, exist_ok=True)
-        report = {"step": step, "loss": loss, "gradient_norm": norm, "records": records}
-        (folder / "non_finite.json").write_text(json.dumps(report, indent=2) + "\n")
-        raise NonFiniteError(
-            f"expected a finite loss and gradient at step {step}, got loss {loss} and gradient norm "
-            f"{norm} for records {', '.join(records[:4])}; see {folder / 'non_finite.json'}, then lower the "
-            "learning rate, set `trainer.gradient_clip_val`, or resume without those records"
-        )
+        path = folder / f"non_finite{suffix}.json"
+        save_rows(path.with_suffix(".safetensors"), rows)
+        report = {"step": step, "loss": loss, "gradient_norm": norm, "records": _records(rows)}
+        path.write_text(json.dumps(report, indent=2) + "\n")
+        return path
+
+
+def _records(rows: Sequence[PreferenceBatch]) -> list[str]:
+    return [name for row in rows for name in row.policy.examples]
+
+
+def replay_command(folder: Path, rows: Path, count: int, trainer: Trainer) -> str:
+    """What to type to train one step on kept rows, with the run's last checkpoint if there is one.
+
+    Args:
+        folder: of the run.
+        rows: file of the rows.
+        count: how many there are.
+        trainer: of the run.
+    """
+    if not (folder / "config.yaml").is_file():
+        return f"read {rows} with lit_longpo.saved_rows.read_rows"
+    words = ["python -m lit_longpo fit", f"--config {typed_path(folder / 'config.yaml')}"]
+    words += [f"--data SavedRows --data.path {typed_path(rows)}", f"--trainer.fast_dev_run {count}"]
+    words.append("--trainer.callbacks NonFiniteGuard")  # others may ask benchmarks first
+    if trainer.world_size > 1:
+        words.append("--trainer.devices 1 --trainer.num_nodes 1 --trainer.strategy auto")
+    if trainer.ckpt_path is not None:
+        words.append("--ckpt_path null")
+    if (last := newest_whole(folder)) is not None:
+        words.append(f"--initial_weights {typed_path(last)}")
+    return f"type: {' '.join(words)}"
 
 
 def _loss_scale(trainer: Trainer) -> float:
