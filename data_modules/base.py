@@ -18,6 +18,7 @@ from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.store_folder import StoreFolder
@@ -191,10 +192,11 @@ class PairDataModule(LightningDataModule, ABC):
                 f"expected examples in the {split} split, got none; see the counts in the log above, and "
                 "the paths and sizes under `data.init_args`"
             )
+        check_room_for_workers(self.num_workers)
         return StatefulDataLoader(
             encoded,
             batch_sampler=self._sampler(encoded, shuffle=shuffle),
-            collate_fn=partial(collate, sources=encoded.sources) if encoded.sources else collate,
+            collate_fn=Piped(partial(collate, sources=encoded.sources)),
             num_workers=self.num_workers,
             # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
             generator=torch.Generator().manual_seed(self.seed),

@@ -1,0 +1,190 @@
+"""Processes that train together end together: when one dies, the others are told at once, which one it was.
+
+Every process holds a connection to the first one as long as it runs. The system closes it when a process dies,
+however it dies; where a machine is lost, probes that stay without an answer do. So nobody has to send signs of life,
+and a process that is only slow is never taken for dead. A collective call that waits for a dead process would wait
+for half an hour, or for ever.
+"""
+
+import logging
+import os
+import secrets
+import selectors
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lit_longpo.errors import UserError
+
+log = logging.getLogger(__name__)
+
+GRACE = 10.0  # seconds that a process has to end by itself, and to write what it has
+_CONNECT = 60.0  # seconds until everybody has called
+# Probes of a connection that is silent: the first after so many seconds, then each so many, so many in all.
+_PROBES = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_DONE, _FAILED, _DIED = b"d", b"f", b"x"
+_HOW = {_FAILED: "ended with an error, which it has said", _DIED: "died: it was killed, or its machine was lost"}
+
+
+class DeadRankError(UserError, RuntimeError):
+    """Another process of the training is no more."""
+
+
+class Lifeline:
+    """While a trainer runs, each of its processes ends when another has ended before its time.
+
+    Args:
+        trainer: of one process or several.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._peers: dict[socket.socket, int] = {}
+        self._told: tuple[int, bytes] | None = None  # which rank, and how
+        self._heard, self._left = threading.Event(), threading.Event()
+
+    def __enter__(self) -> "Lifeline":
+        strategy = self._trainer.strategy
+        begin = strategy.setup_environment
+
+        def setup_environment() -> None:
+            """Lightning has no hook between the processes' meeting and their first work."""
+            del strategy.setup_environment  # the class's own again
+            begin()
+            if self._trainer.world_size > 1:
+                self._connect()
+
+        strategy.setup_environment = setup_environment  # type: ignore[method-assign]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        vars(self._trainer.strategy).pop("setup_environment", None)
+        if not self._peers:
+            return
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            self._heard.wait(2.0)  # an error of a collective call: is it because somebody is dead?
+        self._left.set()
+        orderly = error is None or isinstance(error, SIGTERMException)  # all processes are asked to stop together
+        told = self._told
+        for peer in list(self._peers):
+            self._say(peer, self._trainer.global_rank, _DONE if orderly and not told else _FAILED)
+            peer.close()
+        self._peers.clear()
+        if told is not None and error is not None and not isinstance(error, UserError):
+            raise DeadRankError(_message(*told)) from error
+
+    def _connect(self) -> None:
+        """Meet: the first process listens, the others call; then watch."""
+        rank, strategy = self._trainer.global_rank, self._trainer.strategy
+        server: socket.socket | None = None
+        here = self._trainer.num_nodes == 1
+        meeting: tuple[str, int, str] | None = None
+        if rank == 0:
+            server = socket.create_server(("127.0.0.1" if here else "", 0), backlog=self._trainer.world_size)
+            host = "127.0.0.1" if here else os.environ.get("MASTER_ADDR", socket.gethostname())
+            meeting = host, server.getsockname()[1], secrets.token_hex(16)
+        host, port, secret = strategy.broadcast(meeting)
+        try:
+            if server is None:
+                self._call(host, port, secret, rank)
+            else:
+                self._welcome(server, secret)
+        except OSError as error:
+            log.error("processes do not watch each other, since they cannot connect on port %s: %s", port, error)
+            return
+        finally:
+            if server is not None:
+                server.close()
+        threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
+
+    def _call(self, host: str, port: int, secret: str, rank: int) -> None:
+        peer = socket.create_connection((host, port), timeout=_CONNECT)
+        peer.sendall(f"{secret}{rank:08d}".encode())
+        self._keep(peer, 0)
+
+    def _welcome(self, server: socket.socket, secret: str) -> None:
+        """Wait for all others; who does not know the secret is none of them."""
+        end = time.monotonic() + _CONNECT
+        while len(self._peers) < self._trainer.world_size - 1:
+            server.settimeout(max(0.01, end - time.monotonic()))
+            peer, _ = server.accept()
+            peer.settimeout(max(0.01, end - time.monotonic()))
+            said = _read(peer, len(secret) + 8)
+            if said[:-8] == secret.encode():
+                self._keep(peer, int(said[-8:]))
+            else:
+                peer.close()
+
+    def _keep(self, peer: socket.socket, rank: int) -> None:
+        peer.settimeout(None)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _PROBES.items():
+            if hasattr(socket, name):
+                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self._peers[peer] = rank
+
+    def _watch(self) -> None:
+        """Until everybody has taken leave, or somebody is dead."""
+        with selectors.DefaultSelector() as selector:
+            for peer, rank in self._peers.items():
+                selector.register(peer, selectors.EVENT_READ, rank)
+            while selector.get_map() and not self._left.is_set():
+                for key, _ in selector.select(timeout=1.0):
+                    said = _last_word(key.fileobj, key.data)
+                    if said is None:
+                        selector.unregister(key.fileobj)
+                    elif not self._left.is_set():
+                        self._told = said
+                        self._heard.set()
+                        self._end(*said)
+                        return
+
+    def _end(self, rank: int, how: bytes) -> None:
+        """Tell the others; end this process, if it does not end by itself."""
+        for peer in list(self._peers):
+            self._say(peer, rank, how)
+        if not self._left.wait(GRACE):
+            sys.stderr.write(f"error: {_message(rank, how)}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+    @staticmethod
+    def _say(peer: socket.socket, rank: int, how: bytes) -> None:
+        with suppress(OSError):  # it is the dead one, or gone by now
+            peer.sendall(how + f"{rank:08d}".encode())
+
+
+def _last_word(peer: Any, rank: int) -> tuple[int, bytes] | None:
+    """Which process has ended before its time, and how; `None` if the peer took leave."""
+    try:
+        said = _read(peer, 9)
+    except OSError:
+        said = b""
+    if len(said) < 9:
+        return rank, _DIED
+    return None if said[:1] == _DONE else (int(said[1:]), said[:1])
+
+
+def _read(peer: socket.socket, size: int) -> bytes:
+    """So many bytes; fewer if the connection ends."""
+    found = b""
+    while len(found) < size and (more := peer.recv(size - len(found))):
+        found += more
+    return found
+
+
+def _message(rank: int, how: bytes) -> str:
+    return (
+        f"expected every process to train to the end, but rank {rank} {_HOW[how]}; this one stops as well. Look for "
+        f"its last lines, and for `Out of memory` in the machine's log (dmesg); then type the same command with "
+        "--ckpt_path last"
+    )
