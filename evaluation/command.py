@@ -24,6 +24,7 @@ from evaluation.served.respondent import ServedRespondent
 from evaluation.served.settings import ServerSettings, with_server
 from evaluation.short_context import ShortContext, ShortContextEvaluation
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.storing import storing
 from lit_longpo.loggers import name_loggers
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.suggestions import SuggestingParser
@@ -97,10 +98,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     asked, values = parse_evaluation(arguments)
     if values.prepare_data:
         log.info("%s is ready", getattr(values.benchmark, "folder", asked.name))
-    elif values.rescore:
-        asked.rescore()
-    else:
-        asked.run()
+        return
+    with storing(asked.output, "--output FOLDER"):
+        asked.rescore() if values.rescore else asked.run()
 
 
 def _compare(words: list[str]) -> None:

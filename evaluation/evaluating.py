@@ -18,6 +18,7 @@ from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.store import Store
 from lit_longpo.errors import InputError
+from lit_longpo.files.storing import check_writable
 from lit_longpo.policy import PromptFormat
 
 
@@ -51,7 +52,9 @@ class Evaluation(Request):
         check_protocol(self.settings.protocol, self.benchmark)
         self.respondent.check(self.settings)
         check_asked(self.folder, self.benchmark)
-        return longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
+        longest = longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
+        check_writable(self.output, "--output FOLDER")
+        return longest
 
     def ask(self, model: nn.Module | Answerer, prompt_format: PromptFormat, longest: list[Example]) -> BenchmarkReport:
         """Answer, score and write.

@@ -4,6 +4,8 @@ Whoever raises one says what was expected, what came, and what to type next. Eac
 Python programs expect. What only a mistake in our own code can cause stays built-in, and keeps its traceback.
 """
 
+import errno
+import os
 import re
 import sys
 
@@ -38,6 +40,19 @@ class UnreachableError(UserError, ConnectionError):
     """A server does not answer as it must."""
 
 
+class StorageError(UserError, OSError):
+    """A disk is full, read-only, closed to us, or what lay there is gone."""
+
+
+# What a disk may refuse anywhere, in words; `lit_longpo.files.storing` says more where it is known what is written.
+_REFUSALS = {
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EROFS: "it is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+}
+
 # Errors that Lightning raises to tell its users something, in one line.
 _LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
 _TOLD = re.compile(r"pip install (?:-U )?['\"]?([A-Za-z][\w-]*)")
@@ -52,6 +67,9 @@ def message_for_user(error: BaseException) -> str | None:
         return str(error)
     if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
         return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _REFUSALS and error.filename:
+        path = os.fsdecode(error.filename)
+        return f"expected to read or write {path}, but {_REFUSALS[error.errno]}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
     message = None if inner is None else message_for_user(inner)
     return message if message is not None and message in " ".join(str(error).split()) else None

@@ -21,12 +21,14 @@ from data_modules.records import Passage, PreferencePair, QARecord, parse_pair, 
 from lit_longpo.errors import InputError, InputTypeError
 from lit_longpo.files.checksums import CHECKSUMS, changed, write_checksums
 from lit_longpo.files.stored import check_fields, stored_object
+from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PolicyConfig
 
 log = logging.getLogger(__name__)
 
 _WRITTEN = ("pairs.jsonl", "outcomes.jsonl", "report.json")  # at the end, whole
+_ELSEWHERE = "--output FOLDER (in `fit`: --data.build.cache FOLDER)"
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 
 
@@ -121,6 +123,11 @@ class Build:
             ConnectionError: the server does not answer; run again to go on.
         """
         num_records = self.num_records()  # what is wrong with the source is said before a model is loaded
+        check_writable(self.output, _ELSEWHERE)
+        with storing(self.output, _ELSEWHERE):
+            return self._built(num_records)
+
+    def _built(self, num_records: int) -> BuildReport:
         manifest = {**self.settings(), "model": self.generator.open(self.policy)}
         report = BuildReport()
         try:

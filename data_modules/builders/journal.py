@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
 from lit_longpo.files.stored import line_of, stored_as, stored_line
+from lit_longpo.files.storing import check_there
 from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.run_folder import check_manifest, complete_lines, lock
 
@@ -49,6 +50,7 @@ class Journal:
             return
         self._file.seek(0, 2)
         start = self._file.tell()
+        check_there(self._file, self._path, "--output FOLDER")
         self._file.write(line_of({"key": key, **asdict(completion)}, ascii_only=True))
         self._file.flush()
         self._where[key] = start

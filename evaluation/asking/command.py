@@ -20,6 +20,7 @@ from evaluation.origins import Origin, origin_of
 from evaluation.own_settings import with_policy
 from evaluation.running.batching import Batching
 from lit_longpo.errors import InputError
+from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 from lit_longpo.suggestions import SuggestingParser
 
@@ -76,6 +77,8 @@ def ask(arguments: Sequence[str]) -> None:
     document = read_document(values.document)
     asked = Asked(document.text, tuple(values.question), tuple(map(tuple, values.answers)))
     rules = PromptRules(values.question_template, values.max_new_tokens, values.max_length, values.on_overlength)
+    if values.json is not None:
+        check_writable(Path(values.json).parent, "--json FILE")
     prepared = [Prepared.of(side, asked, rules) for side in _sides(words, values)]
     _say(prepared, document.name)
     device = Fabric(accelerator=values.accelerator, devices=1).device
@@ -85,8 +88,8 @@ def ask(arguments: Sequence[str]) -> None:
         Console().print(table)
     if values.json is not None:
         text = json.dumps(as_json(document.name, asked, columns), indent=1, ensure_ascii=False)
-        Path(values.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(values.json).write_text(text + "\n", encoding="utf-8")
+        with storing(Path(values.json).parent, "--json FILE"):
+            Path(values.json).write_text(text + "\n", encoding="utf-8")
         log.info("written: %s", values.json)
 
 

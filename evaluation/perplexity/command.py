@@ -16,6 +16,7 @@ from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.running.facts import model_facts, run_facts, typed
 from evaluation.running.progress import bar
+from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.suggestions import SuggestingParser
@@ -53,6 +54,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     tokens = read_tokens(files, _encoder(prompt_format))
     front = prompt_format.added_in_front if values.bos else ()
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
+    check_writable(Path(values.output), "--output FOLDER")
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1).device)
     check_vocabulary(model, prompt_format)
     check_lengths(model, windows, len(tokens) + len(front), len(front))
@@ -62,7 +64,8 @@ def perplexity(arguments: Sequence[str]) -> None:
     with bar("perplexity", total) as advance:
         results = list(measure(model, tokens, windows, front=front, advance=advance))
     report = PerplexityReport(policy.source, settings, results)
-    paths = report.write(Path(values.output))
+    with storing(Path(values.output), "--output FOLDER"):
+        paths = report.write(Path(values.output))
     Console().print(report.table())
     log.info("written: %s", ", ".join(map(str, paths)))
 

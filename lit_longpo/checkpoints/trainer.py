@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing, passed_over
+from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status
 from lit_longpo.checkpoints.unpickling import refuse_code
 from lit_longpo.checkpoints.whole import (
@@ -33,8 +34,10 @@ from lit_longpo.checkpoints.whole import (
     partial_name,
     whole_ones,
 )
-from lit_longpo.errors import InputError, UserError
+from lit_longpo.errors import InputError, StorageError, UserError
+from lit_longpo.files.storing import storing
 from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused, run_folder_of
+from lit_longpo.strategies.lifeline import Lifeline
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class ResumableTrainer(Trainer):
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
     _read_whole: frozenset[Path] = frozenset()  # checkpoints whose checksums agreed in this run
+    _kept_room: CheckpointRoom | None = None
     _trusted = False  # whether the user has said that a checkpoint may run code
 
     @property
@@ -86,12 +90,20 @@ class ResumableTrainer(Trainer):
             return
         path = Path(self.strategy.broadcast(str(filepath)))
         partial = partial_name(path)
+        need = self._room.check(path.parent, weights_only=bool(weights_only))
         if self.is_global_zero:
             discard(partial)
         self.strategy.barrier("checkpoint")
-        super().save_checkpoint(partial, weights_only, storage_options)
-        if self.is_global_zero:
-            complete(partial, path, type(self.strategy).__name__, self.world_size)
+        try:
+            with storing(path.parent, ELSEWHERE, need):
+                super().save_checkpoint(partial, weights_only, storage_options)
+                if self.is_global_zero:
+                    self._room.note(partial, path.parent, weights_only=bool(weights_only))
+                    complete(partial, path, type(self.strategy).__name__, self.world_size)
+        except StorageError:
+            if self.is_global_zero:
+                discard(partial)  # it may be what the disk is full of
+            raise
         self.strategy.barrier("checkpoint")
 
     def fit(
@@ -127,7 +139,7 @@ class ResumableTrainer(Trainer):
                 "(python -m lit_longpo export makes one whole model of a folder)"
             )
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
-        self._rows_before = None
+        self._rows_before, self._kept_room = None, None
         settings = run_settings(self, model, data)
         self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path, last = self._start(ckpt_path, settings)
@@ -135,7 +147,7 @@ class ResumableTrainer(Trainer):
             self, last, partial(self._check, settings=settings, fitting=True), self._damage
         )
         try:
-            with self._owned_folder(), ended_by_status(self):
+            with storing(Path(self.default_root_dir), ELSEWHERE), self._owned_folder(), ended_by_status(self):
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
         except RuntimeError as error:
             # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
@@ -164,7 +176,7 @@ class ResumableTrainer(Trainer):
         """
         self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
-        with ended_by_status(self):
+        with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
             return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def test(
@@ -188,12 +200,24 @@ class ResumableTrainer(Trainer):
         """
         self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
-        with ended_by_status(self):
+        with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
             return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def _run(self, *arguments: Any, **options: Any) -> Any:
+        """Lightning's, in a process that ends when another of the group is dead."""
+        with Lifeline(self):
+            return super()._run(*arguments, **options)
+
+    @property
+    def _room(self) -> CheckpointRoom:
+        self._kept_room = self._kept_room or CheckpointRoom(self)
+        return self._kept_room
 
     def _run_stage(self) -> Any:
         """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
         self._rows_before = self._rows_ready()
+        if self.state.fn == TrainerFn.FITTING and not keeps_nothing(self):
+            self._room.check_early()
         over = self.state.fn == TrainerFn.FITTING and bool(self._checkpoint_connector._ckpt_path) and self.fit_loop.done
         try:
             results = super()._run_stage()

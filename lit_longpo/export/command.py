@@ -10,12 +10,14 @@ from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
+from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy.adapters import merge_adapters as merged_model
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 
+_ELSEWHERE = "--output FOLDER"
 _MODEL_FILES = ("config.json", "adapter_config.json")
 
 
@@ -47,6 +49,7 @@ def export_checkpoint(
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
     refuse_broken(path, "--checkpoint")
     _check_output(folder, overwrite)
+    check_writable(folder.parent, _ELSEWHERE)
     config = Path(run_config).expanduser() if run_config else None
     run = read_run(path, config, trust_remote_code=trust_remote_code)
     merged = is_merged(run.policy, merge_adapters)
@@ -60,7 +63,7 @@ def export_checkpoint(
         model = merged_model(model)
     adapters = run.policy.trained_lora is not None and not merged
     card = model_card(run.config, read_record(path), adapters=adapters)
-    with replacing(folder) as partial:
+    with storing(folder.parent, _ELSEWHERE), replacing(folder) as partial:
         save_policy(model, prompt_format, partial, card)
     log.info("%s written to %s", "adapters" if adapters else "model", folder)
 

@@ -24,12 +24,14 @@ from lit_longpo.batch import PackedBatch, Scores, tensor_on
 from lit_longpo.engine import score
 from lit_longpo.engine.support import coarsest_dtype
 from lit_longpo.errors import InputError
+from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy.loading import PolicyConfig
 
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 _FLUSH_SECONDS = 60.0
+_ELSEWHERE = "--reference.cache_dir FOLDER"
 _CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
 
@@ -123,13 +125,14 @@ class ReferenceCache:
         """Store new values in a file of their own, under a temporary name first."""
         if not self._new:
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
         keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
         tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
         name = uuid.uuid4().hex
-        with FileLock(self.directory / _LOCK):
-            save_file(tensors, self.directory / f"{name}.partial", {"sha256": _sha256(tensors)})
-            (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
+        with storing(self.directory, _ELSEWHERE):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.directory / _LOCK):
+                save_file(tensors, self.directory / f"{name}.partial", {"sha256": _sha256(tensors)})
+                (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
         self._new.clear()
 
     def _remove_half_written(self) -> None:
@@ -221,6 +224,7 @@ def fill(
     if not missing and (stored is None or not verify):
         return 0
     if missing:
+        check_writable(cache.directory, _ELSEWHERE)
         log.info("reference: scoring the rows that %s lacks", cache.directory)
     with reference() as model:
 

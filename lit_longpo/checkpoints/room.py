@@ -1,0 +1,115 @@
+"""Is there room for the next checkpoint? Asked before it is written, where its size can be known."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import gettempdir
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
+from torch import Tensor
+
+from lit_longpo.errors import StorageError
+from lit_longpo.files.storing import room_problem
+
+log = logging.getLogger(__name__)
+
+ELSEWHERE = "--trainer.default_root_dir FOLDER"
+
+
+class CheckpointRoom:
+    """What this run's checkpoints have taken so far, and whether the next one fits.
+
+    Args:
+        trainer: of the run.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._sizes: dict[bool, int] = {}  # of the last one, by whether it holds weights only
+        self._folders: set[Path] = set()
+
+    def check(self, folder: Path, *, weights_only: bool) -> int:
+        """Refuse, on all processes alike, to write what the disk has no room for; say if a folder is made anew.
+
+        Args:
+            folder: of the checkpoint.
+            weights_only: leave the optimizer's state out.
+
+        Returns:
+            Bytes that it takes at least.
+
+        Raises:
+            StorageError: they are not free.
+        """
+        need = max(least_size(self._trainer, weights_only=weights_only), self._sizes.get(weights_only, 0))
+        first = self._trainer.is_global_zero
+        problem = self._trainer.strategy.broadcast(self._problem(folder, need) if first else None)
+        if problem is not None:
+            raise StorageError(
+                f"expected room for a checkpoint of {problem}; make room there, or type {ELSEWHERE}; the checkpoints "
+                "before it are whole, --ckpt_path last goes on from there"
+            )
+        if first and folder in self._folders and not folder.exists():
+            log.warning(
+                "expected checkpoints in %s, but it was deleted meanwhile, perhaps the run's whole folder: it is made "
+                "anew, what lay there is gone",
+                folder,
+            )
+        return need
+
+    def check_early(self) -> None:
+        """Before the first row: is there room for what is trained? The optimizer's state is not there yet.
+
+        Raises:
+            StorageError: there is not.
+        """
+        keeper = next((item for item in self._trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint)), None)
+        if keeper is not None and keeper.dirpath and "://" not in str(keeper.dirpath):
+            self.check(Path(keeper.dirpath), weights_only=True)
+
+    def note(self, written: Path, folder: Path, *, weights_only: bool) -> None:
+        """Remember what a checkpoint has taken.
+
+        Args:
+            written: file or folder, still under its temporary name.
+            folder: where it lies.
+            weights_only: whether it holds weights only.
+        """
+        files = written.rglob("*") if written.is_dir() else [written]
+        self._sizes[weights_only] = sum(file.stat().st_size for file in files if file.is_file())
+        self._folders.add(folder)
+
+    def _problem(self, folder: Path, need: int) -> str | None:
+        """Where there is no room; Lightning writes single files into a temporary folder first."""
+        problem = room_problem(folder, need)
+        if problem is None and not isinstance(self._trainer.strategy, DeepSpeedStrategy | ModelParallelStrategy):
+            problem = room_problem(Path(gettempdir()), need)
+            return problem and f"{problem} (files are written there first: the variable TMPDIR names another place)"
+        return problem
+
+
+def least_size(trainer: Trainer, *, weights_only: bool) -> int:
+    """Bytes that the next checkpoint takes at least: what is trained, and the optimizer's state.
+
+    0 with DeepSpeed, which keeps both to itself; then the last checkpoint tells.
+
+    Args:
+        trainer: in the middle of `fit`.
+        weights_only: leave the optimizer's state out.
+    """
+    if isinstance(trainer.strategy, DeepSpeedStrategy) or trainer.lightning_module is None:
+        return 0
+    trained = (parameter for parameter in trainer.lightning_module.parameters() if parameter.requires_grad)
+    states = () if weights_only else (state for one in trainer.optimizers for state in one.state.values())
+    return _bytes(trained) + _bytes(value for state in states for value in _tensors(state))
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _tensors(state: object) -> Iterator[Tensor]:
+    values = state.values() if isinstance(state, dict) else ()
+    return (value for value in values if isinstance(value, Tensor))
