@@ -92,7 +92,8 @@ class Lifeline:
             server = socket.create_server(("127.0.0.1" if here else "", 0), backlog=self._trainer.world_size)
             host = "127.0.0.1" if here else os.environ.get("MASTER_ADDR", socket.gethostname())
             meeting = host, server.getsockname()[1], secrets.token_hex(16)
-        host, port, secret = strategy.broadcast(meeting)
+        met: Any = strategy.broadcast(meeting)
+        host, port, secret = met
         try:
             if server is None:
                 self._call(host, port, secret, rank)

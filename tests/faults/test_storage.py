@@ -140,7 +140,7 @@ def test_a_folder_of_somebody_else_is_said(tmp_path):
     os.close(writer)
     os.waitpid(child, 0)
     with open(reader) as said:
-        assert re.match(r"expected to write to /root.*, but no permission .*or type --output FOLDER", said.read())
+        assert re.match(r"expected to write to /root.*, but no permission.*or type --output FOLDER", said.read())
 
 
 def test_a_deleted_folder_is_said_and_checkpoints_go_on(policy_folder, tmp_path, caplog):
