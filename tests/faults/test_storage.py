@@ -10,17 +10,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support import small_fit
 from support.builders import world_build
 from support.small_fit import fit
 
+from data_modules.rows.store_folder import StoreFolder
 from evaluation.command import parse_evaluation
 from evaluation.perplexity.command import perplexity
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.checkpoints.whole import newest_whole
-from lit_longpo.errors import StorageError, message_for_user
+from lit_longpo.errors import InputError, StorageError, message_for_user
+from lit_longpo.export.command import export_checkpoint
 from lit_longpo.files.storing import check_there, check_writable, room_problem, storing
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.reference_cache import ReferenceCache
@@ -114,15 +117,36 @@ def benchmark(output):
 def test_a_read_only_disk_is_said_before_a_model_is_loaded(disk, policy_folder, monkeypatch, tmp_path):
     folder, text = disk("ro"), tmp_path / "text.txt"
     text.write_text("a b c d " * 8)
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
     monkeypatch.setattr(PolicyConfig, "load", lambda *_: pytest.fail("a model was loaded"))
     for write in (
         lambda: fit(PolicyConfig(source=str(policy_folder)), folder / "run"),
         lambda: world_build(folder / "run").run(),
         lambda: perplexity(["--path", str(text), "--output", str(folder / "run"), "--lengths", "[8]"]),
         lambda: benchmark(folder / "run").run(),
+        lambda: export_checkpoint(str(tmp_path / "last.ckpt"), str(folder / "run" / "model")),
     ):
         with pytest.raises(StorageError, match=r"expected to write to .*disk/run, but it is read-only.*or type --"):
             write()
+
+
+def test_a_build_goes_on_when_there_is_room_again(disk, tmp_path):
+    folder = disk("size=1m")
+    check_writable(folder / "build", "--output FOLDER")
+    filler = fill(folder, leave=3 * 4096)  # manifest and a few answers
+    with pytest.raises(StorageError, match=r"expected to write to .*, but no space is left .*--output FOLDER"):
+        world_build(folder / "build").run()
+    filler.unlink()
+    for place in (folder / "build", tmp_path / "undisturbed"):
+        world_build(place).run()
+    for name in ("pairs.jsonl", "report.json"):
+        assert (folder / "build" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_a_store_of_tokens_is_refused_by_its_own_setting(disk):
+    store = StoreFolder(disk("ro") / "tokens", "key")
+    with pytest.raises(InputError, match=r"Read-only file system.*`data\.init_args\.token_cache`"):
+        store.open_or_write(list, dict)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
@@ -168,7 +192,7 @@ def test_the_reference_cache_names_its_own_setting(disk):
         cache.flush()
     (folder / "filler").unlink()
     cache.flush()
-    assert len(list((folder / "cache").iterdir())) == 1
+    assert len(list((folder / "cache").glob("*.safetensors"))) == 1
 
 
 @pytest.mark.parametrize(
