@@ -12,7 +12,7 @@ from transformers import Cache, GenerationConfig, PreTrainedModel
 
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
-from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds
+from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
 from lit_longpo.engine.states import mixers, unreachable_states
 
 # Generation settings that have a say without sampling, and the values at which they have none.
@@ -145,7 +145,7 @@ def _past(
 ) -> Cache | None:
     """What rows with one prompt share; `None` if all prompts differ, or a cache cannot be shared."""
     first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
-    if len(first) == len(prompts) or ids.shape[1] < 2 or carries_state(model):
+    if len(first) == len(prompts) or ids.shape[1] < 2 or _keeps_more_than_keys(model):
         return None
     return _shared_cache(model, ids, mask, [first[tuple(prompt)] for prompt in prompts], prefill_chunk)
 
@@ -158,6 +158,11 @@ def _shared_cache(
     cache = _prefilled(model, ids[different, :-1], mask[different, :-1], prefill_chunk)
     cache.batch_select_indices(torch.tensor([different.index(number) for number in first], device=ids.device))
     return cache
+
+
+def _keeps_more_than_keys(model: PreTrainedModel) -> bool:
+    """Whether a cache holds what `batch_select_indices` does not know of."""
+    return carries_state(model) or counts_columns(model.config.get_text_config())
 
 
 def carries_state(model: PreTrainedModel) -> bool:
@@ -174,6 +179,8 @@ def continues(model: PreTrainedModel) -> bool:
 
 def pads(model: PreTrainedModel) -> bool:
     """Whether tokens left of a prompt are as good as none; not where a state is in no place that we know (MiniMax)."""
+    if counts_columns(model.config.get_text_config()):
+        return False
     return not carries_state(model) or bool(mixers(model))
 
 

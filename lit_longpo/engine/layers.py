@@ -14,6 +14,8 @@ from lit_longpo.engine.attention import exact_attention
 _EXACT = frozenset({"full_attention", "sliding_attention", "mlp", "moe"})
 # ... and layers that carry a state from token to token, which a response can take over from its prompt (`states.py`).
 STATE_LAYERS = frozenset({"linear_attention", "conv", "mamba", "hybrid"})
+# Layers that a packed row would mix up, but whose masks leave padding out.
+_CHUNKED = frozenset({"chunked_attention"})
 
 _OWN_TABLE = re.compile(r"_ATTENTION_CLASSES\[config\._attn_implementation\]")
 
@@ -21,6 +23,15 @@ _OWN_TABLE = re.compile(r"_ATTENTION_CLASSES\[config\._attn_implementation\]")
 def layer_kinds(config: PretrainedConfig) -> tuple[str, ...]:
     """Of every layer, as far as the configuration says."""
     return tuple(getattr(config, "layer_types", None) or ())
+
+
+def counts_columns(config: PretrainedConfig) -> bool:
+    """Whether some layer may count tokens from a row's first column, padding too (DeepSeek-V4 compresses windows so).
+
+    Args:
+        config: of the language model (`get_text_config`).
+    """
+    return bool(set(layer_kinds(config)) - _EXACT - _CHUNKED - STATE_LAYERS)
 
 
 def refusal(config: PretrainedConfig) -> str | None:

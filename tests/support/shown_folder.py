@@ -60,6 +60,8 @@ def make(folder: Path) -> Path:
     for name in ("before", "after"):
         report = replace(reports.needle(), model=name)
         path = next(path for path in Pages(report).write(folder / name) if path.suffix == ".json")
+        (folder / "runs/short" / name).mkdir(parents=True)
+        shutil.copy(path, folder / "runs/short" / name)
         path.rename(folder / f"{name}.json")
     for name in TEXTS:
         (folder / name).write_text(words(2000, draw))

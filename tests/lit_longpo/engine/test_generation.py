@@ -77,7 +77,7 @@ def naive(model, prompt, count):
     return ids[len(prompt) :]
 
 
-QUICK = {"Qwen3_5Text", "Mamba2", "MiniMax"}
+QUICK = {"Qwen3_5Text", "Mamba2", "MiniMax", "DeepseekV4"}
 HYBRIDS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*SHARED, *ALONE)]
 
 
