@@ -1,15 +1,16 @@
 """Greedy answers: batched by length, contexts computed once, dealt over processes, in step if sharded."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from transformers import Cache
 
 from evaluation.prompting import Prompt
 from evaluation.running.batching import Batch, Batching, Round, limits, plan_rounds
 from evaluation.running.processes import gather, rank, world_size
-from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill
+from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill, spreads
 from lit_longpo.strategies import is_sharded
 
 
@@ -92,15 +93,31 @@ def _share(
 def _shared(
     model: nn.Module, batch: Batch, prompts: Sequence[Prompt], batching: Batching, generation: Mapping[str, Any]
 ) -> dict[int, list[int]]:
-    """One question after the other on a copy of the keys and values of what they share."""
+    """Questions on copies of the keys and values of what they share, together where they can go on together."""
     options: dict[str, Any] = {"prefill_chunk": batching.prefill_chunk, "generation": generation}
     cache = prefill(model, prompts[batch.numbers[0]].ids[: batch.shared], prefill_chunk=batching.prefill_chunk)
     answers = {}
-    for number in batch.numbers:
-        prompt = prompts[number]
-        [row] = continue_rows(model, [prompt.ids], limits(prompt), cache=cache, **options)
-        answers[number] = _until(row, prompt.stop_ids)
+    for part in _parts(batch.numbers, prompts, batching.max_batch_tokens, cache):
+        chosen = [prompts[number] for number in part]
+        rows = continue_rows(model, [prompt.ids for prompt in chosen], limits(chosen[0]), cache=cache, **options)
+        for number, row, prompt in zip(part, rows, chosen, strict=True):
+            answers[number] = _until(row, prompt.stop_ids)
     return answers
+
+
+def _parts(
+    numbers: Sequence[int], prompts: Sequence[Prompt], max_tokens: int, cache: Cache | None
+) -> Iterator[list[int]]:
+    """Prompts that go on from one cache in one batch, the longest first."""
+    part, longest = list[int](), 0
+    for number in sorted(numbers, key=lambda number: -len(prompts[number].ids)):
+        longest = longest if part else len(prompts[number].ids)
+        pads = [longest - len(prompts[member].ids) for member in (*part, number)]
+        if part and (len(pads) * longest > max_tokens or not spreads(cache, pads)):
+            yield part
+            part, longest = [], len(prompts[number].ids)
+        part.append(number)
+    yield part
 
 
 def _until(ids: list[int], stop_ids: Sequence[int]) -> list[int]:

@@ -24,7 +24,8 @@ class Batching:
         max_batch_tokens: padded prompt tokens of one batch; one prompt may exceed it.
         prefill_chunk: prompt tokens of one forward, so that a prompt of any length fits; `None` means all.
         min_shared: tokens that prompts must begin with in common, and at least half of each, for their keys
-            and values to be computed once; 0 means never. Such prompts are answered one after the other.
+            and values to be computed once; 0 means never. Layers that keep a state answer such prompts one after the
+            other, those with a window only prompts of one length together.
     """
 
     max_batch_tokens: int = 16384

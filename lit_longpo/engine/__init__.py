@@ -10,6 +10,7 @@ from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import generation_mode, score
 from lit_longpo.engine.scoring_plan import ScoringPlan, plan_scoring
 from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
+from lit_longpo.engine.spreading import spreads
 from lit_longpo.engine.support import check_model
 
 register()
@@ -39,4 +40,5 @@ __all__ = [
     "sequence_ranks",
     "set_rotary_embedding",
     "set_sequence_group",
+    "spreads",
 ]

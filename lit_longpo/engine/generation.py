@@ -13,6 +13,7 @@ from transformers import Cache, GenerationConfig, PreTrainedModel
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
+from lit_longpo.engine.spreading import spread
 from lit_longpo.engine.states import mixers, unreachable_states
 
 # Generation settings that have a say without sampling, and the values at which they have none.
@@ -96,7 +97,8 @@ def continue_rows(
         limits: when rows end.
         prefill_chunk: prompt tokens of one forward; `None` means all.
         width: tokens to pad to; `None` means the longest prompt.
-        cache: keys and values of the tokens that a single prompt begins with; it stays as it is.
+        cache: keys and values of the tokens that the prompts begin with; it stays as it is. Several prompts may go
+            on from it where `spreads` says so.
         lockstep: go on until every process is done, for sharded weights. Prompts of all processes must then
             be padded to one `width`.
         generation: settings of `GenerationConfig` beside the limits, for example `repetition_penalty`.
@@ -113,7 +115,7 @@ def continue_rows(
         return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
     prefill_chunk = prefill_chunk if continues(base) else None
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
-    past = copy.deepcopy(cache)
+    past = None if cache is None else _branched(cache, mask)
     if past is None and not lockstep:
         past = _past(base, prompts, ids, mask, prefill_chunk)
     if past is not None:
@@ -124,6 +126,12 @@ def continue_rows(
     options |= {"synced_gpus": lockstep, "generation": generation}
     out = _generate(base, ids, mask, limits, prefill_chunk, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
+
+
+def _branched(cache: Cache, mask: Tensor) -> Cache:
+    """A copy of what the rows begin with, for each of them."""
+    pads = (mask == 0).sum(1).tolist()
+    return copy.deepcopy(cache) if len(pads) == 1 else spread(cache, pads)
 
 
 def _one_by_one(

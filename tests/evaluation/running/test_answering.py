@@ -141,7 +141,25 @@ def test_a_shared_context_is_computed_once(monkeypatch):
     monkeypatch.setattr(type(model.model), "forward", counted)
     asked = [prompt([*START, number], max_new_tokens=1) for number in range(50, 55)]
     collected(model, asked, Batching(min_shared=8))
-    assert forwarded == [30, 1, 1, 1, 1, 1]
+    assert forwarded == [30, 5]
+    forwarded.clear()
+    collected(model, asked, Batching(62, min_shared=8))
+    assert forwarded == [30, 2, 2, 1]
+
+
+def test_longer_questions_on_a_shared_context_read_again_what_padding_takes_from_shorter_ones(monkeypatch):
+    forwarded = []
+    plain = type(MODEL.model).forward
+
+    def counted(self, input_ids=None, **options):
+        forwarded.append(tuple(input_ids.shape))
+        return plain(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(MODEL.model), "forward", counted)
+    asked = [[*START, *range(50, 50 + size)] for size in (1, 4, 2)]
+    answers = collected(MODEL, [prompt(ids, max_new_tokens=3) for ids in asked], Batching(min_shared=8))
+    assert forwarded == [(1, 30), (3, 4), (3, 1), (3, 1)]
+    assert answers == [alone(ids, 3) for ids in asked]
 
 
 def test_one_batch_with_several_limits():

@@ -6,7 +6,7 @@ from support.tiny_hybrids import ALONE, SHARED, tiny_hybrid
 from support.tiny_models import tiny_model
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from lit_longpo.engine import Limits, UnsupportedModelError, continue_rows, generation_mode, prefill
+from lit_longpo.engine import Limits, UnsupportedModelError, continue_rows, generation_mode, prefill, spreads
 
 LIMITS = Limits(5, (2,))
 LONG, SHORT = tuple(range(10, 40)), (7, 8, 9)
@@ -97,7 +97,10 @@ def test_models_with_state_answer_as_without_a_cache(name):
         assert answers(prompts, prefill_chunk=8) == expected
         assert answers([prompts[0], prompts[1], prompts[0]]) == [expected[0], expected[1], expected[0]]
         assert answers([prompts[2], prompts[2]]) == [expected[2], expected[2]]
-        assert answers(prompts[2:], cache=prefill(model, prompts[2][:12])) == expected[2:]
+        cache = prefill(model, prompts[2][:12])
+        assert answers(prompts[2:], cache=cache) == expected[2:]
+        if spreads(cache, [0, 0]):  # cannot be, unless it is right
+            assert answers([prompts[2], prompts[2]], cache=cache) == [expected[2], expected[2]]
 
 
 def _until_stop(ids):
