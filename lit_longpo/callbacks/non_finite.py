@@ -41,6 +41,13 @@ class _Check:
     values: torch.Tensor  # bad on any rank, loss, norm
     arrived: torch.cuda.Event | None
 
+    def read(self) -> tuple[float, float, float]:
+        """Wait until the values have arrived."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        bad, loss, norm = self.values.tolist()
+        return bad, loss, norm
+
 
 class NonFiniteGuard(Callback):
     """Checks loss and gradients at every optimizer step, on all ranks together.
@@ -170,9 +177,7 @@ class NonFiniteGuard(Callback):
         check, self._pending = self._pending, None
         if check is None:
             return
-        if check.arrived is not None:
-            check.arrived.synchronize()
-        bad, loss, norm = check.values.tolist()
+        bad, loss, norm = check.read()
         if bad:
             self._stop(trainer, check.step, check.rows, loss, norm)
 
@@ -180,7 +185,7 @@ class NonFiniteGuard(Callback):
         """Leave the step out, on all ranks alike: the check is one for all. Without gradients nothing moves."""
         check = self._pending
         assert check is not None
-        bad, loss, norm = check.values.tolist()
+        bad, loss, norm = check.read()
         if not bad:
             self._in_a_row = 0
             return

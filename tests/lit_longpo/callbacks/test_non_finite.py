@@ -15,7 +15,7 @@ from support.ranks import run_ranks
 
 from lit_longpo import __main__ as command
 from lit_longpo.callbacks import NonFiniteGuard
-from lit_longpo.callbacks.non_finite import NonFiniteError
+from lit_longpo.callbacks.non_finite import NonFiniteError, _Check
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import Optimization
@@ -124,6 +124,14 @@ def test_skipping_is_refused_where_others_step(precision, strategy, why):
     trainer = SimpleNamespace(precision=precision, strategy=strategy)
     with pytest.raises(InputError, match=f"expected `on_bad: stop` of NonFiniteGuard with {why}"):
         NonFiniteGuard(on_bad="skip").on_fit_start(trainer, None)
+
+
+def test_values_on_their_way_from_a_gpu_are_waited_for():
+    values = torch.zeros(3)
+    guard = NonFiniteGuard(on_bad="skip", max_skipped=1)
+    guard._pending = _Check(0, [], values, SimpleNamespace(synchronize=lambda: values.fill_(1)))
+    guard._skip_if_bad(None, None)
+    assert guard.skipped == 1
 
 
 def on_two_ranks(folder, policy_folder, strategy):
