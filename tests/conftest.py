@@ -1,14 +1,12 @@
 """Fixtures shared by all packages."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from huggingface_hub import constants
 from hypothesis import settings
-from support.tiny_models import tiny_model
-from support.word_tokenizer import word_tokenizer
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -20,6 +18,8 @@ constants.HF_HUB_OFFLINE = True
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The marker `gpu` skips where there is none."""
+    import torch  # not above: the process that hands out the tests would import it too, and seconds before they start
+
     if torch.cuda.is_available():
         return
     for item in items:
@@ -27,9 +27,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.fixture(scope="module")
+def blank_pictures() -> Iterator[None]:
+    """A module's pictures are made and kept, but nothing is drawn on them: that takes longer than a small run."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "draw", lambda figure, renderer: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved tiny random Llama with a word-level tokenizer."""
+    from support.tiny_models import tiny_model
+    from support.word_tokenizer import word_tokenizer
+
     folder = tmp_path_factory.mktemp("policy")
     tiny_model("Llama").save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)

@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_modules.records import PreferencePair, write_pairs
 from evaluation import QACallback
-from evaluation.callbacks import benchmark
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.planning.command import PlanCLI, plan_for
 from lit_longpo.planning.configuration import read_configuration
@@ -52,9 +51,8 @@ def test_there_is_one_for_each_method():
 
 
 @pytest.mark.parametrize("recipe", REAL, ids=lambda path: path.stem)
-def test_every_recipe_trains_evaluates_and_saves_a_tiny_model(recipe, folder, tmp_path, monkeypatch):
-    if recipe.stem != "dpo":  # one report with its pictures is enough
-        monkeypatch.setattr(benchmark.BenchmarkCallback, "_log", lambda self, trainer, report: None)
+@pytest.mark.usefixtures("blank_pictures")
+def test_every_recipe_trains_evaluates_and_saves_a_tiny_model(recipe, folder, tmp_path):
     cli = build(
         *("--config", recipe, "--policy.source", folder / "model", "--policy.dtype", "float32"),
         *("--data.path", folder / "pairs.jsonl", "--trainer.accelerator", "cpu"),
