@@ -1,12 +1,13 @@
 """Fixtures shared by all packages."""
 
 import os
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from hypothesis import settings
+from support import fork_server
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -14,6 +15,14 @@ settings.load_profile("untimed")
 # No test asks the hub, nor does a process that one starts.
 os.environ["HF_HUB_OFFLINE"] = "1"
 constants.HF_HUB_OFFLINE = True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of pytest-xdist are forked from one server, as processes of tests are."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ[fork_server.ADDRESS] = fork_server.start()
+        worker = Path(fork_server.__file__).with_name("forked_worker.py")
+        config.option.tx = [f"{spec}//python={sys.executable} {worker}" for spec in config.option.tx]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,14 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
-@pytest.fixture(scope="module")
-def blank_pictures() -> Iterator[None]:
-    """A module's pictures are made and kept, but nothing is drawn on them: that takes longer than a small run."""
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of reports are made and kept, but nothing is drawn on them: that takes longer than a small run."""
     from matplotlib.figure import Figure
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "draw", lambda figure, renderer: None)
-        yield
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: None)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from evaluation.running.settings import RunSettings
 from lit_longpo import __main__ as command
 from lit_longpo.policy import PolicyConfig
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PAGE = "docs/evaluation.md"
 CODE = pages.snippet(PAGE, "## A benchmark of your own")
 

@@ -21,6 +21,8 @@ from lit_longpo.errors import UserError, message_for_user
 from lit_longpo.export.card import model_card
 from lit_longpo.policy import PromptTemplate
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

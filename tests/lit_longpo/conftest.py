@@ -31,8 +31,8 @@ def resumed_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def killed_runs(tmp_path_factory):
-    """Losses by step of every training of tests/support/kill_worker.py, in the order they were computed."""
-    folder = tmp_path_factory.mktemp("killed")
-    run_ranks(kill_worker.main, folder, num_ranks=1)
-    return {path.stem: kill_worker.losses(path) for path in folder.glob("*.txt")}
+def whole_run(tmp_path_factory):
+    """Losses by step of a training of tests/support/kill_worker.py that nothing kills."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_ranks(kill_worker.train, folder, "whole", num_ranks=1)
+    return kill_worker.losses(folder / "whole.txt")

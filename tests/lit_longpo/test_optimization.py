@@ -114,7 +114,8 @@ def test_a_schedule_over_an_unknown_number_of_steps_is_refused(schedule):
     assert [scheduler.get_last_lr()[0], scheduler.step(), scheduler.get_last_lr()[0]] == [0.5, None, 0.5]
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])  # on a CPU Lightning takes bf16 for both
+# On a CPU Lightning takes bf16 for both.
+@pytest.mark.parametrize("precision", ["bf16-mixed", pytest.param("16-mixed", marks=pytest.mark.slow)])
 def test_mixed_precision_trains_from_the_command_line(precision, tmp_path):
     data = ("--data.num_train", 8, "--data.num_val", 3, "--data.short_words", 16, "--data.long_words", "[24, 48]")
     trainer = ("--trainer.precision", precision, "--trainer.max_steps", 2, "--trainer.max_epochs", 4)

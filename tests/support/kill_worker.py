@@ -14,9 +14,6 @@ from support.resume_worker import POLICIES, parts, trainer_for
 
 from lit_longpo.callbacks import ThroughputCallback
 
-KILLED_BEFORE = (1, 3, 5)  # checkpoints are saved after steps 2, 4 and 6; an epoch has 4
-DURING = ("half-written", "not-renamed")
-
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -64,7 +61,7 @@ def train(out, name, strategy="single", *, killed_before=None, plugin=None, resu
     log = Log(out / f"{name}.txt", killed_before)
     trainer = trainer_for(strategy, folder, log, ThroughputCallback(), save)
     if plugin is not None:
-        trainer.strategy.checkpoint_io = plugin
+        trainer.strategy.checkpoint_io = plugin()
     trainer.fit(module, datamodule=data, ckpt_path="last" if resume else None)
 
 
@@ -82,6 +79,20 @@ def losses(path):
     return [(int(step), float.fromhex(loss)) for step, loss in rows]
 
 
+WAYS = {
+    **{f"before-{step}": {"killed_before": step} for step in (1, 3, 5)},  # saved after 2, 4 and 6; an epoch has 4
+    "half-written": {"plugin": HalfWritten},
+    "not-renamed": {"plugin": NotRenamed},
+}
+
+
+def kill_and_resume(out, way):
+    """Losses of both trainings in OUT/WAY.txt."""
+    assert in_a_process(train, out, way, **WAYS[way]) == -signal.SIGKILL
+    assert bool(list((out / way).rglob("*.partial"))) == ("plugin" in WAYS[way])
+    train(out, way, resume=True)
+
+
 def in_a_process(function, *arguments, **options):
     """How the process that ran the function ended: 0, or minus the signal."""
     child = os.fork()
@@ -93,13 +104,3 @@ def in_a_process(function, *arguments, **options):
             sys.excepthook(*sys.exc_info())
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def main(out):
-    assert in_a_process(train, out, "whole") == 0
-    ways = {f"before-{step}": {"killed_before": step} for step in KILLED_BEFORE}
-    ways |= {name: {"plugin": plugin()} for name, plugin in zip(DURING, (HalfWritten, NotRenamed), strict=True)}
-    for name, way in ways.items():
-        assert in_a_process(train, out, name, **way) == -signal.SIGKILL, name
-        assert bool(list((out / name).rglob("*.partial"))) == (name in DURING), name
-        assert in_a_process(train, out, name, resume=True) == 0, name

@@ -1,4 +1,4 @@
-"""Logits of exported folders in a process without lit_longpo.
+"""What transformers alone makes of exported folders; as a script in a process without lit_longpo.
 
 python plain_transformers.py OUT_FILE FOLDER...
 """
@@ -6,16 +6,23 @@ python plain_transformers.py OUT_FILE FOLDER...
 import sys
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-torch.set_num_threads(1)
 PROBE = torch.arange(5, 45).unsqueeze(0)
-made = {}
-for folder in sys.argv[2:]:
+
+
+def plain_logits(folder: str) -> Tensor:
+    """Of the probe. Shape: (1, tokens, vocabulary)."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    with torch.no_grad():
-        made[folder] = model(PROBE).logits
     assert AutoTokenizer.from_pretrained(folder).eos_token is not None
     assert model.generation_config.eos_token_id is not None
-assert not any(name.startswith("lit_longpo") for name in sys.modules)
-torch.save(made, sys.argv[1])
+    with torch.no_grad():
+        return model(PROBE).logits
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    made = {folder: plain_logits(folder) for folder in sys.argv[2:]}
+    assert not any(name.startswith("lit_longpo") for name in sys.modules)
+    torch.save(made, sys.argv[1])

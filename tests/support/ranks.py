@@ -12,24 +12,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
-from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from support import fork_server
+from support.fork_server import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 1800  # until what hangs is ended; a machine shared by many takes minutes where two cores take seconds
-IMPORTED = [  # what is not installed is passed over
-    "deepspeed",
-    "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler, which takes the longest
-    "bitsandbytes",
-    "support.evaluation_worker",
-    "support.kill_worker",
-    "support.sequence_worker",
-]
 
 
 def run_ranks(function: Callable[..., Any], *arguments: Any, num_ranks: int = 2) -> str:
@@ -38,7 +29,7 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, num_ranks: int = 2)
     Raises:
         AssertionError: one of them failed, was killed or did not end; with the end of what they have printed.
     """
-    _start_server()
+    fork_server.use()
     with TemporaryDirectory() as folder:
         task = (function, arguments, num_ranks, free_port(), folder)
         try:
@@ -60,21 +51,6 @@ def _wait(group: Any) -> None:
 def run_command(*arguments: Any, num_ranks: int = 1) -> str:
     """`python -m lit_longpo ARGUMENTS` in so many processes."""
     return run_ranks(_main, [str(argument) for argument in arguments], num_ranks=num_ranks)
-
-
-@cache
-def _start_server() -> None:
-    before = dict(os.environ)
-    os.environ |= {
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "docs"))),
-        "OMP_NUM_THREADS": "1",
-    }
-    torch.multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _rank(rank: int, function: Callable[..., Any], arguments: Any, num_ranks: int, port: int, folder: str) -> None:

@@ -39,12 +39,9 @@ CASES = {
     "key heads one by one": ({"num_attention_heads": 16, "num_key_value_heads": 8, "head_chunks": 2}, ROW),
     "half a key head's readers": ({"num_attention_heads": 16, "num_key_value_heads": 4, "head_chunks": 4}, ROW),
 }
-_OF_EACH_KIND = ("Qwen2", "Mistral", "Gemma2", "DeepseekV3", "GptOss")
-
-
-def cases_of(num_ranks: int) -> list[str]:
-    """What so many ranks run: two all of it, more one family of each attention."""
-    return [name for name in CASES if num_ranks == 2 or name not in ARCHITECTURES or name in _OF_EACH_KIND]
+_OF_EACH_KIND = ("Qwen2", "Mistral", "Gemma2", "DeepseekV3", "GptOss")  # of attention
+MOST = tuple(name for name in CASES if name not in ARCHITECTURES or name in _OF_EACH_KIND)
+REST = tuple(name for name in CASES if name not in MOST)
 
 
 def loss_and_gradients(
@@ -105,11 +102,10 @@ def difference(options: dict[str, Any], name: str, row: PackedBatch) -> dict[str
     }
 
 
-def run(out: Path) -> None:
+def run(out: Path, names: tuple[str, ...]) -> None:
     """Differences by case, of every rank in a file OUT.RANK."""
     distributed.init_process_group("gloo")
-    cases = {name: CASES[name] for name in cases_of(distributed.get_world_size())}
-    results = {name: difference(options, name, row) for name, (options, row) in cases.items()}
+    results = {name: difference(options, name, row) for name, (options, row) in CASES.items() if name in names}
     Path(f"{out}.{distributed.get_rank()}").write_text(json.dumps(results))
     distributed.barrier()
     distributed.destroy_process_group()

@@ -10,7 +10,7 @@ from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig
 
-SPLITS = [(7, None), (7, 1), (7, 2), (7, 3), (1, None), (2, 1)]  # examples, and at most so many in a row
+SPLITS = [(7, None), (7, 1), (7, 3), (1, None)]  # examples, and at most so many in a row
 STRATEGIES = {
     1: lambda: "auto",
     2: lambda: "ddp",

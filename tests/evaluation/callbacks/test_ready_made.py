@@ -13,6 +13,8 @@ from evaluation.reports.report import BenchmarkReport
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 QUICK = {"max_length": 400, "limit": 2}
 
 

@@ -12,6 +12,8 @@ from evaluation import NeedleCallback
 from evaluation.callbacks import benchmark
 from evaluation.reports.pages import Pages
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 class Asked:
     """In the place of the runner: what it was told, nothing answered."""

@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from lit_longpo import __main__ as command_line
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 TEXT = "The tide takes the path to the island twice a day. " * 3
 
 

@@ -9,6 +9,8 @@ from evaluation.reports.before_after import compared, page_of, write_page
 from evaluation.reports.comparison import compare
 from lit_longpo.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture(scope="module")
 def pair():

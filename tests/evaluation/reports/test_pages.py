@@ -45,6 +45,7 @@ def page(report):
     return Page(Pages(report).page.html())
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
     paths = Pages(report).write(tmp_path / "deep")
     assert [path.name for path in paths] == [f"{report.name}-step20.{suffix}" for suffix in ("json", "md", "html")]
@@ -55,6 +56,7 @@ def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
     json.loads(paths[0].read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_label_is_part_of_the_files_names(report, tmp_path):
     paths = Pages(report).write(tmp_path, "prose")
     assert [path.stem for path in paths] == [f"{report.name}-prose-step20"] * 3
@@ -79,6 +81,7 @@ def test_pages_show_tables_pictures_and_what_the_model_wrote(report, page):
     assert "2,000 resamples" in page.text
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_pages_have_colours_for_a_dark_scheme_and_no_others():
     """One that is stated for the light scheme alone would be unreadable in the dark one, or the other way round."""
     style = Pages(reports.needle(tasks=("needle",))).page.html().partition("<style>")[2].partition("</style>")[0]
@@ -102,6 +105,7 @@ def test_markdown_has_every_table_and_no_markup_of_the_models(report):
     assert "](javascript" not in text.replace("\\](javascript", "")
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_tables_pictures_and_draws_are_made_once(monkeypatch, tmp_path):
     """Files, TensorBoard's pictures and intervals that a table and a curve share."""
     counts = Counter()

@@ -13,6 +13,8 @@ from evaluation.reports.comparison import compare_files
 from evaluation.reports.report import BenchmarkReport
 from lit_longpo.errors import message_for_user
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support import kill_worker, resume_worker
-from support.kill_worker import DURING, KILLED_BEFORE
 from support.ranks import run_ranks
 from support.resume_worker import POLICIES, RESUMED_AFTER, STEPS
 from support.zero3 import needs_deepspeed
@@ -45,15 +44,20 @@ def test_adapters_start_and_are_trained_alike_under_every_strategy(strategy, res
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_killed_process_is_continued_bit_by_bit(killed_runs):
-    resumed_after = {1: 0, 3: 2, 5: 4}
-    cases = {f"before-{step}": (step, resumed_after[step]) for step in KILLED_BEFORE}
-    cases |= dict.fromkeys(DURING, (4, 2))
-    whole = dict(killed_runs["whole"])
+# How a process is killed: steps done, steps that are kept.
+KILLS = {"before-1": (1, 0), "before-3": (3, 2), "before-5": (5, 4), "half-written": (4, 2), "not-renamed": (4, 2)}
+SLOW_KILLS = ("before-3", "not-renamed")
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow) if way in SLOW_KILLS else way for way in KILLS]
+)
+def test_a_killed_process_is_continued_bit_by_bit(way, whole_run, tmp_path):
+    run_ranks(kill_worker.kill_and_resume, tmp_path, way, num_ranks=1)
+    whole, (done, kept) = dict(whole_run), KILLS[way]
     assert sorted(whole) == list(range(1, STEPS + 1))
-    for name, (done, kept) in cases.items():
-        steps = [*range(1, done + 1), *range(kept + 1, STEPS + 1)]
-        assert killed_runs[name] == [(step, whole[step]) for step in steps], name
+    steps = [*range(1, done + 1), *range(kept + 1, STEPS + 1)]
+    assert kill_worker.losses(tmp_path / f"{way}.txt") == [(step, whole[step]) for step in steps]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support import sequence_worker
 from support.groups import batches, random_groups
 from support.ranks import run_ranks
+from support.sequence_worker import MOST, REST
 from support.tiny_models import tiny_config, tiny_model
 
 from lit_longpo.engine import check_heads, feasible_degrees, pack, score, sequence_parallel
@@ -19,21 +20,25 @@ from lit_longpo.policy import PolicyConfig
 
 
 @cache
-def differences(num_ranks, folder):
+def differences(num_ranks, cases, folder):
     """Of all ranks, by case."""
-    out = folder / f"shared-by-{num_ranks}"
-    run_ranks(sequence_worker.run, out, num_ranks=num_ranks)
+    out = folder / f"{cases[0]}-shared-by-{num_ranks}"
+    run_ranks(sequence_worker.run, out, cases, num_ranks=num_ranks)
     return [json.loads(Path(f"{out}.{rank}").read_text()) for rank in range(num_ranks)]
 
 
-CASES = [(2, case) for case in sequence_worker.cases_of(2)]
-CASES += [pytest.param(4, case, marks=pytest.mark.slow) for case in sequence_worker.cases_of(4)]
+RUNS = {(2, MOST): (), (2, REST): pytest.mark.slow, (4, MOST): pytest.mark.slow}
+CASES = [
+    pytest.param(num_ranks, cases, case, marks=marks, id=f"{num_ranks}-{case}")
+    for (num_ranks, cases), marks in RUNS.items()
+    for case in cases
+]
 
 
-@pytest.mark.parametrize(("num_ranks", "case"), CASES)
-def test_ranks_that_share_a_row_score_and_differentiate_like_one(num_ranks, case, tmp_path_factory):
+@pytest.mark.parametrize(("num_ranks", "cases", "case"), CASES)
+def test_ranks_that_share_a_row_score_and_differentiate_like_one(num_ranks, cases, case, tmp_path_factory):
     """Checkpointing on; the start-up probe runs through the shared row too."""
-    for rank in differences(num_ranks, tmp_path_factory.getbasetemp()):
+    for rank in differences(num_ranks, cases, tmp_path_factory.getbasetemp()):
         assert rank[case]["largest"] > 1e-2
         assert rank[case]["loss"] <= 1e-5
         assert rank[case]["gradient"] <= 1e-5

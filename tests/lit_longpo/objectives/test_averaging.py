@@ -89,7 +89,7 @@ def test_every_example_counts_the_same_however_ranks_are_filled():
 
 def test_many_rows_lose_nothing_to_rounding():
     means = ExampleMeans()
-    for _ in range(10_000):
+    for _ in range(2_000):
         means.add({"loss": torch.tensor([0.1])})
     assert float(means.over_all_ranks(alone)[0]["loss"]) == pytest.approx(0.1, rel=1e-7)
 
@@ -128,6 +128,6 @@ def test_several_ranks_validate_and_test_like_one(ranks, alone_on_everything, tm
 
 
 def test_one_process_says_the_same_whatever_the_rows(alone_on_everything):
-    (whole, _), *others = alone_on_everything[:4]
+    (whole, _), *others = alone_on_everything[:3]
     for validated, _ in others:
         assert validated == pytest.approx(whole, rel=1e-5, abs=1e-6)

@@ -6,11 +6,15 @@ import pytest
 import torch
 from support.parallel_worker import DEVICES, train
 from support.ranks import run_ranks
-from support.zero3 import HAS_DEEPSPEED
+from support.zero3 import needs_deepspeed
 
 from lit_longpo.objectives.precision import precision_problem
 
-ZERO = ["zero2", "zero3"] if HAS_DEEPSPEED else []
+ZERO = ("zero2", "zero3")
+SLOW = [
+    pytest.param("ddp", marks=pytest.mark.slow),
+    pytest.param("zero2", marks=[needs_deepspeed, pytest.mark.slow]),
+]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_adapters_of_half_weights_have_gradients_that_a_scale_can_be_taken_from(
     assert precision_problem("float16", "16-mixed", deepspeed=False, trains_weights=False) is None
 
 
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
+@pytest.mark.parametrize("strategy", ["single", "fsdp2", pytest.param("zero3", marks=needs_deepspeed), *SLOW])
 def test_half_precision_starts_at_the_reference(strategy, policy_folder, tmp_path):
     """SoLoPO on DPO: its first term is log 2 where policy and reference are one, its second nothing."""
     precisions = [("bfloat16", "bf16-true"), *([("float32", "bf16-mixed")] if strategy not in ZERO else [])]
