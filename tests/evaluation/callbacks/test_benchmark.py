@@ -18,6 +18,8 @@ from evaluation.running import answerers
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")  # but for those of `run`
+
 GRID = {"lengths": (16, 32), "depths": (0.0, 1.0), "num_examples": 2, "max_new_tokens": 2}
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from support import official_layout
 from support.command_line import CONFIGS, build
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -60,7 +61,9 @@ def run(folders, tmp_path_factory):
         LongBenchV2Callback(str(folders / "v2"), mode="no_context", **QUICK, every_n_validations=0),
         LVEvalCallback(str(folders / "lveval"), levels=["16k"], **QUICK),
     ]
-    return *fit(tmp_path_factory.mktemp("run"), callbacks), callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "draw", lambda figure, renderer: None)  # as in `blank_pictures`
+        return *fit(tmp_path_factory.mktemp("run"), callbacks), callbacks
 
 
 def test_they_run_before_and_after_training_and_at_validation(run):

@@ -36,7 +36,7 @@ def limits(monkeypatch):
 
 
 def trainer_and_model(folder, limit, **options):
-    needle = NeedleCallback(WorldHaystack(), num_examples=40, limit=limit)
+    needle = NeedleCallback(WorldHaystack(), lengths=(32,), depths=(0.5,), num_examples=40, limit=limit)
     model = BoringModel()
     model.model, model.prompt_format, model.policy = None, object(), SimpleNamespace(source="x")
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
