@@ -1,6 +1,7 @@
 """Fixtures shared by all packages."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,11 +19,15 @@ constants.HF_HUB_OFFLINE = True
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The workers of pytest-xdist are forked from one server, as processes of tests are."""
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+    """The workers of pytest-xdist are forked from one server, as processes of tests are.
+
+    Not beside a GPU: libraries look at it when they are imported, and what is forked then can no longer use it.
+    """
+    hands_out = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if hands_out and not Path("/dev/nvidiactl").exists():
         os.environ[fork_server.ADDRESS] = fork_server.start()
-        worker = Path(fork_server.__file__).with_name("forked_worker.py")
-        config.option.tx = [f"{spec}//python={sys.executable} {worker}" for spec in config.option.tx]
+        worker = shlex.join([sys.executable, fork_server.__file__.replace("fork_server", "forked_worker")])
+        config.option.tx = [f"{spec}//python={worker}" for spec in config.option.tx]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = [  # what is not installed is passed over
     "deepspeed",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler, which takes the longest
-    *("bitsandbytes", "peft", "datasets", "matplotlib.figure", "torch.utils.tensorboard", "trl"),
+    *("bitsandbytes", "peft", "datasets", "matplotlib.figure", "torch.utils.tensorboard"),
     "support.command_line",
     "support.forked_worker",
     "support.evaluation_worker",

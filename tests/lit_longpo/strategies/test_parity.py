@@ -25,7 +25,7 @@ def single(policy_folder, tmp_path_factory):
 @pytest.mark.parametrize(
     "strategy",
     [
-        "ddp",
+        pytest.param("ddp", marks=pytest.mark.slow),  # by default in test_accumulation.py
         "fsdp2",
         *[pytest.param(f"zero{kind}", marks=[needs_deepspeed, pytest.mark.slow]) for kind in ("1", "2")],
         pytest.param("zero3", marks=needs_deepspeed),
