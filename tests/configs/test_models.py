@@ -35,15 +35,16 @@ def test_every_model_has_a_twin():
     assert {path.stem for path in (CONFIGS / "model").glob("*.yaml")} == {*TWINS, "tiny"}
 
 
-@pytest.fixture(params=TWINS)
-def twin(request, tmp_path):
+@pytest.fixture(scope="module", params=TWINS)
+def twin(request, tmp_path_factory):
     """The policy that a model file describes, its weights and tokenizer replaced by tiny ones."""
+    folder = tmp_path_factory.mktemp("twin")
     name, chat = TWINS[request.param]
     overrides = {"sliding_window": None} if name == "Mistral" else {}
     tokenizer = chat_bpe_tokenizer(chat, eos="<|endoftext|>")  # a base model's, so that the turn's end is found
-    tiny_model(name, vocab_size=len(tokenizer), **overrides).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    here = ("--policy.source", tmp_path, "--policy.gguf_file", "null", "--policy.dtype", "float32")
+    tiny_model(name, vocab_size=len(tokenizer), **overrides).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    here = ("--policy.source", folder, "--policy.gguf_file", "null", "--policy.dtype", "float32")
     made = build("--config", CONFIGS / "solopo.yaml", "--policy", CONFIGS / "model" / f"{request.param}.yaml", *here)
     assert isinstance(made.model.policy, PolicyConfig)
     return made.model.policy, FORMATS[chat]

@@ -41,16 +41,18 @@ def test_live_bytes_counts_storages_once_and_until_they_die():
 
 VARIANTS = [
     plan(),
-    plan("Qwen3"),
-    plan("Gemma3Text"),
     plan("Gemma2"),
     plan("GptOss", dtype=torch.bfloat16, flash=True),
     plan("Mixtral", router_loss=True),
-    plan(dtype=torch.bfloat16, flash=True),
-    plan(lora=LoRA(r=4)),
     plan(dtype=torch.bfloat16, lora=LoRA(r=4, also_train=["embed_tokens", "norm"]), converted=True),
     plan(autocast=torch.bfloat16),
+]
+MORE = [  # each shares its parts with one above
     plan("Qwen2", dtype=torch.float32),
+    plan("Qwen3"),
+    plan("Gemma3Text"),
+    plan(dtype=torch.bfloat16, flash=True),
+    plan(lora=LoRA(r=4)),
 ]
 
 
@@ -62,7 +64,11 @@ VARIANTS = [
         pytest.param("keep_attention", id="attention", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("model", VARIANTS, ids=lambda p: f"{p.config.model_type}-{p.dtype}-{bool(p.lora)}-{p.flash}")
+@pytest.mark.parametrize(
+    "model",
+    [*VARIANTS, *(pytest.param(model, marks=pytest.mark.slow) for model in MORE)],
+    ids=lambda p: f"{p.config.model_type}-{p.dtype}-{bool(p.lora)}-{p.flash}",
+)
 def test_two_depths_say_what_five_layers_take(model, checkpointing):
     found = Tracer(model).activations(ROW, checkpointing=checkpointing).whole
     traced = trace_step(model, ROW, 5, checkpointing=checkpointing)
