@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import gpu
+from benchmarks import gpu, tiles
 from benchmarks.bars import CASES, Verdict, table
 from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
 from benchmarks.flops import layer_weights, seen_keys, step_flops
@@ -41,6 +41,14 @@ def test_ours_and_trl_lose_the_same_step_after_step(objective, answers):
     for other in losses[1:]:
         assert other == pytest.approx(losses[0], abs=2e-5)  # after the first update, too
     assert "| trl |" in markdown(objective, result)
+
+
+@pytest.mark.slow
+def test_tiles_take_less_and_lose_the_same():
+    whole, tiled = (tiles.step(3000, size) for size in (None, 1024))
+    assert tiled["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+    assert tiled["account"] < 0.75 * whole["account"]
+    assert tiles.traced()[2].startswith("| float32 | 4,096 | 1,024 |")
 
 
 @pytest.mark.slow

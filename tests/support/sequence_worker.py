@@ -35,7 +35,7 @@ CASES = {
     "a row of one prompt token": ({}, pack(random_groups([(1, [1])]))),
     "in tiles": ({"tile_tokens": 7}, ROW),
     "Mixtral, in tiles, router loss": ({"tile_tokens": 7, "router_loss": True}, ROW),
-    "GptOss, heads one by one": ({"num_attention_heads": 8, "num_key_value_heads": 4, "head_chunks": 2}, ROW),
+    "GptOss, heads in chunks": ({"num_attention_heads": 8, "num_key_value_heads": 4, "head_chunks": 2}, ROW),
     "key heads one by one": ({"num_attention_heads": 16, "num_key_value_heads": 8, "head_chunks": 2}, ROW),
     "half a key head's readers": ({"num_attention_heads": 16, "num_key_value_heads": 4, "head_chunks": 4}, ROW),
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.tiny_models import tiny_config, tiny_model
 
+from lit_longpo.engine.tiled_layers import tile_layers
 from lit_longpo.objectives import DPO
 from lit_longpo.planning import activations as module
 from lit_longpo.planning import tracing
@@ -97,13 +98,33 @@ def test_two_lengths_say_what_a_long_prompt_takes(checkpointing, monkeypatch):
     assert found.layers_backward == pytest.approx(expected.layers_backward, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["Gemma2", "GptOss", "Mixtral"])
-def test_fake_tensors_take_what_real_ones_do(name):
-    """Capped blocks, sinks and routed experts, whose products have a stand-in in a trace."""
-    same = {} if name == "Mixtral" else {"layer_types": ["full_attention"] * 2}
-    model = ModelPlan(tiny_config(name, **same), torch.float32, router_loss=name != "Gemma2")
+def test_tiles_are_those_of_the_long_row_itself(monkeypatch):
+    """Not of the shorter ones that are traced for it; other tiles would be off the line."""
+    monkeypatch.setattr("lit_longpo.engine.tiled_layers.SHORTEST", 64)
+    monkeypatch.setattr("lit_longpo.engine.tiled_layers.LONGEST", 256)
+    long = dataclasses.replace(ROW, long_tokens=3000)
+    expected, whole = (
+        Tracer(plan(tile_tokens=tokens)).activations(long, checkpointing=True).whole for tokens in (256, None)
+    )
+    monkeypatch.setattr(module, "_TRACED_TOKENS", (400, 500, 1000))
+    found = Tracer(plan(tile_tokens="auto")).activations(long, checkpointing=True).whole
+    assert found.layers_backward == pytest.approx(expected.layers_backward, rel=0.01)
+    assert found.layers_backward < 0.85 * whole.layers_backward
+    kept = Tracer(plan(tile_tokens="auto")).model
+    assert [kept.tile_of(3000, how) for how in (True, "offload", "keep_attention", False)] == [256, 256, None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "tile_tokens"), [("Gemma2", None), ("GptOss", None), ("Mixtral", None), ("Mixtral", 100), ("Qwen3", 100)]
+)
+def test_fake_tensors_take_what_real_ones_do(name, tile_tokens):
+    """Capped blocks, sinks and routed experts, whose products have a stand-in in a trace; tiles of layers."""
+    same = {"layer_types": ["full_attention"] * 2} if name in ("Gemma2", "GptOss") else {}
+    router_loss = name in ("GptOss", "Mixtral")
+    model = ModelPlan(tiny_config(name, **same), torch.float32, router_loss=router_loss, tile_tokens=tile_tokens)
     fake = trace_step(model, ROW, 2, checkpointing=False)
     real = tiny_model(name, **same)
+    tile_layers(real, tile_tokens, recomputed=False)
     for parameter in real.parameters():
         parameter.register_post_accumulate_grad_hook(tracing._drop)
     with LiveBytes() as memory:

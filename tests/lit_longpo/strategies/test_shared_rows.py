@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import DDPStrategy
 
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from lit_longpo import strategies
 from lit_longpo.engine import sequence_parallel, sequence_ranks
 from lit_longpo.engine.sequence_parallel import SequenceRanks
-from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy, shared_rows
 from lit_longpo.strategies.shared_rows import form_groups, row_ranks
 
 
@@ -38,6 +40,36 @@ def test_a_degree_of_one_shares_nothing(monkeypatch):
     monkeypatch.setattr(sequence_parallel, "_ranks", SequenceRanks(size=2))
     form_groups(1, 4, torch.device("cpu"))
     assert sequence_ranks() == SequenceRanks()
+
+
+class Mesh:
+    """Of eight ranks, four to a row; one's group."""
+
+    def __getitem__(self, name):
+        return self
+
+    def get_group(self):
+        return self
+
+    def size(self):
+        return 4
+
+    def rank(self):
+        return 1
+
+
+@pytest.mark.parametrize("strategy", [AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy])
+def test_ranks_exchange_heads_in_the_parts_that_are_asked_for(strategy, monkeypatch):
+    if strategy is AnyDeviceDeepSpeedStrategy:
+        pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
+    monkeypatch.setattr(sequence_parallel, "_ranks", SequenceRanks())
+    monkeypatch.setattr(DDPStrategy, "setup_environment", lambda strategy: None)
+    monkeypatch.setattr(shared_rows, "init_device_mesh", lambda *_, **__: Mesh())
+    monkeypatch.setattr(strategy, "world_size", 8)
+    monkeypatch.setattr(strategy, "root_device", torch.device("cpu"))
+    for options, expected in (({}, "auto"), ({"head_chunks": 2}, 2)):
+        strategy(accelerator=CPUAccelerator(), sequence_parallel=4, **options).setup_environment()
+        assert (sequence_ranks().size, sequence_ranks().head_chunks) == (4, expected)
 
 
 def test_feasible_degrees_are_offered_to_planners():
