@@ -224,7 +224,6 @@ def _are_experts(module: nn.Module) -> bool:
     return stacked and _num_arguments(type(module)) == 3
 
 
-@cache
 def _num_arguments(kind: type[nn.Module]) -> int:
     """Of its forward, beside itself; 0 if it takes any."""
     parameters = list(inspect.signature(kind.forward).parameters.values())[1:]

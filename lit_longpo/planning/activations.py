@@ -82,6 +82,11 @@ class Tracer:
         one, two = at_depth(1), at_depth(2)
         return Activations(one, _combine(two, one, lambda second, first: second - first), depth)
 
+    def tile_of(self, row: RowPlan, checkpointing: Checkpointing) -> int | None:
+        """Tokens of a tile of the row's layers; `None` if they are run whole."""
+        tokens = row.long_tokens + row.response_tokens if self.model.sequential else row.num_tokens
+        return self.model.tile_of(tokens, checkpointing)
+
     def reference_pass(self, row: RowPlan) -> int:
         """What scoring the reference's row borrows: without gradients nothing depends on depth."""
         model = self._in_tiles(row, True)
@@ -90,8 +95,7 @@ class Tracer:
 
     def _in_tiles(self, row: RowPlan, checkpointing: Checkpointing) -> ModelPlan:
         """The model with tiles of the row's own length, also where shorter rows are traced for it."""
-        tokens = row.long_tokens + row.response_tokens if self.model.sequential else row.num_tokens
-        return replace(self.model, tile_tokens=self.model.tile_of(tokens, checkpointing))
+        return replace(self.model, tile_tokens=self.tile_of(row, checkpointing))
 
     def _step(self, model: ModelPlan, row: RowPlan, layers: Depth, checkpointing: Checkpointing) -> Trace:
         key = (row, layers, checkpointing, cast(int | None, model.tile_tokens))

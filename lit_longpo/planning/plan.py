@@ -49,6 +49,7 @@ class Plan:
         flops: of the row, in the configuration's mode, with the pass of an online reference.
         kv_copies: bytes of one layer's gathered keys and values beyond the row's own.
         head_tile: bytes of one tile of logits.
+        layer_tile: tokens that a layer's MLP and norms treat at a time, in the configuration's mode; `None` means all.
         longest_context: tokens of the longest prompt that fits, by mode.
         degrees: feasible sequence-parallel degrees.
         warnings: see `conflicts`.
@@ -65,6 +66,7 @@ class Plan:
     flops: Flops
     kv_copies: int
     head_tile: int
+    layer_tile: int | None
     longest_context: dict[ActivationMode, int]
     degrees: list[int]
     warnings: list[str]
@@ -121,6 +123,7 @@ def make_plan(run: Configuration) -> Plan:
         flops=work.beside(_online_pass(run, config, planner.sizes, row)),
         kv_copies=0 if planner.alone else _kv_copies(config, row, run),
         head_tile=_head_tile(text.vocab_size, len(packed.score_targets)),
+        layer_tile=planner.layer_tile(row, mode),
         longest_context={name: planner.longest_context(row, name) for name in MODES},
         degrees=[1] if doubts(config) else feasible_degrees(*head_counts(config), run.sharding.world_size),
         warnings=warnings,
@@ -183,6 +186,12 @@ class _Planner:
             untied_head_bytes=self.sizes.untied_head_bytes,
             reference=replace(self.reference, borrowed=borrowed),
         )
+
+    def layer_tile(self, row: RowPlan, mode: ActivationMode) -> int | None:
+        """Tokens of a tile of layers; `None` if they are run whole."""
+        part = row.divided(self.run.sharding.sequence_parallel)
+        size = self.tracer.tile_of(part, CHECKPOINTING[mode])
+        return None if size is None or size >= part.num_tokens else size
 
     def longest_context(self, row: RowPlan, mode: ActivationMode) -> int:
         """Tokens of the longest prompt of a row with one example."""

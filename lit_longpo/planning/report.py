@@ -42,6 +42,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "device_memory": round(configuration.options.device_memory_gib * GIB),
         "memory": {name: _memory(plan, name) for name in MODES},
         "head_tile": plan.head_tile,
+        "layer_tile": plan.layer_tile,
         "kv_copies_per_layer": plan.kv_copies,
         "tokens_per_step": plan.tokens_per_step,
         "model_flops_per_step": plan.rows_per_step * plan.flops.model,
@@ -136,6 +137,7 @@ def _work_table(plan: Plan) -> Table:
         "with what is computed twice": f"{plan.rows_per_step * plan.flops.hardware:.3g}",
         "time per step": time + peak,
         "a tile of logits": f"{_gib(plan.head_tile)} GiB, up to three at a time",
+        "a tile of MLPs and norms": "the whole row" if plan.layer_tile is None else f"{plan.layer_tile:,} tokens",
         "K/V copies for branches": f"{_gib(plan.kv_copies)} GiB a layer",
         "sequence-parallel degrees": ", ".join(map(str, plan.degrees)),
     }

@@ -68,7 +68,8 @@ def _named(name: str, modules: Iterable[str], *, is_pattern: bool) -> list[str]:
 
 
 def _is_map(module: nn.Module) -> bool:
-    return getattr(getattr(module, "weight", None), "ndim", 0) > 1
+    weight = getattr(module, "weight", None)
+    return len(getattr(weight, "ds_shape", getattr(weight, "shape", ()))) > 1  # ZeRO-3 leaves an empty vector here
 
 
 def _hint(missing: list[str], modules: Mapping[str, nn.Module], wanted: str | list[str]) -> str:

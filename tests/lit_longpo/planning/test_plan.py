@@ -55,6 +55,14 @@ def test_an_online_reference_is_one_more_forward_pass():
     assert online.seconds_per_step == pytest.approx(cached.seconds_per_step * online.flops.model / cached.flops.model)
 
 
+def test_tiles_of_layers_are_in_the_plan():
+    recomputed = [*DPO, "--policy.gradient_checkpointing", "true", "--policy.tile_tokens"]
+    whole, tiled = (plan_for([*recomputed, size]) for size in ("null", "64"))
+    assert (whole.layer_tile, tiled.layer_tile) == (None, 64)
+    moment = "last layer, backward"
+    assert tiled.memory["recompute"].moments[moment] < whole.memory["recompute"].moments[moment]
+
+
 @pytest.mark.slow
 def test_another_reference_counts_by_its_own_size():
     other = ("--policy.source", "Qwen/Qwen2.5-0.5B-Instruct", "--reference.policy.source", "embedded")

@@ -2,9 +2,11 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from support.preference_data import RandomPairs
+from support.tiny_models import tiny_model
 
 from lit_longpo.objectives import SFT
 from lit_longpo.policy import LoRA, PolicyConfig
+from lit_longpo.policy.targets import check_targets
 from lit_longpo.policy.trained_names import check_trained_names
 
 WRONG = {
@@ -52,6 +54,15 @@ def test_what_loads_passes_and_draws_nothing(policy_folder):
         before = torch.random.get_rng_state()
         check_trained_names(policy)
         assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_maps_whose_weights_zero3_has_split_are_maps():
+    model = tiny_model("Llama")
+    for parameter in model.parameters():
+        parameter.ds_shape, parameter.data = parameter.shape, parameter.new_empty(0)
+    check_targets(model, ["q_proj"])
+    with pytest.raises(ValueError, match="input_layernorm, which is none"):
+        check_targets(model, ["input_layernorm"])
 
 
 def test_nothing_is_built_where_nothing_was_named(monkeypatch):
