@@ -97,7 +97,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         return
     asked, values = parse_evaluation(arguments)
     if values.prepare_data:
-        log.info("%s is ready", getattr(values.benchmark, "folder", asked.name))
+        log.info("%s is ready", asked.prepare())
         return
     with storing(asked.output, "--output FOLDER"):
         asked.rescore() if values.rescore else asked.run()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from evaluation.respondent import Request
 from evaluation.running.facts import model_facts, run_facts
 from evaluation.running.harness import harness_model, numbers, require_harness, task_manager
+from evaluation.running.settings import RunSettings
 from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -22,6 +24,17 @@ log = logging.getLogger(__name__)
 
 NAME = "short_context"
 _SHOWN = 600  # characters of a prompt's end that a report keeps
+_BATCH = ", or type --short_context.batch_size"
+# Settings of a run that the harness takes no heed of, and what to type in their place.
+_NOT_FOLLOWED = {
+    "max_length": "",
+    "max_minutes": ", or type --limit",
+    "seed": "",
+    "protocol": "",
+    "batching.max_batch_tokens": _BATCH,
+    "batching.prefill_chunk": _BATCH,
+    "batching.min_shared": _BATCH,
+}
 
 
 class ShortContextRules(ReportRules):
@@ -66,18 +79,56 @@ class ShortContext:
 class ShortContextEvaluation(Request):
     """Short contexts asked of one model; the report has every answer, so that two of them are compared by question.
 
-    Of `settings` the `limit` counts: questions of each task at most, the first ones as the harness has them.
+    Of `settings` the `limit` counts (questions of each task at most, the first ones as the harness has them) and
+    `tasks`, which of the named ones are asked.
 
     Args:
         short_context: which tasks.
+
+    Raises:
+        ValueError: a setting that the harness does not follow, or a task that is not among the named ones.
     """
 
     short_context: ShortContext = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_followed(self.settings)
+        _ = self.shots
 
     @property
     def name(self) -> str:
         """Of its reports."""
         return NAME
+
+    @property
+    def shots(self) -> dict[str, int | None]:
+        """Solved examples by task, of the tasks that are asked.
+
+        Raises:
+            ValueError: a chosen task is not among the named ones.
+        """
+        named, chosen = self.short_context.tasks, self.settings.tasks
+        if unknown := [task for task in chosen or () if task not in named]:
+            raise InputError(
+                f"expected `tasks` among those of `short_context` ({', '.join(named)}), got {', '.join(unknown)}; type "
+                f"--short_context.tasks '{{{unknown[0]}: 5}}' to ask others, with their shots"
+            )
+        return {task: number for task, number in named.items() if chosen is None or task in chosen}
+
+    def prepare(self) -> str:
+        """Download the tasks' data, without a model.
+
+        Returns:
+            What is ready.
+
+        Raises:
+            FileNotFoundError, ValueError: as `run`.
+        """
+        from lm_eval.tasks import get_task_dict
+
+        self.respondent.check_likelihoods()
+        get_task_dict(list(self.shots), self._manager())
+        return ", ".join(self.shots)
 
     def run(self) -> BenchmarkReport:
         """Ask and write.
@@ -87,7 +138,7 @@ class ShortContextEvaluation(Request):
             ValueError: a task is unknown, or has no score of single questions.
         """
         self.respondent.check_likelihoods()
-        manager = task_manager(self.short_context.include_path, self.short_context.tasks)
+        manager = self._manager()
         model, prompt_format = self.respondent.load()
         assert isinstance(model, nn.Module), "nobody else gives likelihoods"
         name = self.respondent.name(model_fingerprint(model, with_adapters=True))
@@ -103,6 +154,9 @@ class ShortContextEvaluation(Request):
         """
         raise InputError("expected no --rescore with --short_context, whose answers are likelihoods; run it again")
 
+    def _manager(self) -> Any:
+        return task_manager(self.short_context.include_path, self.shots)
+
     def _results(self, model: nn.Module, prompt_format: PromptFormat, manager: Any) -> dict[str, dict[str, Any]]:
         """What the harness says, task by task: each has shots of its own."""
         from lm_eval import simple_evaluate
@@ -112,7 +166,7 @@ class ShortContextEvaluation(Request):
         found = {}
         with generation_mode(model):
             judge = harness_model(model, prompt_format, self.short_context.batch_size)
-            for task, shots in self.short_context.tasks.items():
+            for task, shots in self.shots.items():
                 log.info("%s: %s shots", task, "its own" if shots is None else shots)
                 found[task] = simple_evaluate(model=judge, tasks=[task], num_fewshot=shots, **common)
         return found
@@ -134,6 +188,22 @@ class ShortContextEvaluation(Request):
             tables={task: _table(task, found) for task, found in results.items()},
             settings={"shots": shots, "task versions": versions, **facts, "in the chat template": chat},
         )
+
+
+def _check_followed(settings: RunSettings) -> None:
+    """Refuse what the harness would not do.
+
+    Raises:
+        ValueError: naming it, and what to type.
+    """
+    usual = RunSettings()
+    for name, instead in _NOT_FOLLOWED.items():
+        value = attrgetter(name)(settings)
+        if value != attrgetter(name)(usual):
+            raise InputError(
+                f"expected no --{name} with --short_context, whose prompts and questions are lm-evaluation-harness's, "
+                f"got {value}; leave it out{instead}"
+            )
 
 
 def _shots(found: Mapping[str, Any]) -> int | dict[str, int] | None:

@@ -121,9 +121,44 @@ def test_what_cannot_be_asked_is_one_line(tasks, models):
         )
     with pytest.raises(UserError, match="expected shots by task, for example"):
         ShortContext({})
+    with pytest.raises(
+        UserError, match=r"among those of `short_context` \(colours, shades\), got reds; .*\{reds: 5\}'"
+    ):
+        parse_evaluation(given(tasks, "--model", models[0], "--output", "out", "--tasks", "[reds]"))
     asked, _ = parse_evaluation(given(tasks, "--output", "out", "--rescore"))
     with pytest.raises(UserError, match="expected no --rescore with --short_context"):
         asked.rescore()
+
+
+@needs_harness
+@pytest.mark.parametrize(
+    ("option", "value", "instead"),
+    [
+        ("max_length", 64, "it out$"),
+        ("max_minutes", 2.0, "or type --limit$"),
+        ("seed", 3, "it out$"),
+        ("protocol", "official", "it out$"),
+        ("batching.max_batch_tokens", 9, r"--short_context\.batch_size$"),
+    ],
+)
+def test_a_setting_that_the_harness_does_not_follow_is_refused(option, value, instead, tasks, models):
+    with pytest.raises(UserError, match=rf"^expected no --{option} with --short_context, .*got {value}; .*{instead}"):
+        parse_evaluation(given(tasks, "--model", models[0], "--output", "out", f"--{option}", value))
+
+
+@needs_harness
+def test_chosen_tasks_are_prepared_without_a_model_and_the_others_are_not(tasks, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("evaluation.respondent.Respondent.load", lambda self: pytest.fail("a model was loaded"))
+    text = TASK.format(name="{name}", path=tasks / "rows.jsonl", cache=tmp_path / "cache")
+    (tmp_path / "shades.yaml").write_text(text.format(name="shades"))
+    (tmp_path / "colours.yaml").write_text(text.format(name="colours").replace("rows.jsonl", "gone.jsonl"))
+    more = ("--output", tmp_path / "out", "--prepare_data", "--tasks", "[shades]")
+    COMMANDS["evaluate"](given(tmp_path, *more))
+    assert "shades is ready" in caplog.text
+    assert list((tmp_path / "cache").rglob("*.arrow"))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        COMMANDS["evaluate"](given(tmp_path, *more[:3]))
 
 
 def test_without_the_package_it_is_named_with_what_to_type(monkeypatch):
