@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from lightning.pytorch import Trainer
 
-from evaluation.benchmarks.questions import Question, place_of
+from evaluation.benchmarks.questions import Question, about_passages, place_of
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import Surroundings
 
@@ -73,7 +73,12 @@ def _of_pair(pair: Pair, context: Which) -> Question:
         )
     answers = tuple(pair.answers) or (pair.chosen,)
     depth = pair.supporting[0][0] / len(text) if pair.supporting and context == "long" else place_of(answers, text)
-    return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers), _around(pair))
+    return Question(pair.id, pair.question, answers, text, depth, bool(pair.answers), _around(pair), _about(pair))
+
+
+def _about(pair: Pair) -> tuple[str, str]:
+    facts = "\n".join(pair.long_context[start:end] for start, end in pair.supporting)
+    return pair.long_context or pair.short_context, facts
 
 
 def _around(pair: Pair) -> Surroundings:
@@ -88,7 +93,8 @@ def _of_passages(record: PassageRecord) -> Question:
         start = len(text) if passage.supporting and start is None else start
         text += f"{passage.title}\n{passage.text}" if passage.title.strip() else passage.text
     depth = None if start is None else start / len(text)
-    return Question(record.id, record.question, tuple(record.answers), text, depth)
+    about = about_passages((passage.text, passage.supporting) for passage in record.passages)
+    return Question(record.id, record.question, tuple(record.answers), text, depth, about=about)
 
 
 def _distinct(questions: list[Question], split: str) -> list[Question]:
@@ -100,6 +106,17 @@ def _distinct(questions: list[Question], split: str) -> list[Question]:
             "name the pairs apart in your data module's `pairs`"
         )
     return questions
+
+
+def holds_none_out(data: Any) -> bool:
+    """Whether a data module is told to keep no pairs for validation, and has none.
+
+    Args:
+        data: with `pairs` and `val_fraction`, or a mixture of such `sources`; any other holds out what it likes.
+    """
+    sources = getattr(data, "sources", None)
+    parts = list(sources.values()) if isinstance(sources, dict) else [data]
+    return all(getattr(part, "val_fraction", None) == 0 for part in parts) and not data.pairs("val")
 
 
 class ValidationQuestions:
@@ -132,7 +149,8 @@ class ValidationQuestions:
         if not found:
             raise InputError(
                 f"expected pairs in the {split} split of {type(data).__name__} to ask about, got none; hold some "
-                "out (`data.init_args.val_fraction: 0.1`), or name a file of questions in QACallback's `path`"
+                "out (`data.init_args.val_fraction: 0.1`; 0 asks none), or name a file of questions in QACallback's "
+                "`path`"
             )
         self._found = _distinct(found, split)
 

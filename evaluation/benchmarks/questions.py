@@ -14,7 +14,7 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
 from lit_longpo.files.strict_json import RecordError, refuse_misspelt
 from lit_longpo.policy.prompts.prompting import Surroundings
-from lit_longpo.shared_texts import DocumentKeys, message_keys, text_key
+from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Question:
         depth: where in the context the answer stands, 0 to 1; `None` if that is not known.
         is_gold: answers are gold; else the first is a preferred answer, written by whoever.
         around: what is said before and behind the message with the context.
+        about: the document, and what of it the answer depends on, where that is more or less than the context: what
+            `data_modules.splitting.documents_of` gives; empty where the context is the document, and all counts.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Question:
     depth: float | None = None
     is_gold: bool = True
     around: Surroundings = field(default_factory=Surroundings)
+    about: tuple[str, str] = field(default=("", ""), compare=False)
 
     @property
     def whole(self) -> str:
@@ -69,10 +72,16 @@ class Question:
 
     @property
     def keys(self) -> list[int]:
-        """Keys that questions about one document share; none without a context."""
-        if self.question:
-            return [text_key(self.context)] if self.context else []
-        return message_keys(self._said)
+        """Keys that questions about one document share, as training pairs do; none without a context."""
+        if self.question and not self.context:
+            return []
+        whole, facts = self.about
+        document = whole or self.context
+        keys = [text_key(document), text_key(f"facts\0{facts or document}")]
+        if not self.question:
+            return [*message_keys(self._said), *keys[1:]] if facts else message_keys(self._said)
+        own = text_key(self.context)
+        return [own, *keys] if facts else [own, *keys, *head_keys(document)]
 
     @property
     def _said(self) -> list[str]:
@@ -168,14 +177,14 @@ def _question(row: Row) -> Question:
     name = record.get("id", row.number)
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
         raise RecordError.at(where, "field 'id'", "text or a whole number", name)
-    context, first = _context(record, where)
+    context, first, about = _context(record, where)
     answers = _answers(record, where)
     depth = record.get("depth", first)
     if depth is None:
         depth = place_of(answers, context)
     if depth is not None and not (isinstance(depth, int | float) and 0 <= depth <= 1):
         raise RecordError.at(where, "field 'depth'", "a number from 0 to 1", depth)
-    return Question(str(name), _text(record.get("question"), "question", where), answers, context, depth)
+    return Question(str(name), _text(record.get("question"), "question", where), answers, context, depth, about=about)
 
 
 def place_of(answers: Iterable[str], context: str) -> float | None:
@@ -195,30 +204,43 @@ def _answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_text(item, name, where) for item in value))
 
 
-def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None]:
-    """The context, and where its first supporting passage begins."""
+def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None, tuple[str, str]]:
+    """The context, where its first supporting passage begins, and what it is about."""
     if "passages" not in row:
-        return _text(row.get("context"), "context", where), None
+        return _text(row.get("context"), "context", where), None, ("", "")
     if "context" in row or not isinstance(row["passages"], list) or not row["passages"]:
         raise RecordError.at(where, "field 'passages'", "a list of passages and no `context` beside it", sorted(row))
-    text, start = "", None
+    text, start, found = "", None, list[tuple[str, bool]]()
     for passage in row["passages"]:
-        piece, supports = _passage(passage, where)
+        piece, body, supports = _passage(passage, where)
+        found.append((body, supports))
         text += "\n\n" if text else ""
         start = len(text) if supports and start is None else start
         text += piece
-    return text, None if start is None else start / len(text)
+    return text, None if start is None else start / len(text), about_passages(found)
 
 
-def _passage(value: Any, where: str) -> tuple[str, bool]:
+def about_passages(passages: Iterable[tuple[str, bool]]) -> tuple[str, str]:
+    """The document of passages in any order and under any titles, and those of them that support the answer.
+
+    Args:
+        passages: text of each, and whether it supports.
+    """
+    found = sorted(passages)
+    return "\n".join(text for text, _ in found), "\n".join(text for text, supports in found if supports)
+
+
+def _passage(value: Any, where: str) -> tuple[str, str, bool]:
+    """As it stands in the context, its text alone, and whether it supports the answer."""
     if not isinstance(value, dict):
-        return _text(value, "passages", where), False
+        text = _text(value, "passages", where)
+        return text, text, False
     refuse_misspelt(value, ("title", "text", "supporting"), where)
     title, supports = value.get("title", ""), value.get("supporting", False)
     if not isinstance(title, str) or not isinstance(supports, bool):
         raise RecordError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)
     text = _text(value.get("text"), "passages.text", where)
-    return f"{title}\n{text}" if title.strip() else text, supports
+    return f"{title}\n{text}" if title.strip() else text, text, supports
 
 
 def _text(value: object, name: str, where: str) -> str:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -5,10 +6,12 @@ import pytest
 from data_modules.files.reading import StreamedPairs
 from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
+from data_modules.splitting import keys_of
 from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
 from evaluation.benchmarks.qa import QA
-from evaluation.benchmarks.questions import Question
+from evaluation.benchmarks.questions import Question, documents_of
 from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.shared_texts import DocumentKeys
 
 PAIR = PreferencePair("p", "Who?", "Ann.", "Bob. Ann. Tom.", "It is Ann", ("Bob",), ("Ann",), supporting=((5, 9),))
 
@@ -34,6 +37,32 @@ def test_what_is_said_around_the_context_comes_along():
 def test_passages_are_joined_and_the_supporting_one_has_the_depth():
     record = QARecord("q", "Who?", ("Ann",), (Passage("", "Bob."), Passage("One", "Ann.", supporting=True)))
     assert questions_of([record], "long") == [Question("q", "Who?", ("Ann",), "Bob.\n\nOne\nAnn.", 6 / 14)]
+
+
+def test_questions_share_documents_as_the_pairs_that_are_held_out_do():
+    """Copies that were cut, facts among other passages, passages in another order and under a title."""
+    story = " ".join(f"On day {n} Ines counted {n * 7} crates." for n in range(90))
+
+    def pair(name, text, supporting=()):
+        return PreferencePair(name, "Who?", "", text, "Ann", ("Bob",), ("Ann",), supporting=supporting)
+
+    def record(name, *passages):
+        return QARecord(name, "Who?", ("Ann",), passages)
+
+    fact, other, ann = Passage("", "Bob."), Passage("", "Tom."), Passage("One", "Ann.", supporting=True)
+    apart = [
+        pair("a", story),
+        pair("b", story[:2500]),
+        pair("c", "Some " + story),
+        pair("d", "Ann. Bob.", ((0, 4),)),
+        pair("e", "Tom. Ann.", ((5, 9),)),
+        pair("f", "Ann. Tom.", ((5, 9),)),
+    ]
+    for items in (apart, [record("a", fact, other, ann), record("b", replace(ann, title=""), other, fact)]):
+        expected = DocumentKeys.of(map(keys_of, items)).specific().labels().tolist()
+        shown = list(documents_of(questions_of(items, "long")).values())
+        assert [shown.index(text) for text in shown] == expected
+        assert len(set(expected)) < len(items)
 
 
 def test_a_missing_context_is_said():
