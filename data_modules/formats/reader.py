@@ -100,7 +100,7 @@ class RecordReader:
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
             absent.difference_update(_checked(record, where))
-            pair, place = parser(where, record), parser.place(where)
+            pair, place = self._pair(parser, where, record), parser.place(where)
             if parser.layout.unique_ids:
                 seen.add(pair.id, where)
             elif pair.id != place:
@@ -114,6 +114,32 @@ class RecordReader:
         if doubled and _DOUBLED not in self._told:
             log.warning("%s: in %d records " + _DOUBLED, source, doubled)
             self._told.add(_DOUBLED)
+
+    def _pair(self, parser: "PairParser", where: str, record: object) -> PreferencePair:
+        """The record's pair by the first record's layout.
+
+        Raises:
+            RecordError: it is malformed, or would be another pair if it came first.
+        """
+        renamed = _renamed(_checked(record, where), self.columns)
+        other = self._matching(renamed) if self.format == "auto" else None
+        if other is None or other.name == parser.layout.name:
+            return parser(where, record)
+        said = (
+            f"; the first record has another layout ({parser.layout.name}; this one seems to be {other.name}), which "
+            "holds for all: part the file by layouts, and mix them with MixtureDataModule"
+        )
+        try:
+            pair = parser(where, record)
+        except RecordError as error:
+            raise RecordError(f"{error}{said}") from error
+        if parser.by(other).reads_otherwise(pair, where, record):
+            error = RecordError.at(where, "record", f"the layout {parser.layout.name}", other.name)
+            raise RecordError(f"{error}{said}")
+        return pair
+
+    def _matching(self, record: Record) -> RecordFormat | None:
+        return next((layout for layout in FORMATS.values() if layout.matches(record)), None)
 
     def parser(self, record: object, where: str, source: str = "") -> "PairParser":
         """What reads all records of a file, chosen by its first one.
@@ -131,7 +157,7 @@ class RecordReader:
             return self.format
         if self.format != "auto":
             return FORMATS[self.format]
-        layout = next((layout for layout in FORMATS.values() if layout.matches(record)), None)
+        layout = self._matching(record)
         if layout is None:
             raise RecordError.at(where, "record", self._expected(record), list(record))
         return layout
@@ -204,6 +230,18 @@ class PairParser:
             return replace(pair, **numbers_of(known, where))
         except RecordError as error:
             raise _in_their_words(error, self.columns) from error
+
+    def by(self, layout: RecordFormat) -> "PairParser":
+        """The same for another layout."""
+        return PairParser(layout, self.columns, self.extra_columns, self.folder, self._told)
+
+    def reads_otherwise(self, pair: PreferencePair, where: str, record: object) -> bool:
+        """Whether it reads a record at all, and another pair than this one, whatever that is called."""
+        try:
+            own = self(where, record)
+        except RecordError:
+            return False
+        return own != replace(pair, id=own.id)
 
     def place(self, where: str) -> str:
         """What a record without an id is called."""

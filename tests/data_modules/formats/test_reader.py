@@ -1,5 +1,6 @@
 """Every format, detected or by name, gives the pair that it means; all else is an error with file, line and field."""
 
+import itertools
 import json
 import logging
 from dataclasses import replace
@@ -217,6 +218,32 @@ def test_what_is_refused(name: str) -> None:
     with pytest.raises(RecordError, match=r"^here/data.jsonl:3: " + message) as caught:
         read(record)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("extra_columns", ["error", "ignore"])
+def test_a_later_record_of_another_layout_is_the_pair_that_it_would_be_alone_or_refused(extra_columns: Any) -> None:
+    """By file and line; the first record's layout holds for all."""
+    samples = [record for _, record, _ in WHOLE.values()]
+    samples += [record for _, record, columns, _ in APART.values() if not columns]
+    refused = list[str]()
+    for first, later in itertools.permutations(samples, 2):
+        rows = [("data.jsonl:1", first), ("data.jsonl:2", later)]
+        try:
+            _, pair = RecordReader(extra_columns=extra_columns).pairs(rows)
+        except RecordError as error:
+            refused.append(str(error))
+        else:
+            assert replace(pair, id="") == replace(read(later, extra_columns=extra_columns), id="")
+    assert all(message.startswith("data.jsonl:2: ") and "\n" not in message for message in refused)
+    assert sum("the first record has another layout" in message for message in refused) > len(refused) / 2
+
+
+def test_a_transcript_behind_plain_texts_is_no_plain_text() -> None:
+    transcript = {"prompt": f"\n\nHuman: {LONG}\n\nAssistant:", "chosen": " nine", "rejected": " two"}
+    rows = [("d.jsonl:1", {"prompt": LONG, **TEXTS}), ("d.jsonl:2", transcript)]
+    found = r"^d\.jsonl:2: record: expected the layout trl, got 'hh'; .*first record has another layout \(trl; this one"
+    with pytest.raises(RecordError, match=found):
+        list(RecordReader(extra_columns="ignore").pairs(rows))
 
 
 def test_null_fields_are_absent_where_formats_write_them() -> None:
