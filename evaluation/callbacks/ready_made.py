@@ -1,5 +1,6 @@
 """Benchmarks inside `fit`, `validate` and `test` by a name of their own: own questions, needles, published ones."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,11 +11,13 @@ from evaluation.benchmarks.longbench import LongBench
 from evaluation.benchmarks.longbench_v2 import LongBenchV2, Mode
 from evaluation.benchmarks.lveval import LVEval
 from evaluation.benchmarks.needle import NEEDLE, Haystack, NeedleBenchmark, Scoring, TextHaystack
-from evaluation.benchmarks.pair_questions import ValidationQuestions, Which
+from evaluation.benchmarks.pair_questions import ValidationQuestions, Which, holds_none_out
 from evaluation.benchmarks.qa import QA
 from evaluation.benchmarks.riddles import Sizes
 from evaluation.callbacks.benchmark import BenchmarkCallback
 from evaluation.running.batching import Batching
+
+log = logging.getLogger(__name__)
 
 
 class NeedleCallback(BenchmarkCallback):
@@ -76,7 +79,7 @@ class QACallback(BenchmarkCallback):
 
     Args:
         path: file of questions (see `QA`); `None` asks those of the run's own validation pairs (in `test`, of its test
-            pairs).
+            pairs), and nothing where the data module is told to hold out none (`val_fraction: 0`).
         context: which context of preference pairs is read, "long" or "short".
         score_by: "sub_em", "f1" or "em"; "auto" is "sub_em" where all answers are gold, else "f1".
         question_template: how the policy's template is given the question.
@@ -107,8 +110,17 @@ class QACallback(BenchmarkCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Also read the run's own questions."""
         super().setup(trainer, pl_module, stage)
-        if self._own is not None:
+        if self._own is None:
+            return
+        self.is_off = stage != "test" and holds_none_out(trainer.datamodule)  # type: ignore[attr-defined]
+        if not self.is_off:
             self._own.read(trainer, "test" if stage == "test" else "val")
+        elif trainer.is_global_zero:
+            log.warning(
+                "%s: nothing is asked, as `val_fraction: 0` leaves no validation pairs; to ask a file of yours, type "
+                "--trainer.callbacks+ QACallback --trainer.callbacks.path FILE --trainer.callbacks.label own",
+                self.title,
+            )
 
 
 class LongBenchCallback(BenchmarkCallback):

@@ -40,6 +40,7 @@ class ScheduledCallback(Callback, ABC):
         if not re.fullmatch(r"[\w.-]*", label):
             raise InputError(f"expected a label of letters, digits, '_', '-' and '.', got {label!r}; correct `label`")
         self.before_training, self.every_n_validations, self.label = before_training, every_n_validations, label
+        self.is_off = False  # where a run says that there is nothing to measure
         self._validations = 0
         self._last_step: int | None = None
         self._trial_limit: int | None = None
@@ -130,6 +131,8 @@ class ScheduledCallback(Callback, ABC):
         return min(limits, default=None)
 
     def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.is_off:
+            return
         self._last_step = trainer.global_step
         with isolate_rng():
             self.measure(trainer, pl_module)

@@ -76,6 +76,23 @@ def test_every_recipe_trains_evaluates_and_saves_a_tiny_model(recipe, folder, tm
     assert torch.isfinite(restored(input_ids=ids).logits).all()
 
 
+def test_one_pair_is_trained_on_where_none_is_held_out_and_nothing_is_asked(folder, tmp_path, caplog):
+    """`--data.val_fraction 0` is all that has to be typed."""
+    (tmp_path / "one.jsonl").write_text((folder / "pairs.jsonl").read_text().splitlines()[0] + "\n")
+    cli = build(
+        *("--config", CONFIGS / "real" / "dpo.yaml", "--policy.source", folder / "model", "--policy.dtype", "float32"),
+        *("--data.path", tmp_path / "one.jsonl", "--data.val_fraction", 0, "--data.max_tokens", 2048),
+        *("--trainer.accelerator", "cpu", "--trainer.default_root_dir", tmp_path),
+    )
+    cli.trainer.fit(cli.model, cli.datamodule)
+    assert cli.trainer.global_step == 1
+    assert (
+        "qa: nothing is asked, as `val_fraction: 0` leaves no validation pairs; to ask a file of yours" in caplog.text
+    )
+    assert not list(tmp_path.rglob("benchmarks"))
+    assert list(tmp_path.rglob("adapter_model.safetensors"))
+
+
 @pytest.mark.parametrize("recipe", REAL, ids=lambda path: path.stem)
 def test_every_recipe_trains_on_what_the_build_in_its_head_writes(recipe):
     head, settings = recipe.read_text(), yaml.safe_load(recipe.read_text())
