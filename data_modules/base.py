@@ -283,6 +283,12 @@ class PairDataModule(LightningDataModule, ABC):
         return max((report.lengths.reach for report in self.splits.values()), default=0)
 
     @property
+    def true_reach(self) -> int:
+        """The same, where no position is synthesised: the target of those that are has been stated."""
+        splits = self.splits.values()
+        return max((report.lengths.reach for report in splits if not report.positions.get("stretched")), default=0)
+
+    @property
     def leaps(self) -> bool:
         """Whether any long prompt has synthesised positions, in whatever has been tokenised."""
         return any(report.positions.get("stretched") for report in self.splits.values())

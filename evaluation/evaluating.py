@@ -11,7 +11,7 @@ from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport
 from evaluation.respondent import Request
 from evaluation.running.answerers import Answerer
-from evaluation.running.preflight import longest_examples
+from evaluation.running.preflight import check_lengths, extreme_examples
 from evaluation.running.protocols import check_protocol
 from evaluation.running.responses import check_asked, stored_notes, stored_responses
 from evaluation.running.results import make_report, rescore
@@ -38,37 +38,43 @@ class Evaluation(Request):
         Raises:
             ValueError: `output` holds the responses of another model or with other settings.
         """
-        longest = self.check()
-        return self.ask(*self.respondent.load(), longest)
+        extremes = self.check()
+        return self.ask(*self.respondent.load(), extremes)
 
     def check(self) -> list[Example]:
-        """Read every record, before a model is loaded; gives the longest ones.
+        """Read every record and try the lengths, before a model is loaded; gives the longest ones and the shortest.
 
         Raises:
             ConnectionError: there is no such server.
-            FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples`, `check_protocol` and
-                `check_asked`.
+            FileNotFoundError, ModuleNotFoundError, ValueError: see `extreme_examples`, `check_lengths`,
+                `check_protocol` and `check_asked`.
         """
         check_protocol(self.settings.protocol, self.benchmark)
         self.respondent.check(self.settings)
         check_asked(self.folder, self.benchmark)
-        longest = longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
+        extremes = extreme_examples(self.benchmark, self.settings.chosen(self.benchmark))
+        if (known := self.respondent.known()) is not None:
+            check_lengths(self.benchmark, self.settings, *known, extremes)
         check_writable(self.output, "--output FOLDER")
-        return longest
+        return extremes
 
-    def ask(self, model: nn.Module | Answerer, prompt_format: PromptFormat, longest: list[Example]) -> BenchmarkReport:
+    def ask(self, model: nn.Module | Answerer, prompt_format: PromptFormat, extremes: list[Example]) -> BenchmarkReport:
         """Answer, score and write.
 
         Args:
             model: who answers.
             prompt_format: its tokenizer and chat template.
-            longest: examples, as `check` gives them.
+            extremes: examples, as `check` gives them.
         """
         store = Store(self.benchmark, model, prompt_format, self.settings)
         name = self.respondent.name(store.fingerprint)
         with store.open(self.folder, {"name": name}) as responses:
-            runner = Runner(self.benchmark, model, prompt_format, self.settings, responses, self.command, longest)
+            runner = Runner(self.benchmark, model, prompt_format, self.settings, responses, self.command, extremes)
             return publish(runner.run(name=name), self.output, self.loggers)
+
+    def prepare(self) -> str:
+        """What is ready: a benchmark has downloaded its files as it was made; where they are, or its name."""
+        return str(getattr(self.benchmark, "folder", self.name))
 
     def rescore(self) -> BenchmarkReport:
         """Score the stored responses once more; no model is loaded.

@@ -76,10 +76,7 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 def own_window(policy: PolicyConfig) -> int | None:
     """Positions that a model can read, by its configuration; `None` if that does not say."""
-    config = policy.original_config()
-    if policy.rope is not None:
-        policy.rope.apply(config)
-    return readable_positions(config)
+    return readable_positions(policy.config())
 
 
 def own_template(policy: PolicyConfig) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.strategies import shard
 
 
@@ -48,6 +49,12 @@ class Respondent:
 
     def check(self, settings: RunSettings) -> None:
         """What can be known before records are read."""
+
+    def known(self) -> tuple[PromptFormat, int | None] | None:
+        """Tokenizer with template and positions that can be read, before `load`; `None` where that takes as long."""
+        if self.policy.gguf_file is not None:  # whose configuration takes as long to read as its weights
+            return None
+        return self.policy.prompt_format(), readable_positions(self.policy.config())
 
     def check_likelihoods(self) -> None:
         """Refuse to be asked for more than answers."""

@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError
+from lit_longpo.policy.rope import check_window
 
 _GPUS = ("gpu", "cuda")
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
@@ -97,3 +99,25 @@ def check_training_rows(trainer: Trainer) -> None:
             "--trainer.val_check_interval 1.0 to validate once an epoch, or --trainer.check_val_every_n_epoch null to "
             "count rows over epochs"
         )
+
+
+def reach_of(trainer: Trainer) -> int:
+    """Positions of the longest sequence in a trainer's data.
+
+    Args:
+        trainer: about to fit; its data are set up.
+    """
+    return getattr(getattr(trainer, "datamodule", None), "reach", 0)
+
+
+def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
+    """Refuse data beyond the model's window, but for synthesised positions, whose target the user has stated.
+
+    Args:
+        trainer: about to fit; its data are set up.
+        config: of the policy, with its rotary settings as they are used.
+
+    Raises:
+        InputError: saying what to type.
+    """
+    check_window(getattr(getattr(trainer, "datamodule", None), "true_reach", 0), config)

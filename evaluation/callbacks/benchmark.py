@@ -19,10 +19,10 @@ from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import comparison
 from evaluation.running.batching import Batching
-from evaluation.running.preflight import longest_examples
+from evaluation.running.preflight import check_lengths, extreme_examples
 from evaluation.running.protocols import ProtocolName, check_protocol
 from evaluation.running.runner import Runner
-from evaluation.running.settings import RunSettings
+from evaluation.running.settings import RunSettings, window
 from evaluation.running.store import Store
 from lit_longpo.loggers import pages_of
 from lit_longpo.objectives import PreferenceModule
@@ -82,7 +82,7 @@ class BenchmarkCallback(ScheduledCallback):
         check_protocol(protocol, benchmark)
         self.num_samples = num_samples
         self.reports: list[BenchmarkReport] = []
-        self._longest: list[Example] | None = None
+        self._extremes: list[Example] | None = None
 
     @property
     def name(self) -> str:
@@ -107,13 +107,18 @@ class BenchmarkCallback(ScheduledCallback):
         self.reports = [BenchmarkReport.of(state_dict["before"])] if state_dict["before"] else []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read every record before any time is spent on training.
+        """Read every record, and build the prompts most likely to fail, before any time is spent on training.
 
         Raises:
-            FileNotFoundError, ModuleNotFoundError, ValueError: see `longest_examples`.
+            FileNotFoundError, ModuleNotFoundError, ValueError: see `extreme_examples` and `check_lengths`.
         """
         super().on_fit_start(trainer, pl_module)
-        self._longest = longest_examples(self.benchmark, self.settings.chosen(self.benchmark))
+        if self.is_off:
+            return
+        self._extremes = extreme_examples(self.benchmark, self.settings.chosen(self.benchmark))
+        module = cast(PreferenceModule, pl_module)
+        assert module.prompt_format is not None
+        check_lengths(self.benchmark, self.settings, module.prompt_format, window(module.model), self._extremes)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained policy, unless validation has just done it; then before and after."""
@@ -146,7 +151,9 @@ class BenchmarkCallback(ScheduledCallback):
         root = None if keeps_nothing(trainer) else Path(trainer.default_root_dir) / _ANSWERS
         with store.open_until_done(root, self.title) as responses:
             asked = (self.benchmark, module.model, module.prompt_format, settings, responses)
-            report = Runner(*asked, longest=self._longest).run(step=step, name=f"{module.policy.source} at step {step}")
+            report = Runner(*asked, extremes=self._extremes).run(
+                step=step, name=f"{module.policy.source} at step {step}"
+            )
             self._keep(trainer, report)
 
     def _keep(self, trainer: Trainer, report: BenchmarkReport) -> None:

@@ -48,12 +48,16 @@ class PaperEvaluation(Request):
             FileNotFoundError, ModuleNotFoundError, ValueError: as `Evaluation.check` and `Evaluation.ask`; what can be
                 known before is known before the model is loaded.
         """
-        longest = {name: part.check() for name, part in self.parts.items()}
+        extremes = {name: part.check() for name, part in self.parts.items()}
         model, prompt_format = self.respondent.load()
         answerer = answerer_of(model)  # one for all parts: the weights are hashed once
         return self._written(
-            {name: part.ask(answerer, prompt_format, longest[name]) for name, part in self.parts.items()}
+            {name: part.ask(answerer, prompt_format, extremes[name]) for name, part in self.parts.items()}
         )
+
+    def prepare(self) -> str:
+        """What is ready: its benchmarks have downloaded their files as the paper was made."""
+        return self.name
 
     def rescore(self) -> Reports:
         """Score the stored responses once more, and make the tables again."""

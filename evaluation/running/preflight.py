@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.prompting import Prompt
+from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
+from lit_longpo.policy import PromptFormat
 
 Ask = Callable[[Example, list[str]], Prompt]
 
 
-def longest_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example]:
-    """The longest examples of each task by their texts and by their stated length, once every record has been read.
+def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example]:
+    """The longest examples of each task, by texts and stated length, and the shortest, whose facts may lack room.
+
+    Every record has been read then.
 
     Args:
         benchmark: what is asked.
@@ -23,13 +27,14 @@ def longest_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
     """
     found = []
     for task in tasks:
-        largest, longest = None, None
+        largest, longest, shortest = None, None, None
         for example in each_id_once(benchmark.examples(task), task):
             largest = example if largest is None else max(largest, example, key=_size)
             longest = example if longest is None else max(longest, example, key=_length)
-        if largest is not None and longest is not None:
+            shortest = example if shortest is None else min(shortest, example, key=_length)
+        if largest is not None and longest is not None and shortest is not None:
             benchmark.score(largest, "text")
-            found += [largest] if longest.id == largest.id else [largest, longest]
+            found += {example.id: example for example in (largest, longest, shortest)}.values()
     return found
 
 
@@ -58,7 +63,7 @@ def check_prompts(examples: Iterable[Example], ask: Ask, num_calls: int) -> None
     """Build every call's prompt of some examples.
 
     Args:
-        examples: the longest ones.
+        examples: the longest ones and the shortest.
         ask: gives the prompt of an example and its responses so far.
         num_calls: of each example.
 
@@ -68,6 +73,33 @@ def check_prompts(examples: Iterable[Example], ask: Ask, num_calls: int) -> None
     for example in examples:
         for call in range(num_calls):
             ask(example, ["text"] * call)
+
+
+def check_lengths(
+    benchmark: Benchmark,
+    settings: RunSettings,
+    prompt_format: PromptFormat,
+    positions: int | None,
+    examples: Iterable[Example],
+) -> None:
+    """Build prompts that only take a tokenizer, so that no model has to be loaded, and nothing be trained, for that.
+
+    Args:
+        benchmark: what is asked.
+        settings: of the run.
+        prompt_format: tokenizer and chat template.
+        positions: that the model can read.
+        examples: the longest ones and the shortest.
+
+    Raises:
+        ValueError: a prompt cannot be made, or does not fit the model's window.
+    """
+    length = settings.length(benchmark, positions, prompt_format)
+
+    def ask(example: Example, earlier: list[str]) -> Prompt:
+        return benchmark.prompt(example, prompt_format, length, window=positions, earlier=earlier)
+
+    check_prompts(examples, ask, benchmark.num_calls)
 
 
 def _size(example: Example) -> int:

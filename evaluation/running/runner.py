@@ -14,7 +14,7 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answerers import Answerer, answerer_of
 from evaluation.running.batching import Asked, shuffled
 from evaluation.running.facts import DEVIATIONS, run_facts
-from evaluation.running.preflight import check_prompts, longest_examples
+from evaluation.running.preflight import check_prompts, extreme_examples
 from evaluation.running.processes import gather, rank
 from evaluation.running.progress import bar
 from evaluation.running.protocols import generation_fact, protocol_of
@@ -41,7 +41,7 @@ class Runner:
         settings: which examples, and for how long.
         responses: what is answered already, and where new answers go; of the first process only.
         command: that was typed, for the report; empty means that of this process.
-        longest: the longest examples, if every record has been read already (`longest_examples`).
+        extremes: the longest examples and the shortest, if every record has been read already (`extreme_examples`).
     """
 
     benchmark: Benchmark
@@ -50,7 +50,7 @@ class Runner:
     settings: RunSettings
     responses: Responses
     command: str = ""
-    longest: Sequence[Example] | None = None
+    extremes: Sequence[Example] | None = None
 
     def __post_init__(self) -> None:
         self.answerer = answerer_of(self.model)
@@ -85,8 +85,8 @@ class Runner:
             ConnectionError: a question has no answer.
         """
         tasks, minutes = self.settings.chosen(self.benchmark), self.settings.max_minutes
-        longest = longest_examples(self.benchmark, tasks) if self.longest is None else self.longest
-        check_prompts(longest, self._prompt, self.benchmark.num_calls)
+        extremes = extreme_examples(self.benchmark, tasks) if self.extremes is None else self.extremes
+        check_prompts(extremes, self._prompt, self.benchmark.num_calls)
         end = None if minutes is None else time.monotonic() + 60 * minutes
         scores = {}
         for number, task in enumerate(tasks):

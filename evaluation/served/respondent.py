@@ -36,6 +36,10 @@ class ServedRespondent(Respondent):
         check_way(self.server, settings)
         _ = self._reached
 
+    def known(self) -> tuple[PromptFormat, int | None]:
+        """The window is the server's."""
+        return self._reached.endpoint.prompt_format, self._reached.window
+
     def check_likelihoods(self) -> None:
         """Servers are asked for answers only.
 

@@ -33,6 +33,7 @@ class Resumption(_CheckpointConnector):
         last: checkpoints to choose from, the newest first; `None` if one was named.
         check: refuses the one that is chosen, if the strategy cannot read it.
         damage: what is wrong with the contents of one, in words.
+        named: whether one was.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Resumption(_CheckpointConnector):
         last: Sequence[Path] | None,
         check: Callable[[Path], None],
         damage: Callable[[Path], str | None],
+        *,
+        named: bool = False,
     ) -> None:
         super().__init__(trainer)
-        self.last, self.check, self.damage = last, check, damage
+        self.last, self.check, self.damage, self.named = last, check, damage, named
 
     def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
         """Load what is gone on from; Lightning calls it when data and policy are there."""
@@ -55,15 +58,17 @@ class Resumption(_CheckpointConnector):
         super().resume_start(checkpoint_path, weights_only)
 
     def _last_of_this_data(self, candidates: Sequence[Path]) -> Path | None:
-        now = data_fingerprint(self.trainer)
+        now, passed = data_fingerprint(self.trainer), list[str]()
         for path in candidates:
             if _other_data(read_record(path), now):
-                log.warning("passing over %s: it was trained on other data", path)
+                passed.append(f"{path}: it was trained on other data")
             elif not passed_over(path, self.damage(path)):  # reads all of it, so it comes last
+                _name_passed(passed)
                 log.warning("going on from %s", path)
                 self.check(path)
                 _name_slight(path, self.trainer)
                 return path
+        _name_passed(passed)
         where = self.trainer.default_root_dir
         log.warning("no whole checkpoint of these settings and data below %s: starting at step 0", where)
         return None
@@ -81,21 +86,39 @@ def passed_over(path: Path, damaged: str | None) -> bool:
     return damaged is not None
 
 
+def starts_anew(trainer: Trainer) -> bool:
+    """Whether it is known, before a checkpoint is looked at, that there is none to go on from.
+
+    Args:
+        trainer: about to fit.
+    """
+    connector = trainer._checkpoint_connector
+    return isinstance(connector, Resumption) and not connector.named and not connector.last
+
+
 def agreeing(paths: Sequence[Path], settings: Settings) -> list[Path]:
-    """Those whose runs trained what this one does, as far as is known without data; the others are named.
+    """Those whose runs trained what this one does, as far as is known without data; of the others the newest is named.
 
     Args:
         paths: whole checkpoints.
         settings: of this run.
     """
-    chosen = []
+    chosen, passed = list[Path](), list[str]()
     for path in paths:
         differing = _grave(read_record(path), settings)
         if differing:
-            log.warning("passing over %s: it was trained with %s", path, _in_words(differing))
+            passed.append(f"{path}: it was trained with {_in_words(differing)}")
         else:
             chosen.append(path)
+    _name_passed(passed)
     return chosen
+
+
+def _name_passed(passed: Sequence[str]) -> None:
+    """One line, however many runs share a folder."""
+    if passed:
+        others = f" (and over {len(passed) - 1} more like it)" if len(passed) > 1 else ""
+        log.warning("passing over %s%s", passed[0], others)
 
 
 def newest_agreeing(paths: Iterable[Path], settings: Settings) -> Path | None:

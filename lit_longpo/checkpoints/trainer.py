@@ -143,9 +143,8 @@ class ResumableTrainer(Trainer):
         settings = run_settings(self, model, data)
         self._trusted, self._read_whole = weights_only is False, frozenset()
         ckpt_path, last = self._start(ckpt_path, settings)
-        self._checkpoint_connector = Resumption(
-            self, last, partial(self._check, settings=settings, fitting=True), self._damage
-        )
+        check = partial(self._check, settings=settings, fitting=True)
+        self._checkpoint_connector = Resumption(self, last, check, self._damage, named=ckpt_path is not None)
         try:
             with storing(Path(self.default_root_dir), ELSEWHERE), self._owned_folder(), ended_by_status(self):
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)

@@ -28,6 +28,7 @@ from lit_longpo.checkpoints import (
     validation_due,
 )
 from lit_longpo.checkpoints.record import flatten
+from lit_longpo.checkpoints.resumption import starts_anew
 from lit_longpo.engine import (
     ScoringPlan,
     UnsupportedModelError,
@@ -53,7 +54,7 @@ from lit_longpo.policy.rope import exact_angles, window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
-from lit_longpo.start_checks import check_training_rows
+from lit_longpo.start_checks import check_reach, check_training_rows, reach_of
 from lit_longpo.strategies import (
     data_parallel_mesh,
     is_deepspeed,
@@ -163,7 +164,8 @@ class PreferenceModule(LightningModule, ABC):
 
         Raises:
             ValueError: the strategy would split nothing, or cannot copy what the reference needs a copy of; policy
-                and reference would differ in precision; or the trainer's numbers mean nothing.
+                and reference would differ in precision; the trainer's numbers mean nothing; or sequences reach beyond
+                the model's window.
         """
         if self.is_built:
             return
@@ -175,6 +177,8 @@ class PreferenceModule(LightningModule, ABC):
             self.check_names()
             self.optimization.check_trainer(self._trainer)
             check_training_rows(self._trainer)
+            if starts_anew(self._trainer) and self.policy.gguf_file is None:  # its configuration takes long to read
+                check_reach(self._trainer, self.policy.config())
         self.prompt_format = self.policy.prompt_format()
         if self.views.reference:
             self.reference.check_tokenizer(self.prompt_format.tokenizer)
@@ -193,8 +197,10 @@ class PreferenceModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Refuse unsuitable models, then make sure that every reference value is there."""
         self._find_path()
-        reach = getattr(getattr(self.trainer, "datamodule", None), "reach", 0)
-        problem = window_problem(reach, base_model(self.model).config)
+        config = base_model(self.model).config
+        if self._random_states is None:  # a run that goes on has been let in before
+            check_reach(self.trainer, config)
+        problem = window_problem(reach_of(self.trainer), config)
         if problem is not None and self.trainer.is_global_zero:
             log.warning(problem)
         self._prepare_reference()

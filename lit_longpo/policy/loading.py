@@ -283,6 +283,13 @@ class PolicyConfig:
         except OSError:  # there is no such file
             return GenerationConfig.from_model_config(self.original_config())
 
+    def config(self) -> PretrainedConfig:
+        """The model's configuration as it is used, `rope` applied."""
+        config = self.original_config()
+        if self.rope is not None:
+            self.rope.apply(config)
+        return config
+
     def folders(self) -> list[Path]:
         """Folders on this machine that the policy is read from."""
         return [Path(place) for place in {locate(self.source, self.gguf_file), self._where()} if Path(place).is_dir()]

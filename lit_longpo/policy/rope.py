@@ -148,16 +148,47 @@ def window_problem(reach: int, config: PretrainedConfig) -> str | None:
     window = readable_positions(config)
     if window is None or reach <= window:
         return None
-    text = config.get_text_config()
-    parameters = getattr(text, "rope_parameters", None) or {}
-    stretched = ""
-    if "rope_theta" in parameters.get("full_attention", parameters):
-        factor = math.ceil(reach / trained_length(text))
-        stretched = f", or --policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
     return (
-        f"training data: positions reach {reach:,}, the model was made for {window:,}; type --data.max_length {window} "
-        f"--data.on_overlength truncate to cut contexts{stretched}"
+        f"training data: positions reach {reach:,}, the model was made for {window:,}; type {_cut(window)}"
+        f"{_stretched(reach, config)}"
     )
+
+
+def check_window(reach: int, config: PretrainedConfig) -> None:
+    """Refuse positions beyond what a model was made for, unless the user has said how far it shall read.
+
+    `policy.rope.max_length` says that. Models without rotary positions take no such setting; for them, and where it
+    is too late to set one, `window_problem` is said.
+
+    Args:
+        reach: positions of the longest sequence.
+        config: of the model, with its rotary settings as they are used.
+
+    Raises:
+        InputError: saying what to type.
+    """
+    window = readable_positions(config)
+    if window is not None and reach > window and _has_rope(config):
+        raise InputError(
+            f"expected sequences of at most {window:,} positions, which the model was made for, got {reach:,}; type "
+            f"{_cut(window)}{_stretched(reach, config)}, or --policy.rope.max_length {reach} to read so far as it is"
+        )
+
+
+def _cut(window: int) -> str:
+    return f"--data.max_length {window} --data.on_overlength truncate to cut contexts"
+
+
+def _stretched(reach: int, config: PretrainedConfig) -> str:
+    if not _has_rope(config):
+        return ""
+    factor = math.ceil(reach / trained_length(config.get_text_config()))
+    return f", --policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
+
+
+def _has_rope(config: PretrainedConfig) -> bool:
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    return "rope_theta" in parameters.get("full_attention", parameters)
 
 
 def global_rope(config: PretrainedConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Asked:
 
     limits = []
 
-    def __init__(self, benchmark, model, prompt_format, settings, responses, longest):
+    def __init__(self, benchmark, model, prompt_format, settings, responses, extremes):
         self.limits.append(settings.limit)
 
     def run(self, **names):
@@ -30,6 +30,8 @@ class Asked:
 @pytest.fixture
 def limits(monkeypatch):
     monkeypatch.setattr(benchmark, "Runner", Asked)
+    monkeypatch.setattr(benchmark, "check_lengths", lambda *_: None)
+    monkeypatch.setattr(benchmark, "window", lambda model: None)
     monkeypatch.setattr(benchmark.Store, "manifest", {})  # there is no model to tell apart
     monkeypatch.setattr(Asked, "limits", [])
     return Asked.limits

@@ -5,16 +5,18 @@ from support import official_layout
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.tiny_models import tiny_model
 
-from evaluation import LongBench, LongBenchV2
+from evaluation import LongBench, LongBenchV2, NeedleBenchmark
+from evaluation.evaluating import Evaluation
 from evaluation.metrics import extras
+from evaluation.respondent import Respondent
 from evaluation.running import answerers
-from evaluation.running.preflight import longest_examples
+from evaluation.running.preflight import extreme_examples
 from evaluation.running.responses import Responses
 from evaluation.running.results import subset
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import MissingPackageError
-from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 
 MODEL = tiny_model("Llama", vocab_size=260, max_position_embeddings=1024).eval()
 chat = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
@@ -71,8 +73,23 @@ def test_a_package_that_the_last_task_needs(folder, monkeypatch):
 
 def test_the_longest_of_each_task_are_found(folder):
     bench = LongBench(folder)
-    found = longest_examples(bench, bench.tasks)
+    found = extreme_examples(bench, bench.tasks)
     assert [item.task for item in found if item.task == "trec"]
     for task in bench.tasks:
         longest = max(sum(map(len, item.fields.values())) for item in bench.examples(task))
         assert longest in [sum(map(len, item.fields.values())) for item in found if item.task == task]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "task", "match"),
+    [
+        ((20, 256), "multi_value", "expected a length that holds 4 facts, got 20 tokens"),
+        ((256, 5000), "needle", r"for a context of 5000: .* drop that length from `lengths`"),
+    ],
+)
+def test_lengths_are_tried_before_the_model_is_loaded(lengths, task, match, tmp_path, monkeypatch):
+    """The shortest hides least, the longest may not fit the embedded model's 4,096 positions."""
+    monkeypatch.setattr(PolicyConfig, "load_base", lambda self: pytest.fail("the model was loaded"))
+    grid = NeedleBenchmark(lengths=lengths, depths=(0.0,), num_examples=1, tasks=(task,))
+    with pytest.raises(ValueError, match=match):
+        Evaluation(Respondent(PolicyConfig()), RunSettings(), tmp_path, benchmark=grid).run()

@@ -15,11 +15,12 @@ from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 
 from lit_longpo.batch import PreferenceBatch
+from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.engine import pack
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
-from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
+from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE
 
 
 class Losses(Callback):
@@ -34,10 +35,10 @@ def fast(lr=2e-3):
     return Optimization(lambda params: FusedAdamW(params, lr=lr), schedule="constant", warmup_fraction=0.0)
 
 
-def run(module, folder, *, steps=4, callbacks=(), ckpt_path=None, **options):
+def run(module, folder, *, steps=4, callbacks=(), ckpt_path=None, trainer=Trainer, **options):
     losses = Losses()
     seed_everything(0, verbose=False)
-    trainer = Trainer(
+    trainer = trainer(
         max_steps=steps,
         accelerator="cpu",
         logger=False,
@@ -225,12 +226,28 @@ def test_adamw_is_fused_where_it_can_be():
     assert not FusedAdamW([torch.nn.Parameter(torch.zeros(1, dtype=torch.complex64))]).defaults["fused"]
 
 
-@pytest.mark.parametrize(("reach", "warned"), [(512, False), (513, True)])
-def test_contexts_beyond_the_window_are_said_once(reach, warned, policy_folder, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(RandomPairs, "reach", reach, raising=False)
-    run(ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast()), tmp_path, steps=2)
-    said = [record.message for record in caplog.records if "the model was made for 512" in record.message]
-    assert len(said) == warned
+@pytest.mark.parametrize("trainer", [Trainer, ResumableTrainer])
+def test_contexts_beyond_the_window_are_refused(trainer, policy_folder, tmp_path, monkeypatch):
+    """By the command line's trainer before the model is loaded, unless it may have a checkpoint to go on from."""
+    monkeypatch.setattr(RandomPairs, "reach", 513, raising=False)
+    monkeypatch.setattr(RandomPairs, "true_reach", 513, raising=False)
+    if trainer is ResumableTrainer:
+        monkeypatch.setattr(PolicyConfig, "load", lambda self: pytest.fail("the model was loaded"))
+    module = ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast())
+    with pytest.raises(InputError, match=r"at most 512 positions.*, got 513; .*--policy\.rope\.max_length 513 "):
+        run(module, tmp_path, steps=2, trainer=trainer)
+
+
+def test_contexts_beyond_the_window_are_read_where_the_user_says_so(policy_folder, tmp_path, caplog, monkeypatch):
+    """What was said stays said, too: a run goes on with a word, as its checkpoint may be of an older version."""
+    monkeypatch.setattr(RandomPairs, "reach", 513, raising=False)
+    monkeypatch.setattr(RandomPairs, "true_reach", 513, raising=False)
+    said = ORPO(policy=PolicyConfig(source=str(policy_folder), rope=RoPE(max_length=513)), optimization=fast())
+    run(said, tmp_path, steps=1, callbacks=[ModelCheckpoint(tmp_path, "one")])
+    assert "the model was made for" not in caplog.text
+    unsaid = ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast())
+    run(unsaid, tmp_path, steps=2, ckpt_path=tmp_path / "one.ckpt")
+    assert "positions reach 513, the model was made for 512" in caplog.text
 
 
 def routed(folder, router_loss, name):

@@ -13,10 +13,11 @@ from transformers import (
 )
 
 from lit_longpo.engine import check_model, pack, score
+from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.rope import exact_angles, readable_positions, trained_length, window_problem
+from lit_longpo.policy.rope import check_window, exact_angles, readable_positions, trained_length, window_problem
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -196,6 +197,19 @@ GEMMA3 = {
 )
 def test_the_window_holds_the_factor_of_a_scaling(config, window):
     assert readable_positions(config) == window
+
+
+def test_what_the_refusal_says_can_be_typed():
+    with pytest.raises(InputError) as refused:
+        check_window(1300, tiny_config("Llama"))  # made for 512
+    read = (RoPE(max_length=1300), "--policy.rope.max_length 1300 ")
+    stretched = (RoPE(type="yarn", factor=3.0), "--policy.rope.type yarn --policy.rope.factor 3 ")
+    for rope, typed in (read, stretched):
+        config = tiny_config("Llama")
+        rope.apply(config)
+        check_window(1300, config)
+        assert typed in str(refused.value)
+    check_window(1300, GPT2Config(n_positions=512))  # which has no `policy.rope` to say it with
 
 
 @pytest.mark.parametrize(
