@@ -150,9 +150,8 @@ def test_a_setting_that_the_harness_does_not_follow_is_refused(option, value, in
 def test_chosen_tasks_are_prepared_without_a_model_and_the_others_are_not(tasks, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr("evaluation.respondent.Respondent.load", lambda self: pytest.fail("a model was loaded"))
-    text = TASK.format(name="{name}", path=tasks / "rows.jsonl", cache=tmp_path / "cache")
-    (tmp_path / "shades.yaml").write_text(text.format(name="shades"))
-    (tmp_path / "colours.yaml").write_text(text.format(name="colours").replace("rows.jsonl", "gone.jsonl"))
+    for name, rows in ("shades", tasks / "rows.jsonl"), ("colours", tmp_path / "gone.jsonl"):
+        (tmp_path / f"{name}.yaml").write_text(TASK.format(name=name, path=rows, cache=tmp_path / "cache"))
     more = ("--output", tmp_path / "out", "--prepare_data", "--tasks", "[shades]")
     COMMANDS["evaluate"](given(tmp_path, *more))
     assert "shades is ready" in caplog.text
