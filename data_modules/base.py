@@ -18,6 +18,7 @@ from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.longest import LongestExample
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
@@ -105,6 +106,14 @@ class PairDataModule(LightningDataModule, ABC):
 
     def content(self, split: str) -> Content | None:
         """What `pairs(split)` depends on, known without reading them; `None` if it is not."""
+        return None
+
+    def longest_example(self, root: Path) -> LongestExample | None:
+        """The largest training example, where that is known soon: for `plan`; `None` if it is not.
+
+        Args:
+            root: folder of the runs, in which tokens may be kept.
+        """
         return None
 
     def setup(self, stage: str) -> None:
@@ -237,16 +246,8 @@ class PairDataModule(LightningDataModule, ABC):
 
     def _tokenised(self, split: str) -> Examples:
         """The split's examples: from the store on disk if there is one, tokenised now if there is none."""
-        tokenising = Tokenising(
-            self._format,
-            self._views,
-            self.lengths,
-            self.prefix_sharing,
-            self.positions,
-            self.long_from_short,
-            every_view=self.rows_by == "all_views",
-        )
-        folder, report = self._store_folder(split, tokenising), SplitReport()
+        tokenising, root = self._tokenising(), Path(self.trainer.default_root_dir if self.trainer else "")
+        folder, report = self._store_folder(split, tokenising, root), SplitReport()
         name = split if self.source_name is None else f"{split} of {self.source_name}"
 
         # A store on disk is written by one process, tokens in memory are made by all.
@@ -268,14 +269,24 @@ class PairDataModule(LightningDataModule, ABC):
         tokenising.say(name, report, store.lengths)
         return store
 
-    def _store_folder(self, split: str, tokenising: Tokenising) -> StoreFolder | None:
+    def _tokenising(self) -> Tokenising:
+        return Tokenising(
+            self._format,
+            self._views,
+            self.lengths,
+            self.prefix_sharing,
+            self.positions,
+            self.long_from_short,
+            every_view=self.rows_by == "all_views",
+        )
+
+    def _store_folder(self, split: str, tokenising: Tokenising, root: Path) -> StoreFolder | None:
         """Where a split's tokens are kept; `None` for memory."""
         content = self.content(split)
         if self.token_cache is None and (content is None or not content.is_large):
             return None
         identity = content_of_pairs(self.pairs(split)) if content is None else content.identity
-        root = self.token_cache or Path(self.trainer.default_root_dir if self.trainer else "") / "token_cache"
-        return StoreFolder(Path(root), tokenising.key(identity))
+        return StoreFolder(Path(self.token_cache or root / "token_cache"), tokenising.key(identity))
 
     @property
     def reach(self) -> int:

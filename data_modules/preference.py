@@ -1,15 +1,19 @@
 """Preference pairs that exist already, in the field's formats: files, folders, or a data set by name."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_modules.base import PairDataModule
 from data_modules.files.content import Content, content_of_source
 from data_modules.files.reading import Keep, keep_verified, load_pairs, stream_pairs
+from data_modules.files.record_files import is_local
 from data_modules.formats.base import RecordFormat
 from data_modules.formats.reader import ExtraColumns, RecordReader
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import OTHER_SPLIT
+from data_modules.rows.longest import LongestExample, longest_of
+from data_modules.rows.tokenising import SplitReport
 from data_modules.splitting import first_of, share_of
 
 
@@ -90,6 +94,25 @@ class PreferenceDataModule(PairDataModule):
         held_out: tuple[object, ...] = (split, self.val_fraction, self.seed, self.keep, self._source_of("val") is None)
         held_out += () if self.first is None else (self.first,)  # without it, what it always was
         return content_of_source(self.path, self.split, "data.init_args.path", (self.reader, held_out))
+
+    def longest_example(self, root: Path) -> LongestExample | None:
+        """Of tokens on disk, or of a local file that fits into memory.
+
+        Args:
+            root: see `PairDataModule.longest_example`.
+        """
+        content = self.content("train") if is_local(self.path) else None
+        if content is None:
+            return None
+        tokenising = self._tokenising()
+        folder = self._store_folder("train", tokenising, root)
+        if folder is not None and (store := folder.opened()):
+            largest = store[int(store.lengths.argmax())]
+            return LongestExample.of(largest, len(store), f"the longest of {len(store):,} examples in {folder.path}")
+        if content.is_large:
+            return None
+        pairs = self._read(self.path, self.split, "data.init_args.path")
+        return longest_of(pairs, lambda some: tokenising.examples(some, SplitReport()), self.path)
 
     def _read(self, source: str, part: str, argument: str) -> Sequence[PreferencePair]:
         content = content_of_source(source, part, argument, None)

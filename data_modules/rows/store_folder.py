@@ -84,6 +84,10 @@ class StoreFolder:
             ) from error
         return self._open()
 
+    def opened(self) -> TokenStore | None:
+        """The store, if it is there and whole; nothing is written."""
+        return self._open()[0] if self._fault() is None else None
+
     def _write_anew(
         self, fault: str, examples: Callable[[], Iterable[EncodedPair]], notes: Callable[[], Notes]
     ) -> None:

@@ -4,15 +4,18 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
 from lit_longpo.cli import LongPOCLI
-from lit_longpo.planning.configuration import PlanOptions, read_configuration
+from lit_longpo.planning.configuration import Configuration, PlanOptions, read_configuration
+from lit_longpo.planning.known_lengths import longest_example
 from lit_longpo.planning.plan import Plan, make_plan
 from lit_longpo.planning.report import as_dict, show
 
@@ -43,7 +46,14 @@ class PlanCLI(LongPOCLI):
 
 def plan_for(arguments: list[str]) -> Plan:
     """The plan of a command line."""
-    return make_plan(read_configuration(PlanCLI(args=arguments).config))
+    return make_plan(configuration_of(PlanCLI(args=arguments).config))
+
+
+def configuration_of(config: Namespace) -> Configuration:
+    """What a configuration says, and how long the examples of its data are."""
+    run = read_configuration(config)
+    longest, source = longest_example(config, run.objective.views, run.policy)
+    return replace(run, longest=longest, longest_from=source)
 
 
 def plan(arguments: list[str]) -> None:

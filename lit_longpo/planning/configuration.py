@@ -1,5 +1,6 @@
 """A parsed `fit` configuration, reduced to what a plan depends on."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,12 +12,14 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
+from lit_longpo.planning.known_lengths import LongestExample
 from lit_longpo.planning.row import RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.suggestions import SuggestingParser
 
 _CONVERTED: dict[str, torch.dtype] = {precision: getattr(torch, dtype) for precision, dtype in CASTS.items()}
+_GPU_GIB, _RESPONSE_TOKENS, _SHORT_TOKENS = 80.0, 256, 1024  # where nothing says otherwise
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -25,24 +28,27 @@ class PlanOptions:
     """What a plan needs to know beside the configuration.
 
     Args:
-        device_memory_gib: memory of one device, in GiB; an "80 GB" accelerator has about 80.
+        device_memory_gib: memory of one device, in GiB; an "80 GB" accelerator has about 80. `None` means that, and
+            with `trainer.accelerator: cpu` what this machine has, divided between its processes.
         device_tflops: its peak in the weights' precision, in 1e12 FLOPs a second. 312 is an A100's in bf16, 989 an
             H100's; `None` leaves times out.
         mfu: model FLOP utilisation that the time per step assumes.
-        response_tokens: length of every response.
-        short_tokens: length of short prompts, where there are long ones as well.
-        row_tokens: length of a row; `None` means the data module's `max_tokens`.
+        response_tokens: length of every response; `None` means the longest one's in the data, or 256 where that is not
+            known before they are tokenised.
+        short_tokens: length of short prompts, where there are long ones as well; `None` likewise, or 1,024.
+        row_tokens: length of a row, filled by as few examples as may be; `None` means the data module's `max_tokens`,
+            and no more than the longest examples take.
         sequence_parallel: devices that share a row; `None` means what the strategy says.
         shape: architecture in place of the policy's own: a config.json, or the name of a model fragment whose shape
             is built in, for models that cannot be reached.
         json: file to write the plan to.
     """
 
-    device_memory_gib: float = 80.0
+    device_memory_gib: float | None = None
     device_tflops: float | None = None
     mfu: float = 0.4
-    response_tokens: int = 256
-    short_tokens: int = 1024
+    response_tokens: int | None = None
+    short_tokens: int | None = None
     row_tokens: int | None = None
     sequence_parallel: int | None = None
     shape: str | None = None
@@ -120,6 +126,8 @@ class Configuration:
         options: of the plan.
         sharding: the strategy.
         devices_known: whether the number of devices was stated.
+        longest: the data's largest example; `None` where it is not known.
+        longest_from: where it comes from, or why it is not known.
     """
 
     policy: PolicyConfig
@@ -131,6 +139,8 @@ class Configuration:
     options: PlanOptions
     sharding: Sharding
     devices_known: bool
+    longest: LongestExample | None = None
+    longest_from: str = "nobody has looked at the data"
 
     @property
     def on_gpu(self) -> bool:
@@ -186,16 +196,54 @@ class Configuration:
             raise InputError("expected a data module with `max_tokens`, got one without; type --row_tokens 8192")
         return int(tokens)
 
+    @property
+    def response_tokens(self) -> int:
+        """Tokens of every response."""
+        return self.options.response_tokens or (self.longest.response if self.longest else _RESPONSE_TOKENS)
+
+    @property
+    def short_tokens(self) -> int:
+        """Tokens of short prompts."""
+        return self.options.short_tokens or (self.longest.short_prompt if self.longest else 0) or _SHORT_TOKENS
+
+    @property
+    def lengths_from(self) -> str:
+        """Where the lengths of a row come from, in words."""
+        if self.options.row_tokens is not None:
+            return "--row_tokens"
+        if self.longest is not None:
+            return self.longest_from
+        return f"a whole row of `data.max_tokens`, as {self.longest_from}; type --row_tokens and --response_tokens"
+
+    @property
+    def device_memory_gib(self) -> float:
+        """Memory of one device, in GiB."""
+        stated = self.options.device_memory_gib
+        if stated is not None or self.on_gpu:
+            return _GPU_GIB if stated is None else stated
+        processes = self.sharding.world_size // int(self.trainer.get("num_nodes") or 1)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 / max(1, processes)
+
+    @property
+    def device_memory_from(self) -> str:
+        """Where that comes from, in words."""
+        if self.options.device_memory_gib is not None:
+            return "--device_memory_gib"
+        return "a GPU's, assumed; type --device_memory_gib for another" if self.on_gpu else "this machine's memory"
+
     def row(self) -> RowPlan:
         """The fullest row."""
+        known = self.longest if self.options.row_tokens is None else None
+        most, there = self.data.max_examples, known and known.num_examples
         return fill_row(
             self.objective.views,
             budget=self.row_tokens,
             max_length=self.data.max_length,
-            max_examples=self.data.max_examples,
-            response_tokens=self.options.response_tokens,
-            short_tokens=self.options.short_tokens,
+            max_examples=min(filter(None, (most, there)), default=None),
+            response_tokens=self.response_tokens,
+            short_tokens=self.short_tokens,
             prefix_sharing=self.data.prefix_sharing,
+            long_tokens=known and known.prompt,
         )
 
 

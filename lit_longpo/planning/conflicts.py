@@ -244,8 +244,16 @@ def _sharing(run: Configuration) -> str | None:
 
 
 def _budget(run: Configuration) -> str | None:
-    length = run.data.max_length
+    length, longest = run.data.max_length, run.longest
     row = run.row()
+    if longest is not None:
+        needed = replace(row, num_examples=1, long_tokens=longest.prompt).num_tokens
+        if needed <= run.row_tokens:
+            return None
+        return (
+            f"an example of the data ({longest.source}) takes {needed:,} tokens, a row holds {run.row_tokens:,}: "
+            "`fit` stops at it; raise `data.init_args.max_tokens`, or cut contexts with `max_length`"
+        )
     needed = replace(row, num_examples=1, long_tokens=max(1, (length or 0) - row.response_tokens)).num_tokens
     if length is None or needed <= run.row_tokens:
         return None

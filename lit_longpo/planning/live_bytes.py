@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -43,11 +44,17 @@ class LiveBytes(TorchDispatchMode):
     def _free(self, key: int) -> None:
         self.live -= self._sizes.pop(key)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # nothing is compiled here; torch would wrap every call
+        return False
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # autograd asks twice as often for it as it computes
         result = func(*args, **(kwargs or {}))
-        for value in tree_iter(result):
+        for value in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(value, torch.Tensor):
                 self.add(value)
         return result

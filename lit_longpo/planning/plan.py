@@ -80,7 +80,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the configuration's peak is below the device's memory."""
-        return self.memory[self.mode].peak <= self.configuration.options.device_memory_gib * GIB
+        return self.memory[self.mode].peak <= self.configuration.device_memory_gib * GIB
 
     @property
     def rows_per_step(self) -> int:
@@ -195,7 +195,7 @@ class _Planner:
 
     def longest_context(self, row: RowPlan, mode: ActivationMode) -> int:
         """Tokens of the longest prompt of a row with one example."""
-        room = self.run.options.device_memory_gib * GIB
+        room = self.run.device_memory_gib * GIB
         alone = replace(row, num_examples=1)
         return longest(partial(self._fits, alone, mode, room))
 

@@ -33,13 +33,15 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "prompt": plan.row.long_tokens,
             "short_prompt": plan.row.short_tokens if len(plan.row.contexts) > 1 else None,
             "response": plan.row.response_tokens,
+            "from": configuration.lengths_from,
         },
         "scoring": "packed" if plan.alone is None else "sequential",
         "scored_alone_because": plan.alone,
         "times_packed_tokens": plan.cost_of_alone,
         "mode": plan.mode,
         "fits": plan.fits,
-        "device_memory": round(configuration.options.device_memory_gib * GIB),
+        "device_memory": round(configuration.device_memory_gib * GIB),
+        "device_memory_from": configuration.device_memory_from,
         "memory": {name: _memory(plan, name) for name in MODES},
         "head_tile": plan.head_tile,
         "layer_tile": plan.layer_tile,
@@ -79,10 +81,11 @@ def show(plan: Plan, console: Console) -> None:
         console.print(f"[yellow]one sequence at a time:[/yellow] {_escape(_alone(plan))}", soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"[yellow]warning:[/yellow] {_escape(warning)}", soft_wrap=True)
-    room = plan.configuration.options.device_memory_gib
+    room, source = plan.configuration.device_memory_gib, plan.configuration.device_memory_from
     peak = plan.memory[plan.mode].peak / GIB
     verdict = "[green]fits[/green]" if plan.fits else "[red]does not fit[/red]"
-    console.print(f"{verdict}: peak {peak:.2f} GiB of {room:g} GiB a device, at: {plan.memory[plan.mode].when}")
+    when = plan.memory[plan.mode].when
+    console.print(f"{verdict}: peak {peak:.2f} GiB of {room:.4g} GiB a device ({source}), at: {when}", soft_wrap=True)
 
 
 def _alone(plan: Plan) -> str:
@@ -101,7 +104,8 @@ def _title(plan: Plan) -> str:
         f"{'flash' if configuration.flash else 'sdpa'} attention\n"
         f"{strategy} over {sharding.world_size} {'GPU' if configuration.on_gpu else 'CPU'} device(s), "
         f"{sharding.sequence_parallel} to a row; a full row: {row.num_tokens:,} tokens = {row.num_examples} example(s) "
-        f"of prompt {row.long_tokens:,}{short}, responses of {row.response_tokens:,}"
+        f"of prompt {row.long_tokens:,}{short}, responses of {row.response_tokens:,}\n"
+        f"lengths: {_escape(configuration.lengths_from)}"
     )
 
 

@@ -89,8 +89,11 @@ def fill_row(
     response_tokens: int,
     short_tokens: int,
     prefix_sharing: bool,
+    long_tokens: int | None = None,
 ) -> RowPlan:
     """The row that fills its budget: as many of the longest examples as fit, their long prompts stretched to the rest.
+
+    They are not stretched where there are no more examples to fill it with.
 
     Args:
         views: what the objective wants scored.
@@ -100,6 +103,7 @@ def fill_row(
         response_tokens: tokens of every response.
         short_tokens: tokens of short prompts.
         prefix_sharing: whether responses share their prompt.
+        long_tokens: of the longest long prompt, where it is known; `None` goes by `max_length`.
 
     Raises:
         ValueError: not even one example with an empty prompt fits.
@@ -107,9 +111,13 @@ def fill_row(
     empty = RowPlan(views, 1, 0, short_tokens, response_tokens, prefix_sharing)
     copies = replace(empty, long_tokens=1).num_tokens - empty.num_tokens
     fixed = empty.num_tokens
-    longest = budget if max_length is None else fixed + copies * max(1, max_length - response_tokens)
+    if long_tokens is None and max_length is not None:
+        long_tokens = max(1, max_length - response_tokens)
+    longest = budget if long_tokens is None else fixed + copies * long_tokens
     count = max(1, min(budget // longest, max_examples or budget))
     prompt = (budget // count - fixed) // copies
+    if long_tokens is not None and count == max_examples:
+        prompt = min(prompt, long_tokens)
     if prompt < 1:
         raise InputError(
             f"expected a row of {budget:,} tokens to hold an example, got {fixed:,} tokens of responses and short "

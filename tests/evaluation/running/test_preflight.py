@@ -45,7 +45,7 @@ def test_an_id_that_comes_twice(tmp_path):
     path = folder / "data.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     with pytest.raises(ValueError, match=r"each id once among the records of longbench_v2, got '.*' twice"):
-        longest_examples(LongBenchV2(folder), ["longbench_v2"])
+        extreme_examples(LongBenchV2(folder), ["longbench_v2"])
     with pytest.raises(ValueError, match="expected each id once"):
         subset(LongBenchV2(folder).examples(), "longbench_v2", RunSettings())
 

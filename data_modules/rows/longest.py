@@ -1,0 +1,76 @@
+"""The longest example of a split before all of it is tokenised: what `plan` works out a row from."""
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from data_modules.records import PreferencePair
+from data_modules.rows.encoding import EncodedPair
+from lit_longpo.batch import Group
+
+_TOKENISED = 8  # of the largest pairs; texts of one size may take more or fewer tokens
+
+
+@dataclass(frozen=True)
+class LongestExample:
+    """Tokens of the largest of a split's examples.
+
+    Args:
+        source: where the numbers come from, in words.
+        num_examples: in the split, those that validation may take included.
+        prompt: of the long context, or of the only one.
+        short_prompt: of the short context; 0 without one beside a long one.
+        response: of the longest answer.
+    """
+
+    source: str
+    num_examples: int
+    prompt: int
+    short_prompt: int
+    response: int
+
+    @classmethod
+    def of(cls, example: EncodedPair, num_examples: int, source: str) -> "LongestExample":
+        """From a tokenised example."""
+        prompts = {context: _longest(example.policy, context) for context in ("long", "short")}
+        long, short = prompts["long"] or prompts["short"], prompts["short"] if prompts["long"] else 0
+        responses = (len(response.token_ids) for group in example.policy for response in group.responses)
+        return cls(source, num_examples, long, short, max(responses))
+
+
+def longest_of(
+    pairs: Iterable[PreferencePair],
+    tokenise: Callable[[list[PreferencePair]], Iterable[EncodedPair]],
+    source: str,
+) -> LongestExample | None:
+    """Tokens of the largest pair; `None` if there is none.
+
+    Args:
+        pairs: all of them.
+        tokenise: makes examples of some.
+        source: what they come from.
+    """
+    count = 0
+
+    def counted() -> Iterable[PreferencePair]:
+        nonlocal count
+        for count, pair in enumerate(pairs, 1):  # noqa: B007
+            yield pair
+
+    largest = heapq.nlargest(_TOKENISED, counted(), key=_num_bytes)
+    example = max(tokenise(largest), key=_num_tokens, default=None)
+    return None if example is None else LongestExample.of(example, count, f"the largest of {count:,} pairs in {source}")
+
+
+def _longest(groups: Iterable[Group], context: str) -> int:
+    return max((len(group.prompt_ids) for group in groups if group.context == context), default=0)
+
+
+def _num_tokens(example: EncodedPair) -> int:
+    return sum(group.num_tokens for group in example.policy)
+
+
+def _num_bytes(pair: PreferencePair) -> int:
+    said = (message.content for message in (*pair.history, *pair.followup))
+    texts = (pair.question, pair.short_context, pair.long_context, pair.chosen, *pair.rejected, *said)
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)

@@ -1,0 +1,72 @@
+"""How long the configured data's examples are, asked of the data module: it is made, and nothing else is."""
+
+from pathlib import Path
+from typing import Protocol
+
+from huggingface_hub import try_to_load_from_cache
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule
+
+from lit_longpo.batch import Views
+from lit_longpo.errors import UserError
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.locations import locate
+from lit_longpo.suggestions import SuggestingParser
+
+
+class LongestExample(Protocol):
+    """Tokens of the largest example, as a data module's `longest_example` gives them.
+
+    Attributes:
+        source: where the numbers come from, in words.
+        num_examples: of the training data.
+        prompt: of the long context, or of the only one.
+        short_prompt: of the short context; 0 without one beside a long one.
+        response: of the longest answer.
+    """
+
+    source: str
+    num_examples: int
+    prompt: int
+    short_prompt: int
+    response: int
+
+
+def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:
+    """The largest example, and where it comes from; or `None` and why it is not known.
+
+    Args:
+        config: of `plan`, as the command line has parsed it.
+        views: that the objective reads.
+        policy: whose tokenizer counts.
+    """
+    if config.get("shape") is not None:
+        return None, "`--shape` has no tokenizer to count with"
+    try:
+        if not _has_tokenizer(policy):
+            return None, f"the tokenizer of {policy.source} is not on this machine"
+        data = _data_module(config)
+        if not hasattr(data, "longest_example"):
+            return None, _unknown(data)
+        data.views, data.prompt_format = views, policy.prompt_format()
+        found: LongestExample | None = data.longest_example(Path(config.trainer.default_root_dir or ""))
+    except (UserError, OSError) as error:
+        return None, f"the data cannot be read ({error})"
+    return (found, found.source) if found is not None else (None, _unknown(data))
+
+
+def _has_tokenizer(policy: PolicyConfig) -> bool:
+    """Whether it is there without a look into the hub."""
+    place = locate(policy.source, policy.gguf_file)
+    return Path(place).exists() or isinstance(try_to_load_from_cache(place, "tokenizer_config.json"), str)
+
+
+def _data_module(config: Namespace) -> LightningDataModule:
+    parser = SuggestingParser()
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    data: LightningDataModule = parser.instantiate_classes(Namespace(data=config.data)).data
+    return data
+
+
+def _unknown(data: LightningDataModule) -> str:
+    return f"those of {type(data).__name__} are not known before they are tokenised"
