@@ -22,7 +22,7 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import check_fields, stored_object
 from lit_longpo.files.strict_json import RecordError, instead
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
-from lit_longpo.policy.sources import tensors_alone
+from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable
 
@@ -202,7 +202,8 @@ class AdapterFolder:
     def _weights(self) -> dict[str, Tensor]:
         from peft.utils import load_peft_weights
 
-        with tensors_alone(str(self.path)):
+        where = str(self.path)
+        with read_by_transformers("adapters", where, "peft"), whole_files(where), tensors_alone(where):
             return cast("dict[str, Tensor]", load_peft_weights(str(self.path), device="cpu"))
 
     def _strangers(self, model: PreTrainedModel, weights: dict[str, Tensor]) -> list[str]:
@@ -218,10 +219,11 @@ class AdapterFolder:
 
         if apart and (strangers := self._strangers(model, weights)):
             raise self._not_apart(strangers[0])
-        config: LoraConfig = LoraConfig.from_pretrained(str(self.path))
-        config.inference_mode, config.lora_dropout = False, dropout
-        config.base_model_name_or_path = model.name_or_path
-        wrapped = with_adapters(model, config, f"the adapters of {self.path}")
+        with read_by_transformers("adapters", str(self.path), "peft"):
+            config: LoraConfig = LoraConfig.from_pretrained(str(self.path))
+            config.inference_mode, config.lora_dropout = False, dropout
+            config.base_model_name_or_path = model.name_or_path
+            wrapped = with_adapters(model, config, f"the adapters of {self.path}")
         self._check_fit(wrapped, weights)
         set_peft_model_state_dict(wrapped, weights)
         mark_as_start(wrapped)

@@ -17,13 +17,14 @@ from huggingface_hub.errors import (
     HFValidationError,
     RepositoryNotFoundError,
 )
+from safetensors import SafetensorError
 
-from lit_longpo.errors import InputError, MissingFileError, UserError
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, missing_package
 
 _SECONDS = 10.0  # for one answer of the hub
 _MODEL_FILES = ("config.json", "adapter_config.json")
-# What is wrong elsewhere: a package, the machine's memory, a setting.
-_NOT_OF_FILES = (UserError, ImportError, MemoryError, torch.OutOfMemoryError)
+# What is wrong elsewhere: a setting, the machine's memory.
+_NOT_OF_FILES = (UserError, MemoryError, torch.OutOfMemoryError)
 
 
 def check_folder(folder: Path, gguf_file: str | None) -> None:
@@ -43,28 +44,36 @@ def check_folder(folder: Path, gguf_file: str | None) -> None:
 
 
 @contextmanager
-def read_by_transformers(what: str, where: str) -> Iterator[None]:
-    """What transformers says over pages about files that it cannot read, in one line.
+def read_by_transformers(what: str, where: str, reader: str = "transformers") -> Iterator[None]:
+    """What transformers, or peft, says over pages about files that it cannot read, in one line.
 
     Files with values that it does not expect end in any of Python's errors, and those of Rust are not even `Exception`.
 
     Args:
         what: is being read, for example "a tokenizer".
         where: folder or hub name.
+        reader: who reads.
 
     Raises:
         FileNotFoundError: it cannot be read.
+        ImportError: naming the package that it takes.
     """
     try:
         yield
     except _NOT_OF_FILES:
         raise
+    except ImportError as error:
+        if (package := missing_package(error)) is None:
+            raise
+        raise MissingPackageError(
+            f"expected the package `{package}`, which {what} at {where} takes, found none; type: pip install {package}"
+        ) from error
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise MissingFileError(
-            f"expected {what} at {where} that transformers can read, got: {kind}{' '.join(str(error).split())[:500]}; "
+            f"expected {what} at {where} that {reader} can read, got: {kind}{' '.join(str(error).split())[:500]}; "
             "copy its files again, or set `policy.source`"
         ) from error
 
@@ -175,3 +184,26 @@ def tensors_alone(where: str) -> Iterator[None]:
             f"expected tensors in the weights at {where}, got a pickle with {found.group(1) if found else 'more'}, "
             "which could run code; set `policy.source` to a folder with safetensors"
         ) from error
+
+
+@contextmanager
+def whole_files(source: str) -> Iterator[None]:
+    """Say which file of the weights is missing or broken.
+
+    Args:
+        source: folder or hub name of the weights.
+
+    Raises:
+        InputError: a safetensors file is broken.
+        FileNotFoundError: one that the folder's index names is not there.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        cause = " ".join(str(error).split())
+        raise InputError(f"expected whole weights at {source}, got a broken file ({cause}); copy it again") from error
+    except FileNotFoundError as error:
+        if Path(source).is_dir():
+            lost = Path(error.filename or str(error).rpartition(" ")[2]).name
+            raise MissingFileError(f"expected {lost} at {source}, found none; copy the whole folder") from error
+        raise

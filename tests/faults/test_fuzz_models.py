@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
+from peft import LoraConfig, PeftModel, get_peft_model
 from support.mutations import Refused, changed, damaged, fuzz, outcome
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
@@ -98,6 +99,35 @@ def test_a_models_weights(examples: int, model_folder: Path, tmp_path: Path) -> 
         found = outcome(lambda: logits(folder))
         if not isinstance(found, Refused):
             assert_transformers_agrees(folder, found)
+
+    fuzz(check, examples)
+
+
+@few_and_many
+def test_adapters_of_a_model(examples: int, model_folder: Path, tmp_path: Path) -> None:
+    """peft reads them beside: other values are another model to both, or refused."""
+    adapters = tmp_path / "valid adapters"
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    model.peft_config["default"].base_model_name_or_path = str(model_folder)
+    model.save_pretrained(adapters)
+
+    def check(data: st.DataObject) -> None:
+        folder = copy_of(adapters, tmp_path / "adapters")
+        path = folder / data.draw(st.sampled_from(["adapter_config.json", "adapter_model.safetensors"]))
+        raw = path.read_bytes()
+        if not data.draw(st.integers(0, 3)):
+            path.write_bytes(damaged(data.draw, raw))
+        elif path.suffix == ".json":
+            path.write_text(json.dumps(changed(data.draw, json.loads(raw))))
+        else:
+            path.write_bytes(with_other_header(data.draw, raw))
+        found = outcome(lambda: logits(folder))
+        if not isinstance(found, Refused):
+            with torch.no_grad():
+                base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+                expected = PeftModel.from_pretrained(base, folder).eval()(IDS).logits
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4, equal_nan=True)
 
     fuzz(check, examples)
 

@@ -81,12 +81,27 @@ def log_probs(model: nn.Module, groups: list[Group]) -> list[Tensor]:
 
 
 def assert_no_gradient_leaks(
-    model: nn.Module, groups: list[Group], seen: list[set[int]], join: Callable[[Tensor], Tensor] = lambda own: own
+    model: nn.Module,
+    groups: list[Group],
+    seen: list[set[int]],
+    *,
+    join: Callable[[Tensor], Tensor] = lambda own: own,
+    once: bool = False,
 ) -> None:
-    """Of each response's log-probability; `join` adds up what several processes have of a gradient."""
+    """Of each response's log-probability.
+
+    Args:
+        model: of a twin.
+        groups: as `told_apart` makes them.
+        seen: likewise.
+        join: adds up what several processes have of a gradient.
+        once: whether there is one backward through a forward, as where attention is kept and all else made again.
+    """
     table = base_model(model).get_input_embeddings().weight
-    for number, value in enumerate(log_probs(model, groups)):
-        gradient = join(torch.autograd.grad(value.sum(), table, retain_graph=True)[0])
+    values = log_probs(model, groups)
+    for number in range(len(seen)):
+        values = log_probs(model, groups) if once else values
+        gradient = join(torch.autograd.grad(values[number].sum(), table, retain_graph=not once)[0])
         reached = {part for part in range(NUM_PARTS) if gradient[list(words(part))].abs().max() > 0}
         assert reached == seen[number], f"response {number} depends on {reached} and sees {seen[number]}"
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
-from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.sources import read_by_transformers, tensors_alone
+from lit_longpo.errors import InputError
+from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_biases, stay_whole
 
 log = logging.getLogger(__name__)
@@ -63,27 +62,13 @@ def _hub_commit(source: str, revision: str | None) -> str | None:
 
 
 def _read(source: str, **options: Any) -> PreTrainedModel:
-    with read_by_transformers("weights", source), _quiet(), _whole_files(source), tensors_alone(source):
+    with read_by_transformers("weights", source), _quiet(), whole_files(source), tensors_alone(source):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _refuse_incomplete(source, report, type(model).__name__)
     return model
-
-
-@contextmanager
-def _whole_files(source: str) -> Iterator[None]:
-    """Say which file of the weights is missing or broken."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise InputError(f"expected whole weights at {source}, got a broken file ({error}); copy it again") from error
-    except FileNotFoundError as error:
-        if Path(source).is_dir():
-            lost = Path(error.filename or str(error).rpartition(" ")[2]).name
-            raise MissingFileError(f"expected {lost} at {source}, found none; copy the whole folder") from error
-        raise
 
 
 def _refuse_incomplete(source: str, report: dict[str, Any], architecture: str) -> None:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.engine import check_model, pack, score
+from lit_longpo.errors import UserError
 from lit_longpo.objectives import SFT
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
@@ -212,6 +213,24 @@ def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
         ours(policy_folder, adapters="merge").load()
     with pytest.raises(ValueError, match=r"adapters in a below it; type --policy\.source"):
         ours(tmp_path).load()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\x00"), "got a broken file"),
+        (lambda folder: edited(folder, task_type=[None]), "that peft can read, got: "),
+        (lambda folder: edited(folder, corda_config=[None]), "that peft can read, got: TypeError"),
+        (lambda folder: edited(folder, arrow_config={"x": 1}), "that peft can read, got: AttributeError"),
+        (lambda folder: edited(folder, megatron_config=1), "takes, found none; type: pip install megatron"),
+    ],
+)
+def test_what_peft_cannot_read_is_one_line(damage, told, policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "a")
+    damage(tmp_path / "a")
+    with pytest.raises(UserError, match=f"at {tmp_path / 'a'}.*{told}") as caught:
+        ours(tmp_path / "a").load()
+    assert "\n" not in str(caught.value)
 
 
 def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):

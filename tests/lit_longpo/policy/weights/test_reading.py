@@ -1,6 +1,7 @@
 """A source whose weights are not all there is refused by name; plain files are written here, not by us."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -116,3 +117,14 @@ def test_under_zero3_too_before_anything_is_split(what, tmp_path):
         assert is_deepspeed_zero3_enabled()
     finally:
         unset_hf_deepspeed_config()
+
+
+def test_a_broken_header_is_one_line_whatever_it_holds(policy_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b'"F32"', b'"\\n "', 1))
+    with pytest.raises(ValueError, match=r"expected whole weights at .*got a broken file .*copy it again") as caught:
+        PolicyConfig(source=str(folder)).load()
+    assert "\n" not in str(caught.value)
