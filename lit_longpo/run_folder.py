@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from lit_longpo.errors import BusyError, InputError, message_for_user
 from lit_longpo.files.stored import stored_object
+from lit_longpo.files.strict_json import shortened
 
 _LOCK = ".running"
 _FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*", _LOCK)  # before a step
@@ -205,7 +206,7 @@ def check_known(folder: Path, known: Mapping[str, Any], kind: str) -> None:
 def _refuse_other(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], kind: str) -> None:
     changed = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
     if changed:
-        named = " and another ".join(name for name in changed if name != "hash")
+        named = " and another ".join(shortened(name) for name in changed if name != "hash")
         raise InputError(
             f"expected the {kind} in {path.parent} to be of the same settings, got one with another {named} (see "
             f"{path}); type --output FOLDER to use another folder, or delete this one to start over"

@@ -21,7 +21,7 @@ from typing import Literal
 from lit_longpo.errors import InputError
 from lit_longpo.files.checksums import checksum_of
 from lit_longpo.files.stored import read_stored
-from lit_longpo.files.strict_json import RecordError
+from lit_longpo.files.strict_json import RecordError, shortened
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +141,9 @@ def fault(path: Path) -> str | None:
     there = {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
     for name, size in manifest.files.items():
         if name not in there:
-            return f"{name} is missing"
+            return f"{shortened(name)} is missing"
         if there[name] != size:
-            return f"{name} has {there[name]:,} bytes instead of {size:,}"
+            return f"{shortened(name)} has {there[name]:,} bytes instead of {size:,}"
     return None
 
 

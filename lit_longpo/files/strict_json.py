@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from lit_longpo.errors import InputError
 
 _ADVICE = "correct the file, nothing is skipped"
+_SHOWN = 120  # characters of a value or name
 
 
 class RecordError(InputError):
@@ -23,9 +24,13 @@ class RecordError(InputError):
             expected: in words.
             got: the offending value; shortened in the message.
         """
-        value = repr(got)
-        value = value if len(value) <= 120 else f"{value[:117]}..."
-        return cls(f"{where}: {name}: expected {expected}, got {value}; {_ADVICE}")
+        return cls(f"{where}: {shortened(name)}: expected {expected}, got {shortened(repr(got))}; {_ADVICE}")
+
+
+def shortened(text: str) -> str:
+    """A file's words for an error's one line: names in a damaged file may be of any length."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 @contextmanager

@@ -51,6 +51,8 @@ def test_what_was_written_is_read(tmp_path):
         ('{"name": "a", "count": 1, "depth": "deep"}', "field 'depth'"),
         ('{"name": "a", "count": 1, "sizes": {"x": "3"}}', "field 'sizes.x': expected a whole number"),
         ('{"name": "a", "count": 1, "sizes": []}', "field 'sizes': expected a JSON object"),
+        (f'{{"name": "a", "count": 1, "{"cuont" * 999}": 1}}', "field 'cuontcuont"),
+        ('{"name": "a", "count": 1, "sizes": {"x\\n": "3"}}', "expected a whole number"),
         ('{"name": "a", "count": 1, "parts": "p"}', "field 'parts': expected a list"),
         ('{"name": "a", "count": 1, "parts": ["p", 2]}', "field 'parts[1]': expected text"),
     ],
