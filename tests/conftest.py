@@ -1,8 +1,6 @@
 """Fixtures shared by all packages."""
 
 import os
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,15 +17,9 @@ constants.HF_HUB_OFFLINE = True
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The workers of pytest-xdist are forked from one server, as processes of tests are.
-
-    Not beside a GPU: libraries look at it when they are imported, and what is forked then can no longer use it.
-    """
-    hands_out = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if hands_out and not Path("/dev/nvidiactl").exists():
+    """The workers of pytest-xdist share one server of processes."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         os.environ[fork_server.ADDRESS] = fork_server.start()
-        worker = shlex.join([sys.executable, fork_server.__file__.replace("fork_server", "forked_worker")])
-        config.option.tx = [f"{spec}//python={worker}" for spec in config.option.tx]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

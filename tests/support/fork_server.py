@@ -1,4 +1,4 @@
-"""The server that processes of tests are forked from: it has imported the libraries once, for all of pytest's workers.
+"""The server that processes of tests are forked from: it has imported the libraries once, for all workers of pytest.
 
 It imports none of them where it is started: the process that hands out tests to workers needs none either.
 """
@@ -11,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = [  # what is not installed is passed over
     "deepspeed",
     "deepspeed.runtime.zero.muon.muon_optimizer",  # with torch's compiler, which takes the longest
-    *("bitsandbytes", "peft", "datasets", "matplotlib.figure", "torch.utils.tensorboard"),
-    "support.command_line",
-    "support.forked_worker",
+    "bitsandbytes",
     "support.evaluation_worker",
     "support.kill_worker",
     "support.sequence_worker",
