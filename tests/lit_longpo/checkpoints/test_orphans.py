@@ -1,8 +1,13 @@
 """What a killed run left half written goes when another starts beside it; what is being written stays."""
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger
+from support.preference_data import RandomPairs
 
+from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.checkpoints.orphans import remove_orphans
+from lit_longpo.objectives import SFT
+from lit_longpo.policy import PolicyConfig
 from lit_longpo.run_folder import only_owner
 
 
@@ -38,3 +43,20 @@ def test_a_named_folder_is_looked_through_itself(name, tmp_path):
     with only_owner(tmp_path / name):
         remove_orphans(tmp_path / name, numbered=False)
     assert left(tmp_path / name) == [".running", "checkpoints/last.ckpt"]
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_fit_that_starts_removes_them_and_one_that_keeps_nothing_does_not(dry, policy_folder, tmp_path):
+    dead = tmp_path / "lightning_logs/version_0"
+    half_written(dead)
+    before = left(dead)
+    (dead / ".running").touch()
+    module = SFT(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = ResumableTrainer(
+        max_steps=1, accelerator="cpu", logger=CSVLogger(tmp_path), enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, limit_val_batches=0,
+        default_root_dir=tmp_path, fast_dev_run=dry,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=RandomPairs(module.views))
+    assert left(dead) == [".running", *(before if dry else ["checkpoints/last.ckpt"])]
+    assert (tmp_path / "lightning_logs/version_1/.running").is_file() != dry
