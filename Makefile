@@ -45,7 +45,7 @@ bench: $(STAMP)
 bars: $(STAMP)
 	HF_HUB_OFFLINE=1 PYTHONPATH=docs $(RUN) -m benchmarks.bars
 
-# Every command killed in every phase and run again, an hour on two idle cores, then the table of docs/faults_and_security.md.
+# Every command killed in every phase and run again, about half an hour of CPU time, then the table of docs/faults_and_security.md.
 kills: $(STAMP)
 	PYTHONPATH=docs:. nice -n 5 $(RUN) -m kills run $(ARGUMENTS)
 	PYTHONPATH=docs:. $(RUN) -m kills table

@@ -101,6 +101,7 @@ class PreferenceModule(LightningModule, ABC):
         self.prompt_format: PromptFormat | None = None
         self._step_mean, self._evaluated = StepMean(), ExampleMeans()
         self._signal: PreferenceSignal | None = None  # of the untrained policy, in training only
+        self._seen: dict[str, Any] | None = None  # by it, of a checkpoint or when it was said
         self.scoring: ScoringPlan | None = None  # found out at the start
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
@@ -226,15 +227,26 @@ class PreferenceModule(LightningModule, ABC):
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
         self._step_mean = StepMean()
-        if self.global_step:
-            self._signal = None
-        else:
-            self._signal = self._signal or PreferenceSignal.of(self.views)
-            self._signal.folder = self.trainer.log_dir  # asked on every rank: it broadcasts
+        self._watch_first_pairs()
         finish_epoch(self.trainer)
         if self._validation_due:
             self._validation_due = False
             validate_now(self.trainer)
+
+    def _watch_first_pairs(self) -> None:
+        """Those of the untrained policy; a resumed run knows what was seen of them before."""
+        if self.global_step and not self._seen:
+            self._signal = None
+            return
+        self._signal = self._signal or PreferenceSignal.of(self.views)
+        self._signal.folder = self.trainer.log_dir  # asked on every rank: it broadcasts
+        if self._seen:
+            self._signal.go_on(self._seen)
+            self._look()
+
+    def _look(self) -> None:
+        if self._signal is not None and self._signal.look(self.trainer):
+            self._seen, self._signal = self._signal.state(), None
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
@@ -250,8 +262,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
         """Between two rows, look once at what the untrained policy made of the first pairs."""
-        if self._signal is not None and self._signal.look(self.trainer):
-            self._signal = None
+        self._look()
 
     def on_train_end(self) -> None:
         """A short run has few pairs; what they say is said."""
@@ -291,6 +302,7 @@ class PreferenceModule(LightningModule, ABC):
         reopen_epoch(checkpoint)
         note_validation(checkpoint, self.trainer, self._validated)
         checkpoint["random_states"] = gather_random_states()
+        checkpoint["first_pairs"] = self._seen if self._signal is None else self._signal.state()
         checkpoint["run"] = run_record(self.trainer, type(self).__name__)
         found_again = self.policy.weights != "random" and not is_sharded(self.model)
         if not self.policy.trains_everything and found_again and "state_dict" in checkpoint:
@@ -300,6 +312,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
         self._random_states = checkpoint.get("random_states")
+        self._seen = checkpoint.get("first_pairs")
         self._validation_due = validation_due(checkpoint)
         self._validated = validated_rows(checkpoint)
         self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))

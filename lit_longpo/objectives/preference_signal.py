@@ -2,7 +2,9 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -80,11 +82,24 @@ class PreferenceSignal:
             _report(difficulty, self._steps, trainer, self.folder)
         return True
 
+    def state(self) -> dict[str, Any]:
+        """What was seen so far, for a checkpoint; waits for the device."""
+        return {"margins": [margin for part in self._margins for margin in part.float().tolist()], "steps": self._steps}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """What was seen before a resume, which the policy is no longer untrained for.
+
+        Args:
+            state: of the checkpoint.
+        """
+        self._margins = [torch.tensor(state["margins"])]
+        self._num_pairs, self._steps = len(state["margins"]), state["steps"]
+
     def difficulty(self) -> Difficulty:
         """Of the pairs so far; waits for the device."""
         unit = "summed log-probabilities, nats" if self.by_log_probs else "the objective's rewards"
         measure = f"{unit}, {self.context} context"
-        return Difficulty(tuple(torch.cat(self._margins).float().tolist()), measure)
+        return Difficulty(tuple(self.state()["margins"]), measure)
 
 
 def _advice(difficulty: Difficulty) -> str:
