@@ -134,8 +134,8 @@ class RecordReader:
         except RecordError as error:
             raise RecordError(f"{error}{said}") from error
         if parser.by(other).reads_otherwise(pair, where, record):
-            error = RecordError.at(where, "record", f"the layout {parser.layout.name}", other.name)
-            raise RecordError(f"{error}{said}")
+            refused = RecordError.at(where, "record", f"the layout {parser.layout.name}", other.name)
+            raise RecordError(f"{refused}{said}")
         return pair
 
     def _matching(self, record: Record) -> RecordFormat | None:
