@@ -25,7 +25,7 @@ def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
             id, so that the second record would get the answer to the first.
         ModuleNotFoundError: a score needs a package that is not installed, jieba for Chinese answers.
     """
-    found = []
+    found = list[Example]()
     for task in tasks:
         largest, longest, shortest = None, None, None
         for example in each_id_once(benchmark.examples(task), task):

@@ -234,16 +234,16 @@ class Configuration:
     def row(self) -> RowPlan:
         """The fullest row."""
         known = self.longest if self.options.row_tokens is None else None
-        most, there = self.data.max_examples, known and known.num_examples
+        most = [number for number in (self.data.max_examples, None if known is None else known.num_examples) if number]
         return fill_row(
             self.objective.views,
             budget=self.row_tokens,
             max_length=self.data.max_length,
-            max_examples=min(filter(None, (most, there)), default=None),
+            max_examples=min(most, default=None),
             response_tokens=self.response_tokens,
             short_tokens=self.short_tokens,
             prefix_sharing=self.data.prefix_sharing,
-            long_tokens=known and known.prompt,
+            long_tokens=None if known is None else known.prompt,
         )
 
 

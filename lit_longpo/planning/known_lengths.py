@@ -1,7 +1,7 @@
 """How long the configured data's examples are, asked of the data module: it is made, and nothing else is."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from huggingface_hub import try_to_load_from_cache
 from jsonargparse import Namespace
@@ -61,12 +61,11 @@ def _has_tokenizer(policy: PolicyConfig) -> bool:
     return Path(place).exists() or isinstance(try_to_load_from_cache(place, "tokenizer_config.json"), str)
 
 
-def _data_module(config: Namespace) -> LightningDataModule:
+def _data_module(config: Namespace) -> Any:
     parser = SuggestingParser()
     parser.add_subclass_arguments(LightningDataModule, "data")
-    data: LightningDataModule = parser.instantiate_classes(Namespace(data=config.data)).data
-    return data
+    return parser.instantiate_classes(Namespace(data=config.data)).data
 
 
-def _unknown(data: LightningDataModule) -> str:
+def _unknown(data: object) -> str:
     return f"those of {type(data).__name__} are not known before they are tokenised"
