@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -35,11 +36,11 @@ def spread(cache: Cache, pads: Sequence[int]) -> Cache:
         pads: as for `spreads`, which has to hold.
     """
     rows = copy.deepcopy(cache)
-    if not any(pads):
-        rows.batch_select_indices(torch.zeros(len(pads), dtype=torch.long, device=rows.layers[0].device))
-        return rows
-    for layer in rows.layers:
-        layer.keys, layer.values = _moved(layer.keys, pads), _moved(layer.values, pads)
+    for layer in cast(list[DynamicLayer], rows.layers):
+        if any(pads):
+            layer.keys, layer.values = _moved(layer.keys, pads), _moved(layer.values, pads)
+        else:
+            layer.batch_repeat_interleave(len(pads))
     return rows
 
 
