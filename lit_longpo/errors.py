@@ -40,6 +40,10 @@ class UnreachableError(UserError, ConnectionError):
     """A server does not answer as it must."""
 
 
+class LostRecordsError(Exception):
+    """Records are lost or doubled: a mistake of ours, not the user's, so its traceback is shown."""
+
+
 class StorageError(UserError, OSError):
     """A disk is full, read-only, closed to us, or what lay there is gone."""
 

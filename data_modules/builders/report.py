@@ -10,6 +10,7 @@ from typing import Any, Literal
 from data_modules.builders.checks.verifiers import Verdict, wilson
 from data_modules.records import PreferencePair
 from lit_longpo.difficulty import Difficulty
+from lit_longpo.errors import LostRecordsError
 
 Status = Literal["pair", "filtered", "failed"]
 Verdicts = tuple[tuple[str, Verdict], ...]  # (verifier, what it said)
@@ -110,11 +111,11 @@ class BuildReport:
             num_records: of the source, counted before.
 
         Raises:
-            RuntimeError: records are lost or doubled.
+            LostRecordsError: records are lost or doubled.
         """
         filtered, ended = self.reasons.total(), self.statuses.total()
         if not num_records == self.records == ended or filtered != self.statuses["filtered"]:
-            raise RuntimeError(
+            raise LostRecordsError(
                 f"records are lost or doubled: {num_records} read, {self.records} counted, {ended} ended, "
                 f"{self.statuses['filtered']} filtered, of which {filtered} for a reason; please report this"
             )

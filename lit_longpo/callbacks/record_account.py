@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_longpo.errors import LostRecordsError
+
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +30,7 @@ class RecordAccount(Callback):
     keep no account are left alone.
 
     Raises:
-        RuntimeError: a record was lost or doubled.
+        LostRecordsError: a record was lost or doubled.
     """
 
     def __init__(self) -> None:
@@ -48,7 +50,7 @@ class RecordAccount(Callback):
             self._rows[epoch] = self._start = batch_idx
             self._count = self._sum = 0
         if batch_idx != self._rows[epoch]:
-            raise RuntimeError(f"row {batch_idx} of epoch {epoch} came after row {self._rows[epoch] - 1}")
+            raise LostRecordsError(f"row {batch_idx} of epoch {epoch} came after row {self._rows[epoch] - 1}")
         self._rows[epoch] += 1
         names = batch.policy.examples
         self._count, self._sum = self._count + len(names), self._sum + sum(map(hash, names))
@@ -65,7 +67,7 @@ class RecordAccount(Callback):
         for name in names:
             count, total = count + 1, total + hash(name)
         if (count, total) != (self._count, self._sum):
-            raise RuntimeError(
+            raise LostRecordsError(
                 f"records are lost or doubled: rows {self._start} to {self._rows[epoch]} of epoch {epoch} were to hold "
                 f"{count} examples and held {self._count}, or others; please report this"
             )

@@ -144,6 +144,7 @@ def test_ranks_share_an_epoch(num_replicas):
         data.trainer = SimpleNamespace(
             distributed_sampler_kwargs={"num_replicas": num_replicas, "rank": rank},
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            default_root_dir="",
             is_global_zero=rank == 0,
             loggers=[],
         )
@@ -163,6 +164,7 @@ def test_weights_with_overfit_batches_are_refused():
         data.trainer = SimpleNamespace(
             distributed_sampler_kwargs=None,
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            default_root_dir="",
             is_global_zero=True,
             loggers=[],
             overfit_batches=1,

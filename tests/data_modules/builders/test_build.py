@@ -20,6 +20,7 @@ from data_modules.builders.sources.documents import DocumentFiles
 from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.builders.sources.worlds import WorldDocuments
 from data_modules.records import read_pairs
+from lit_longpo.errors import LostRecordsError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,7 +49,7 @@ def test_a_record_that_no_count_knows_is_an_error_and_the_sum_is_said(tmp_path, 
     assert re.search(sums, caplog.text)
     build = world_build(tmp_path / "lost")
     build.num_records = lambda: 12
-    with pytest.raises(RuntimeError, match="records are lost or doubled: 12 read, 11 counted, 11 ended"):
+    with pytest.raises(LostRecordsError, match="records are lost or doubled: 12 read, 11 counted, 11 ended"):
         build.run()
     assert not build.finished
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lit_longpo.callbacks import RecordAccount
+from lit_longpo.errors import LostRecordsError
 
 ROWS = 4  # of an epoch
 
@@ -54,9 +55,9 @@ def test_a_run_that_was_over_counts_what_was_trained(total, epoch, expected):
 
 
 def test_rows_that_are_skipped_or_come_twice_stop_the_run():
-    with pytest.raises(RuntimeError, match="row 2 of epoch 0 came after row 0"):
+    with pytest.raises(LostRecordsError, match="row 2 of epoch 0 came after row 0"):
         run(Data(), {0: [0, 2]})
-    with pytest.raises(RuntimeError, match="row 1 of epoch 0 came after row 1"):
+    with pytest.raises(LostRecordsError, match="row 1 of epoch 0 came after row 1"):
         run(Data(), {0: [0, 1, 1]})
 
 
