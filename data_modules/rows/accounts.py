@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from data_modules.rows.truncation import SplitLengths
+from lit_longpo.errors import LostRecordsError
 
 Item = TypeVar("Item")
 OTHER_SPLIT = {"train": "held out for validation", "val": "trained on"}  # whose the rest is, of two that share
@@ -68,11 +69,11 @@ class Account:
             trained: examples that were trained on.
 
         Raises:
-            RuntimeError: records are lost or doubled.
+            LostRecordsError: records are lost or doubled.
         """
         filtered, refused = sum(self.filtered.values()), sum(self.refused.values())
         if self.read != self.examples + filtered + refused or not 0 <= trained <= self.examples:
-            raise RuntimeError(
+            raise LostRecordsError(
                 f"records are lost or doubled: {self.read} read, {self.examples} examples, {filtered} filtered, "
                 f"{refused} refused, {trained} trained on; please report this"
             )
@@ -92,10 +93,10 @@ def account_of(selection: Selection, lengths: SplitLengths, examples: int) -> Ac
         examples: that came of it.
 
     Raises:
-        RuntimeError: records are lost or doubled.
+        LostRecordsError: records are lost or doubled.
     """
     if selection.left != lengths.examples:
-        raise RuntimeError(
+        raise LostRecordsError(
             f"records are lost or doubled: {selection.left} were to be tokenised, {lengths.examples} were; please "
             "report this"
         )

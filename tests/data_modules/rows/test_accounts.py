@@ -16,6 +16,7 @@ from data_modules.records import write_pairs
 from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.truncation import SplitLengths
 from lit_longpo.callbacks import RecordAccount
+from lit_longpo.errors import LostRecordsError
 
 ROWS = {"views": SFT, "prompt_format": FORMAT, "max_tokens": 200, "max_examples": 2}
 
@@ -146,7 +147,7 @@ def test_a_sum_that_is_wrong_is_said_before_a_model_is_loaded(tmp_path, monkeypa
     monkeypatch.setattr("data_modules.preference.first_of", lambda pairs, *_: pairs[1:])
     monkeypatch.setattr("data_modules.rows.accounts.Selection.filter", lambda self, reason, items: items)
     data = PreferenceDataModule(pairs_file(tmp_path, count=8), val_fraction=0.0, **ROWS)
-    with pytest.raises(RuntimeError, match="8 were to be tokenised, 7 were"):
+    with pytest.raises(LostRecordsError, match="8 were to be tokenised, 7 were"):
         data.setup("fit")
 
 
@@ -167,7 +168,7 @@ class Loses(PreferenceDataModule):
 @pytest.mark.parametrize("change", [lambda row: row[:1], lambda row: [row[0], replace_name(row[0])]])
 def test_a_row_that_lost_or_swapped_an_example_stops_the_run(change, tmp_path, caplog):
     data = Loses(pairs_file(tmp_path, count=8), val_fraction=0.0, change=change, **ROWS)
-    with pytest.raises(RuntimeError, match="records are lost or doubled: rows 0 to 4 of epoch 0 were to hold 8"):
+    with pytest.raises(LostRecordsError, match="records are lost or doubled: rows 0 to 4 of epoch 0 were to hold 8"):
         fit(data, tmp_path, 4, caplog)
 
 
@@ -176,10 +177,10 @@ def replace_name(example):
 
 
 def test_sums_that_are_wrong_are_no_account():
-    with pytest.raises(RuntimeError, match="5 were to be tokenised, 4 were"):
+    with pytest.raises(LostRecordsError, match="5 were to be tokenised, 4 were"):
         account_of(Selection(7, {"a": 2}), SplitLengths(examples=4), 4)
-    with pytest.raises(RuntimeError, match="7 read, 4 examples, 2 filtered, 0 refused, 4 trained on"):
+    with pytest.raises(LostRecordsError, match="7 read, 4 examples, 2 filtered, 0 refused, 4 trained on"):
         Account(7, 4, {"a": 2}, {}).line(4)
-    with pytest.raises(RuntimeError, match="lost or doubled"):
+    with pytest.raises(LostRecordsError, match="lost or doubled"):
         Account(4, 4, {}, {}).line(5)
     assert json.loads(json.dumps(Selection(3).__dict__)) == {"read": 3, "filtered": {}, "refused": {}}

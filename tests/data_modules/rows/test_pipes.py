@@ -57,6 +57,7 @@ def iterate_without_shared_memory():
     check_room_for_workers(0)
 
 
+@pytest.mark.slow
 def test_rows_come_where_shared_memory_is_full():
     if "skipped" in run_ranks(iterate_without_shared_memory, num_ranks=1):
         pytest.skip("mounting is not allowed here")

@@ -76,6 +76,7 @@ def test_a_killed_rank_of_two_loses_no_more_than_the_steps_since_the_last_checkp
     assert kept == ["epoch=1-step=6.ckpt", "last.ckpt"]  # the resumed run knows which ones it has to delete
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_validation_in_mid_epoch_is_continued_bit_by_bit(tmp_path):
     whole, resumed = run_at_validation(tmp_path), run_at_validation(tmp_path, "epoch=0-step=2.ckpt")
     assert len(whole) == STEPS

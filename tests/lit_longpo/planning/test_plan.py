@@ -55,6 +55,7 @@ def test_an_online_reference_is_one_more_forward_pass():
     assert online.seconds_per_step == pytest.approx(cached.seconds_per_step * online.flops.model / cached.flops.model)
 
 
+@pytest.mark.slow
 def test_tiles_of_layers_are_in_the_plan():
     recomputed = [*DPO, "--policy.gradient_checkpointing", "true", "--policy.tile_tokens"]
     whole, tiled = (plan_for([*recomputed, size]) for size in ("null", "64"))

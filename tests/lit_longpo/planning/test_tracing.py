@@ -98,6 +98,7 @@ def test_two_lengths_say_what_a_long_prompt_takes(checkpointing, monkeypatch):
     assert found.layers_backward == pytest.approx(expected.layers_backward, rel=0.01)
 
 
+@pytest.mark.slow
 def test_tiles_are_those_of_the_long_row_itself(monkeypatch):
     """Not of the shorter ones that are traced for it; other tiles would be off the line."""
     monkeypatch.setattr("lit_longpo.engine.tiled_layers.SHORTEST", 64)

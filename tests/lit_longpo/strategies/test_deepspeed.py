@@ -107,6 +107,7 @@ def without_a_compiler(model, folder):
     assert sorted(path.name for path in folder.iterdir() if path.is_dir() and list(path.glob("*.so"))) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_on_a_cpu(policy_folder, tmp_path):
     run_ranks(without_a_compiler, str(policy_folder), tmp_path)
     assert len(torch.load(tmp_path / "result.solopo", weights_only=True)["losses"]) == parallel_worker.STEPS

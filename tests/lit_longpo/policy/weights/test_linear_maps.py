@@ -20,6 +20,7 @@ def adapted(model):
     return {name.partition(".lora_A")[0].split(".")[-1] for name, _ in model.named_parameters() if "lora_A" in name}
 
 
+@pytest.mark.slow
 def test_weights_that_layers_read_are_found_and_no_others():
     assert read_directly(tiny_model("Qwen2")) == unadaptable(tiny_model("Qwen3Moe")) == set()
     assert read_directly(tiny_hybrid("Bamba")) == {"model.layers.0.mamba.out_proj"}
