@@ -13,9 +13,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.upkeep import _byte_level_bpe, _texts
+from benchmarks.upkeep import byte_level_bpe, made_up_texts
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+import evaluation.callbacks  # noqa: F401  (recipes name them)
 from data_modules import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
 from lit_longpo.cli import LongPOCLI
@@ -66,9 +67,9 @@ def rows(tokens: int, count: int = 4) -> dict[str, Any]:
     """Seconds a row and resident memory for pairs whose contexts have so many tokens."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.jsonl"
-        tokenizer = _byte_level_bpe([" ".join(_texts(20000)(0)[:2])])
-        per_word = len(tokenizer(_texts(20000)(1)[0])["input_ids"]) / 20000
-        texts = _texts(int(tokens / per_word))
+        tokenizer = byte_level_bpe([" ".join(made_up_texts(20000)(0)[:2])])
+        per_word = len(tokenizer(made_up_texts(20000)(1)[0])["input_ids"]) / 20000
+        texts = made_up_texts(int(tokens / per_word))
         write_pairs(path, (PreferencePair(f"p{n}", "Why?", "unused", *texts(n)) for n in range(count)))
         before, start = resident(), time.perf_counter()
         data = PreferenceDataModule(

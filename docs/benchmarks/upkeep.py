@@ -95,9 +95,9 @@ def data_speed(setting: Setting) -> dict[str, float]:
     """Tokens per second of reading, tokenising and packing pairs, and of the engine that trains on such rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.jsonl"
-        texts = _texts(setting.prompt)
+        texts = made_up_texts(setting.prompt)
         write_pairs(path, (PreferencePair(f"p{n}", "Why?", "unused", *texts(n)) for n in range(_PAIRS)))
-        tokenizer = _byte_level_bpe([path.read_text()])
+        tokenizer = byte_level_bpe([path.read_text()])
         used = time.process_time()
         data = PreferenceDataModule(
             str(path),
@@ -115,7 +115,7 @@ def data_speed(setting: Setting) -> dict[str, float]:
     return {"data_tokens_per_second": tokens / used, "engine_tokens_per_second": row / engine}
 
 
-def _texts(num_words: int) -> Callable[[int], tuple[str, str, tuple[str]]]:
+def made_up_texts(num_words: int) -> Callable[[int], tuple[str, str, tuple[str]]]:
     """Context, chosen and rejected of a record, from made-up words."""
     draw = random.Random(0)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(5000)]
@@ -128,7 +128,7 @@ def _texts(num_words: int) -> Callable[[int], tuple[str, str, tuple[str]]]:
     return made
 
 
-def _byte_level_bpe(texts: list[str]) -> PreTrainedTokenizerFast:
+def byte_level_bpe(texts: list[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of the kind that real models have."""
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(texts, vocab_size=_VOCABULARY, special_tokens=["<pad>", "<eos>"], show_progress=False)
