@@ -50,7 +50,8 @@ def write_case(
     """
     heads = hidden // 32
     sizes = {"hidden_size": hidden, "intermediate_size": 3 * hidden, "num_hidden_layers": layers, "vocab_size": vocab}
-    config = LlamaConfig(**sizes, num_attention_heads=heads, num_key_value_heads=heads // 2)
+    heads_of = {"num_attention_heads": heads, "num_key_value_heads": heads // 2}
+    config = LlamaConfig(**sizes, **heads_of, max_position_embeddings=8192)
     config.save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     prompt = tokens - 2 * RESPONSE
