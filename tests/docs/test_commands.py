@@ -243,6 +243,10 @@ NOT_HERE = (
     "overlays/d",
     "overlays/u",
     "--print_config",
+    "short_context",
+    "ruler",
+    "real/solopo.yaml --ckpt_path",
+    "build/solopo/pairs.jsonl",  # tests/data_modules/builders/test_command.py builds pairs and trains on them
 )  # weights, files, processes
 QUICK = {
     "fit": "--trainer.fast_dev_run true --trainer.accelerator cpu --trainer.devices 1 --policy.dtype float32",
