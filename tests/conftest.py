@@ -51,3 +51,20 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model("Llama").save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     return folder
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Half a character in what a fuzzed test says (a lone surrogate) would end all workers: xdist sends UTF-8."""
+    report = yield
+    report.sections = [(name, _encodable(text)) for name, text in report.sections]
+    if isinstance(report.longrepr, tuple | None):
+        return report
+    text = str(report.longrepr)
+    if (safe := _encodable(text)) != text:
+        report.longrepr = safe
+    return report
