@@ -18,6 +18,7 @@ from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.precedence import options_of
+from lit_longpo.recipes import with_files
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def own_template(policy: PolicyConfig) -> dict[str, Any]:
 
 def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any], dict[str, Any]]:
     """All values; those of the policy that were stated about the model that is asked, and those about another one."""
+    words = with_files(words, parser.recipe_room)  # fragments' names, before the policy's words are looked at alone
     options = options_of(words)
     typed = [word for option in options if _is_policy(option[0]) for word in option]
     said = ("--policy.trust_remote_code",)  # holds for what a file asks, too

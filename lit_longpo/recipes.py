@@ -74,6 +74,8 @@ def with_files(words: Sequence[str], room: str = "") -> list[str]:
         option, equals, value = word.partition("=")
         if equals and option in _CONFIG_OPTIONS:
             found[number] = f"{option}={_configuration(value, room)}"
+        elif equals and _is_section(option):
+            found[number] = f"{option}={_fragment(option, value, room)}"
         elif number and words[number - 1] in _CONFIG_OPTIONS:
             found[number] = _configuration(word, room)
         elif number and _is_section(words[number - 1]):

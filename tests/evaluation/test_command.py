@@ -289,6 +289,13 @@ def test_a_named_fragment_replaces_that_of_the_configuration(folder, tmp_path, f
     assert (policy.rope, policy.template) == (None, PromptTemplate())
 
 
+@pytest.mark.parametrize("words", [("--policy", "model/tiny"), ("--policy=model/tiny",)])
+def test_a_fragment_is_found_by_its_name(folder, tmp_path, words):
+    """In every parser that sees the words, those of the policy alone too."""
+    policy = parse_evaluation(arguments(folder, tmp_path / "out", *words))[0].respondent.policy
+    assert (policy.source, policy.template.chat) == ("embedded", False)
+
+
 def test_a_model_that_was_trained_here_brings_the_template_of_its_training(folder, tmp_path):
     model = saved(tmp_path / "model", torch.float32, CHAT, TRAINED_IN)
     typed = ("--policy.template.system", "Answer.")

@@ -184,3 +184,10 @@ def test_an_installed_package_names_the_recipes_in_it(wheel):
     environment = os.environ | {"PYTHONPATH": str(wheel)}
     printed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True).stdout
     assert printed.splitlines() == [str(wheel / "lit_longpo/configs/solopo.yaml"), str(shipped_names())]
+
+
+def test_a_sections_fragment_is_found_behind_an_equals_sign_too():
+    [word] = with_files(["--trainer=trainer/smoke"])
+    assert word == with_files(["--trainer", "trainer/smoke"])[0] + "=" + with_files(["--trainer", "trainer/smoke"])[1]
+    assert word.endswith("configs/trainer/smoke.yaml")
+    assert with_files(["--model=DPO", "--seed_everything=1"]) == ["--model=DPO", "--seed_everything=1"]
