@@ -22,7 +22,7 @@ from evaluation.prompting import Prompt, decode
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching
 from evaluation.running.harness import harness_model
-from lit_longpo.engine import end_ids
+from lit_longpo.engine import end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat
 
 _WORDS = ("river", "stone", "winter", "garden", "letter", "captain", "music", "bridge", "silver", "market", "orange")
@@ -90,7 +90,7 @@ def main() -> None:
         for _ in range(flags.rounds):  # turn by turn, so that a busy minute meets both
             spent, own = timed(lambda: ours(model, prompt_format, texts, flags))  # noqa: B023
             seconds["ours"].append(spent)
-            with torch.no_grad():
+            with torch.no_grad(), generation_mode(model):
                 spent, other = timed(lambda: theirs(harness, texts, flags))  # noqa: B023
             seconds["harness"].append(spent)
         same = sum(a == b for a, b in zip(own, other, strict=True))
