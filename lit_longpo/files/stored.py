@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from lit_longpo.errors import MissingFileError
-from lit_longpo.files.strict_json import RecordError, instead, unique_keys
+from lit_longpo.files.strict_json import RecordError, instead, shortened, unique_keys
 
 Kind = TypeVar("Kind")
 _PLAIN: dict[Any, Callable[[Any], bool]] = {
@@ -71,7 +71,8 @@ def stored_line(line: bytes, where: str) -> dict[str, Any]:
     row = _object(line.strip(), where)  # or a break at its end would begin another line
     checksum = row.pop(_CHECKSUM, None)
     if checksum is not None and checksum != _checksum(row):
-        expected = f"what has the checksum {checksum} (take `{_CHECKSUM}` out if you have changed the line yourself)"
+        wanted = shortened(str(checksum))
+        expected = f"what has the checksum {wanted} (take `{_CHECKSUM}` out if you have changed the line yourself)"
         raise RecordError.at(where, "record", expected, _checksum(row))
     return row
 

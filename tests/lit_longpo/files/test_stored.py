@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lit_longpo.files.stored import read_stored
+from lit_longpo.files.stored import line_of, read_stored, stored_line
 from lit_longpo.files.strict_json import RecordError
 
 
@@ -69,3 +69,10 @@ def test_what_is_wrong_is_said_by_file_and_field(text, said, tmp_path):
 def test_a_folder_in_its_place(tmp_path):
     with pytest.raises(RecordError, match="one that can be read"):
         read_stored(tmp_path, Row)
+
+
+def test_a_checksum_of_any_length_is_said_in_few_words():
+    line = line_of({"id": "a"}).replace(b'"crc": ', b'"crc": "' + b"[" * 5000 + b'", "was": ')
+    with pytest.raises(RecordError, match="expected what has the checksum") as caught:
+        stored_line(line, "task.jsonl:1")
+    assert len(str(caught.value)) < 400
