@@ -5,7 +5,6 @@ PYTHONPATH=docs python -m benchmarks.endurance rows --tokens 1000000  # tokenise
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 import evaluation.callbacks  # noqa: F401  (recipes name them)
 from data_modules import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
+from lit_longpo.callbacks.host_memory import resident_bytes
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -28,8 +28,7 @@ _EVERY = 50  # steps between two looks at memory
 
 def resident() -> float:
     """MiB of this process that lie in memory."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[1]) * resource.getpagesize() / 2**20
+    return (resident_bytes() or 0) / 2**20
 
 
 class Memory(Callback):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import gpu, tiles
+from benchmarks import endurance, gpu, tiles
 from benchmarks.bars import CASES, Verdict, table
 from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
 from benchmarks.flops import layer_weights, seen_keys, step_flops
@@ -49,6 +49,27 @@ def test_tiles_take_less_and_lose_the_same():
     assert tiled["loss"] == pytest.approx(whole["loss"], rel=1e-6)
     assert tiled["account"] < 0.75 * whole["account"]
     assert tiles.traced()[2].startswith("| float32 | 4,096 | 1,024 |")
+
+
+def test_long_rows_are_tokenised_and_packed():
+    made = endurance.rows(3000, count=2)
+    assert made["tokens"] == pytest.approx([3000, 3000], rel=0.2)  # words take more tokens or fewer
+    assert len(made["MiB more"]) == 2
+
+
+@pytest.mark.slow
+def test_a_soak_looks_at_memory_all_along():
+    made = endurance.soak(200)
+    assert len(made["MiB"]) == 4
+    assert min(made["MiB"]) > 100
+
+
+@pytest.mark.slow
+def test_the_harness_gives_the_same_answers():
+    pytest.importorskip("lm_eval")
+    shown = run("answers", "--model", "embedded", "--count", "4", "--batch", "4", "--new-tokens", "4", "--rounds", "1")
+    assert "separate: 4 of 4 texts equal" in shown
+    assert "shared: 4 of 4 texts equal" in shown
 
 
 @pytest.mark.slow
