@@ -49,7 +49,7 @@ class StorageError(UserError, OSError):
 
 
 # What a disk may refuse anywhere, in words; `lit_longpo.files.storing` says more where it is known what is written.
-_REFUSALS = {
+REFUSALS = {
     errno.ENOSPC: "no space is left",
     errno.EDQUOT: "the quota is used up",
     errno.EROFS: "it is read-only",
@@ -71,9 +71,9 @@ def message_for_user(error: BaseException) -> str | None:
         return str(error)
     if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
         return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in _REFUSALS and error.filename:
+    if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         path = os.fsdecode(error.filename)
-        return f"expected to read or write {path}, but {_REFUSALS[error.errno]}; put that right, or name another place"
+        return f"expected to read or write {path}, but {REFUSALS[error.errno]}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
     message = None if inner is None else message_for_user(inner)
     return message if message is not None and message in " ".join(str(error).split()) else None

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lit_longpo.errors import StorageError, UserError
+from lit_longpo.errors import REFUSALS, StorageError, UserError
 
 _MAKE_ROOM = "make room"
+_LET_WRITE = "let it be written to"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # What an error of the operating system means, and what helps beside another place.
 _CAUSES = {
-    errno.ENOSPC: ("no space is left", _MAKE_ROOM),
-    errno.EDQUOT: ("the quota is used up", _MAKE_ROOM),
-    errno.EROFS: ("it is read-only", "let it be written to"),
-    errno.EACCES: ("no permission", "let it be written to"),
-    errno.EPERM: ("no permission", "let it be written to"),
+    **{
+        number: (cause, _MAKE_ROOM if number in _FULL else "let it be written to") for number, cause in REFUSALS.items()
+    },
     errno.ESTALE: ("the file server has lost it", "mount it again"),
     errno.EIO: ("the disk reports an error", "look into the system's log"),
 }
@@ -112,9 +112,9 @@ def _refusal(error: BaseException, folder: Path) -> tuple[Path, str, str] | None
         seen.add(id(one))
         path = Path(os.fsdecode(one.filename)) if isinstance(one, OSError) and one.filename else folder
         if (number := _number(one, folder)) in _CAUSES:
-            full = number in (errno.ENOSPC, errno.EDQUOT)
             # A file is moved from one disk to another, and the error names the first.
-            return (min(path, folder, key=lambda place: _free(place) or 0) if full else path, *_CAUSES[number])
+            fullest = min(path, folder, key=lambda place: _free(place) or 0)
+            return (fullest if number in _FULL else path, *_CAUSES[number])
         if isinstance(one, FileNotFoundError) and _is_gone(path.parent, folder):
             return (path.parent, *_DELETED)
         one = one.__cause__ or one.__context__
