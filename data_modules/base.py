@@ -18,7 +18,6 @@ from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.longest import LongestExample
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.sampling import TokenBudgetBatchSampler
@@ -30,6 +29,7 @@ from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
 from lit_longpo.engine import pack
 from lit_longpo.errors import InputError
+from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class PairDataModule(LightningDataModule, ABC):
             rows: how many rows each rank has trained on, by epoch.
 
         Raises:
-            RuntimeError: records are lost or doubled.
+            LostRecordsError: records are lost or doubled.
         """
         if self._rows is None:
             return None

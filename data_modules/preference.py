@@ -12,9 +12,10 @@ from data_modules.formats.base import RecordFormat
 from data_modules.formats.reader import ExtraColumns, RecordReader
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import OTHER_SPLIT
-from data_modules.rows.longest import LongestExample, longest_of
+from data_modules.rows.longest import lengths_of, longest_of
 from data_modules.rows.tokenising import SplitReport
 from data_modules.splitting import first_of, share_of
+from lit_longpo.planning.row import LongestExample
 
 
 class PreferenceDataModule(PairDataModule):
@@ -108,7 +109,7 @@ class PreferenceDataModule(PairDataModule):
         folder = self._store_folder("train", tokenising, root)
         if folder is not None and (store := folder.opened()):
             largest = store[int(store.lengths.argmax())]
-            return LongestExample.of(largest, len(store), f"the longest of {len(store):,} examples in {folder.path}")
+            return lengths_of(largest, len(store), f"the longest of {len(store):,} examples in {folder.path}")
         if content.is_large:
             return None
         pairs = self._read(self.path, self.split, "data.init_args.path")

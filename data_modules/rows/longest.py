@@ -2,40 +2,27 @@
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from data_modules.records import PreferencePair
 from data_modules.rows.encoding import EncodedPair
 from lit_longpo.batch import Group
+from lit_longpo.planning.row import LongestExample
 
 _TOKENISED = 8  # of the largest pairs; texts of one size may take more or fewer tokens
 
 
-@dataclass(frozen=True)
-class LongestExample:
-    """Tokens of the largest of a split's examples.
+def lengths_of(example: EncodedPair, num_examples: int, source: str) -> LongestExample:
+    """Of a tokenised example.
 
     Args:
-        source: where the numbers come from, in words.
-        num_examples: in the split, those that validation may take included.
-        prompt: of the long context, or of the only one.
-        short_prompt: of the short context; 0 without one beside a long one.
-        response: of the longest answer.
+        example: the largest one.
+        num_examples: see `LongestExample`.
+        source: see `LongestExample`.
     """
-
-    source: str
-    num_examples: int
-    prompt: int
-    short_prompt: int
-    response: int
-
-    @classmethod
-    def of(cls, example: EncodedPair, num_examples: int, source: str) -> "LongestExample":
-        """From a tokenised example."""
-        prompts = {context: _longest(example.policy, context) for context in ("long", "short")}
-        long, short = prompts["long"] or prompts["short"], prompts["short"] if prompts["long"] else 0
-        responses = (len(response.token_ids) for group in example.policy for response in group.responses)
-        return cls(source, num_examples, long, short, max(responses))
+    prompts = {context: _longest(example.policy, context) for context in ("long", "short")}
+    long, short = prompts["long"] or prompts["short"], prompts["short"] if prompts["long"] else 0
+    responses = (len(response.token_ids) for group in example.policy for response in group.responses)
+    return LongestExample(source, num_examples, long, short, max(responses))
 
 
 def longest_of(
@@ -59,7 +46,7 @@ def longest_of(
 
     largest = heapq.nlargest(_TOKENISED, counted(), key=_num_bytes)
     example = max(tokenise(largest), key=_num_tokens, default=None)
-    return None if example is None else LongestExample.of(example, count, f"the largest of {count:,} pairs in {source}")
+    return None if example is None else lengths_of(example, count, f"the largest of {count:,} pairs in {source}")
 
 
 def _longest(groups: Iterable[Group], context: str) -> int:

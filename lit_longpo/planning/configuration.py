@@ -12,8 +12,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
-from lit_longpo.planning.known_lengths import LongestExample
-from lit_longpo.planning.row import RowPlan, fill_row
+from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.suggestions import SuggestingParser

@@ -1,7 +1,7 @@
 """How long the configured data's examples are, asked of the data module: it is made, and nothing else is."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from jsonargparse import Namespace
@@ -9,27 +9,10 @@ from lightning.pytorch import LightningDataModule
 
 from lit_longpo.batch import Views
 from lit_longpo.errors import UserError
+from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.locations import locate
 from lit_longpo.suggestions import SuggestingParser
-
-
-class LongestExample(Protocol):
-    """Tokens of the largest example, as a data module's `longest_example` gives them.
-
-    Attributes:
-        source: where the numbers come from, in words.
-        num_examples: of the training data.
-        prompt: of the long context, or of the only one.
-        short_prompt: of the short context; 0 without one beside a long one.
-        response: of the longest answer.
-    """
-
-    source: str
-    num_examples: int
-    prompt: int
-    short_prompt: int
-    response: int
 
 
 def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:

@@ -9,6 +9,25 @@ from lit_longpo.errors import InputError
 
 
 @dataclass(frozen=True)
+class LongestExample:
+    """Tokens of the largest example of the training data, as a data module's `longest_example` gives them.
+
+    Args:
+        source: where the numbers come from, in words.
+        num_examples: of the data, those that validation may take included.
+        prompt: of the long context, or of the only one.
+        short_prompt: of the short context; 0 without one beside a long one.
+        response: of the longest answer.
+    """
+
+    source: str
+    num_examples: int
+    prompt: int
+    short_prompt: int
+    response: int
+
+
+@dataclass(frozen=True)
 class RowPlan:
     """A packed row of equal examples.
 
