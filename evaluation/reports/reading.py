@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import nan
 from pathlib import Path
 
-from evaluation.reports.report import BenchmarkReport, Prediction
+from evaluation.reports.report import BenchmarkReport
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, instead
 
@@ -24,18 +24,10 @@ class _Scores:
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A report as its file has it: see `BenchmarkReport`; a mean of nothing is null."""
+class _Stored(BenchmarkReport):
+    """A report as its file has it: a mean of nothing is null, and what readers look at stands beside."""
 
-    name: str
-    step: int
-    predictions: tuple[Prediction, ...]
-    model: str = ""
-    protocol: str = ""
-    deviations: tuple[str, ...] = ()
-    tables: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    settings: Mapping[str, object] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # type: ignore[assignment]
     scores: _Scores = _Scores()
     sections: tuple[Mapping[str, object], ...] = ()
 
@@ -57,7 +49,7 @@ def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:
         task: {name: nan if value is None else value for name, value in row.items()}
         for task, row in stored.tables.items()
     }
-    shared = {name: value for name, value in vars(stored).items() if name not in ("scores", "sections")}
+    shared = {item.name: getattr(stored, item.name) for item in fields(BenchmarkReport)}
     return BenchmarkReport(**{**shared, "tables": numbers}), stored.scores.mean
 
 
