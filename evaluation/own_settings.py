@@ -18,7 +18,6 @@ from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.precedence import options_of
-from lit_longpo.recipes import with_files
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,6 @@ def own_template(policy: PolicyConfig) -> dict[str, Any]:
 
 def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any], dict[str, Any]]:
     """All values; those of the policy that were stated about the model that is asked, and those about another one."""
-    words = with_files(words, parser.recipe_room)  # fragments' names, before the policy's words are looked at alone
     options = options_of(words)
     typed = [word for option in options if _is_policy(option[0]) for word in option]
     said = ("--policy.trust_remote_code",)  # holds for what a file asks, too
@@ -121,6 +119,7 @@ def _plain(values: Namespace) -> dict[str, Any]:
 def _policy_parser(prog: str) -> SuggestingParser:
     """Of the policy alone."""
     parser = SuggestingParser(prog=prog)
+    parser.add_argument("--config", action="config")  # without which names of fragments are not looked for
     parser.add_class_arguments(PolicyConfig, "policy")
     return parser
 
