@@ -103,6 +103,7 @@ def _alone(folder: Path) -> Iterator[None]:
     except Timeout:
         log.info("another run builds the same pairs in %s: waiting until it is done", folder)
         lock.acquire()
-    with lock:
-        lock.release()  # `with` has taken it once more
+    try:
         yield
+    finally:
+        lock.release()

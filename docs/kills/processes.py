@@ -6,13 +6,14 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from kills.watching import Moment, Watch
 
@@ -50,7 +51,7 @@ def run(
         fresh: let each import everything itself.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    port, (reading, writing) = _free_port(), os.pipe()
+    port, (reading, writing) = find_free_network_port(), os.pipe()
     pids = list[int]()
     for rank in range(num_ranks):
         pid = os.fork()
@@ -171,9 +172,3 @@ def _as_torchrun(rank: int, num_ranks: int, port: int) -> dict[str, str]:
     sizes = {"WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks}
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "kills"}
     return {name: str(value) for name, value in (ranks | sizes | where).items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -109,13 +109,13 @@ def _parts(
     numbers: Sequence[int], prompts: Sequence[Prompt], max_tokens: int, cache: Cache | None
 ) -> Iterator[list[int]]:
     """Prompts that go on from one cache in one batch, the longest first."""
-    part, longest = list[int](), 0
+    part = list[int]()
     for number in sorted(numbers, key=lambda number: -len(prompts[number].ids)):
-        longest = longest if part else len(prompts[number].ids)
-        pads = [longest - len(prompts[member].ids) for member in (*part, number)]
-        if part and (len(pads) * longest > max_tokens or not spreads(cache, pads)):
+        lengths = [len(prompts[member].ids) for member in (*part, number)]
+        pads = [lengths[0] - length for length in lengths]
+        if part and (len(lengths) * lengths[0] > max_tokens or not spreads(cache, pads)):
             yield part
-            part, longest = [], len(prompts[number].ids)
+            part = []
         part.append(number)
     yield part
 

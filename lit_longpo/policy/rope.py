@@ -187,8 +187,7 @@ def _stretched(reach: int, config: PretrainedConfig) -> str:
 
 
 def _has_rope(config: PretrainedConfig) -> bool:
-    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    return "rope_theta" in parameters.get("full_attention", parameters)
+    return "rope_theta" in _global_parameters(config.get_text_config())
 
 
 def global_rope(config: PretrainedConfig) -> dict[str, Any]:
@@ -197,13 +196,17 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
     Raises:
         ValueError: there are none.
     """
-    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
-    parameters = parameters.get("full_attention", parameters)
+    parameters = _global_parameters(config)
     if "rope_theta" not in parameters:
         raise InputError(
             f"expected a model with rotary position embeddings, got {type(config).__name__}; remove `policy.rope`"
         )
     return parameters
+
+
+def _global_parameters(config: PretrainedConfig) -> dict[str, Any]:
+    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    return parameters.get("full_attention", parameters)
 
 
 def exact_angles(model: nn.Module) -> None:
