@@ -49,7 +49,7 @@ from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
-from lit_longpo.policy.reference_cache import ReferenceConfig, copy_problem
+from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import exact_angles, window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.trained_names import check_trained_names

@@ -19,7 +19,7 @@ from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.planning.configuration import Configuration, read_configuration
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.locations import EMBEDDED
-from lit_longpo.policy.reference_cache import copy_problem
+from lit_longpo.policy.reference_config import copy_problem
 from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.strategies import mesh_problem

@@ -3,7 +3,7 @@
 from lit_longpo.policy.adapters import LoRA
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
-from lit_longpo.policy.reference_cache import ReferenceConfig
+from lit_longpo.policy.reference_config import ReferenceConfig
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.weights import Quantization
 

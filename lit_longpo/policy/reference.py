@@ -28,7 +28,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.reference_cache import ReferenceCache, ReferenceConfig, fill
+from lit_longpo.policy.reference_cache import ReferenceCache, fill
+from lit_longpo.policy.reference_config import ReferenceConfig
 from lit_longpo.policy.rope import original_rope
 from lit_longpo.strategies import any_rank, is_sharded, whole_loading
 
@@ -149,6 +150,9 @@ class Reference:
         scored = fill(cache, reference, _rows(trainer), device, needed, self._score, verify=self._at_hand(policy))
         self._other = None
         trainer.strategy.barrier("reference")
+        if trainer.is_global_zero:
+            cache.merge()
+        trainer.strategy.barrier("reference, merged")
         cache.load()
         log.info(
             "reference: %d log-probabilities of responses, which the policy's are compared with; %d rows scored now",

@@ -3,21 +3,19 @@
 An interrupted pass resumes, and the next run with the same model and data finds everything there.
 """
 
-import hashlib
 import itertools
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lit_longpo.batch import PackedBatch, Scores, tensor_on
@@ -25,57 +23,22 @@ from lit_longpo.engine import score
 from lit_longpo.engine.support import coarsest_dtype
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.reference_tables import DAMAGE, ValueTable, keys_of, merged_table
 
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 _FLUSH_SECONDS = 60.0
+_MERGE_SECONDS = 30.0  # that merging waits for another run's lock
 _ELSEWHERE = "--reference.cache_dir FOLDER"
 _CHECK_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
 
-@dataclass
-class ReferenceConfig:
-    """Where reference log-probabilities come from.
-
-    Args:
-        mode: "cached" scores every record once before step 1; "online" scores each batch when it is
-            trained on (new adapters off, else a frozen copy of what is trained: up to twice the memory, and refused
-            where ZeRO-3 or FSDP2 split the policy).
-        cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
-        policy: another model as reference, of the policy's tokenizer and read as its own `rope` says; `None` means
-            the untrained policy.
-    """
-
-    mode: Literal["cached", "online"] = "cached"
-    cache_dir: str | None = None
-    policy: PolicyConfig | None = None
-
-    def holds_a_model(self, policy: PolicyConfig) -> bool:
-        """Whether a frozen model stays beside the policy while it is trained, if an objective asks for scores."""
-        return self.mode == "online" and (self.policy is not None or not policy.reference_is_inside)
-
-
-def copy_problem(reference: ReferenceConfig, policy: PolicyConfig) -> str | None:
-    """What to type where a strategy splits the parameters and the reference would be a copy of the split policy.
-
-    Args:
-        reference: of an objective that asks for reference scores.
-        policy: what is trained.
-    """
-    if not reference.holds_a_model(policy) or reference.policy is not None:
-        return None
-    trained = "no `policy.lora`" if policy.trained_lora is None else "`policy.lora.also_train`"
-    trained = "adapters that are continued" if policy.continues_adapters else trained
-    return (
-        f"expected `reference.mode: cached` where a strategy splits the parameters, got online with {trained}: "
-        "the reference would be a copy of the split policy; type --reference.mode cached"
-    )
-
-
 class ReferenceCache:
     """Summed reference log-probabilities on disk, keyed by content.
+
+    What one pass has stored lies in files of a minute each, until it is over: then `merge` makes one of them, which
+    is mapped and not read.
 
     Args:
         directory: folder of one model's values; made when the first value is stored.
@@ -83,29 +46,60 @@ class ReferenceCache:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._values: dict[str, float] = {}
-        self._new: dict[str, float] = {}
+        self._tables: list[ValueTable] = []
+        self._new: dict[str, float] = {}  # of the last minute
         self._damaged: set[Path] = set()  # told once
 
     def __len__(self) -> int:
-        return len(self._values)
+        return sum(map(len, self._tables)) + len(self._new)
 
     def load(self) -> None:
-        """Read what any run and any rank has stored so far; a damaged file is left out with a word."""
+        """Find what any run and any rank has stored so far; a damaged file is left out with a word."""
         self._remove_half_written()
+        tables = list(self._stored().values())
+        stay = [table for table in tables if table.merged]
+        passing = merged_table([table for table in tables if not table.merged], beside=stay)
+        self._tables = [*stay, passing] if len(passing) else stay
+
+    def merge(self) -> None:
+        """Make one file of those of a minute; where this folder may not be written to, they stay as they are."""
+        if not self.directory.is_dir():
+            return
+        try:
+            with FileLock(self.directory / _LOCK, timeout=_MERGE_SECONDS):
+                self._merge()
+        except (Timeout, OSError, SafetensorError) as error:  # another user's cache, or a full disk
+            log.info("reference: the files in %s are not merged (%s)", self.directory, error)
+
+    def _merge(self) -> None:
+        stored = self._stored()
+        stay = [table for table in stored.values() if table.merged]
+        passing = {path: table for path, table in stored.items() if not table.merged}
+        table = merged_table(passing.values(), beside=stay)
+        if len(table):
+            self._write(table, merged=True)
+        for path in passing:
+            path.unlink(missing_ok=True)
+
+    def _stored(self) -> dict[Path, ValueTable]:
+        """Every file's values; once more from the start if another run has merged its files meanwhile."""
+        tables = dict[Path, ValueTable]()
         for path in sorted(set(self.directory.glob("*.safetensors")) - self._damaged):
             try:
-                self._values.update(_read(path))
-            except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+                tables[path] = ValueTable.read(path)
+            except FileNotFoundError:
+                return self._stored()
+            except DAMAGE as error:
                 self._damaged.add(path)
                 log.warning("reference: %s is damaged (%s), its rows are scored again; delete it", path, error)
+        return tables
 
     def has(self, batch: PackedBatch) -> bool:
         """Whether every response of the row is there."""
-        return all(key in self._values for key in batch.fingerprints)
+        return not np.isnan(self._find(batch)).any()
 
     def add(self, batch: PackedBatch, sums: Tensor) -> None:
-        """Remember the row's values; `flush` stores them.
+        """Remember those of the row's values that are not there; `flush` stores them.
 
         Raises:
             InputError: a value is no number.
@@ -117,23 +111,26 @@ class ReferenceCache:
                 f"expected finite reference log-probabilities, got {sums[finite.index(False)]} for record {name!r}; "
                 "set `policy.dtype` (`reference.policy.dtype`) to bfloat16 or float32"
             )
-        fresh = dict(zip(batch.fingerprints, sums.tolist(), strict=True))
-        self._values.update(fresh)
-        self._new.update(fresh)
+        missing = np.isnan(self._find(batch)).tolist()
+        fresh = zip(batch.fingerprints, sums.tolist(), missing, strict=True)
+        self._new.update({fingerprint: value for fingerprint, value, is_new in fresh if is_new})
 
     def flush(self) -> None:
         """Store new values in a file of their own, under a temporary name first."""
         if not self._new:
             return
-        keys = torch.tensor([list(bytes.fromhex(key)) for key in self._new], dtype=torch.uint8)
-        tensors = {"keys": keys, "log_probs": torch.tensor(list(self._new.values()), dtype=torch.float32)}
-        name = uuid.uuid4().hex
+        table = ValueTable.of(self._new)
         with storing(self.directory, _ELSEWHERE):
             self.directory.mkdir(parents=True, exist_ok=True)
             with FileLock(self.directory / _LOCK):
-                save_file(tensors, self.directory / f"{name}.partial", {"sha256": _sha256(tensors)})
-                (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
+                self._write(table)
+        self._tables.append(table)
         self._new.clear()
+
+    def _write(self, table: ValueTable, *, merged: bool = False) -> None:
+        name = uuid.uuid4().hex
+        table.save(self.directory / f"{name}.partial", merged=merged)
+        (self.directory / f"{name}.partial").rename(self.directory / f"{name}.safetensors")
 
     def _remove_half_written(self) -> None:
         """What killed runs have left; while the lock is to be had, nobody writes."""
@@ -155,40 +152,24 @@ class ReferenceCache:
         Raises:
             InputError: a response was never scored.
         """
-        missing = [number for number, key in enumerate(batch.fingerprints) if key not in self._values]
-        if missing:
-            name = batch.examples[batch.slots[missing[0]].example]
+        values = self._find(batch)
+        if np.isnan(values).any():
+            name = batch.examples[batch.slots[int(np.isnan(values).argmax())].example]
             raise InputError(
                 f"no reference log-probability for record {name!r} in {self.directory}; the data changed after the "
                 "reference pass: start `fit` again, or delete the folder"
             )
-        values = [self._values[key] for key in batch.fingerprints]
-        sums = tensor_on(batch.score_owners.device, values, torch.float32)
+        sums = tensor_on(batch.score_owners.device, values.tolist(), torch.float32)
         return Scores(sums=sums, counts=batch.num_scored, slots=batch.slots)
 
-
-def _read(path: Path) -> dict[str, float]:
-    """The file's values by key.
-
-    Raises:
-        ValueError: it is not what was stored.
-    """
-    with safe_open(path, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in ("keys", "log_probs")}
-        stored = (opened.metadata() or {}).get("sha256")
-    if stored != _sha256(tensors):
-        raise InputError("its checksum is another")
-    if not torch.isfinite(tensors["log_probs"]).all():
-        raise InputError("it holds what is no number")
-    keys = [bytes(row).hex() for row in tensors["keys"].numpy()]
-    return dict(zip(keys, tensors["log_probs"].tolist(), strict=True))
-
-
-def _sha256(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in ("keys", "log_probs"):
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+    def _find(self, batch: PackedBatch) -> NDArray[np.float32]:
+        """The row's values, NaN where there is none. Shape: (S,)."""
+        values = np.array([self._new.get(name, np.nan) for name in batch.fingerprints], dtype=np.float32)
+        keys = keys_of(batch.fingerprints)
+        for table in self._tables:
+            missing = np.isnan(values)
+            values[missing] = table.find(keys[missing])
+        return values
 
 
 def fill(

@@ -20,7 +20,7 @@ from lit_longpo.callbacks import SavePretrained
 from lit_longpo.engine import pack, score
 from lit_longpo.objectives import DPO, IPO, SFT, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
-from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE, reference_cache
+from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE, reference_tables
 from lit_longpo.policy.reference import Reference, frozen_copy, reference_mode
 from lit_longpo.policy.reference_cache import ReferenceCache, fill
 
@@ -68,7 +68,7 @@ def _flip(path):
 def _not_a_number(path):
     tensors = load_file(path)
     tensors["log_probs"][1] = torch.nan
-    save_file(tensors, path, {"sha256": reference_cache._sha256(tensors)})
+    save_file(tensors, path, {"sha256": reference_tables._sha256(tensors)})
 
 
 @pytest.mark.parametrize(
