@@ -1,6 +1,5 @@
-"""Left-padded rows for transformers' own `generate`, prefilled in chunks."""
+"""Rows for transformers' own `generate`: prompts computed without padding, in chunks, then answered together."""
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from transformers import Cache, GenerationConfig, PreTrainedModel
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
-from lit_longpo.engine.spreading import spread
+from lit_longpo.engine.rotary import depends_on_length
+from lit_longpo.engine.spreading import joined, movable, spread
 from lit_longpo.engine.states import mixers, unreachable_states
 
 # Generation settings that have a say without sampling, and the values at which they have none.
@@ -27,6 +27,10 @@ _NEUTRAL: dict[str, Any] = {
     "forced_eos_token_id": None,
     "exponential_decay_length_penalty": None,
 }
+
+# Prompt tokens that keep a device busy: prompts share a forward, with padding, up to there.
+_FILLING = {"cpu": 256}
+_FILLING_OTHERS = 4096
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ def continue_rows(
 ) -> list[list[int]]:
     """Most likely continuations of a batch; call it inside `generation_mode`.
 
-    Logits exist for the last position only, and a prompt that several rows share (samples of one question,
-    told apart by their `logits_processor`) goes through the model once.
+    Logits exist for the last position only. Prompts are computed without padding and their keys and values put
+    side by side, where a model keeps nothing else; a prompt that several rows share (samples of one question, told
+    apart by their `logits_processor`) goes through the model once.
 
     Args:
         model: a causal language model, perhaps PEFT-wrapped.
@@ -115,7 +120,7 @@ def continue_rows(
         return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
     prefill_chunk = prefill_chunk if continues(base) else None
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
-    past = None if cache is None else _branched(cache, mask)
+    past = None if cache is None else spread(cache, (mask == 0).sum(1).tolist())
     if past is None and not lockstep:
         past = _past(base, prompts, ids, mask, prefill_chunk)
     if past is not None:
@@ -126,12 +131,6 @@ def continue_rows(
     options |= {"synced_gpus": lockstep, "generation": generation}
     out = _generate(base, ids, mask, limits, prefill_chunk, **options)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
-
-
-def _branched(cache: Cache, mask: Tensor) -> Cache:
-    """A copy of what the rows begin with, for each of them."""
-    pads = (mask == 0).sum(1).tolist()
-    return copy.deepcopy(cache) if len(pads) == 1 else spread(cache, pads)
 
 
 def _one_by_one(
@@ -151,11 +150,60 @@ def _one_by_one(
 def _past(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], ids: Tensor, mask: Tensor, prefill_chunk: int | None
 ) -> Cache | None:
-    """What rows with one prompt share; `None` if all prompts differ, or a cache cannot be shared."""
+    """All but the last column, each prompt computed once and without padding; `None` if that cannot be.
+
+    Where angles depend on the longest row, rows are computed in the same forward, as a padded batch is.
+    """
     first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
-    if len(first) == len(prompts) or ids.shape[1] < 2 or _keeps_more_than_keys(model):
+    if ids.shape[1] < 2 or _keeps_more_than_keys(model):
         return None
-    return _shared_cache(model, ids, mask, [first[tuple(prompt)] for prompt in prompts], prefill_chunk)
+    different = [first[tuple(prompt)] for prompt in prompts]
+    if not _angles_differ(model) and (past := _joined(model, prompts, different, prefill_chunk)) is not None:
+        return past
+    return None if len(first) == len(prompts) else _shared_cache(model, ids, mask, different, prefill_chunk)
+
+
+def _angles_differ(model: PreTrainedModel) -> bool:
+    return any(map(depends_on_length, model.modules()))
+
+
+def _joined(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], first: Sequence[int], prefill_chunk: int | None
+) -> Cache | None:
+    """Keys and values of all but each prompt's last token, by few forwards with next to no padding.
+
+    Args:
+        model: a causal language model.
+        prompts: of all rows.
+        first: of each row, the number of the first one with its prompt.
+        prefill_chunk: tokens of one forward.
+    """
+    caches, places = list[Cache](), dict[int, tuple[int, int, int]]()
+    parts = _forwards({number: len(prompts[number]) - 1 for number in set(first)}, model.device)
+    for part in reversed(parts):  # the shortest first: what cannot be joined is found out at little cost
+        beginnings = [prompts[number][:-1] for number in part]
+        cache = _prefilled(model, *padded_left(beginnings, 0, None, model.device), prefill_chunk)
+        if not movable(cache):
+            return None
+        caches.append(cache)
+    for place, part in enumerate(parts):
+        places |= {number: (place, row, len(prompts[number]) - 1) for row, number in enumerate(part)}
+    return joined(caches[::-1], [places.get(number) for number in first])
+
+
+def _forwards(lengths: Mapping[int, int], device: torch.device) -> list[list[int]]:
+    """Rows that are computed in one forward, the longest first: enough tokens to fill the device, no more.
+
+    Args:
+        lengths: tokens of each row; rows without any are left out.
+        device: a processor is busy with few tokens.
+    """
+    room, parts = _FILLING.get(device.type, _FILLING_OTHERS), list[list[int]]()
+    for number in sorted((n for n, length in lengths.items() if length), key=lambda n: (-lengths[n], n)):
+        if not parts or (len(parts[-1]) + 1) * lengths[parts[-1][0]] > room:
+            parts.append([])
+        parts[-1].append(number)
+    return parts
 
 
 def _shared_cache(

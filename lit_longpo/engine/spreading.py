@@ -1,14 +1,26 @@
-"""One cache for several rows that begin alike and go on differently: keys and values move behind each row's padding."""
+"""Caches of rows that are padded on the left to one width, made of caches without padding.
+
+One cache for several rows that begin alike and go on differently (`spread`), or of each row its own (`joined`): keys
+and values move behind the row's padding, so that padding is never computed.
+"""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from lit_longpo.engine.growing import BLOCK, GrowingLayer, right_aligned
+
+KeysValues = tuple[Tensor, Tensor]
+_PLAIN = frozenset({DynamicLayer, DynamicSlidingWindowLayer})  # no subclass: those keep more than keys and values
+
+
+def movable(cache: Cache) -> bool:
+    """Whether a cache is keys and values and nothing else."""
+    return bool(cache.layers) and {type(layer) for layer in cache.layers} <= _PLAIN
 
 
 def spreads(cache: Cache | None, pads: Sequence[int]) -> bool:
@@ -21,9 +33,8 @@ def spreads(cache: Cache | None, pads: Sequence[int]) -> bool:
     """
     if cache is None or len(pads) < 2:
         return len(pads) < 2
-    kinds = {type(layer) for layer in cache.layers}  # no subclass: those keep more than keys and values
-    known = {DynamicLayer, DynamicSlidingWindowLayer} if not any(pads) else {DynamicLayer}
-    return kinds <= known and max(pads) < cache.get_seq_length()
+    known = _PLAIN if not any(pads) else {DynamicLayer}
+    return {type(layer) for layer in cache.layers} <= known and max(pads) < cache.get_seq_length()
 
 
 def spread(cache: Cache, pads: Sequence[int]) -> Cache:
@@ -35,18 +46,58 @@ def spread(cache: Cache, pads: Sequence[int]) -> Cache:
         cache: of one row; it stays as it is.
         pads: as for `spreads`, which has to hold.
     """
-    rows = copy.deepcopy(cache)
-    for layer in cast(list[DynamicLayer], rows.layers):
-        if any(pads):
-            layer.keys, layer.values = _moved(layer.keys, pads), _moved(layer.values, pads)
-        else:
-            layer.batch_repeat_interleave(len(pads))
-    return rows
+    if not movable(cache):
+        return copy.deepcopy(cache)
+
+    def rows(layers: Sequence[DynamicLayer]) -> list[KeysValues]:
+        keys, values = cast(KeysValues, (layers[0].keys, layers[0].values))
+        length = keys.shape[2]
+        return [(keys[:, :, : length - pad], values[:, :, : length - pad]) for pad in pads]
+
+    return _moved([copy.copy(cache)], rows)
 
 
-def _moved(states: Tensor | None, pads: Sequence[int]) -> Tensor | None:
-    """(1, num_heads, num_tokens, head_dim) -> (num_rows, num_heads, num_tokens, head_dim), zeros on the left."""
-    if states is None:
-        return None
-    length = states.shape[2]
-    return torch.cat([functional.pad(states[:, :, : length - pad], (0, 0, pad, 0)) for pad in pads])
+def joined(caches: Sequence[Cache], places: Sequence[tuple[int, int, int] | None]) -> Cache:
+    """The cache of rows that end in the same column; the given ones are taken apart, so that memory stays flat.
+
+    Args:
+        caches: at least one, all `movable`, the longest first.
+        places: of each row: cache, row there, and how many of its last tokens; `None` is a row without any.
+    """
+
+    def rows(layers: Sequence[DynamicLayer]) -> list[KeysValues]:
+        return [_last(layers[place[0]], *place[1:]) if place else _last(layers[0], 0, 0) for place in places]
+
+    return _moved(caches, rows)
+
+
+def _moved(caches: Sequence[Cache], rows: Callable[[Sequence[DynamicLayer]], list[KeysValues]]) -> Cache:
+    """The first cache with new rows in each layer."""
+    first = caches[0]
+    first.layers, parts = list(first.layers), [cache.layers for cache in caches]
+    for number in range(len(first.layers)):
+        layers = cast(list[DynamicLayer], [part[number] for part in parts])
+        if layers[0].is_initialized:  # others take their keys from a layer before
+            first.layers[number] = _layer(layers[0], rows(layers))
+        for cache in caches[1:]:
+            cache.layers[number] = layers[0]  # its own is not needed any more
+    return first
+
+
+def _layer(like: DynamicLayer, rows: list[KeysValues]) -> DynamicLayer:
+    """Rows in a layer of the same kind; a window keeps few tokens, so that copying them is cheap."""
+    width = cast(Tensor, like.keys).shape[2]
+    windowed = isinstance(like, DynamicSlidingWindowLayer)
+    keys, values = (right_aligned(states, width, 0 if windowed else BLOCK) for states in zip(*rows, strict=True))
+    if not windowed:
+        return GrowingLayer((keys, values), width)
+    window = copy.copy(like)
+    window.keys, window.values = keys, values
+    return window
+
+
+def _last(layer: DynamicLayer, row: int, count: int) -> KeysValues:
+    """The last tokens of a row, as many as a window has kept of them."""
+    keys, values = cast(KeysValues, (layer.keys, layer.values))
+    start = max(keys.shape[2] - count, 0)
+    return keys[row : row + 1, :, start:], values[row : row + 1, :, start:]

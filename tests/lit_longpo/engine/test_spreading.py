@@ -5,7 +5,7 @@ import torch
 from support.families import NAMES, twin
 from transformers import DynamicCache
 
-from lit_longpo.engine import Limits, continue_rows, generation_mode, prefill, spreads
+from lit_longpo.engine import Limits, continue_rows, generation, generation_mode, prefill, spreads
 
 PREFIX = torch.randint(3, 90, (24,), generator=torch.Generator().manual_seed(1)).tolist()
 UNEQUAL = [[*PREFIX, *range(50, 50 + size)] for size in (1, 6, 3)]
@@ -46,6 +46,49 @@ def test_families_that_can(name, equal, unequal):
     with generation_mode(model):
         cache = prefill(model, PREFIX)
     assert (spreads(cache, [0, 0]), spreads(cache, [0, 2])) == (equal, unequal)
+
+
+PROMPTS = [[*PREFIX, 5, 6], [7], PREFIX[:9], [*PREFIX, 5, 6], PREFIX[3:11], PREFIX[:9]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("Llama", "Gemma2", "GPTJ") else pytest.mark.slow) for name in NAMES],
+)
+def test_prompts_of_any_lengths_answer_as_transformers_alone(name):
+    model = twin(name).eval()
+    # transformers takes one token for a step of decoding there, and goes on from the prompt before
+    prompts = [ids for ids in PROMPTS if len(ids) > 1 or name != "RecurrentGemma"]
+    with generation_mode(model):
+        alone = [
+            model.generate(torch.tensor([ids]), max_new_tokens=4, do_sample=False, eos_token_id=95, pad_token_id=95)
+            for ids in prompts
+        ]
+        expected = [row[0, len(ids) :].tolist() for row, ids in zip(alone, prompts, strict=True)]
+        for chunk in (None, 5):
+            together = continue_rows(model, prompts, LIMITS, prefill_chunk=chunk)
+            assert [row[: len(one)] for row, one in zip(together, expected, strict=True)] == expected
+
+
+def forwards(model, prompts, monkeypatch, room):
+    monkeypatch.setitem(generation._FILLING, "cpu", room)
+    seen = []
+    model.model.embed_tokens.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape)))
+    with generation_mode(model):
+        continue_rows(model, prompts, Limits(2, (95,)))
+    return seen
+
+
+def test_padding_is_not_computed_where_a_prompt_fills_the_device(monkeypatch):
+    prompts = [PREFIX, PREFIX[:5], PREFIX[:6], PREFIX]
+    assert forwards(twin("Llama"), prompts, monkeypatch, 8) == [(1, 4), (1, 5), (1, 23), (4, 1), (4, 1)]
+    assert forwards(twin("Llama"), prompts, monkeypatch, 10) == [(2, 5), (1, 23), (4, 1), (4, 1)]
+
+
+def test_angles_that_depend_on_the_longest_row_are_those_of_a_padded_batch(monkeypatch):
+    model = twin("Llama")
+    model.model.rotary_emb.rope_type = "dynamic"
+    assert forwards(model, [PREFIX, PREFIX[:5]], monkeypatch, 8) == [(2, 24), (2, 1)]
 
 
 def test_a_row_alone_always_goes_on_and_padding_never_takes_the_whole_cache():
