@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_longpo.errors import InputError
+from lit_longpo.quantized_optimizers import placement_problem, prepare
 from lit_longpo.ranges import check_range, check_weight
+from lit_longpo.strategies.sharding import optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
@@ -50,7 +52,8 @@ class Optimization:
     Vectors (norms and biases) have no weight decay; matrices have it, adapters and embeddings among them.
 
     Args:
-        optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`.
+        optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`;
+            `QuantizedAdamW` holds its states in 8 bits, or pages them (extra `quantized`).
         schedule: shape of the learning rate after the warm-up.
         warmup_fraction: share of all optimizer steps over which the rate rises from 0.
         min_lr_fraction: share of the peak rate that "linear" and "cosine" end at.
@@ -89,7 +92,7 @@ class Optimization:
             ValueError: it does not take them.
         """
         try:
-            return self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))]).defaults
+            return self._probe().defaults
         except ValueError as error:
             raise InputError(
                 f"expected `{_WHERE}` that the optimizer takes, got others ({error}); {_USUAL_RATE}, no weight decay"
@@ -98,7 +101,7 @@ class Optimization:
     @property
     def settings(self) -> dict[str, Any]:
         """Optimizer and schedule under the command line's names; not which kernels compute them."""
-        optimizer = self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
+        optimizer = self._probe()
         numbers = {name: value for name, value in optimizer.defaults.items() if name not in _KERNELS}
         others = ("schedule", "warmup_fraction", "min_lr_fraction", "router_loss")
         return {
@@ -112,22 +115,38 @@ class Optimization:
         """Whether the learning rate at a step depends on how many steps there are."""
         return self.schedule != "constant" or self.warmup_fraction > 0.0
 
-    def build(self, parameters: Iterable[torch.nn.Parameter], num_steps: int) -> tuple[Optimizer, LambdaLR]:
+    def build(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        num_steps: int,
+        embeddings: Iterable[torch.nn.Parameter] = (),
+    ) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.
 
         Args:
             parameters: whole or sharded.
             num_steps: of the whole fit; -1 if nobody knows, see `check_length`.
+            embeddings: those of them whose states are never quantised.
         """
         from transformers.optimization import get_scheduler  # peft comes with it
 
         self.check_length(num_steps)
         optimizer = self.optimizer(self._groups(list(parameters)))
+        prepare(optimizer, embeddings)
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         name, options = self._shape(float(optimizer.defaults["lr"] or 0.0))
         warmup = round(self.warmup_fraction * num_steps)
         return optimizer, get_scheduler(name, optimizer, warmup, num_steps, scheduler_specific_kwargs=options)
+
+    def placement_problem(self, device: str | None, split: str | None) -> str | None:
+        """Why the optimizer cannot train there, and what to type; `None` if it can.
+
+        Args:
+            device: type of the device, "cuda" for example; `None` if it is not of this machine.
+            split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
+        """
+        return placement_problem(self._probe(), device, split)
 
     def check_trainer(self, trainer: Trainer) -> None:
         """Refuse what the trainer would only stumble over in the midst of its first step.
@@ -136,8 +155,12 @@ class Optimization:
             trainer: about to fit; nothing has been loaded.
 
         Raises:
-            ValueError: clipping or accumulation means nothing, or nobody knows how long the schedule is.
+            ValueError: clipping or accumulation means nothing, nobody knows how long the schedule is, or the optimizer
+                is none for the device or the strategy.
         """
+        strategy = trainer.strategy
+        if problem := self.placement_problem(strategy.root_device.type, optimizer_split(strategy)):
+            raise InputError(problem)
         if trainer.gradient_clip_val is not None:
             usual = "1.0 is usual, null clips nothing"
             check_range("trainer.gradient_clip_val", trainer.gradient_clip_val, usual, at_least=0.0)
@@ -158,6 +181,10 @@ class Optimization:
             "--trainer.max_epochs N) beside `trainer.max_time`, or --optimization.schedule constant "
             "--optimization.warmup_fraction 0"
         )
+
+    def _probe(self) -> Optimizer:
+        """The optimizer of a single number."""
+        return self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
 
     def _check_optimizer(self) -> None:
         defaults = self.defaults

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.loggers import pages_of
+from lit_longpo.quantized_optimizers import in_words
 from lit_longpo.run_folder import keeps_nothing, typed_path
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
         for name, path in {"checkpoint": checkpoint, "model": model, "reports": reports}.items()
         if path is not None and path.exists()
     )
+    for precision in filter(None, map(in_words, trainer.optimizers)):
+        yield f"  {'optimizer':<11} {precision}"
     yield "what to type next:"
     for pages in pages_of(trainer.loggers, folder):
         yield f"  {pages.viewer or f'ls {typed_path(pages.pictures)}'}"

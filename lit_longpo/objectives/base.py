@@ -54,6 +54,7 @@ from lit_longpo.policy.rope import exact_angles, window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
+from lit_longpo.quantized_optimizers import in_words
 from lit_longpo.start_checks import check_reach, check_training_rows, reach_of
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -294,7 +295,10 @@ class PreferenceModule(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer over the trainable parameters; the schedule moves every optimizer step."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer, schedule = self.optimization.build(parameters, num_optimizer_steps(self.trainer))
+        embeddings = [module.weight for module in self.model.modules() if isinstance(module, nn.Embedding)]
+        optimizer, schedule = self.optimization.build(parameters, num_optimizer_steps(self.trainer), embeddings)
+        if self.global_rank == 0 and (precision := in_words(optimizer)):
+            log.info(precision)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

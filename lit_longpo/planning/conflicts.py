@@ -117,6 +117,12 @@ def _reference_split(run: Configuration) -> str | None:
     return problem and f"`fit` refuses this: {problem}"
 
 
+def _optimizer(run: Configuration) -> str | None:
+    split = f"ZeRO-{run.sharding.stage}" if run.sharding.kind == "zero" else run.sharding.split
+    problem = run.optimization.placement_problem(None if run.on_gpu else "cpu", split)
+    return problem and f"`fit` refuses this: {problem}"
+
+
 def _untrainable(run: Configuration) -> str | None:
     try:
         check_training(run.policy, run.sharding.split)
@@ -285,6 +291,7 @@ RULES: tuple[Rule, ...] = (
     _mesh,
     _reference_split,
     _untrainable,
+    _optimizer,
     _no_model_saved,
     _alone,
     _offload_stage,
@@ -305,6 +312,7 @@ _NOT_AT_START = (
     _mesh,
     _reference_split,
     _untrainable,
+    _optimizer,
     _half_on_cpu,
     _sharing,
 )

@@ -29,7 +29,9 @@ k optimizer bytes for each and N devices:
 | ZeRO-2 | P | G / N | (4 + k) n / N | two buckets |
 | ZeRO-3 | P / N | G / N | (4 + k) n / N | a bucket, and gathered parameters: at most `max_live_parameters` |
 
-Where weights are held in 4 bits, the buffers hold the largest of them whole: they are made so one by one.
+Where weights are held in 4 bits, the buffers hold the largest of them whole: they are made so one by one. Of states in
+8 bits (one device or DDP), k is 2.03, but 8 for embeddings; paged ones lie in host memory, those of a tensor at a time
+on the device.
 
 The 4 are DeepSpeed's fp32 master weights, which it also keeps beside fp32 weights; k is that of fp32 states
 there (8 for AdamW). Its step turns a rank's share of the gradients into fp32 once more: 4 n / N, borrowed.
@@ -42,7 +44,7 @@ from typing import Literal
 import torch
 
 from lit_longpo.planning.activations import Activations
-from lit_longpo.planning.model import ModelSizes, OptimizerFactory, optimizer_bytes
+from lit_longpo.planning.model import ModelSizes, OptimizerFactory, optimizer_bytes, optimizer_states
 from lit_longpo.planning.sharding import Sharding
 from lit_longpo.policy.checkpointing import Checkpointing
 
@@ -82,25 +84,33 @@ class States:
         return self.parameters + self.optimizer + self.buffers
 
 
-def states(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
-    """See the table at the top of this module."""
-    return _zero(sizes, sharding, optimizer) if sharding.kind == "zero" else _plain(sizes, sharding, optimizer)
+def states(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory, *, pages: bool = True) -> States:
+    """See the table at the top of this module.
+
+    Args:
+        sizes: of the model.
+        sharding: the strategy.
+        optimizer: makes one of parameters.
+        pages: whether the device has memory of its own that states can be paged out of.
+    """
+    if sharding.kind == "zero":
+        return _zero(sizes, sharding, optimizer)
+    return _plain(sizes, sharding, optimizer, pages)
 
 
-def _plain(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory) -> States:
+def _plain(sizes: ModelSizes, sharding: Sharding, optimizer: OptimizerFactory, pages: bool) -> States:
     slices = sharding.world_size if sharding.kind == "fsdp2" else 1
-    kept, borrowed = 0.0, 0.0
-    for dtype, number in sizes.trained.items():
-        taken = optimizer_bytes(optimizer, dtype)
-        kept, borrowed = kept + taken.states * number, borrowed + taken.borrowed * number
+    taken = optimizer_states(sizes, optimizer)
+    paged = taken.paged if pages else 0.0
     gathered = 2 * sizes.largest_layer_bytes + sizes.outside_bytes + sizes.largest_layer_bytes
     buffers = {"ddp": sizes.trained_bytes, "fsdp2": gathered}.get(sharding.kind, 0)
     return States(
         parameters=sizes.total_bytes // slices,
         gradients=sizes.trained_bytes // slices,
-        optimizer=round(kept / slices),
+        optimizer=round((taken.states - paged) / slices),
         buffers=buffers + sizes.dequantized_bytes,
-        borrowed_in_step=round(borrowed / slices),
+        borrowed_in_step=round(taken.borrowed / slices),
+        host=round(paged / slices),
     )
 
 

@@ -5,11 +5,12 @@ An architecture is the model's own configuration, or a shape that is built in. S
 
 import copy
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.weights import freeze_weights
 from lit_longpo.policy.weights.quantization import quantizable
+from lit_longpo.quantized_optimizers import SMALLEST_PAGED, is_paged, is_quantized, prepare
 
 Depth = int | tuple[str, ...]  # how many layers, or of which kinds
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
@@ -208,6 +210,20 @@ def shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     return small
 
 
+class TrainedTensor(NamedTuple):
+    """What an optimizer's states go by.
+
+    Args:
+        dtype: of the tensor.
+        numel: its numbers.
+        embedding: whether its states are never quantised.
+    """
+
+    dtype: torch.dtype
+    numel: int
+    embedding: bool
+
+
 @dataclass(frozen=True)
 class ModelSizes:
     """Parameters of the whole model.
@@ -225,6 +241,7 @@ class ModelSizes:
         head_weights: the head's weights.
         head_trained: whether the head is.
         dequantized_bytes: of the largest 4-bit weight while its product is computed; 0 if there are none.
+        trained_tensors: how many there are of each kind.
     """
 
     total: int
@@ -238,6 +255,7 @@ class ModelSizes:
     head_weights: int
     head_trained: bool
     dequantized_bytes: int = 0
+    trained_tensors: Counter[TrainedTensor] = field(default_factory=Counter)
 
     @property
     def num_trained(self) -> int:
@@ -261,6 +279,7 @@ def count(plan: ModelPlan) -> ModelSizes:
     in_layers = [_bytes(layer.parameters()) for layer in layers]
     linear = [module.weight for layer in layers for module in layer.modules() if isinstance(module, nn.Linear)]
     met = _met_by_a_token(base, layers)
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     trained = Counter[torch.dtype]()
     for parameter in parameters:
         trained[parameter.dtype] += parameter.numel() * parameter.requires_grad
@@ -276,6 +295,11 @@ def count(plan: ModelPlan) -> ModelSizes:
         head_weights=head.numel(),
         head_trained=head.requires_grad,
         dequantized_bytes=max((weight.nbytes for weight in linear if _quantization(weight)), default=0),
+        trained_tensors=Counter(
+            TrainedTensor(parameter.dtype, parameter.numel(), id(parameter) in embeddings)
+            for parameter in parameters
+            if parameter.requires_grad
+        ),
     )
 
 
@@ -295,32 +319,64 @@ def _met_by_a_token(model: PreTrainedModel, layers: list[nn.Module]) -> list[tup
 
 @dataclass(frozen=True)
 class OptimizerBytes:
-    """What an optimizer takes for each parameter.
+    """What an optimizer takes.
 
     Args:
         states: kept between steps.
         borrowed: peak inside a step.
+        paged: part of the states that may lie in host memory.
     """
 
     states: float
     borrowed: float
+    paged: float = 0.0
 
 
-def optimizer_bytes(make: OptimizerFactory, dtype: torch.dtype) -> OptimizerBytes:
-    """Bytes per parameter, from one step on a fake parameter (so exact for element-wise optimizers only)."""
-    with FakeTensorMode():
-        parameter = nn.Parameter(torch.empty(_PROBE, dtype=dtype))
+def optimizer_bytes(
+    make: OptimizerFactory, dtype: torch.dtype, numel: int = _PROBE, *, embedding: bool = False
+) -> OptimizerBytes:
+    """Bytes per parameter, from one step on a fake tensor (so exact for element-wise optimizers, and those in blocks).
+
+    Args:
+        make: of parameters.
+        dtype: of the tensor.
+        numel: its numbers.
+        embedding: whether its states are never quantised.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # the optimizer's own tables, made outside of it, are real
+    with mode:
+        parameter = nn.Parameter(torch.empty(numel, dtype=dtype))
         parameter.grad = torch.empty_like(parameter)
-        with LiveBytes() as memory:
-            optimizer = make([parameter])
-            for tensor in (parameter, parameter.grad):
-                memory.add(tensor)
-            start = memory.live
-            optimizer.step()
-            states = memory.live - start
-            memory.restart()
-            optimizer.step()
-            return OptimizerBytes(states / _PROBE, (memory.peak - start - states) / _PROBE)
+    optimizer = make([parameter])
+    prepare(optimizer, [parameter] if embedding else [])
+    with mode, LiveBytes() as memory, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
+        for tensor in (parameter, parameter.grad):
+            memory.add(tensor)
+        start = memory.live
+        optimizer.step()
+        states = memory.live - start
+        memory.restart()
+        optimizer.step()
+        borrowed = memory.peak - start - states
+    paged = states if is_paged(optimizer) and numel >= SMALLEST_PAGED else 0
+    return OptimizerBytes(states / numel, borrowed / numel, paged / numel)
+
+
+def optimizer_states(sizes: ModelSizes, make: OptimizerFactory) -> OptimizerBytes:
+    """Bytes of a whole model's states, and those that a step borrows: of paged ones, a tensor's at a time."""
+    if not is_quantized(make([nn.Parameter(torch.zeros(1))])):
+        taken = [(number, optimizer_bytes(make, dtype)) for dtype, number in sizes.trained.items()]
+        return OptimizerBytes(*(sum(n * getattr(each, name) for n, each in taken) for name in ("states", "borrowed")))
+    kinds = [
+        (count * kind.numel, kind.numel, optimizer_bytes(make, kind.dtype, kind.numel, embedding=kind.embedding))
+        for kind, count in sizes.trained_tensors.items()
+    ]
+    return OptimizerBytes(
+        states=sum(number * each.states for number, _, each in kinds),
+        borrowed=max((numel * (each.borrowed + each.paged) for _, numel, each in kinds), default=0.0),
+        paged=sum(number * each.paged for number, _, each in kinds),
+    )
 
 
 def _bytes(parameters: Iterable[Tensor]) -> int:

@@ -169,7 +169,7 @@ class _Planner:
         model = replace(model, sequential=self.alone is not None, own_logits=own)
         degree = run.sharding.sequence_parallel
         self.tracer = Tracer(replace(model, config=with_copied_heads(config, degree)))
-        self.states: States = states(self.sizes, run.sharding, run.optimization.optimizer)
+        self.states: States = states(self.sizes, run.sharding, run.optimization.optimizer, pages=run.on_gpu)
         self.reference = _reference(run, self.sizes)
 
     def memory(self, row: RowPlan, mode: ActivationMode) -> Memory:

@@ -99,6 +99,12 @@ def split_by(strategy: object) -> Split | None:
     return "ZeRO-3" if getattr(strategy, "zero_stage_3", False) else None
 
 
+def optimizer_split(strategy: object) -> str | None:
+    """What hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if it gets them whole."""
+    of_deepspeed = (getattr(strategy, "config", None) or {}).get("zero_optimization")
+    return split_by(strategy) if of_deepspeed is None else f"ZeRO-{of_deepspeed.get('stage', 0)}"
+
+
 def splits_parameters(strategy: object) -> bool:
     """Whether a strategy leaves only a slice of every parameter on each rank."""
     return split_by(strategy) is not None

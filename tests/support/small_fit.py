@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support.preference_data import RandomPairs
 from support.zero3 import releasing_zero3
@@ -27,11 +28,16 @@ STRATEGIES = {
 
 
 def fit(
-    policy: PolicyConfig, folder: Path, steps: int = 2, strategy: str = "one", resume: Path | None = None
+    policy: PolicyConfig,
+    folder: Path,
+    steps: int = 2,
+    strategy: str = "one",
+    resume: Path | None = None,
+    optimizer: OptimizerCallable = FusedAdamW,
 ) -> Trainer:
     """Train; the exported policy is in FOLDER/model, checkpoints are FOLDER/step=2.ckpt and so on."""
     seed_everything(0, verbose=False)
-    optimization = Optimization(partial(FusedAdamW, lr=0.01), schedule="constant", warmup_fraction=0.0)
+    optimization = Optimization(partial(optimizer, lr=0.01), schedule="constant", warmup_fraction=0.0)
     module = DPO(policy=policy, optimization=optimization)
     trainer = ResumableTrainer(
         max_steps=steps,
