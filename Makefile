@@ -23,7 +23,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 
 
 # `make test` is the default suite; `make test ARGUMENTS="-m slow"` what takes minutes.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile $(ARGUMENTS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGUMENTS)
 
 check: $(STAMP)
 	$(RUN) -m ruff check .

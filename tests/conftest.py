@@ -22,8 +22,29 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[fork_server.ADDRESS] = fork_server.start()
 
 
+# What takes a worker longest, the longest first: begun last, one worker would end long after the others.
+LONGEST = (
+    "checkpoints/test_progress.py",
+    "checkpoints/test_resume.py",
+    "strategies/test_parity.py",
+    "planning/test_plan.py",
+    "running/test_processes.py",
+    "callbacks/test_scheduled.py",
+    "strategies/test_accumulation.py",
+    "export/test_export.py",
+    "objectives/test_averaging.py",
+    "strategies/test_deepspeed.py",
+)
+
+
+def _turn(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    return next((turn for turn, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The marker `gpu` skips where there is none."""
+    """Long files come first; the marker `gpu` skips where there is none."""
+    items.sort(key=_turn)
     import torch  # not above: the process that hands out the tests would import it too, and seconds before they start
 
     if torch.cuda.is_available():
