@@ -135,10 +135,12 @@ class ShortContextEvaluation(Request):
 
         Raises:
             FileNotFoundError: `include_path` is not there.
-            ValueError: a task is unknown, or has no score of single questions.
+            ValueError: a task is unknown, has fewer examples than shots, or has no score of single questions.
         """
         self.respondent.check_likelihoods()
         manager = self._manager()
+        if self.short_context.include_path is not None:  # the harness's own tasks have enough to choose from
+            _check_shots(self.shots, manager)
         model, prompt_format = self.respondent.load()
         assert isinstance(model, nn.Module), "nobody else gives likelihoods"
         name = self.respondent.name(model_fingerprint(model, with_adapters=True))
@@ -188,6 +190,31 @@ class ShortContextEvaluation(Request):
             tables={task: _table(task, found) for task, found in results.items()},
             settings={"shots": shots, "task versions": versions, **facts, "in the chat template": chat},
         )
+
+
+def _check_shots(shots: Mapping[str, int | None], manager: Any) -> None:
+    """Refuse tasks that have too few solved examples to show; the harness would end without a word on it.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    from lm_eval.tasks import get_task_dict
+
+    for task, number in shots.items():
+        for part in _parts(get_task_dict([task], manager)):
+            asked_too = part.config.fewshot_split == part.config.test_split
+            found = len(list(part.fewshot_docs() or ())) - (1 if asked_too else 0)  # a question never solves itself
+            if number is not None and found < number:
+                raise InputError(
+                    f"expected {number} solved examples for {task}, got {max(found, 0)}; type "
+                    f"--short_context.tasks '{{{task}: {max(found, 0)}}}', or give its data more"
+                )
+
+
+def _parts(tasks: Mapping[Any, Any]) -> Iterator[Any]:
+    """Tasks, those of groups too."""
+    for value in tasks.values():
+        yield from _parts(value) if isinstance(value, Mapping) else [value]
 
 
 def _check_followed(settings: RunSettings) -> None:

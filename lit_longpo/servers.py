@@ -138,7 +138,7 @@ class Connection:
 
         try:
             found = self._client.models.list()
-        except openai.NotFoundError:
+        except (openai.NotFoundError, openai.InternalServerError):  # `transformers serve` without a cache of the hub
             return None
         except (openai.OpenAIError, json.JSONDecodeError) as error:
             raise self.unreachable(self._told(error)) from error

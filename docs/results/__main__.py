@@ -3,6 +3,7 @@
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
+    PYTHONPATH=docs python -m results run benchmarks --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results list smollm2 --only 'orpo*'
     PYTHONPATH=docs python -m results table --write
@@ -21,7 +22,7 @@ from results.cells import Settings
 from results.outcomes import STORED
 from results.packing import Pack, unpack
 from results.running import Runner
-from results.suites import SUITES, smollm2
+from results.suites import SUITES, benchmarks, smollm2
 
 # On a card cells share time, not only memory: with twelve, trainings of a minute took five and no evaluation ended.
 _JOBS = {"cpu": 1, "gpu": 5}
@@ -29,6 +30,8 @@ _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
 
 
 def run(options: argparse.Namespace) -> None:
+    if benchmarks.SUITE.name in options.suites and not options.samples:
+        sys.exit(f"error: expected a folder of samples for {benchmarks.SUITE.name}, got none; type --samples FOLDER")
     real = [name for name in options.suites if name.startswith(smollm2.SUITE.name)]
     missing = [name for name in ("train", "test") if not getattr(options, name)]
     if real and missing:
@@ -78,7 +81,7 @@ def table(options: argparse.Namespace) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy", "batch_tokens")
+    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy", "batch_tokens", "samples")
     return Settings(
         **{name: getattr(options, name) for name in given}, seeds=tuple(options.seeds), more=tuple(options.more)
     )
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
             "--train", default="", help="questions of a real suite: a SQuAD file, lines of 2WikiMultihopQA"
         )
         part.add_argument("--test", default="", help="others, about other articles")
+        part.add_argument("--samples", default="", help="folder of the benchmarks' samples")
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")
         part.add_argument("--more", action="append", default=[], help="--more=--policy.attention=sdpa and the like")

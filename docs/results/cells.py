@@ -25,6 +25,7 @@ class Settings:
         seeds: of the trainings.
         batch_tokens: of one batch of questions on a GPU. 262,144 take about 12 GiB of SmolLM2-135M's keys, values and
             hidden states; two evaluations and three trainings share 80 GB. An H200 holds twice as many.
+        samples: folder of the benchmarks' samples.
         more: options of every training of the real suite that say how it is computed on this machine.
     """
 
@@ -37,6 +38,7 @@ class Settings:
     toy: bool = False
     seeds: tuple[int, ...] = (1, 2, 3)
     batch_tokens: int = 262_144
+    samples: str = ""
     more: tuple[str, ...] = ()
 
 
@@ -54,6 +56,7 @@ class Cell:
         device: what it computes on.
         made: files in its folder that say, beside exit code 0, that it did what it should.
         scored: whether it answers questions, so that there is a result to keep.
+        shows: file in its folder whose tables are its result, as they are; empty for scores of questions.
         trained: key of the training that made what it asks, whose costs and configuration belong to its result; empty
             where it trains itself, or nothing was trained.
     """
@@ -66,6 +69,7 @@ class Cell:
     device: Device = "accelerator"
     made: tuple[str, ...] = ()
     scored: bool = True
+    shows: str = ""
     trained: str = ""
 
     @property
@@ -86,7 +90,7 @@ class Cell:
     @property
     def is_scored(self) -> bool:
         """Whether there is a result to keep."""
-        return self.scored and self.program == "lit_longpo" and self.words[0] != "build"
+        return bool(self.shows) or (self.scored and self.program == "lit_longpo" and self.words[0] != "build")
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ class Suite:
 
     def identities(self, settings: Settings) -> dict[str, str]:
         """A hash of each cell's command, and of the training that it asks, by its key; the same on every machine."""
-        anywhere = replace(settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="", more=())
+        anywhere = replace(
+            settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="", samples="", more=()
+        )
         cells = list(self.make(anywhere))
         said = {cell.key: f"{cell.program} {cell.words}" for cell in cells}
         whole = {cell.key: said.get(cell.trained, "") + said[cell.key] for cell in cells}

@@ -11,6 +11,8 @@ from typing import Any
 from results.cells import Cell
 
 STORED = Path(__file__).parent / "stored"
+_KEPT = ("deviations", "head")  # of a page, beside its tables
+_NOT_KEPT = ("Truncation", "By length")
 FINGERPRINT = "fingerprint.txt"  # beside built pairs; samples differ from build to build
 
 
@@ -73,6 +75,9 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     Raises:
         FileNotFoundError: there is no report or no costs.
     """
+    if cell.shows:
+        facts = shown(json.loads((run / cell.shows).read_text(encoding="utf-8")))
+        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
     pairs = _pairs(run.parent)
     if cell.words[0] == "validate":
         facts = _logged(run, "val/") | pairs
@@ -86,6 +91,12 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     scores, means = scores_of(rows)
     facts = _logged(training, "train/") | (pairs if costs else {})
     return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, facts, identity)
+
+
+def shown(page: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a page's JSON, and what its run was."""
+    tables = [part for part in page["sections"] if part["rows"] and part["title"] not in _NOT_KEPT]
+    return {"tables": tables, **{name: page[name] for name in _KEPT if name in page}}
 
 
 def _pairs(runs: Path) -> dict[str, str]:

@@ -125,9 +125,12 @@ LAYOUTS = {
 def markdown(suite: Suite, folder: Path) -> str:
     """The suite's tables; a line that says so where nothing is stored."""
     outcomes = load(folder)
-    rows, layout = rows_of(outcomes), LAYOUTS[suite.name]
+    if shown := [item for item in outcomes.values() if "tables" in item.facts]:
+        return _shown(shown)
+    rows = rows_of(outcomes)
     if not rows:
         return "No results are stored."
+    layout = LAYOUTS[suite.name]
     parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes), *_builds(outcomes)]
     parts.append(_machines(rows))
     if layout.apart in rows:
@@ -135,6 +138,22 @@ def markdown(suite: Suite, folder: Path) -> str:
     if layout.groups:
         parts.append(_by_group(rows, layout))
     return "\n\n".join(parts)
+
+
+def _shown(outcomes: Sequence[Outcome]) -> str:
+    """Tables as the runs have made them, and where."""
+    parts = [part for item in outcomes for part in (f"**{item.cell}**", *map(_plain, item.facts["tables"]))]
+    minutes = sum(item.machine.get("seconds", 0.0) for item in outcomes) / 60
+    places = {f"{_computed_on(item.machine)}, torch {item.machine.get('torch')}" for item in outcomes}
+    commits = sorted({str(item.machine.get("commit")) for item in outcomes})
+    where = f"Ran on {'; '.join(sorted(places))}; commit {', '.join(commits)}; {minutes:.0f} minutes beside other jobs."
+    return "\n\n".join([*parts, where])
+
+
+def _plain(table: Mapping[str, Any]) -> str:
+    header, rows = table["header"], table["rows"]
+    lines = [line([f"{table['title']}: {header[0]}", *header[1:]]), line(["---", *["---:"] * (len(header) - 1)])]
+    return "\n".join([*lines, *map(line, rows)])
 
 
 def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:

@@ -46,8 +46,12 @@ class PerplexityReport:
     def markdown(self) -> str:
         """Settings and table."""
         facts = "\n".join(f"- {escape(name)}: {escape(str(value))}" for name, value in self.settings.items())
-        table = Section("Perplexity by length", _HEADER, self.rows()).markdown()
-        return f"# {escape(f'perplexity: {self.model}')}\n\n{facts}\n\n{table}\n\n![by position](perplexity.png)\n"
+        head, table = escape(f"perplexity: {self.model}"), self.section().markdown()
+        return f"# {head}\n\n{facts}\n\n{table}\n\n![by position](perplexity.png)\n"
+
+    def section(self) -> Section:
+        """The table of `rows`."""
+        return Section("Perplexity by length", _HEADER, self.rows())
 
     def figure(self) -> Figure:
         """Mean negative log-likelihood by position, a line for each length."""
@@ -69,6 +73,7 @@ class PerplexityReport:
         paths = [folder / f"perplexity{suffix}" for suffix in (".json", ".md", ".png")]
         results = [asdict(item) | {"nll": item.nll, "perplexity": item.perplexity} for item in self.results]
         content = {"model": self.model, "settings": dict(self.settings), "results": results}
+        content["sections"] = [self.section().plain()]
         paths[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         paths[1].write_text(self.markdown(), encoding="utf-8")
         self.figure().savefig(paths[2], dpi=120)

@@ -14,11 +14,11 @@ from evaluation.reports.grouping import by_depth, by_length, by_task, sample, sc
 from evaluation.reports.intervals import CONFIDENCE, Estimate, estimate
 from evaluation.reports.report import BenchmarkReport, Prediction
 
-_MAX_LINES = 8
 # Lighter means better, in grey and to every kind of colour blindness, too; of differences white means none.
 _COLOURS, _OF_CHANGES = "viridis", "PuOr"
 _PAIR = ("#0072b2", "#d55e00")  # blue and vermilion of Okabe and Ito
-_DARK = 0.32  # brightness up to which black letters do not stand out
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")  # likewise, and Tol
+_MARKERS = "svD^Xp*P"  # beside the colour, for prints in grey
 
 
 def figures(report: BenchmarkReport) -> dict[str, Figure]:
@@ -99,9 +99,10 @@ def length_change(before: BenchmarkReport, after: BenchmarkReport) -> Figure:
 
 
 def _readable_on(colour: Sequence[float]) -> str:
-    """Black or white, whichever stands out; brightness as eyes weigh red, green and blue."""
-    red, green, blue, *_ = colour
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > _DARK else "white"
+    """Black or white, whichever has the larger contrast as WCAG counts it; that is never below 4.5."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    luminance = sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
 
 
 def length_curve(report: BenchmarkReport) -> Figure:
@@ -132,9 +133,9 @@ def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Pr
     places = range(len(points))
     _means(axes, places, points, color="black", marker="o", label="all examples")
     tasks = dict.fromkeys(item.task for items in groups.values() for item in items)
-    for task in tasks if 1 < len(tasks) <= _MAX_LINES else ():
+    for number, task in enumerate(tasks if 1 < len(tasks) <= len(_LINES) else ()):
         means = [_mean(scores(item for item in items if item.task == task)) for items in groups.values()]
-        axes.plot(places, means, marker=".", lw=1, label=task)
+        axes.plot(places, means, color=_LINES[number], marker=_MARKERS[number], ms=4, lw=1, label=task)
     _label(axes, list(groups), f"{report.name}, step {report.step}; shaded: {CONFIDENCE:.0%} interval")
     if len(axes.lines) > 1:
         axes.legend(fontsize=8)

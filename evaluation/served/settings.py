@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evaluation.running.settings import RunSettings
-from lit_longpo.errors import InputError
-from lit_longpo.servers import Connection, Server
+from lit_longpo.errors import InputError, UnreachableError
+from lit_longpo.servers import Connection, Failure, Server
 
 Way = Literal["completions", "chat"]
 _SHORT = ("--server", "--server_")  # of options: `--server URL`, `--server_model NAME`
@@ -77,6 +77,8 @@ def find_card(connection: Connection, name: str | None) -> ServedCard:
         return ServedCard(name)
     if name is None and len(models) == 1:
         [name] = models
+    if name is not None and name not in models and _answers(connection, name):
+        return ServedCard(name)
     if name is None or name not in models:
         raise InputError(
             f"expected one of the models of {shown}, {', '.join(sorted(models)) or 'which has none'}, got "
@@ -87,6 +89,17 @@ def find_card(connection: Connection, name: str | None) -> ServedCard:
     window = next((size for item in (card, beneath) if (size := _window(item))), None)
     root = getattr(card, "root", None)
     return ServedCard(name, str(root) if root else None, window)
+
+
+def _answers(connection: Connection, name: str) -> bool:
+    """Whether a model answers that is not in the list, which may be of something else (`transformers serve FOLDER`)."""
+    messages = [{"role": "user", "content": "1 2 3"}]
+    try:
+        reply = connection.ask(lambda client, model: client.chat.completions.create(
+            model=model, messages=messages, max_tokens=1), name)  # fmt: skip
+    except UnreachableError:
+        return False
+    return not isinstance(reply, Failure)
 
 
 def _window(card: Any) -> int | None:

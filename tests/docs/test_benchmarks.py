@@ -68,8 +68,8 @@ def test_a_soak_looks_at_memory_all_along():
 def test_the_harness_gives_the_same_answers():
     pytest.importorskip("lm_eval")
     shown = run("answers", "--model", "embedded", "--count", "4", "--batch", "4", "--new-tokens", "4", "--rounds", "1")
-    assert "separate: 4 of 4 texts equal" in shown
-    assert "shared: 4 of 4 texts equal" in shown
+    assert "| separate | 4 of 4 |" in shown
+    assert "| shared | 4 of 4 |" in shown
 
 
 @pytest.mark.slow

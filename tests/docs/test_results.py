@@ -18,6 +18,7 @@ from data_modules.builders.command import build_parser
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord
 from evaluation.command import evaluate_parser
+from evaluation.perplexity.command import perplexity_parser
 from lit_longpo.__main__ import register_classes
 
 
@@ -107,6 +108,19 @@ def test_table_says_card_or_processor_and_cores(tmp_path):
     assert "last) Card, torch 2, c; P, 16 cores, torch 2, c." in markdown(SUITES["embedded"], tmp_path)
 
 
+def test_tables_of_a_page_are_kept_and_shown_as_they_are(tmp_path):
+    cell = Cell("paper", ("evaluate",), shows="p.json")
+    table = {"title": "LongBench", "header": ["column", "mean", "interval"], "rows": [["avg", "3.1", "1 to 5"]]}
+    empty = {**table, "title": "None", "rows": []}
+    (tmp_path / "p.json").write_text(json.dumps({"sections": [table, empty], "head": {"model": "m"}, "more": 1}))
+    made = outcomes.collect(cell, tmp_path, ("evaluate",), {"torch": "2", "commit": "c", "seconds": 90.0})
+    assert made.facts == {"tables": [table], "head": {"model": "m"}}
+    made.save(tmp_path / "stored")
+    text = markdown(SUITES["benchmarks"], tmp_path / "stored")
+    assert "**paper**\n\n| LongBench: column | mean | interval |\n| --- | ---: | ---: |\n| avg | 3.1 | 1 to 5 |" in text
+    assert "torch 2; commit c; 2 minutes" in text
+
+
 def test_text_between_markers_is_replaced_and_nothing_else():
     page = "a\n<!-- results:x -->\nold\n<!-- /results:x -->\nb <!-- results:y --><!-- /results:y -->"
     new = replaced(page, "x", "new \\1")
@@ -186,7 +200,16 @@ def test_result_is_another_when_its_training_is(tmp_path):
     assert one["row"] == identities("1")["row"]
 
 
-_TELLING = ("build", "base", "training-logo-1024-seed1", "logo-1024-seed1", "logo-mixed-2-rejected-seed1")
+_TELLING = (
+    "build",
+    "base",
+    "logo",
+    "longpo-short",
+    "ruler",
+    "training-logo-1024-seed1",
+    "logo-1024-seed1",
+    "logo-mixed-2-rejected-seed1",
+)
 
 
 @pytest.mark.parametrize("patterns", [_TELLING, pytest.param((), marks=pytest.mark.slow)], ids=["some", "all"])
@@ -195,13 +218,14 @@ def test_commands_are_accepted(patterns, tmp_path):
     from lit_longpo.planning.command import PlanCLI
 
     register_classes()
-    parsers = {"build": build_parser(), "evaluate": evaluate_parser()}
+    parsers = {"build": build_parser(), "evaluate": evaluate_parser(), "perplexity": perplexity_parser()}
     for suite in SUITES.values():
         for cell in suite.cells(settings(tmp_path, seeds=(1,)), patterns):
             asked = not patterns or cell.key in patterns
             if not asked or cell.program != "lit_longpo" or "{steps" in " ".join(cell.words):
                 continue
             command, *words = filled(cell, tmp_path, tmp_path)
+            words = ["--policy.source" if word == "--model" else word for word in words]  # as the command reads it
             if command not in parsers:
                 parsers[command] = PlanCLI(args=words).parser
             else:

@@ -99,6 +99,14 @@ def test_a_groups_shots_are_those_of_all_of_its_parts(tasks, models, tmp_path):
 
 
 @needs_harness
+def test_more_shots_than_there_are_examples_are_refused_before_a_model_is_loaded(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("weights were read"))
+    more = ("--short_context.tasks", "{both: 8}", "--model", "embedded", "--output", tmp_path)
+    with pytest.raises(UserError, match=r"expected 8 solved examples for both, got 7; .*tasks '\{both: 7\}'"):
+        COMMANDS["evaluate"](given(tasks, *more))
+
+
+@needs_harness
 def test_two_reports_are_one_table_of_what_was_forgotten(folders, capsys):
     before, after = (BenchmarkReport.load(folder / "short_context-step0.json") for folder in folders)
     capsys.readouterr()

@@ -46,6 +46,7 @@ class Served:
         takes_ids, gives_ids: token ids as prompts and in replies.
         extras: fields beside OpenAI's are "taken", "ignored" or "refused".
         card: more fields of the model in the list of models.
+        listed: names in that list; `None` is its own, a code is what the list's address answers.
         fault: what to do in place of the n-th question's answer: a code with headers, "hang", "garbage", "die", or
             fields of the reply's choice to be replaced; `None` answers.
     """
@@ -56,6 +57,7 @@ class Served:
     gives_ids: bool = True
     extras: str = "taken"
     card: dict[str, Any] = field(default_factory=dict)
+    listed: list[str] | int | None = None
     fault: Callable[[int, dict[str, Any]], Any] = lambda number, body: None
 
     model: Any = None
@@ -134,7 +136,13 @@ def serve(served: Served) -> Iterator[Served]:
 
         def do_GET(self) -> None:
             served.headers.append(dict(self.headers))
-            self._send(200, {"object": "list", "data": [{"id": served.name, "object": "model", **served.card}]})
+            if isinstance(served.listed, int):
+                self._send(served.listed, {"error": {"message": "no list"}})
+                return
+            names = [served.name] if served.listed is None else served.listed
+            self._send(
+                200, {"object": "list", "data": [{"id": name, "object": "model", **served.card} for name in names]}
+            )
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -1,10 +1,9 @@
 from dataclasses import replace
 
-import pytest
 from matplotlib.colors import to_rgb
 from support import reports
 
-from evaluation.reports.figures import figures, heat_map
+from evaluation.reports.figures import change_map, figures, heat_map
 
 
 def test_needle_has_curves_and_a_map_for_every_task_with_depths():
@@ -59,13 +58,33 @@ def luminance(colour):
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
-@pytest.mark.parametrize("score", [0.0, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 1.0])
-def test_numbers_can_be_read_on_every_colour(score):
+def contrasts(axes):
+    """Of every number with the colour behind it."""
+    [image] = axes.images
+    shades = [rgba[:3] for row in image.to_rgba(image.get_array()) for rgba in row]
+    for text, shade in zip(axes.texts, shades, strict=True):
+        dark, light = sorted([luminance(text.get_color()), luminance(shade)])
+        yield (light + 0.05) / (dark + 0.05)
+
+
+def scored(values):
+    """A report with a length for each score."""
     report = reports.needle(tasks=("needle",))
-    axes = heat_map(replace(report, predictions=(replace(report.predictions[0], score=score),))).axes[0]
-    [text], [image] = axes.texts, axes.images
-    dark, light = sorted([luminance(text.get_color()), luminance(image.to_rgba(score)[:3])])
-    assert (light + 0.05) / (dark + 0.05) > 4
+    first = report.predictions[0]
+    items = (replace(first, id=str(number), length=number, score=value) for number, value in enumerate(values, 1))
+    return replace(report, predictions=tuple(items))
+
+
+def test_numbers_can_be_read_on_every_colour():
+    values = [number / 40 for number in range(41)]
+    assert min(contrasts(heat_map(scored(values)).axes[0])) >= 4.5
+    changes = change_map(scored([0.5] * 41), scored(values))
+    assert min(contrasts(changes.axes[0])) >= 4.5
+
+
+def test_lines_of_tasks_differ_in_colour_and_marker():
+    lines = figures(reports.needle(tasks=("needle", "multi_key", "multi_value")))["by_length"].axes[0].lines
+    assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == len(lines) == 4
 
 
 def test_the_heat_maps_colours_say_the_same_in_grey():

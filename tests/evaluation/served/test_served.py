@@ -69,6 +69,18 @@ def test_a_served_model_and_the_same_one_here(folder, server, tmp_path, monkeypa
     assert not {secret for secret in (KEY, "pass-word") if secret in written}
 
 
+@pytest.mark.parametrize("listed", [["others/of-a-cache"], 404, 500])
+def test_a_model_that_a_server_does_not_list_answers_in_chat_as_here(listed, folder, server, tmp_path, monkeypatch):
+    """`transformers serve FOLDER` lists the hub's cache, or fails to."""
+    monkeypatch.setattr(server, "listed", listed)
+    named = ("--server", server.url, "--server_model", "tiny", "--server_way", "chat", "--server.max_retries", 0)
+    served = run(folder, tmp_path, server, "--tasks", "[hotpotqa]", *named)
+    assert any(line.startswith("answered by a server through chat") for line in served.deviations)
+    with pytest.raises((ValueError, ConnectionError), match=r"expected .*(--server_model|correct --server)") as caught:
+        run(folder, tmp_path / "other", server, *named, "--server_model", "other")
+    refusal(caught)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
