@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, Selection, account_of
+from data_modules.rows.bundles import Bundle, BundleSampler, bundles_of, say_bundles
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
@@ -27,7 +28,7 @@ from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
-from lit_longpo.engine import pack
+from lit_longpo.engine import SHARED_FROM, pack
 from lit_longpo.errors import InputError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
@@ -35,6 +36,7 @@ from lit_longpo.policy import PromptFormat
 log = logging.getLogger(__name__)
 
 RowsBy = Literal["objective", "all_views"]
+SharePrompts = Literal["auto", "together"]
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -51,6 +53,10 @@ class PairDataModule(LightningDataModule, ABC):
         on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
         truncation: cut in the "middle" of the context, or drop whole distractor "passages".
         prefix_sharing: responses of one prompt share it; False gives each its own copy.
+        share_prompts: prompts of a row that begin alike (128 tokens or more) hold that beginning once, with the values
+            and gradients that they would have apart. "auto" leaves rows as they are dealt; "together" also deals
+            examples of one document as one, into one row: a step then has more examples, of fewer documents. `None`
+            computes every prompt by itself.
         positions: synthesised position ids of long prompts (LOGO); `None` means true positions.
         long_positions: "synthesised" fills long prompts with the short context's tokens, at `positions`:
             no truly long row is ever computed (an experiment; single-turn pairs only).
@@ -78,8 +84,11 @@ class PairDataModule(LightningDataModule, ABC):
         rows_by: RowsBy = "objective",
         views: Views | None = None,
         prompt_format: PromptFormat | None = None,
+        share_prompts: SharePrompts | None = "auto",
     ) -> None:
         super().__init__()
+        self.share_prompts = share_prompts
+        _check_sharing(share_prompts, prefix_sharing=prefix_sharing, rows_by=rows_by)
         self.max_tokens, self.max_examples = max_tokens, max_examples
         self.lengths = LengthPolicy(max_length, on_overlength, truncation)
         self.prefix_sharing, self.positions = prefix_sharing, positions
@@ -98,6 +107,7 @@ class PairDataModule(LightningDataModule, ABC):
         self._selections: dict[str, Selection] = {}
         self._rows: TokenBudgetBatchSampler | None = None  # of the training
         self._encoded: dict[str, Examples] = {}
+        self._bundles: dict[str, Sequence[Bundle]] = {}
         self._fingerprint: str | None = None
 
     @abstractmethod
@@ -150,7 +160,8 @@ class PairDataModule(LightningDataModule, ABC):
         if self._views.reference:
             for split in self._encoded.values():
                 for batch in self._sampler(split, shuffle=False):
-                    yield pack([group for index in batch for group in split[index].reference])
+                    groups = [group for index in batch for group in split[index].reference]
+                    yield pack(groups, shared_from=self._shared_from)
 
     def fingerprint(self) -> str | None:
         """Hash of the tokenised training examples; `None` before there are any."""
@@ -205,7 +216,7 @@ class PairDataModule(LightningDataModule, ABC):
         return StatefulDataLoader(
             encoded,
             batch_sampler=self._sampler(encoded, shuffle=shuffle),
-            collate_fn=Piped(partial(collate, sources=encoded.sources)),
+            collate_fn=Piped(partial(collate, sources=encoded.sources, shared_from=self._shared_from)),
             num_workers=self.num_workers,
             # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
             generator=torch.Generator().manual_seed(self.seed),
@@ -216,16 +227,28 @@ class PairDataModule(LightningDataModule, ABC):
         # The strategy knows its data-parallel ranks, which are fewer than its processes with tensor or
         # sequence parallelism; without a parallel strategy there is one.
         ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
-        return TokenBudgetBatchSampler(
-            encoded.lengths,
-            self.max_tokens,
-            self.max_examples,
-            shuffle=shuffle,
-            seed=self.seed,
-            names=encoded.names,
-            shares=encoded.shares if shuffle else None,
-            **ranks,
-        )
+        limits, order = (self.max_tokens, self.max_examples), {"shuffle": shuffle, "seed": self.seed, **ranks}
+        if self.fills_by_sharing:
+            return BundleSampler(self._bundles_of(encoded), *limits, names=encoded.names, **order)
+        shares = encoded.shares if shuffle else None
+        return TokenBudgetBatchSampler(encoded.lengths, *limits, names=encoded.names, shares=shares, **order)
+
+    def _bundles_of(self, encoded: Examples) -> Sequence[Bundle]:
+        """Found once for a split."""
+        name = next(name for name, examples in self._encoded.items() if examples is encoded)
+        if name not in self._bundles:
+            self._bundles[name] = bundles_of(encoded, self.max_tokens, self.max_examples)
+            say_bundles(name, self._bundles[name], encoded.lengths)
+        return self._bundles[name]
+
+    @property
+    def fills_by_sharing(self) -> bool:
+        """Whether rows only keep their budget because prompts in them share their beginnings."""
+        return self.share_prompts == "together"
+
+    @property
+    def _shared_from(self) -> int | None:
+        return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
 
     @property
     def _views(self) -> Views:
@@ -331,22 +354,49 @@ class PairDataModule(LightningDataModule, ABC):
             (Path(folder) / "data_report.json").write_text(json.dumps(self.reports(), indent=2) + "\n")
 
 
-def collate(examples: Iterable[EncodedPair], sources: Sequence[str] = ()) -> PreferenceBatch:
+def collate(
+    examples: Iterable[EncodedPair], sources: Sequence[str] = (), shared_from: int | None = None
+) -> PreferenceBatch:
     """Pack examples into one row, and what the reference needs into another (often the same) one.
 
     Args:
         examples: of the row.
         sources: where there are several, all that examples may come from.
+        shared_from: see `pack`.
     """
     examples = list(examples)
     masks = {name: torch.tensor([float(example.source == name) for example in examples]) for name in sources} or None
-    policy = pack([group for example in examples for group in example.policy])
+    policy = pack([group for example in examples for group in example.policy], shared_from=shared_from)
     weights = _unless_all([example.weight for example in examples], 1.0)
     margins = _unless_all([example.margin for example in examples], 0.0)
     if all(example.same_row for example in examples):
         return PreferenceBatch(policy, policy, weights, margins, masks)
     groups = [group for example in examples for group in example.reference]
-    return PreferenceBatch(policy, pack(groups) if groups else None, weights, margins, masks)
+    reference = pack(groups, shared_from=shared_from) if groups else None
+    return PreferenceBatch(policy, reference, weights, margins, masks)
+
+
+def _check_sharing(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
+    """Refuse to bring examples together for what other settings rule out.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if share_prompts not in (None, *get_args(SharePrompts)):
+        expected = ", ".join(get_args(SharePrompts))
+        raise InputError(f"expected `data.init_args.share_prompts` of {expected} or null, got {share_prompts!r}")
+    if share_prompts != "together":
+        return
+    if not prefix_sharing:
+        raise InputError(
+            "expected `data.init_args.prefix_sharing: true` with `share_prompts: together`, got false, which gives "
+            "every response a prompt of its own; type --data.init_args.share_prompts null"
+        )
+    if rows_by == "all_views":
+        raise InputError(
+            "expected `data.init_args.rows_by: objective` with `share_prompts: together`, got all_views: what examples "
+            "share depends on what the objective reads; type --data.init_args.share_prompts auto"
+        )
 
 
 def _unless_all(numbers: Sequence[float], default: float) -> torch.Tensor | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.base import PairDataModule
+from data_modules.base import PairDataModule, SharePrompts
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, account_of, joined
 from data_modules.rows.decks import Share, apportioned
@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 Smaller = Literal["repeat", "stop"]
 
 _OF_ROWS = {  # what the mixture alone decides, and what a source has that says nothing
-    name: signature(PairDataModule).parameters[name].default for name in ("max_tokens", "max_examples", "num_workers")
+    name: signature(PairDataModule).parameters[name].default
+    for name in ("max_tokens", "max_examples", "num_workers", "share_prompts")
 }
 
 
@@ -74,6 +75,8 @@ class MixtureDataModule(PairDataModule):
         num_workers: processes that pack batches.
         views: what the objective asks; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
+        share_prompts: prompts of a row that begin alike hold that beginning once; "together" also brings examples of
+            one document into one row, whatever their sources. `None` computes every prompt by itself.
 
     Raises:
         ValueError: there is no source, or the weights are not those of the sources.
@@ -90,6 +93,7 @@ class MixtureDataModule(PairDataModule):
         num_workers: int = 0,
         views: Views | None = None,
         prompt_format: PromptFormat | None = None,
+        share_prompts: SharePrompts | None = "auto",
     ) -> None:
         super().__init__(
             max_tokens=max_tokens,
@@ -98,8 +102,16 @@ class MixtureDataModule(PairDataModule):
             num_workers=num_workers,
             views=views,
             prompt_format=prompt_format,
+            share_prompts=share_prompts,
+            prefix_sharing=all(source.prefix_sharing for source in sources.values()),
+            rows_by="all_views" if any(source.rows_by == "all_views" for source in sources.values()) else "objective",
         )
         _check(sources, weights, smaller)
+        if weights is not None and share_prompts == "together":
+            raise InputError(
+                "expected no `data.init_args.weights` with `share_prompts: together`, which deals every example once; "
+                "type --data.init_args.share_prompts auto"
+            )
         self.sources, self.weights, self.smaller = sources, weights, smaller
         for name, source in sources.items():
             if unused := [row for row in _OF_ROWS if getattr(source, row) != _OF_ROWS[row]]:

@@ -118,7 +118,8 @@ class Segment:
 
     Args:
         query_length: number of query tokens; segments cover the row in order.
-        key_pieces: indices into `SegmentTable.pieces`, in sequence order.
+        key_pieces: indices into `SegmentTable.pieces`, in sequence order: the prompt, in one piece or in several if
+            prompts of other groups begin as it does, and the response.
     """
 
     query_length: int
@@ -149,12 +150,29 @@ class SegmentTable:
 
     @property
     def group_lengths(self) -> tuple[int, ...]:
-        """Tokens of each group, prompt and responses, in row order; they sum to T."""
+        """Tokens of each group, prompt and responses, in row order, of those that share together; they sum to T."""
         lengths: dict[int, int] = {}  # by the prompt's piece, which all segments of a group attend to
         for segment in self.segments:
             prompt = segment.key_pieces[0]
             lengths[prompt] = lengths.get(prompt, 0) + segment.query_length
         return tuple(lengths.values())
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What a row's groups would be without each other, where some of them hold tokens together.
+
+    Args:
+        groups: of each segment, its group's number.
+        scored: of each group, how many of the row's scored tokens are its own; these stand in the groups' order.
+        first_tails: of each group, how many of the last tokens of its prompt and first response hold all scored ones.
+        num_tokens: of all groups, each with a prompt of its own.
+    """
+
+    groups: tuple[int, ...]
+    scored: tuple[int, ...]
+    first_tails: tuple[int, ...]
+    num_tokens: int
 
 
 @dataclass(frozen=True)
@@ -189,6 +207,7 @@ class PackedBatch:
         examples: identifiers of the B examples, in order of first appearance.
         leaps: whether a prompt's positions are other than 0, 1, 2 ...; known on the host.
         scored_tails: how many of its last queries hold every one that is scored, of each segment; known on the host.
+        sharing: whose the segments are, if groups share tokens of their prompts; `None` if none do.
     """
 
     input_ids: Tensor
@@ -202,11 +221,17 @@ class PackedBatch:
     examples: tuple[str, ...]
     leaps: bool = False
     scored_tails: tuple[int, ...] = ()
+    sharing: Sharing | None = None
 
     @property
     def num_tokens(self) -> int:
         """T, the length of the row."""
         return self.input_ids.shape[1]
+
+    @property
+    def num_held_tokens(self) -> int:
+        """Tokens of the row's groups, each with a prompt of its own: T if they share none."""
+        return self.num_tokens if self.sharing is None else self.sharing.num_tokens
 
     @property
     def num_scored(self) -> Tensor:

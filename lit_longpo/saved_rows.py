@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lit_longpo.batch import PackedBatch, PreferenceBatch, Segment, SegmentTable, Slot
+from lit_longpo.batch import PackedBatch, PreferenceBatch, Segment, SegmentTable, Sharing, Slot
 from lit_longpo.errors import InputError
 
 _TENSORS = ("input_ids", "position_ids", "score_index", "score_targets", "score_owners")
@@ -77,6 +77,7 @@ def _values(packed: PackedBatch) -> dict[str, Any]:
         "examples": packed.examples,
         "leaps": packed.leaps,
         "scored_tails": packed.scored_tails,
+        "sharing": None if packed.sharing is None else asdict(packed.sharing),
     }
 
 
@@ -103,4 +104,12 @@ def _packed(values: Mapping[str, Any], tensor: Any) -> PackedBatch:
         examples=tuple(values["examples"]),
         leaps=values["leaps"],
         scored_tails=tuple(values["scored_tails"]),
+        sharing=_sharing(values.get("sharing")),  # files of before groups could share have none
     )
+
+
+def _sharing(values: Mapping[str, Any] | None) -> Sharing | None:
+    if values is None:
+        return None
+    parts = (tuple(values[name]) for name in ("groups", "scored", "first_tails"))
+    return Sharing(*parts, num_tokens=values["num_tokens"])

@@ -1,6 +1,7 @@
 """Batches as token budgets: deterministic, the same count on every rank, resumable in mid-epoch."""
 
 import random
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,6 +49,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         names: what errors call the examples; their indices by default.
         shares: with `shuffle`, how many examples of each source an epoch has; `None` takes every example once. An
             example that comes again in an epoch has the number of all examples added to its index, once for each time.
+        counts: how many examples each of `lengths` stands for; `None` is one.
 
     Raises:
         ValueError: an example is longer than a row, or a limit is below 1.
@@ -65,6 +67,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         names: Sequence[str] | None = None,
         shares: Sequence[Share] | None = None,
+        counts: Sequence[int] | None = None,
     ) -> None:
         if max_examples is not None and max_examples < 1:
             raise InputError(f"expected `data.init_args.max_examples` >= 1, got {max_examples}; null means no limit")
@@ -83,6 +86,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.sampler = Epoch()
         rest = f"{max_tokens}, {max_examples}, {shuffle}, {seed}" + (f", {list(shares)}" if shares else "")
         self.digest = _checksum(self.lengths, names, rest)
+        self._counts = np.ones_like(self.lengths) if counts is None else np.asarray(counts, dtype=np.int64)
         every = Share(0, len(self.lengths), len(self.lengths))
         self._decks = decks_of(self.lengths, shares or [every]) if shuffle else []
         self._layout = self._dealt_anew() if shuffle else self._split(self._in_order())
@@ -125,28 +129,32 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         order = [number for number, deck in enumerate(self._decks) for _ in range(deck.count)]
         random.Random(self.seed).shuffle(order)
         # A class takes the room of its longest member: whichever the epoch deals, it fits.
-        size = [int(self.lengths[deck.members].max()) for deck in self._decks]
-        return self._lay_out(order, size, _OPEN_ROWS)
+        size, counts = ([int(v[deck.members].max()) for deck in self._decks] for v in (self.lengths, self._counts))
+        return self._lay_out(order, size, counts, _OPEN_ROWS)
 
     def _in_order(self) -> list[list[int]]:
         """Rows of examples in their own order: only the last row is open."""
-        return self._lay_out(range(len(self.lengths)), self.lengths.tolist(), 1)
+        return self._lay_out(range(len(self.lengths)), self.lengths.tolist(), self._counts.tolist(), 1)
 
-    def _lay_out(self, order: Sequence[int], size: Sequence[int], open_rows: int) -> list[list[int]]:
+    def _lay_out(
+        self, order: Sequence[int], size: Sequence[int], counts: Sequence[int], open_rows: int
+    ) -> list[list[int]]:
         """Each goes into the first open row with room for it."""
-        rows, left, most = list[list[int]](), list[int](), self.max_examples or len(order)
+        rows, left, filled, most = list[list[int]](), list[int](), list[int](), self.max_examples or sys.maxsize
         # Rows only fill up, so where a class had no room it never will: its search goes on where it ended.
         first = dict[int, int]()
         for name in order:
             room = size[name]
             row = max(first.get(name, 0), len(rows) - open_rows, 0)
-            while row < len(rows) and (room > left[row] or len(rows[row]) >= most):
+            while row < len(rows) and (room > left[row] or filled[row] + counts[name] > most):
                 row += 1
             if row == len(rows):
                 rows.append([])
                 left.append(self.max_tokens)
+                filled.append(0)
             rows[row].append(name)
             left[row] -= room
+            filled[row] += counts[name]
             if open_rows > 1:
                 first[name] = row
         return rows

@@ -5,6 +5,7 @@ from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation import Limits, continue_rows, end_ids, greedy_settings, prefill
 from lit_longpo.engine.packing import pack
+from lit_longpo.engine.prompt_trie import SHARED_FROM, num_row_tokens
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
 from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import generation_mode, score
@@ -18,6 +19,7 @@ register()
 __all__ = [
     "ATTENTION_NAMES",
     "PREFIX_SHARED",
+    "SHARED_FROM",
     "Limits",
     "ScoringPlan",
     "UnsupportedModelError",
@@ -31,6 +33,7 @@ __all__ = [
     "feasible_degrees",
     "generation_mode",
     "greedy_settings",
+    "num_row_tokens",
     "pack",
     "plan_scoring",
     "prefill",

@@ -6,6 +6,12 @@ Layout of one group with k responses (| marks piece borders):
 
 The *trunk* segment holds the queries of prompt and response_0 and sees both. Every further response
 is a *branch*: its queries see the prompt and itself. Groups never see each other.
+
+Groups whose prompts begin alike can hold that beginning together (`prompt_trie.py`):
+
+    beginning | rest_0 | response_0 | response_1 | rest_1 | response_2 | ...
+
+A segment then sees its own chain of pieces from the first token on, at the positions that it would have alone.
 """
 
 import hashlib
@@ -17,7 +23,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lit_longpo.batch import Group, PackedBatch, Response, Segment, SegmentTable, Slot
+from lit_longpo.batch import Group, PackedBatch, Response, Segment, SegmentTable, Sharing, Slot
+from lit_longpo.engine.prompt_trie import Run, positions_of, prompt_trie
 from lit_longpo.errors import InputError
 
 
@@ -33,31 +40,31 @@ class _Row:
     score_targets: list[int] = field(default_factory=list)
     score_owners: list[int] = field(default_factory=list)
 
-    def append(self, token_ids: Sequence[int], position_ids: Sequence[int]) -> int:
+    def append(self, token_ids: Sequence[int], position_ids: Sequence[int]) -> "_Piece":
+        piece = _Piece(len(self.pieces), range(len(self.input_ids), len(self.input_ids) + len(token_ids)))
         self.input_ids.extend(token_ids)
         self.position_ids.extend(position_ids)
         self.pieces.append(len(token_ids))
-        return len(self.pieces) - 1
+        return piece
 
-    def score(self, response: Response, span: "_Span", owner: int, mask: Sequence[bool] | None = None) -> None:
+    def score(self, response: Response, place: "_Place", owner: int, mask: Sequence[bool] | None = None) -> None:
         """Tokens under the mask: each is predicted by the one before, the first by the prompt's last."""
         for offset, (token, scored) in enumerate(zip(response.token_ids, mask or response.mask, strict=True)):
             if scored:
-                self._score(span.start + offset - 1 if offset else span.prompt_end, token, owner)
+                self._score(place.rows[offset - 1] if offset else place.prompt[-1].rows[-1], token, owner)
 
-    def score_rest(self, group: Group, span: "_Span", owner: int) -> None:
+    def score_rest(self, group: Group, place: "_Place", owner: int) -> None:
         """What else counts in the first response's sequence; nothing predicts the prompt's first token."""
         length, response = len(group.prompt_ids), group.responses[0]
         mask = group.sequence_mask or (True,) * (length + len(response.token_ids))
-        # Token 1 of the prompt is predicted where token 0 lies, which is where the prompt starts in the row.
-        first = span.prompt_end - length + 1
-        for offset, (token, counted) in enumerate(zip(group.prompt_ids[1:], mask[1:length], strict=True)):
+        rows = itertools.chain.from_iterable(piece.rows for piece in place.prompt)
+        for row, token, counted in zip(rows, group.prompt_ids[1:], mask[1:length], strict=False):
             if counted:
-                self._score(first + offset, token, owner)
+                self._score(row, token, owner)
         # Answers have a slot of their own, whose sum `Scores.sequence_nll` adds: counted here, they would count twice.
         between = [counted and not scored for counted, scored in zip(mask[length:], response.mask, strict=True)]
-        # The first response shares the prompt's segment, so its tokens are predicted as any response's are.
-        self.score(response, span, owner, between)
+        # The first response goes on from the prompt, so its tokens are predicted as any response's are.
+        self.score(response, place, owner, between)
 
     def scored_tails(self) -> Iterator[int]:
         """Of each segment, its queries from the first one that is scored; segments divide the row in its order."""
@@ -74,11 +81,19 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Where a response starts in the row, and where its prompt ends."""
+class _Piece:
+    """A piece's number, and where it lies in the row."""
 
-    start: int
-    prompt_end: int
+    number: int
+    rows: range
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a response lies in the row, and what it goes on from."""
+
+    prompt: tuple[_Piece, ...]
+    rows: range
 
 
 @dataclass
@@ -107,11 +122,13 @@ class _Slots:
         return tuple(hashlib.sha256("".join(parts).encode()).hexdigest()[:32] for parts in self.digests)
 
 
-def pack(groups: Sequence[Group]) -> PackedBatch:
+def pack(groups: Sequence[Group], *, shared_from: int | None = None) -> PackedBatch:
     """Lay groups side by side in one row.
 
     Args:
         groups: at least one group; several groups may belong to the same example.
+        shared_from: groups whose prompts have so many first tokens in common, at the same positions, hold them once;
+            `None` gives every group a prompt of its own. What is scored, and its order, are the same.
 
     Returns:
         The row, its segment table and what has to be scored.
@@ -121,17 +138,16 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
     """
     if not groups:
         raise InputError("expected at least one group to pack, got none; check the batch sampler's budget")
-    row, slots = _Row(), _Slots()
-    examples = {name: number for number, name in enumerate(dict.fromkeys(group.example for group in groups))}
     for group in groups:
         _check(group)
-        example = examples[group.example]
-        for response, span in _lay_out(row, group):
-            slot = Slot(example, group.context, response.role, response.index)
-            row.score(response, span, slots.add(slot, group, fingerprint(group, response)))
-            if group.score_sequence and response is group.responses[0]:
-                rest = slots.add(Slot(example, group.context, "rest", 0), group, "rest" + fingerprint(group, response))
-                row.score_rest(group, span, rest)
+    row, slots = _Row(), _Slots()
+    layout = _Layout(row, groups, prompt_trie(groups, shared_from))
+    examples = {name: number for number, name in enumerate(dict.fromkeys(group.example for group in groups))}
+    scored = list[int]()
+    for group, places in zip(groups, layout.places, strict=True):
+        before = len(row.score_index)
+        _score(row, slots, group, places, examples[group.example])
+        scored.append(len(row.score_index) - before)
     return PackedBatch(
         input_ids=torch.tensor([row.input_ids]),
         position_ids=torch.tensor([row.position_ids]),
@@ -144,7 +160,18 @@ def pack(groups: Sequence[Group]) -> PackedBatch:
         examples=tuple(examples),
         leaps=any(group.position_ids is not None for group in groups),
         scored_tails=tuple(row.scored_tails()),
+        sharing=layout.sharing(scored),
     )
+
+
+def _score(row: _Row, slots: _Slots, group: Group, places: Sequence[_Place], example: int) -> None:
+    """What is wanted of a group that has its place in the row."""
+    for response, place in zip(group.responses, places, strict=True):
+        slot = Slot(example, group.context, response.role, response.index)
+        row.score(response, place, slots.add(slot, group, fingerprint(group, response)))
+        if group.score_sequence and response is group.responses[0]:
+            rest = slots.add(Slot(example, group.context, "rest", 0), group, "rest" + fingerprint(group, response))
+            row.score_rest(group, place, rest)
 
 
 def fingerprint(group: Group, response: Response) -> str:
@@ -157,21 +184,71 @@ def fingerprint(group: Group, response: Response) -> str:
     return digest.hexdigest()[:32]
 
 
-def _lay_out(row: _Row, group: Group) -> Iterator[tuple[Response, _Span]]:
-    """Append the group's pieces and segments; yield where each response lies in the row."""
-    positions = group.position_ids or tuple(range(len(group.prompt_ids)))
-    prompt_end = len(row.input_ids) + len(group.prompt_ids) - 1
-    prompt_piece = row.append(group.prompt_ids, positions)
-    # Every response continues the prompt, as if it were the only one, and not the response before it in the row.
-    first = positions[-1] + 1
-    for number, response in enumerate(group.responses):
-        start = len(row.input_ids)
-        piece = row.append(response.token_ids, range(first, first + len(response.token_ids)))
-        # The trunk: the prompt's own queries go with the first response, so that they are computed once.
-        queries = row.pieces[piece] + (0 if number else row.pieces[prompt_piece])
-        # Keys: the prompt and the response itself; other responses are never among them.
-        row.segments.append(Segment(queries, (prompt_piece, piece)))
-        yield response, _Span(start, prompt_end)
+class _Layout:
+    """Pieces and segments of all groups.
+
+    Args:
+        row: what they are appended to.
+        groups: in the order in which `places` names them.
+        trie: their prompts.
+    """
+
+    def __init__(self, row: _Row, groups: Sequence[Group], trie: Sequence[Run]) -> None:
+        self._row, self._groups = row, groups
+        self.places: list[list[_Place]] = [[] for _ in groups]
+        self._owners = list[int]()
+        for run in trie:
+            self._lay_out(run, (), 0)
+
+    def sharing(self, scored: Sequence[int]) -> Sharing | None:
+        """Whose the segments are; `None` if no two groups share a piece.
+
+        Args:
+            scored: tokens of each group.
+        """
+        held = sum(group.num_tokens for group in self._groups)
+        if held == len(self._row.input_ids):
+            return None
+        tails = tuple(_first_tail(group) for group in self._groups)
+        return Sharing(tuple(self._owners), tuple(scored), tails, held)
+
+    def _lay_out(self, run: Run, chain: tuple[_Piece, ...], waiting: int) -> None:
+        """A run and what follows it; what comes first continues the segment that the waiting queries are part of."""
+        first = self._groups[run.first]
+        piece = self._row.append(
+            first.prompt_ids[run.start : run.stop], tuple(positions_of(first)[run.start : run.stop])
+        )
+        chain, waiting = (*chain, piece), waiting + len(piece.rows)
+        for child in run.followers:
+            if isinstance(child, Run):
+                self._lay_out(child, chain, waiting)
+            else:
+                self._answer(child, chain, waiting)
+            waiting = 0
+
+    def _answer(self, number: int, chain: tuple[_Piece, ...], waiting: int) -> None:
+        """A group's responses. The queries of its prompt go with the first one, so that they are computed once."""
+        group = self._groups[number]
+        # Every response continues the prompt, as if it were the only one, and not the response before it in the row.
+        first = positions_of(group)[-1] + 1
+        for response in group.responses:
+            piece = self._row.append(response.token_ids, range(first, first + len(response.token_ids)))
+            # Keys: the prompt and the response itself; other responses are never among them.
+            keys = (*(one.number for one in chain), piece.number)
+            self._row.segments.append(Segment(waiting + len(piece.rows), keys))
+            self._owners.append(number)
+            self.places[number].append(_Place(chain, piece.rows))
+            waiting = 0
+
+
+def _first_tail(group: Group) -> int:
+    """Of prompt and first response, how many last tokens hold all that predict a scored one, or more."""
+    response = group.responses[0]
+    if group.score_sequence:
+        return len(group.prompt_ids) + len(response.token_ids)
+    # The prompt's last token predicts the first one of every response.
+    first = 0 if any(other.mask[0] for other in group.responses) else response.mask.index(True)
+    return len(response.token_ids) + 1 - first
 
 
 def _check(group: Group) -> None:

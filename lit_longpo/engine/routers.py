@@ -109,13 +109,16 @@ def recorded_logits(model: PreTrainedModel) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def balancing_loss(model: PreTrainedModel, logits: Sequence[Tensor], num_tokens: int) -> Tensor:
+def balancing_loss(
+    model: PreTrainedModel, logits: Sequence[Tensor], num_tokens: int, copies: Tensor | None = None
+) -> Tensor:
     """The loss of a row.
 
     Args:
         model: whose routers they are.
         logits: of its layers; where ranks share the row, of this rank's tokens. Shape of each: (t, E).
         num_tokens: of the whole row, without padding.
+        copies: how often each of them counts; `None` is once. Shape: (num_tokens,).
 
     Returns:
         Shape: ().
@@ -131,20 +134,26 @@ def balancing_loss(model: PreTrainedModel, logits: Sequence[Tensor], num_tokens:
             f"{[len(layer) for layer in logits[:2]]} tokens for {length}; type --optimization.router_loss 0"
         )
     real = max(0, min(length, num_tokens - ranks.rank * length))
-    sums = _sums([layer[:real] for layer in logits], int(config.num_experts_per_tok))
-    return _balance(*(ranks.total(part) for part in sums), rows=num_tokens * len(logits))
+    first = ranks.rank * length
+    own = None if copies is None else copies[first : first + real].unsqueeze(1)
+    counted = num_tokens if copies is None else copies.sum()
+    sums = _sums([layer[:real] for layer in logits], int(config.num_experts_per_tok), own)
+    return _balance(*(ranks.total(part) for part in sums), rows=counted * len(logits))
 
 
-def _sums(logits: Sequence[Tensor], num_chosen: int) -> tuple[Tensor, Tensor]:
+def _sums(logits: Sequence[Tensor], num_chosen: int, copies: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """How often each expert is chosen, and its probabilities, over layers and tokens. Shape of each: (E,)."""
     chosen, probabilities = (logits[0].new_zeros(logits[0].shape[-1], dtype=torch.float32) for _ in range(2))
     for layer in logits:
         weights = layer.float().softmax(-1)
-        choices = weights.detach().topk(num_chosen, dim=-1).indices.flatten()
-        chosen = chosen.scatter_add(0, choices, torch.ones_like(choices, dtype=torch.float32))
+        choices = weights.detach().topk(num_chosen, dim=-1).indices
+        counts = torch.ones_like(choices, dtype=torch.float32)
+        if copies is not None:
+            counts, weights = counts * copies, weights * copies
+        chosen = chosen.scatter_add(0, choices.flatten(), counts.flatten())
         probabilities = probabilities + weights.sum(0)
     return chosen, probabilities
 
 
-def _balance(chosen: Tensor, probabilities: Tensor, *, rows: int) -> Tensor:
+def _balance(chosen: Tensor, probabilities: Tensor, *, rows: int | Tensor) -> Tensor:
     return len(chosen) * (chosen / rows * probabilities / rows).sum()

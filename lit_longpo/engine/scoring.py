@@ -20,6 +20,7 @@ from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
 from lit_longpo.engine.sequence_parallel import RowPart, sequence_ranks
 from lit_longpo.engine.sequential import in_row_order, scores_sequentially, sequential_states
+from lit_longpo.engine.sharing import copies_of, row_for
 
 # What configurations call a head's factor and soft-cap; some models mean by a divisor's name a factor.
 _FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
@@ -51,7 +52,7 @@ def score(model: nn.Module, batch: PackedBatch, *, router_loss: bool = False) ->
 
 
 def loss_of_routers(base: PreTrainedModel, logits: Sequence[Tensor], batch: PackedBatch) -> Tensor:
-    """The load-balancing loss of a row, each of its tokens once.
+    """The load-balancing loss of a row, each of its groups' tokens once: shared ones as often as groups hold them.
 
     Args:
         base: the model, without adapters around it.
@@ -61,9 +62,10 @@ def loss_of_routers(base: PreTrainedModel, logits: Sequence[Tensor], batch: Pack
     Returns:
         Shape: ().
     """
+    row = row_for(base, batch)
     if scores_sequentially(base):
-        logits = in_row_order(logits, len(routers(base)), batch)
-    return balancing_loss(base, logits, batch.num_tokens)
+        logits = in_row_order(logits, len(routers(base)), row)
+    return balancing_loss(base, logits, row.num_tokens, copies_of(row))
 
 
 def _scores(per_token: Tensor, batch: PackedBatch) -> Scores:
@@ -85,6 +87,7 @@ def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
     """Log-probability of every scored token, fp32. Shape: (N,)."""
     base = base_model(model)
     check_leaps(base, batch)
+    batch = row_for(base, batch)
     if scores_sequentially(base):
         check_ranks(base)
     if uses_own_logits(base):

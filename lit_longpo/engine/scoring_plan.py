@@ -27,7 +27,16 @@ from lit_longpo.engine.plain_forward import (
 )
 from lit_longpo.engine.scoring import check_ranks
 from lit_longpo.engine.sequential import score_packed, score_sequentially
-from lit_longpo.engine.support import TOLERANCE, check_model, check_tiles, coarsest_dtype, probe, probe_groups
+from lit_longpo.engine.sharing import sharing_problem
+from lit_longpo.engine.support import (
+    TOLERANCE,
+    check_model,
+    check_sharing,
+    check_tiles,
+    coarsest_dtype,
+    probe,
+    probe_groups,
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,14 @@ class ScoringPlan:
         error: the probe's largest error on that path, relative to the largest log-probability.
         cause: why not packed; `None` if packed.
         no_leaps: why prompts with synthesised positions are refused; `None` if they are not.
+        no_sharing: why rows are taken apart whose groups share tokens; `None` if they are not.
     """
 
     path: Literal["packed", "sequential", "own_logits"]
     error: float
     cause: str | None = None
     no_leaps: str | None = None
+    no_sharing: str | None = None
 
 
 def plan_scoring(model: nn.Module) -> ScoringPlan:
@@ -73,8 +84,10 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
         plan = _plan_alone(model, str(refused))
     plan = replace(plan, no_leaps=plan.no_leaps or _unread_positions(model))
     refuse_leaps(base, plan.no_leaps)
+    if plan.path == "packed":
+        check_sharing(model)
     check_tiles(model)
-    return plan
+    return replace(plan, no_sharing=sharing_problem(base))
 
 
 def _plan_alone(model: nn.Module, cause: str) -> ScoringPlan:

@@ -31,6 +31,7 @@ from lit_longpo.engine.packing import pack
 from lit_longpo.engine.plain_forward import plain_log_probs
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.sharing import refuse_sharing
 from lit_longpo.engine.states import mixers, share_states, unreachable_states, watch_states
 from lit_longpo.engine.tiled_layers import tiled_modules, tiles_of, untile
 
@@ -151,6 +152,40 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
     worst = max(range(len(errors)), key=lambda number: _or_infinite(errors[number]))
     group, response = list(_rows(groups))[worst]
     return _or_infinite(errors[worst]), f"response {response.index} of {group.example}"
+
+
+@torch.no_grad()
+def check_sharing(model: nn.Module) -> None:
+    """Compare a row whose groups share tokens with one where they share none; take such rows apart if it differs.
+
+    Args:
+        model: perhaps PEFT-wrapped, scored in packed rows that are exact.
+    """
+    base, training = base_model(model), model.training
+    plain, device = probe_groups(base.config.get_text_config())[0], next(base.parameters()).device
+    refuse_sharing(base, None)
+    model.eval()
+    try:
+        alone = row_log_probs(model, pack([plain]).to(device))
+        shared = row_log_probs(model, pack(_sharing(plain), shared_from=2).to(device))
+    finally:
+        model.train(training)
+    first, second, _ = alone.split([len(response.token_ids) for response in plain.responses])
+    expected = torch.cat([second, first[2:], first[4:]])
+    error = _or_infinite((shared - expected).abs().max() / expected.abs().max())
+    if not error <= TOLERANCE[coarsest_dtype(base)]:
+        refuse_sharing(base, f"its rows give other log-probabilities where groups share tokens (off by {error:.1e})")
+
+
+def _sharing(group: Group) -> list[Group]:
+    """The group's first two responses, of the first one what follows two tokens, and what follows four of them."""
+    first, second, _ = group.responses
+    groups = [replace(group, responses=(second,))]
+    for number in (2, 4):
+        rest = replace(first, token_ids=first.token_ids[number:], mask=first.mask[number:])
+        prompt = group.prompt_ids + first.token_ids[:number]
+        groups.append(replace(group, example=f"after {number}", prompt_ids=prompt, responses=(rest,)))
+    return groups
 
 
 def check_tiles(model: nn.Module) -> None:

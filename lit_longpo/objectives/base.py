@@ -40,6 +40,7 @@ from lit_longpo.engine import (
 )
 from lit_longpo.engine.leaps import leap_message
 from lit_longpo.engine.own_logits import scoring_cost
+from lit_longpo.engine.sharing import sharing_message
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
@@ -381,6 +382,8 @@ class PreferenceModule(LightningModule, ABC):
             log.warning("%s; %s", self.scoring.cause, scoring_cost(base_model(self.model), self.views))
         if self.scoring.no_leaps and getattr(getattr(self.trainer, "datamodule", None), "leaps", False):
             raise UnsupportedModelError(leap_message(base_model(self.model), self.scoring.no_leaps))
+        if self.scoring.no_sharing and getattr(getattr(self.trainer, "datamodule", None), "fills_by_sharing", False):
+            raise UnsupportedModelError(sharing_message(base_model(self.model), self.scoring.no_sharing))
 
     def _prepare_reference(self) -> None:
         if self.views.reference:

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from lit_longpo.batch import SegmentTable
+from lit_longpo.engine.backends.merged import in_one_precision
 from lit_longpo.engine.backends.sdpa import MIN_WINDOW_BLOCK, Block, causal_mask, each_segment, query_blocks
 
 _BLOCK_BYTES = 128 * 2**20  # of fp32 scores that exist at a time; backward holds three such tensors
@@ -44,21 +45,13 @@ def softcapped_attention(
         Shape: (1, T, H, D).
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query, key, value = _in_one_precision(query, key, value)
+    query, key, value = in_one_precision(query, key, value)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         out: Tensor = _SoftCapped.apply(query, key, value, scaling, window, softcap)
         return out
 
     return each_segment(query, key, value, table, attend)
-
-
-def _in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As autocast would give them to torch's own attention."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
 class _SoftCapped(torch.autograd.Function):

@@ -1,0 +1,161 @@
+"""Examples that go into one row because their prompts begin alike, found once, before anything is dealt.
+
+Such a bundle is dealt as one: an epoch has the same rows of it on every rank, in a run that is resumed too. Examples
+are joined for a document, not for a system prompt, which rows share anyway: whatever joins a bundle must bring less
+than half of its own tokens to it.
+"""
+
+import hashlib
+import logging
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.token_store import Examples
+from lit_longpo.batch import Group
+from lit_longpo.engine import SHARED_FROM, num_row_tokens
+
+log = logging.getLogger(__name__)
+
+_STEP = 1.25  # between the lengths whose tokens a key tells apart
+_DIGEST = 8  # bytes of each
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Examples that are dealt together.
+
+    Args:
+        members: their numbers, ascending.
+        length: tokens that they occupy in a row.
+    """
+
+    members: tuple[int, ...]
+    length: int
+
+
+def bundles_of(examples: Examples, max_tokens: int, max_examples: int | None) -> list[Bundle]:
+    """Every example in one bundle, in the order of their first members; most have one.
+
+    Args:
+        examples: of a split.
+        max_tokens: budget of one row.
+        max_examples: at most this many in a row; `None` means as many as fit.
+    """
+    bundles, most = list[Bundle](), max_examples or sys.maxsize
+    for alike in _alike(examples):
+        bundles += _filled(alike, examples, max_tokens, most)
+    bundles.sort(key=lambda bundle: bundle.members[0])
+    return bundles
+
+
+def say_bundles(split: str, bundles: Sequence[Bundle], lengths: NDArray[np.int64]) -> None:
+    """Log what bundles save.
+
+    Args:
+        split: its name.
+        bundles: of its examples.
+        lengths: tokens that each occupies in a row of its own. Shape: (examples,).
+    """
+    before, after = int(lengths.sum()), sum(bundle.length for bundle in bundles)
+    log.info(
+        f"{split}: {len(lengths):,} examples in {len(bundles):,} bundles, {after:,} tokens in place of {before:,} "
+        f"(1 to {before / max(1, after):.2f})"
+    )
+
+
+class BundleSampler(TokenBudgetBatchSampler):
+    """Deals bundles in place of examples; rows name the examples.
+
+    Args:
+        bundles: every example in one.
+        max_tokens: budget of one row.
+        max_examples: at most this many examples in a row; `None` means as many as fit.
+        names: what errors call the examples.
+        **options: of the order and of the ranks, as `TokenBudgetBatchSampler` takes them.
+    """
+
+    def __init__(
+        self,
+        bundles: Sequence[Bundle],
+        max_tokens: int,
+        max_examples: int | None = None,
+        *,
+        names: Sequence[str],
+        **options: Any,
+    ) -> None:
+        self.bundles = bundles
+        lengths, firsts = [b.length for b in bundles], [names[b.members[0]] for b in bundles]
+        counts = [len(bundle.members) for bundle in bundles]
+        super().__init__(lengths, max_tokens, max_examples, names=firsts, counts=counts, **options)
+        members = np.array(list(chain.from_iterable(b.members for b in bundles)), dtype="<i8")
+        self.digest = zlib.crc32(members.tobytes() + np.array(counts, dtype="<i8").tobytes(), self.digest)
+
+    def _deal(self, epoch: int) -> list[list[int]]:
+        """Rows of examples."""
+        return [[member for n in row for member in self.bundles[n].members] for row in super()._deal(epoch)]
+
+
+def _alike(examples: Examples) -> Iterator[list[int]]:
+    """Examples whose first tokens are the same, those that have most in common beside each other."""
+    keys = [_key(examples[number]) for number in range(len(examples))]
+    run = list[int]()
+    for number in sorted(range(len(examples)), key=lambda number: (keys[number], number)):
+        if run and (not keys[number] or keys[run[-1]][:_DIGEST] != keys[number][:_DIGEST]):
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run
+
+
+def _key(example: EncodedPair) -> bytes:
+    """Hashes of more and more first tokens of the longest prompt: examples sorted by them lie as in a tree of prompts.
+
+    Without any, the prompt is too short to be shared.
+    """
+    group = max(example.policy, key=lambda group: len(group.prompt_ids))
+    tokens = np.column_stack([group.prompt_ids, *([group.position_ids] if group.position_ids else [])]).astype("<i8")
+    digest, parts, size, hashed = hashlib.sha256(), list[bytes](), SHARED_FROM, 0
+    while size <= len(tokens):
+        digest.update(tokens[hashed:size].tobytes())
+        parts.append(digest.copy().digest()[:_DIGEST])
+        size, hashed = int(size * _STEP), size
+    return b"".join(parts)
+
+
+def _filled(alike: Sequence[int], examples: Examples, max_tokens: int, most: int) -> Iterator[Bundle]:
+    """Bundles of neighbours, each as long as a row allows and the next one has more than half of it in common."""
+    lengths, members, joined, length = examples.lengths, list[int](), list[EncodedPair](), 0
+    for number in alike:
+        own = int(lengths[number])
+        example = examples[number] if len(alike) > 1 else None
+        together = _num_tokens([*joined, example]) if joined and example is not None else 0
+        fits = len(members) < most and together <= max_tokens
+        if members and fits and 2 * (together - length) < own:
+            length = together
+        else:
+            if members:
+                yield Bundle(tuple(sorted(members)), length)
+            members, joined, length = [], [], own
+        members.append(number)
+        joined += [] if example is None else [example]
+    yield Bundle(tuple(sorted(members)), length)
+
+
+def _num_tokens(examples: Sequence[EncodedPair]) -> int:
+    """Room that examples take in a row together: of the longer of the two rows."""
+    return max(_of_row([e.policy for e in examples]), _of_row([e.reference for e in examples]))
+
+
+def _of_row(parts: Sequence[tuple[Group, ...]]) -> int:
+    groups = [group for part in parts for group in part]
+    return num_row_tokens(groups, SHARED_FROM) if groups else 0

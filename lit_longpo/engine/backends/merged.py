@@ -1,0 +1,163 @@
+"""Attention of rows whose groups share tokens, from parts: no keys are copied, no mask exists.
+
+A segment's keys are its own, which lie where its queries lie, and pieces before them that other segments see too. So
+its own queries and keys are one causal call, and every shared piece is one call over the queries of all segments that
+see it, without any mask. Each part of a query comes with its log-sum-exp l_i; with total = log(sum_i exp(l_i)) the
+output is sum_i exp(l_i - total) out_i. Backward gives every part's kernel the whole output and total in place of its
+own pair; its weights become exp(x - total), and what it returns are its keys' gradients and its part of the queries'.
+
+Gathered keys (`sdpa.py`) cost a copy of the shared tokens for each segment, and torch's attention a mask and the whole
+square for segments that do not begin their sequence: eight documents of 8,000 tokens behind one system prompt would
+cost twice the attention that they cost without sharing it. Shape legend: see `attention.py`.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lit_longpo.batch import SegmentTable
+
+_FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+@dataclass(frozen=True)
+class Part:
+    """One call: some queries over some keys.
+
+    Args:
+        queries: runs of the row.
+        keys: a run of the row.
+        causal: the keys are the queries' own.
+    """
+
+    queries: tuple[slice, ...]
+    keys: slice
+    causal: bool
+
+
+def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, window: int | None) -> bool:
+    """Whether a row is attended in parts: prompts of several groups begin in one piece, and the kernels run here.
+
+    Args:
+        query: Shape: (1, H, T, D).
+        key: Shape: (1, G, T, D).
+        value: Shape: (1, G, T, D).
+        table: boundaries of the row.
+        window: how many keys, itself included, a query sees; `None` means all.
+    """
+    plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1] and query.shape[-1] == key.shape[-1]
+    wide = window is None or window >= max(table.sequence_lengths)
+    return plain and wide and is_chained(table)
+
+
+@lru_cache(maxsize=16)
+def is_chained(table: SegmentTable) -> bool:
+    """Whether prompts of several groups begin in one piece, and go on in others."""
+    return any(len(segment.key_pieces) > 2 for segment in table.segments)
+
+
+def merged_attention(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, scaling: float | None) -> Tensor:
+    """Every segment's queries over its own pieces.
+
+    Args:
+        query: Shape: (1, H, T, D).
+        key: Shape: (1, G, T, D).
+        value: Shape: (1, G, T, D).
+        table: boundaries of the row.
+        scaling: factor of the scores; `None` means 1 / sqrt(D).
+
+    Returns:
+        Shape: (1, T, H, D).
+    """
+    out: Tensor = _Merged.apply(query, key, value, parts_of(table), scaling)
+    return out.transpose(1, 2)
+
+
+@lru_cache(maxsize=16)
+def parts_of(table: SegmentTable) -> tuple[Part, ...]:
+    """The calls: every segment's own, then one for each shared piece."""
+    starts = [0, *accumulate(table.pieces)]
+    own, seen, end = list[Part](), dict[int, list[slice]](), 0
+    for segment in table.segments:
+        queries = slice(end, end + segment.query_length)
+        end = queries.stop
+        own.append(Part((queries,), queries, causal=True))
+        for piece in segment.key_pieces:
+            if starts[piece] < queries.start:
+                seen.setdefault(piece, []).append(queries)
+    shared = [Part(tuple(runs), slice(starts[p], starts[p + 1]), causal=False) for p, runs in seen.items()]
+    return (*own, *shared)
+
+
+def in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """As autocast would give them to torch's own attention.
+
+    Args:
+        *tensors: queries, keys and values.
+    """
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+
+
+class _Merged(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: tuple[Part, ...], scaling: float | None
+    ) -> Tensor:
+        exact = query.dtype if query.dtype.itemsize >= 4 else torch.float32
+        output, total = torch.empty_like(query, dtype=exact), query.new_empty(query.shape[:3], dtype=exact)
+        for part in parts:
+            keys, values = key[:, :, part.keys], value[:, :, part.keys]
+            out, log_sums = _FORWARD(_taken(query, part), keys, values, 0.0, part.causal, scale=scaling)
+            _merge(output, total, out, log_sums, part)
+        output = output.to(query.dtype)
+        ctx.save_for_backward(query, key, value, output, total)
+        ctx.settings = parts, scaling
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, total = ctx.saved_tensors
+        parts, scaling = ctx.settings
+        sums = [torch.zeros_like(tensor, dtype=total.dtype) for tensor in (query, key, value)]
+        for part in parts:
+            near = key[:, :, part.keys], value[:, :, part.keys]
+            slope, asked, out, log_sums = (_taken(tensor, part) for tensor in (grad, query, output, total))
+            found = _BACKWARD(slope, asked, *near, out, log_sums, 0.0, part.causal, scale=scaling)
+            _add(sums[0], found[0], part.queries)
+            for whole, gradient in zip(sums[1:], found[1:], strict=True):
+                whole[:, :, part.keys] += gradient
+        return (*(whole.to(query.dtype) for whole in sums), None, None)
+
+
+def _taken(tensor: Tensor, part: Part) -> Tensor:
+    """What belongs to a part's queries. Shape: (1, H, T, ...) -> (1, H, Q, ...)."""
+    runs = [tensor[:, :, run] for run in part.queries]
+    return runs[0] if len(runs) == 1 else torch.cat(runs, dim=2)
+
+
+def _add(whole: Tensor, gradient: Tensor, runs: tuple[slice, ...]) -> None:
+    for run, own in zip(runs, gradient.split([run.stop - run.start for run in runs], dim=2), strict=True):
+        whole[:, :, run] += own
+
+
+def _merge(output: Tensor, total: Tensor, out: Tensor, log_sums: Tensor, part: Part) -> None:
+    """One part more of some queries' output, in place; the first of each is its own."""
+    sizes = [run.stop - run.start for run in part.queries]
+    for run, own, sums in zip(part.queries, out.split(sizes, dim=2), log_sums.split(sizes, dim=2), strict=True):
+        if part.causal:
+            output[:, :, run], total[:, :, run] = own, sums
+            continue
+        before = total[:, :, run].clone()
+        torch.logaddexp(before, sums, out=total[:, :, run])
+        shares = [(part - total[:, :, run]).exp_().unsqueeze(-1) for part in (before, sums)]
+        output[:, :, run] = output[:, :, run] * shares[0] + own.to(output.dtype) * shares[1]
