@@ -7,9 +7,11 @@ what names another thing. What has passed can be handed to the library, which ma
 import io
 import pickle
 from collections.abc import Callable, Iterator
+from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from types import FunctionType
+from typing import IO, Any, ClassVar
 
 import torch
 
@@ -36,14 +38,29 @@ _OF_DEEPSPEED = (
 )
 
 
-class _MetadataReader(pickle.Unpickler):
-    """Makes what torch writes into `.metadata`, and refuses every other name."""
+class _MetadataReader(pickle._Unpickler):
+    """Makes what torch writes into `.metadata`, and refuses every other name.
+
+    Python's own form of the unpickler, whose steps can be looked at: one of them could give a class other attributes,
+    with which torch would read the same bytes otherwise.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         """The class, if torch's folders hold such."""
         if name not in _OF_METADATA.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return super().find_class(module, name)
+
+    def load_build(self) -> None:
+        """Fill what was made, and nothing that was there before."""
+        changed = self.stack[-2]
+        if isinstance(changed, type | FunctionType | Enum):
+            raise pickle.UnpicklingError(f"it changes {changed!r}")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def code_in(path: Path) -> str | None:

@@ -7,7 +7,8 @@ import zipfile
 import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
-from torch.distributed.checkpoint import FileSystemWriter, save
+from torch.distributed.checkpoint import FileSystemWriter, filesystem, save
+from torch.distributed.checkpoint.metadata import StorageMeta
 
 from lit_longpo.checkpoints import ResumableTrainer, read_record, read_weights
 from lit_longpo.checkpoints.unpickling import code_in
@@ -93,6 +94,28 @@ def test_a_name_that_a_permitted_module_has_imported(tmp_path):
     (path / ".metadata").write_bytes(pickle.PROTO + b"\x04" + module + name + pickle.STACK_GLOBAL + call + pickle.STOP)
     refused(path, ".metadata")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def other_attributes(monkeypatch):
+    """A class of torch's whose attributes are put back after the test."""
+    monkeypatch.setattr(filesystem, "_StorageInfo", type("_StorageInfo", (filesystem._StorageInfo,), {}))
+    filesystem._StorageInfo.__module__ = filesystem.__name__
+
+
+@pytest.mark.usefixtures("other_attributes")
+def test_a_list_that_would_be_read_otherwise_the_second_time(bomb, tmp_path):
+    """It gives torch's class another way to be filled and another place in the file, where code lies."""
+    path, gift = torch_folder(tmp_path / "last.ckpt", {"optimizer.lr": 0.1}), io.BytesIO()
+    torch.save(bomb, gift)
+    shard = path / "__0_0.distcp"
+    attributes = {"offset": shard.stat().st_size, "length": gift.tell(), "relative_path": shard.name}
+    attributes |= {"transform_descriptors": None, "__setstate__": StorageMeta}
+    shard.write_bytes(shard.read_bytes() + gift.getvalue())
+    parts = [pickle.dumps(part, 2)[2:-1] for part in (filesystem._StorageInfo, (None, attributes))]
+    listed = (path / ".metadata").read_bytes().removesuffix(pickle.STOP)
+    (path / ".metadata").write_bytes(listed + b"".join(parts) + pickle.BUILD + pickle.POP + pickle.STOP)
+    refused(path, ".metadata", "it changes <class")
 
 
 def test_what_is_no_tensor_in_a_torch_folder(bomb, tmp_path):
