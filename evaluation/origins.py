@@ -11,9 +11,10 @@ import yaml
 from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.export.card import TEMPLATE_KEY
-from lit_longpo.export.run import Run, read_run
+from lit_longpo.export.run import Run, plain_section, read_run
 from lit_longpo.files.stored import stored_line
 from lit_longpo.files.strict_json import instead
+from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.adapter_folder import ADAPTER_CONFIG, AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.recipes import shipped_folder
@@ -157,5 +158,8 @@ def _template_in_card(card: Path) -> dict[str, Any] | None:
     said = next((line.partition(": ")[2] for line in head if line.startswith(f"{TEMPLATE_KEY}: ")), None)
     if said is None:
         return None
+    where = f"{card}: {TEMPLATE_KEY}"
     with instead("correct that line of the model card"):
-        return stored_line(said.encode(), f"{card}: {TEMPLATE_KEY}")
+        template = stored_line(said.encode(), where)
+        plain_section(template, PromptTemplate, where)
+    return template

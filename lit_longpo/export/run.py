@@ -1,18 +1,22 @@
 """The run behind a checkpoint: its config.yaml and the policy it describes."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.stored import stored_as
+from lit_longpo.files.strict_json import RecordError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.wording import repeated_key
 
+Kind = TypeVar("Kind")
 _NAME = "config.yaml"
+_CLASS = "class_path"  # how jsonargparse's files name one
 _LEVELS = 4  # a checkpoint lies in `checkpoints`, in the run's folder
 
 
@@ -55,7 +59,8 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
         raise InputError(f"{twice}, or set --config")
     if not isinstance(values, dict) or "policy" not in values:
         raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
-    return Run(values, dataclasses.replace(_policy(values["policy"], path), trust_remote_code=trust_remote_code))
+    policy = plain_section(values["policy"], PolicyConfig, f"{path}: the `policy` section")
+    return Run(values, dataclasses.replace(policy, trust_remote_code=trust_remote_code))
 
 
 def _find(checkpoint: Path) -> Path:
@@ -69,11 +74,30 @@ def _find(checkpoint: Path) -> Path:
     return path
 
 
-def _policy(section: Any, path: Path) -> PolicyConfig:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(PolicyConfig, "policy")
-    try:
-        policy: PolicyConfig = parser.instantiate_classes(parser.parse_object({"policy": section})).policy
-    except Exception as error:  # of several kinds, by jsonargparse's version
-        raise InputError(f"the `policy` section of {path} cannot be read: {error}") from error
-    return policy
+def plain_section(section: Any, kind: type[Kind], where: str) -> Kind:
+    """What somebody's file says about a policy, as data.
+
+    A parser of command lines imports and calls whatever such a section names, and parts of this one may come to one.
+
+    Args:
+        section: as YAML or JSON has it.
+        kind: dataclass whose fields it may have.
+        where: file and section, for errors.
+
+    Raises:
+        RecordError: it is no mapping, has other fields, or names a class.
+    """
+    if not isinstance(section, dict):
+        raise RecordError.at(where, "record", "a mapping", section)
+    if (named := next(_classes(section), None)) is not None:
+        raise RecordError.at(where, f"field {_CLASS!r}", "no class, which would be imported and called", named)
+    return stored_as(section, kind, where)
+
+
+def _classes(value: Any) -> Iterator[Any]:
+    """What is named as a class, however deep."""
+    if isinstance(value, dict) and _CLASS in value:
+        yield value[_CLASS]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inside:
+        yield from _classes(part)

@@ -76,6 +76,38 @@ def test_a_runs_configuration_cannot_allow_it(model_folder, marker, tmp_path):
     assert read_run(path, None, trust_remote_code=True).policy.trust_remote_code
 
 
+GIFTS = {
+    "lora": lambda named, called: {"lora": named},
+    "options": lambda named, called: {"template": {"options": {"x": [called]}}},
+}
+
+
+ASK = ["ask", "--document", "SECURITY.md", "--question", "What?"]
+
+
+@pytest.mark.parametrize("words", [["export", "--output", "{0}/out", "--checkpoint"], [*ASK, "--model"]])
+@pytest.mark.parametrize("gift", GIFTS)
+def test_a_runs_configuration_names_no_class(gift, words, marker, tmp_path, monkeypatch):
+    """Beside a checkpoint it is data: what it names is neither imported nor called."""
+    (tmp_path / f"{gift}_{words[0]}.py").write_text(f"open({str(marker)!r}, 'w')\nclass Gift: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    called = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(marker)]}}
+    policy = {"source": "embedded", **GIFTS[gift](f"{gift}_{words[0]}.Gift", called)}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"policy": policy}))
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(SystemExit, match=r"config.yaml: the `policy` section: field"):
+        main([*(word.format(tmp_path) for word in words), str(tmp_path / "last.ckpt")])
+
+
+@pytest.mark.parametrize("words", [ASK, ["evaluate", "--config", "needle", "--output", "nowhere"]])
+def test_a_model_card_names_no_class(words, model_folder, marker):
+    called = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(marker)]}}
+    card = f"---\nprompt_template: {json.dumps({'options': {'x': called}})}\n---\n"
+    (model_folder / "README.md").write_text(card)
+    with pytest.raises(SystemExit, match=r"README.md: prompt_template: field 'class_path'"):
+        main([*words, "--model", str(model_folder)])
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter_model.bin"])
 def test_weights_are_not_unpickled(name, model_folder, marker, tmp_path):
     folder = model_folder
