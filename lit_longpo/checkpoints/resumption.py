@@ -25,8 +25,19 @@ from lit_longpo.errors import InputError
 log = logging.getLogger(__name__)
 
 
-class Resumption(_CheckpointConnector):
-    """Lightning's own, which looks at the data once they are there: before that nobody knows what they are.
+class NamedPaths(_CheckpointConnector):
+    """Lightning's own, which takes no checkpoint by itself.
+
+    Under SLURM Lightning 2.6 takes whatever run's `hpc_ckpt_N.ckpt` lies in the root folder, unlooked at.
+    """
+
+    @property
+    def _hpc_resume_path(self) -> None:
+        return None
+
+
+class Resumption(NamedPaths):
+    """It looks at the data once they are there: before that nobody knows what they are.
 
     Args:
         trainer: about to fit.

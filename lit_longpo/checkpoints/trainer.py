@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,7 +20,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.record import Settings, run_settings
-from lit_longpo.checkpoints.resumption import Resumption, agreeing, check_settings, newest_agreeing, passed_over
+from lit_longpo.checkpoints.resumption import (
+    NamedPaths,
+    Resumption,
+    agreeing,
+    check_settings,
+    newest_agreeing,
+    passed_over,
+)
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status
 from lit_longpo.checkpoints.unpickling import refuse_code
@@ -41,7 +49,8 @@ from lit_longpo.strategies.lifeline import Lifeline
 
 log = logging.getLogger(__name__)
 
-_WORDS = ("best", "hpc")  # left to Lightning, like what lies in a registry or an object store
+_REQUEUED = "hpc_ckpt_"  # what Lightning calls a checkpoint of a run that SLURM will start again
+_WORDS = ("best",)  # left to Lightning, like what lies in a registry or an object store
 
 
 class ResumableTrainer(Trainer):
@@ -173,8 +182,7 @@ class ResumableTrainer(Trainer):
             datamodule: validation data.
             weights_only: see `fit`.
         """
-        self._trusted, self._read_whole = weights_only is False, frozenset()
-        ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
+        ckpt_path = self._scored(ckpt_path, model, weights_only)
         with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
             return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
@@ -197,8 +205,7 @@ class ResumableTrainer(Trainer):
             datamodule: test data.
             weights_only: see `fit`.
         """
-        self._trusted, self._read_whole = weights_only is False, frozenset()
-        ckpt_path = self._usable(ckpt_path, self._who(model), fitting=False)
+        ckpt_path = self._scored(ckpt_path, model, weights_only)
         with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
             return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
@@ -266,6 +273,13 @@ class ResumableTrainer(Trainer):
     def _rows_ready(self) -> int:
         return self.fit_loop.epoch_loop.batch_progress.total.ready
 
+    def _scored(self, ckpt_path: str | Path | None, model: Any, weights_only: bool | None) -> str | Path | None:
+        """The checkpoint to validate or test, if it can be."""
+        self._trusted, self._read_whole = weights_only is False, frozenset()
+        if not self._checkpoint_connector._user_managed:
+            self._checkpoint_connector = NamedPaths(self)
+        return self._usable(ckpt_path, self._who(model), fitting=False)
+
     def _usable(self, ckpt_path: str | Path | None, settings: Settings, *, fitting: bool) -> str | Path | None:
         """The checkpoint to load, if it can be."""
         name = str(ckpt_path)
@@ -276,14 +290,19 @@ class ResumableTrainer(Trainer):
             )
         if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
             return ckpt_path
-        path = self._last(settings) if name == "last" else Path(ckpt_path).expanduser()
+        path = self._last(name, settings) if name in ("last", "hpc") else Path(ckpt_path).expanduser()
         if path is not None:
             self._check(path, settings, fitting=fitting)
         return path
 
-    def _last(self, settings: Settings) -> Path | None:
+    def _candidates(self, name: str) -> list[Path]:
+        """What "last" may be; of "hpc", what Lightning has written when SLURM was about to end the job."""
+        found = whole_ones(Path(self.default_root_dir))
+        return [path for path in found if name == "last" or path.name.startswith(_REQUEUED)]
+
+    def _last(self, name: str, settings: Settings) -> Path | None:
         """What `validate` and `test` mean: the newest of this objective and policy, however it was trained."""
-        found = agreeing(list(whole_ones(Path(self.default_root_dir))), settings)
+        found = agreeing(self._candidates(name), settings)
         path = next((path for path in found if not passed_over(path, self._damage(path))), None)
         if path is None:
             log.warning("no whole checkpoint of this objective and policy below %s", self.default_root_dir)
@@ -298,8 +317,10 @@ class ResumableTrainer(Trainer):
 
     def _start(self, ckpt_path: str | Path | None, settings: Settings) -> tuple[str | Path | None, list[Path] | None]:
         """The checkpoint to fit from; or those of "last", one of which it is once the data are known."""
-        if str(ckpt_path) == "last":
-            return None, agreeing(list(whole_ones(Path(self.default_root_dir))), settings)
+        if str(ckpt_path) in ("last", "hpc"):
+            return None, agreeing(self._candidates(str(ckpt_path)), settings)
+        if ckpt_path is None and SLURMEnvironment.detect() and (requeued := self._candidates("hpc")):
+            return None, agreeing(requeued, settings)
         path = self._usable(ckpt_path, settings, fitting=True)
         if isinstance(path, Path):
             check_settings(path, settings)

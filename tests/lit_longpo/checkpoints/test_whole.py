@@ -7,10 +7,13 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_longpo.checkpoints import ResumableTrainer, fault, newest_whole
+from lit_longpo.checkpoints.resumption import Resumption
 from lit_longpo.checkpoints.trainer import check_strategy
 from lit_longpo.checkpoints.whole import MANIFEST, advice, complete, damage, partial_name, refuse_broken
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
@@ -217,6 +220,22 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
     assert f"going on from {good}" in caplog.text
     assert trainer(first / "nothing")._usable("last", {}, fitting=False) is None
     assert "no whole checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_under_slurm_only_a_checkpoint_of_this_run_is_gone_on_from(fits, tmp_path, monkeypatch, caplog):
+    """Lightning takes any `hpc_ckpt_N.ckpt` of the root folder there, if nothing is named."""
+    monkeypatch.setattr(SLURMEnvironment, "detect", lambda: True)
+    path, objective = save_file(tmp_path / "hpc_ckpt_1.ckpt"), "DPO" if fits else "SoLoPO"
+    torch.save({**torch.load(path), "run": {"objective": objective, "settings": {"model": objective}}}, path)
+    flip(save_file(tmp_path / "hpc_ckpt_2.ckpt"))
+    one, model = trainer(tmp_path), {"model_provided": True, "model_connected": True}
+    connector = Resumption(one, one._start(None, {"model": "DPO"})[1], lambda path: None, one._damage)
+    assert connector._parse_ckpt_path(TrainerFn.FITTING, None, **model) is None
+    assert connector._last_of_this_data(connector.last) == (path if fits else None)
+    assert f"passing over {tmp_path / 'hpc_ckpt_2.ckpt'}: it is damaged" in caplog.text
+    assert one._scored(None, Nothing(), None) is None
+    assert one._checkpoint_connector._parse_ckpt_path(TrainerFn.VALIDATING, None, **model) is None
 
 
 def test_a_link_to_a_deleted_checkpoint_is_passed_over(tmp_path):
