@@ -99,7 +99,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     if values.prepare_data:
         log.info("%s is ready", asked.prepare())
         return
-    with storing(asked.output, "--output FOLDER"):
+    with asked.respondent.lifeline, storing(asked.output, "--output FOLDER"):
         asked.rescore() if values.rescore else asked.run()
 
 

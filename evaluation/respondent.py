@@ -1,7 +1,7 @@
 """Who is asked, on which devices, and where the answers go."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,9 @@ from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.strategies import shard
+from lit_longpo.strategies.lifeline import Lifeline
+
+_AGAIN = "type the same command again: the answers that are stored stay"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Respondent:
         devices: processes that share the questions.
         shard: split the weights over the processes (FSDP2), for a model that does not fit on one device.
 
+    Attributes:
+        lifeline: entered around `load` and all work with it, it ends these processes when one of them is dead.
+
     Raises:
         ValueError: 4-bit weights shall be sharded.
     """
@@ -39,6 +45,7 @@ class Respondent:
     accelerator: str = "auto"
     devices: int | Literal["auto"] = 1
     shard: bool = False
+    lifeline: Lifeline = field(default_factory=lambda: Lifeline(_AGAIN), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.shard and self.policy.quantized is not None:
@@ -71,6 +78,7 @@ class Respondent:
         """The model on its device, in every process, and its tokenizer with its chat template."""
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
         fabric.launch()
+        self.lifeline.connect(fabric.global_rank, fabric.world_size, fabric.broadcast, here=True)
         model, prompt_format = self._on(fabric.device), self.policy.prompt_format()
         check_vocabulary(model, prompt_format)
         return model, prompt_format

@@ -45,7 +45,7 @@ from lit_longpo.checkpoints.whole import (
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused, run_folder_of
-from lit_longpo.strategies.lifeline import Lifeline
+from lit_longpo.strategies.lifeline import TrainerLifeline
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class ResumableTrainer(Trainer):
 
     def _run(self, *arguments: Any, **options: Any) -> Any:
         """Lightning's, in a process that ends when another of the group is dead."""
-        with Lifeline(self):
+        with TrainerLifeline(self):
             return super()._run(*arguments, **options)
 
     @property

@@ -1,4 +1,4 @@
-"""Processes that train together end together: when one dies, the others are told at once, which one it was.
+"""Processes that work together end together: when one dies, the others are told at once, which one it was.
 
 Every process holds a connection to the first one as long as it runs. The system closes it when a process dies,
 however it dies; where a machine is lost, probes that stay without an answer do. So nobody has to send signs of life,
@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -34,40 +35,32 @@ _HOW = {_FAILED: "ended with an error, which it has said", _DIED: "died: it was 
 
 
 class DeadRankError(UserError, RuntimeError):
-    """Another process of the training is no more."""
+    """Another process of the group is no more."""
 
 
 class Lifeline:
-    """While a trainer runs, each of its processes ends when another has ended before its time.
+    """From `connect` to its end as a context, each process of a group ends when another has ended before its time.
 
     Args:
-        trainer: of one process or several.
+        again: what to type when that has happened.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, again: str) -> None:
+        self._again = again
+        self._rank = 0
+        self._open = False
         self._peers: dict[socket.socket, int] = {}
         self._told: tuple[int, bytes] | None = None  # which rank, and how
         self._heard, self._left = threading.Event(), threading.Event()
 
     def __enter__(self) -> "Lifeline":
-        strategy = self._trainer.strategy
-        begin = strategy.setup_environment
-
-        def setup_environment() -> None:
-            """Lightning has no hook between the processes' meeting and their first work."""
-            del strategy.setup_environment  # the class's own again
-            begin()
-            if self._trainer.world_size > 1:
-                self._connect()
-
-        strategy.setup_environment = setup_environment  # type: ignore[method-assign]
+        self._open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        vars(self._trainer.strategy).pop("setup_environment", None)
+        self._open = False
         if not self._peers:
             return
         if isinstance(error, Exception) and not isinstance(error, UserError):
@@ -76,29 +69,36 @@ class Lifeline:
         orderly = error is None or isinstance(error, SIGTERMException)  # all processes are asked to stop together
         told = self._told
         for peer in list(self._peers):
-            self._say(peer, self._trainer.global_rank, _DONE if orderly and not told else _FAILED)
+            self._say(peer, self._rank, _DONE if orderly and not told else _FAILED)
             peer.close()
         self._peers.clear()
-        if told is not None and error is not None and not isinstance(error, UserError):
-            raise DeadRankError(_message(*told)) from error
+        if told is not None and error is not None and not isinstance(error, UserError | KeyboardInterrupt):
+            raise DeadRankError(self._message(*told)) from error
 
-    def _connect(self) -> None:
-        """Meet: the first process listens, the others call; then watch."""
-        rank, strategy = self._trainer.global_rank, self._trainer.strategy
+    def connect(self, rank: int, size: int, broadcast: Callable[[Any], Any], *, here: bool) -> None:
+        """Meet: the first process listens, the others call; then watch. Call it on every rank.
+
+        Args:
+            rank: of this process.
+            size: of the group; nothing happens in one of one process, or outside of the context.
+            broadcast: gives the first process's object to all.
+            here: whether all processes are on this machine.
+        """
+        if size == 1 or not self._open:
+            return
+        self._rank = rank
         server: socket.socket | None = None
-        here = self._trainer.num_nodes == 1
         meeting: tuple[str, int, str] | None = None
         if rank == 0:
-            server = socket.create_server(("127.0.0.1" if here else "", 0), backlog=self._trainer.world_size)
+            server = socket.create_server(("127.0.0.1" if here else "", 0), backlog=size)
             host = "127.0.0.1" if here else os.environ.get("MASTER_ADDR", socket.gethostname())
             meeting = host, server.getsockname()[1], secrets.token_hex(16)
-        met: Any = strategy.broadcast(meeting)
-        host, port, secret = met
+        host, port, secret = broadcast(meeting)
         try:
             if server is None:
-                self._call(host, port, secret, rank)
+                self._call(host, port, secret)
             else:
-                self._welcome(server, secret)
+                self._welcome(server, secret, size)
         except OSError as error:
             log.error("processes do not watch each other, since they cannot connect on port %s: %s", port, error)
             return
@@ -107,15 +107,15 @@ class Lifeline:
                 server.close()
         threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
 
-    def _call(self, host: str, port: int, secret: str, rank: int) -> None:
+    def _call(self, host: str, port: int, secret: str) -> None:
         peer = socket.create_connection((host, port), timeout=_CONNECT)
-        peer.sendall(f"{secret}{rank:08d}".encode())
+        peer.sendall(f"{secret}{self._rank:08d}".encode())
         self._keep(peer, 0)
 
-    def _welcome(self, server: socket.socket, secret: str) -> None:
+    def _welcome(self, server: socket.socket, secret: str, size: int) -> None:
         """Wait for all others; who does not know the secret is none of them."""
         end = time.monotonic() + _CONNECT
-        while len(self._peers) < self._trainer.world_size - 1:
+        while len(self._peers) < size - 1:
             server.settimeout(max(0.01, end - time.monotonic()))
             peer, _ = server.accept()
             peer.settimeout(max(0.01, end - time.monotonic()))
@@ -153,15 +153,53 @@ class Lifeline:
         """Tell the others; end this process, if it does not end by itself."""
         for peer in list(self._peers):
             self._say(peer, rank, how)
+        # At once: who started this process may end it first, without a word (Lightning's launcher, after 5 seconds).
+        log.error("rank %d %s; this process ends as well", rank, _HOW[how])
         if not self._left.wait(GRACE):
-            sys.stderr.write(f"error: {_message(rank, how)}\n")
+            sys.stderr.write(f"error: {self._message(rank, how)}\n")
             sys.stderr.flush()
             os._exit(1)
+
+    def _message(self, rank: int, how: bytes) -> str:
+        return (
+            f"expected every process to go on to the end, but rank {rank} {_HOW[how]}; this one stops as well. Look "
+            f"for its last lines, and for `Out of memory` in the machine's log (dmesg); then {self._again}"
+        )
 
     @staticmethod
     def _say(peer: socket.socket, rank: int, how: bytes) -> None:
         with suppress(OSError):  # it is the dead one, or gone by now
             peer.sendall(how + f"{rank:08d}".encode())
+
+
+class TrainerLifeline(Lifeline):
+    """That of the processes of a trainer, connected as soon as they have met.
+
+    Args:
+        trainer: of one process or several.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__("type the same command with --ckpt_path last")
+        self._trainer = trainer
+
+    def __enter__(self) -> "TrainerLifeline":
+        super().__enter__()
+        trainer, strategy = self._trainer, self._trainer.strategy
+        begin = strategy.setup_environment
+
+        def setup_environment() -> None:
+            """Lightning has no hook between the processes' meeting and their first work."""
+            del strategy.setup_environment  # the class's own again
+            begin()
+            self.connect(trainer.global_rank, trainer.world_size, strategy.broadcast, here=trainer.num_nodes == 1)
+
+        strategy.setup_environment = setup_environment  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *ended: Any) -> None:
+        vars(self._trainer.strategy).pop("setup_environment", None)
+        super().__exit__(*ended)
 
 
 def _last_word(peer: Any, rank: int) -> tuple[int, bytes] | None:
@@ -181,11 +219,3 @@ def _read(peer: socket.socket, size: int) -> bytes:
     while len(found) < size and (more := peer.recv(size - len(found))):
         found += more
     return found
-
-
-def _message(rank: int, how: bytes) -> str:
-    return (
-        f"expected every process to train to the end, but rank {rank} {_HOW[how]}; this one stops as well. Look for "
-        f"its last lines, and for `Out of memory` in the machine's log (dmesg); then type the same command with "
-        "--ckpt_path last"
-    )

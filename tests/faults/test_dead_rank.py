@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Callback
-from support import small_fit
+from support import official_layout, small_fit
+from support.byte_tokenizer import byte_model
 from support.ranks import free_port, run_ranks
 
+from evaluation.running.runner import Runner
+from lit_longpo.__main__ import main as command
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.strategies import lifeline
@@ -50,7 +53,28 @@ def train(folder, policy_folder, strategy, victim, hangs):
         os._exit(3)
 
 
-def start(rank, port, log, *arguments):
+def evaluate(folder, words, victim, hangs):
+    """As one rank: answer, until one is killed after its first answer."""
+    lifeline.GRACE = GRACE
+    answered = Runner._response
+
+    def response(self, *arguments):
+        if int(os.environ["RANK"]) == victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif hangs:
+            time.sleep(600)
+        return answered(self, *arguments)
+
+    Runner._response = response
+    try:
+        command(["evaluate", *words, "--output", str(folder / "out")])
+    except SystemExit as stopped:
+        sys.stderr.write(f"{stopped.code}\n")
+        sys.stderr.flush()
+        os._exit(3)
+
+
+def start(rank, port, log, work, *arguments):
     child = os.fork()
     if child == 0:
         try:
@@ -60,7 +84,7 @@ def start(rank, port, log, *arguments):
             ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) | {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
             os.environ |= ranks | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port)}
             os.environ["TORCHELASTIC_RUN_ID"] = "test"
-            train(*arguments)
+            work(*arguments)
             os._exit(0)
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
@@ -70,14 +94,13 @@ def start(rank, port, log, *arguments):
     return child
 
 
-def main(folder, policy_folder, strategy, victim, hangs):
+def main(work, folder, *arguments):
     """Both ranks; how the survivor ended, and how many seconds after the other."""
     for name in ("RANK", "WORLD_SIZE"):
         os.environ.pop(name, None)
     port = free_port()
-    children = [
-        start(rank, port, folder / f"{rank}.txt", folder, policy_folder, strategy, victim, hangs) for rank in (0, 1)
-    ]
+    victim = arguments[-2]
+    children = [start(rank, port, folder / f"{rank}.txt", work, folder, *arguments) for rank in (0, 1)]
     assert os.waitstatus_to_exitcode(os.waitpid(children[victim], 0)[1]) == -signal.SIGKILL
     died, status = time.monotonic(), None
     while status is None and time.monotonic() < died + 120:
@@ -89,9 +112,9 @@ def main(folder, policy_folder, strategy, victim, hangs):
     (folder / "status.txt").write_text(f"{status} {time.monotonic() - died}")
 
 
-def survivors_end(folder: Path, *arguments):
+def survivors_end(work, folder: Path, *arguments):
     folder.mkdir()
-    run_ranks(main, folder, *arguments, num_ranks=1)
+    run_ranks(main, work, folder, *arguments, num_ranks=1)
     status, seconds = (folder / "status.txt").read_text().split()
     return int(status) if status != "None" else None, float(seconds)
 
@@ -109,9 +132,28 @@ CASES = [
 
 @pytest.mark.parametrize(("strategy", "victim", "hangs"), CASES)
 def test_the_others_end_and_say_who_died(strategy, victim, hangs, policy_folder, tmp_path):
-    status, seconds = survivors_end(tmp_path / "run", policy_folder, strategy, victim, hangs)
-    said = (tmp_path / "run" / f"{1 - victim}.txt").read_text()
-    assert f"expected every process to train to the end, but rank {victim} died: it was killed" in said
+    status, seconds = survivors_end(train, tmp_path / "run", policy_folder, strategy, victim, hangs)
+    check_said(tmp_path / "run" / f"{1 - victim}.txt", status, seconds, victim, hangs)
+
+
+@pytest.mark.parametrize(("victim", "hangs"), [(1, False), pytest.param(0, True, marks=SLOW)])
+def test_those_that_evaluate_end_too(victim, hangs, tmp_path):
+    model = byte_model(tmp_path / "model", max_position_embeddings=4096)
+    folder = official_layout.longbench(tmp_path / "records", {"trec": 4}, tokens=4)
+    words = ["--config", "longbench", "--model", model, "--benchmark.init_args.folder", folder, "--devices", 2]
+    words += ["--accelerator", "cpu", "--batching.max_batch_tokens", 600, "--max_length", 3000]
+    status, seconds = survivors_end(evaluate, tmp_path / "run", list(map(str, words)), victim, hangs)
+    said = check_said(tmp_path / "run" / f"{1 - victim}.txt", status, seconds, victim, hangs)
+    assert "type the same command again" in said
+
+
+def check_said(path: Path, status, seconds, victim, hangs):
+    said = path.read_text()
+    assert f"rank {victim} died: it was killed, or its machine was lost; this process ends as well" in said, said[
+        -3000:
+    ]
+    assert f"expected every process to go on to the end, but rank {victim} died: it was killed" in said, said[-3000:]
     assert status == (1 if hangs else 3), said[-3000:]  # by itself, or for lack of an end
     assert seconds < GRACE + 30, "on an idle machine GRACE and two seconds"
     assert "Traceback" not in said
+    return said
