@@ -32,6 +32,7 @@ from lit_longpo.engine import SHARED_FROM, pack
 from lit_longpo.errors import InputError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_TOKENS, MOST_WORKERS, check_numbers
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class PairDataModule(LightningDataModule, ABC):
                 "positions: {target_length: 65536}"
             )
         self.seed, self.num_workers = seed, num_workers
+        check_numbers(self, "data.init_args.", max_tokens=(1, MOST_TOKENS), max_examples=(1, MOST_TOKENS))
+        check_numbers(self, "data.init_args.", num_workers=(0, MOST_WORKERS))
         self.views, self.prompt_format = views, prompt_format
         self.token_cache, self.rows_by = token_cache, rows_by
         self.source_name: str | None = None  # its name among several

@@ -16,6 +16,7 @@ from data_modules.rows.longest import lengths_of, longest_of
 from data_modules.rows.tokenising import SplitReport
 from data_modules.splitting import first_of, share_of
 from lit_longpo.planning.row import LongestExample
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 
 class PreferenceDataModule(PairDataModule):
@@ -69,6 +70,7 @@ class PreferenceDataModule(PairDataModule):
         self.val_path, self.val_split, self.val_fraction = val_path, val_split, val_fraction
         self.test_path, self.test_split = test_path, test_split
         self.keep, self.first = keep, first
+        check_numbers(self, "data.init_args.", first=(1, MOST_TOKENS))
         self.reader = RecordReader(format, columns or {}, extra_columns)
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:

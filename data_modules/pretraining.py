@@ -14,6 +14,7 @@ from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST, MOST_WORKERS, check_numbers
 
 
 class WorldTexts(Dataset[EncodedPair]):
@@ -92,6 +93,8 @@ class WorldTextDataModule(LightningDataModule):
         self.sizes = check_sizes({"train": num_train, "val": num_val})
         self.max_words, self.max_questions, self.batch_size = max_words, max_questions, batch_size
         self.seed, self.num_workers = seed, num_workers
+        check_numbers(self, "data.init_args.", max_words=(WORDS_PER_FACT, MOST), max_questions=(1, MOST))
+        check_numbers(self, "data.init_args.", batch_size=(1, MOST), num_workers=(0, MOST_WORKERS))
         if views is not None and [str(view) for view in views.policy] != ["short.chosen"]:
             raise InputError(
                 f"expected an objective that asks for short.chosen only, got {[str(v) for v in views.policy]}; "

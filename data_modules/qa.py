@@ -16,6 +16,7 @@ from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.rows.accounts import OTHER_SPLIT, Selection
 from data_modules.splitting import Item, first_of, share_of
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST, MOST_TOKENS, check_numbers
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,9 @@ class QADataModule(PairDataModule):
         self.short_distractors, self.rejected_from = short_distractors, rejected_from
         self.num_rejected, self.turns, self.first = num_rejected, turns, first
         self.on_unbuildable = on_unbuildable
+        check_numbers(self, "data.init_args.", short_tokens=(1, MOST_TOKENS), long_tokens=(1, MOST_TOKENS))
+        check_numbers(self, "data.init_args.", short_distractors=(0, MOST), num_rejected=(1, MOST), turns=(1, MOST))
+        check_numbers(self, "data.init_args.", first=(1, MOST_TOKENS))
         self.val_path, self.val_fraction, self.test_path = val_path, val_fraction, test_path
         self.build = build
         self.built: dict[str, PairingReport] = {}

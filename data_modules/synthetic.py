@@ -7,7 +7,9 @@ from typing import Any, cast
 
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair, Span, Turn
-from data_modules.worlds.world import Fact, Question, Split, World, check_sizes, num_words_of
+from data_modules.worlds.world import MOST_HOPS, NAMES, Fact, Question, Split, World, check_sizes, num_words_of
+from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST, check_numbers
 
 
 class SyntheticDataModule(PairDataModule):
@@ -45,6 +47,10 @@ class SyntheticDataModule(PairDataModule):
         self.sizes = check_sizes({"train": num_train, "val": num_val, "test": num_test})
         self.short_words, self.long_words, self.hops = short_words, long_words, hops
         self.num_turns, self.num_rejected = num_turns, num_rejected
+        check_numbers(self, "data.init_args.", short_words=(1, MOST), long_words=(1, MOST), hops=(1, MOST_HOPS))
+        check_numbers(self, "data.init_args.", num_turns=(1, len(NAMES) // hops), num_rejected=(1, 1000))
+        if long_words[0] > long_words[1]:
+            raise InputError(f"expected `data.init_args.long_words` to ascend, got {list(long_words)}; swap them")
 
     def pairs(self, split: str) -> list[PreferencePair]:
         """The split's pairs, made anew from the seed."""
@@ -86,6 +92,9 @@ class WorldHaystack:
     split: Split = "test"
     seed: int = 0
     hops: int = 1
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "haystack.", hops=(1, MOST_HOPS))
 
     def needle(
         self, length: int, depth: float, index: int, num_tokens: Callable[[str], int]

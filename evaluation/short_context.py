@@ -19,6 +19,7 @@ from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.ranges import MOST, check_numbers
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +68,13 @@ class ShortContext:
         apply_chat_template: bool = False,
     ) -> None:
         require_harness("short contexts")
-        if not tasks or min((shots for shots in tasks.values() if shots is not None), default=0) < 0:
+        if not tasks or any(shots is not None and not 0 <= shots <= MOST for shots in tasks.values()):
             raise InputError(
                 f"expected shots by task, for example {{arc_challenge: 25}}, got {dict(tasks)}; correct `tasks`"
             )
         self.tasks, self.include_path = dict(tasks), include_path
         self.batch_size, self.apply_chat_template = batch_size, apply_chat_template
+        check_numbers(self, "short_context.", batch_size=(1, MOST))
 
 
 @dataclass

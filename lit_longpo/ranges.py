@@ -1,7 +1,13 @@
 """Numbers that mean something: every coefficient is checked where it is handed over, before anything is loaded."""
 
+from collections.abc import Sequence
+
 from lit_longpo.errors import InputError
 
+MOST = 10_000_000  # of things to make or to ask: more would not end while somebody waits
+MOST_TOKENS = 1_000_000_000  # of anything that is measured in tokens or words
+MOST_ANSWERED = 1_000_000  # tokens of one answer
+MOST_WORKERS = 1024  # processes of a data loader
 LARGEST = 1000.0  # no coefficient of a loss is meant to be larger
 
 
@@ -48,3 +54,23 @@ def check_weight(setting: str, value: float, hint: str) -> None:
 def check_scale(setting: str, value: float, hint: str) -> None:
     """Refuse a scale at which a loss learns nothing, or the opposite; see `check_range`."""
     check_range(setting, value, hint, above=0.0, at_most=LARGEST)
+
+
+def check_numbers(settings: object, where: str, **ranges: tuple[float, float]) -> None:
+    """Refuse attributes outside of their ranges; a list's numbers one by one, and `None` is no number.
+
+    Args:
+        settings: that have the attributes.
+        where: what stands before their names, for example `recipe.init_args.`.
+        **ranges: the smallest and the largest that means something, by attribute.
+
+    Raises:
+        ValueError: naming the first that is outside; what is no number is outside of every range.
+    """
+    for name, (low, high) in ranges.items():
+        given = getattr(settings, name)
+        for number in given if isinstance(given, Sequence) else (given,):
+            if number is not None and not low <= number <= high:
+                raise InputError(
+                    f"expected `{where}{name}` from {low:,} to {high:,}, got {number}; type a number in that range"
+                )

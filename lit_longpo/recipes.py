@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import yaml
 from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import InputError, MissingFileError
@@ -19,6 +20,8 @@ from lit_longpo.errors import InputError, MissingFileError
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".yaml", ".yml")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _CONFIG_OPTIONS = ("--config", "-c")
 # Sections that are files of settings, and the options that take what is given to them by mistake.
 _DATA = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".tsv", ".txt")
@@ -100,11 +103,34 @@ def fragments_found() -> Iterator[list[Path]]:
         if type(self) is NamedPath and isinstance(path, str) and path.endswith(_SUFFIXES):
             file = _beside_here_or_ours(path, start)
             read.append(file.absolute())
+            _check_plain(file)
             path = str(file)
         plain(self, path, *arguments, **options)
 
     with patch.object(NamedPath, "__init__", find):
         yield read
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse what no setting is and libraries stumble over; what is no YAML at all is told by whoever reads it.
+
+    Raises:
+        InputError: sections inside sections without end, or a text with a NUL, which ends names of files.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            line = event.start_mark.line + 1
+            if depth > _DEEPEST:
+                raise InputError(
+                    f"expected at most {_DEEPEST} sections or lists inside each other in {path}, got more at line "
+                    f"{line}; correct that line"
+                )
+            if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+                raise InputError(f"expected texts in {path}, got a NUL character at line {line}; correct that line")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return
 
 
 def _beside_here_or_ours(name: str, start: Path) -> Path:
@@ -131,6 +157,7 @@ def _configuration(name: str, room: str) -> str:
         return name
     for path in (Path(name), Path(f"{name}.yaml")):
         if path.expanduser().is_file():
+            _check_plain(path.expanduser())
             return str(_local(path, shipped(name, room)))
     ours = shipped(name, room)
     if ours is None:

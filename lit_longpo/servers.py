@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from lit_longpo.errors import InputError, MissingPackageError, UnreachableError
+from lit_longpo.ranges import MOST, check_numbers
 
 Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
@@ -66,11 +67,8 @@ class Server:
             raise InputError(
                 f"expected an address such as http://127.0.0.1:8000/v1 in {self.option}, got {self.shown!r}; correct it"
             )
-        if min(self.concurrency, self.max_failures) < 1 or self.max_retries < 0 or not self.timeout > 0:
-            raise InputError(
-                "expected concurrency and max_failures of at least 1, max_retries of at least 0 and a timeout above 0, "
-                f"got {self.concurrency}, {self.max_failures}, {self.max_retries} and {self.timeout}; correct them"
-            )
+        check_numbers(self, "", concurrency=(1, 10_000), max_retries=(0, 1000), max_failures=(1, MOST))
+        check_numbers(self, "", timeout=(0.001, 1_000_000))  # Python waits no longer than some centuries
 
     @property
     def address(self) -> str:
@@ -103,6 +101,11 @@ class Server:
 def without_passwords(text: str) -> str:
     """The same text, the user part of every address in it left out."""
     return _USER.sub(r"\1", text)
+
+
+def whole_characters(text: str) -> str:
+    """What a server wrote, halves of characters replaced as tokenizers do: no file or score could take them."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 class Connection:

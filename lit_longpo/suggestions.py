@@ -96,6 +96,8 @@ class SuggestingParser(ArgumentParser):
                 self.error(f"Unexpected config: {error}")
             if (twice := next(filter(None, map(repeated_key, dict.fromkeys(files))), None)) is not None:
                 self.error(twice)
+            if (empty := next(_empty_sections(self, values), None)) is not None:
+                self.error(f"expected settings of `{empty}`, got null; give it some, or take that line out")
             if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):
                 self.error(lost)
             return values
@@ -273,6 +275,13 @@ def _value_in(path: Path, option: str) -> str | None:
 
 def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
     return getattr(parser._subcommands_action, "_name_parser_map", {})
+
+
+def _empty_sections(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
+    """Sections that are null, which no class can be made of; those that may be null are no sections to jsonargparse."""
+    for name in parser.groups:
+        if name in values and values[name] is None:
+            yield name
 
 
 def _actions(parser: ArgumentParser) -> Iterator[Any]:

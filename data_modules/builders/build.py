@@ -24,6 +24,7 @@ from lit_longpo.files.stored import check_fields, stored_object
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.ranges import LARGEST, MOST, MOST_TOKENS, check_numbers
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,7 @@ class Build:
     _model: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.window < 1 or (self.limit is not None and self.limit < 1):
-            raise InputError(f"expected window and limit of at least 1, got {self.window} and {self.limit}; raise them")
+        check_numbers(self, "", window=(1, MOST), limit=(1, MOST_TOKENS), max_margin=(-LARGEST, LARGEST))
         if self.max_margin is not None and type(self.generator).margin is TextGenerator.margin:
             raise InputError(
                 f"expected a generator that tells how likely an answer is for `max_margin: {self.max_margin:g}`, got "

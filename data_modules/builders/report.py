@@ -11,6 +11,7 @@ from data_modules.builders.checks.verifiers import Verdict, wilson
 from data_modules.records import PreferencePair
 from lit_longpo.difficulty import Difficulty
 from lit_longpo.errors import LostRecordsError
+from lit_longpo.markdown import table
 
 Status = Literal["pair", "filtered", "failed"]
 Verdicts = tuple[tuple[str, Verdict], ...]  # (verifier, what it said)
@@ -141,8 +142,8 @@ class BuildReport:
     def as_markdown(self) -> str:
         """For people."""
         lines = ["# Build report", "", f"{self.records} records: {_counts(self.statuses)}.", ""]
-        lines += _table("Filtered", self.reasons) + _table("Candidates on the way", self.candidates)
-        lines += _table("Failed", Counter(self.errors.values())) + self._verdict_lines()
+        lines += _counted("Filtered", self.reasons) + _counted("Candidates on the way", self.candidates)
+        lines += _counted("Failed", Counter(self.errors.values())) + self._verdict_lines()
         lines += self._difficulty_lines()
         for name, values in self.lengths.items():
             lines += _histogram(f"Tokens: {name}" if name != "turns" else "Turns of a pair", values)
@@ -150,8 +151,8 @@ class BuildReport:
             lines += [f"Short context by long context: {sum(self.ratios) / len(self.ratios):.3f} on average.", ""]
         if self.depths:
             tenths = Counter(min(9, int(depth * 10)) for depth in self.depths)
-            lines += ["## Where supporting text lies in the long context", "", "| depth | spans |", "| --- | --- |"]
-            lines += [f"| {tenth * 10}-{tenth * 10 + 10} % | {tenths[tenth]} |" for tenth in range(10)] + [""]
+            rows = [(f"{tenth * 10}-{tenth * 10 + 10} %", tenths[tenth]) for tenth in range(10)]
+            lines += _section("Where supporting text lies in the long context", table(("depth", "spans"), rows))
         return "\n".join([*lines, f"Answers: {_counts(self.usage)}.", ""])
 
     def write(self, folder: Path) -> None:
@@ -164,14 +165,13 @@ class BuildReport:
     def _verdict_lines(self) -> list[str]:
         if not self.verdicts:
             return []
-        lines = ["## Is chosen better than rejected?", ""]
-        lines += ["| verifier | better | worse | undecided | flip rate | 95 % interval |"]
-        lines += ["| --- | --- | --- | --- | --- | --- |"]
+        rows = []
         for name, counts in self.verdicts.items():
             rate, low, high = self.flip_rate(name)
-            cells = [name, *(str(counts[verdict]) for verdict in _VERDICTS.values())]
-            lines.append(f"| {' | '.join(cells)} | {rate:.1%} | {low:.1%} - {high:.1%} |")
-        return [*lines, ""]
+            numbers = [counts[verdict] for verdict in _VERDICTS.values()]
+            rows.append((name, *numbers, f"{rate:.1%}", f"{low:.1%} - {high:.1%}"))
+        header = ("verifier", *_VERDICTS.values(), "flip rate", "95 % interval")
+        return _section("Is chosen better than rejected?", table(header, rows))
 
     def _difficulty_lines(self) -> list[str]:
         difficulty = self.difficulty
@@ -183,9 +183,9 @@ class BuildReport:
             f"({found['measure']}; median margin {found['median_margin']:.2f})."
         )
         advice = " Nearly all: preferring them more teaches little; more temperatures find other mistakes."
-        rows = [f"| {name} | {count} |" for name, count in found["margins"].items()]
         summary += advice if difficulty.is_easy else ""
-        return ["## How hard are the pairs?", "", summary, "", "| margin | pairs |", "| --- | --- |", *rows, ""]
+        rows = table(("margin", "pairs"), found["margins"].items())
+        return _section("How hard are the pairs?", [summary, "", *rows])
 
 
 _VERDICTS = {True: "better", False: "worse", None: "undecided"}
@@ -195,9 +195,13 @@ def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counter.most_common() if count) or "none"
 
 
-def _table(title: str, counter: Counter[str]) -> list[str]:
-    rows = [f"| {name.replace('|', '/')} | {count} |" for name, count in counter.most_common() if count]
-    return [f"## {title}", "", "| reason | count |", "| --- | --- |", *rows, ""] if rows else []
+def _counted(title: str, counter: Counter[str]) -> list[str]:
+    rows = [(name, count) for name, count in counter.most_common() if count]
+    return _section(title, table(("reason", "count"), rows)) if rows else []
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""]
 
 
 def _histogram(title: str, values: list[int]) -> list[str]:
@@ -205,5 +209,5 @@ def _histogram(title: str, values: list[int]) -> list[str]:
     ordered = sorted(values)
     buckets = Counter(value.bit_length() for value in values)
     summary = f"shortest {ordered[0]:,}, median {ordered[len(ordered) // 2]:,}, longest {ordered[-1]:,}"
-    rows = [f"| {(1 << size) >> 1:,} - {(1 << size) - 1:,} | {buckets[size]} |" for size in sorted(buckets)]
-    return [f"## {title}", "", f"{summary.capitalize()}.", "", "| range | texts |", "| --- | --- |", *rows, ""]
+    rows = [(f"{(1 << size) >> 1:,} - {(1 << size) - 1:,}", buckets[size]) for size in sorted(buckets)]
+    return _section(title, [f"{summary.capitalize()}.", "", *table(("range", "texts"), rows)])

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import EncodedPrompt
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Scheme = Literal["mixed", "continuous", "sparse", "none"]
 
@@ -38,11 +39,8 @@ class PositionSynthesis:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.chunk_tokens < 1 or self.target_length < 1:
-            raise InputError(
-                "expected `data.init_args.positions` with target_length and chunk_tokens of at least 1, got "
-                f"{self.target_length} and {self.chunk_tokens}"
-            )
+        sizes = dict.fromkeys(("target_length", "chunk_tokens"), (1, MOST_TOKENS))
+        check_numbers(self, "data.init_args.positions.", **sizes)
         if self.scheme not in get_args(Scheme):
             raise InputError(f"expected a scheme of {', '.join(get_args(Scheme))}, got {self.scheme!r}")
 

@@ -11,6 +11,7 @@ from typing import Literal
 from data_modules.qa_sets.contexts import SEPARATOR, CountTokens
 from data_modules.records import PreferencePair, Span
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST_TOKENS, check_range
 
 OnOverlength = Literal["error", "truncate", "skip"]
 Truncation = Literal["middle", "passages"]
@@ -35,11 +36,9 @@ class LengthPolicy:
     truncation: Truncation = "middle"
 
     def __post_init__(self) -> None:
-        if self.max_length is not None and self.max_length < 2:
-            raise InputError(
-                f"expected `max_length` of at least 2 tokens, got {self.max_length}; "
-                "set `data.init_args.max_length` to the model's window, or to null"
-            )
+        if self.max_length is not None:
+            hint = "set it to the model's window, or to null"
+            check_range("data.init_args.max_length", self.max_length, hint, at_least=2, at_most=MOST_TOKENS)
 
 
 @dataclass

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lit_longpo.errors import InputError
-from lit_longpo.ranges import check_range
+from lit_longpo.ranges import MOST, check_range
 
 Split = Literal["train", "val", "test"]
-_MOST = 10_000_000  # examples that somebody would wait for
 
 
 def check_sizes(sizes: dict[Split, int]) -> dict[Split, int]:
@@ -36,7 +35,7 @@ def check_sizes(sizes: dict[Split, int]) -> dict[Split, int]:
         InputError: one is below 0, or made-up examples would come for days.
     """
     for split, size in sizes.items():
-        check_range(f"data.init_args.num_{split}", size, "some thousands are usual", at_least=0, at_most=_MOST)
+        check_range(f"data.init_args.num_{split}", size, "some thousands are usual", at_least=0, at_most=MOST)
     return sizes
 
 
@@ -81,6 +80,7 @@ VALUES = {
 # Verb, person, value and full stop.
 WORDS_PER_FACT = 4
 RELATIONS = ("mentor", "friend", "cousin", "tenant")
+MOST_HOPS = len(RELATIONS) + 1  # each over another relation, then the attribute
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from evaluation.prompting import Prompt
 from evaluation.running.settings import default_max_length
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class PromptRules:
     max_new_tokens: int = 64
     max_length: int | None = None
     on_overlength: str = "truncate"
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED), max_length=(1, MOST_TOKENS))
 
     def prompts(self, asked: Asked, prompt_format: PromptFormat, window: int | None) -> list[Prompt]:
         """A prompt for each question.

@@ -19,6 +19,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_ANSWERED, check_numbers
 
 _PROMPTS = "be08d7e46617"  # sha256 of the official prompts.py begins with it
 _PARTS = ("instruction", "examples", "post_prompt")
@@ -49,6 +50,7 @@ class BABILong(Benchmark):
 
     def __init__(self, path: str, prompts: str, lengths: Sequence[str] | None = None, max_new_tokens: int = 20) -> None:
         self.path, self.prompts, self.max_new_tokens = path, Path(prompts), max_new_tokens
+        check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED))
         files = [(_place(file, path), file) for file in record_files(path)]
         known = list(dict.fromkeys(length for (_, length), _ in sorted(files, key=lambda item: _tokens(item[0][1]))))
         if unknown := [length for length in lengths or () if length not in known]:

@@ -30,6 +30,7 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section, means_section
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_ANSWERED
 
 LAYOUT = "<task>.jsonl, for example longbook_qa_eng.jsonl, and prompt.py"
 Templates = Literal["gpt4", "yarn_mistral"]
@@ -239,9 +240,11 @@ def _chosen(tasks: Sequence[str] | None, asked: tuple[str, ...], folder: Path) -
 
 
 def _limits(longer: Mapping[str, int]) -> dict[str, int]:
-    wrong = {task: limit for task, limit in longer.items() if task not in ASKED or limit < 1}
+    wrong = {task: limit for task, limit in longer.items() if task not in ASKED or not 1 <= limit <= MOST_ANSWERED}
     if wrong:
-        raise InputError(f"expected `new_tokens` of at least 1 for tasks of {', '.join(ASKED)}, got {wrong}")
+        raise InputError(
+            f"expected `new_tokens` from 1 to {MOST_ANSWERED:,} for {', '.join(ASKED)}, got {wrong}; correct it"
+        )
     return {**_NEW_TOKENS, **longer}
 
 

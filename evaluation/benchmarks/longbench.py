@@ -19,6 +19,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
 from lit_longpo.errors import MissingFileError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_ANSWERED
 
 LAYOUT = "config/dataset2prompt.json, config/dataset2maxlen.json, data/<task>.jsonl"
 E_TASKS = (
@@ -192,7 +193,7 @@ class LongBench(WithAnswerMetric):
         if not isinstance(values, dict):
             raise OfficialFileError.at(str(path), "file", "a JSON object", values)
         for task in TASKS:
-            if type(values.get(task)) is not kind or (kind is int and values[task] < 1):
+            if type(values.get(task)) is not kind or (kind is int and not 1 <= values[task] <= MOST_ANSWERED):
                 raise OfficialFileError.at(
                     str(path), f"field {task!r}", f"{kind.__name__} of the task", values.get(task)
                 )

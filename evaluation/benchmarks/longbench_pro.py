@@ -11,6 +11,7 @@ from evaluation.metrics.longbench_pro import METRICS, SUMMARIES
 from evaluation.prompting import Prompt, Rules, build_prompt
 from evaluation.reports.report import Prediction
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_ANSWERED, check_numbers
 
 _LENGTHS = {f"{number}k": number * 1000 for number in (8, 16, 32, 64, 128, 256)}
 _GROUPS = {
@@ -42,7 +43,8 @@ class LongBenchPro(RecordBenchmark):
 
     def __init__(self, path: str, thinking: bool = False, max_new_tokens: int | None = None) -> None:
         self.thinking = thinking
-        self.max_new_tokens = max_new_tokens or (32_768 if thinking else 1024)
+        self.max_new_tokens = (32_768 if thinking else 1024) if max_new_tokens is None else max_new_tokens
+        check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED))
         super().__init__(path)
 
     @property

@@ -27,6 +27,7 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section, means_section, official_cell
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST_ANSWERED
 
 LAYOUT = "config.py or config/config.json, data/<dataset>_<level>.jsonl"
 _OFFICIAL = {"config.py": "7c278132c6cd744e3a57dc87947a20d23d66f6928b9b7f37b0d1bf42e43df8e6"}  # sha256
@@ -224,8 +225,8 @@ def load_config(folder: Path) -> LVEvalConfig:
     for dataset in config.datasets:
         if dataset not in templates or dataset not in limits or dataset not in METRICS:
             raise row.error("DATASET_SELECTED", "known data sets with a prompt and a limit", dataset)
-        if limits[dataset] < 1:
-            raise row.error("DATASET_MAXGEN", f"at least 1 new token for {dataset}", limits[dataset])
+        if not 1 <= limits[dataset] <= MOST_ANSWERED:
+            raise row.error("DATASET_MAXGEN", f"1 to {MOST_ANSWERED:,} new tokens for {dataset}", limits[dataset])
         check_template(templates[dataset], f"{path}: {dataset}")
     return config
 

@@ -85,6 +85,7 @@ def _messages(row: Row, conversation: str) -> list[tuple[str, str]]:
         said = [(str(item["role"]), str(item["content"])) for item in items]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise row.error("prompt", "JSON of messages with role and content", conversation) from error
+    row.check_whole("prompt", *(text for _, text in said))
     roles = [role for role, _ in said]
     if not set(roles) <= set(_ROLES) or "system" in roles[1:] or roles[-1:] != ["user"]:
         raise row.error("prompt", "messages of system, user and assistant, the user's last", roles[-3:])

@@ -19,6 +19,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 Scoring = Literal["share", "all"]
 NEEDLE = "needle"
@@ -77,11 +78,13 @@ class NeedleBenchmark(Benchmark):
             )
         if self.scoring not in get_args(Scoring):
             raise InputError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
-        if min(self.lengths, default=0) < 1 or not all(0 <= depth <= 1 for depth in self.depths) or not self.depths:
+        if not self.lengths or not self.depths:
             raise InputError(
-                f"expected lengths of at least 1 token and depths of 0 to 1, got {list(self.lengths)} and "
-                f"{list(self.depths)}; correct `lengths` or `depths`"
+                f"expected at least one length and one depth, got {list(self.lengths)} and {list(self.depths)}; name "
+                "some in `lengths` and `depths`"
             )
+        check_numbers(self, "", lengths=(1, MOST_TOKENS), depths=(0, 1), num_examples=(1, MOST))
+        check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED))
 
     @property
     def deviations(self) -> tuple[str, ...]:

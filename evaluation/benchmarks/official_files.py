@@ -3,11 +3,15 @@
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.ranges import MOST_TOKENS
+
+_HALF = re.compile(r"\\ud[89a-f]", re.IGNORECASE)  # of a character, which is none without the other half
 
 
 class OfficialFileError(InputError):
@@ -37,11 +41,16 @@ class Row:
         value = self.values.get(name)
         if not isinstance(value, str):
             raise self.error(name, "text", value)
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:  # a lone surrogate, at which tokenizers fail much later
-            raise self.error(name, "valid Unicode text", value) from error
+        self.check_whole(name, value)
         return value
+
+    def check_whole(self, name: str, *texts: str) -> None:
+        """Refuse texts of a field with half a character (a lone surrogate), at which tokenizers fail much later."""
+        for text in texts:
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise self.error(name, "valid Unicode text", text) from error
 
     def optional_text(self, name: str) -> str | None:
         """A field of text that may be null or absent."""
@@ -63,13 +72,14 @@ class Row:
             or not (value or may_be_empty)
         ):
             raise self.error(name, "a list of texts", value)
+        self.check_whole(name, *value)
         return tuple(value)
 
-    def count(self, name: str) -> int:
-        """A field that holds a whole number of at least 0."""
+    def count(self, name: str, at_least: int = 0, at_most: int = MOST_TOKENS) -> int:
+        """A field that holds a whole number in a range."""
         value = self.values.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.error(name, "a whole number of at least 0", value)
+        if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
+            raise self.error(name, f"a whole number from {at_least:,} to {at_most:,}", value)
         return value
 
     def error(self, name: str, expected: str, got: object) -> OfficialFileError:
@@ -144,9 +154,15 @@ def _check_file(path: Path, example: str) -> None:
 
 def _decode(text: str | bytes, where: str) -> object:
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+        plain = text if isinstance(text, str) else text.decode("utf-8")
+        value = json.loads(plain)
+        if _HALF.search(plain):  # tokenizers and files fail on it much later
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise OfficialFileError.at(where, "content", f"valid Unicode text ({error})", text) from error
     except (ValueError, RecursionError) as error:
         raise OfficialFileError.at(where, "content", f"JSON ({error})", text) from error
+    return value
 
 
 def parse_literals(source: str, where: str, names: Collection[str]) -> dict[str, object]:

@@ -18,6 +18,7 @@ from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
+from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 NAME = "qa"
 _AS_IT_IS = "{question}"
@@ -77,13 +78,10 @@ class QA(Benchmark):
         if self.score_by not in ("auto", *get_args(AnswerScore)):
             raise InputError(f"expected score_by of auto, {', '.join(ANSWER_SCORES)}, got {self.score_by!r}")
         _check_question_template(self.question_template)
-        numbers = {"max_new_tokens": self.max_new_tokens, "first": self.first, "num_depths": self.num_depths}
-        low = {name: number for name, number in numbers.items() if number is not None and number < 1}
-        if low or list(self.lengths) != sorted(set(self.lengths)) or min(self.lengths, default=1) < 1:
-            raise InputError(
-                f"expected max_new_tokens, first and num_depths of at least 1 and ascending lengths, got "
-                f"{low or list(self.lengths)}; correct them"
-            )
+        check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED), first=(1, MOST_TOKENS), num_depths=(1, MOST))
+        check_numbers(self, "", lengths=(1, MOST_TOKENS))
+        if list(self.lengths) != sorted(set(self.lengths)):
+            raise InputError(f"expected ascending lengths, got {list(self.lengths)}; correct `lengths`")
         if self.path is not None:
             _ = self._all  # what is wrong with the file is said before a model is loaded
 

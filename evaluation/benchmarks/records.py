@@ -13,6 +13,7 @@ from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
 from lit_longpo.files.parquet_files import parquet_rows
+from lit_longpo.ranges import MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 _SUFFIXES = (".jsonl", ".json", ".parquet")
 _SHOWN = 300  # last characters of a whole prompt that reports show as its question
@@ -150,9 +151,8 @@ class WholeRecordBenchmark(RecordBenchmark):
     """
 
     def __init__(self, path: str, max_chars: int | None, max_new_tokens: int) -> None:
-        if max_chars is not None and max_chars < 1:
-            raise InputError(f"expected max_chars of at least 1, got {max_chars}; raise it or leave it out")
         self.max_chars, self.max_new_tokens = max_chars, max_new_tokens
+        check_numbers(self, "", max_chars=(1, MOST_TOKENS), max_new_tokens=(1, MOST_ANSWERED))
         super().__init__(path)
 
     @property

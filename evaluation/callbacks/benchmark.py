@@ -26,6 +26,7 @@ from evaluation.running.settings import RunSettings, window
 from evaluation.running.store import Store
 from lit_longpo.loggers import pages_of
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.run_folder import keeps_nothing, results_folder
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class BenchmarkCallback(ScheduledCallback):
         self.settings = RunSettings(tasks, limit, seed, max_length, max_minutes, batching or Batching(), protocol)
         check_protocol(protocol, benchmark)
         self.num_samples = num_samples
+        check_numbers(self, "", num_samples=(0, MOST))
         self.reports: list[BenchmarkReport] = []
         self._extremes: list[Example] | None = None
 

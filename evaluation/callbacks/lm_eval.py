@@ -20,6 +20,7 @@ from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.loggers import Table, pages_of
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.ranges import MOST, check_numbers, check_range
 from lit_longpo.run_folder import keeps_nothing, results_folder
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,10 @@ class LMEvalCallback(ScheduledCallback):
             raise InputError("expected names of tasks, got none; set `tasks`, for example [arc_challenge]")
         self.tasks, self.include_path = list(tasks), include_path
         self.batch_size = batch_size
+        check_numbers(self, "", batch_size=(1, MOST))
+        for name, number, least in (("num_fewshot", num_fewshot, 0), ("limit", limit, 1)):
+            if number is not None:
+                check_range(name, number, "leave it out for what the task says", at_least=least, at_most=MOST)
         self.options = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": apply_chat_template}
         super().__init__(before_training, every_n_validations, label)
         self.scores: dict[int, dict[str, float]] = {}

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_longpo.errors import InputError
 from lit_longpo.optimization import num_optimizer_steps
+from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.run_folder import keeps_nothing
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class ScheduledCallback(Callback, ABC):
         if not re.fullmatch(r"[\w.-]*", label):
             raise InputError(f"expected a label of letters, digits, '_', '-' and '.', got {label!r}; correct `label`")
         self.before_training, self.every_n_validations, self.label = before_training, every_n_validations, label
+        check_numbers(self, "", every_n_validations=(0, MOST))
         self.is_off = False  # where a run says that there is nothing to measure
         self._validations = 0
         self._last_step: int | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Counted = Literal["all", "last"]
 _SUFFIX = ".txt"
@@ -36,10 +37,7 @@ class Windows:
     def __post_init__(self) -> None:
         if not self.lengths or self.lengths != sorted(set(self.lengths)) or self.lengths[0] < 2:
             raise InputError(f"expected ascending lengths of at least 2 tokens, got {self.lengths}; correct --lengths")
-        if self.stride < 1 or (self.max_windows is not None and self.max_windows < 1):
-            raise InputError(
-                f"expected stride and max_windows of at least 1, got {self.stride} and {self.max_windows}; raise them"
-            )
+        check_numbers(self, "", lengths=(2, MOST_TOKENS), stride=(1, MOST_TOKENS), max_windows=(1, MOST_TOKENS))
         if self.counted not in get_args(Counted):
             raise InputError(f"expected counted of {', '.join(get_args(Counted))}, got {self.counted!r}")
         if self.counted == "last" and self.stride >= self.lengths[0]:

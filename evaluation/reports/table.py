@@ -1,15 +1,13 @@
 """A titled table: what Markdown, the HTML page and the terminal show alike."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.reports.intervals import Estimate, Means, Part
+from lit_longpo.markdown import escape
 
 ESTIMATE = ("examples", "mean", "interval")  # columns of `estimate_cells`
-_MARKS = re.compile(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,6 @@ class Section:
         """Title, header, rows and note, as JSON knows them."""
         rows = [list(row) for row in self.rows]
         return {"title": self.title, "header": list(self.header), "rows": rows, "note": self.note}
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in one line: responses of a model can hold anything."""
-    plain = "".join(_ENTITIES.get(mark, mark) for mark in " ".join(text.split()))
-    return _MARKS.sub(r"\\\1", plain)
 
 
 def percent(value: float) -> str:

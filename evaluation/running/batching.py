@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.benchmark import Example
 from evaluation.prompting import Prompt
 from lit_longpo.engine import Limits
-from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Asked = tuple[Example, Prompt]
 _ROUNDS = 4  # between two looks at the clock before prompts are built
@@ -33,12 +33,8 @@ class Batching:
     min_shared: int = 256
 
     def __post_init__(self) -> None:
-        chunk = 1 if self.prefill_chunk is None else self.prefill_chunk
-        if self.max_batch_tokens < 1 or self.min_shared < 0 or chunk < 1:
-            raise InputError(
-                "expected max_batch_tokens and prefill_chunk of at least 1 and min_shared of at least 0, got "
-                f"{self.max_batch_tokens}, {self.prefill_chunk} and {self.min_shared}; correct them"
-            )
+        sizes = dict.fromkeys(("max_batch_tokens", "prefill_chunk"), (1, MOST_TOKENS))
+        check_numbers(self, "batching.", **sizes, min_shared=(0, MOST_TOKENS))
 
 
 @dataclass(frozen=True)

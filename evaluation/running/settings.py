@@ -14,6 +14,7 @@ from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.rope import readable_positions
+from lit_longpo.ranges import MOST, MOST_TOKENS, check_numbers, check_range
 
 SLACK = 64  # a cut prompt grows by a few tokens when its text is encoded again
 
@@ -48,10 +49,9 @@ class RunSettings:
     protocol: Literal["served", "official"] = "served"
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"expected a limit of at least 1 example, got {self.limit}; raise it or leave it out")
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise InputError(f"expected max_minutes above 0, got {self.max_minutes}; raise it or leave it out")
+        check_numbers(self, "", limit=(1, MOST_TOKENS), max_length=(1, MOST_TOKENS))
+        if self.max_minutes is not None:
+            check_range("max_minutes", self.max_minutes, "raise it or leave it out", above=0, at_most=MOST)
 
     def chosen(self, benchmark: Benchmark) -> tuple[str, ...]:
         """The tasks to run, in the benchmark's order.

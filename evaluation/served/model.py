@@ -21,7 +21,7 @@ from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.servers import Connection, Failure
+from lit_longpo.servers import Connection, Failure, whole_characters
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class ServedModel(Answerer):
         text = self.endpoint.text(choice, prompt) if choice.finish_reason in _FINISHED else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
-        return text
+        return None if text is None else whole_characters(text)
 
     def _check_whole(self, reply: Any, prompt: Prompt) -> None:
         """Refuse what a server has cut without a word."""

@@ -1,10 +1,15 @@
 """README.md of an exported policy: what it is, how it was made, how to prompt it."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lit_longpo.markdown import code, escape, table
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_ODD = re.compile(r"[^\w.-]")  # in a YAML list
 TEMPLATE_KEY = "prompt_template"  # in the card's head: what contexts and questions were put into, as JSON
 _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
 
@@ -20,12 +25,12 @@ def model_card(config: Mapping[str, Any], record: Mapping[str, Any], *, adapters
     policy, objective = config["policy"], _short_name(config.get("model"), record.get("objective"))
     parts = [
         _front_matter(policy, objective, adapters),
-        f"# {objective} on {_base_name(policy)}\n\nTrained with lit_longpo.",
+        f"# {escape(f'{objective} on {_base_name(policy)}')}\n\nTrained with lit_longpo.",
         "## How it was made\n\n" + _table(_facts(config, record, objective)),
         *_last_metrics(record),
         "## Use\n\n" + _use(policy, adapters),
     ]
-    return "\n\n".join(parts) + "\n"
+    return ("\n\n".join(parts) + "\n").encode("utf-8", "replace").decode("utf-8")  # no file takes half a character
 
 
 def _facts(config: Mapping[str, Any], record: Mapping[str, Any], objective: str) -> list[tuple[str, Any]]:
@@ -61,11 +66,12 @@ def _last_metrics(record: Mapping[str, Any]) -> list[str]:
 def _front_matter(policy: Mapping[str, Any], objective: str, adapters: bool) -> str:
     name = _base_name(policy)
     lines = ["library_name: peft" if adapters else "library_name: transformers", "pipeline_tag: text-generation"]
-    if name.count("/") == 1:  # a hub's owner/name
+    if _HUB_NAME.fullmatch(name):
         lines.append(f"base_model: {name}")
     if template := policy.get("template"):
         lines.append(f"{TEMPLATE_KEY}: {json.dumps(template, ensure_ascii=False, default=str)}")
-    return "\n".join(["---", *lines, f"tags: [lit_longpo, {objective.lower()}]", "---"])
+    tag = json.dumps(objective.lower()) if _ODD.search(objective) else objective.lower()
+    return "\n".join(["---", *lines, f"tags: [lit_longpo, {tag}]", "---"])
 
 
 def _use(policy: Mapping[str, Any], adapters: bool) -> str:
@@ -82,18 +88,16 @@ def _use(policy: Mapping[str, Any], adapters: bool) -> str:
     reader = "peft.AutoPeftModelForCausalLM" if adapters else "transformers.AutoModelForCausalLM"
     return (
         f"`{reader}.from_pretrained(FOLDER)`{needs}. Trained on prompts of the form "
-        f"`{json.dumps(template.get('user', ''), ensure_ascii=False)}`, {chat[template.get('chat')]}."
+        f"{code(json.dumps(template.get('user', ''), ensure_ascii=False))}, {chat[template.get('chat')]}."
     )
 
 
 def _table(rows: Iterable[tuple[str, Any]]) -> str:
-    lines = [f"| {name} | {_cell(value)} |" for name, value in rows]
-    return "\n".join(["| what | value |", "| --- | --- |", *lines])
+    return "\n".join(table(("what", "value"), ((name, _shown(value)) for name, value in rows)))
 
 
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text.replace("|", "\\|").replace("\n", " ")
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _base_name(policy: Mapping[str, Any]) -> str:

@@ -84,7 +84,9 @@ def line_of(row: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
         row: what `stored_line` will give back.
         ascii_only: other characters are written as numbers; needed where a text may be no valid Unicode.
     """
-    return f"{json.dumps({**row, _CHECKSUM: _checksum(row)}, ensure_ascii=ascii_only)}\n".encode()
+    # Half a character is written as JSON writes any as a number.
+    line = json.dumps({**row, _CHECKSUM: _checksum(row)}, ensure_ascii=ascii_only)
+    return f"{line}\n".encode("utf-8", "backslashreplace")
 
 
 def _checksum(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ heads or biases) lies in places that the engine reads directly; such folders can
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +20,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import check_fields, stored_object
-from lit_longpo.files.strict_json import RecordError, instead
+from lit_longpo.files.strict_json import RecordError, instead, shortened
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
@@ -45,6 +45,8 @@ _OPTIONAL: dict[str, Any] = {
     "bias": str,
     **dict.fromkeys(_KINDS, bool | None),
 }
+_ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers alone would be on for every token
+_OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
 _COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ class AdapterFolder:
             for name in _NEEDED:
                 if not settings[name] > 0:  # with 0 they would be read, and do nothing
                     raise RecordError.at(str(config), f"field {name!r}", "a number above 0", settings[name])
+        _refuse_unread(config, settings)
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
         return cls(path, settings)
@@ -289,6 +292,33 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
 
 def _shape(tensor: Tensor) -> torch.Size:
     return cast(torch.Size, getattr(tensor, "ds_shape", tensor.shape))
+
+
+def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
+    """Settings that say something which would not be done: the adapters would be others than were trained.
+
+    Raises:
+        InputError: naming them; what is no switch is said in the log.
+    """
+    from peft import LoraConfig, __version__
+
+    said = [name for name in sorted(settings) if settings[name] and name not in _OF_FILES]  # null, false, 0, empty: off
+    if _ALORA in said:
+        raise InputError(
+            f"expected adapters that are on for every token in {config}, got `{_ALORA}: {settings[_ALORA]}`; name "
+            "adapters without it"
+        )
+    known = {item.name for item in fields(LoraConfig)}
+    unread = {name: settings[name] for name in said if name not in known}
+    listed = shortened(", ".join(f"`{name}: {value}`" for name, value in unread.items()))
+    got = f"{listed} (of peft {shortened(str(settings.get('peft_version') or 'unknown'))})"
+    if any(value is True or isinstance(value, dict | list) for value in unread.values()):  # a switch, or settings
+        raise InputError(
+            f"expected settings that peft {__version__} knows in {config}, got {got}, which would be left out; type "
+            "pip install -U peft, or take out what changes nothing"
+        )
+    if unread:  # most often a number beside a switch that is off
+        log.warning("%s: peft %s does not know %s and leaves it out", config, __version__, got)
 
 
 def _refuse_several(path: Path) -> None:

@@ -144,7 +144,7 @@ def test_questions_about_one_paragraph_become_turns(tmp_path: Path) -> None:
     data.setup("fit")
     (group,) = data._encoded["train"][0].policy  # one prompt, both sides of the conversation behind it
     assert [response.role for response in group.responses] == ["chosen", "rejected"]
-    with pytest.raises(ValueError, match=r"`data.init_args.turns` .*at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"`data.init_args.turns` from 1 .*, got 0"):
         module(path, turns=0).pairs("train")
 
 

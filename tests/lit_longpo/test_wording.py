@@ -148,3 +148,25 @@ def test_what_may_come_twice_in_a_file(tmp_path):
     assert repeated_key(tmp_path / "none.yaml") is None
     path.write_text("a:\n- b: {1: x,\n   c: 2, 1: 3}\n")
     assert "got `1` at line 2 and again at line 3" in repeated_key(path)
+
+
+@pytest.mark.parametrize("section", ["policy", "policy: {template", "optimization"])
+def test_a_section_that_is_null(section, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{section}: null{'}' * section.count('{')}\n")
+    name = section.replace(": {", ".")
+    assert f"expected settings of `{name}`, got null; give it some, or take" in error(capsys, "--config", str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("paths:\n- " + "[" * 3000, "at most 100 sections or lists inside each other in {path}, got more at line 2"),
+        ("policy: " + "{a: " * 200 + "\n x", "at most 100 sections or lists"),
+        ('paths: [a]\npolicy: {source: "a\\0b"}', "expected texts in {path}, got a NUL character at line 2"),
+    ],
+)
+def test_what_libraries_stumble_over_is_refused_before_they_read_it(text, said, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert said.format(path=path) in error(capsys, "--config", str(path))

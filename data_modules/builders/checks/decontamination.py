@@ -12,6 +12,7 @@ from data_modules.qa_sets.matching import CJK, ngrams, normalise
 from lit_longpo.errors import InputError
 from lit_longpo.files.json_files import json_lines, json_list
 from lit_longpo.files.strict_json import RecordError
+from lit_longpo.ranges import MOST, check_numbers
 
 Gram = tuple[str, ...]
 
@@ -37,6 +38,7 @@ class Decontamination:
     min_answer_words: int = 8
 
     def __post_init__(self) -> None:
+        check_numbers(self, "decontamination.", n=(1, MOST), max_share=(0, 1), min_answer_words=(0, MOST))
         self._evaluation_grams: dict[str, set[Gram]] = {}
 
     def content(self) -> str:

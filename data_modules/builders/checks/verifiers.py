@@ -12,6 +12,7 @@ from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Verdict = bool | None
 
@@ -60,6 +61,7 @@ class LogProbGap(Verifier):
     min_gap: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self, "verifiers.init_args.", min_gap=(0, MOST_TOKENS))
         self._loaded: Any = None
 
     def steps(self, pair: PreferencePair, bench: Workbench) -> Steps[Verdict]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import message
+from lit_longpo.ranges import MOST_ANSWERED, check_numbers
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -30,11 +31,9 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.max_new_tokens < 1:
-            raise InputError(
-                "expected temperature >= 0, 0 < top_p <= 1 and max_new_tokens >= 1, got "
-                f"{self.temperature}, {self.top_p} and {self.max_new_tokens}; 0, 1 and 128 are greedy"
-            )
+        check_numbers(self, "decoding.", temperature=(0, 100), max_new_tokens=(1, MOST_ANSWERED))
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"expected `decoding.top_p` above 0 and at most 1, got {self.top_p}; 1 takes all tokens")
 
 
 @dataclass(frozen=True)

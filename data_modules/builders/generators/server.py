@@ -7,7 +7,7 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.servers import Connection, Failure, Server, without_passwords
+from lit_longpo.servers import Connection, Failure, Server, whole_characters, without_passwords
 
 
 @dataclass
@@ -86,7 +86,7 @@ def _completion(request: Request, reply: Any) -> Completion:
     choice, usage = reply.choices[0], reply.usage
     return Completion(
         request=request.id,
-        text=until_stop(choice.message.content or "", request.decoding.stop),
+        text=until_stop(whole_characters(choice.message.content or ""), request.decoding.stop),
         finished=choice.finish_reason != "length",
         prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
         new_tokens=getattr(usage, "completion_tokens", 0) or 0,

@@ -15,6 +15,7 @@ from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 
 @dataclass
@@ -30,6 +31,7 @@ class TransformersGenerator(TextGenerator):
     device: str | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(self, "generator.init_args.", max_batch_tokens=(1, MOST_TOKENS))
         # Not fields: the command line would take fields for settings.
         self._model: Any = None
         self._policy = PolicyConfig()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_modules.qa_sets.matching import CJK, has_words, ngrams, normalise
+from lit_longpo.ranges import MOST, check_numbers
 
 # How language models say that they will not or cannot answer; compared with normalised text.
 _REFUSALS = (
@@ -62,6 +63,9 @@ class Repetition(AnswerFilter):
     n: int = 4
     max_share: float = 0.5
 
+    def __post_init__(self) -> None:
+        check_numbers(self, "filters.init_args.", n=(1, MOST), max_share=(0, 1))
+
     def reason(self, answer: str, context: str) -> str | None:
         """Looked for in words; Chinese, Japanese and Korean text is compared by characters."""
         plain = normalise(answer)
@@ -83,6 +87,9 @@ class Copy(AnswerFilter):
     min_words: int = 40
     max_share: float = 0.9
 
+    def __post_init__(self) -> None:
+        check_numbers(self, "filters.init_args.", n=(1, MOST), min_words=(0, MOST), max_share=(0, 1))
+
     def reason(self, answer: str, context: str) -> str | None:
         """Looked for in words."""
         words = normalise(answer).split()
@@ -102,6 +109,9 @@ class TooShort(AnswerFilter):
     """
 
     min_words: int = 1
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "filters.init_args.", min_words=(0, MOST))
 
     def reason(self, answer: str, context: str) -> str | None:
         """Counted after removing punctuation."""

@@ -23,6 +23,7 @@ from data_modules.qa_sets.contexts import SEPARATOR, join_passages, passage_text
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST, check_numbers
 
 
 @dataclass
@@ -66,6 +67,9 @@ class LOGORecipe(Recipe):
                 "expected num_critical >= 1, attempts >= 1 and num_irrelevant + num_mixed >= 1, got "
                 f"{self.num_critical}, {self.attempts} and {self.num_irrelevant} + {self.num_mixed}"
             )
+        check_numbers(self, "recipe.init_args.", num_critical=(1, MOST), context_chunks=(1, MOST), attempts=(1, 1000))
+        check_numbers(self, "recipe.init_args.", num_irrelevant=(0, 1000), num_mixed=(0, 1000))
+        check_numbers(self, "recipe.init_args.", min_critical_score=(0, MOST), max_irrelevant_score=(0, MOST))
 
     def steps(self, item: Item, bench: Workbench) -> Steps[PreferencePair]:
         """A question if there is none, then all answers together."""

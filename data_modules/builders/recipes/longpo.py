@@ -21,6 +21,7 @@ from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.records import PreferencePair, Span, Turn
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 # name -> (temperature, top_p): the paper's text and the authors' generation scripts disagree.
 ANSWER_DECODINGS = {"paper": (0.0, 1.0), "code": (1.0, 1.0)}
@@ -58,6 +59,8 @@ class LongPORecipe(Recipe):
 
     def __post_init__(self) -> None:
         self.instruction.check("recipe.init_args.instruction", {"question"})
+        check_numbers(self, "recipe.init_args.", max_turns=(1, MOST), max_new_tokens=(1, MOST_ANSWERED))
+        check_numbers(self, "recipe.init_args.", long_tokens=(1, MOST_TOKENS), min_document_tokens=(0, MOST_TOKENS))
         if not 1 <= self.min_turns <= self.max_turns:
             raise InputError(
                 f"expected 1 <= min_turns <= max_turns, got {self.min_turns} and {self.max_turns}; 1 and 4 work"

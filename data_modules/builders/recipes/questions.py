@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST, check_numbers
 
 _ITEM = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022]|[Qq](?:uestion)?\s*\d{0,2}\s*[.):])\s*(\S.*)$")
 _SENTENCE = re.compile(r"[^\s.!?][^.!?]*(?:[.!?]|$)")
@@ -66,6 +67,7 @@ class SelfInstruct(QuestionMaker):
 
     def __post_init__(self) -> None:
         self.prompt.check("questions.init_args.prompt", {"context", "count"})
+        check_numbers(self, "questions.init_args.", count=(1, 1000))
 
     def steps(self, chunk: str, name: str, bench: Workbench) -> Steps[ChunkQuestion]:
         """One request."""
@@ -97,6 +99,7 @@ class Cloze(QuestionMaker):
 
     def __post_init__(self) -> None:
         self.prompt.check("questions.init_args.prompt", {"sentence"})
+        check_numbers(self, "questions.init_args.", min_words=(1, MOST))
         if not 1 <= self.answer_words < self.min_words:
             raise InputError(
                 f"expected 1 <= answer_words < min_words, got {self.answer_words} and {self.min_words}; 1 and 3 work"

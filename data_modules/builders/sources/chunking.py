@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from data_modules.qa_sets.contexts import CountTokens
-from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 # A line that opens a section: Markdown, LaTeX, or a numbered chapter of a book.
 _HEADING = re.compile(r"#{1,6} |\\(?:sub)*section\*?\{|\\chapter|(?:CHAPTER|Chapter|BOOK|PART|ADVENTURE)\s+[IVXLC\d]+")
@@ -31,8 +31,7 @@ class Chunking:
     balance: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise InputError(f"expected `max_tokens` of at least 1, got {self.max_tokens}; 512 is LOGO's")
+        check_numbers(self, "chunking.", max_tokens=(1, MOST_TOKENS))
 
     def split(self, text: str, count_tokens: CountTokens) -> list[str]:
         """Consecutive pieces of `text`, at paragraph borders where they fit, finer ones where not.

@@ -10,6 +10,7 @@ from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
@@ -32,6 +33,9 @@ class DocumentFiles(Source):
     start_after: str | None = None
     end_before: str | None = None
     document_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "source.init_args.", document_tokens=(1, MOST_TOKENS))
 
     def items(self, tokens: TextTokens) -> Iterator[Document | Unreadable]:
         """Every document or part, in order."""

@@ -10,6 +10,7 @@ from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.records import Passage, QARecord
 from data_modules.splitting import first_of
 from lit_longpo.errors import InputError
+from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 
 @dataclass
@@ -31,6 +32,9 @@ class QAFiles(Source):
     format: QAFormat = "auto"
     corpus: tuple[str, ...] = ()
     first: int | None = field(default=None, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "source.init_args.", first=(1, MOST_TOKENS))
 
     def items(self, tokens: TextTokens) -> Iterator[QARecord | Unreadable]:
         """Every question in file order.

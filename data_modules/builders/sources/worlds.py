@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from data_modules.builders.sources.base import Document, Source
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, QARecord
-from data_modules.worlds.world import Fact, Split, World
+from data_modules.worlds.world import MOST_HOPS, Fact, Split, World
+from lit_longpo.ranges import MOST, check_numbers
 
 
 @dataclass
@@ -26,6 +27,9 @@ class WorldQuestions(Source):
     hops: int = 1
     split: Split = "train"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "source.init_args.", count=(1, MOST), facts=(1, MOST), hops=(1, MOST_HOPS))
 
     def items(self, tokens: TextTokens) -> Iterator[QARecord]:
         """Every question, made anew."""
@@ -53,6 +57,9 @@ class WorldDocuments(Source):
     facts: int = 96
     split: Split = "train"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, "source.init_args.", count=(1, MOST), facts=(1, MOST))
 
     def items(self, tokens: TextTokens) -> Iterator[Document]:
         """Every document, made anew."""

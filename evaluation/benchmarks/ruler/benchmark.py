@@ -29,6 +29,7 @@ from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section, official_cell
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.ranges import MOST, MOST_TOKENS, check_numbers
 
 _SEED, _NUM_EXAMPLES = 42, 500
 _ESSAY_TASKS = ("niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multivalue", "niah_multiquery")
@@ -97,17 +98,15 @@ class RULER(Benchmark):
                 "expected `folder`, the official templates of RULER, got none; type git clone "
                 "https://github.com/NVIDIA/RULER and then --benchmark.folder RULER/scripts"
             )
-        if not lengths or min(lengths) < 500 or len(set(lengths)) < len(lengths) or num_examples < 1:
-            raise InputError(
-                f"expected different lengths of at least 500 tokens and at least 1 example, got {list(lengths)} and "
-                f"{num_examples}; correct `lengths` or `num_examples`"
-            )
+        if not lengths or len(set(lengths)) < len(lengths):
+            raise InputError(f"expected different lengths, got {list(lengths)}; correct `lengths`")
         self.folder, self.lengths, self.num_examples, self.seed = (
             Path(folder).expanduser(),
             tuple(lengths),
             num_examples,
             seed,
         )
+        check_numbers(self, "", lengths=(500, MOST_TOKENS), num_examples=(1, MOST))
         named = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa}
         found = {name: _path(path) or official_file(self.folder, _FILES[name]) for name, path in named.items()}
         self.paths = {name: path for name, path in found.items() if path is not None}

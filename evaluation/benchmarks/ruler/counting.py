@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.ruler.generator import SMALL, Asked, Generator, different
+from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Asked, Generator, different
 from evaluation.benchmarks.ruler.templates import OfficialTasks
 from evaluation.benchmarks.ruler.words import Words
 from lit_longpo.errors import InputError
+
+_SHOTS = {True: 20, False: 40}  # words of the solved example: below SMALL, and from there on
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,15 @@ class CommonWordsGenerator(Generator[CommonWords]):
 
     def __init__(self, tasks: OfficialTasks, arguments: Row, seed: int, words: Words) -> None:
         super().__init__(tasks.templates["common_words_extraction"], seed)
-        self._num_common, *often = (arguments.count(name) for name in ("num_cw", "freq_cw", "freq_ucw"))
+        self._num_common = arguments.count("num_cw", 1, _SHOTS[True] - 1)
+        often = [arguments.count(name, 1, MOST_HIDDEN) for name in ("freq_cw", "freq_ucw")]
         self._times = (often[0], often[1])
         self._words = words
 
     def hidden(self, draw: random.Random, length: int, row: int) -> CommonWords:
         """Ten words; below 4096 tokens everything is easier."""
         is_easy = length < SMALL
-        shot = draw.sample(self._words.every, 20 if is_easy else 40)
+        shot = draw.sample(self._words.every, _SHOTS[is_easy])
         common = draw.sample(self._words.every, self._num_common)
         return CommonWords(tuple(common), tuple(shot[: self._num_common]), tuple(shot[self._num_common :]), is_easy)
 

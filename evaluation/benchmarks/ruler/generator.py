@@ -17,6 +17,7 @@ from evaluation.benchmarks.ruler.templates import TaskTemplate
 from lit_longpo.errors import InputError
 
 Hidden = TypeVar("Hidden")
+MOST_HIDDEN = 10_000  # things of a kind that are hidden in one context
 SMALL = 4096  # below it tasks are easier and grow by smaller steps
 
 

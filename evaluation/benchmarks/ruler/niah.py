@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.benchmarks.official_files import Row
 from evaluation.benchmarks.ruler.essays import Essays
-from evaluation.benchmarks.ruler.generator import SMALL, Asked, Generator
+from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Asked, Generator
 from evaluation.benchmarks.ruler.templates import OfficialTasks
 from evaluation.benchmarks.ruler.words import Words
 from lit_longpo.errors import InputError
@@ -32,7 +32,9 @@ class NeedleGenerator(Generator[Needles]):
         self._kinds = [
             arguments.choice(name, ("words", "numbers", "uuids")) for name in ("type_needle_k", "type_needle_v")
         ]
-        keys, self._num_values, self._num_asked = (arguments.count(f"num_needle_{name}") for name in "kvq")
+        keys, self._num_values, self._num_asked = (
+            arguments.count(f"num_needle_{name}", 1, MOST_HIDDEN) for name in "kvq"
+        )
         self._num_keys = max(keys, self._num_asked)
         self.smallest = self._num_keys * self._num_values
         self._words, self._essays = words, essays

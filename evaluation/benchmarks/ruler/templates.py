@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from evaluation.benchmarks.official_files import OfficialFileError, Row, parse_literals, read_json, read_text
+from lit_longpo.ranges import MOST_ANSWERED
 
 LAYOUT = "synthetic.yaml; data/synthetic/constants.py or templates.json, as in NVIDIA/RULER/scripts"
 _CONSTANTS, _TEMPLATES, _JSON = "data/synthetic/constants.py", "templates.json", "data/synthetic/json"
@@ -125,7 +126,7 @@ def _template(row: Row) -> TaskTemplate:
     text = row.text("template")
     if "{context}" not in text:
         raise row.error("template", "a template with {context}", text)
-    return TaskTemplate(text, row.text("answer_prefix"), row.count("tokens_to_generate"))
+    return TaskTemplate(text, row.text("answer_prefix"), row.count("tokens_to_generate", 1, MOST_ANSWERED))
 
 
 def _sentence(folder: Path, name: str) -> str | None:

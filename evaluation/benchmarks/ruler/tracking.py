@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.benchmarks.haystack import CountTokens
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.ruler.generator import SMALL, Asked, Generator, different
+from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Asked, Generator, different
 from evaluation.benchmarks.ruler.templates import OfficialTasks
 from lit_longpo.errors import InputError
 
@@ -29,9 +29,8 @@ class TrackingGenerator(Generator[Chains]):
 
     def __init__(self, tasks: OfficialTasks, arguments: Row, seed: int) -> None:
         super().__init__(tasks.templates["variable_tracking"], seed)
-        if arguments.count("num_chains") != 1:
-            raise arguments.error("num_chains", "1, as in the official task", arguments.count("num_chains"))
-        self._num_variables = arguments.count("num_hops") + 1
+        arguments.count("num_chains", 1, 1)  # as in the official task
+        self._num_variables = arguments.count("num_hops", 1, MOST_HIDDEN) + 1
         self.smallest = self._num_variables
         self._noise = tasks.sentences["noise"]
         self._shot_size = 0

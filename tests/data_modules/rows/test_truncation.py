@@ -64,7 +64,7 @@ def test_dropping_keeps_every_supporting_passage(layout: list[tuple[int, bool]],
 
 
 def test_window_must_hold_something() -> None:
-    with pytest.raises(ValueError, match=r"set `data.init_args.max_length`"):
+    with pytest.raises(ValueError, match=r"`data.init_args.max_length` of at least 2 .*, got 1; set it"):
         LengthPolicy(max_length=1)
 
 

@@ -71,5 +71,5 @@ def test_files_are_read_before_a_model_is(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"none to ask \(longer than 3 characters\)"):
         GraphWalks(str(tmp_path), max_chars=3)
-    with pytest.raises(ValueError, match="max_chars of at least 1"):
+    with pytest.raises(ValueError, match="`max_chars` from 1"):
         GraphWalks(str(tmp_path), max_chars=0)

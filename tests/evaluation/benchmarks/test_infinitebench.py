@@ -113,7 +113,7 @@ def test_malformed_records_name_file_line_and_field(folder, task, change, messag
         ({"tasks": ["math_calc"]}, "expected tasks of passkey, .* got math_calc"),
         ({"tasks": ["number_string"]}, "expected number_string.jsonl in .*; set `folder`"),
         ({"templates": "kimi"}, "expected templates of gpt4, yarn_mistral, got 'kimi'"),
-        ({"new_tokens": {"math_find": 0}}, "expected `new_tokens` of at least 1"),
+        ({"new_tokens": {"math_find": 0}}, "expected `new_tokens` from 1"),
         ({"prompts": "nothing.py"}, "got no file nothing.py"),
     ],
 )

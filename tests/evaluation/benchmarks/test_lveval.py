@@ -128,9 +128,12 @@ def test_malformed_records_name_file_line_and_field(folder, name, value):
         ("DATASET_MAXGEN = {'factrecall_en': '16'}", "field 'DATASET_MAXGEN': expected an object of int values"),
         (
             "DATASET_MAXGEN = {'factrecall_en': 0, 'loogle_SD_mixup': 1}",
-            "at least 1 new token for factrecall_en, got 0",
+            "1 to 1,000,000 new tokens for factrecall_en, got 0",
         ),
-        ("DATASET_MAXGEN = {'factrecall_en': 4, 'loogle_SD_mixup': -1}", "at least 1 new token for loogle_SD_mixup"),
+        (
+            "DATASET_MAXGEN = {'factrecall_en': 4, 'loogle_SD_mixup': -1}",
+            "1 to 1,000,000 new tokens for loogle_SD_mixup",
+        ),
         ("DATASET_PROMPT = {}", "field 'DATASET_SELECTED': expected known data sets with a prompt and a limit"),
         ("DATASET_SELECTED = ['other']", "known data sets"),
         ("DATASET_LENGTH_LEVEL = None", "field 'DATASET_LENGTH_LEVEL': expected a list of texts"),

@@ -8,8 +8,8 @@ from evaluation.perplexity.windows import Windows, read_tokens, text_files
     [
         ({"lengths": [64, 32]}, "ascending lengths"),
         ({"lengths": [1]}, "at least 2 tokens"),
-        ({"stride": 0}, "at least 1"),
-        ({"max_windows": 0}, "at least 1"),
+        ({"stride": 0}, "`stride` from 1"),
+        ({"max_windows": 0}, "`max_windows` from 1"),
         ({"counted": "first"}, "expected counted of all, last"),
         ({"lengths": [8], "stride": 8, "counted": "last"}, "lower --stride"),
     ],

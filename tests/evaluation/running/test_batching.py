@@ -64,7 +64,7 @@ def test_shared_length_leaves_each_a_token(first, second, length):
 
 @pytest.mark.parametrize("wrong", [{"max_batch_tokens": 0}, {"prefill_chunk": 0}, {"min_shared": -1}])
 def test_impossible_batching_is_refused(wrong):
-    with pytest.raises(ValueError, match="correct them"):
+    with pytest.raises(ValueError, match="type a number in that range"):
         Batching(**wrong)
 
 

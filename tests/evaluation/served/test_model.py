@@ -1,6 +1,7 @@
 """A served model answers a benchmark: all ways to ask it, and everything that a server does wrong."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support import official_layout
@@ -8,6 +9,7 @@ from support.model_server import KEY, Served, ascii_model, serve
 from transformers import AutoTokenizer
 
 from evaluation import LongBench
+from evaluation.prompting import Prompt
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
@@ -186,3 +188,11 @@ def test_the_servers_window_counts(longbench, server):
     assert (report.settings["window"], report.settings["served model"]) == (160, "tiny (/models/tiny)")
     assert "the server reads 160 positions, the model 4096" in report.deviations
     assert max(len(body["prompt"]) + body["max_tokens"] for body in questions(server)) <= 160
+
+
+def test_half_a_character_of_a_server_is_replaced(server):
+    policy = PolicyConfig(source=str(server.folder))
+    model = ServedModel.reach(ServerSettings(server.url, "tiny"), policy, policy.prompt_format())
+    choice = SimpleNamespace(finish_reason="stop", text="ab \ud83d c", message=None)
+    text = model._text(SimpleNamespace(choices=[choice], usage=None), Prompt((1, 2), 5, (), 0, 2, 0, False))
+    assert text == "ab \ufffd\ufffd\ufffd c"

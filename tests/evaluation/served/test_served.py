@@ -91,7 +91,7 @@ def test_a_model_that_a_server_does_not_list_answers_in_chat_as_here(listed, fol
         (["--server_way=chat", "--protocol", "official"], "expected `protocol: served` for `server.way: chat`"),
         (["--devices", "2"], "expected `--devices 1 --shard false` with a server"),
         (["--server", "127.0.0.1:8000"], "expected an address such as http"),
-        (["--server.concurrency", "0"], "expected concurrency and max_failures of at least 1"),
+        (["--server.concurrency", "0"], "expected `concurrency` from 1 to"),
         (["--model", "embedded"], r"the tokenizer of embedded, got \d+ tokens of a text"),
         (["--max_length", "400"], r"fit 100 positions, got a prompt of \d+ tokens; set max_length to"),
         (["--server", f"http://me:pass-word@127.0.0.1:{free_port()}"], "expected an OpenAI-compatible server at http"),

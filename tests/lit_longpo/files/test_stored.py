@@ -76,3 +76,9 @@ def test_a_checksum_of_any_length_is_said_in_few_words():
     with pytest.raises(RecordError, match="expected what has the checksum") as caught:
         stored_line(line, "task.jsonl:1")
     assert len(str(caught.value)) < 400
+
+
+def test_half_a_character_is_written_and_read():
+    row = {"text": "\ud83d half, whole \u00e9 \U0001f600", "number": 1}
+    assert stored_line(line_of(row), "x") == row
+    assert "\u00e9".encode() in line_of(row)

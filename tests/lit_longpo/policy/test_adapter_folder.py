@@ -233,6 +233,21 @@ def test_what_peft_cannot_read_is_one_line(damage, told, policy_folder, tmp_path
     assert "\n" not in str(caught.value)
 
 
+def test_settings_that_peft_would_leave_out_are_refused_or_said(policy_folder, tmp_path, caplog):
+    adapters(policy_folder, tmp_path / "a")
+    edited(tmp_path / "a", use_newlora=False, newlora_config=None, newlora_terms=[])
+    ours(tmp_path / "a").load()
+    assert "does not know" not in caplog.text
+    edited(tmp_path / "a", newlora_size=16, peft_version="9.9").load()
+    assert "does not know `newlora_size: 16` (of peft 9.9) and leaves it out" in caplog.text
+    with pytest.raises(ValueError, match=r"knows in .*_config\.json, got `newlora_size: 16`, `use_newlora: True`"):
+        edited(tmp_path / "a", use_newlora=True).load()
+    with pytest.raises(ValueError, match=r"`newlora_config: {'x': 1}`.*type pip install -U peft"):
+        edited(tmp_path / "a", use_newlora=False, newlora_config={"x": 1}).load()
+    with pytest.raises(ValueError, match=r"on for every token in .*got `alora_invocation_tokens: \[3\]`"):
+        edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens=[3]).load()
+
+
 def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "p", config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(ValueError, match=r"expected LoRA adapters .*, got PROMPT_TUNING"):

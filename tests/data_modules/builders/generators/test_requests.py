@@ -76,7 +76,7 @@ def test_seeds_fit_every_generator(parts):
 
 @pytest.mark.parametrize("values", [{"temperature": -1}, {"top_p": 0}, {"max_new_tokens": 0}])
 def test_impossible_decoding_is_refused(values):
-    with pytest.raises(ValueError, match="expected temperature"):
+    with pytest.raises(ValueError, match=f"expected `decoding.{next(iter(values))}`"):
         Decoding(**values)
 
 

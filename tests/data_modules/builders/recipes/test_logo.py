@@ -5,6 +5,7 @@ from support.builders import RECORD, bench, drive
 
 from data_modules.builders.generators.requests import RequestTemplate
 from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.chunk_scores import ChunkScorer
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.questions import Cloze
 from data_modules.builders.sources.base import Document
@@ -53,9 +54,16 @@ def test_logo_takes_another_attempt_when_rejected_equals_chosen():
         drive(logo().steps(RECORD, bench()), lambda request: "")
 
 
+class Everything(ChunkScorer):
+    """Every chunk is about the question."""
+
+    def score(self, chunk, question):
+        return 3
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"min_critical_score": 9}, "no chunk shares"), ({"max_irrelevant_score": -1}, "no chunk is irrelevant")],
+    [({"min_critical_score": 9}, "no chunk shares"), ({"scorer": Everything()}, "no chunk is irrelevant")],
 )
 def test_logo_says_why_there_is_no_pair(options, reason):
     with pytest.raises(DroppedError, match=reason):

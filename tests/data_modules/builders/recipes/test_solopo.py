@@ -6,6 +6,7 @@ from support.builders import RECORD, bench, drive
 from data_modules.builders.generators.requests import RequestTemplate
 from data_modules.builders.journal import describe
 from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 
 
@@ -49,9 +50,16 @@ def test_solopo_can_fall_back_on_the_gold_answer_and_counts_it():
     assert own.counts["chosen is the gold answer, not a sample"] == 1
 
 
+class Near(Judge):
+    """Rome is nearly right."""
+
+    def score(self, prediction, answers):
+        return {"Oslo": 1.0, "Rome": 0.6}[prediction]
+
+
 def test_solopo_keeps_a_margin():
     with pytest.raises(DroppedError, match="min_margin"):
-        drive(solopo(min_margin=1.5).steps(RECORD, bench()), sample(["Oslo", "Rome", "Oslo", "Rome"]))
+        drive(solopo(min_margin=0.5, judge=Near()).steps(RECORD, bench()), sample(["Oslo", "Rome", "Oslo", "Rome"]))
 
 
 def test_solopo_names_its_own_setting_when_passages_are_too_long():

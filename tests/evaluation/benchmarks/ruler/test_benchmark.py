@@ -84,7 +84,7 @@ def test_what_needs_a_file_is_left_out_or_refused(folder):
         RULER(folder, tasks=["multi_key"])
     with pytest.raises(ValueError, match="git clone"):
         RULER()
-    with pytest.raises(ValueError, match="at least 500 tokens"):
+    with pytest.raises(ValueError, match="`lengths` from 500"):
         RULER(folder, lengths=(100,))
 
 
