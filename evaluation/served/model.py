@@ -117,7 +117,7 @@ class ServedModel(Answerer):
         said = {
             f"answered by a server through {self.way}; its weights and precision are not known here": True,
             "asked in the server's chat template, also where the protocol asks plainly": chat,
-            f"the server sees to the end of answers{also}; a newline that ends one is cut in its text": (
+            f"the server sees to the end of answers{also}, however short; a newline that ends one is cut in its text": (
                 not can.obeys_ends
             ),
             "a repetition penalty is the server's own": not can.takes_extras,

@@ -74,13 +74,13 @@ def joined(caches: Sequence[Cache], places: Sequence[tuple[int, int, int] | None
 def _moved(caches: Sequence[Cache], rows: Callable[[Sequence[DynamicLayer]], list[KeysValues]]) -> Cache:
     """The first cache with new rows in each layer."""
     first = caches[0]
-    first.layers, parts = list(first.layers), [cache.layers for cache in caches]
+    first.layers = list(first.layers)  # where others hold the old list, that stays
     for number in range(len(first.layers)):
-        layers = cast(list[DynamicLayer], [part[number] for part in parts])
+        layers = cast(list[DynamicLayer], [cache.layers[number] for cache in caches])
         if layers[0].is_initialized:  # others take their keys from a layer before
             first.layers[number] = _layer(layers[0], rows(layers))
         for cache in caches[1:]:
-            cache.layers[number] = layers[0]  # its own is not needed any more
+            cache.layers[number] = first.layers[number]  # its own is not needed any more
     return first
 
 

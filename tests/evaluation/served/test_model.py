@@ -77,7 +77,7 @@ def test_the_local_answers_tell_something(local):
         (
             {"takes_ids": False, "extras": "refused"},
             "prompts as text, answers as text",
-            ("the server sees to the end of answers and not at 2 <end>", "a repetition penalty is the server's own"),
+            ("the server sees to the end of answers and not at 2 <end>, however short;", "a repetition penalty is the"),
         ),
     ],
 )

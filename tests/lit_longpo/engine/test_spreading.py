@@ -1,11 +1,13 @@
 """Rows that go on from one cache answer as each does alone, in every family; what cannot is told apart."""
 
+import weakref
+
 import pytest
 import torch
 from support.families import NAMES, twin
 from transformers import DynamicCache
 
-from lit_longpo.engine import Limits, continue_rows, generation, generation_mode, prefill, spreads
+from lit_longpo.engine import Limits, continue_rows, generation, generation_mode, prefill, spreading, spreads
 
 PREFIX = torch.randint(3, 90, (24,), generator=torch.Generator().manual_seed(1)).tolist()
 UNEQUAL = [[*PREFIX, *range(50, 50 + size)] for size in (1, 6, 3)]
@@ -83,6 +85,26 @@ def test_padding_is_not_computed_where_a_prompt_fills_the_device(monkeypatch):
     prompts = [PREFIX, PREFIX[:5], PREFIX[:6], PREFIX]
     assert forwards(twin("Llama"), prompts, monkeypatch, 8) == [(1, 4), (1, 5), (1, 23), (4, 1), (4, 1)]
     assert forwards(twin("Llama"), prompts, monkeypatch, 10) == [(2, 5), (1, 23), (4, 1), (4, 1)]
+
+
+def test_caches_are_joined_layer_by_layer_and_let_go_of(monkeypatch):
+    """So that no more than one layer is there twice."""
+    model, alive, refs = twin("Llama"), [], []
+
+    def recorded(rows, width, room, made=spreading.right_aligned):
+        alive.append(sum(ref() is not None for ref in refs))
+        return made(rows, width, room)
+
+    def watched(caches, places, joined=generation.joined):
+        refs.extend(weakref.ref(layer) for cache in caches for layer in cache.layers)
+        return joined(caches, places)
+
+    monkeypatch.setattr(spreading, "right_aligned", recorded)
+    monkeypatch.setattr(generation, "joined", watched)
+    forwards(model, [PREFIX, PREFIX[:5]], monkeypatch, 8)
+    parts, layers = 2, len(model.model.layers)
+    assert len(refs) == parts * layers > 2
+    assert alive[::2] == [parts * (layers - number) for number in range(layers)]
 
 
 def test_angles_that_depend_on_the_longest_row_are_those_of_a_padded_batch(monkeypatch):
