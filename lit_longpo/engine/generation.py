@@ -152,15 +152,17 @@ def _past(
 ) -> Cache | None:
     """All but the last column, each prompt computed once and without padding; `None` if that cannot be.
 
-    Where angles depend on the longest row, rows are computed in the same forward, as a padded batch is.
+    Where angles depend on the longest row, or a width was asked for, rows are computed as a padded batch.
     """
     first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
     if ids.shape[1] < 2 or _keeps_more_than_keys(model):
         return None
     different = [first[tuple(prompt)] for prompt in prompts]
-    if not _angles_differ(model) and (past := _joined(model, prompts, different, prefill_chunk)) is not None:
+    joins = ids.shape[1] == max(map(len, prompts)) and not _angles_differ(model)
+    past = _joined(model, prompts, different, prefill_chunk) if joins else None
+    if past is not None or len(first) == len(prompts):
         return past
-    return None if len(first) == len(prompts) else _shared_cache(model, ids, mask, different, prefill_chunk)
+    return _shared_cache(model, ids, mask, different, prefill_chunk)
 
 
 def _angles_differ(model: PreTrainedModel) -> bool:

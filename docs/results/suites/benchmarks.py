@@ -1,7 +1,7 @@
 """Every benchmark configuration of the papers, asked of SmolLM2-135M at lengths that a CPU allows; RULER by length.
 
-What is asked is in `results.benchmark_files`; of each task one or two examples, prompts cut to 1,024 tokens (RULER's
-are of 2,560), so that all of it takes about 20 minutes of a core. A killed cell goes on from its answers.
+What is asked is in `results.benchmark_files`; of each task one or two examples, prompts cut to 768 or 1,024 tokens
+(RULER's are of 2,560), so that all of it takes about 20 minutes of a core. A killed cell goes on from its answers.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from results.cells import Cell, Settings, Suite
 Words = tuple[str, ...]
 
 _MODEL, _FILES = "convert", "files"
-_LIMITS = {"logo": 2, "longpo": 1, "solopo": 2}  # LongPO asks RULER's 13 tasks
+_CUTS = {"logo": (768, 1), "longpo": (1024, 1), "solopo": (1024, 2)}  # tokens, examples of each of its tasks
 _RULER_TASKS = (
     "niah_single_1",
     "niah_multikey_1",
@@ -39,9 +39,9 @@ def cells(settings: Settings) -> Iterator[Cell]:
     yield _cell("logo_perplexity", settings, "perplexity", config, *words, command="perplexity")
     for paper, options in _papers(settings).items():
         config = f"--config=configs/eval/papers/{paper}.yaml"
-        yield _cell(
-            paper, settings, f"{paper}_paper", config, *options, "--max_length=1024", f"--limit={_LIMITS[paper]}"
-        )
+        tokens, examples = _CUTS[paper]
+        cut = (f"--max_length={tokens}", f"--limit={examples}")
+        yield _cell(paper, settings, f"{paper}_paper", config, *options, *cut)
     config = "--config=configs/eval/ruler.yaml"
     yield _cell("ruler", settings, "ruler-step0", config, *_ruler(settings), *_by_length(settings))
     words = ("--samples", samples, "--hotpotqa", f"{made}/hotpotqa.json", "--tokenizer", f"{here}/{_MODEL}/model")

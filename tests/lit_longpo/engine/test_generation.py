@@ -47,6 +47,13 @@ def test_a_prompt_goes_through_the_model_once():
     assert all(shape == (6, 1) for shape in seen[1:])
 
 
+def test_columns_that_no_prompt_needs_change_nothing():
+    model = tiny_model("Llama")
+    alone = [continued(model, [prompt], [row])[0] for row, prompt in enumerate([LONG, SHORT])]
+    together = continued(model, [LONG, SHORT], range(2), width=len(LONG) + 7)
+    assert [row[: len(one)] for row, one in zip(together, alone, strict=True)] == alone
+
+
 def test_a_prompt_of_one_token_has_nothing_to_share():
     model = tiny_model("Llama")
     alone = [continued(model, [(5,)], [row])[0] for row in range(2)]
