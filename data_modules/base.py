@@ -64,7 +64,7 @@ class PairDataModule(LightningDataModule, ABC):
         seed: of the order of training examples and of whatever a data module draws.
         num_workers: processes that pack batches.
         token_cache: folder where tokenised examples are kept for later runs with the same data and settings; `None`
-            keeps them in memory, unless they are read from large files: then in `token_cache` in the run's root folder.
+            keeps them in memory, unless texts are above 2 MB: then in `token_cache` in the run's root folder.
         views: what the objective asks; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
     """
@@ -309,7 +309,7 @@ class PairDataModule(LightningDataModule, ABC):
     def _store_folder(self, split: str, tokenising: Tokenising, root: Path) -> StoreFolder | None:
         """Where a split's tokens are kept; `None` for memory."""
         content = self.content(split)
-        if self.token_cache is None and (content is None or not content.is_large):
+        if self.token_cache is None and (content is None or not content.is_kept):
             return None
         identity = content_of_pairs(self.pairs(split)) if content is None else content.identity
         return StoreFolder(Path(self.token_cache or root / "token_cache"), tokenising.key(identity))

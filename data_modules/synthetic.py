@@ -1,15 +1,21 @@
 """The embedded default data: pairs from seeded worlds of facts, of any length, ready at once."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, cast
 
+from data_modules import records
 from data_modules.base import PairDataModule
+from data_modules.files.content import Content, content_of_code
 from data_modules.records import PreferencePair, Span, Turn
+from data_modules.worlds import world as worlds
 from data_modules.worlds.world import MOST_HOPS, NAMES, Fact, Question, Split, World, check_sizes, num_words_of
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import MOST, check_numbers
+
+_BYTES_PER_WORD = 6  # about, with the space behind it
 
 
 class SyntheticDataModule(PairDataModule):
@@ -56,6 +62,17 @@ class SyntheticDataModule(PairDataModule):
         """The split's pairs, made anew from the seed."""
         name = cast(Split, split)
         return [self._pair(name, index) for index in range(self.sizes[name])]
+
+    def content(self, split: str) -> Content | None:
+        """This code and its settings; `None` for a class derived from it, which may make other pairs."""
+        if type(self) is not SyntheticDataModule:
+            return None
+        size = self.sizes[cast(Split, split)]
+        lengths = (self.short_words, *self.long_words)
+        settings = (split, size, self.seed, lengths, self.hops, self.num_turns, self.num_rejected)
+        num_words = size * (self.short_words + self.long_words[1])
+        modules = (sys.modules[__name__], worlds, records)
+        return content_of_code(modules, settings, num_words * _BYTES_PER_WORD)
 
     def _pair(self, split: Split, index: int) -> PreferencePair:
         world = World(split, self.seed * 1_000_003 + index)

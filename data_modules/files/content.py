@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from data_modules.files.record_files import hub_table, is_local
 from data_modules.records import PreferencePair
 
-_IN_MEMORY_BYTES = 100_000_000  # of data files; of larger ones neither pairs nor tokens are held
+_IN_MEMORY_BYTES = 100_000_000  # of texts; of more neither pairs nor tokens are held
+_SOON_TOKENISED_BYTES = 2_000_000  # of texts; tokens of more are kept for the next start
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Content:
 
     Args:
         identity: hash of everything that they depend on.
-        num_bytes: size of the files that they are read from.
+        num_bytes: size of the files that they are read from, or about that of their texts.
     """
 
     identity: str
@@ -27,8 +30,27 @@ class Content:
 
     @property
     def is_large(self) -> bool:
-        """Whether the pairs are streamed, and their tokens kept on disk."""
+        """Whether the pairs are streamed, and their tokens mapped from disk."""
         return self.num_bytes > _IN_MEMORY_BYTES
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether their tokens are kept on disk for later runs."""
+        return self.num_bytes > _SOON_TOKENISED_BYTES
+
+
+def content_of_code(modules: Iterable[ModuleType], settings: Any, num_bytes: int) -> Content:
+    """Of pairs that are made by code, and the settings it is called with.
+
+    Args:
+        modules: all of the code; another version of it makes other pairs.
+        settings: what it is called with; anything whose `repr` says all.
+        num_bytes: about the size of the texts.
+    """
+    digest = hashlib.sha256(repr((sys.version, settings)).encode())
+    for module in modules:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return Content(digest.hexdigest()[:32], num_bytes)
 
 
 def content_of_pairs(pairs: Iterable[PreferencePair]) -> str:

@@ -126,6 +126,7 @@ class Large:
             return read(*arguments)
 
         monkeypatch.setattr(content, "_IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(content, "_SOON_TOKENISED_BYTES", 0)
         monkeypatch.setattr(reading, "read_records", counted)
         monkeypatch.chdir(folder)
 

@@ -3,10 +3,14 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.word_tokenizer import word_tokenizer
 
+from data_modules.files import content
 from data_modules.pretraining import WorldTextDataModule
 from data_modules.synthetic import SyntheticDataModule, WorldHaystack
-from data_modules.worlds.world import num_words_of
+from data_modules.worlds.world import num_words_of, vocabulary
+from lit_longpo.batch import View, Views
+from lit_longpo.policy import PromptFormat, PromptTemplate
 
 
 def test_synthetic_pairs_hold_the_facts_in_both_contexts():
@@ -46,3 +50,37 @@ def test_synthetic_turns_ask_about_one_document():
         for question, answer in zip(questions, [pair.chosen, *[t.chosen for t in pair.turns]], strict=True):
             assert f"{question} {answer} ." in pair.long_context
         assert all(len(turn.rejected) == 2 and turn.chosen not in turn.rejected for turn in pair.turns)
+
+
+def test_a_later_start_reads_the_tokens_and_makes_no_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "_SOON_TOKENISED_BYTES", 1_000)
+    made = []
+    monkeypatch.setattr(SyntheticDataModule, "_pair", made_by(SyntheticDataModule._pair, made))
+
+    def ready(kind=SyntheticDataModule, **options):
+        made.clear()
+        views = Views((View("long", "chosen"), View("long", "rejected")))
+        data = kind(num_train=4, num_val=0, short_words=24, **{"long_words": (60, 70)} | options)
+        data.views, data.prompt_format = views, PromptFormat(word_tokenizer(vocabulary()), PromptTemplate())
+        monkeypatch.chdir(tmp_path)
+        data.setup("fit")
+        return data
+
+    first = ready()
+    assert len(made) == 4
+    assert ready().fingerprint() == first.fingerprint()
+    assert not made
+    for change in ({"seed": 1}, {"hops": 2}, {"num_turns": 2}, {"num_rejected": 2}, {"long_words": (60, 71)}):
+        ready(**change)
+        assert len(made) == 4, change
+    for _ in range(2):  # what another class makes is not known
+        ready(type("Mine", (SyntheticDataModule,), {}))
+        assert len(made) == 4
+
+
+def made_by(method, made):
+    def noted(self, split, index):
+        made.append(index)
+        return method(self, split, index)
+
+    return noted
