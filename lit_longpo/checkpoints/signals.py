@@ -6,8 +6,9 @@ the collective calls of a step.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -55,6 +56,8 @@ class StopSignals(_SignalConnector):
         super().register_signal_handlers()
         self.listen()
         self.trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = self._agree  # type: ignore[method-assign]
+        loop = self.trainer.fit_loop
+        loop.on_advance_end = partial(self._end_epoch, type(loop).on_advance_end.__get__(loop))  # type: ignore[method-assign]
 
     def listen(self) -> None:
         """Hear signals from now on; Lightning begins after the reference pass."""
@@ -67,25 +70,42 @@ class StopSignals(_SignalConnector):
 
     @property
     def _between_steps(self) -> bool:
-        """No gradient is waiting, and the epoch is neither about to begin nor about to end."""
+        """No gradient is waiting, and the epoch is neither about to begin nor about to end, see `_end_epoch`."""
         loop = self.trainer.fit_loop.epoch_loop
         rows = loop.batch_progress
         return bool(rows.current.ready) and not rows.is_last_batch and not loop._should_accumulate()
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGTERM and self.trainer.strategy.launcher is not None:
-            self.trainer.strategy.launcher.kill(signum)  # the processes that this one has started
         if self._asked is not None or not self.trainer._has_begun():  # type: ignore[attr-defined]
+            self._end_others(signum)
             raise SystemExit(_DIED + signum)
         self._asked = signum
         name = signal.Signals(signum).name
         # Not through logging: the handler may have come between two halves of a line.
         os.write(2, f"{name}: stopping after this step, with a checkpoint; once more stops at once\n".encode())
 
+    def _end_others(self, signum: int) -> None:
+        """Those that this process has started. Not at the first signal, which they may have had themselves."""
+        if signum == signal.SIGTERM and self.trainer.strategy.launcher is not None:
+            self.trainer.strategy.launcher.kill(signum)
+
+    def _end_epoch(self, end: Callable[[], None]) -> None:
+        """Lightning's end of an epoch, and a stop there: an epoch of one step has no other place for it."""
+        end()
+        alone = self.trainer.world_size == 1
+        if (alone and self._asked is None) or self.trainer.fit_loop.done:
+            return
+        if alone:
+            raise SIGTERMException(self.status)
+        self._stop_if_asked()
+
     def _agree(self) -> None:
         """Before a row, on all processes: stop if one of them was asked to."""
-        if not self._between_steps:
-            return
+        if self._between_steps:
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        """A collective call."""
         asked = torch.tensor([self._asked or 0], device=self.trainer.strategy.root_device)
         torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
         if asked.item():

@@ -61,7 +61,7 @@ class RandomPairs(LightningDataModule):
             reference = policy
         numbers = [emphasis_of(row.examples) if self.emphasis else (None, None) for row in policy]
         rows = [PreferenceBatch(*row, *own) for *row, own in zip(policy, reference, numbers, strict=True)]
-        return StatefulDataLoader(rows, batch_size=None)
+        return StatefulDataLoader(rows, batch_size=None, generator=torch.Generator().manual_seed(0))
 
     def train_dataloader(self) -> StatefulDataLoader:
         return self._loader()

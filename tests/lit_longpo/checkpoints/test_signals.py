@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from support.ranks import run_ranks
 from lit_longpo import __main__ as command
 from lit_longpo.callbacks import RunSummary
 from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.checkpoints.signals import StopSignals
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.strategies import gathered_state_dict
+
+ONE_STEP = {"accumulate_grad_batches": 6, "val_check_interval": 6}  # of an epoch
 
 
 class Losses(Callback):
@@ -85,8 +89,9 @@ def assert_goes_on(whole, stopped, resumed):
         pytest.param(
             *("in a step", signal.SIGTERM, 143, {"accumulate_grad_batches": 2, "max_steps": 5}), marks=pytest.mark.slow
         ),
+        ("in a step", signal.SIGTERM, 143, ONE_STEP),
     ],
-    ids=["SIGTERM", "Ctrl-C while validating", "between two gradients"],
+    ids=["SIGTERM", "Ctrl-C while validating", "between two gradients", "one step an epoch"],
 )
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     moment, signum, status, options, policy_folder, tmp_path, caplog, capfd
@@ -149,22 +154,35 @@ def test_an_interrupted_command_says_so_in_one_line(name, monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted: what was written stays, and the same command goes on\n"
 
 
-def on_two_ranks(folder, policy_folder, rank, name):
+def on_two_ranks(folder, policy_folder, rank, name, options):
     def strategy():  # each trainer its own
         return name if name == "ddp" else ModelParallelStrategy(2, 1, process_group_backend="gloo")
 
-    whole, _, ended = train(folder / "whole", policy_folder, strategy=strategy())
-    stopped, code, _ = train(
-        folder / "stopped", policy_folder, Signal("in a step", signal.SIGTERM, rank=rank), strategy=strategy()
-    )
+    whole, _, ended = train(folder / "whole", policy_folder, strategy=strategy(), **options)
+    asked = Signal("in a step", signal.SIGTERM, rank=rank)
+    stopped, code, _ = train(folder / "stopped", policy_folder, asked, strategy=strategy(), **options)
     assert code == 143, code
-    resumed, code, trainer = train(folder / "stopped", policy_folder, strategy=strategy(), resume="last")
+    resumed, code, trainer = train(folder / "stopped", policy_folder, strategy=strategy(), resume="last", **options)
     assert (code, trainer.global_step) == (None, ended.global_step)
     assert stopped.values + resumed.values == pytest.approx(whole.values, abs=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_one_rank_that_is_asked_stops_all_at_the_same_step(strategy, rank, policy_folder, tmp_path):
-    run_ranks(on_two_ranks, tmp_path, policy_folder, rank, strategy)
+@pytest.mark.parametrize(
+    ("strategy", "rank", "options"),
+    [("ddp", 0, {}), ("ddp", 1, ONE_STEP), ("ddp", 1, {}), ("fsdp2", 0, {}), ("fsdp2", 1, {})],
+)
+def test_one_rank_that_is_asked_stops_all_at_the_same_step(strategy, rank, options, policy_folder, tmp_path):
+    run_ranks(on_two_ranks, tmp_path, policy_folder, rank, strategy, options)
+
+
+def test_processes_that_were_started_are_ended_with_this_one_and_not_asked_twice():
+    """A process group gets a signal as a whole: a second one from the first process would end the others at once."""
+    sent = []
+    strategy = SimpleNamespace(launcher=SimpleNamespace(kill=sent.append))
+    signals = StopSignals(SimpleNamespace(strategy=strategy, _has_begun=lambda: True))
+    signals._ask(signal.SIGTERM, None)
+    assert sent == []
+    with pytest.raises(SystemExit, match="143"):
+        signals._ask(signal.SIGTERM, None)
+    assert sent == [signal.SIGTERM]
