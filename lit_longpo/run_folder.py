@@ -1,6 +1,8 @@
 """A run's folder has one owner, and where it is filled line by line a killed run can go on with it."""
 
+import errno
 import json
+import logging
 import shlex
 import shutil
 import tempfile
@@ -13,7 +15,10 @@ from lit_longpo.errors import BusyError, InputError, message_for_user
 from lit_longpo.files.stored import stored_object
 from lit_longpo.files.strict_json import shortened
 
+log = logging.getLogger(__name__)
+
 _LOCK = ".running"
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _FIRST_FILES = ("config.yaml", "hparams.yaml", "data_report.json", "events.out.tfevents*", _LOCK)  # before a step
 MANIFEST = "manifest.json"
 _ANEW = "type --output FOLDER to use another folder, or delete {folder} to start over"
@@ -126,17 +131,17 @@ def has_owner(folder: Path) -> bool | None:
         folder: of a run.
     """
     try:
-        with (folder / _LOCK).open("rb") as file:
-            lock(file, folder, "fit")
-    except BusyError:
-        return True
+        with (folder / _LOCK).open("r+b") as file:  # network file systems lock what can be written to
+            taken = _take(file)
     except OSError:  # a run of before such folders had owners; or its folder cannot be read
         return None
-    return False
+    return None if taken is None else not taken
 
 
 def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> None:
     """Keep other processes out while the file is open.
+
+    Where there are no locks, two runs in one folder are the user's care, which is said.
 
     Args:
         file: one of the folder's files.
@@ -147,16 +152,30 @@ def lock(file: BinaryIO, folder: Path, kind: str, setting: str = "output") -> No
     Raises:
         BlockingIOError: another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there two runs in one folder are the user's care
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    taken = _take(file)
+    if taken is None:
+        log.warning("%s lies where there are no locks: start no other %s in it", folder, kind)
+    elif not taken:
         raise BusyError(
             f"expected no other {kind} in {folder}, found one that is running; wait for it or set another `{setting}`"
-        ) from error
+        )
+
+
+def _take(file: BinaryIO) -> bool | None:
+    """Whether the lock is ours now, or another's; `None` on Windows and where a file system has none (some Lustre)."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return None
+    return True
 
 
 def check_manifest(

@@ -1,5 +1,6 @@
 """Runs that start together do not share a folder: two real processes."""
 
+import errno
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from support.tracked_runs import Tracked
 
 from lit_longpo.checkpoints import ResumableTrainer, fault, read_record
 from lit_longpo.errors import BusyError, InputError
-from lit_longpo.run_folder import claim_version, only_owner, released_if_refused
+from lit_longpo.run_folder import claim_version, has_owner, only_owner, released_if_refused
 
 SMALL = (
     *("--config", CONFIGS / "sft.yaml", "--data.num_train", 16, "--data.num_val", 0, "--data.long_words", "[32,48]"),
@@ -49,6 +50,21 @@ def test_a_number_that_another_run_took_meanwhile_is_passed_over(kind, tmp_path)
         logger._get_next_version = iter(range(9)).__next__  # both looked before either made a folder
     assert all(map(claim_version, loggers))
     assert [logger.version for logger in loggers] == [0, 1]
+
+
+def test_where_there_are_no_locks_that_is_said_and_nothing_is_known_of_owners(tmp_path, monkeypatch, caplog):
+    """Lustre and NFS, as some clusters mount them."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with only_owner(tmp_path):
+        assert has_owner(tmp_path) is True
+    assert has_owner(tmp_path) is False
+    monkeypatch.setattr("fcntl.flock", flock)
+    with only_owner(tmp_path):
+        assert has_owner(tmp_path) is None
+    assert caplog.text.count(f"{tmp_path} lies where there are no locks") == 1
 
 
 def test_a_folder_that_was_named_has_one_owner(tmp_path):
