@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from transformers import PretrainedConfig
 
+from lit_longpo.engine.sharing import sharing_message
 from lit_longpo.errors import InputError
 from lit_longpo.policy.rope import check_window
 
@@ -108,6 +109,21 @@ def reach_of(trainer: Trainer) -> int:
         trainer: about to fit; its data are set up.
     """
     return getattr(getattr(trainer, "datamodule", None), "reach", 0)
+
+
+def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None) -> None:
+    """Refuse rows that keep their budget only if prompts share their beginnings, for a model that cannot.
+
+    Args:
+        trainer: about to fit; its data are set up.
+        config: of the policy.
+        cause: why it cannot; `None` if it can.
+
+    Raises:
+        InputError: saying what to type.
+    """
+    if cause is not None and getattr(getattr(trainer, "datamodule", None), "fills_by_sharing", False):
+        raise InputError(sharing_message(type(config).__name__.removesuffix("Config"), cause))
 
 
 def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:

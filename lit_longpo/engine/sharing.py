@@ -11,14 +11,15 @@ from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Segment, SegmentTable, Sharing, tensor_on
 from lit_longpo.engine.decoder import decoder_of
-from lit_longpo.engine.rotary import depends_on_length, rotary_embedding
+from lit_longpo.engine.rotary import LENGTH_DEPENDENT, depends_on_length, rotary_embedding
 from lit_longpo.engine.sequential import scores_sequentially
 
 _PROBLEM = "_no_sharing_because"
+_ANGLES = "its rotary angles depend on how long a sequence is"
 
 
 def refuse_sharing(model: PreTrainedModel, cause: str | None) -> None:
@@ -35,17 +36,32 @@ def sharing_problem(model: PreTrainedModel) -> str | None:
     if scores_sequentially(model):
         return "it is scored one sequence at a time"
     if depends_on_length(rotary_embedding(decoder_of(model))):
-        return "its rotary angles depend on how long a sequence is"
+        return _ANGLES
     cause: str | None = getattr(model, _PROBLEM, None)
     return cause
 
 
-def sharing_message(model: PreTrainedModel, cause: str) -> str:
-    """What a user is told whose rows are filled with what they share."""
+def sharing_rule(config: PretrainedConfig) -> str | None:
+    """Why a model cannot share, as far as its configuration says it; `None` if it may.
+
+    Args:
+        config: with its rotary settings as they are used.
+    """
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [part.get("rope_type") for part in (parameters, *parameters.values()) if isinstance(part, dict)]
+    return _ANGLES if LENGTH_DEPENDENT & {kind for kind in kinds if isinstance(kind, str)} else None
+
+
+def sharing_message(name: str, cause: str) -> str:
+    """What a user is told whose rows are filled with what they share.
+
+    Args:
+        name: of the model's class.
+        cause: why it cannot share.
+    """
     return (
-        f"expected a model whose prompts can share their beginnings for `share_prompts: together`, got "
-        f"{type(model).__name__}: {cause}, so rows would be longer than `max_tokens`; type "
-        "--data.init_args.share_prompts auto"
+        f"expected a model whose prompts can share their beginnings for `share_prompts: together`, got {name}: "
+        f"{cause}, so rows would be longer than `max_tokens`; type --data.init_args.share_prompts auto"
     )
 
 

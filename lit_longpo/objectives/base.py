@@ -40,7 +40,7 @@ from lit_longpo.engine import (
 )
 from lit_longpo.engine.leaps import leap_message
 from lit_longpo.engine.own_logits import scoring_cost
-from lit_longpo.engine.sharing import sharing_message
+from lit_longpo.engine.sharing import sharing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.precision import precision_problem
@@ -56,7 +56,7 @@ from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.quantized_optimizers import in_words
-from lit_longpo.start_checks import check_reach, check_training_rows, reach_of
+from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
 from lit_longpo.strategies import (
     data_parallel_mesh,
     is_deepspeed,
@@ -181,7 +181,9 @@ class PreferenceModule(LightningModule, ABC):
             self.optimization.check_trainer(self._trainer)
             check_training_rows(self._trainer)
             if starts_anew(self._trainer) and self.policy.gguf_file is None:  # its configuration takes long to read
-                check_reach(self._trainer, self.policy.config())
+                config = self.policy.config()
+                check_reach(self._trainer, config)
+                check_sharing(self._trainer, config, sharing_rule(config))
         self.prompt_format = self.policy.prompt_format()
         if self.views.reference:
             self.reference.check_tokenizer(self.prompt_format.tokenizer)
@@ -382,8 +384,7 @@ class PreferenceModule(LightningModule, ABC):
             log.warning("%s; %s", self.scoring.cause, scoring_cost(base_model(self.model), self.views))
         if self.scoring.no_leaps and getattr(getattr(self.trainer, "datamodule", None), "leaps", False):
             raise UnsupportedModelError(leap_message(base_model(self.model), self.scoring.no_leaps))
-        if self.scoring.no_sharing and getattr(getattr(self.trainer, "datamodule", None), "fills_by_sharing", False):
-            raise UnsupportedModelError(sharing_message(base_model(self.model), self.scoring.no_sharing))
+        check_sharing(self.trainer, base_model(self.model).config, self.scoring.no_sharing)
 
     def _prepare_reference(self) -> None:
         if self.views.reference:

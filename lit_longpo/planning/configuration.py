@@ -71,6 +71,7 @@ class RowArguments:
         max_examples: most examples of a row.
         prefix_sharing: whether responses share their prompt.
         positions: synthesised ones, with their `target_length`.
+        share_prompts: which prompts of a row share their beginnings.
     """
 
     max_tokens: int | None = None
@@ -78,6 +79,7 @@ class RowArguments:
     max_examples: int | None = None
     prefix_sharing: bool = True
     positions: Mapping[str, Any] | None = None
+    share_prompts: str | None = None
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any]) -> "RowArguments":

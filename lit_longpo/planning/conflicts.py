@@ -249,6 +249,16 @@ def _sharing(run: Configuration) -> str | None:
     return f"`prefix_sharing: false` computes {apart / shared:.1f} times the tokens of shared prompts"
 
 
+def _together(run: Configuration) -> str | None:
+    if run.data.share_prompts != "together":
+        return None
+    return (
+        f"`share_prompts: together` fills a row of {run.row_tokens:,} tokens with more examples than the "
+        f"{run.row().num_examples} counted here, each with a prompt of its own: as many FLOPs in the layers, more "
+        "scored tokens, and on a GPU a copy of the shared keys and values for each answer; `max_examples` bounds both"
+    )
+
+
 def _budget(run: Configuration) -> str | None:
     length, longest = run.data.max_length, run.longest
     row = run.row()
@@ -302,6 +312,8 @@ RULES: tuple[Rule, ...] = (
     _half_on_cpu,
     _mixed,
     _sharing,
+    _together,
+    _together,
     _accumulation,
 )
 _NOT_AT_START = (

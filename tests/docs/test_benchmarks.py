@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import endurance, gpu, tiles
+from benchmarks import endurance, gpu, sharing, tiles
 from benchmarks.bars import CASES, Verdict, table
 from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
 from benchmarks.flops import layer_weights, seen_keys, step_flops
@@ -49,6 +49,17 @@ def test_tiles_take_less_and_lose_the_same():
     assert tiled["loss"] == pytest.approx(whole["loss"], rel=1e-6)
     assert tiled["account"] < 0.75 * whole["account"]
     assert tiles.traced()[2].startswith("| float32 | 4,096 | 1,024 |")
+
+
+def test_questions_about_one_book_are_counted_once():
+    """By hand: 8 (1,000 + 24 + 64) tokens apart, 1,000 + 8 (24 + 64) together."""
+    setting = Setting(shape="smoke")
+    cases = sharing.cases_of(None, setting, 1000)
+    lines = sharing.counted(cases, setting).splitlines()
+    assert lines[2].startswith("| 8 questions about a book of 1,000, DPO | 8,704 | 1,704 | 0.196 |")
+    assert lines[4].split("|")[4].strip() == "1.000"
+    line = sharing.measured({"short": sharing.about_a_book(setting.tokens("book", 200), 2, setting.tokens)}, setting, 1)
+    assert line.splitlines()[2].startswith("| short | ")
 
 
 def test_long_rows_are_tokenised_and_packed():

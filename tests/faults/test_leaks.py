@@ -10,6 +10,7 @@ from support.leaks import (
     NUM_PARTS,
     assert_no_gradient_leaks,
     assert_no_value_leaks,
+    chained,
     share_rows,
     told_apart,
     untied,
@@ -52,6 +53,13 @@ def test_a_layer_of_each_kind(name):
     assert_no_value_leaks(model, groups, seen, parts=(1, 5))
 
 
+@pytest.mark.parametrize("name", ["Qwen2", "Mistral", "Gemma2", "GptOss", "FalconH1"])
+def test_groups_that_share_a_beginning(name):
+    model, (groups, seen) = untied(name), chained()
+    assert_no_gradient_leaks(model, groups, seen)
+    assert_no_value_leaks(model, groups, seen, parts=(0, 1, 4))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["shared prompts", "a prompt each"])
 @pytest.mark.parametrize("name", NAMES)
@@ -83,6 +91,7 @@ def test_a_flash_kernels_one_call(name):
         mock.patch.object(attention, "gradient_error", return_value=None),  # it asks GPUs' dtypes
     ):
         assert_no_gradient_leaks(untied(name), *told_apart())
+        assert_no_gradient_leaks(untied(name), *chained())
 
 
 @pytest.mark.parametrize("name", ["Mistral", "Gemma2"])

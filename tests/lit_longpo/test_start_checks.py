@@ -51,6 +51,10 @@ def refused(*arguments):
         (["--trainer.strategy", "fsdpp"], "settings of `trainer` that Lightning takes.*fsdpp"),
         (["--data.max_tokens", "10"], "max_tokens` to at least"),
         (["--data.max_length", "8", "--data.on_overlength", "skip"], "expected examples in the train split, got none"),
+        (
+            ["--data.share_prompts", "together", "--policy.rope.type", "dynamic", "--policy.rope.factor", "2"],
+            "share_prompts auto",
+        ),
         (["--trainer.max_epochs", "0"], r"got `trainer.max_epochs: 0`; type --trainer.max_epochs 1, or validate"),
         (["--trainer.max_steps", "0"], r"got `trainer.max_steps: 0`; type --trainer.max_steps 100"),
         (["--trainer.limit_train_batches", "0"], r"at least one step, got `trainer.limit_train_batches: 0"),

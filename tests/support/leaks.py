@@ -55,6 +55,22 @@ def told_apart(*, shared: bool = True, leap: bool = False) -> tuple[list[Group],
     return groups, seen
 
 
+def chained() -> tuple[list[Group], list[set[int]]]:
+    """Groups of which two begin in one part and go on in others; and of each response the parts that it may see."""
+    prompts = {"first": (0, 1), "second": (0, 4), "alone": (6,)}
+    answers = {"first": (2, 3), "second": (5,), "alone": (7,)}
+    groups, seen = [], list[set[int]]()
+    for name, parts in prompts.items():
+        ids = tuple(token for part in parts for token in text(part, 10))
+        responses = [
+            Response("rejected" if n else "chosen", text(part, 4 + n), (True,) * (4 + n), 0)
+            for n, part in enumerate(answers[name])
+        ]
+        groups.append(Group(name, "long", ids, tuple(responses)))
+        seen += [{*parts, part} for part in answers[name]]
+    return groups, seen
+
+
 def changed(group: Group, part: int) -> Group:
     """With other words of its own in one prompt or response."""
     own = words(part)
@@ -75,9 +91,12 @@ def untied(name: str) -> nn.Module:
 
 
 def log_probs(model: nn.Module, groups: list[Group]) -> list[Tensor]:
-    """Of each response's tokens."""
+    """Of each response's tokens, in a row that holds beginnings of 10 tokens once, which only `chained` groups have."""
     sizes = [len(response.token_ids) for group in groups for response in group.responses]
-    return list(row_log_probs(model, pack(groups)).split(sizes))
+    names = [group.example for group in groups]
+    row = pack(groups, shared_from=10 if "second" in names else None)
+    assert (row.sharing is not None) == ("second" in names)
+    return list(row_log_probs(model, row).split(sizes))
 
 
 def assert_no_gradient_leaks(
@@ -133,4 +152,5 @@ def share_rows(name: str) -> None:
     model = untied(name)
     assert_no_gradient_leaks(model, *told_apart(leap=True), join=join)
     assert_no_value_leaks(model, *told_apart(leap=True))
+    assert_no_gradient_leaks(model, *chained(), join=join)
     distributed.destroy_process_group()

@@ -51,7 +51,8 @@ def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, windo
         table: boundaries of the row.
         window: how many keys, itself included, a query sees; `None` means all.
     """
-    plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1] and query.shape[-1] == key.shape[-1]
+    plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
+    plain = plain and query.shape[2] == table.num_tokens  # some segments may be attended apart
     wide = window is None or window >= max(table.sequence_lengths)
     return plain and wide and is_chained(table)
 

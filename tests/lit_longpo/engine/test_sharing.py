@@ -199,9 +199,9 @@ def test_a_state_is_handed_along_the_chain(name):
     assert_parity(model, questions(), 1e-5)
 
 
-@pytest.mark.parametrize("how", [True, "keep_attention"])
-def test_under_gradient_checkpointing(how):
-    model = tiny_model("Mistral")
+@pytest.mark.parametrize(("name", "how"), [("Mistral", True), ("Llama", "keep_attention")])
+def test_under_gradient_checkpointing(name, how):
+    model = tiny_model(name)
     enable_checkpointing(model, how)
     assert_parity(model, questions(), 1e-6)
 

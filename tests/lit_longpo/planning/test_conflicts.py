@@ -85,6 +85,7 @@ CASES = {
     "clips nothing": ("--trainer.gradient_clip_val", "null", "--trainer.gradient_clip_algorithm", "norm"),
     "attention: flash` needs a GPU": ("--policy.attention", "flash"),
     "times the tokens": ("--data.prefix_sharing", "false"),
+    "with more examples than": ("--data.share_prompts", "together"),
     "`fit` stops at it": ("--data.max_length", "8000"),
     "a mesh of 2 data-parallel x 1": (
         *overlay("fsdp2"),

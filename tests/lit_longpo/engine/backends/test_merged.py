@@ -1,7 +1,5 @@
 """Attention over chains of pieces, by every backend, against one dense mask in double precision."""
 
-from functools import partial
-
 import pytest
 import torch
 from support.cpu_flash import plain_varlen
@@ -83,13 +81,17 @@ def test_chains_are_attended_as_under_one_mask(case):
 
 def test_parts_are_for_chains_alone_and_copy_nothing():
     shared, apart = row(), pack([Group("a", "long", (1, 2, 3), (Response("chosen", (4,), (True,)),))])
-    query, key = torch.zeros(1, 4, 5, 8), torch.zeros(1, 2, 5, 8)
-    takes = partial(merged.merges, query, key)
-    assert takes(key, shared.table, None)
-    assert takes(key, shared.table, 17)
-    assert not takes(key, shared.table, 16)
-    assert not takes(key, apart.table, None)
-    assert not takes(key[..., :6], shared.table, None)
+
+    def takes(table, window=None, *, size=8, tokens=lambda table: table.num_tokens):
+        query, key, value = (torch.zeros(1, 2, tokens(table), width) for width in (8, 8, size))
+        return merged.merges(query, key, value, table, window)
+
+    assert takes(shared.table)
+    assert takes(shared.table, 17)
+    assert not takes(shared.table, 16)
+    assert not takes(apart.table)
+    assert not takes(shared.table, size=6)
+    assert not takes(shared.table, tokens=lambda table: 5)  # some segments are attended apart
     parts = merged.parts_of(shared.table)
     assert sum(part.keys.stop - part.keys.start for part in parts if part.causal) == shared.num_tokens
     # The 9 common tokens once, b's and c's 3, and each prompt's own end: no more keys than the row has.
