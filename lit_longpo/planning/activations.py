@@ -3,11 +3,12 @@
 Activations are affine in depth: every layer of one kind keeps the same, and borrows no more than the one
 before gave back; a further layer of a hybrid is taken as the mean of its kinds. They are affine in the long prompt
 too, whose tokens all cost the same: the engine builds no mask or score of T x T, and tiles, of logits and of layers,
-have a fixed size. So four traces say it all:
+have a fixed size. So four traces say it all for long rows:
 
     f(L, T) = f(1, T) + (L - 1) * (f(2, T) - f(1, T)),    each term a line through two lengths T
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -22,9 +23,10 @@ from lit_longpo.policy.checkpointing import Checkpointing
 T = TypeVar("T")
 
 # Long prompts of up to the first length are traced as they are; others are on the line through the two lengths
-# around them, or through the last two. In shorter rows a weight's gradient may outweigh the activations: there
-# another moment is the peak, and the line through such rows would be too flat for long ones.
-_TRACED_TOKENS = (8192, 16384, 32768)
+# around them, or through the last two. In shorter rows what does not grow with them, a weight's gradient or a tile of a
+# layer, may outweigh the rest: there another moment is the peak, and a line through such rows would be too flat for
+# long ones (by a fifth for 8B at 256K tokens, from 16K and 32K).
+_TRACED_TOKENS = (8192, 16384, 32768, 65536, 131_072, 262_144)
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,22 @@ class Tracer:
         self.model = model
         self._steps: dict[tuple[RowPlan, Depth, Checkpointing, int | None], Trace] = {}
         self._passes: dict[tuple[RowPlan, int | None], int] = {}
+        self._activations: dict[tuple[RowPlan, Checkpointing], Activations] = {}
 
     def activations(self, row: RowPlan, *, checkpointing: Checkpointing) -> Activations:
         """What a step over the row keeps and borrows."""
+        if (row, checkpointing) not in self._activations:
+            self._activations[row, checkpointing] = self._added_up(row, checkpointing)
+        return self._activations[row, checkpointing]
+
+    def one_layer(self, row: RowPlan, *, checkpointing: Checkpointing) -> tuple[int, int]:
+        """The largest of a one-layer model's moments: on the line through shorter rows, and traced."""
+        added = self.activations(row, checkpointing=checkpointing).one_layer
+        depth = tuple(hybrid_kinds(self.model.config))[:1] or 1
+        traced = self._step(self._in_tiles(row, checkpointing), row, depth, checkpointing)
+        return max(vars(added).values()), max(vars(traced).values())
+
+    def _added_up(self, row: RowPlan, checkpointing: Checkpointing) -> Activations:
         model = self._in_tiles(row, checkpointing)
 
         def at_depth(layers: Depth) -> Trace:
@@ -129,7 +144,8 @@ def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T
     """The row's own figure, or the one on the line through two shorter rows'."""
     if row.long_tokens <= _TRACED_TOKENS[0]:
         return traced(row)
-    low, high = _TRACED_TOKENS[:2] if row.long_tokens <= _TRACED_TOKENS[1] else _TRACED_TOKENS[1:]
+    above = min(bisect_left(_TRACED_TOKENS, row.long_tokens), len(_TRACED_TOKENS) - 1)
+    low, high = _TRACED_TOKENS[above - 1 : above + 1]
     fraction = (row.long_tokens - low) / (high - low)
     return line(traced(replace(row, long_tokens=low)), traced(replace(row, long_tokens=high)), fraction)
 

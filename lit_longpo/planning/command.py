@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from rich.console import Console
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.planning.configuration import Configuration, PlanOptions, read_configuration
 from lit_longpo.planning.known_lengths import longest_example
+from lit_longpo.planning.longest import Longest, find_longest
 from lit_longpo.planning.plan import Plan, make_plan
-from lit_longpo.planning.report import as_dict, show
+from lit_longpo.planning.report import as_dict, longest_as_dict, show, show_longest
 
 
 class PlanCLI(LongPOCLI):
@@ -58,13 +60,36 @@ def configuration_of(config: Namespace) -> Configuration:
 
 def plan(arguments: list[str]) -> None:
     """Print the plan that the arguments ask for, and write it if they ask for that."""
+    words = with_goal(arguments)
     with _warnings_only():
-        result = plan_for(arguments)
-    show(result, Console())
-    if result.configuration.options.json is not None:
-        path = Path(result.configuration.options.json)
+        config = PlanCLI(args=words).config
+        run = configuration_of(config)
+        if run.options.longest is None:
+            result: Plan | Longest = make_plan(run)
+        else:
+            result = find_longest(run, words, _read, list(config.data.as_dict().get("init_args") or {}))
+    if isinstance(result, Longest):
+        show_longest(result, Console())
+    else:
+        show(result, Console())
+    if run.options.json is not None:
+        path = Path(run.options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(as_dict(result), indent=2) + "\n")
+        contents = longest_as_dict(result) if isinstance(result, Longest) else as_dict(result)
+        path.write_text(json.dumps(contents, indent=2) + "\n")
+
+
+def _read(words: Sequence[str]) -> Configuration:
+    return configuration_of(PlanCLI(args=list(words)).config)
+
+
+def with_goal(arguments: list[str]) -> list[str]:
+    """Command line in which `--longest` alone means any way to run."""
+    alone = [
+        word == "--longest" and (following is None or following.startswith("-"))
+        for word, following in zip_longest(arguments, arguments[1:])
+    ]
+    return ["--longest=any" if bare else word for word, bare in zip(arguments, alone, strict=True)]
 
 
 @contextmanager

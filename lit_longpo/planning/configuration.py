@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import Namespace
@@ -12,6 +12,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
+from lit_longpo.planning.memory import Memory
 from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
@@ -38,6 +39,10 @@ class PlanOptions:
         row_tokens: length of a row, filled by as few examples as may be; `None` means the data module's `max_tokens`,
             and no more than the longest examples take.
         sequence_parallel: devices that share a row; `None` means what the strategy says.
+        host_memory_gib: memory of one machine, in GiB, for what its devices offload; `None` means as much as they want.
+        longest: find the longest row over all ways to run on these devices, and print the command: those that train
+            every weight ("whole"), adapters ("lora"), adapters over 4-bit weights ("4bit"), or all of them ("any",
+            which `--longest` alone means).
         shape: architecture in place of the policy's own: a config.json, or the name of a model fragment whose shape
             is built in, for models that cannot be reached.
         json: file to write the plan to.
@@ -50,12 +55,14 @@ class PlanOptions:
     short_tokens: int | None = None
     row_tokens: int | None = None
     sequence_parallel: int | None = None
+    host_memory_gib: float | None = None
+    longest: Literal["any", "whole", "lora", "4bit"] | None = None
     shape: str | None = None
     json: str | None = None
 
     def __post_init__(self) -> None:
         positive = ("device_memory_gib", "device_tflops", "mfu", "response_tokens", "short_tokens", "row_tokens")
-        for name in (*positive, "sequence_parallel"):
+        for name in (*positive, "sequence_parallel", "host_memory_gib"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"expected `--{name}` above 0, got {value}")
@@ -222,8 +229,18 @@ class Configuration:
         stated = self.options.device_memory_gib
         if stated is not None or self.on_gpu:
             return _GPU_GIB if stated is None else stated
-        processes = self.sharding.world_size // int(self.trainer.get("num_nodes") or 1)
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 / max(1, processes)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 / max(1, self.devices_of_a_machine)
+
+    @property
+    def devices_of_a_machine(self) -> int:
+        """Devices that share a host's memory."""
+        return self.sharding.world_size // int(self.trainer.get("num_nodes") or 1)
+
+    def has_room(self, memory: Memory) -> bool:
+        """Whether a device, and the host of as many as a machine has, hold so much."""
+        host = self.options.host_memory_gib
+        in_host = host is None or memory.host * self.devices_of_a_machine <= host * 2**30
+        return in_host and memory.peak <= self.device_memory_gib * 2**30
 
     @property
     def device_memory_from(self) -> str:

@@ -288,6 +288,12 @@ def _accumulation(run: Configuration) -> str | None:
     )
 
 
+def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
+    """Why this is not to be run, whatever its data: `fit` refuses it, or it would train nothing."""
+    messages = [rule(config, run) for rule in (_refused, _degree)] + [rule(run) for rule in _REFUSALS]
+    return next((message for message in messages if message is not None), None)
+
+
 MODEL_RULES: tuple[ModelRule, ...] = (_refused, _degree, _window)
 RULES: tuple[Rule, ...] = (
     _devices,
@@ -315,6 +321,16 @@ RULES: tuple[Rule, ...] = (
     _together,
     _together,
     _accumulation,
+)
+_REFUSALS = (
+    _clipping,
+    _lost_updates,
+    _precisions_differ,
+    _mesh,
+    _reference_split,
+    _untrainable,
+    _optimizer,
+    _offload_stage,
 )
 _NOT_AT_START = (
     _devices,

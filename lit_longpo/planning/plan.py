@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass, replace
-from functools import partial
 
 from transformers import PretrainedConfig
 
@@ -79,8 +78,8 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the configuration's peak is below the device's memory."""
-        return self.memory[self.mode].peak <= self.configuration.device_memory_gib * GIB
+        """Whether the configuration's peak is below the device's memory, and the host has room for the rest."""
+        return self.configuration.has_room(self.memory[self.mode])
 
     @property
     def rows_per_step(self) -> int:
@@ -106,7 +105,7 @@ def make_plan(run: Configuration) -> Plan:
     """Work everything out; only shapes exist, no weight is allocated."""
     config, where = find_config(run.policy, run.options.shape)
     warnings = conflicts(run, config)
-    planner = _Planner(run, config)
+    planner = Planner(run, config)
     row, mode = run.row(), chosen_mode(run)
     packed = _computed(row, planner.alone).policy_row()
     text = config.get_text_config()
@@ -144,8 +143,13 @@ def chosen_mode(run: Configuration) -> ActivationMode:
     return "recompute" if wanted else "none"
 
 
-class _Planner:
-    """Keeps what is the same for all rows."""
+class Planner:
+    """Adds up memory; keeps what is the same for all rows.
+
+    Args:
+        run: what was configured.
+        config: architecture of the policy.
+    """
 
     def __init__(self, run: Configuration, config: PretrainedConfig) -> None:
         self.run = run
@@ -172,6 +176,17 @@ class _Planner:
         self.states: States = states(self.sizes, run.sharding, run.optimization.optimizer, pages=run.on_gpu)
         self.reference = _reference(run, self.sizes)
 
+    def beside(self, run: Configuration) -> "Planner":
+        """For the same model under another strategy, optimizer or checkpointing; what was traced serves both."""
+        other = copy.copy(self)
+        other.run, other.reference = run, _reference(run, self.sizes)
+        other.states = states(self.sizes, run.sharding, run.optimization.optimizer, pages=run.on_gpu)
+        return other
+
+    def one_layer(self, row: RowPlan, mode: ActivationMode) -> tuple[int, int]:
+        """Peak bytes of one layer's activations over a device's part of a row: added up, and traced as it is."""
+        return self.tracer.one_layer(row, checkpointing=CHECKPOINTING[mode])
+
     def memory(self, row: RowPlan, mode: ActivationMode) -> Memory:
         """One device's memory with the row."""
         sharding = self.run.sharding
@@ -195,12 +210,8 @@ class _Planner:
 
     def longest_context(self, row: RowPlan, mode: ActivationMode) -> int:
         """Tokens of the longest prompt of a row with one example."""
-        room = self.run.device_memory_gib * GIB
         alone = replace(row, num_examples=1)
-        return longest(partial(self._fits, alone, mode, room))
-
-    def _fits(self, row: RowPlan, mode: ActivationMode, room: float, tokens: int) -> bool:
-        return self.memory(replace(row, long_tokens=tokens), mode).peak <= room
+        return longest(lambda tokens: self.run.has_room(self.memory(replace(alone, long_tokens=tokens), mode)))
 
 
 def _reference(run: Configuration, sizes: ModelSizes) -> ReferenceBytes:

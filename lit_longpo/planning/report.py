@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lit_longpo.planning.longest import Candidate, Longest
 from lit_longpo.planning.plan import GIB, MODES, Plan
 
 _MODE_TITLES = {
@@ -148,6 +149,65 @@ def _work_table(plan: Plan) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def show_longest(found: Longest, console: Console) -> None:
+    """Print the best with every choice, and the command for the best of all."""
+    best, run = found.best, found.best.run
+    room = f"{run.device_memory_gib:.4g} GiB a device ({run.device_memory_from})"
+    console.print(
+        f"longest row of {type(run.objective).__name__} on {run.policy.source}, {run.sharding.world_size} device(s), "
+        f"{room}: "
+        f"[bold]{best.tokens:,} tokens[/bold], one example of prompt {best.row.long_tokens:,} with responses of "
+        f"{best.row.response_tokens:,}",
+        soft_wrap=True,
+    )
+    console.print(_longest_table(found))
+    for note in found.notes:
+        console.print(f"[yellow]note:[/yellow] {_escape(note)}", soft_wrap=True)
+    console.print(f"one layer traced: {found.difference:+.1%} to what is added up", soft_wrap=True)
+    console.print(f"to run it:\n  {_escape(found.fit)}", soft_wrap=True, highlight=False)
+    console.print(f"to plan it:\n  {_escape(found.plan)}", soft_wrap=True, highlight=False)
+
+
+def _longest_table(found: Longest) -> Table:
+    table = Table(title="The longest row with each choice, whatever else is chosen", title_justify="left")
+    for name in ("choice", "tokens", "GiB a device", "GiB of a host", "with"):
+        table.add_column(name, justify="left" if name in ("choice", "with") else "right")
+    for name, ways in found.table.items():
+        for label, candidate in ways.items():
+            others = [text for of, text in candidate.labels.items() if of != name]
+            mark = " *" if found.best.labels[name] == label else ""
+            sizes = (_gib(candidate.memory.peak), _gib(candidate.host_bytes))
+            table.add_row(f"{name}: {label}{mark}", f"{candidate.tokens:,}", *sizes, ", ".join(others))
+        table.add_section()
+    return table
+
+
+def longest_as_dict(found: Longest) -> dict[str, Any]:
+    """The same in bytes and tokens."""
+    return {
+        "best": _candidate(found.best),
+        "choices": {
+            name: {label: _candidate(candidate) for label, candidate in ways.items()}
+            for name, ways in found.table.items()
+        },
+        "traced_to_added_up": found.difference,
+        "notes": found.notes,
+        "command": found.fit,
+        "plan": found.plan,
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "chosen": candidate.labels,
+        "row_tokens": candidate.tokens,
+        "prompt": candidate.row.long_tokens,
+        "peak": candidate.memory.peak,
+        "when": candidate.memory.when,
+        "host": candidate.host_bytes,
+    }
 
 
 def _gib(number: int) -> str:

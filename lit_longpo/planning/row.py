@@ -69,7 +69,13 @@ class RowPlan:
     @property
     def num_tokens(self) -> int:
         """Tokens of the row that is trained on."""
-        return sum(group.num_tokens for group in self._groups(self.views.policy, sequence=True))
+        return self.num_examples * sum(map(self._tokens_of, self.contexts))
+
+    def _tokens_of(self, context: Context) -> int:
+        views = [view for view in self.views.policy if view.context == context]
+        responses = sum(self.views.num_rejected if view.role == "rejected" else 1 for view in views)
+        prompts = 1 if self.prefix_sharing else responses
+        return prompts * self.prompt_tokens(context) + responses * self.response_tokens
 
     def divided(self, ranks: int) -> "RowPlan":
         """One rank's share under sequence parallelism: as many bytes as a row that is so much shorter.

@@ -15,7 +15,7 @@ DPO = ("--config", str(CONFIGS / "dpo.yaml"), "--row_tokens", "512", "--response
 
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch):
-    monkeypatch.setattr(plan._Planner, "longest_context", lambda *_: 0)  # traces many more rows
+    monkeypatch.setattr(plan.Planner, "longest_context", lambda *_: 0)  # traces many more rows
 
 
 def test_every_rank_needs_a_key_value_head():
