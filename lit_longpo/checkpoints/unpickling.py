@@ -45,7 +45,7 @@ class _MetadataReader(pickle._Unpickler):
     with which torch would read the same bytes otherwise.
     """
 
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[pickle.Unpickler], None]]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         """The class, if torch's folders hold such."""
@@ -55,12 +55,12 @@ class _MetadataReader(pickle._Unpickler):
 
     def load_build(self) -> None:
         """Fill what was made, and nothing that was there before."""
-        changed = self.stack[-2]
+        changed = self.stack[-2]  # type: ignore[attr-defined]
         if isinstance(changed, type | FunctionType | Enum):
             raise pickle.UnpicklingError(f"it changes {changed!r}")
-        super().load_build()
+        super().load_build()  # type: ignore[misc]
 
-    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]
 
 
 def code_in(path: Path) -> str | None:
