@@ -1,9 +1,17 @@
-"""Pictures of what a run leaves, from a real browser: the report page and TensorBoard in headless Chromium.
+r"""Pictures of what a run leaves: heat maps of its reports; report page and TensorBoard from headless Chromium.
 
 `python docs/pictures/make.py` trains the demo first (two minutes on 2 idle cores); `--run FOLDER` takes a finished run.
+`--run FOLDER --heat_map NAME.png` draws the last report's heat map alone, with the report page's own colours:
+
+    python -m lit_longpo fit --config configs/logo.yaml --trainer.default_root_dir runs/logo
+    python -m lit_longpo fit --config configs/logo.yaml --data.init_args.positions.scheme none \
+        --trainer.default_root_dir runs/none
+    python docs/pictures/make.py --run runs/logo/lightning_logs/version_0 --heat_map logo_synthesised.png
+    python docs/pictures/make.py --run runs/none/lightning_logs/version_0 --heat_map logo_true_positions.png
 """
 
 import argparse
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+
+from evaluation.reports.figures import heat_map
+from evaluation.reports.reading import read_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 HERE = Path(__file__).parent
@@ -45,11 +56,12 @@ class Picture:
     place: str = ""
 
 
-REPORT = (Picture("report.png", 1000, 1620), Picture("report_dark_narrow.png", 420, 1500, dark=True))
+REPORT = (Picture("report.png", 1000, 1880), Picture("report_dark_narrow.png", 420, 1900, dark=True))
 # The older page of curves: the newer one draws them outside of the page's time, and a photograph shows none.
 _CURVES = "#scalars&tagFilter=train%2Frewards%2Fmargins%7Ctrain%2Fsolo_ra%7Cneedle%2F(256%7C512)$"
 TENSORBOARD = (Picture("tensorboard.png", 1250, 750, place=_CURVES),)
 PICTURES = (*REPORT, *TENSORBOARD)
+HEAT_MAPS = {"needle_before.png": 0, "needle_after.png": -1}  # which of a run's reports, by step
 
 
 def browser() -> str:
@@ -120,19 +132,26 @@ def _wait_for_runs(address: str, server: subprocess.Popen[bytes]) -> None:
 
 def train(folder: Path) -> Path:
     """The demo's run."""
-    command = [sys.executable, "-m", "lit_longpo", "fit", "--config", "solopo", "--trainer.default_root_dir", folder]
-    subprocess.run([str(word) for word in command], check=True)
-    return max((folder / "lightning_logs").glob("version_*"))
+    command = [sys.executable, "-m", "lit_longpo", "fit", "--config", "solopo", "--trainer.default_root_dir=runs"]
+    found = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    subprocess.run(command, check=True, cwd=folder, env=found)  # from there, as its page shows the command
+    return max((folder / "runs/lightning_logs").glob("version_*"))
 
 
-def last_report(run: Path) -> Path:
-    """The page of the run's last benchmark.
+def reports(run: Path) -> list[Path]:
+    """The run's reports by step.
 
     Raises:
         SystemExit: it has none.
     """
-    pages = sorted((run / "benchmarks").glob("*.html"), key=lambda page: page.stat().st_mtime_ns)
-    return pages[-1] if pages else sys.exit(f"expected a report in {run / 'benchmarks'}, found none; set --run")
+    found = sorted((run / "benchmarks").glob("*-step*.json"), key=lambda path: int(path.stem.rpartition("step")[2]))
+    return found or sys.exit(f"expected a report in {run / 'benchmarks'}, found none; set --run")
+
+
+def draw(report: Path, path: Path) -> Path:
+    """A report's heat map as its page shows it."""
+    heat_map(read_report(report)[0]).savefig(path, dpi=100)
+    return path
 
 
 def main() -> None:
@@ -140,11 +159,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--run", type=Path, help="folder of a finished run; without it the demo is trained")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the pictures")
+    parser.add_argument("--heat_map", help="name of a picture: the last heat map of --run, and nothing else")
     options = parser.parse_args()
+    if options.heat_map:
+        run = options.run or sys.exit("expected --run FOLDER beside --heat_map, got none; type it")
+        sys.stdout.write(f"{draw(reports(run)[-1], options.output / options.heat_map)}\n")
+        return
     browser()  # before two minutes of training
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or train(Path(folder))
-        page = last_report(run).resolve().as_uri()
+        for name, number in HEAT_MAPS.items():
+            sys.stdout.write(f"{draw(reports(run)[number], options.output / name)}\n")
+        page = reports(run)[-1].with_suffix(".html").resolve().as_uri()
         for picture in REPORT:
             sys.stdout.write(f"{photograph(picture, page, options.output)}\n")
         with tensorboard(run.parent) as address:
