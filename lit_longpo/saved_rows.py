@@ -111,5 +111,5 @@ def _packed(values: Mapping[str, Any], tensor: Any) -> PackedBatch:
 def _sharing(values: Mapping[str, Any] | None) -> Sharing | None:
     if values is None:
         return None
-    parts = (tuple(values[name]) for name in ("groups", "scored", "first_tails"))
-    return Sharing(*parts, num_tokens=values["num_tokens"])
+    groups, scored, tails = (tuple(values[name]) for name in ("groups", "scored", "first_tails"))
+    return Sharing(groups, scored, tails, values["num_tokens"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 from support.preference_data import RandomPairs
 
-from lit_longpo.batch import PreferenceBatch, View, Views
+from lit_longpo.batch import Group, PreferenceBatch, Response, View, Views
+from lit_longpo.engine import pack
 from lit_longpo.errors import InputError
 from lit_longpo.saved_rows import read_rows, save_rows
 
@@ -34,6 +35,14 @@ def test_rows_are_read_back_as_they_were(views, emphasis, tmp_path):
     assert len(again) == len(rows)
     assert all(map(same, again, rows))
     assert [row.same_row for row in again] == [row.same_row for row in rows]
+
+
+def test_rows_whose_groups_share_tokens_are_read_back(tmp_path):
+    answer = Response("chosen", (5, 6), (True, True))
+    row = pack([Group(name, "long", (1, 2, 3, last), (answer,)) for name, last in (("a", 4), ("b", 7))], shared_from=3)
+    assert row.sharing is not None
+    save_rows(tmp_path / "rows.safetensors", [PreferenceBatch(row)])
+    assert same(read_rows(tmp_path / "rows.safetensors")[0].policy, row)
 
 
 def test_other_files_are_refused(tmp_path):

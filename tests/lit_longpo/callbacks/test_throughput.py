@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 from support.preference_data import RandomPairs
 
+from lit_longpo.batch import PackedBatch
 from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.callbacks.stopwatch import Stopwatch
 from lit_longpo.objectives import DPO, ORPO
@@ -73,6 +74,15 @@ def test_a_step_is_an_optimizer_step_of_all_its_micro_batches(policy_folder, tmp
     assert sum(parts) == pytest.approx(seen["step_seconds"], rel=1e-4)
     tokens = sum(batch.policy.num_tokens for batch in list(data.train_dataloader())[2:])
     assert seen["tokens_per_second"] == pytest.approx(tokens / seen["step_seconds"], rel=1e-4)
+
+
+def test_what_prompts_share_is_a_part_of_all_groups_tokens(policy_folder, tmp_path, monkeypatch):
+    module = ORPO(policy=policy(policy_folder))
+    assert fit(tmp_path / "apart", module, RandomPairs(module.views), steps=2)["shared_tokens_ratio"] == 0.0
+    held = property(lambda row: 4 * row.num_tokens)
+    monkeypatch.setattr(PackedBatch, "num_held_tokens", held)
+    module = ORPO(policy=policy(policy_folder))
+    assert fit(tmp_path / "shared", module, RandomPairs(module.views), steps=2)["shared_tokens_ratio"] == 0.75
 
 
 def test_evaluation_is_timed_apart_from_the_steps(policy_folder, tmp_path):
