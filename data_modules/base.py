@@ -21,6 +21,7 @@ from data_modules.rows.bundles import Bundle, BundleSampler, bundles_of, say_bun
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
+from data_modules.rows.reference_rows import budget_of, fullest_row, reference_rows
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.store_folder import StoreFolder
 from data_modules.rows.token_store import Examples, TokenStore
@@ -160,11 +161,14 @@ class PairDataModule(LightningDataModule, ABC):
 
     def reference_dataloader(self) -> Iterator[PackedBatch]:
         """Every row that the reference has to score, once; each rank gets its share."""
-        if self._views.reference:
-            for split in self._encoded.values():
-                for batch in self._sampler(split, shuffle=False):
-                    groups = [group for index in batch for group in split[index].reference]
-                    yield pack(groups, shared_from=self._shared_from)
+        if not self._views.reference:
+            return iter(())
+        splits = [split for split in self._encoded.values() if len(split)]
+        budget, stated = budget_of(self.trainer, fullest_row(splits, self.max_tokens, self.max_examples))
+        bundles = [self._bundles_of(split) for split in splits] if self.fills_by_sharing else None
+        return reference_rows(
+            splits, self._ranks, budget, stated=stated, shared_from=self._shared_from, bundles=bundles
+        )
 
     def fingerprint(self) -> str | None:
         """Hash of the tokenised training examples; `None` before there are any."""
@@ -227,10 +231,7 @@ class PairDataModule(LightningDataModule, ABC):
         )
 
     def _sampler(self, encoded: Examples, *, shuffle: bool) -> TokenBudgetBatchSampler:
-        # The strategy knows its data-parallel ranks, which are fewer than its processes with tensor or
-        # sequence parallelism; without a parallel strategy there is one.
-        ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
-        limits, order = (self.max_tokens, self.max_examples), {"shuffle": shuffle, "seed": self.seed, **ranks}
+        limits, order = (self.max_tokens, self.max_examples), {"shuffle": shuffle, "seed": self.seed, **self._ranks}
         if self.fills_by_sharing:
             return BundleSampler(self._bundles_of(encoded), *limits, names=encoded.names, **order)
         shares = encoded.shares if shuffle else None
@@ -252,6 +253,11 @@ class PairDataModule(LightningDataModule, ABC):
     @property
     def _shared_from(self) -> int | None:
         return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
+
+    @property
+    def _ranks(self) -> dict[str, int]:
+        """The strategy's data-parallel ranks, fewer than its processes with tensor or sequence parallelism."""
+        return (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
 
     @property
     def _views(self) -> Views:

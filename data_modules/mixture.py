@@ -224,6 +224,11 @@ class MixedExamples(Examples):
         return self._lengths
 
     @property
+    def reference_lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row of the reference. Shape: (examples,)."""
+        return np.concatenate([part.reference_lengths for part in self._parts])
+
+    @property
     def documents(self) -> Mapping[str, DocumentKeys]:
         """Keys of what the examples are about, by source."""
         named = zip(self._part_names, self._parts, strict=True)

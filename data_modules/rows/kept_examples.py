@@ -31,6 +31,11 @@ class KeptExamples(Examples):
         return self._examples.lengths[self._numbers]
 
     @property
+    def reference_lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row of the reference. Shape: (kept,)."""
+        return self._examples.reference_lengths[self._numbers]
+
+    @property
     def documents(self) -> Mapping[str, DocumentKeys]:
         """Keys of what the examples are about."""
         return {source: keys.chosen(self._numbers) for source, keys in self._examples.documents.items()}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data_modules.rows.decks import Share
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.words import Words, from_words, to_words
+from data_modules.rows.words import Words, from_words, reference_length, to_words
 from lit_longpo.batch import Group
 from lit_longpo.errors import InputError
 from lit_longpo.shared_texts import DocumentKeys
@@ -75,6 +75,11 @@ class Examples(Numbered[EncodedPair]):
 
     @property
     @abstractmethod
+    def reference_lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row of the reference. Shape: (examples,)."""
+
+    @property
+    @abstractmethod
     def documents(self) -> Mapping[str, DocumentKeys]:
         """Keys of what the examples are about, in their order, by source."""
 
@@ -129,6 +134,12 @@ class TokenStore(Examples):
     def lengths(self) -> NDArray[np.int64]:
         """Tokens that each example occupies in a row. Shape: (examples,)."""
         return np.asarray(self._table["length"])
+
+    @property
+    def reference_lengths(self) -> NDArray[np.int64]:
+        """Tokens that each example occupies in a row of the reference, as their layouts say. Shape: (examples,)."""
+        runs = (self._words[run_of(number, self._table["end"])] for number in range(len(self)))
+        return np.fromiter(map(reference_length, runs), np.int64, len(self))
 
     @property
     def documents(self) -> Mapping[str, DocumentKeys]:

@@ -52,9 +52,7 @@ def to_words(example: EncodedPair) -> Words:
 def from_words(words: Words, name: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     """Policy and reference groups of an example; the same object where they are the same."""
     num_head = int(words[0])
-    head = iter(words[1 : 1 + num_head].tolist())
-    num_policy, num_reference = next(head), next(head)
-    layouts = [_Layout.read(head) for _ in range(num_policy + max(0, num_reference))]
+    layouts, num_policy, num_reference = _layouts(words)
     num_tokens, num_bits = (sum(sizes) for sizes in zip(*((x.num_tokens, x.num_bits) for x in layouts), strict=True))
     tokens = _Cursor(words[1 + num_head : 1 + num_head + num_tokens].tolist())
     bits = np.unpackbits(words[1 + num_head + num_tokens :].view(np.uint8), count=num_bits)
@@ -62,6 +60,24 @@ def from_words(words: Words, name: str) -> tuple[tuple[Group, ...], tuple[Group,
     groups = tuple(layout.group(name, tokens, masks) for layout in layouts)
     policy = groups[:num_policy]
     return policy, policy if num_reference == _SAME else groups[num_policy:]
+
+
+def reference_length(words: Words) -> int:
+    """Tokens of the reference's groups in a row; nothing but the layout is read.
+
+    Args:
+        words: of an example. Shape: (words,).
+    """
+    layouts, num_policy, num_reference = _layouts(words)
+    return sum(layout.length for layout in (layouts if num_reference == _SAME else layouts[num_policy:]))
+
+
+def _layouts(words: Words) -> tuple[list["_Layout"], int, int]:
+    """Of all groups, the policy's first; and how many groups each has."""
+    head = iter(words[1 : 1 + int(words[0])].tolist())
+    num_policy, num_reference = next(head), next(head)
+    layouts = [_Layout.read(head) for _ in range(num_policy + max(0, num_reference))]
+    return layouts, num_policy, num_reference
 
 
 class _Cursor:
@@ -92,6 +108,11 @@ class _Layout(NamedTuple):
         context, turn, num_prompt, num_responses, has_positions, score_sequence, num_sequence = islice(head, 7)
         responses = tuple((next(head), next(head), next(head)) for _ in range(num_responses))
         return cls(context, turn, num_prompt, has_positions, score_sequence, num_sequence, responses)
+
+    @property
+    def length(self) -> int:
+        """Tokens in a row."""
+        return self.num_prompt + sum(count for *_, count in self.responses)
 
     @property
     def num_tokens(self) -> int:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 # layer, may outweigh the rest: there another moment is the peak, and a line through such rows would be too flat for
 # long ones (by a fifth for 8B at 256K tokens, from 16K and 32K).
 _TRACED_TOKENS = (8192, 16384, 32768, 65536, 131_072, 262_144)
+# The reference's rows may hold many examples; those beyond the first number are on such a line, too.
+_TRACED_EXAMPLES = (4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,11 @@ class Tracer:
     def reference_pass(self, row: RowPlan) -> int:
         """What scoring the reference's row borrows: without gradients nothing depends on depth."""
         model = self._in_tiles(row, True)
-        traced = partial(self._pass, model)
-        return _extrapolate(row, traced, lambda low, high, fraction: round(low + fraction * (high - low)))
+
+        def of_examples(number: int) -> int:
+            return _extrapolate(replace(row, num_examples=number), partial(self._pass, model), _rounded)
+
+        return _extrapolated(row.num_examples, _TRACED_EXAMPLES, of_examples, _rounded)
 
     def _in_tiles(self, row: RowPlan, checkpointing: Checkpointing) -> ModelPlan:
         """The model with tiles of the row's own length, also where shorter rows are traced for it."""
@@ -142,12 +147,28 @@ def _of_kinds(kinds: Counter[str], at_depth: Callable[[tuple[str, ...]], Trace])
 
 def _extrapolate(row: RowPlan, traced: Callable[[RowPlan], T], line: Callable[[T, T, float], T]) -> T:
     """The row's own figure, or the one on the line through two shorter rows'."""
-    if row.long_tokens <= _TRACED_TOKENS[0]:
-        return traced(row)
-    above = min(bisect_left(_TRACED_TOKENS, row.long_tokens), len(_TRACED_TOKENS) - 1)
-    low, high = _TRACED_TOKENS[above - 1 : above + 1]
-    fraction = (row.long_tokens - low) / (high - low)
-    return line(traced(replace(row, long_tokens=low)), traced(replace(row, long_tokens=high)), fraction)
+    return _extrapolated(row.long_tokens, _marks(row), lambda tokens: traced(replace(row, long_tokens=tokens)), line)
+
+
+def _marks(row: RowPlan) -> tuple[int, ...]:
+    """Lengths of prompts that are traced: of few examples long ones, so that no traced row is longer than the last."""
+    few = tuple(tokens for tokens in _TRACED_TOKENS if tokens * row.num_examples <= _TRACED_TOKENS[-1])
+    return few if len(few) > 1 else _TRACED_TOKENS[:2]
+
+
+def _extrapolated(
+    number: int, marks: tuple[int, ...], traced: Callable[[int], T], line: Callable[[T, T, float], T]
+) -> T:
+    """The number's own figure, or the one on the line through the marks around it, or through the last two."""
+    if number <= marks[0]:
+        return traced(number)
+    above = min(bisect_left(marks, number), len(marks) - 1)
+    low, high = marks[above - 1 : above + 1]
+    return line(traced(low), traced(high), (number - low) / (high - low))
+
+
+def _rounded(low: int, high: int, fraction: float) -> int:
+    return round(low + fraction * (high - low))
 
 
 def _line(low: Trace, high: Trace, fraction: float) -> Trace:

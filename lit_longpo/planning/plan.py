@@ -25,6 +25,7 @@ from lit_longpo.planning.memory import (
 )
 from lit_longpo.planning.model import ModelPlan, ModelSizes, count, find_config
 from lit_longpo.planning.own_heads import has_own_head
+from lit_longpo.planning.reference_pass import ReferencePass, reference_pass, reference_row
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.tracing import packing_problem
 from lit_longpo.policy import PolicyConfig
@@ -53,6 +54,7 @@ class Plan:
         degrees: feasible sequence-parallel degrees.
         warnings: see `conflicts`.
         alone: why every response is scored alone, with a prompt of its own; `None` in packed rows.
+        reference_pass: before the first step; `None` without a cached reference.
     """
 
     configuration: Configuration
@@ -70,6 +72,7 @@ class Plan:
     degrees: list[int]
     warnings: list[str]
     alone: str | None = None
+    reference_pass: ReferencePass | None = None
 
     @property
     def cost_of_alone(self) -> float:
@@ -94,11 +97,22 @@ class Plan:
     @property
     def seconds_per_step(self) -> float | None:
         """At the stated utilisation; `None` if the device's peak was not stated."""
+        return None if self.speed is None else self.rows_per_step * self.flops.model / self.speed
+
+    @property
+    def speed(self) -> float | None:
+        """FLOPs that all devices compute in a second at the stated utilisation; `None` if their peak was not stated."""
         options = self.configuration.options
         if options.device_tflops is None:
             return None
-        speed = options.device_tflops * 1e12 * options.mfu * self.configuration.sharding.world_size
-        return self.rows_per_step * self.flops.model / speed
+        return options.device_tflops * 1e12 * options.mfu * self.configuration.sharding.world_size
+
+    @property
+    def reference_seconds(self) -> float | None:
+        """Of the reference's pass, likewise; `None` also if nobody knows how many examples there are."""
+        if self.speed is None or self.reference_pass is None:
+            return None
+        return self.reference_pass.seconds(self.speed)
 
 
 def make_plan(run: Configuration) -> Plan:
@@ -127,6 +141,7 @@ def make_plan(run: Configuration) -> Plan:
         degrees=[1] if doubts(config) else feasible_degrees(*head_counts(config), run.sharding.world_size),
         warnings=warnings,
         alone=planner.alone,
+        reference_pass=_cached_pass(run, config, planner, planner.reference_row(row, mode)),
     )
 
 
@@ -167,6 +182,7 @@ class Planner:
             tile_tokens=run.policy.tile_tokens,
         )
         self.sizes = count(model)
+        self.layers = int(config.get_text_config().num_hidden_layers)
         self.alone = packing_problem(model)
         if own := has_own_head(model):
             self.alone = "its head does more than to multiply, so it is scored by its own logits"
@@ -191,7 +207,8 @@ class Planner:
         """One device's memory with the row."""
         sharding = self.run.sharding
         part = row.divided(sharding.sequence_parallel)
-        borrowed = self.tracer.reference_pass(part) if self.run.objective.views.reference else 0
+        scored = self.reference_row(row, mode).divided(sharding.sequence_parallel)
+        borrowed = self.tracer.reference_pass(scored) if self.run.objective.views.reference else 0
         return memory(
             self.states,
             self.tracer.activations(part, checkpointing=CHECKPOINTING[mode]),
@@ -201,6 +218,10 @@ class Planner:
             untied_head_bytes=self.sizes.untied_head_bytes,
             reference=replace(self.reference, borrowed=borrowed),
         )
+
+    def reference_row(self, row: RowPlan, mode: ActivationMode) -> RowPlan:
+        """The examples that the reference scores at once."""
+        return reference_row(self.run, row, self.layers, mode)
 
     def layer_tile(self, row: RowPlan, mode: ActivationMode) -> int | None:
         """Tokens of a tile of layers; `None` if they are run whole."""
@@ -241,6 +262,14 @@ def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes
     if run.reference.policy is not None:
         config, sizes = _reference_model(run.reference.policy)
     return row_flops(config, sizes, packed, checkpointing=False).forward
+
+
+def _cached_pass(run: Configuration, config: PretrainedConfig, planner: _Planner, row: RowPlan) -> ReferencePass | None:
+    """What is scored before the first step."""
+    if run.reference.mode == "online" or not run.objective.views.reference:
+        return None
+    found = (config, planner.sizes) if run.reference.policy is None else _reference_model(run.reference.policy)
+    return reference_pass(run, row, *found)
 
 
 def with_copied_heads(config: PretrainedConfig, degree: int) -> PretrainedConfig:

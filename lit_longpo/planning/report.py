@@ -8,6 +8,7 @@ from rich.table import Table
 
 from lit_longpo.planning.longest import Candidate, Longest
 from lit_longpo.planning.plan import GIB, MODES, Plan
+from lit_longpo.planning.reference_pass import ReferencePass
 
 _MODE_TITLES = {
     "none": "keep all",
@@ -51,6 +52,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "model_flops_per_step": plan.rows_per_step * plan.flops.model,
         "hardware_flops_per_step": plan.rows_per_step * plan.flops.hardware,
         "seconds_per_step": plan.seconds_per_step,
+        "reference_pass": plan.reference_pass and {**asdict(plan.reference_pass), "seconds": plan.reference_seconds},
         "longest_context": plan.longest_context,
         "sequence_parallel_degrees": plan.degrees,
         "warnings": plan.warnings,
@@ -146,6 +148,8 @@ def _work_table(plan: Plan) -> Table:
         "K/V copies for branches": f"{_gib(plan.kv_copies)} GiB a layer",
         "sequence-parallel degrees": ", ".join(map(str, plan.degrees)),
     }
+    if plan.reference_pass is not None:
+        rows["reference, before step 1"] = _reference(plan, plan.reference_pass)
     for name, value in rows.items():
         table.add_row(name, value)
     return table
@@ -208,6 +212,13 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "when": candidate.memory.when,
         "host": candidate.host_bytes,
     }
+
+
+def _reference(plan: Plan, made: ReferencePass) -> str:
+    rows = f"rows of {made.row_tokens:,} tokens ({made.examples_per_row:,} example(s)), {made.flops_per_row:.3g} FLOPs"
+    if plan.reference_seconds is None:
+        return rows
+    return f"{rows}, {plan.reference_seconds:,.1f} s for {made.num_examples:,} examples"
 
 
 def _gib(number: int) -> str:

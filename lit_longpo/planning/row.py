@@ -66,6 +66,17 @@ class RowPlan:
         groups = list(self._groups(self.views.reference, sequence=False))
         return pack(groups) if groups else None
 
+    def refilled(self, budget: int, most: int | None) -> "RowPlan":
+        """The row with as many of its examples as the reference's pass puts into one.
+
+        Args:
+            budget: of tokens that the reference reads.
+            most: examples that there are; `None` if nobody knows.
+        """
+        groups = replace(self, num_examples=1)._groups(self.views.reference, sequence=False)
+        count = budget // sum(group.num_tokens for group in groups)
+        return replace(self, num_examples=max(1, min(count, most or count)))
+
     @property
     def num_tokens(self) -> int:
         """Tokens of the row that is trained on."""

@@ -51,6 +51,7 @@ class Reference:
         self.cache: ReferenceCache | None = None
         self._fingerprint: str | None = None  # of the policy before step 1
         self._rope: PretrainedConfig | None = None  # of views that only the reference scores, if it was changed
+        self._layers = 1  # of the policy
         self._shared: frozenset[View] = frozenset()  # scored by the policy, too
         self._other: nn.Module | None = None  # the model that is no policy, while a cache is filled
         self._model: nn.Module | None = None  # beside the policy, so that it is neither saved nor optimized
@@ -89,7 +90,12 @@ class Reference:
         self._shared = frozenset(views.policy) & frozenset(views.reference)
         alone = [view for view in views.reference if view not in self._shared]
         self._rope = self.policy.config_before_rope() if alone and self.config.policy is None else None
+        self._layers = base_model(policy).config.get_text_config().num_hidden_layers
         self._fingerprint = self._fingerprint_of(policy)
+
+    def row_tokens(self, trained: int) -> int:
+        """Tokens of a row of the pass, given those of the longest row that is trained on."""
+        return self.config.row_tokens(trained, self.policy.gradient_checkpointing, self._layers)
 
     def prepare(self, policy: nn.Module, trainer: Trainer) -> None:
         """Make sure that every score can be given: fill the cache, or load the model that is held beside the policy.

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lit_longpo.errors import InputError
+from lit_longpo.policy.checkpointing import Checkpointing
 from lit_longpo.policy.loading import PolicyConfig
+
+# A training row's activations are those of so many layers' rows without gradients, by what is recomputed: what a
+# pass borrows does not grow with depth. Traced for 0.5B and 8B shapes at 8K and 64K tokens (docs/scaling.md).
+_LAYERS_PER_ROW: dict[Checkpointing, int | None] = {False: 1, "keep_attention": 3, True: 7, "offload": None}
+_LONGEST = 4  # rows' length in one; longer ones gain no time
 
 
 @dataclass
@@ -17,11 +24,36 @@ class ReferenceConfig:
         cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
         policy: another model as reference, of the policy's tokenizer and read as its own `rope` says; `None` means
             the untrained policy.
+        max_tokens: budget of a row of the pass before step 1, whatever `data.init_args.max_examples` says; "auto" takes
+            up to four times the longest row that is trained on, as far as activations that training keeps leave
+            room: gradients are off. The same length for another model and where activations are offloaded.
     """
 
     mode: Literal["cached", "online"] = "cached"
     cache_dir: str | None = None
     policy: PolicyConfig | None = None
+    max_tokens: Literal["auto"] | int = "auto"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_tokens, int) and self.max_tokens < 1:
+            raise InputError(
+                f"expected `reference.max_tokens` above 0, got {self.max_tokens}; type --reference.max_tokens auto"
+            )
+
+    def row_tokens(self, trained: int, checkpointing: Checkpointing, layers: int) -> int:
+        """Tokens of a row of the cached reference's pass.
+
+        Args:
+            trained: of the longest row that is trained on.
+            checkpointing: what training recomputes of it.
+            layers: of the policy.
+        """
+        if self.max_tokens != "auto":
+            return self.max_tokens
+        per_row = _LAYERS_PER_ROW[checkpointing]
+        if per_row is None or self.policy is not None:
+            return trained
+        return trained * max(1, min(_LONGEST, layers // per_row))
 
     def holds_a_model(self, policy: PolicyConfig) -> bool:
         """Whether a frozen model stays beside the policy while it is trained, if an objective asks for scores."""

@@ -1,14 +1,20 @@
 """What `make_plan` adds up: copied key/value heads, and the pass of an online reference."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from support.command_line import CONFIGS
 from support.tiny_models import tiny_config
 
+from lit_longpo.objectives import DPO as DPOObjective
 from lit_longpo.planning import plan
+from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.command import plan_for
+from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.plan import with_copied_heads
+from lit_longpo.planning.row import RowPlan
 
 DPO = ("--config", str(CONFIGS / "dpo.yaml"), "--row_tokens", "512", "--response_tokens", "16")
 
@@ -53,6 +59,26 @@ def test_an_online_reference_is_one_more_forward_pass():
     assert online.flops.model == pytest.approx(cached.flops.model + cached.flops.forward)
     assert online.flops.hardware == pytest.approx(cached.flops.hardware + cached.flops.forward)
     assert online.seconds_per_step == pytest.approx(cached.seconds_per_step * online.flops.model / cached.flops.model)
+    made = cached.reference_pass
+    assert online.reference_pass is None
+    assert (made.row_tokens, made.examples_per_row) == (2 * 512, 2)  # of 2 layers, which keep two rows' activations
+    assert made.flops_per_row == pytest.approx(2 * cached.flops.forward)
+    assert cached.reference_seconds is None
+    known = replace(cached, reference_pass=replace(made, num_examples=100))
+    assert known.reference_seconds == pytest.approx(100 * cached.flops.forward / 0.4e12)
+    passed, trained = (plan.memory["none"].moments for plan in (cached, online))
+    assert passed["reference"] < max(value for name, value in passed.items() if name != "reference")
+    assert trained["reference"] > 0
+
+
+def test_a_long_pass_is_on_the_line_through_shorter_ones(monkeypatch):
+    """What 40 examples borrow, from at most 16."""
+    tracer, traced = Tracer(ModelPlan(tiny_config("Llama"), torch.float32)), []
+    monkeypatch.setattr(Tracer, "_pass", lambda self, model, row: traced.append(row.num_examples) or 7 * row.num_tokens)
+    row = RowPlan(DPOObjective().views, 40, 100, 0, 16)
+    assert tracer.reference_pass(row) == 7 * row.num_tokens
+    assert tracer.reference_pass(replace(row, num_examples=3)) == 7 * 3 * 132
+    assert traced == [8, 16, 3]
 
 
 @pytest.mark.slow

@@ -55,6 +55,9 @@ def test_the_references_row_has_its_own_contexts():
     row = fill_row(LongPO().views, **SIZES, prefix_sharing=True)
     assert row.reference_row().num_tokens == 256 + 2 * 64
     assert fill_row(LOGO().views, **SIZES, prefix_sharing=True).reference_row() is None
+    assert row.refilled(1000, None).num_examples == 1000 // (256 + 2 * 64)
+    assert row.refilled(10**6, 7).num_examples == 7
+    assert row.refilled(5, None).num_examples == 1
 
 
 def test_a_row_too_small_for_its_responses_is_refused():

@@ -1,0 +1,63 @@
+"""Rows of the reference's pass: without gradients they may be longer than those that are trained on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lightning.pytorch import Trainer
+
+from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.token_store import Examples
+from lit_longpo.batch import PackedBatch
+from lit_longpo.engine import pack
+from lit_longpo.errors import InputError
+from lit_longpo.objectives import PreferenceModule
+
+
+def reference_rows(
+    splits: Sequence[Examples], ranks: Mapping[str, int], max_tokens: int, *, stated: bool = False
+) -> Iterator[PackedBatch]:
+    """Every example of every split once, in its order, cut by the tokens that the reference reads.
+
+    Args:
+        splits: what has been tokenised.
+        ranks: the number of data-parallel ranks, and which of them this is.
+        max_tokens: budget of a row.
+        stated: whether someone has named it; else an example that is longer has a row of its own.
+
+    Raises:
+        InputError: an example is longer than the stated budget.
+    """
+    lengths = [split.reference_lengths for split in splits]
+    longest = max((int(of_split.max(initial=0)) for of_split in lengths), default=0)
+    if stated and longest > max_tokens:
+        raise InputError(
+            f"expected `reference.max_tokens` to hold every example, got {max_tokens:,} tokens for one of {longest:,}; "
+            f"type --reference.max_tokens {longest}, or auto"
+        )
+    for split, of_split in zip(splits, lengths, strict=True):
+        for row in TokenBudgetBatchSampler(of_split, max(max_tokens, longest), names=split.names, **ranks):
+            yield pack([group for number in row for group in split[number].reference])
+
+
+def fullest_row(splits: Sequence[Examples], max_tokens: int, max_examples: int | None) -> int:
+    """Tokens of the longest row that examples can be dealt into, which may be far from its budget.
+
+    Args:
+        splits: what has been tokenised.
+        max_tokens: budget of a row.
+        max_examples: most examples of a row; `None` means as many as fit.
+    """
+    most = (sum(sorted(split.lengths.tolist())[-(max_examples or len(split)) :]) for split in splits if len(split))
+    return min(max_tokens, max(most, default=max_tokens))
+
+
+def budget_of(trainer: Trainer | None, fullest: int) -> tuple[int, bool]:
+    """Tokens of a row of the reference's pass, and whether someone has named them.
+
+    Args:
+        trainer: of the objective; without one the pass has the rows of the training.
+        fullest: tokens of the longest row that is trained on.
+    """
+    module = getattr(trainer, "lightning_module", None)
+    if not isinstance(module, PreferenceModule):
+        return fullest, False
+    return module.reference.row_tokens(fullest), module.reference.config.max_tokens != "auto"
