@@ -1,7 +1,6 @@
 """The LightningModule under every objective: builds the policy, scores views, logs. No formulas."""
 
 import dataclasses
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,65 +13,36 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views, tensor_on
-from lit_longpo.checkpoints import (
-    finish_epoch,
-    gather_random_states,
-    load_weights,
-    note_validation,
-    reopen_epoch,
-    restore_random_state,
-    rows_so_far,
-    run_record,
-    validate_now,
-    validated_rows,
-    validation_due,
-)
+from lit_longpo.checkpoints import finish_epoch, load_weights
 from lit_longpo.checkpoints.record import flatten
-from lit_longpo.checkpoints.resumption import starts_anew
 from lit_longpo.engine import (
     ScoringPlan,
-    UnsupportedModelError,
     base_model,
-    check_routers,
-    plan_scoring,
     router_coefficient,
     score,
 )
-from lit_longpo.engine.leaps import leap_message
-from lit_longpo.engine.own_logits import scoring_cost
-from lit_longpo.engine.sharing import sharing_rule
-from lit_longpo.errors import InputError
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
-from lit_longpo.objectives.precision import precision_problem
-from lit_longpo.objectives.preference_signal import PreferenceSignal
+from lit_longpo.objectives.first_pairs import FirstPairs
+from lit_longpo.objectives.resuming import Resumption, check_trained, trained_names
+from lit_longpo.objectives.start import Sections, check_rows, found_path, say_precision, warn_of_window
 from lit_longpo.optimization import Optimization, num_optimizer_steps
-from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
-from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
-from lit_longpo.policy.rope import exact_angles, window_problem
-from lit_longpo.policy.trainable import check_training
+from lit_longpo.policy.reference_config import ReferenceConfig
+from lit_longpo.policy.rope import exact_angles
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
-from lit_longpo.quantized_optimizers import in_words
-from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
+from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
-    is_deepspeed,
     is_sharded,
     shard,
-    split_by,
     split_while_loading,
-    splits_parameters,
 )
-
-log = logging.getLogger(__name__)
 
 Metrics = dict[str, Tensor]
 
-# Of the policy: how it is computed, not what is trained.
-_HOW = {"policy", "policy.gradient_checkpointing", "policy.attention", "policy.trust_remote_code"}
 _ON_THE_BAR = {"loss", "rewards/margins"}
 
 
@@ -102,14 +72,10 @@ class PreferenceModule(LightningModule, ABC):
         self.reference = Reference(reference or ReferenceConfig(), self.policy)
         self.prompt_format: PromptFormat | None = None
         self._step_mean, self._evaluated = StepMean(), ExampleMeans()
-        self._signal: PreferenceSignal | None = None  # of the untrained policy, in training only
-        self._seen: dict[str, Any] | None = None  # by it, of a checkpoint or when it was said
+        self._first_pairs = FirstPairs()
         self.scoring: ScoringPlan | None = None  # found out at the start
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
-        self._random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until training goes on
-        self._validated: int | None = None  # rows before the last validation
-        self.metrics_before: dict[str, float] = {}  # of the checkpoint that this run goes on from
-        self._validation_due = False  # after a checkpoint that was saved before it
+        self._resumption = Resumption()
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
         self._recorded: dict[str, Any] | None = None
         self._names_are_checked = False
@@ -134,16 +100,17 @@ class PreferenceModule(LightningModule, ABC):
     def settings(self) -> dict[str, Any]:
         """What decides what is trained, by the command line's names, as it was before training."""
         if self._recorded is None:
-            settings = {"model": type(self).__name__} | {f"model.{name}": value for name, value in self.arguments()}
-            policy = dataclasses.replace(self.policy, lora=self.policy.trained_lora)
-            settings |= {name: value for name, value in flatten("policy", policy) if name not in _HOW}
-            settings["policy.files"] = _files(self.policy)
-            other = self.reference.config.policy
-            if self.views.reference:
-                settings |= flatten("reference.policy", other)
-                settings |= {} if other is None else {"reference.policy.files": _files(other)}
-            self._recorded = settings | self.optimization.settings
+            self._recorded = self._sections.settings(type(self).__name__, self.arguments())
         return self._recorded
+
+    @property
+    def _sections(self) -> Sections:
+        return Sections(self.policy, self.optimization, self.reference.config, self.views)
+
+    @property
+    def metrics_before(self) -> dict[str, float]:
+        """Metrics of the checkpoint that this run goes on from."""
+        return self._resumption.metrics_before
 
     def check_names(self) -> None:
         """Refuse names of trained weights that the model has not.
@@ -174,16 +141,12 @@ class PreferenceModule(LightningModule, ABC):
             return
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
-        self._check(strategy)
+        self._sections.check(strategy, "32-true" if self._trainer is None else str(self._trainer.precision))
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.check_names()
             self.optimization.check_trainer(self._trainer)
-            check_training_rows(self._trainer)
-            if starts_anew(self._trainer) and self.policy.gguf_file is None:  # its configuration takes long to read
-                config = self.policy.config()
-                check_reach(self._trainer, config)
-                check_sharing(self._trainer, config, sharing_rule(config))
+            check_rows(self._trainer, self.policy)
         self.prompt_format = self.policy.prompt_format()
         if self.views.reference:
             self.reference.check_tokenizer(self.prompt_format.tokenizer)
@@ -203,11 +166,9 @@ class PreferenceModule(LightningModule, ABC):
         """Refuse unsuitable models, then make sure that every reference value is there."""
         self._find_path()
         config = base_model(self.model).config
-        if self._random_states is None:  # a run that goes on has been let in before
+        if self._resumption.random_states is None:  # a run that goes on has been let in before
             check_reach(self.trainer, config)
-        problem = window_problem(reach_of(self.trainer), config)
-        if problem is not None and self.trainer.is_global_zero:
-            log.warning(problem)
+        warn_of_window(self.trainer, config)
         self._prepare_reference()
 
     def on_validation_start(self) -> None:
@@ -215,7 +176,7 @@ class PreferenceModule(LightningModule, ABC):
         self._find_path()
         self._prepare_reference()
         if self.trainer.sanity_checking:
-            self._signal = PreferenceSignal.of(self.views)
+            self._first_pairs.begin(self.views)
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
@@ -224,39 +185,19 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
         """After a resume, the first batch draws what it would have drawn: nothing else uses these states between."""
-        if self._random_states is not None:
-            restore_random_state(self._random_states, self.global_rank, self.trainer.world_size)
-            self._random_states = None
+        self._resumption.restore_random_states(self.global_rank, self.trainer)
 
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
         self._step_mean = StepMean()
-        self._watch_first_pairs()
+        self._first_pairs.watch(self.views, self.trainer)
         finish_epoch(self.trainer)
-        if self._validation_due:
-            self._validation_due = False
-            validate_now(self.trainer)
-
-    def _watch_first_pairs(self) -> None:
-        """Those of the untrained policy; a resumed run knows what was seen of them before."""
-        if self.global_step and not self._seen:
-            self._signal = None
-            return
-        self._signal = self._signal or PreferenceSignal.of(self.views)
-        self._signal.folder = self.trainer.log_dir  # asked on every rank: it broadcasts
-        if self._seen:
-            self._signal.go_on(self._seen)
-            self._look()
-
-    def _look(self) -> None:
-        if self._signal is not None and self._signal.look(self.trainer):
-            self._seen, self._signal = self._signal.state(), None
+        self._resumption.validate_if_due(self.trainer)
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""
         values = self._per_example(batch)
-        if self._signal is not None:
-            self._signal.add(values, self.global_step)
+        self._first_pairs.add(values, self.global_step)
         loss, means = self._step_mean.add(values, self.trainer)
         if means:
             self._log_means("train", means)
@@ -266,12 +207,11 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
         """Between two rows, look once at what the untrained policy made of the first pairs."""
-        self._look()
+        self._first_pairs.look(self.trainer)
 
     def on_train_end(self) -> None:
         """A short run has few pairs; what they say is said."""
-        if self._signal is not None:
-            self._signal.look(self.trainer, last=True)
+        self._first_pairs.end(self.trainer)
 
     def on_after_backward(self) -> None:
         """With the step's last gradient, make all of them the mean over the step's examples."""
@@ -288,8 +228,7 @@ class PreferenceModule(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log what one process would, however rows are spread."""
         self._log_evaluated("val")
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._validated = rows_so_far(self.trainer)
+        self._resumption.note_validation(self.trainer)
 
     def on_test_epoch_end(self) -> None:
         """Log what one process would, however rows are spread."""
@@ -300,38 +239,23 @@ class PreferenceModule(LightningModule, ABC):
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         embeddings = [module.weight for module in self.model.modules() if isinstance(module, nn.Embedding)]
         optimizer, schedule = self.optimization.build(parameters, num_optimizer_steps(self.trainer), embeddings)
-        if self.global_rank == 0 and (precision := in_words(optimizer)):
-            log.info(precision)
+        say_precision(optimizer, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add random states and what the run was; leave frozen weights out, unless sharded or random."""
-        reopen_epoch(checkpoint)
-        note_validation(checkpoint, self.trainer, self._validated)
-        checkpoint["random_states"] = gather_random_states()
-        checkpoint["first_pairs"] = self._seen if self._signal is None else self._signal.state()
-        checkpoint["run"] = run_record(self.trainer, type(self).__name__)
+        self._resumption.save(checkpoint, self.trainer, type(self).__name__)
+        checkpoint["first_pairs"] = self._first_pairs.state()
         found_again = self.policy.weights != "random" and not is_sharded(self.model)
         if not self.policy.trains_everything and found_again and "state_dict" in checkpoint:
-            trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+            trained = trained_names(self)
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
-        self._random_states = checkpoint.get("random_states")
-        self._seen = checkpoint.get("first_pairs")
-        self._validation_due = validation_due(checkpoint)
-        self._validated = validated_rows(checkpoint)
-        self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
-        if "state_dict" not in checkpoint:
-            return
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        missing = sorted(trained - set(checkpoint["state_dict"]))
-        if missing:
-            raise InputError(
-                f"the checkpoint lacks {len(missing)} trained tensors of this policy, for example {missing[0]!r}; "
-                "resume with the `policy` section that the checkpoint was trained with (config.yaml beside it)"
-            )
+        self._resumption.load(checkpoint)
+        self._first_pairs.load(checkpoint.get("first_pairs"))
+        check_trained(checkpoint, self)
 
     # Scoring.
 
@@ -351,8 +275,8 @@ class PreferenceModule(LightningModule, ABC):
 
     def _evaluate(self, batch: PreferenceBatch, repeated: bool) -> Tensor:
         values = self._per_example(batch)
-        if self.trainer.sanity_checking and self._signal is not None and not repeated:
-            self._signal.add(values)
+        if self.trainer.sanity_checking and not repeated:
+            self._first_pairs.add(values)
         self._evaluated.add(values, counted=not repeated, sources=batch.sources)
         return values["loss"].mean()
 
@@ -375,34 +299,12 @@ class PreferenceModule(LightningModule, ABC):
     def _find_path(self) -> None:
         """Packed rows, or one sequence at a time; found out and said once."""
         exact_angles(self.model)
-        if self.scoring is not None:
-            return
-        self.scoring = plan_scoring(self.model)
-        if self.scoring.path == "packed":
-            log.info("packed rows agree with separate rows (relative error %.1e)", self.scoring.error)
-        elif self.trainer.is_global_zero:
-            log.warning("%s; %s", self.scoring.cause, scoring_cost(base_model(self.model), self.views))
-        if self.scoring.no_leaps and getattr(getattr(self.trainer, "datamodule", None), "leaps", False):
-            raise UnsupportedModelError(leap_message(base_model(self.model), self.scoring.no_leaps))
-        check_sharing(self.trainer, base_model(self.model).config, self.scoring.no_sharing)
+        if self.scoring is None:
+            self.scoring = found_path(self.model, self.views, self.trainer)
 
     def _prepare_reference(self) -> None:
         if self.views.reference:
             self.reference.prepare(self.model, self.trainer)
-
-    def _check(self, strategy: object) -> None:
-        """Refuse what would make another policy or reference than the configuration says."""
-        check_training(self.policy, split_by(strategy))
-        precision = "32-true" if self._trainer is None else str(self.trainer.precision)
-        lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
-        whole = lora is None or bool(lora.also_train)
-        if self.optimization.router_loss:
-            check_routers(self.policy.original_config())
-        problem = precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole)
-        if problem is None and self.views.reference and splits_parameters(strategy):
-            problem = copy_problem(self.reference.config, self.policy)
-        if problem:
-            raise InputError(problem)
 
 
 def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:
@@ -414,10 +316,3 @@ def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metr
         "rewards/margins": margins,
         "rewards/accuracies": (margins > 0).to(margins.dtype),
     }
-
-
-def _files(policy: PolicyConfig) -> str | None:
-    """What the files hold that a model is read from, those of adapters too; `None` if they are on a hub."""
-    adapters = policy.adapter_folder()
-    folders = [policy.folder, None if adapters is None else adapters.path]
-    return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None

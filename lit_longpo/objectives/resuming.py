@@ -1,0 +1,93 @@
+"""What a checkpoint of an objective holds beside the trainer's part, and what a run that goes on takes from it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lit_longpo.checkpoints import (
+    gather_random_states,
+    note_validation,
+    reopen_epoch,
+    restore_random_state,
+    rows_so_far,
+    run_record,
+    validate_now,
+    validated_rows,
+    validation_due,
+)
+from lit_longpo.errors import InputError
+
+
+@dataclass
+class Resumption:
+    """Where a run stands that goes on, until it has gone on.
+
+    Args:
+        random_states: of a checkpoint, until training goes on.
+        validated: rows before the last validation.
+        validation_is_due: after a checkpoint that was saved before it.
+        metrics_before: of the checkpoint that this run goes on from.
+    """
+
+    random_states: list[dict[str, Any]] | None = None
+    validated: int | None = None
+    validation_is_due: bool = False
+    metrics_before: dict[str, float] = field(default_factory=dict)
+
+    def save(self, checkpoint: dict[str, Any], trainer: Trainer, objective: str) -> None:
+        """Add random states and what the run was."""
+        reopen_epoch(checkpoint)
+        note_validation(checkpoint, trainer, self.validated)
+        checkpoint["random_states"] = gather_random_states()
+        checkpoint["run"] = run_record(trainer, objective)
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        """Take what `save` has added."""
+        self.random_states = checkpoint.get("random_states")
+        self.validation_is_due = validation_due(checkpoint)
+        self.validated = validated_rows(checkpoint)
+        self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
+
+    def restore_random_states(self, rank: int, trainer: Trainer) -> None:
+        """The first batch draws what it would have drawn: nothing else uses these states between."""
+        if self.random_states is not None:
+            restore_random_state(self.random_states, rank, trainer.world_size)
+            self.random_states = None
+
+    def validate_if_due(self, trainer: Trainer) -> None:
+        """A validation that was due comes first."""
+        if self.validation_is_due:
+            self.validation_is_due = False
+            validate_now(trainer)
+
+    def note_validation(self, trainer: Trainer) -> None:
+        """A validation is over."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self.validated = rows_so_far(trainer)
+
+
+def trained_names(module: LightningModule) -> set[str]:
+    """Names of the parameters that are trained."""
+    return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def check_trained(checkpoint: dict[str, Any], module: LightningModule) -> None:
+    """Refuse a part that lacks what is trained: it is loaded non-strictly.
+
+    Args:
+        checkpoint: of any strategy; those that shard load weights apart.
+        module: the objective.
+
+    Raises:
+        InputError: naming a tensor.
+    """
+    if "state_dict" not in checkpoint:
+        return
+    missing = sorted(trained_names(module) - set(checkpoint["state_dict"]))
+    if missing:
+        raise InputError(
+            f"the checkpoint lacks {len(missing)} trained tensors of this policy, for example {missing[0]!r}; "
+            "resume with the `policy` section that the checkpoint was trained with (config.yaml beside it)"
+        )

@@ -1,0 +1,154 @@
+"""What an objective refuses before its policy is loaded, what it finds out after, how a run's settings are recorded."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.optim import Optimizer
+from transformers import PretrainedConfig
+
+from lit_longpo.batch import Views
+from lit_longpo.checkpoints.record import flatten
+from lit_longpo.checkpoints.resumption import starts_anew
+from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, check_routers, plan_scoring
+from lit_longpo.engine.leaps import leap_message
+from lit_longpo.engine.own_logits import scoring_cost
+from lit_longpo.engine.sharing import sharing_rule
+from lit_longpo.errors import InputError
+from lit_longpo.objectives.precision import precision_problem
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy.fingerprint import files_fingerprint
+from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
+from lit_longpo.policy.rope import window_problem
+from lit_longpo.policy.trainable import check_training
+from lit_longpo.quantized_optimizers import in_words
+from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
+from lit_longpo.strategies import is_deepspeed, split_by, splits_parameters
+
+log = logging.getLogger(__name__)
+
+# Of the policy: how it is computed, not what is trained.
+_HOW = {"policy", "policy.gradient_checkpointing", "policy.attention", "policy.trust_remote_code"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sections:
+    """The parts of a configuration that decide what is trained.
+
+    Args:
+        policy: which model.
+        optimization: optimizer and schedule.
+        reference: source of reference log-probabilities.
+        views: of the objective.
+    """
+
+    policy: PolicyConfig
+    optimization: Optimization
+    reference: ReferenceConfig
+    views: Views
+
+    def settings(self, objective: str, arguments: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        """What decides what is trained, by the command line's names.
+
+        Args:
+            objective: name of its class.
+            arguments: its own, by name.
+        """
+        settings = {"model": objective} | {f"model.{name}": value for name, value in arguments}
+        policy = dataclasses.replace(self.policy, lora=self.policy.trained_lora)
+        settings |= {name: value for name, value in flatten("policy", policy) if name not in _HOW}
+        settings["policy.files"] = _files(self.policy)
+        other = self.reference.policy
+        if self.views.reference:
+            settings |= flatten("reference.policy", other)
+            settings |= {} if other is None else {"reference.policy.files": _files(other)}
+        return settings | self.optimization.settings
+
+    def check(self, strategy: object, precision: str) -> None:
+        """Refuse what would make another policy or reference than the configuration says.
+
+        Args:
+            strategy: of the trainer; `None` without one.
+            precision: of the trainer.
+
+        Raises:
+            ValueError: see above.
+        """
+        check_training(self.policy, split_by(strategy))
+        lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
+        whole = lora is None or bool(lora.also_train)
+        if self.optimization.router_loss:
+            check_routers(self.policy.original_config())
+        problem = precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole)
+        if problem is None and self.views.reference and splits_parameters(strategy):
+            problem = copy_problem(self.reference, self.policy)
+        if problem:
+            raise InputError(problem)
+
+
+def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
+    """Refuse rows that nobody could train this policy on.
+
+    Args:
+        trainer: whose data they are.
+        policy: that is not loaded yet.
+
+    Raises:
+        ValueError: there are none, they reach beyond the model's window, or are filled by what it does not bear.
+    """
+    check_training_rows(trainer)
+    if starts_anew(trainer) and policy.gguf_file is None:  # its configuration takes long to read
+        config = policy.config()
+        check_reach(trainer, config)
+        check_sharing(trainer, config, sharing_rule(config))
+
+
+def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
+    """Packed rows, or one sequence at a time; said once.
+
+    Args:
+        model: the policy.
+        views: of the objective.
+        trainer: that runs it.
+
+    Raises:
+        UnsupportedModelError: positions leap, or rows are filled by sharing, and the model does not bear that.
+    """
+    found = plan_scoring(model)
+    if found.path == "packed":
+        log.info("packed rows agree with separate rows (relative error %.1e)", found.error)
+    elif trainer.is_global_zero:
+        log.warning("%s; %s", found.cause, scoring_cost(base_model(model), views))
+    if found.no_leaps and getattr(getattr(trainer, "datamodule", None), "leaps", False):
+        raise UnsupportedModelError(leap_message(base_model(model), found.no_leaps))
+    check_sharing(trainer, base_model(model).config, found.no_sharing)
+    return found
+
+
+def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
+    """Log in which precision an optimizer keeps its states, where that is not fp32."""
+    if trainer.is_global_zero and (precision := in_words(optimizer)):
+        log.info(precision)
+
+
+def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
+    """Say once if sequences reach beyond what the model was made for, where that is no error.
+
+    Args:
+        trainer: whose data they are.
+        config: of the policy.
+    """
+    problem = window_problem(reach_of(trainer), config)
+    if problem is not None and trainer.is_global_zero:
+        log.warning(problem)
+
+
+def _files(policy: PolicyConfig) -> str | None:
+    """What the files hold that a model is read from, those of adapters too; `None` if they are on a hub."""
+    adapters = policy.adapter_folder()
+    folders = [policy.folder, None if adapters is None else adapters.path]
+    return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None
