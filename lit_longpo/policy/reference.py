@@ -9,8 +9,9 @@ original ones, which it was trained with.
 """
 
 import copy
+import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -153,13 +154,17 @@ class Reference:
         def reference() -> AbstractContextManager[nn.Module]:
             return reference_mode(self._ready(policy, trainer))
 
-        scored = fill(cache, reference, _rows(trainer), device, needed, self._score, verify=self._at_hand(policy))
+        rows = _rows(trainer)
+        first = list(itertools.islice(rows, 1))
+        rows = itertools.chain(first, rows)
+        scored = fill(cache, reference, rows, device, needed, self._score, verify=self._at_hand(policy))
         self._other = None
         trainer.strategy.barrier("reference")
         if trainer.is_global_zero:
             cache.merge()
         trainer.strategy.barrier("reference, merged")
         cache.load()
+        check_shared(cache, first, trainer)
         log.info(
             "reference: %d log-probabilities of responses, which the policy's are compared with; %d rows scored now",
             *(len(cache), scored),
@@ -214,6 +219,29 @@ class Reference:
             with whole_loading(trainer.strategy):
                 self._other = config.load_base()
         return self._other
+
+
+def check_shared(cache: ReferenceCache, first: Sequence[PackedBatch], trainer: Trainer) -> None:
+    """Refuse a folder of which each machine has its own: rows that this rank trains on later were scored by others.
+
+    Args:
+        cache: as it is after the pass.
+        first: this rank's first row, if it has one.
+        trainer: of the ranks.
+
+    Raises:
+        InputError: another rank's first value is not there.
+    """
+    own = bytes.fromhex(first[0].fingerprints[0]) if first else bytes(16)
+    everyones = trainer.strategy.all_gather(
+        torch.tensor(list(own), dtype=torch.uint8, device=trainer.strategy.root_device)
+    )
+    asked = {bytes(key).hex() for key in everyones.reshape(-1, len(own)).tolist()} - {bytes(16).hex()}
+    if missing := sum(not cache.knows(fingerprint) for fingerprint in asked):
+        raise InputError(
+            f"expected the reference values of all ranks in {cache.directory}, got none of {missing} of them: their "
+            "machines do not share that folder; type --reference.cache_dir FOLDER with one that all of them see"
+        )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -96,7 +96,11 @@ class ReferenceCache:
 
     def has(self, batch: PackedBatch) -> bool:
         """Whether every response of the row is there."""
-        return not np.isnan(self._find(batch)).any()
+        return not np.isnan(self._find(batch.fingerprints)).any()
+
+    def knows(self, fingerprint: str) -> bool:
+        """Whether a response is there."""
+        return not np.isnan(self._find([fingerprint])).any()
 
     def add(self, batch: PackedBatch, sums: Tensor) -> None:
         """Remember those of the row's values that are not there; `flush` stores them.
@@ -111,7 +115,7 @@ class ReferenceCache:
                 f"expected finite reference log-probabilities, got {sums[finite.index(False)]} for record {name!r}; "
                 "set `policy.dtype` (`reference.policy.dtype`) to bfloat16 or float32"
             )
-        missing = np.isnan(self._find(batch)).tolist()
+        missing = np.isnan(self._find(batch.fingerprints)).tolist()
         fresh = zip(batch.fingerprints, sums.tolist(), missing, strict=True)
         self._new.update({fingerprint: value for fingerprint, value, is_new in fresh if is_new})
 
@@ -152,7 +156,7 @@ class ReferenceCache:
         Raises:
             InputError: a response was never scored.
         """
-        values = self._find(batch)
+        values = self._find(batch.fingerprints)
         if np.isnan(values).any():
             name = batch.examples[batch.slots[int(np.isnan(values).argmax())].example]
             raise InputError(
@@ -162,10 +166,10 @@ class ReferenceCache:
         sums = tensor_on(batch.score_owners.device, values.tolist(), torch.float32)
         return Scores(sums=sums, counts=batch.num_scored, slots=batch.slots)
 
-    def _find(self, batch: PackedBatch) -> NDArray[np.float32]:
-        """The row's values, NaN where there is none. Shape: (S,)."""
-        values = np.array([self._new.get(name, np.nan) for name in batch.fingerprints], dtype=np.float32)
-        keys = keys_of(batch.fingerprints)
+    def _find(self, fingerprints: Sequence[str]) -> NDArray[np.float32]:
+        """Their values, NaN where there is none. Shape: (fingerprints,)."""
+        values = np.array([self._new.get(name, np.nan) for name in fingerprints], dtype=np.float32)
+        keys = keys_of(fingerprints)
         for table in self._tables:
             missing = np.isnan(values)
             values[missing] = table.find(keys[missing])

@@ -1,5 +1,6 @@
 import random
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from support.groups import random_groups
 
 from lit_longpo.engine import pack
 from lit_longpo.policy import reference_tables
+from lit_longpo.policy.reference import check_shared
 from lit_longpo.policy.reference_cache import ReferenceCache
 from lit_longpo.policy.reference_tables import ValueTable, keys_of, merged_table
 
@@ -110,6 +112,21 @@ def test_files_that_another_run_merges_meanwhile_are_found_again(tmp_path, monke
     cache = loaded(tmp_path)
     assert all(cache.has(row) for row in ROWS)
     assert cache._damaged == set()
+
+
+def test_a_folder_that_each_machine_has_of_its_own_is_refused(tmp_path):
+    cache = store(tmp_path, ROWS[0])
+
+    def trainer(*rows):
+        """Whose ranks have these first rows."""
+        theirs = torch.tensor([list(bytes.fromhex(row.fingerprints[0])) for row in rows], dtype=torch.uint8)
+        gather = {"all_gather": lambda own: torch.stack([own, *theirs]), "root_device": torch.device("cpu")}
+        return SimpleNamespace(strategy=SimpleNamespace(**gather))
+
+    check_shared(cache, [ROWS[0]], trainer(ROWS[0]))
+    check_shared(cache, [], trainer(ROWS[0]))  # without rows there is nothing to be found
+    with pytest.raises(ValueError, match=r"got none of 2 of them: .* type --reference.cache_dir FOLDER"):
+        check_shared(cache, [ROWS[0]], trainer(ROWS[0], ROWS[1], ROWS[2]))
 
 
 def test_values_take_no_memory_of_the_process(tmp_path):
