@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from lightning.pytorch import Trainer
 
 from data_modules.rows.sampling import TokenBudgetBatchSampler
@@ -46,7 +47,7 @@ def fullest_row(splits: Sequence[Examples], max_tokens: int, max_examples: int |
         max_tokens: budget of a row.
         max_examples: most examples of a row; `None` means as many as fit.
     """
-    most = (sum(sorted(split.lengths.tolist())[-(max_examples or len(split)) :]) for split in splits if len(split))
+    most = (int(np.sort(split.lengths)[-(max_examples or len(split)) :].sum()) for split in splits)
     return min(max_tokens, max(most, default=max_tokens))
 
 

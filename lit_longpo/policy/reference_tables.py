@@ -120,5 +120,5 @@ def _ascending(keys: Keys, log_probs: NDArray[np.float32]) -> ValueTable:
 def _sha256(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in ("keys", "log_probs"):
-        digest.update(memoryview(tensors[name].numpy()).cast("B") if tensors[name].numel() else b"")
+        digest.update(tensors[name].numpy().reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

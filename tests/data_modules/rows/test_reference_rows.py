@@ -108,8 +108,8 @@ def test_ranks_store_what_one_process_does(strategy: str, tmp_path: Path) -> Non
     common = ["--config", CONFIGS / "dpo.yaml", "--trainer.max_steps", 1, "--trainer.callbacks", "[]"]
     common += [word for name, value in few.items() for word in (f"--data.{name}", value)]
     common += ["--trainer.limit_val_batches", 0, "--trainer.accelerator", "cpu", "--policy.dtype", "float32"]
-    ulysses = ["--trainer.strategy", "SequenceParallelDDPStrategy"]
-    zero3 = ["--trainer.strategy", "AnyDeviceDeepSpeedStrategy", "--trainer.strategy.stage", 3]
+    deepspeed = ["--trainer.strategy", "AnyDeviceDeepSpeedStrategy", "--trainer.strategy.stage"]
+    ulysses, zero3 = [*deepspeed, 2, "--trainer.strategy.sequence_parallel", 2], [*deepspeed, 3]
     own = {"ddp": ["--trainer.strategy", "ddp"], "ulysses": ulysses, "zero3": zero3}[strategy]
     short = ["--reference.max_tokens", 400, "--trainer.default_root_dir", tmp_path / "one"]
     run_command("fit", *common, *short, "--trainer.devices", 1)

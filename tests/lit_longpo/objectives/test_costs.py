@@ -1,9 +1,11 @@
 """The table of costs in the objectives' README is counted here, not by hand."""
 
 import inspect
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
@@ -12,8 +14,10 @@ from data_modules.records import PreferencePair
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives
-from lit_longpo.engine import score
-from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.engine import base_model, score
+from lit_longpo.policy import LoRA, PolicyConfig, PromptFormat, PromptTemplate, ReferenceConfig
+from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.reference_cache import ReferenceCache, fill
 
 NAMES = {
     name
@@ -63,6 +67,30 @@ def test_all_views_are_scored_in_one_forward(name):
     scores = score(model, batch.policy)
     assert len(calls) == 1
     assert {(slot.context, slot.role) for slot in scores.slots} >= {(view.context, view.role) for view in views.policy}
+
+
+@pytest.mark.parametrize(
+    "objective", [objectives.DPO, objectives.IPO, partial(objectives.SoLoPO, base=objectives.DPO()), objectives.LongPO]
+)
+def test_a_reference_costs_one_forward_a_row_online_and_none_once_it_is_cached(objective, policy_folder, tmp_path):
+    policy = PolicyConfig(source=str(policy_folder), lora=LoRA(r=2))
+    module = objective(policy=policy, reference=ReferenceConfig("online"))
+    module.configure_model()
+    pair = PreferencePair("p", words(2), words(3), words(9), words(1), (words(2), words(3)))
+    batch = collate([PairEncoder(FORMAT, module.views, LengthPolicy()).encode(pair, SplitLengths())])
+    assert batch.same_row == (module.views.policy == module.views.reference)
+    forwards = []  # whether with gradients, and of how many tokens
+    base_model(module.model).get_decoder().register_forward_pre_hook(
+        lambda _, __, given: forwards.append((torch.is_grad_enabled(), given["input_ids"].shape[1])), with_kwargs=True
+    )
+    online = module._per_example(batch)["loss"]
+    assert forwards == [(True, batch.policy.num_tokens), (False, batch.reference.num_tokens)]
+    forwards.clear()
+    module.reference.cache = ReferenceCache(tmp_path)
+    fill(module.reference.cache, lambda: reference_mode(module.model), [batch.reference], torch.device("cpu"))
+    cached = module._per_example(batch)["loss"]
+    assert forwards == [(False, batch.reference.num_tokens), (True, batch.policy.num_tokens)]
+    torch.testing.assert_close(cached, online)
 
 
 def test_every_objective_is_in_the_table():
