@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from lightning.pytorch import Trainer
 
+from data_modules.rows.bundles import Bundle, BundleSampler
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.token_store import Examples
 from lit_longpo.batch import PackedBatch
@@ -14,7 +15,13 @@ from lit_longpo.objectives import PreferenceModule
 
 
 def reference_rows(
-    splits: Sequence[Examples], ranks: Mapping[str, int], max_tokens: int, *, stated: bool = False
+    splits: Sequence[Examples],
+    ranks: Mapping[str, int],
+    max_tokens: int,
+    *,
+    stated: bool = False,
+    shared_from: int | None = None,
+    bundles: Sequence[Sequence[Bundle]] | None = None,
 ) -> Iterator[PackedBatch]:
     """Every example of every split once, in its order, cut by the tokens that the reference reads.
 
@@ -23,20 +30,30 @@ def reference_rows(
         ranks: the number of data-parallel ranks, and which of them this is.
         max_tokens: budget of a row.
         stated: whether someone has named it; else an example that is longer has a row of its own.
+        shared_from: as `pack` takes it.
+        bundles: examples that are dealt as one, of each split; `None` deals each by itself.
 
     Raises:
         InputError: an example is longer than the stated budget.
     """
-    lengths = [split.reference_lengths for split in splits]
+    if bundles is None:
+        lengths = [split.reference_lengths for split in splits]
+    else:
+        lengths = [np.array([bundle.length for bundle in of_split]) for of_split in bundles]
     longest = max((int(of_split.max(initial=0)) for of_split in lengths), default=0)
     if stated and longest > max_tokens:
         raise InputError(
             f"expected `reference.max_tokens` to hold every example, got {max_tokens:,} tokens for one of {longest:,}; "
             f"type --reference.max_tokens {longest}, or auto"
         )
-    for split, of_split in zip(splits, lengths, strict=True):
-        for row in TokenBudgetBatchSampler(of_split, max(max_tokens, longest), names=split.names, **ranks):
-            yield pack([group for number in row for group in split[number].reference])
+    budget = max(max_tokens, longest)
+    for number, split in enumerate(splits):
+        if bundles is None:
+            rows = TokenBudgetBatchSampler(lengths[number], budget, names=split.names, **ranks)
+        else:
+            rows = BundleSampler(bundles[number], budget, names=split.names, **ranks)
+        for row in rows:
+            yield pack([group for index in row for group in split[index].reference], shared_from=shared_from)
 
 
 def fullest_row(splits: Sequence[Examples], max_tokens: int, max_examples: int | None) -> int:

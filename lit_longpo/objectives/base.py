@@ -173,8 +173,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
-        self._find_path()
-        self._prepare_reference()
+        self.on_test_start()
         if self.trainer.sanity_checking:
             self._first_pairs.begin(self.views)
 

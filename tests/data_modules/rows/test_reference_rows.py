@@ -13,6 +13,7 @@ from support.tiny_models import tiny_model
 from support.word_pairs import FORMAT, VIEWS, pair
 
 from data_modules.base import PairDataModule
+from data_modules.rows.bundles import Bundle
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.kept_examples import KeptExamples
 from data_modules.rows.reference_rows import fullest_row, reference_rows
@@ -64,6 +65,14 @@ def test_the_fullest_row_is_what_examples_can_fill() -> None:
 class Pairs(PairDataModule):
     def pairs(self, split: str):
         return [pair(number, long=10 + number % 5) for number in range(12 if split == "train" else 0)]
+
+
+def test_examples_that_share_a_document_stay_together() -> None:
+    examples, bundles = store("longpo", 4), [Bundle((0, 3), 50), Bundle((1,), 30), Bundle((2,), 30)]
+    rows = list(reference_rows([examples], ALONE, 85, bundles=[bundles]))
+    assert [row.examples for row in rows] == [("r0", "r3", "r1"), ("r2",)]
+    with pytest.raises(ValueError, match=r"type --reference\.max_tokens 50"):
+        next(reference_rows([examples], ALONE, 40, stated=True, bundles=[bundles]))
 
 
 @pytest.mark.parametrize(("stated", "most"), [("auto", 2), (1000, None)])
