@@ -264,7 +264,7 @@ def _online_pass(run: Configuration, config: PretrainedConfig, sizes: ModelSizes
     return row_flops(config, sizes, packed, checkpointing=False).forward
 
 
-def _cached_pass(run: Configuration, config: PretrainedConfig, planner: _Planner, row: RowPlan) -> ReferencePass | None:
+def _cached_pass(run: Configuration, config: PretrainedConfig, planner: Planner, row: RowPlan) -> ReferencePass | None:
     """What is scored before the first step."""
     if run.reference.mode == "online" or not run.objective.views.reference:
         return None
