@@ -13,7 +13,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -63,11 +63,20 @@ class _Recorded:
         url: where it came from.
         sizes: bytes of what it became, by path in the folder.
         sha256: of its content; `None` in records of before.
+        digests: sha256 of what it became, by path in the folder; none in records of before.
     """
 
     url: str
     sizes: dict[str, int]
     sha256: str | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether everything it became is there, as it was."""
+        paths = {folder / name: size for name, size in self.sizes.items()}
+        if not all(path.is_file() and path.stat().st_size == size for path, size in paths.items()):
+            return False
+        return all(_sha256(folder / name) == digest for name, digest in self.digests.items())
 
 
 def github_file(repository: str, commit: str, source: str, path: str, sha256: str) -> RemoteFile:
@@ -243,11 +252,13 @@ def _sha256(path: Path) -> str:
 
 
 def _is_there(file: RemoteFile, folder: Path) -> bool:
-    """Downloaded from this url, and everything it became still has the size it had."""
+    """Downloaded from this url, and everything it became is still what it was."""
     known = _recorded(folder).get(file.path)
     if known is None or known.url != file.url:
         return False
-    return all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in known.sizes.items())
+    if not (whole := known.is_whole(folder)):
+        log.warning("%s in %s is not what was downloaded: it is fetched again", file.path, folder)
+    return whole
 
 
 def _recorded(folder: Path) -> dict[str, _Recorded]:
@@ -258,8 +269,10 @@ def _recorded(folder: Path) -> dict[str, _Recorded]:
 
 
 def _record(folder: Path, file: RemoteFile, paths: Iterable[Path], sha256: str) -> None:
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
-    known = {**_recorded(folder), file.path: _Recorded(file.url, sizes, sha256)}
+    names = {str(path.relative_to(folder)): path for path in paths}
+    sizes = {name: path.stat().st_size for name, path in names.items()}
+    digests = {name: _sha256(path) for name, path in names.items()}
+    known = {**_recorded(folder), file.path: _Recorded(file.url, sizes, sha256, digests)}
     draft = folder / f"{RECORD}.partial"
     draft.write_text(json.dumps({path: asdict(value) for path, value in known.items()}, indent=1) + "\n")
     draft.replace(folder / RECORD)

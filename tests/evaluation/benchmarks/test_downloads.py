@@ -54,7 +54,7 @@ def test_the_right_file_is_kept_and_not_asked_for_again(site, tmp_path):
     assert len(site.requests) == 1
 
 
-@pytest.mark.parametrize("content", [None, b"short"], ids=["deleted", "cut"])
+@pytest.mark.parametrize("content", [None, b"short", b"W" + TEXT[1:]], ids=["deleted", "cut", "changed"])
 def test_a_file_that_is_no_longer_whole_is_downloaded_again(site, tmp_path, content):
     path = prepare_data("bench", [remote(site)], tmp_path) / "prompts" / "a.txt"
     path.unlink() if content is None else path.write_bytes(content)
@@ -128,6 +128,18 @@ def test_archives_are_unpacked_into_data_and_nowhere_else(site, tmp_path):
     unpacked.unlink()
     prepare_data("bench", [remote(site, content=content, path="/all.zip", is_archive=True)], tmp_path / "x" / "y")
     assert unpacked.exists()
+
+
+def test_a_member_of_an_archive_that_changed_is_unpacked_again(site, tmp_path, caplog):
+    packed = archive({"a.jsonl": b"1 is 1"})
+    site.files["/all.zip"] = packed
+    file = remote(site, content=packed, path="/all.zip", is_archive=True)
+    member = prepare_data("bench", [file], tmp_path) / "data" / "a.jsonl"
+    member.write_bytes(b"1 is 2")
+    prepare_data("bench", [file], tmp_path)
+    assert member.read_bytes() == b"1 is 1"
+    assert "all.zip in" in caplog.text
+    assert "is not what was downloaded: it is fetched again" in caplog.text
 
 
 def test_without_a_pinned_hash_the_hubs_own_is_checked(site, tmp_path):
