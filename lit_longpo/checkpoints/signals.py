@@ -76,13 +76,14 @@ class StopSignals(_SignalConnector):
         return bool(rows.current.ready) and not rows.is_last_batch and not loop._should_accumulate()
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if self._asked is not None or not self.trainer._has_begun():  # type: ignore[attr-defined]
+        begun = self.trainer._has_begun()  # type: ignore[attr-defined]
+        if not begun:
+            _say(signum, "stopped before the first step; the same command begins again")
+        if self._asked is not None or not begun:
             self._end_others(signum)
             raise SystemExit(_DIED + signum)
         self._asked = signum
-        name = signal.Signals(signum).name
-        # Not through logging: the handler may have come between two halves of a line.
-        os.write(2, f"{name}: stopping after this step, with a checkpoint; once more stops at once\n".encode())
+        _say(signum, "stopping after this step, with a checkpoint; once more stops at once")
 
     def _end_others(self, signum: int) -> None:
         """Those that this process has started. Not at the first signal, which they may have had themselves."""
@@ -111,6 +112,11 @@ class StopSignals(_SignalConnector):
         if asked.item():
             self._asked, self._agreed = int(asked.item()), True
             raise SIGTERMException(self.status)
+
+
+def _say(signum: int, what: str) -> None:
+    """Not through logging: the handler may have come between two halves of a line."""
+    os.write(2, f"{signal.Signals(signum).name}: {what}\n".encode())
 
 
 @contextmanager

@@ -121,12 +121,13 @@ def test_a_second_signal_does_not_wait(policy_folder, tmp_path):
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_before_the_first_row_there_is_nothing_to_write(policy_folder, tmp_path):
+def test_before_the_first_row_there_is_nothing_to_write(policy_folder, tmp_path, capfd):
     class Early(Callback):
         def on_fit_start(self, *_):
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert train(tmp_path, policy_folder, Early())[1] == 143
+    assert "SIGTERM: stopped before the first step; the same command begins again\n" in capfd.readouterr().err
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
