@@ -157,8 +157,15 @@ class NonFiniteGuard(Callback):
         self._look(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last step."""
+        """The last step, and how many were left out."""
         self._look(trainer)
+        if self.skipped and trainer.is_global_zero:
+            log.warning(
+                "%d optimizer steps were left out (%s): records of their rows are counted as trained on, and moved "
+                "no weight",
+                self.skipped,
+                _SKIPPED,
+            )
 
     def _check(self, loss: torch.Tensor, norm: torch.Tensor, *, skips: bool) -> _Check:
         """Start the values on their way; nobody waits. `skips`: a scaler leaves steps without finite gradients out."""

@@ -89,11 +89,12 @@ def test_the_rows_of_the_step_are_kept(policy_folder, tmp_path):
     assert torch.equal(kept[1].policy.input_ids, whole[3].policy.input_ids)
 
 
-def test_a_step_that_is_left_out_moves_nothing(policy_folder, tmp_path):
+def test_a_step_that_is_left_out_moves_nothing(policy_folder, tmp_path, caplog):
     """The weights are those of a training that never saw the rows."""
     bad, counts = ("record-2", "record-6"), Counts()
     guard = NonFiniteGuard(on_bad="skip")
     trainer, module = train(tmp_path, policy_folder, guard, counts, spoiled=bad)
+    assert "2 optimizer steps were left out (train/skipped_steps)" in caplog.text
     _, clean = train(tmp_path, policy_folder, NonFiniteGuard(), left_out=bad)
     assert torch.equal(weights(module), weights(clean))
     assert counts.values == [0, 1, 1, 2]
