@@ -1,6 +1,9 @@
 """Numbers that mean something: every coefficient is checked where it is handed over, before anything is loaded."""
 
+import math
 from collections.abc import Sequence
+from functools import cache
+from typing import get_args, get_type_hints
 
 from lit_longpo.errors import InputError
 
@@ -35,11 +38,12 @@ def check_range(
     Raises:
         ValueError: it is outside.
     """
+    number = math.nan if value is None else value  # a file's null is handed over for any number
     bounds = {
-        "above": (above, above is None or value > above),
-        "of at least": (at_least, at_least is None or value >= at_least),
-        "below": (below, below is None or value < below),
-        "at most": (at_most, at_most is None or value <= at_most),
+        "above": (above, above is None or number > above),
+        "of at least": (at_least, at_least is None or number >= at_least),
+        "below": (below, below is None or number < below),
+        "at most": (at_most, at_most is None or number <= at_most),
     }
     if not all(kept for _, kept in bounds.values()):
         wanted = " and ".join(f"{name} {bound:g}" for name, (bound, _) in bounds.items() if bound is not None)
@@ -57,7 +61,7 @@ def check_scale(setting: str, value: float, hint: str) -> None:
 
 
 def check_numbers(settings: object, where: str, **ranges: tuple[float, float]) -> None:
-    """Refuse attributes outside of their ranges; a list's numbers one by one, and `None` is no number.
+    """Refuse attributes outside of their ranges; a list's numbers one by one, `None` where the class does not take it.
 
     Args:
         settings: that have the attributes.
@@ -69,8 +73,18 @@ def check_numbers(settings: object, where: str, **ranges: tuple[float, float]) -
     """
     for name, (low, high) in ranges.items():
         given = getattr(settings, name)
+        if given is None and name in _with_nulls(type(settings)):
+            continue
         for number in given if isinstance(given, Sequence) else (given,):
-            if number is not None and not low <= number <= high:
+            if number is None or not low <= number <= high:
                 raise InputError(
                     f"expected `{where}{name}` from {low:,} to {high:,}, got {number}; type a number in that range"
                 )
+
+
+@cache
+def _with_nulls(cls: type) -> frozenset[str]:
+    """Arguments of a class that may be `None`: a file's null is handed over for any."""
+    makers = [vars(each)["__init__"] for each in cls.__mro__ if "__init__" in vars(each) and each is not object]
+    hints = [item for maker in makers for item in get_type_hints(maker).items()]
+    return frozenset(name for name, hint in hints if type(None) in get_args(hint))

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _SUFFIXES = (".yaml", ".yml")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
 _DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _CONFIG_OPTIONS = ("--config", "-c")
 # Sections that are files of settings, and the options that take what is given to them by mistake.
@@ -103,7 +104,7 @@ def fragments_found() -> Iterator[list[Path]]:
         if type(self) is NamedPath and isinstance(path, str) and path.endswith(_SUFFIXES):
             file = _beside_here_or_ours(path, start)
             read.append(file.absolute())
-            _check_plain(file)
+            check_plain(file)
             path = str(file)
         plain(self, path, *arguments, **options)
 
@@ -111,8 +112,11 @@ def fragments_found() -> Iterator[list[Path]]:
         yield read
 
 
-def _check_plain(path: Path) -> None:
+def check_plain(path: Path) -> None:
     """Refuse what no setting is and libraries stumble over; what is no YAML at all is told by whoever reads it.
+
+    Args:
+        path: of a YAML file.
 
     Raises:
         InputError: sections inside sections without end, or a text with a NUL, which ends names of files.
@@ -127,8 +131,12 @@ def _check_plain(path: Path) -> None:
                     f"expected at most {_DEEPEST} sections or lists inside each other in {path}, got more at line "
                     f"{line}; correct that line"
                 )
-            if isinstance(event, yaml.ScalarEvent) and "\0" in event.value:
+            if not isinstance(event, yaml.ScalarEvent):
+                continue
+            if "\0" in event.value:
                 raise InputError(f"expected texts in {path}, got a NUL character at line {line}; correct that line")
+            if event.implicit[0] and len(event.value) > _LONGEST and event.value.lstrip("+-").isdigit():
+                raise InputError(f"expected numbers in {path}, got one of {len(event.value):,} digits at line {line}")
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return
 
@@ -157,7 +165,7 @@ def _configuration(name: str, room: str) -> str:
         return name
     for path in (Path(name), Path(f"{name}.yaml")):
         if path.expanduser().is_file():
-            _check_plain(path.expanduser())
+            check_plain(path.expanduser())
             return str(_local(path, shipped(name, room)))
     ours = shipped(name, room)
     if ours is None:

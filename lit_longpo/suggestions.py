@@ -96,8 +96,9 @@ class SuggestingParser(ArgumentParser):
                 self.error(f"Unexpected config: {error}")
             if (twice := next(filter(None, map(repeated_key, dict.fromkeys(files))), None)) is not None:
                 self.error(twice)
-            if (empty := next(_empty_sections(self, values), None)) is not None:
-                self.error(f"expected settings of `{empty}`, got null; give it some, or take that line out")
+            if (section := next(_no_sections(self, values), None)) is not None:
+                got = "null" if values[section] is None else repr(values[section])
+                self.error(f"expected settings of `{section}`, got {got:.100}; give it some, or take that line out")
             if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):
                 self.error(lost)
             return values
@@ -277,10 +278,10 @@ def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
     return getattr(parser._subcommands_action, "_name_parser_map", {})
 
 
-def _empty_sections(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
-    """Sections that are null, which no class can be made of; those that may be null are no sections to jsonargparse."""
+def _no_sections(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
+    """Sections that are null or one value, of which no class can be made; one that may be is none to jsonargparse."""
     for name in parser.groups:
-        if name in values and values[name] is None:
+        if name in values and isinstance(values[name], bool | int | float | str | list | None):
             yield name
 
 

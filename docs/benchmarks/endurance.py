@@ -1,12 +1,15 @@
-"""Memory over many steps, and rows of a million tokens on the data side: does anything grow that should not?
+"""Memory over many steps, rows of a million tokens and files of a million pairs: does anything grow that should not?
 
 PYTHONPATH=docs python -m benchmarks.endurance soak --steps 2000     # a `fit` of the embedded model, some minutes
 PYTHONPATH=docs python -m benchmarks.endurance rows --tokens 1000000  # tokenised and packed, no model
+PYTHONPATH=docs python -m benchmarks.endurance pairs --pairs 1000000  # tiny ones, read, tokenised, packed; no model
 """
 
 import argparse
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -95,15 +98,95 @@ def rows(tokens: int, count: int = 4) -> dict[str, Any]:
     }
 
 
+def made_up_pairs(count: int) -> Iterator[PreferencePair]:
+    """Pairs of a few words each, every one with a context of its own."""
+    for number in range(count):
+        context = f"Box {number} holds a {number % 97} and a {number % 89}."
+        question = f"What is in box {number}?"
+        yield PreferencePair(f"p{number}", question, context, f"Once. {context} Later.", f"{number % 97}", ("none",))
+
+
+def pairs(count: int, suffix: str) -> dict[str, Any]:
+    """Seconds and resident memory from a file of so many pairs to the last packed row of an epoch, as `fit` reads it.
+
+    Args:
+        count: pairs.
+        suffix: of the file, ".jsonl" or ".parquet".
+
+    Returns:
+        Seconds of this process on a CPU, MiB more than before at the highest point of each phase, and the MiB of the
+        store of tokens.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, store = Path(folder) / f"pairs{suffix}", Path(folder) / "tokens"
+        write_pairs(path.with_suffix(".jsonl"), made_up_pairs(count))
+        if suffix == ".parquet":
+            from pyarrow import json as arrow_json
+            from pyarrow import parquet
+
+            parquet.write_table(arrow_json.read_json(path.with_suffix(".jsonl")), path)
+        tokenizer = byte_level_bpe([" ".join(made_up_texts(2000)(0)[:2])])
+        data = PreferenceDataModule(
+            str(path),
+            val_fraction=0.01,
+            views=DPO().views,
+            prompt_format=PromptFormat(tokenizer, PromptTemplate()),
+            max_tokens=4096,
+            token_cache=str(store),
+        )
+        before, phases = resident(), dict[str, tuple[float, float]]()
+        with Highest() as highest:
+            start = time.process_time()
+            data.setup("fit")
+            phases["tokenised"] = time.process_time() - start, highest.taken() - before
+            start = time.process_time()
+            loaded = sum(len(batch.policy.examples) for batch in data.train_dataloader())
+            phases["packed"] = time.process_time() - start, highest.taken() - before
+        size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) / 2**20
+    seconds = {name: round(value[0], 1) for name, value in phases.items()}
+    more = {name: round(value[1]) for name, value in phases.items()}
+    return {"pairs": loaded, "file": suffix, "CPU seconds": seconds, "MiB more": more, "MiB of tokens": round(size)}
+
+
+class Highest:
+    """The highest resident memory, looked at ten times a second."""
+
+    def __enter__(self) -> "Highest":
+        self._most, self._end = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def taken(self) -> float:
+        """MiB since the last call."""
+        most, self._most = max(self._most, resident()), 0.0
+        return most
+
+    def _look(self) -> None:
+        while not self._end.wait(0.1):
+            self._most = max(self._most, resident())
+
+
 def main() -> None:
     """See the top of this module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("soak", "rows"))
+    parser.add_argument("what", choices=("soak", "rows", "pairs"))
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--pairs", type=int, default=1_000_000)
+    parser.add_argument("--suffix", default=".jsonl", choices=(".jsonl", ".parquet"))
     flags = parser.parse_args()
     print(describe())
-    print(soak(flags.steps) if flags.what == "soak" else rows(flags.tokens))
+    measured: dict[str, Callable[[], dict[str, Any]]] = {
+        "soak": lambda: soak(flags.steps),
+        "rows": lambda: rows(flags.tokens),
+        "pairs": lambda: pairs(flags.pairs, flags.suffix),
+    }
+    print(measured[flags.what]())
 
 
 if __name__ == "__main__":

@@ -74,9 +74,12 @@ class _Recorded:
     def is_whole(self, folder: Path) -> bool:
         """Whether everything it became is there, as it was."""
         paths = {folder / name: size for name, size in self.sizes.items()}
-        if not all(path.is_file() and path.stat().st_size == size for path, size in paths.items()):
+        try:
+            if not all(path.is_file() and path.stat().st_size == size for path, size in paths.items()):
+                return False
+            return all(_sha256(folder / name) == digest for name, digest in self.digests.items())
+        except (OSError, ValueError):  # a name that no file can have
             return False
-        return all(_sha256(folder / name) == digest for name, digest in self.digests.items())
 
 
 def github_file(repository: str, commit: str, source: str, path: str, sha256: str) -> RemoteFile:

@@ -78,12 +78,13 @@ class NeedleBenchmark(Benchmark):
             )
         if self.scoring not in get_args(Scoring):
             raise InputError(f"expected scoring of {', '.join(get_args(Scoring))}, got {self.scoring!r}")
+        check_numbers(self, "", lengths=(1, MOST_TOKENS), depths=(0, 1))
         if not self.lengths or not self.depths:
             raise InputError(
                 f"expected at least one length and one depth, got {list(self.lengths)} and {list(self.depths)}; name "
                 "some in `lengths` and `depths`"
             )
-        check_numbers(self, "", lengths=(1, MOST_TOKENS), depths=(0, 1), num_examples=(1, MOST))
+        check_numbers(self, "", num_examples=(1, MOST))
         check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED))
 
     @property

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from lit_longpo.errors import InputError
+from lit_longpo.ranges import check_numbers
 
 _COLOURS = (
     *("amber", "azure", "bronze", "coral", "crimson", "emerald", "golden", "indigo"),
@@ -42,9 +42,7 @@ class Sizes:
     num_hops: int = 4
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if not 1 <= getattr(self, item.name) <= 100:
-                raise InputError(f"expected {item.name} of 1 to 100, got {getattr(self, item.name)}; change `sizes`")
+        check_numbers(self, "sizes.", **{item.name: (1, 100) for item in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import stored_as
 from lit_longpo.files.strict_json import RecordError
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.recipes import check_plain
 from lit_longpo.wording import repeated_key
 
 Kind = TypeVar("Kind")
@@ -48,9 +49,10 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
     path = config or _find(checkpoint)
     if not path.is_file():
         raise MissingFileError(f"expected a run's {_NAME} at {path}, found none; set --config")
+    check_plain(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date may have no such day
         said = " ".join(str(error).split())
         raise InputError(
             f"expected a run's {_NAME} at {path}, got what cannot be read: {said}; set --config"

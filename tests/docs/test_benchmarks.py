@@ -68,6 +68,13 @@ def test_long_rows_are_tokenised_and_packed():
     assert len(made["MiB more"]) == 2
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_files_of_pairs_are_read_tokenised_and_packed(suffix):
+    made = endurance.pairs(200, suffix)
+    assert made["pairs"] == 198, "two documents are held out"
+    assert made["CPU seconds"].keys() == made["MiB more"].keys() == {"tokenised", "packed"}
+
+
 @pytest.mark.slow
 def test_a_soak_looks_at_memory_all_along():
     made = endurance.soak(200)

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from support import reports
 from support.mutations import Refused, changed, damaged, fuzz, outcome
 
+from data_modules.builders.build import Build
 from data_modules.builders.generators.requests import Completion
 from data_modules.builders.journal import ANSWERS, open_journal
+from data_modules.builders.report import BuildReport, Outcome
+from evaluation.benchmarks import downloads
+from evaluation.benchmarks.downloads import RemoteFile
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.responses import StoredResponse, open_responses
 from lit_longpo.checkpoints.whole import MANIFEST, Manifest, fault
+from lit_longpo.files.checksums import write_checksums
 
 few_and_many = pytest.mark.parametrize("examples", [20, pytest.param(3000, marks=pytest.mark.slow)])
 TEXTS = ("plain", "two\nlines \u2028 \u00e9", "", "\ud83d half a sign")
@@ -118,5 +123,58 @@ def test_a_checkpoints_list_of_files(examples: int, tmp_path: Path) -> None:
             assert "its list of files is damaged" in wrong
         elif wrong is None:
             assert found.files.items() <= sizes.items()
+
+    fuzz(check, examples)
+
+
+URL = "https://example.org/a.zip"
+
+
+@few_and_many
+def test_a_list_of_downloads(examples: int, tmp_path: Path) -> None:
+    """A file counts as there only with the size that the list says."""
+    (tmp_path / "a.txt").write_bytes(b"12345")
+    file = RemoteFile("a.zip", URL, "0" * 64, is_archive=True)
+    valid = {"a.zip": {"url": URL, "sizes": {"a.txt": 5}, "sha256": "0" * 64}}
+
+    def check(data: st.DataObject) -> None:
+        changes = [damaged, lambda draw, _: json.dumps(changed(draw, valid)).encode()]
+        raw = data.draw(st.sampled_from(changes))(data.draw, json.dumps(valid).encode())
+        (tmp_path / "downloads.json").write_bytes(raw)
+        there = outcome(lambda: downloads._is_there(file, tmp_path))
+        if isinstance(there, Refused):
+            assert str(tmp_path / "downloads.json") in there.message
+        elif there:
+            entry = json.loads(raw.decode("utf-8"))["a.zip"]
+            assert (entry["url"], entry["sizes"].get("a.txt", 5)) == (URL, 5)
+
+    fuzz(check, examples)
+
+
+@few_and_many
+def test_what_a_build_wrote_at_its_end(examples: int, tmp_path: Path) -> None:
+    """Its report and checksums: fates are those that were written, or a file is named."""
+    report = BuildReport()
+    for number, status in enumerate(("pair", "filtered", "failed", "pair")):
+        report.add(Outcome(f"r{number}", status, "" if status == "pair" else f"{status} so"), len)  # type: ignore[arg-type]
+    report.write(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text("{}\n")
+    write_checksums(tmp_path, ("pairs.jsonl", "report.json"))
+    files = {name: (tmp_path / name).read_bytes() for name in ("report.json", "checksums.json")}
+    build = Build.__new__(Build)
+    build.output = tmp_path
+    whole = build.fates()
+
+    def check(data: st.DataObject) -> None:
+        for name, raw in files.items():
+            (tmp_path / name).write_bytes(raw)
+        name = data.draw(st.sampled_from(list(files)))
+        other = json.dumps(changed(data.draw, json.loads(files[name]))).encode()
+        (tmp_path / name).write_bytes(data.draw(st.sampled_from([other, damaged(data.draw, files[name])])))
+        wrong = outcome(lambda: build.damaged)
+        if isinstance(wrong, Refused):
+            assert str(tmp_path) in wrong.message
+        elif wrong is None:
+            assert outcome(build.fates) == whole
 
     fuzz(check, examples)

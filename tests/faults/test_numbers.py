@@ -61,6 +61,10 @@ def arguments(cls: type) -> dict[str, Any]:
     return found
 
 
+def may_be_null(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
 def numbers() -> dict[str, tuple[type, str, bool, dict[str, Any]]]:
     """Class, argument, whether it takes several, and what else the class needs; by a readable name."""
     found = {}
@@ -93,3 +97,5 @@ def test_a_number_that_means_nothing(setting: str) -> None:
         found = outcome(lambda number=number: cls(**needed | {name: (number, number) if several else number}))
         assert isinstance(found, Refused), f"{name}={number} is taken"
         assert name in found.message
+    if not may_be_null(arguments(cls)[name]):
+        assert isinstance(outcome(lambda: cls(**needed | {name: None})), Refused), f"{name}=None is taken"

@@ -156,6 +156,8 @@ def test_a_section_that_is_null(section, tmp_path, capsys):
     path.write_text(f"{section}: null{'}' * section.count('{')}\n")
     name = section.replace(": {", ".")
     assert f"expected settings of `{name}`, got null; give it some, or take" in error(capsys, "--config", str(path))
+    path.write_text("policy: true\n")
+    assert "expected settings of `policy`, got True; give" in error(capsys, "--config", str(path))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def test_a_section_that_is_null(section, tmp_path, capsys):
     [
         ("paths:\n- " + "[" * 3000, "at most 100 sections or lists inside each other in {path}, got more at line 2"),
         ("policy: " + "{a: " * 200 + "\n x", "at most 100 sections or lists"),
+        ("precision: 1" + "0" * 5000, "got one of 5,001 digits at line 1"),
         ('paths: [a]\npolicy: {source: "a\\0b"}', "expected texts in {path}, got a NUL character at line 2"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import message
-from lit_longpo.ranges import MOST_ANSWERED, check_numbers
+from lit_longpo.ranges import MOST_ANSWERED, check_numbers, check_range
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -32,8 +32,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         check_numbers(self, "decoding.", temperature=(0, 100), max_new_tokens=(1, MOST_ANSWERED))
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"expected `decoding.top_p` above 0 and at most 1, got {self.top_p}; 1 takes all tokens")
+        check_range("decoding.top_p", self.top_p, "1 takes all tokens", above=0, at_most=1)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,11 @@ class LongPORecipe(Recipe):
     accepts = (Document,)
 
     def __post_init__(self) -> None:
-        self.instruction.check("recipe.init_args.instruction", {"question"})
-        check_numbers(self, "recipe.init_args.", max_turns=(1, MOST), max_new_tokens=(1, MOST_ANSWERED))
+        check_numbers(
+            self, "recipe.init_args.", max_turns=(1, MOST), min_turns=(1, MOST), max_new_tokens=(1, MOST_ANSWERED)
+        )
         check_numbers(self, "recipe.init_args.", long_tokens=(1, MOST_TOKENS), min_document_tokens=(0, MOST_TOKENS))
+        self.instruction.check("recipe.init_args.instruction", {"question"})
         if not 1 <= self.min_turns <= self.max_turns:
             raise InputError(
                 f"expected 1 <= min_turns <= max_turns, got {self.min_turns} and {self.max_turns}; 1 and 4 work"

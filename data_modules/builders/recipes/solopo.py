@@ -71,12 +71,12 @@ class SoLoPORecipe(Recipe):
     accepts = (QARecord,)
 
     def __post_init__(self) -> None:
-        self.instruction.check("recipe.init_args.instruction", {"question"})
-        if self.samples < 2 and self.without_right == "drop":
-            raise InputError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
         check_numbers(self, "recipe.init_args.", samples=(1, MOST), temperatures=(0, 100), short_distractors=(0, MOST))
         check_numbers(self, "recipe.init_args.", min_margin=(0, 1), min_chosen=(0, 1))
         check_numbers(self, "recipe.init_args.", short_tokens=(1, MOST_TOKENS), long_tokens=(1, MOST_TOKENS))
+        self.instruction.check("recipe.init_args.instruction", {"question"})
+        if self.samples < 2 and self.without_right == "drop":
+            raise InputError(f"expected at least 2 samples, got {self.samples}; set `recipe.init_args.samples: 32`")
         if self.samples < len(self.temperatures):
             log.warning(
                 "%d samples take the first of the %d temperatures alone; raise `recipe.init_args.samples`",

@@ -99,7 +99,7 @@ class RULER(Benchmark):
                 "https://github.com/NVIDIA/RULER and then --benchmark.folder RULER/scripts"
             )
         if not lengths or len(set(lengths)) < len(lengths):
-            raise InputError(f"expected different lengths, got {list(lengths)}; correct `lengths`")
+            raise InputError(f"expected different lengths, got {lengths}; correct `lengths`")
         self.folder, self.lengths, self.num_examples, self.seed = (
             Path(folder).expanduser(),
             tuple(lengths),

@@ -11,6 +11,7 @@ import yaml
 
 from evaluation.benchmarks.official_files import OfficialFileError, Row, parse_literals, read_json, read_text
 from lit_longpo.ranges import MOST_ANSWERED
+from lit_longpo.recipes import check_plain
 
 LAYOUT = "synthetic.yaml; data/synthetic/constants.py or templates.json, as in NVIDIA/RULER/scripts"
 _CONSTANTS, _TEMPLATES, _JSON = "data/synthetic/constants.py", "templates.json", "data/synthetic/json"
@@ -97,6 +98,7 @@ def read_tasks(folder: Path, tasks: Sequence[str]) -> OfficialTasks:
         OfficialFileError: a task or a template is not there, or is not what it must be.
     """
     path = folder / "synthetic.yaml"
+    check_plain(path)
     try:
         settings = yaml.safe_load(read_text(path, LAYOUT))
     except yaml.YAMLError as error:

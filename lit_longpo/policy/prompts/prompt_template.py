@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from lit_longpo.errors import InputError
+from lit_longpo.files.strict_json import shortened
 
 MarkupRule = Literal["text", "control"]
 Span = tuple[int, int]
@@ -40,7 +41,7 @@ class PromptTemplate:
         if self.user.count("{context}") != 1 or "{question}" not in self.user:
             raise InputError(
                 "expected `user` to hold {context} once, and {question} before or behind it; "
-                f"got {self.user!r}; set `policy.template.user`"
+                f"got {shortened(repr(self.user))}; set `policy.template.user`"
             )
         if self.markup not in get_args(MarkupRule):
             raise InputError(f"expected `policy.template.markup` of text or control, got {self.markup!r}")

@@ -47,6 +47,15 @@ def archive(members):
     return packed.getvalue()
 
 
+def test_a_name_that_no_file_can_have_is_not_there(site, tmp_path):
+    prepare_data("bench", [remote(site)], tmp_path)
+    known = json.loads((tmp_path / "downloads.json").read_text())
+    known["prompts/a.txt"]["sizes"]["x" * 5000] = 1
+    (tmp_path / "downloads.json").write_text(json.dumps(known))
+    prepare_data("bench", [remote(site)], tmp_path)
+    assert len(site.requests) == 2
+
+
 def test_the_right_file_is_kept_and_not_asked_for_again(site, tmp_path):
     assert prepare_data("bench", [remote(site)], tmp_path) == tmp_path
     assert (tmp_path / "prompts" / "a.txt").read_bytes() == TEXT

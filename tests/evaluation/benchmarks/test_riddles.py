@@ -86,7 +86,7 @@ def test_variable_tracking_asks_for_exactly_the_variables_of_that_value(seed, ch
 
 
 def test_sizes_are_checked():
-    with pytest.raises(ValueError, match="num_keys of 1 to 100, got 0"):
+    with pytest.raises(ValueError, match=r"`sizes.num_keys` from 1 to 100, got 0"):
         Sizes(num_keys=0)
 
 
