@@ -73,7 +73,7 @@ def check_numbers(settings: object, where: str, **ranges: tuple[float, float]) -
     """
     for name, (low, high) in ranges.items():
         given = getattr(settings, name)
-        if given is None and name in _with_nulls(type(settings)):
+        if given is None and name in _with_nulls(type(settings)):  # type: ignore[arg-type]
             continue
         for number in given if isinstance(given, Sequence) else (given,):
             if number is None or not low <= number <= high:
