@@ -231,7 +231,8 @@ class PairDataModule(LightningDataModule, ABC):
         )
 
     def _sampler(self, encoded: Examples, *, shuffle: bool) -> TokenBudgetBatchSampler:
-        limits, order = (self.max_tokens, self.max_examples), {"shuffle": shuffle, "seed": self.seed, **self._ranks}
+        limits = (self.max_tokens, self.max_examples)
+        order: dict[str, Any] = {"shuffle": shuffle, "seed": self.seed, **self._ranks}
         if self.fills_by_sharing:
             return BundleSampler(self._bundles_of(encoded), *limits, names=encoded.names, **order)
         shares = encoded.shares if shuffle else None
@@ -255,7 +256,7 @@ class PairDataModule(LightningDataModule, ABC):
         return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
 
     @property
-    def _ranks(self) -> dict[str, int]:
+    def _ranks(self) -> dict[str, Any]:
         """The strategy's data-parallel ranks, fewer than its processes with tensor or sequence parallelism."""
         return (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
 

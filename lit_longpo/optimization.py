@@ -119,7 +119,7 @@ class Optimization:
         self,
         parameters: Iterable[torch.nn.Parameter],
         num_steps: int,
-        embeddings: Iterable[torch.nn.Parameter] = (),
+        embeddings: Iterable[torch.Tensor] = (),
     ) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.
 

@@ -121,7 +121,7 @@ def prepare(optimizer: Optimizer, embeddings: Iterable[Tensor]) -> None:
     """
     if not is_quantized(optimizer):
         return
-    from bitsandbytes.optim import GlobalOptimManager
+    from bitsandbytes.optim.optimizer import GlobalOptimManager
 
     # The manager that all optimizers of a process share goes by index and by id, which another model's weights get.
     manager = GlobalOptimManager.__new__(GlobalOptimManager)

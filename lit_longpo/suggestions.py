@@ -280,7 +280,7 @@ def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
 
 def _no_sections(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
     """Sections that are null or one value, of which no class can be made; one that may be is none to jsonargparse."""
-    for name in parser.groups:
+    for name in parser.groups or ():
         if name in values and isinstance(values[name], bool | int | float | str | list | None):
             yield name
 

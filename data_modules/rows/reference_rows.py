@@ -1,6 +1,7 @@
 """Rows of the reference's pass: without gradients they may be longer than those that are trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -16,7 +17,7 @@ from lit_longpo.objectives import PreferenceModule
 
 def reference_rows(
     splits: Sequence[Examples],
-    ranks: Mapping[str, int],
+    ranks: Mapping[str, Any],
     max_tokens: int,
     *,
     stated: bool = False,

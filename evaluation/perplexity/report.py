@@ -10,7 +10,8 @@ from rich.table import Table
 
 from evaluation.perplexity.measuring import LengthResult
 from evaluation.reports.figures import empty_axes
-from evaluation.reports.table import Section, escape
+from evaluation.reports.table import Section
+from lit_longpo.markdown import escape
 
 _HEADER = ("tokens", "windows", "NLL (nats)", "perplexity")
 

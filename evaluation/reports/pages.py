@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.samples import Sample, sample_table, samples
-from evaluation.reports.table import Section, escape
+from evaluation.reports.table import Section
 from evaluation.reports.tables import head, sections
 from lit_longpo.errors import InputError
+from lit_longpo.markdown import escape
 
 if TYPE_CHECKING:
     from jinja2 import Template

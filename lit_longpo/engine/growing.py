@@ -40,10 +40,12 @@ class GrowingLayer(DynamicLayer):
         Returns:
             Keys and values of all tokens.
         """
-        self.keys, self.values = self._behind(0, self.keys, key_states), self._behind(1, self.values, value_states)
-        return self.keys, self.values
+        keys, values = self._behind(0, self.keys, key_states), self._behind(1, self.values, value_states)
+        self.keys, self.values = keys, values
+        return keys, values
 
-    def _behind(self, which: int, known: Tensor, new: Tensor) -> Tensor:
+    def _behind(self, which: int, known: Tensor | None, new: Tensor) -> Tensor:
+        assert known is not None  # from the start
         start, end = known.shape[2], known.shape[2] + new.shape[2]
         room = self._rooms[which]
         # what has been selected, reordered or moved meanwhile lies elsewhere
