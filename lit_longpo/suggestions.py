@@ -22,6 +22,7 @@ from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
+from lit_longpo.sections import lost_sections
 from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, repeated_key, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
@@ -96,8 +97,9 @@ class SuggestingParser(ArgumentParser):
                 self.error(f"Unexpected config: {error}")
             if (twice := next(filter(None, map(repeated_key, dict.fromkeys(files))), None)) is not None:
                 self.error(twice)
-            if (section := next(_no_sections(self, values), None)) is not None:
-                got = "null" if values[section] is None else repr(values[section])
+            if (lost_section := next(lost_sections(self, values), None)) is not None:
+                section, value = lost_section
+                got = "null" if value is None else repr(value)
                 self.error(f"expected settings of `{section}`, got {got:.100}; give it some, or take that line out")
             if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):
                 self.error(lost)
@@ -276,13 +278,6 @@ def _value_in(path: Path, option: str) -> str | None:
 
 def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
     return getattr(parser._subcommands_action, "_name_parser_map", {})
-
-
-def _no_sections(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
-    """Sections that are null or one value, of which no class can be made; one that may be is none to jsonargparse."""
-    for name in parser.groups or ():
-        if name in values and isinstance(values[name], bool | int | float | str | list | None):
-            yield name
 
 
 def _actions(parser: ArgumentParser) -> Iterator[Any]:

@@ -160,6 +160,13 @@ def test_a_section_that_is_null(section, tmp_path, capsys):
     assert "expected settings of `policy`, got True; give" in error(capsys, "--config", str(path))
 
 
+def test_a_section_of_a_class_that_is_null(capsys):
+    said = "expected settings of `recipe.init_args.decoding`, got null; give it some, or take that line out"
+    with pytest.raises(SystemExit):
+        main(["build", "--config", "build/solopo", "--recipe.init_args.decoding", "null"])
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
