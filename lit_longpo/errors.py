@@ -55,6 +55,8 @@ REFUSALS = {
     errno.EROFS: "it is read-only",
     errno.EACCES: "no permission",
     errno.EPERM: "no permission",
+    errno.ENOTDIR: "a file is where a folder has to be",
+    errno.EEXIST: "something of that name is there already",
 }
 
 # Errors that Lightning raises to tell its users something, in one line.

@@ -223,8 +223,8 @@ class BatchIterator(Iterator[list[int]]):
         same_rows = (state["digest"], state["num_replicas"]) == (sampler.digest, sampler.num_replicas)
         if 0 < position < rows and not same_rows:
             raise InputError(
-                "expected the data, `max_tokens`, `max_examples`, `seed` and number of data-parallel ranks "
-                f"({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
+                "expected the data, `max_tokens`, `max_examples`, `share_prompts`, `seed` and number of data-parallel "
+                f"ranks ({state['num_replicas']}) of the run that stopped after row {state['position']} of epoch "
                 f"{state['epoch']}, got others ({sampler.num_replicas} ranks); restore them, or resume from "
                 "a checkpoint that was saved at the end of an epoch"
             )

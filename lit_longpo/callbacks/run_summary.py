@@ -30,7 +30,7 @@ class RunSummary(Callback):
 
     def __init__(self) -> None:
         self._folder = Path()
-        self._began_at = 0
+        self._began_at: int | None = None  # the step; `None` until training starts
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the run's folder while all processes are here: asking for it is a broadcast."""
@@ -44,7 +44,8 @@ class RunSummary(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The run was stopped."""
-        if trainer.state.fn == TrainerFn.FITTING and trainer.global_step > self._began_at:
+        began = self._began_at is not None and trainer.global_step > self._began_at
+        if trainer.state.fn == TrainerFn.FITTING and began:
             self._say(trainer, _ended_by(exception))
 
     def _say(self, trainer: Trainer, how: str) -> None:

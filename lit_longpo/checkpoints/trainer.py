@@ -356,7 +356,9 @@ def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | N
     wrong = fault(path) or damage(path)
     if wrong is None:
         return
-    good = newest_agreeing((other for other in whole_ones(path.parent) if other != path), settings)
+    others = (other for other in whole_ones(path.parent) if other != path)
+    agreeing_ones = (other for other in others if newest_agreeing([other], settings))
+    good = next((other for other in agreeing_ones if damage(other) is None), None)  # reads all of it, so it comes last
     nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
     advice = f"type: --ckpt_path {good}" if good else nothing
     raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")

@@ -197,10 +197,11 @@ def advice(path: Path, option: str) -> str:
     """What to type in place of a checkpoint that has a fault.
 
     Args:
-        path: that was named; a whole checkpoint is looked for below it, or beside it where there is nothing.
+        path: that was named; one without damage is looked for below a folder, or beside a checkpoint.
         option: that takes it.
     """
-    near = newest_whole(path if path.is_dir() else path.parent)
+    others = whole_ones(path if path.is_dir() and path.suffix != ".ckpt" else path.parent)
+    near = next((other for other in others if damage(other) is None), None)  # the one that was named is among them
     return f"set {option}" if near is None else f"type {option} {near}"
 
 

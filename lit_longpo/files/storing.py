@@ -14,12 +14,16 @@ from lit_longpo.errors import REFUSALS, StorageError, UserError
 
 _MAKE_ROOM = "make room"
 _LET_WRITE = "let it be written to"
+_HELP = {  # of what a disk refuses; of the rest it is `_LET_WRITE`
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.ENOTDIR: "move that file",
+    errno.EEXIST: "move it",
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What an error of the operating system means, and what helps beside another place.
 _CAUSES = {
-    **{
-        number: (cause, _MAKE_ROOM if number in _FULL else "let it be written to") for number, cause in REFUSALS.items()
-    },
+    **{number: (cause, _HELP.get(number, _LET_WRITE)) for number, cause in REFUSALS.items()},
     errno.ESTALE: ("the file server has lost it", "mount it again"),
     errno.EIO: ("the disk reports an error", "look into the system's log"),
 }

@@ -206,6 +206,8 @@ def test_the_reference_cache_names_its_own_setting(disk):
             "the disk rep",
         ),
         (OSError(122, "Disk quota exceeded"), "the quota is used up"),
+        (NotADirectoryError(20, "Not a directory", "/x/y"), "/x/y, but a file is where a folder has to be; move that"),
+        (FileExistsError(17, "File exists", "/x/y"), "/x/y, but something of that name is there already; move it"),
     ],
 )
 def test_whoever_meets_it_it_is_said_alike(error, said, tmp_path):
@@ -213,6 +215,17 @@ def test_whoever_meets_it_it_is_said_alike(error, said, tmp_path):
     outer.__context__ = error
     with pytest.raises(StorageError, match=said), storing(tmp_path, "--output FOLDER"):
         raise outer
+
+
+def test_a_file_in_place_of_a_folder_is_one_line(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("{}")
+    for folder in (file, file / "below"):
+        with pytest.raises(StorageError, match=r"pairs\.jsonl.* move .*, or type --output FOLDER"):
+            check_writable(folder, "--output FOLDER")
+        with pytest.raises(OSError, match="pairs") as caught:
+            folder.mkdir(parents=True, exist_ok=True)
+        assert "name another place" in (message_for_user(caught.value) or "")
 
 
 def test_other_errors_pass(tmp_path):

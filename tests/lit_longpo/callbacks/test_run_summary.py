@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from support.preference_data import RandomPairs
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lit_longpo.callbacks import RunSummary, SavePretrained
 from lit_longpo.checkpoints import ResumableTrainer
@@ -26,14 +27,15 @@ class Stop(Callback):
             raise self.error
 
 
-def fit(policy_folder, *callbacks, **options):
+def fit(policy_folder, *callbacks, ckpt_path=None, **options):
     module = ORPO(policy=PolicyConfig(source=str(policy_folder)))
+    options.setdefault("max_steps", 2)
     trainer = ResumableTrainer(
-        max_steps=2, accelerator="cpu", logger=CSVLogger("runs"), enable_progress_bar=False,
+        accelerator="cpu", logger=CSVLogger("runs"), enable_progress_bar=False,
         enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False, num_sanity_val_steps=0,
         callbacks=[RunSummary(), *callbacks], **options,
     )  # fmt: skip
-    trainer.fit(module, datamodule=RandomPairs(module.views))
+    trainer.fit(module, datamodule=RandomPairs(module.views), ckpt_path=ckpt_path)
 
 
 @pytest.fixture
@@ -95,6 +97,19 @@ def test_nothing_is_said_of_what_is_not_there(policy_folder, lines, options):
         with pytest.raises(InputError):
             fit(policy_folder, Refuses())
     assert lines() == []
+
+
+def test_a_resume_that_is_refused_has_not_run(policy_folder, lines, tmp_path, monkeypatch):
+    fit(policy_folder, ModelCheckpoint(tmp_path / "kept", save_last=True))
+    before = len(lines())
+
+    def refuse(loader, state):
+        raise InputError("other rows")
+
+    monkeypatch.setattr(StatefulDataLoader, "load_state_dict", refuse)
+    with pytest.raises(InputError, match="other rows"):
+        fit(policy_folder, ckpt_path=tmp_path / "kept" / "last.ckpt", max_steps=4)
+    assert len(lines()) == before
 
 
 class Refuses(Callback):

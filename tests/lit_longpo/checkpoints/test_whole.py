@@ -1,6 +1,7 @@
 """Broken, half-written and unsuitable checkpoints are refused before anything starts."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -99,7 +100,11 @@ def test_changed_bits_are_other_weights_and_refused(save, harm, tmp_path):
     harm(path if path.is_file() else path / "checkpoint/rank0.pt")
     torch.load(path if path.is_file() else path / "checkpoint/rank0.pt", weights_only=True)
     assert fault(path) is None
-    with pytest.raises(ValueError, match=r"expected a whole checkpoint at .*damaged.*; (set|type) --checkpoint"):
+    with pytest.raises(ValueError, match=r"expected a whole checkpoint at .*damaged.*; set --checkpoint$"):
+        refuse_broken(path, "--checkpoint")  # and is not told to type the same path
+    good = save_file(tmp_path / "older.ckpt")
+    os.utime(good, (1, 1))
+    with pytest.raises(ValueError, match=r"; type --checkpoint .*older\.ckpt$"):
         refuse_broken(path, "--checkpoint")
 
 
@@ -180,6 +185,7 @@ def test_the_error_for_a_broken_checkpoint_names_the_newest_whole_one(command, t
 def test_a_trainer_refuses_changed_bits_and_names_another(command, tmp_path):
     good, broken = save_file(tmp_path / "step=2.ckpt"), save_file(tmp_path / "step=4.ckpt")
     flip(broken)
+    flip(save_file(tmp_path / "step=6.ckpt"))
     with pytest.raises(ValueError, match=rf"step=4.ckpt, but it is damaged .*; type: --ckpt_path {good}"):
         getattr(trainer(tmp_path), command)(Nothing(), ckpt_path=broken)
 
