@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lit_longpo.engine import tiles
+
 
 @dataclass(frozen=True)
 class LogitTransform:
@@ -92,19 +94,20 @@ class _TokenLogProbs(torch.autograd.Function):
         transform: LogitTransform,
         rows: int,
     ) -> Tensor:
-        log_sums, picked = [], []
-        for tile, target in zip(hidden.split(rows), targets.split(rows), strict=True):
-            logits = _tile_logits(tile, weight, bias, transform)
-            picked.append(logits.gather(1, target.unsqueeze(1)).squeeze(1))
+        log_sum, picked = None, None
+        for part in tiles.slices(len(targets), rows):
+            logits = _tile_logits(hidden[part], weight, bias, transform)
+            if log_sum is None or picked is None:
+                log_sum, picked = logits.new_empty(2, len(targets)).unbind()
+            picked[part] = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
             largest = logits.amax(dim=-1)
             # What `logsumexp` does, in the tile's own memory.
-            log_sums.append(logits.sub_(largest.unsqueeze(1)).exp_().sum(dim=-1).log_().add_(largest))
-        log_sum = torch.cat(log_sums)
+            log_sum[part] = logits.sub_(largest.unsqueeze(1)).exp_().sum(dim=-1).log_().add_(largest)
         ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
         ctx.transform, ctx.rows = transform, rows
         device = hidden.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-        return torch.cat(picked) - log_sum
+        return picked - log_sum
 
     @staticmethod
     @once_differentiable
@@ -116,8 +119,7 @@ class _TokenLogProbs(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=buffer) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None
         device, dtype, enabled = ctx.autocast
-        for start in range(0, hidden.shape[0], ctx.rows):
-            part = slice(start, start + ctx.rows)
+        for part in tiles.slices(len(targets), ctx.rows):
             with torch.autocast(device, dtype, enabled):  # the same rounding as in forward
                 grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part])
             if grad_bias is not None:

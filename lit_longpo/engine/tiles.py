@@ -32,6 +32,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 
+def slices(num_tokens: int, size: int) -> Iterator[slice]:
+    """Tiles of so many tokens, one after another; one at least, be it empty."""
+    for start in range(0, max(num_tokens, 1), size):
+        yield slice(start, start + size)
+
+
 def token_dimension(tensor: Tensor) -> int:
     """Where tokens lie: (1, T, ...), or (T, C) where the batch is flattened away."""
     return 1 if tensor.ndim > 2 else 0
@@ -159,8 +165,8 @@ class _Work:
                 _write(total, start, part, next(found))
 
     def _slices(self, tensors: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
-        for start in range(0, _num_tokens(tensors[0]), self.size):
-            yield start, [_narrow(tensor, start, self.size) for tensor in tensors]
+        for part in slices(_num_tokens(tensors[0]), self.size):
+            yield part.start, [_narrow(tensor, part.start, self.size) for tensor in tensors]
 
 
 def _num_tokens(tensor: Tensor) -> int:

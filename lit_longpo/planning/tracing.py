@@ -7,7 +7,8 @@ Every gradient is dropped as soon as it is made: what is left are the activation
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from transformers import PreTrainedModel, masking_utils
 
 from lit_longpo.batch import Group, PackedBatch, Response
-from lit_longpo.engine import UnsupportedModelError, base_model, pack
+from lit_longpo.engine import UnsupportedModelError, base_model, pack, tiles
 from lit_longpo.engine.backends.flash import varlen_plan
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.generation import carries_state
@@ -59,24 +60,24 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: C
     Raises:
         ValueError: shapes inside the model depend on values, as those of routed experts do.
     """
-    on_meta = plan.build(layers, checkpointing=checkpointing)
+    on_meta, packed = plan.build(layers, checkpointing=checkpointing), _policy_row(row)
     with planned_scans(on_meta), fake(plan):
         model = materialised(on_meta)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_drop)
-        batch = row.policy_row()
         with LiveBytes() as memory:
-            return _trace(model, batch, memory, plan)
+            return _trace(model, _without_values(packed), memory, plan)
 
 
 def trace_forward(plan: ModelPlan, row: RowPlan, layers: Depth) -> int:
     """Peak bytes of scoring the reference's row without gradients; 0 if there is none."""
+    packed = _reference_row(row)
+    if packed is None:
+        return 0
     on_meta = plan.build(layers)
     with planned_scans(on_meta), fake(plan), torch.no_grad(), LiveBytes() as memory:
-        model, batch = materialised(on_meta), row.reference_row()
-        if batch is None:
-            return 0
+        model, batch = materialised(on_meta), _without_values(packed)
         for tensor in (*model.parameters(), *model.buffers(), batch.input_ids):
             memory.add(tensor)
         start = memory.live
@@ -84,6 +85,23 @@ def trace_forward(plan: ModelPlan, row: RowPlan, layers: Depth) -> int:
         with _autocast(plan):
             row_log_probs(model, batch)
         return memory.peak - start
+
+
+@lru_cache(maxsize=8)
+def _policy_row(row: RowPlan) -> PackedBatch:
+    """Packed once for all models; packing looks at every token."""
+    return row.policy_row()
+
+
+@lru_cache(maxsize=8)
+def _reference_row(row: RowPlan) -> PackedBatch | None:
+    return row.reference_row()
+
+
+def _without_values(row: PackedBatch) -> PackedBatch:
+    """The row on tensors of the mode that is on."""
+    tensors = {name: value for name, value in vars(row).items() if isinstance(value, Tensor)}
+    return replace(row, **{name: torch.empty(value.shape, dtype=value.dtype) for name, value in tensors.items()})
 
 
 def packing_problem(plan: ModelPlan) -> str | None:
@@ -174,7 +192,7 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 def fake(plan: ModelPlan) -> Iterator[None]:
     """Every tensor that is made inside the block is fake."""
     try:
-        with FakeTensorMode(), planned_products(), _one_sequence_each():
+        with FakeTensorMode(), planned_products(), _one_sequence_each(), _three_tiles():
             yield
     except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise InputError(
@@ -195,3 +213,23 @@ def _one_sequence_each() -> Iterator[None]:
         yield
     finally:
         masking_utils.find_packed_sequence_indices = before
+
+
+@contextmanager
+def _three_tiles() -> Iterator[None]:
+    """Of tiles, of logits and of layers, the first two and the last: all between take and leave what the second does.
+
+    Each holds results of the one before while it runs, so the second may be larger than the first.
+    """
+    every = tiles.slices
+
+    def few(num_tokens: int, size: int) -> Iterator[slice]:
+        parts = list(every(num_tokens, size))
+        yield from parts[:2]
+        yield from parts[2:][-1:]
+
+    tiles.slices = few
+    try:
+        yield
+    finally:
+        tiles.slices = every

@@ -1,11 +1,14 @@
 """Fake traces are what real tensors do, and their composition is what a deeper model or longer row does."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
 from support.tiny_models import tiny_config, tiny_model
 
+from lit_longpo.engine import tiles
+from lit_longpo.engine.log_probs import token_log_probs
 from lit_longpo.engine.tiled_layers import tile_layers
 from lit_longpo.objectives import DPO
 from lit_longpo.planning import activations as module
@@ -133,6 +136,25 @@ def test_fake_tensors_take_what_real_ones_do(name, tile_tokens):
     for part in dataclasses.fields(fake):
         expected = pytest.approx(getattr(found, part.name), rel=0.01, abs=0.01 * found.layers_backward)
         assert getattr(fake, part.name) == expected, part.name
+
+
+def test_three_tiles_take_what_all_take(monkeypatch):
+    """Of logits and of layers: 17 and more, of which the trace runs three."""
+    monkeypatch.setitem(token_log_probs.__kwdefaults__, "tile_bytes", 4 * 256)  # a few tokens
+    model, run = plan(tile_tokens=20), []
+    every = tiles.slices
+
+    def counted(num_tokens, size):
+        parts = list(every(num_tokens, size))
+        run.append(len(parts))
+        yield from parts
+
+    monkeypatch.setattr(tiles, "slices", counted)
+    found = trace_step(model, ROW, 1, checkpointing=True), tracing.trace_forward(model, ROW, 1)
+    assert tiles.slices is counted
+    assert max(run) >= 17
+    monkeypatch.setattr(tracing, "_three_tiles", nullcontext)
+    assert (trace_step(model, ROW, 1, checkpointing=True), tracing.trace_forward(model, ROW, 1)) == found
 
 
 def test_the_router_loss_keeps_logits():
