@@ -58,7 +58,10 @@ def own_defaults() -> Iterator[None]:
     keep_names = getattr(jsonargparse._typehints, _DISCARD)
 
     def discard(parser: Any, before: Any, after: Any) -> None:
-        keep_names(parser, before, after)
+        # Names are all that is asked for: bitsandbytes' optimizers, for example, give their arguments no types.
+        options = {**getattr(parser, "sub_add_kwargs", {}), "fail_untyped": False}
+        with patch.object(parser, "sub_add_kwargs", options, create=True):
+            keep_names(parser, before, after)
         changed = isinstance(before, Namespace) and before.get("class_path") != after["class_path"]
         if changed and (arguments := before.get("init_args")):
             lost = {

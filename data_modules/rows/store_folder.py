@@ -25,6 +25,7 @@ from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.token_store import TABLE, Digest, TokenStore, stored
 from lit_longpo.checkpoints.whole import discard, partial_name
 from lit_longpo.errors import InputError, UserError
+from lit_longpo.files.storing import storing
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +64,20 @@ class StoreFolder:
             notes: what is to be said about them, as JSON; called when the last example was made.
 
         Raises:
-            InputError: the folder cannot be written.
+            StorageError: the folder cannot be written.
         """
         if self._fault() is None:
             log.info("tokens: read from %s", self.path)
             return self._open()
         log.info("tokens: written to %s, for this run and later ones", self.path)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / f"{self.key}.lock"):
-                fault = self._fault()  # another process may have written it meanwhile
-                if fault is not None:
-                    self._write_anew(fault, examples, notes)
-        except UserError:  # of a record
+            with storing(self.root, "--data.token_cache FOLDER"):
+                self.root.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.root / f"{self.key}.lock"):
+                    fault = self._fault()  # another process may have written it meanwhile
+                    if fault is not None:
+                        self._write_anew(fault, examples, notes)
+        except UserError:  # of a record, or what the disk refuses
             raise
         except OSError as error:
             raise InputError(

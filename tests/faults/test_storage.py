@@ -22,7 +22,7 @@ from evaluation.command import parse_evaluation
 from evaluation.perplexity.command import perplexity
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.checkpoints.whole import newest_whole
-from lit_longpo.errors import InputError, StorageError, message_for_user
+from lit_longpo.errors import StorageError, message_for_user
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.files.storing import check_there, check_writable, room_problem, storing
 from lit_longpo.policy import PolicyConfig
@@ -145,7 +145,7 @@ def test_a_build_goes_on_when_there_is_room_again(disk, tmp_path):
 
 def test_a_store_of_tokens_is_refused_by_its_own_setting(disk):
     store = StoreFolder(disk("ro") / "tokens", "key")
-    with pytest.raises(InputError, match=r"Read-only file system.*`data\.init_args\.token_cache`"):
+    with pytest.raises(StorageError, match=r"tokens, but it is read-only; let .*or type --data\.token_cache FOLDER"):
         store.open_or_write(list, dict)
 
 

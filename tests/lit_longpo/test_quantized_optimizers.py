@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from support import small_fit
 from support.command_line import CONFIGS, build
@@ -16,6 +17,7 @@ from torch import nn
 
 from lit_longpo import quantized_optimizers
 from lit_longpo.checkpoints.unpickling import code_in
+from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import MissingPackageError
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -155,6 +157,14 @@ def test_it_is_named_in_a_configuration_by_its_own_name_or_by_that_of_bitsandbyt
     cli = build("--config", CONFIGS / "dpo.yaml", "--optimization.optimizer", name, "--optimization.optimizer.lr=1e-4")
     settings = cli.model.optimization.settings
     assert (settings["optimization.optimizer"], settings["optimization.optimizer.lr"]) == ("AdamW8bit", 1e-4)
+
+
+def test_a_class_without_types_replaces_ours_on_the_command_line(capsys):
+    words = ["fit", "--config", str(CONFIGS / "dpo.yaml"), "--optimization.optimizer", "bitsandbytes.optim.AdamW8bit"]
+    with pytest.raises(SystemExit):
+        LongPOCLI(args=[*words, "--optimization.optimizer.lr=1e-4", "--print_config"])
+    optimizer = yaml.safe_load(capsys.readouterr().out)["optimization"]["optimizer"]
+    assert (optimizer["class_path"], optimizer["init_args"]["lr"]) == ("bitsandbytes.optim.AdamW8bit", 1e-4)
 
 
 def test_a_missing_package_is_said_before_anything_is_loaded(monkeypatch):

@@ -13,6 +13,7 @@ from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.store_folder import StoreFolder
 from data_modules.rows.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from lit_longpo.errors import StorageError
 
 FILES = ("words.bin", "table.bin", "names.bin", "keys.bin", "store.json")
 
@@ -142,5 +143,5 @@ def test_a_split_without_examples_is_a_store_too(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ValueError, match=r"expected to write tokenised examples to .*set `data.init_args.token_cache`"):
+    with pytest.raises(StorageError, match=r"file, but something of that name .*or type --data\.token_cache FOLDER"):
         opened(tmp_path / "file", Source())
