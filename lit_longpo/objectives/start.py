@@ -32,7 +32,10 @@ from lit_longpo.strategies import is_deepspeed, split_by, splits_parameters
 log = logging.getLogger(__name__)
 
 # Of the policy: how it is computed, not what is trained.
-_HOW = {"policy", "policy.gradient_checkpointing", "policy.attention", "policy.trust_remote_code"}
+_HOW = {
+    "policy",
+    *(f"policy.{name}" for name in ("gradient_checkpointing", "tile_tokens", "attention", "trust_remote_code")),
+}
 
 
 @dataclasses.dataclass(frozen=True)

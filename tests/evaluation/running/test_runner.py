@@ -111,7 +111,7 @@ def test_a_limit_is_a_subset_and_a_larger_one_adds_to_it(longbench, whole):
 def test_unknown_tasks_and_impossible_settings_are_refused(longbench):
     with pytest.raises(ValueError, match=r"that have data: hotpotqa, trec, samsum; got qasper; correct `tasks`"):
         run(longbench, tasks=["qasper"])
-    with pytest.raises(ValueError, match="limit of at least 1"):
+    with pytest.raises(ValueError, match="`limit` from 1 to"):
         RunSettings(limit=0)
     with pytest.raises(ValueError, match="max_minutes above 0"):
         RunSettings(max_minutes=0)

@@ -144,7 +144,7 @@ def test_other_adapters_on_the_same_base_are_refused(how, tmp_path):
 
 def test_what_does_not_change_the_training_passes(again, caplog):
     folder, checkpoint = again
-    arguments = ("--policy.gradient_checkpointing", "true")
+    arguments = ("--policy.gradient_checkpointing", "true", "--policy.tile_tokens", "16")
     fit(folder, "--ckpt_path", checkpoint, *arguments, "--trainer.gradient_clip_val", "0.5", steps=3)
     assert read_record(newest_whole(folder))["step"] == 3
     assert "going on with changed settings: `trainer.gradient_clip_val` 1.0, now 0.5" in caplog.text
