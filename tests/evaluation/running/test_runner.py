@@ -113,7 +113,7 @@ def test_unknown_tasks_and_impossible_settings_are_refused(longbench):
         run(longbench, tasks=["qasper"])
     with pytest.raises(ValueError, match="`limit` from 1 to"):
         RunSettings(limit=0)
-    with pytest.raises(ValueError, match="max_minutes above 0"):
+    with pytest.raises(ValueError, match="`max_minutes` above 0"):
         RunSettings(max_minutes=0)
 
 
