@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch import Tensor
 
+from lit_longpo.checkpoints.whole import newest_whole
 from lit_longpo.errors import StorageError
 from lit_longpo.files.storing import room_problem
 
@@ -47,9 +48,10 @@ class CheckpointRoom:
         first = self._trainer.is_global_zero
         problem = self._trainer.strategy.broadcast(self._problem(folder, need) if first else None)
         if problem is not None:
+            last = newest_whole(Path(self._trainer.default_root_dir))
             raise StorageError(
-                f"expected room for a checkpoint of {problem}; make room there, or type {ELSEWHERE}; the checkpoints "
-                "before it are whole, --ckpt_path last goes on from there"
+                f"expected room for a checkpoint of {problem}; make room there, or type {ELSEWHERE}"
+                + (f"; {last} is whole, --ckpt_path last goes on from there" if last else "")
             )
         if first and folder in self._folders and not folder.exists():
             log.warning(

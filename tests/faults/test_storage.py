@@ -105,8 +105,9 @@ def test_a_full_disk_is_said_before_the_first_row(disk, policy_folder, monkeypat
     folder = disk("size=1m")
     fill(folder, leave=40_000)
     monkeypatch.setattr("lit_longpo.objectives.base.PreferenceModule.training_step", lambda *_: pytest.fail("trained"))
-    with pytest.raises(StorageError, match=r"expected room for a checkpoint of about 0\.1 MB at .*disk"):
+    with pytest.raises(StorageError, match=r"expected room for a checkpoint of about 0\.1 MB at .*disk") as error:
         fit(PolicyConfig(source=str(policy_folder)), folder)
+    assert "goes on" not in str(error.value)  # nothing was written yet
 
 
 def benchmark(output):
