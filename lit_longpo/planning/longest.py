@@ -5,7 +5,7 @@ optimizers and lengths are added up from that. What is found is traced once more
 """
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import product
@@ -20,7 +20,7 @@ from lit_longpo.planning import choices
 from lit_longpo.planning.choices import Choice
 from lit_longpo.planning.configuration import Configuration, PlanOptions
 from lit_longpo.planning.conflicts import refusal
-from lit_longpo.planning.memory import ActivationMode, Memory, longest
+from lit_longpo.planning.memory import MOST_TOKENS, ActivationMode, Memory, longest
 from lit_longpo.planning.model import find_config
 from lit_longpo.planning.plan import Planner, chosen_mode
 from lit_longpo.planning.row import RowPlan
@@ -116,17 +116,28 @@ def find_longest(run: Configuration, words: Sequence[str], read: Reader, data: S
             f"expected a row of {_STEP:,} tokens to fit {run.sharding.world_size} device(s) of "
             f"{run.device_memory_gib:.4g} GiB in some way, got none; raise --trainer.devices or --device_memory_gib"
         )
+    table = best_with_each(found)
+    fit, planned = _commands(best, words, data, config)
+    _check_command(best, planned, read)
+    return Longest(
+        best,
+        table,
+        shlex.join(fit),
+        shlex.join(planned),
+        search.difference(best),
+        _notes(best, config, run),
+    )
+
+
+def best_with_each(found: Iterable[Candidate]) -> dict[str, dict[str, Candidate]]:
+    """The longest with each choice, the first of two alike."""
     table: dict[str, dict[str, Candidate]] = {}
     for candidate in found:
         for name, label in candidate.labels.items():
             before = table.setdefault(name, {}).get(label)
             if before is None or candidate.tokens > before.tokens:
                 table[name][label] = candidate
-    fit, planned = _commands(best, words, data, config)
-    _check_command(best, planned, read)
-    return Longest(
-        best, table, shlex.join(fit), shlex.join(planned), search.difference(best), _notes(best, config, run)
-    )
+    return table
 
 
 def _check(run: Configuration, data: Sequence[str]) -> None:
@@ -145,12 +156,19 @@ def _check(run: Configuration, data: Sequence[str]) -> None:
 
 
 class _Search:
-    """Shares traces among all candidates of one model."""
+    """Shares traces among all candidates of one model, and leaves out those that are the longest of nothing.
+
+    Traces are what takes time: two dozen for each way of training, number of devices to a row, and kept activations. So
+    most devices go first. With fewer to a row each holds more of it, so that a row is shorter by their ratio at least,
+    and what cannot be the longest by that is never traced.
+    """
 
     def __init__(self, run: Configuration, config: PretrainedConfig) -> None:
         self.run, self.config = run, config
-        self.planners: dict[tuple[str, str, int], Planner] = {}
+        self.planners: dict[tuple[object, ...], Planner] = {}
         self.states: dict[tuple[object, ...], Planner] = {}
+        self.longest: dict[tuple[str, str], int] = {}  # prompt so far, by what was chosen
+        self.bounds: dict[tuple[object, ...], float] = {}  # prompt for each device of a row
 
     def candidates(self) -> list[Candidate]:
         """All that `fit` takes; what keeps activations only with the weights that the best of the others has."""
@@ -164,38 +182,67 @@ class _Search:
         ]
         kept = choices.activations(run)
         less = [choice for choice in kept if choice.labels["activations"] in _LESS]
-        found = list(self._of(product(*parts, [choice for choice in kept if choice not in less])))
+        found = self._of(product(*parts, [choice for choice in kept if choice not in less]))
         best = max(found, key=lambda candidate: candidate.tokens, default=None)
-        if best is not None:
-            found += self._of(product([best.parts[0]], *parts[1:], less))
-        return found
+        return found if best is None else found + self._of(product([best.parts[0]], *parts[1:], less))
 
-    def _of(self, combinations: Iterator[tuple[Choice, ...]]) -> Iterator[Candidate]:
-        for parts in combinations:
-            run = self.run
-            for part in parts:
-                run = part.apply(run)
-            if refusal(run, self.config) is None:
-                yield self._longest(parts, run)
+    def _of(self, combinations: Iterable[tuple[Choice, ...]]) -> list[Candidate]:
+        """Those that may be the longest with one of their choices, in the order of the combinations."""
+        found = dict[int, Candidate]()
+        runs = [(parts, _applied(parts, self.run)) for parts in combinations]
+        possible = [(n, *each) for n, each in enumerate(runs) if refusal(each[1], self.config) is None]
+        for degree in sorted({run.sharding.sequence_parallel for _, _, run in possible}, reverse=True):
+            same = [each for each in possible if each[2].sharding.sequence_parallel == degree]
+            for number, parts, run in sorted(same, key=lambda each: self._promise(*each[1:]), reverse=True):
+                if (candidate := self._longest(parts, run)) is not None:
+                    found[number] = candidate
+        return [found[number] for number in sorted(found)]
 
-    def _longest(self, parts: tuple[Choice, ...], run: Configuration) -> Candidate:
-        planner, mode = self._planner(parts, run), chosen_mode(run)
-        row = replace(run.row(), num_examples=1)
+    def _promise(self, parts: tuple[Choice, ...], run: Configuration) -> tuple[float, bool, int]:
+        """Ranks likely ones first: a high bound, offloaded activations, much in host memory."""
+        on_host = sum(word == "true" for part in parts for word in part.words)
+        return self._bound(parts, run), chosen_mode(run) == "offload", on_host
+
+    def _bound(self, parts: tuple[Choice, ...], run: Configuration) -> float:
+        """Tokens of a prompt that more devices to a row leave possible."""
+        return self.bounds.get(self._without_degree(parts, run), float("inf")) * run.sharding.sequence_parallel
+
+    def _without_degree(self, parts: tuple[Choice, ...], run: Configuration) -> tuple[object, ...]:
+        labels = {name: label for part in parts for name, label in part.labels.items() if name != "devices to a row"}
+        return (self._copies(run), *labels.items())
+
+    def _copies(self, run: Configuration) -> int:
+        """Key/value heads where devices hold copies of them; 1 otherwise."""
+        degree = run.sharding.sequence_parallel
+        return degree if degree > head_counts(self.config)[1] else 1
+
+    def _longest(self, parts: tuple[Choice, ...], run: Configuration) -> Candidate | None:
+        row, mode = replace(run.row(), num_examples=1), chosen_mode(run)
+        labels = [item for part in parts for item in part.labels.items()]
+        least = min(self.longest.get(label, -1) for label in labels)
+        if self._bound(parts, run) < least:
+            return None
+        planner = self._planner(parts, run)
         fits = partial(_fits, planner, run, row, mode)
-        row = replace(row, long_tokens=longest(fits, step=_STEP))
-        least = replace(row, long_tokens=row.long_tokens or _STEP)
-        return Candidate(parts, run, planner, row, planner.memory(least, mode))
+        shorter = least >= 0 and not fits(max(least, _STEP))
+        tokens = least if shorter else longest(fits, step=_STEP)
+        if tokens < MOST_TOKENS:
+            self.bounds[self._without_degree(parts, run)] = (tokens + _STEP) / run.sharding.sequence_parallel
+        if shorter:
+            return None
+        for label in labels:
+            self.longest[label] = max(tokens, self.longest.get(label, 0))
+        memory = planner.memory(replace(row, long_tokens=tokens or _STEP), mode)
+        return Candidate(parts, run, planner, replace(row, long_tokens=tokens), memory)
 
     def _planner(self, parts: tuple[Choice, ...], run: Configuration) -> Planner:
-        degree = run.sharding.sequence_parallel
-        copies = degree if degree > head_counts(self.config)[1] else 1
-        key = (parts[0].labels["weights"], run.precision, copies)
+        key = (parts[0].labels["weights"], run.precision, self._copies(run))
         if key not in self.planners:
             self.planners[key] = Planner(run, self.config)
-        same = (key, *(part.words for part in parts[1:3]))  # whatever is done with activations
+        same = (key, parts[1].labels["strategy"], parts[2].labels["optimizer"])  # whatever the degree and activations
         if same not in self.states:
             self.states[same] = self.planners[key].beside(run)
-        return self.states[same]
+        return self.states[same].sharing_rows(run)
 
     def difference(self, best: Candidate) -> float:
         """Of one layer's peak at the row's own length, or 524,288 tokens, to the one that was added up."""
@@ -203,6 +250,12 @@ class _Search:
         row = replace(row, long_tokens=min(row.long_tokens, _TRACED))
         added, traced = best.planner.one_layer(row, best.mode)
         return traced / added - 1
+
+
+def _applied(parts: tuple[Choice, ...], run: Configuration) -> Configuration:
+    for part in parts:
+        run = part.apply(run)
+    return run
 
 
 def _fits(planner: Planner, run: Configuration, row: RowPlan, mode: ActivationMode, tokens: int) -> bool:

@@ -55,6 +55,7 @@ CHECKPOINTING: dict[ActivationMode, Checkpointing] = {  # of the traces
     "keep_attention": "keep_attention",
     "offload": True,
 }
+MOST_TOKENS = 2**24  # of a prompt: longer ones are not looked for
 _MAX_LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's default, which Lightning keeps
 
 
@@ -221,7 +222,7 @@ def memory(
     return Memory(states, reference.copy, moments, whole.kept, host)
 
 
-def longest(fits: Callable[[int], bool], *, step: int = 1024, limit: int = 2**24) -> int:
+def longest(fits: Callable[[int], bool], *, step: int = 1024, limit: int = MOST_TOKENS) -> int:
     """The largest multiple of `step` that fits, by bisection; 0 if not even one does."""
     low, high = 0, limit // step
     while low < high:

@@ -199,6 +199,12 @@ class Planner:
         other.states = states(self.sizes, run.sharding, run.optimization.optimizer, pages=run.on_gpu)
         return other
 
+    def sharing_rows(self, run: Configuration) -> "Planner":
+        """For another number of ranks to a row, or checkpointing, under the same strategy and optimizer."""
+        other = copy.copy(self)
+        other.run = run
+        return other
+
     def one_layer(self, row: RowPlan, mode: ActivationMode) -> tuple[int, int]:
         """Peak bytes of one layer's activations over a device's part of a row: added up, and traced as it is."""
         return self.tracer.one_layer(row, checkpointing=CHECKPOINTING[mode])

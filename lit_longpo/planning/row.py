@@ -73,20 +73,23 @@ class RowPlan:
             budget: of tokens that the reference reads.
             most: examples that there are; `None` if nobody knows.
         """
-        groups = replace(self, num_examples=1)._groups(self.views.reference, sequence=False)
-        count = budget // sum(group.num_tokens for group in groups)
+        count = budget // self._tokens_of(self.views.reference)
         return replace(self, num_examples=max(1, min(count, most or count)))
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the row that is trained on."""
-        return self.num_examples * sum(map(self._tokens_of, self.contexts))
+        return self.num_examples * self._tokens_of(self.views.policy)
 
-    def _tokens_of(self, context: Context) -> int:
-        views = [view for view in self.views.policy if view.context == context]
-        responses = sum(self.views.num_rejected if view.role == "rejected" else 1 for view in views)
-        prompts = 1 if self.prefix_sharing else responses
-        return prompts * self.prompt_tokens(context) + responses * self.response_tokens
+    def _tokens_of(self, views: tuple[View, ...]) -> int:
+        """Tokens of one example."""
+        found = 0
+        for context in dict.fromkeys(view.context for view in views):
+            roles = [view.role for view in views if view.context == context]
+            responses = sum(self.views.num_rejected if role == "rejected" else 1 for role in roles)
+            prompts = 1 if self.prefix_sharing else responses
+            found += prompts * self.prompt_tokens(context) + responses * self.response_tokens
+        return found
 
     def divided(self, ranks: int) -> "RowPlan":
         """One rank's share under sequence parallelism: as many bytes as a row that is so much shorter.

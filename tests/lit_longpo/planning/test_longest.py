@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import pytest
 from support.command_line import CONFIGS
@@ -11,7 +12,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.planning import choices
 from lit_longpo.planning.command import PlanCLI, configuration_of, plan, plan_for, with_goal
 from lit_longpo.planning.conflicts import refusal
-from lit_longpo.planning.longest import _without_options, find_longest
+from lit_longpo.planning.longest import _Search, _without_options, best_with_each, find_longest
+from lit_longpo.planning.model import find_config
 from lit_longpo.planning.plan import chosen_mode
 
 
@@ -47,6 +49,40 @@ def test_the_printed_command_fits_and_a_step_more_does_not(words, tmp_path, caps
         assert max(way["row_tokens"] for way in ways.values()) == found["best"]["row_tokens"]
     by_activations = {name: way["row_tokens"] for name, way in found["choices"]["activations"].items()}
     assert by_activations["keep all"] < by_activations["recompute"] <= by_activations["offload"]
+
+
+def test_what_is_left_out_is_the_longest_of_nothing(words, monkeypatch):
+    """Each choice's longest row is the one of a search over all ways; memory is a line for each way here."""
+    run = configured(words)
+    config, _ = find_config(run.policy, run.options.shape)
+
+    def line(self, parts, run):
+        label = {name: label for part in parts for name, label in part.labels.items()}
+        lasting = 2_000_000 * len(label["strategy"] + label["optimizer"])
+        rate = {"all trained": 500, "LoRA": 300}.get(label["weights"], 400) * (2 + len(label["activations"]) % 5)
+
+        def memory(row, mode):
+            return SimpleNamespace(peak=lasting + rate * row.long_tokens // run.sharding.sequence_parallel, host=0)
+
+        looked_at.append(label)
+        return SimpleNamespace(memory=memory)
+
+    def rows():
+        looked_at.clear()
+        table = best_with_each(_Search(run, config).candidates())
+        return {(name, label): each.tokens for name, ways in table.items() for label, each in ways.items()}
+
+    def forgetful(self, *way):
+        self.longest = {}
+        return search(self, *way)
+
+    looked_at, search = [], _Search._longest
+    monkeypatch.setattr(_Search, "_planner", line)
+    few, number = rows(), len(looked_at)
+    monkeypatch.setattr(_Search, "_longest", forgetful)
+    monkeypatch.setattr(_Search, "_bound", lambda *_: float("inf"))
+    assert rows() == few
+    assert number < len(looked_at)
 
 
 @pytest.mark.parametrize("picked", [(0, "one row", 0, 3), (1, "ZeRO-3, optimizer on host", 0, 2), (2, "DDP", 2, 1)])
