@@ -94,15 +94,17 @@ class _TokenLogProbs(torch.autograd.Function):
         transform: LogitTransform,
         rows: int,
     ) -> Tensor:
-        log_sum, picked = None, None
+        scores: Tensor | None = None  # picked logits and log-sums; shape (2, N)
         for part in tiles.slices(len(targets), rows):
             logits = _tile_logits(hidden[part], weight, bias, transform)
-            if log_sum is None or picked is None:
-                log_sum, picked = logits.new_empty(2, len(targets)).unbind()
-            picked[part] = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
+            if scores is None:
+                scores = logits.new_empty(2, len(targets))
+            scores[0, part] = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
             largest = logits.amax(dim=-1)
             # What `logsumexp` does, in the tile's own memory.
-            log_sum[part] = logits.sub_(largest.unsqueeze(1)).exp_().sum(dim=-1).log_().add_(largest)
+            scores[1, part] = logits.sub_(largest.unsqueeze(1)).exp_().sum(dim=-1).log_().add_(largest)
+        assert scores is not None  # there is one tile at least
+        picked, log_sum = scores.unbind()
         ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
         ctx.transform, ctx.rows = transform, rows
         device = hidden.device.type

@@ -101,7 +101,8 @@ def _reference_row(row: RowPlan) -> PackedBatch | None:
 def _without_values(row: PackedBatch) -> PackedBatch:
     """The row on tensors of the mode that is on."""
     tensors = {name: value for name, value in vars(row).items() if isinstance(value, Tensor)}
-    return replace(row, **{name: torch.empty(value.shape, dtype=value.dtype) for name, value in tensors.items()})
+    empty: dict[str, Any] = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in tensors.items()}
+    return replace(row, **empty)
 
 
 def packing_problem(plan: ModelPlan) -> str | None:
