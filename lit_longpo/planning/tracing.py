@@ -66,8 +66,9 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: C
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_drop)
+        batch = _without_values(packed)
         with LiveBytes() as memory:
-            return _trace(model, _without_values(packed), memory, plan)
+            return _trace(model, batch, memory, plan)
 
 
 def trace_forward(plan: ModelPlan, row: RowPlan, layers: Depth) -> int:
