@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from lit_longpo.familiar_options import familiar_value
+from lit_longpo.files.strict_json import shortened
 from lit_longpo.precedence import name_of, options_of, value_of
 from lit_longpo.recipes import shipped
 
@@ -24,6 +25,7 @@ _RECIPES = {"model": "solopo", "data": "solopo", "source": "solopo", "recipe": "
 _FIRST = {"data": "--data data/pairs", "model": "--model DPO", "benchmark": "--config eval/qa"}  # names its class
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGED = "<<"  # may stand in a section several times
+_LONG_WORD = re.compile(r"[^\s\\/]{400,}")  # of a file that nobody wrote by hand
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
 
 
@@ -38,6 +40,7 @@ def in_one_line(
         files: that were read; a broken one is found by reading it again.
         arguments: that the class takes which the message is about.
     """
+    message = _LONG_WORD.sub(lambda found: shortened(found[0]), message)
     if _BROKEN.search(message) and (broken := next(filter(None, map(_fault, files)), None)):
         return broken
     if match := _REQUIRED.search(message):

@@ -160,6 +160,12 @@ def test_a_section_that_is_null(section, tmp_path, capsys):
     assert "expected settings of `policy`, got True; give" in error(capsys, "--config", str(path))
 
 
+def test_a_word_that_fills_pages_is_shortened():
+    said = in_one_line(f'Parser key "verifiers":\n  Expected a dot import path string: {"[" * 3000}')
+    assert said.startswith('Parser key "verifiers":; Expected a dot import path string: [[[')
+    assert len(said) < 500
+
+
 def test_a_section_of_a_class_that_is_null(capsys):
     said = "expected settings of `recipe.init_args.decoding`, got null; give it some, or take that line out"
     with pytest.raises(SystemExit):
