@@ -319,7 +319,6 @@ RULES: tuple[Rule, ...] = (
     _mixed,
     _sharing,
     _together,
-    _together,
     _accumulation,
 )
 _REFUSALS = (

@@ -111,6 +111,7 @@ def test_every_rule_has_a_case():
     from lit_longpo.planning.conflicts import RULES
 
     assert len(CASES) >= len(RULES) + 2
+    assert len(set(RULES)) == len(RULES)  # nothing is said twice
 
 
 SOUND = {
