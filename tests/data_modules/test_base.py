@@ -11,15 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
+from support.recorded_fit import Recorder, fit
 from support.word_pairs import FORMAT, LONGPO, SFT, SOLOPO_DPO, pair
 
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.rows.positions import PositionSynthesis
-from lit_longpo.batch import PreferenceBatch, Views
+from lit_longpo.batch import Views
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, LongPO, SimPO, SoLoPO
 from lit_longpo.objectives import SFT as SFTObjective
 
@@ -87,46 +87,14 @@ def test_what_is_missing_is_said() -> None:
         data.train_dataloader()
 
 
-class Recorder(LightningModule):
-    """Learns nothing; remembers which examples it saw in which epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[tuple[int, tuple[str, ...]]] = []
-
-    def training_step(self, batch: PreferenceBatch, batch_idx: int) -> torch.Tensor:
-        self.seen.append((self.current_epoch, batch.policy.examples))
-        return self.weight * 0
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def _fit(folder: Path, max_epochs: int, ckpt_path: Path | None = None, **options: Any) -> Recorder:
-    module = Recorder()
-    checkpoints = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
-    Trainer(
-        accelerator="cpu",
-        max_epochs=max_epochs,
-        callbacks=[] if ckpt_path else [checkpoints],
-        enable_checkpointing=ckpt_path is None,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    ).fit(module, datamodule=Pairs(**options), ckpt_path=ckpt_path)
-    return module
-
-
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_resumed_fit_sees_what_an_uninterrupted_one_does(tmp_path: Path, num_workers: int) -> None:
     """From a checkpoint after any step, the last of an epoch included."""
-    whole = _fit(tmp_path, max_epochs=3, num_workers=num_workers).seen
+    whole = fit(tmp_path, Pairs(num_workers=num_workers), 3).seen
     assert len({frozenset(rows) for rows in whole}) > len(whole) / 3  # epochs differ
     steps = range(1, len(whole)) if num_workers == 0 else [len(whole) // 2]
     for step in steps:
-        resumed = _fit(tmp_path, 3, tmp_path / f"step={step}.ckpt", num_workers=num_workers)
+        resumed = fit(tmp_path, Pairs(num_workers=num_workers), 3, tmp_path / f"step={step}.ckpt")
         assert resumed.seen == whole[step:], step
 
 

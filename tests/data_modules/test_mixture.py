@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Trainer
+from support.recorded_fit import fit
 from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
 
 from data_modules import MixtureDataModule, PairDataModule, PreferenceDataModule, SyntheticDataModule
@@ -236,35 +236,16 @@ def test_pairs_have_the_names_of_their_rows():
     assert len(set(names)) == len(names) == 5
 
 
-class Recorder(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
-
-    def training_step(self, batch, batch_idx):
-        self.seen.append(batch.policy.examples)
-        return self.weight * 0
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def fit(folder, ckpt_path=None):
-    module, checkpoints = Recorder(), ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
-    trainer = Trainer(
-        accelerator="cpu", max_epochs=2, callbacks=[] if ckpt_path else [checkpoints], logger=False,
-        enable_checkpointing=ckpt_path is None, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=mixture({"long": 0.6, "short": 0.4}, smaller="stop"), ckpt_path=ckpt_path)
-    return module.seen
+def seen(folder, ckpt_path=None):
+    data = mixture({"long": 0.6, "short": 0.4}, smaller="stop")
+    return [examples for _, examples in fit(folder, data, 2, ckpt_path).seen]
 
 
 def test_a_resumed_run_sees_what_an_uninterrupted_one_does(tmp_path):
-    whole = fit(tmp_path)
+    whole = seen(tmp_path)
     assert len(set(whole)) == len(whole)
     for step in (1, len(whole) // 2, len(whole) - 1):
-        assert fit(tmp_path, tmp_path / f"step={step}.ckpt") == whole[step:]
+        assert seen(tmp_path, tmp_path / f"step={step}.ckpt") == whole[step:]
 
 
 def test_validation_says_each_sources_means():

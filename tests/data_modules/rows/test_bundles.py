@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from support.recorded_fit import fit
 from support.word_pairs import FORMAT, SFT, pair
 
 from data_modules.base import PairDataModule
@@ -139,45 +137,13 @@ def test_auto_keeps_every_step_and_together_makes_fewer() -> None:
     assert sum(row.policy.num_held_tokens for row in together) == sum(row.policy.num_tokens for row in apart)
 
 
-class Recorder(LightningModule):
-    """Learns nothing; remembers which examples it saw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[tuple[int, tuple[str, ...]]] = []
-
-    def training_step(self, batch: PreferenceBatch, batch_idx: int) -> torch.Tensor:
-        self.seen.append((self.current_epoch, batch.policy.examples))
-        return self.weight * 0
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def fit(folder: Path, data: Books, ckpt_path: Path | None = None) -> Recorder:
-    module = Recorder()
-    checkpoints = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
-    Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        callbacks=[] if ckpt_path else [checkpoints],
-        enable_checkpointing=ckpt_path is None,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    ).fit(module, datamodule=data, ckpt_path=ckpt_path)
-    return module
-
-
 def test_a_run_goes_on_in_mid_epoch_and_its_account_adds_up(tmp_path: Path) -> None:
     options = {"share_prompts": "together", "max_examples": 3}
-    whole = fit(tmp_path, data := Books(**options))
+    whole = fit(tmp_path, data := Books(**options), 2)
     steps = len(whole.seen) // 2
     assert steps == 4
     for step in (1, steps + 2):
-        again = fit(tmp_path, Books(**options), tmp_path / f"step={step}.ckpt")
+        again = fit(tmp_path, Books(**options), 2, tmp_path / f"step={step}.ckpt")
         assert again.seen == whole.seen[step:]
     assert data.account({0: 2}) == (
         "records: 12 read = 6 trained on + 0 filtered + 0 refused + 6 not reached, as the training was over before"
