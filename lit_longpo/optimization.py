@@ -92,7 +92,7 @@ class Optimization:
             ValueError: it does not take them.
         """
         try:
-            return self._probe().defaults
+            return self.probe().defaults
         except ValueError as error:
             raise InputError(
                 f"expected `{_WHERE}` that the optimizer takes, got others ({error}); {_USUAL_RATE}, no weight decay"
@@ -101,7 +101,7 @@ class Optimization:
     @property
     def settings(self) -> dict[str, Any]:
         """Optimizer and schedule under the command line's names; not which kernels compute them."""
-        optimizer = self._probe()
+        optimizer = self.probe()
         numbers = {name: value for name, value in optimizer.defaults.items() if name not in _KERNELS}
         others = ("schedule", "warmup_fraction", "min_lr_fraction", "router_loss")
         return {
@@ -146,7 +146,7 @@ class Optimization:
             device: type of the device, "cuda" for example; `None` if it is not of this machine.
             split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
         """
-        return placement_problem(self._probe(), device, split)
+        return placement_problem(self.probe(), device, split)
 
     def check_trainer(self, trainer: Trainer) -> None:
         """Refuse what the trainer would only stumble over in the midst of its first step.
@@ -182,7 +182,7 @@ class Optimization:
             "--optimization.warmup_fraction 0"
         )
 
-    def _probe(self) -> Optimizer:
+    def probe(self) -> Optimizer:
         """The optimizer of a single number."""
         return self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
 

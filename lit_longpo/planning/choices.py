@@ -135,7 +135,7 @@ def _strategy(run: Configuration, name: str, class_path: str, arguments: dict[st
 
 def optimizers(run: Configuration) -> Iterator[Choice]:
     """The configured one; and where that is AdamW, the same with states of 8 bits, if bitsandbytes is here."""
-    made = run.optimization.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
+    made = run.optimization.probe()
     yield Choice({"optimizer": type(made).__name__}, (), lambda run: run)
     if not isinstance(made, torch.optim.AdamW) or importlib.util.find_spec("bitsandbytes") is None:
         return
