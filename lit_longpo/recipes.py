@@ -20,7 +20,7 @@ from lit_longpo.errors import InputError, MissingFileError
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".yaml", ".yml")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where it is built
 _LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
 _DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _CONFIG_OPTIONS = ("--config", "-c")
@@ -123,7 +123,7 @@ def check_plain(path: Path) -> None:
     """
     depth = 0
     try:
-        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=_LOADER):
+        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             line = event.start_mark.line + 1
             if depth > _DEEPEST:

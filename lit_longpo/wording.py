@@ -9,7 +9,7 @@ import yaml
 from lit_longpo.familiar_options import familiar_value
 from lit_longpo.files.strict_json import shortened
 from lit_longpo.precedence import name_of, options_of, value_of
-from lit_longpo.recipes import shipped
+from lit_longpo.recipes import LOADER, shipped
 
 _KEY = re.compile(r'Parser key "([\w.]+)":')
 _EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\n]*)\])")
@@ -23,7 +23,6 @@ _CLASSES = {"data", "model", "benchmark", "source", "recipe", "generator"}  # se
 # Where a section that is missing may come from: a recipe of the command that has it.
 _RECIPES = {"model": "solopo", "data": "solopo", "source": "solopo", "recipe": "solopo", "benchmark": "needle"}
 _FIRST = {"data": "--data data/pairs", "model": "--model DPO", "benchmark": "--config eval/qa"}  # names its class
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGED = "<<"  # may stand in a section several times
 _LONG_WORD = re.compile(r"[^\s\\/]{400,}")  # of a file that nobody wrote by hand
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
@@ -93,7 +92,7 @@ def repeated_key(path: Path) -> str | None:
         path: of the file; one that cannot be read is told by whoever reads it.
     """
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     for section in _sections(root, set()):
