@@ -87,9 +87,9 @@ class ReferenceCache:
         for path in sorted(set(self.directory.glob("*.safetensors")) - self._damaged):
             try:
                 tables[path] = ValueTable.read(path)
-            except FileNotFoundError:
-                return self._stored()
             except DAMAGE as error:
+                if isinstance(error, FileNotFoundError) and not path.is_symlink():  # a link may lead nowhere for ever
+                    return self._stored()
                 self._damaged.add(path)
                 log.warning("reference: %s is damaged (%s), its rows are scored again; delete it", path, error)
         return tables

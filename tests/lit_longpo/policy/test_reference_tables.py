@@ -145,3 +145,10 @@ def test_values_take_no_memory_of_the_process(tmp_path):
         tracemalloc.stop()
     assert len(cache) == number
     assert taken / number < 1  # a dictionary's entry takes more than 100
+
+
+def test_a_link_that_leads_nowhere_is_left_out_with_a_word(tmp_path, caplog):
+    store(tmp_path, *ROWS)
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    assert all(loaded(tmp_path).has(row) for row in ROWS)
+    assert "gone.safetensors is damaged" in caplog.text
