@@ -44,7 +44,9 @@ def _lost_in_classes(values: object, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _sections(path: str) -> set[str]:
     """Arguments of a class, its bases' included, that are settings of a data class and nothing else."""
-    kinds = [kind for kind in inspect.getmro(import_object(path)) if "__init__" in vars(kind)]
+    made_by = import_object(path)
+    bases = inspect.getmro(made_by) if isinstance(made_by, type) else ()  # a function may stand for a class, too
+    kinds = [kind for kind in bases if "__init__" in vars(kind)]
     return {name for kind in kinds for name, hint in _hints(kind).items() if is_dataclass(hint)}
 
 
