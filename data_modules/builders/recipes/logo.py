@@ -65,10 +65,9 @@ class LOGORecipe(Recipe):
         check_numbers(self, "recipe.init_args.", num_irrelevant=(0, 1000), num_mixed=(0, 1000))
         check_numbers(self, "recipe.init_args.", min_critical_score=(0, MOST), max_irrelevant_score=(0, MOST))
         self.instruction.check("recipe.init_args.instruction", {"question"})
-        if self.num_irrelevant + self.num_mixed < 1 or self.num_critical < 1 or self.attempts < 1:
+        if self.num_irrelevant + self.num_mixed < 1:
             raise InputError(
-                "expected num_critical >= 1, attempts >= 1 and num_irrelevant + num_mixed >= 1, got "
-                f"{self.num_critical}, {self.attempts} and {self.num_irrelevant} + {self.num_mixed}"
+                f"expected num_irrelevant + num_mixed >= 1, got {self.num_irrelevant} + {self.num_mixed}; raise one"
             )
 
     def steps(self, item: Item, bench: Workbench) -> Steps[PreferencePair]:
