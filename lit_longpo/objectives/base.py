@@ -173,14 +173,13 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         """A stand-alone `validate` needs reference values too, and the path that `fit` would take."""
-        self.on_test_start()
+        self._get_ready()
         if self.trainer.sanity_checking:
             self._first_pairs.begin(self.views)
 
     def on_test_start(self) -> None:
         """A stand-alone `test` needs reference values too, and the path that `fit` would take."""
-        self._find_path()
-        self._prepare_reference()
+        self._get_ready()
 
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
         """After a resume, the first batch draws what it would have drawn: nothing else uses these states between."""
@@ -300,6 +299,10 @@ class PreferenceModule(LightningModule, ABC):
         exact_angles(self.model)
         if self.scoring is None:
             self.scoring = found_path(self.model, self.views, self.trainer)
+
+    def _get_ready(self) -> None:
+        self._find_path()
+        self._prepare_reference()
 
     def _prepare_reference(self) -> None:
         if self.views.reference:
