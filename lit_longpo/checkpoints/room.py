@@ -1,6 +1,7 @@
 """Is there room for the next checkpoint? Asked before it is written, where its size can be known."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import gettempdir
@@ -8,8 +9,10 @@ from tempfile import gettempdir
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from lit_longpo.checkpoints.stores import is_address
 from lit_longpo.checkpoints.whole import newest_whole
 from lit_longpo.errors import StorageError
 from lit_longpo.files.storing import room_problem
@@ -31,12 +34,13 @@ class CheckpointRoom:
         self._sizes: dict[bool, int] = {}  # of the last one, by whether it holds weights only
         self._folders: set[Path] = set()
 
-    def check(self, folder: Path, *, weights_only: bool) -> int:
+    def check(self, folder: Path, *, weights_only: bool, at_least: int = 0) -> int:
         """Refuse, on all processes alike, to write what the disk has no room for; say if a folder is made anew.
 
         Args:
             folder: of the checkpoint.
             weights_only: leave the optimizer's state out.
+            at_least: bytes that it will take at least.
 
         Returns:
             Bytes that it takes at least.
@@ -44,7 +48,8 @@ class CheckpointRoom:
         Raises:
             StorageError: they are not free.
         """
-        need = max(least_size(self._trainer, weights_only=weights_only), self._sizes.get(weights_only, 0))
+        known = (least_size(self._trainer, weights_only=weights_only), self._sizes.get(weights_only, 0))
+        need = max(at_least, *known)
         first = self._trainer.is_global_zero
         problem = self._trainer.strategy.broadcast(self._problem(folder, need) if first else None)
         if problem is not None:
@@ -62,14 +67,19 @@ class CheckpointRoom:
         return need
 
     def check_early(self) -> None:
-        """Before the first row: is there room for what is trained? The optimizer's state is not there yet.
+        """Before the first row: is there room for what is trained, and for the optimizer's state that comes of it?
 
         Raises:
             StorageError: there is not.
         """
         keeper = next((item for item in self._trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint)), None)
-        if keeper is not None and keeper.dirpath and "://" not in str(keeper.dirpath):
-            self.check(Path(keeper.dirpath), weights_only=True)
+        if keeper is None or not keeper.dirpath or is_address(keeper.dirpath):
+            return
+        weights_only = bool(keeper.save_weights_only)
+        need = least_size(self._trainer, weights_only=True)
+        if need and not weights_only:
+            need += expected_states(self._trainer)
+        self.check(Path(keeper.dirpath), weights_only=weights_only, at_least=need)
 
     def note(self, written: Path, folder: Path, *, weights_only: bool) -> None:
         """Remember what a checkpoint has taken.
@@ -106,6 +116,32 @@ def least_size(trainer: Trainer, *, weights_only: bool) -> int:
     trained = (parameter for parameter in trainer.lightning_module.parameters() if parameter.requires_grad)
     states = () if weights_only else (state for one in trainer.optimizers for state in one.state.values())
     return _bytes(trained) + _bytes(value for state in states for value in _tensors(state))
+
+
+def expected_states(trainer: Trainer) -> int:
+    """Bytes of the optimizer's state after its first step, which it is tried on without memory of its own.
+
+    0 for a module that is not ours, and for an optimizer that looks at its numbers, which are none then.
+
+    Args:
+        trainer: whose policy is there.
+    """
+    from lit_longpo.planning.model import optimizer_bytes  # the plan knows what a checkpoint is
+
+    optimization = getattr(trainer.lightning_module, "optimization", None)
+    if optimization is None:
+        return 0
+    embeddings = {id(m.weight) for m in trainer.lightning_module.modules() if isinstance(m, nn.Embedding)}
+    trained = [parameter for parameter in trainer.lightning_module.parameters() if parameter.requires_grad]
+    kinds = Counter((parameter.dtype, parameter.numel(), id(parameter) in embeddings) for parameter in trained)
+    taken = (
+        count * size * optimizer_bytes(optimization.optimizer, dtype, size, embedding=embedding).states
+        for (dtype, size, embedding), count in kinds.items()
+    )
+    try:
+        return round(sum(taken))
+    except DataDependentOutputException:
+        return 0
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

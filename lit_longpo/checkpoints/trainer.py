@@ -30,6 +30,7 @@ from lit_longpo.checkpoints.resumption import (
 )
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status
+from lit_longpo.checkpoints.stores import fetched, is_address, refuse_last_elsewhere, refuse_root
 from lit_longpo.checkpoints.unpickling import refuse_code
 from lit_longpo.checkpoints.whole import (
     Kind,
@@ -50,7 +51,7 @@ from lit_longpo.strategies.lifeline import TrainerLifeline
 log = logging.getLogger(__name__)
 
 _REQUEUED = "hpc_ckpt_"  # what Lightning calls a checkpoint of a run that SLURM will start again
-_WORDS = ("best",)  # left to Lightning, like what lies in a registry or an object store
+_WORDS = ("best",)  # left to Lightning, like what lies in a registry
 
 
 class ResumableTrainer(Trainer):
@@ -94,7 +95,7 @@ class ResumableTrainer(Trainer):
             raise InputError("checkpoints are renamed when they are whole; remove AsyncCheckpointIO from the plugins")
         if keeps_nothing(self):  # Lightning 2.6 writes a last one all the same
             return
-        if "://" in str(filepath):  # an object appears when its upload is complete
+        if is_address(filepath):  # an object appears when its upload is complete
             super().save_checkpoint(filepath, weights_only, storage_options)
             return
         path = Path(self.strategy.broadcast(str(filepath)))
@@ -149,14 +150,16 @@ class ResumableTrainer(Trainer):
             )
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
         self._rows_before, self._kept_room = None, None
+        refuse_root(self.default_root_dir)
         settings = run_settings(self, model, data)
         self._trusted, self._read_whole = weights_only is False, frozenset()
-        ckpt_path, last = self._start(ckpt_path, settings)
         check = partial(self._check, settings=settings, fitting=True)
-        self._checkpoint_connector = Resumption(self, last, check, self._damage, named=ckpt_path is not None)
         try:
-            with storing(Path(self.default_root_dir), ELSEWHERE), self._owned_folder(), ended_by_status(self):
-                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            with fetched(ckpt_path) as near:
+                path, last = self._start(near, settings)
+                self._checkpoint_connector = Resumption(self, last, check, self._damage, named=path is not None)
+                with storing(Path(self.default_root_dir), ELSEWHERE), self._owned_folder(), ended_by_status(self):
+                    super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
         except RuntimeError as error:
             # An error while the loader is restored makes Lightning's tidying up fail, which would hide it.
             if isinstance(error.__context__, UserError) and not isinstance(error, UserError):
@@ -182,9 +185,11 @@ class ResumableTrainer(Trainer):
             datamodule: validation data.
             weights_only: see `fit`.
         """
-        ckpt_path = self._scored(ckpt_path, model, weights_only)
-        with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
-            return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+        refuse_root(self.default_root_dir)
+        with fetched(ckpt_path) as near:
+            path = self._scored(near, model, weights_only)
+            with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
+                return super().validate(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def test(
         self,
@@ -205,9 +210,11 @@ class ResumableTrainer(Trainer):
             datamodule: test data.
             weights_only: see `fit`.
         """
-        ckpt_path = self._scored(ckpt_path, model, weights_only)
-        with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
-            return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+        refuse_root(self.default_root_dir)
+        with fetched(ckpt_path) as near:
+            path = self._scored(near, model, weights_only)
+            with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
+                return super().test(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def _run(self, *arguments: Any, **options: Any) -> Any:
         """Lightning's, in a process that ends when another of the group is dead."""
@@ -288,7 +295,7 @@ class ResumableTrainer(Trainer):
                 f"expected a checkpoint on a disk or in an object store, got a web address; type: curl -LO {name} and "
                 f"then --ckpt_path {name.rpartition('/')[2] or 'FILE'}"
             )
-        if ckpt_path is None or name in _WORDS or name.startswith("registry") or "://" in name:
+        if ckpt_path is None or name in _WORDS or name.startswith("registry"):
             return ckpt_path
         path = self._last(name, settings) if name in ("last", "hpc") else Path(ckpt_path).expanduser()
         if path is not None:
@@ -297,6 +304,7 @@ class ResumableTrainer(Trainer):
 
     def _candidates(self, name: str) -> list[Path]:
         """What "last" may be; of "hpc", what Lightning has written when SLURM was about to end the job."""
+        refuse_last_elsewhere(self.checkpoint_callbacks)
         found = whole_ones(Path(self.default_root_dir))
         return [path for path in found if name == "last" or path.name.startswith(_REQUEUED)]
 

@@ -151,6 +151,15 @@ def test_what_does_not_change_the_training_passes(again, caplog):
     assert "the learning rate now follows its schedule over 3 steps, until here over 2" in caplog.text
 
 
+def test_rows_that_are_dealt_otherwise_are_named_at_an_epochs_end(again, caplog):
+    """In mid-epoch they are refused; from here on no row of before is left."""
+    folder, checkpoint = again
+    contents = torch.load(checkpoint, weights_only=True)
+    assert contents["run"]["settings"]["data.share_prompts"] == "auto"
+    fit(folder, "--ckpt_path", checkpoint, "--data.init_args.share_prompts", "null", steps=3)
+    assert "going on with changed settings: `data.share_prompts` auto, now null" in caplog.text
+
+
 def test_weights_only_start_anew_with_other_settings(again):
     folder, checkpoint = again
     before = read_weights(checkpoint)

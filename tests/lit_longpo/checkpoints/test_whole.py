@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import pytest
 import torch
@@ -106,6 +107,21 @@ def test_changed_bits_are_other_weights_and_refused(save, harm, tmp_path):
     os.utime(good, (1, 1))
     with pytest.raises(ValueError, match=r"; type --checkpoint .*older\.ckpt$"):
         refuse_broken(path, "--checkpoint")
+
+
+@pytest.mark.parametrize("lost", ["", "data.pkl", "data/0", "version"])
+def test_an_archive_without_its_parts_is_damaged_and_nobody_is_distrusted(lost, tmp_path):
+    """Rewritten by another program: every checksum agrees, of what is there."""
+    save_file(tmp_path / "whole.ckpt")
+    path = tmp_path / "last.ckpt"
+    with zipfile.ZipFile(tmp_path / "whole.ckpt") as whole, zipfile.ZipFile(path, "w") as archive:
+        for name in whole.namelist():
+            if not name.endswith(lost):
+                archive.writestr(name, whole.read(name))
+    with pytest.raises(ValueError, match=r"but it is damaged: parts of what torch writes are missing \(.*; type"):
+        refuse_broken(path, "--checkpoint")
+    with pytest.raises(ValueError, match=r"but it is damaged: parts of what torch writes are missing"):
+        trainer(tmp_path).fit(Nothing(), ckpt_path=path)
 
 
 def test_checksums_are_not_expected_of_folders_of_before(tmp_path, caplog):

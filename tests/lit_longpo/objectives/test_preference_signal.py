@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from support.preference_data import RandomPairs, groups_for
 from support.tracked_runs import Tracked
@@ -132,25 +131,3 @@ def by_plain_forward(model, number, *, per_token):
         picked = log_probs.gather(1, ids[0, len(group.prompt_ids) :, None])
         totals[response.role] = (picked.mean() if per_token else picked.sum()).item()
     return totals["chosen"] - totals["rejected"]
-
-
-def test_a_resumed_run_says_what_the_untrained_policy_made_of_the_first_pairs(policy_folder, tmp_path):
-    """Killed between two of the first rows, which hold 10 pairs each; and after they were said."""
-
-    def difficulty(steps, resume=None):
-        folder = tmp_path / f"{steps} from {resume and resume.stem}"
-        module = SimPO(policy=PolicyConfig(source=str(policy_folder)))
-        trainer = ResumableTrainer(
-            max_steps=steps, max_epochs=-1, accelerator="cpu", logger=TensorBoardLogger(folder, None, ""),
-            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0,
-            callbacks=[ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)],
-        )  # fmt: skip
-        folder.mkdir()
-        (folder / "data_report.json").write_text("{}")
-        trainer.fit(module, datamodule=RandomPairs(module.views, 60, 10), ckpt_path=resume)
-        return json.loads((folder / "data_report.json").read_text()).get("difficulty")
-
-    whole = difficulty(5)
-    assert whole["pairs"] == 40
-    assert difficulty(5, tmp_path / "step=2.ckpt") == whole
-    assert difficulty(6, tmp_path / "step=5.ckpt") == whole

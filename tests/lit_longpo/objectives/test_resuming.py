@@ -1,0 +1,72 @@
+"""What a checkpoint of an objective holds beside the trainer's part comes back, once."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+
+from lit_longpo.errors import InputError
+from lit_longpo.objectives import resuming
+from lit_longpo.objectives.resuming import Resumption, check_trained, trained_names
+
+
+class Half(LightningModule):
+    """One weight is trained, one is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.ModuleDict({"base": nn.Linear(2, 2, bias=False), "adapter": nn.Linear(2, 2, bias=False)})
+        self.model["base"].requires_grad_(False)
+
+
+def test_what_is_trained_has_to_be_there_and_nothing_else():
+    """Such parts are loaded non-strictly, so that torch would leave an adapter at its start."""
+    module = Half()
+    assert trained_names(module) == {"model.adapter.weight"}
+    check_trained({"state_dict": {"model.adapter.weight": torch.zeros(2, 2)}}, module)
+    check_trained({}, module)  # strategies that shard load weights apart
+    with pytest.raises(
+        InputError, match=r"lacks 1 trained tensors of this policy, for example 'model\.adapter\.weight'"
+    ):
+        check_trained({"state_dict": {"model.base.weight": torch.zeros(2, 2)}}, module)
+
+
+def test_the_next_draw_is_the_one_that_was_due_and_only_once():
+    """Whatever start-up draws in between; and a second row draws on."""
+    resumption, trainer = Resumption(), SimpleNamespace(world_size=1)
+    torch.manual_seed(1)
+    states = resuming.gather_random_states()
+    due = torch.rand(3)
+    resumption.load({"random_states": states})
+    torch.rand(7)
+    resumption.restore_random_states(0, trainer)
+    assert torch.equal(torch.rand(3), due)
+    resumption.restore_random_states(0, trainer)
+    assert not torch.equal(torch.rand(3), due)
+
+
+def test_a_validation_that_was_due_is_done_once(monkeypatch):
+    done = []
+    monkeypatch.setattr(resuming, "validate_now", done.append)
+    resumption = Resumption()
+    resumption.load({"validation_due": True, "run": {"metrics": {"train/loss": 1.0}}})
+    assert resumption.metrics_before == {"train/loss": 1.0}
+    for _ in range(2):
+        resumption.validate_if_due("trainer")
+    assert done == ["trainer"]
+
+
+@pytest.mark.parametrize(("stage", "sanity"), [(TrainerFn.VALIDATING, False), (TrainerFn.FITTING, True)])
+def test_only_a_validation_of_the_training_counts(stage, sanity):
+    progress = SimpleNamespace(total=SimpleNamespace(ready=5))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    resumption = Resumption()
+    resumption.note_validation(SimpleNamespace(state=SimpleNamespace(fn=stage), sanity_checking=sanity, fit_loop=loop))
+    assert resumption.validated is None
+    resumption.note_validation(
+        SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), sanity_checking=False, fit_loop=loop)
+    )
+    assert resumption.validated == 5

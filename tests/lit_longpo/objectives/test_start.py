@@ -1,0 +1,71 @@
+"""What a run's settings are recorded as, and what is refused before a policy is loaded."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lit_longpo.errors import InputError
+from lit_longpo.objectives import DPO, SFT
+from lit_longpo.objectives.start import Sections, say_precision
+from lit_longpo.optimization import Optimization
+from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
+
+
+def sections(policy, objective=DPO, reference=None):
+    return Sections(policy, Optimization(), reference or ReferenceConfig(), objective().views)
+
+
+def recorded(policy, objective=DPO, reference=None):
+    return sections(policy, objective, reference).settings(objective.__name__, objective().arguments())
+
+
+@pytest.fixture
+def policy(policy_folder):
+    return PolicyConfig(source=str(policy_folder))
+
+
+def test_how_a_policy_is_computed_is_no_setting_and_what_it_is_made_of_is(policy):
+    settings = recorded(policy)
+    assert (settings["model"], settings["model.beta"]) == ("DPO", 0.1)
+    assert recorded(replace(policy, gradient_checkpointing=True, tile_tokens=16)) == settings
+    differing = {
+        name for name, value in recorded(replace(policy, lora=LoRA(r=2))).items() if settings.get(name) != value
+    }
+    assert {"policy.lora", "policy.lora.r"} <= differing
+    assert all(name.startswith("policy.lora") for name in differing)
+
+
+def test_the_weights_files_are_recorded_and_not_their_place(policy, tmp_path, policy_folder):
+    import shutil
+
+    shutil.copytree(policy_folder, tmp_path / "moved")
+    moved = recorded(PolicyConfig(source=str(tmp_path / "moved")))
+    assert moved["policy.files"] == recorded(policy)["policy.files"]
+    weights = next((tmp_path / "moved").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert recorded(PolicyConfig(source=str(tmp_path / "moved")))["policy.files"] != moved["policy.files"]
+
+
+def test_another_reference_counts_where_there_is_one(policy):
+    other = ReferenceConfig(policy=policy, mode="online")
+    assert recorded(policy, DPO, other)["reference.policy.source"] == policy.source
+    assert not any(name.startswith("reference.policy") for name in recorded(policy, SFT, other))
+
+
+def test_half_precision_that_would_start_elsewhere_is_refused_before_loading(policy, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda _: pytest.fail("loaded"))
+    sections(policy).check(None, "32-true")
+    with pytest.raises(InputError, match="precision"):
+        sections(policy).check(None, "bf16-true")
+
+
+def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
+    monkeypatch.setattr("lit_longpo.objectives.start.in_words", lambda _: "states of 8 bits")
+    caplog.set_level("INFO")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    say_precision(optimizer, SimpleNamespace(is_global_zero=False))
+    assert not caplog.text
+    say_precision(optimizer, SimpleNamespace(is_global_zero=True))
+    assert "states of 8 bits" in caplog.text
