@@ -55,7 +55,7 @@ class WorldTexts(Dataset[EncodedPair]):
         distractors = [world.fact() for _ in range(num_facts - len(questions))]
         context = world.arrange([question.supporting[0] for question in questions], distractors)
         prompt = self.prompt_format.encode_prompt(context, questions[0].text)
-        conversation = [(question.text, question.answer) for question in questions]
+        conversation = tuple((question.text, question.answer) for question in questions)
         ids, mask, _ = encode_answers(self.prompt_format, conversation)
         response = Response("chosen", ids, mask)
         group = Group(f"{self.split}-{index}", "short", prompt.ids, (response,), score_sequence=True)

@@ -55,7 +55,9 @@ def _chosen(text: str, size: int, window: int) -> list[int]:
 
 
 def _says_something(run: str) -> bool:
-    return len({run[place : place + 4] for place in range(len(run) - 3)}) >= _VARIED
+    most = len(run) - 3
+    counts = (len({run[place : place + 4] for place in range(end)}) for end in (min(2 * _VARIED, most), most))
+    return any(count >= _VARIED for count in counts)  # the first few of most runs are enough
 
 
 def _hashes(text: str, size: int) -> NDArray[np.uint64]:

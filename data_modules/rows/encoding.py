@@ -1,8 +1,9 @@
 """Pairs -> token groups, for exactly the views that an objective asks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from data_modules.records import PreferencePair, Turn
@@ -127,13 +128,18 @@ class PairEncoder:
         self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
-        """The pair's groups; `None` if the length policy leaves it out (counted).
+        """The pair's groups and the keys of its documents; `None` if the length policy leaves it out (counted).
 
         Raises:
             OverlengthError: a sequence is too long and may not, or cannot, be cut.
             ValueError: the pair has fewer rejected answers than the objective needs, or a margin that its loss has
                 no place for.
         """
+        encoded = self.encode_texts(pair, counts)
+        return None if encoded is None else replace(encoded, documents=tuple(compared_keys(pair)))
+
+    def encode_texts(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
+        """As `encode`, without keys of documents, which take as long as half of the tokens."""
         counts.examples += 1
         check_requirements(pair, self.views, long_from_short=self.long_from_short)
         scores_rejected = any(view.role == "rejected" for view in (*self.views.policy, *self.views.reference))
@@ -160,7 +166,7 @@ class PairEncoder:
         margin = pair.margin if self.views.margins else 0.0
         sizes = (section.num_tokens(prompt, shared=self.prefix_sharing) for section, prompt in prompts)
         room = sum(sizes) if self.every_view else 0
-        return EncodedPair(policy, reference, pair.weight, margin, tuple(compared_keys(pair)), every_view=room)
+        return EncodedPair(policy, reference, pair.weight, margin, every_view=room)
 
     def _views_of(self, pair: PreferencePair) -> tuple[View, ...]:
         """What is tokenised: the objective's views, and with `every_view` whatever else the record holds."""
@@ -204,7 +210,7 @@ class PairEncoder:
 
     def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
         """Answers of one side, later questions between them; and which tokens are the template's own."""
-        conversation = [(turn.question, turn.answer(role, index)) for turn in turns]
+        conversation = tuple((turn.question, turn.answer(role, index)) for turn in turns)
         ids, mask, formats = encode_answers(self.prompt_format, conversation)
         return Response(role, ids, mask, index), formats
 
@@ -300,8 +306,9 @@ class PairEncoder:
         )
 
 
+@lru_cache(maxsize=16)  # one pair's answers follow its short and its long context, and are compared with joint texts
 def encode_answers(
-    prompt_format: PromptFormat, conversation: Sequence[tuple[str, str]]
+    prompt_format: PromptFormat, conversation: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[bool, ...]]:
     """What follows the prompt of a conversation's first question: answers, later questions between them.
 

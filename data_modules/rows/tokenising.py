@@ -155,8 +155,8 @@ class Tokenising:
         """What is in the records and not trained as one might think."""
         if report.seams.differing:
             yield (
-                f"{report.seams.differing} of {report.seams.checked} records have other tokens when prompt "
-                f"and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
+                f"{report.seams.differing} of {report.seams.checked} records that were compared have other tokens when "
+                f"prompt and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
                 f"{report.seams.first!r}; serve the model with the prompt tokenised apart from the answer, or change "
                 "spaces and line breaks in `policy.template.user`"
             )

@@ -108,7 +108,9 @@ class TextEncoder:
             data: where in `text` control tokens are text.
         """
         before = before or "\n"
-        first = self._before.get(before) or self._before.setdefault(before, self.encode(before).ids)
+        if before not in self._before:  # it may have no tokens
+            self._before[before] = self.encode(before).ids
+        first = self._before[before]
         both = self.encode(before + text, [part.moved(len(before)) for part in data])
         if both.ids[: len(first)] != first or self.tokenizer.unk_token_id in first:
             return self.encode(text, data) if before == "\n" else self.encode_after("\n", text, data)
@@ -119,6 +121,8 @@ class TextEncoder:
     def _controlled(self, text: str, tokens: LocatedTokens, data: Sequence[Data]) -> set[int]:
         """Control tokens that came out of data; one that a tokenizer does not know is none."""
         hit = set[int]()
+        if all(part.markup.ids.isdisjoint(tokens.ids) for part in data):  # nearly always
+            return hit
         for part in data:
             first, end = tokens.ending_by(part.start), tokens.starting_before(part.end)
             wanted = part.markup.ids.intersection(tokens.ids[first:end]) - {self.tokenizer.unk_token_id}

@@ -84,3 +84,12 @@ def test_a_template_that_writes_earlier_turns_differently_is_reported():
 def test_long_contexts_are_compared_by_their_ends():
     long = PreferencePair("p", "b?", "c", "c " * 5000 + "b", "a", ("c",))
     assert compare_seams(merging_format(), [long], DPO().views).by_view == {"long.chosen": 1}
+
+
+def test_of_many_records_the_first_and_every_eighth_are_compared(monkeypatch):
+    monkeypatch.setattr("data_modules.rows.seams._ALL_OF", 3)
+    merged = [PreferencePair(f"p{number}", "b?", "c", "c c", "a", ("c",)) for number in range(20)]
+    report = compare_seams(merging_format(), merged, DPO(context="short").views)
+    assert (report.checked, report.differing, report.first) == (5, 5, "p0")  # 0, 1, 2, 8, 16
+    late = [replace(one, chosen="b") if number < 16 else one for number, one in enumerate(merged)]
+    assert compare_seams(merging_format(), late, DPO(context="short").views).first == "p16"

@@ -11,6 +11,7 @@ from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy
 from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.tokenizing import TextEncoder
 
 BASE = Tokenising(FORMAT, SOLOPO_DPO, LengthPolicy())
 
@@ -94,3 +95,20 @@ def test_a_template_that_tells_the_day_tokenises_anew_tomorrow(monkeypatch):
         chat_template_utils._compile_jinja_template, "cache_clear"
     ) else None
     assert key() != today
+
+
+def test_a_text_is_encoded_no_oftener_than_it_takes(monkeypatch):
+    encoded = list[str]()
+    whole = TextEncoder.encode
+
+    def counting(self, text, data=()):
+        encoded.append(text)
+        return whole(self, text, data)
+
+    form = PromptFormat(word_tokenizer(), PromptTemplate())
+    tokenising = Tokenising(form, SOLOPO_DPO, LengthPolicy())
+    list(tokenising.examples([pair(0)], SplitReport()))  # which also encodes what stands before answers
+    monkeypatch.setattr(TextEncoder, "encode", counting)
+    list(tokenising.examples([pair(1)], SplitReport()))
+    # Two prompts and two answers for the rows; two prompts and three sequences whose seams are compared.
+    assert len(encoded) == 9
