@@ -12,6 +12,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_longpo.errors import InputError
+from lit_longpo.optimizer_kinds import (
+    accumulation_problem,
+    check_gradients,
+    check_vectors,
+    optimizer_of,
+    slices_problem,
+)
 from lit_longpo.quantized_optimizers import placement_problem, prepare
 from lit_longpo.ranges import check_range, check_weight
 from lit_longpo.strategies.sharding import optimizer_split
@@ -131,7 +138,7 @@ class Optimization:
         from transformers.optimization import get_scheduler  # peft comes with it
 
         self.check_length(num_steps)
-        optimizer = self.optimizer(self._groups(list(parameters)))
+        optimizer = optimizer_of(self.optimizer, self._groups(list(parameters)))
         prepare(optimizer, embeddings)
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -146,13 +153,23 @@ class Optimization:
             device: type of the device, "cuda" for example; `None` if it is not of this machine.
             split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
         """
-        return placement_problem(self.probe(), device, split)
+        optimizer = self.probe()
+        return placement_problem(optimizer, device, split) or slices_problem(optimizer, split)
 
-    def check_trainer(self, trainer: Trainer) -> None:
+    def accumulation_problem(self, rows: int) -> str | None:
+        """Why the optimizer cannot train on so many rows a step, and what to type; `None` if it can.
+
+        Args:
+            rows: `trainer.accumulate_grad_batches`.
+        """
+        return accumulation_problem(self.probe(), rows)
+
+    def check_trainer(self, trainer: Trainer, *, vectors: bool = False) -> None:
         """Refuse what the trainer would only stumble over in the midst of its first step.
 
         Args:
             trainer: about to fit; nothing has been loaded.
+            vectors: whether norms and biases are surely among what is trained.
 
         Raises:
             ValueError: clipping or accumulation means nothing, nobody knows how long the schedule is, or the optimizer
@@ -161,10 +178,14 @@ class Optimization:
         strategy = trainer.strategy
         if problem := self.placement_problem(strategy.root_device.type, optimizer_split(strategy)):
             raise InputError(problem)
+        if vectors:
+            check_vectors(self.optimizer)
         if trainer.gradient_clip_val is not None:
             usual = "1.0 is usual, null clips nothing"
             check_range("trainer.gradient_clip_val", trainer.gradient_clip_val, usual, at_least=0.0)
         check_range("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, "1 is one row", at_least=1)
+        if problem := self.accumulation_problem(trainer.accumulate_grad_batches):
+            raise InputError(problem)
         self.check_length(-1 if trainer.max_epochs == trainer.max_steps == -1 else 0)
 
     def check_length(self, num_steps: int) -> None:
@@ -188,6 +209,7 @@ class Optimization:
 
     def _check_optimizer(self) -> None:
         defaults = self.defaults
+        check_gradients(self.probe())
         if isinstance(rate := defaults.get("lr"), float | int):  # there are optimizers that find their own
             check_range(f"{_WHERE}.lr", rate, _USUAL_RATE, above=0.0, at_most=10.0)
         decay = defaults.get("weight_decay", 0.0)

@@ -145,7 +145,7 @@ class PreferenceModule(LightningModule, ABC):
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.check_names()
-            self.optimization.check_trainer(self._trainer)
+            self.optimization.check_trainer(self._trainer, vectors=self.policy.trains_everything)
             check_rows(self._trainer, self.policy)
         self.prompt_format = self.policy.prompt_format()
         if self.views.reference:

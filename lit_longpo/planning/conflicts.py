@@ -120,6 +120,7 @@ def _reference_split(run: Configuration) -> str | None:
 def _optimizer(run: Configuration) -> str | None:
     split = f"ZeRO-{run.sharding.stage}" if run.sharding.kind == "zero" else run.sharding.split
     problem = run.optimization.placement_problem(None if run.on_gpu else "cpu", split)
+    problem = problem or run.optimization.accumulation_problem(run.accumulate)
     return problem and f"`fit` refuses this: {problem}"
 
 

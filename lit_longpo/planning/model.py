@@ -9,12 +9,16 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_longpo.engine import PREFIX_SHARED, base_model
@@ -26,6 +30,7 @@ from lit_longpo.engine.routers import routers
 from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.engine.tiled_layers import TileTokens, auto_tile, mlp_sizes, tile_layers
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.optimizer_kinds import OptimizerFactory, check_countable, optimizer_of
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
@@ -36,10 +41,9 @@ from lit_longpo.policy.weights.quantization import quantizable
 from lit_longpo.quantized_optimizers import SMALLEST_PAGED, is_paged, is_quantized, prepare
 
 Depth = int | tuple[str, ...]  # how many layers, or of which kinds
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
 _SHAPES = Path(__file__).parent / "shapes"
-_PROBE = 2**20  # elements of the parameter that an optimizer is tried on
+_VECTOR, _MATRIX = (2**20,), (2**10, 2**10)  # what an optimizer is tried on
 
 register()
 
@@ -215,13 +219,18 @@ class TrainedTensor(NamedTuple):
 
     Args:
         dtype: of the tensor.
-        numel: its numbers.
+        shape: its sizes.
         embedding: whether its states are never quantised.
     """
 
     dtype: torch.dtype
-    numel: int
+    shape: tuple[int, ...]
     embedding: bool
+
+    @property
+    def numel(self) -> int:
+        """Its numbers."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -296,7 +305,7 @@ def count(plan: ModelPlan) -> ModelSizes:
         head_trained=head.requires_grad,
         dequantized_bytes=max((weight.nbytes for weight in linear if _quantization(weight)), default=0),
         trained_tensors=Counter(
-            TrainedTensor(parameter.dtype, parameter.numel(), id(parameter) in embeddings)
+            TrainedTensor(parameter.dtype, tuple(parameter.shape), id(parameter) in embeddings)
             for parameter in parameters
             if parameter.requires_grad
         ),
@@ -332,28 +341,47 @@ class OptimizerBytes:
     paged: float = 0.0
 
 
+class _AssumedNumbers(TorchDispatchMode):
+    """A fake tensor's value, where an optimizer goes by it: 1. No size follows from it."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except DataDependentOutputException:
+            return 1.0
+
+
 def optimizer_bytes(
-    make: OptimizerFactory, dtype: torch.dtype, numel: int = _PROBE, *, embedding: bool = False
+    make: OptimizerFactory, dtype: torch.dtype, shape: tuple[int, ...] = _VECTOR, *, embedding: bool = False
 ) -> OptimizerBytes:
-    """Bytes per parameter, from one step on a fake tensor (so exact for element-wise optimizers, and those in blocks).
+    """Bytes per parameter, from two steps on a fake tensor.
 
     Args:
         make: of parameters.
         dtype: of the tensor.
-        numel: its numbers.
+        shape: its sizes.
         embedding: whether its states are never quantised.
+
+    Raises:
+        InputError: the optimizer does not take such a tensor, or its states go on growing.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)  # the optimizer's own tables, made outside of it, are real
     with mode:
-        parameter = nn.Parameter(torch.empty(numel, dtype=dtype))
+        parameter = nn.Parameter(torch.empty(shape, dtype=dtype))
         parameter.grad = torch.empty_like(parameter)
-    optimizer = make([parameter])
+    optimizer, numel = optimizer_of(make, [parameter]), parameter.numel()
+    check_countable(optimizer)
     prepare(optimizer, [parameter] if embedding else [])
-    with mode, LiveBytes() as memory, warnings.catch_warnings():
+    with mode, _AssumedNumbers(), LiveBytes() as memory, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
         for tensor in (parameter, parameter.grad):
             memory.add(tensor)
         start = memory.live
+        for tensor in tree_leaves(dict(optimizer.state)):  # Adagrad makes its own before the first step
+            if isinstance(tensor, Tensor):
+                memory.add(tensor)
         optimizer.step()
         states = memory.live - start
         memory.restart()
@@ -364,19 +392,37 @@ def optimizer_bytes(
 
 
 def optimizer_states(sizes: ModelSizes, make: OptimizerFactory) -> OptimizerBytes:
-    """Bytes of a whole model's states, and those that a step borrows: of paged ones, a tensor's at a time."""
-    if not is_quantized(make([nn.Parameter(torch.zeros(1))])):
+    """Bytes of a whole model's states, and those that a step borrows.
+
+    An optimizer that treats numbers alike is tried on a vector, and may borrow for all of them at once (`foreach`);
+    another one on each tensor, and borrows for one of them at a time, paged states too.
+
+    Raises:
+        InputError: as `optimizer_bytes`.
+    """
+    optimizer = make([nn.Parameter(torch.zeros(1, 1))])
+    if not is_quantized(optimizer) and all(_treats_numbers_alike(make, dtype) for dtype in sizes.trained):
         taken = [(number, optimizer_bytes(make, dtype)) for dtype, number in sizes.trained.items()]
         return OptimizerBytes(*(sum(n * getattr(each, name) for n, each in taken) for name in ("states", "borrowed")))
     kinds = [
-        (count * kind.numel, kind.numel, optimizer_bytes(make, kind.dtype, kind.numel, embedding=kind.embedding))
+        (count * kind.numel, kind.numel, optimizer_bytes(make, kind.dtype, kind.shape, embedding=kind.embedding))
         for kind, count in sizes.trained_tensors.items()
     ]
+    together = sum if optimizer.defaults.get("foreach") else partial(max, default=0.0)
     return OptimizerBytes(
         states=sum(number * each.states for number, _, each in kinds),
-        borrowed=max((numel * (each.borrowed + each.paged) for _, numel, each in kinds), default=0.0),
+        borrowed=together(numel * (each.borrowed + each.paged) for _, numel, each in kinds),
         paged=sum(number * each.paged for number, _, each in kinds),
     )
+
+
+def _treats_numbers_alike(make: OptimizerFactory, dtype: torch.dtype) -> bool:
+    """Whether a matrix has as many bytes of states as a vector of as many numbers."""
+    try:
+        vector = optimizer_bytes(make, dtype)
+    except InputError:  # it takes matrices alone
+        return False
+    return vector.states == optimizer_bytes(make, dtype, _MATRIX).states
 
 
 def _bytes(parameters: Iterable[Tensor]) -> int:

@@ -14,6 +14,7 @@ from support.ranks import run_command
 from support.tiny_models import tiny_model
 
 from lit_longpo.engine import score
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization, num_optimizer_steps
 from lit_longpo.policy import LoRA, PolicyConfig
@@ -122,6 +123,31 @@ def test_mixed_precision_trains_from_the_command_line(precision, tmp_path):
     callbacks = ("--trainer.callbacks", "[NonFiniteGuard]", "--trainer.default_root_dir", tmp_path)
     printed = run_command("fit", "--config", CONFIGS / "solopo.yaml", *data, *trainer, *callbacks)
     assert "`max_steps=2` reached" in printed
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rows", "split", "message"),
+    [
+        (torch.optim.Muon, 1, None, r"takes every trained parameter.*torch.Size\(\[1\]\).*`policy.lora`"),
+        (torch.optim.LBFGS, 2, None, "expected one row a step with LBFGS, .* got 2, .*_batches 1, or type --opt"),
+        (torch.optim.Adafactor, 1, "FSDP2", "expected one device or DDP with Adafactor, .* got FSDP2, .* ddp"),
+        (torch.optim.Muon, 1, "ZeRO-2", "expected one device or DDP with Muon, .* got ZeRO-2, "),
+    ],
+)
+def test_optimizers_of_whole_tensors_are_refused_before_the_policy_is_loaded(
+    optimizer, rows, split, message, monkeypatch
+):
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("loaded"))
+    monkeypatch.setattr("lit_longpo.optimization.optimizer_split", lambda strategy: split)
+    module = ORPO(optimization=Optimization(partial(optimizer, lr=0.01), "constant", 0.0))
+    options = {"accumulate_grad_batches": rows, "logger": False, "enable_checkpointing": False}
+    with pytest.raises(InputError, match=message):
+        Trainer(max_steps=1, accelerator="cpu", **options).fit(module, datamodule=RandomPairs(module.views))
+
+
+def test_an_optimizer_of_sparse_gradients_is_refused():
+    with pytest.raises(InputError, match=r"dense gradients, got SparseAdam; type --optimization"):
+        Optimization(partial(torch.optim.SparseAdam, lr=0.01))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""What optimizers ask for beyond a gradient for each number: whole tensors, matrices alone, the loss again.
+
+AdamW and its like update every number by itself, so they train slices (ZeRO, FSDP2) as they train whole tensors.
+Adafactor factorises the squares of a matrix's gradients, Muon makes its update orthogonal, LBFGS goes by all weights
+at once: of a flat slice, as DeepSpeed hands them out, they would make something else.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lit_longpo.errors import InputError
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
+
+INSTEAD = "type --optimization.optimizer FusedAdamW"
+_BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
+
+
+def names_of(optimizer: Optimizer) -> frozenset[str]:
+    """Of its class and those that it derives from."""
+    return frozenset(kind.__name__ for kind in type(optimizer).__mro__)
+
+
+def slices_problem(optimizer: Optimizer, split: str | None) -> str | None:
+    """Why the optimizer cannot train slices, and what to type; `None` if it can.
+
+    Args:
+        optimizer: any.
+        split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
+    """
+    if split is None or not names_of(optimizer) & _BY_TENSOR:
+        return None
+    return (
+        f"expected one device or DDP with {type(optimizer).__name__}, whose update of a number goes by the rest of its "
+        f"tensor, got {split}, which hands out slices; {INSTEAD}, or --trainer.strategy ddp"
+    )
+
+
+def accumulation_problem(optimizer: Optimizer, rows: int) -> str | None:
+    """Why the optimizer cannot train on several rows a step, and what to type; `None` if it can.
+
+    Args:
+        optimizer: any.
+        rows: `trainer.accumulate_grad_batches`.
+    """
+    if rows == 1 or not isinstance(optimizer, torch.optim.LBFGS):
+        return None
+    return (
+        "expected one row a step with LBFGS, which asks for the loss and its gradient again within a step, got "
+        f"{rows}, of which Lightning computes the last anew; type --trainer.accumulate_grad_batches 1, or {INSTEAD}"
+    )
+
+
+def check_gradients(optimizer: Optimizer) -> None:
+    """Refuse an optimizer whose first step would fail.
+
+    Raises:
+        InputError: it takes sparse gradients alone.
+    """
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise InputError(f"expected an optimizer of dense gradients, got SparseAdam; {INSTEAD}")
+
+
+def optimizer_of(make: OptimizerFactory, parameters: Iterable[Any]) -> Optimizer:
+    """The optimizer of these parameters, or of groups of them.
+
+    Args:
+        make: of parameters.
+        parameters: trained ones.
+
+    Raises:
+        InputError: it does not take them; vectors, for example.
+    """
+    try:
+        optimizer: Optimizer = make(parameters)
+    except ValueError as error:
+        raise InputError(
+            f"expected an optimizer that takes every trained parameter, got one that does not ({error}); {INSTEAD}, or "
+            "train adapters on matrices alone (`policy.lora`)"
+        ) from error
+    return optimizer
+
+
+def check_vectors(make: OptimizerFactory) -> None:
+    """Refuse an optimizer that takes no vectors, such as norms and biases are.
+
+    Raises:
+        InputError: it is Muon, for example.
+    """
+    optimizer_of(make, [nn.Parameter(torch.zeros(1))])
+
+
+def check_countable(optimizer: Optimizer) -> None:
+    """Refuse to count states that go on growing.
+
+    Raises:
+        InputError: it keeps a history.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InputError(
+            "expected an optimizer whose states are all there after its first step, got LBFGS, whose history grows to "
+            f"{optimizer.param_groups[0]['history_size']} gradients and steps; {INSTEAD}"
+        )
