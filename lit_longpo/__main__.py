@@ -5,12 +5,14 @@ waits for the libraries of another.
 """
 
 import difflib
+import gc
 import importlib.util
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lit_longpo.errors import InputError, message_for_user
@@ -19,6 +21,24 @@ from lit_longpo.help.stored import stored_help
 
 _HELP = ("-h", "--help")
 _SIBLINGS = ("data_modules", "evaluation")
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """While libraries are imported: nothing is collected, and what they have made is never looked through again.
+
+    Imports make millions of objects that stay. Python's collector would look through all of them again and again, then
+    and at every full collection of the run. Where torch is there before, the process is somebody else's: left alone.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def register_classes() -> None:
@@ -41,8 +61,9 @@ def _share_readers() -> None:
 
 def lightning(arguments: list[str]) -> None:
     """LightningCLI: the first argument, or one after its own options, is the command."""
-    register_classes()
-    from lit_longpo.cli import LongPOCLI
+    with _importing():
+        register_classes()
+        from lit_longpo.cli import LongPOCLI
 
     LongPOCLI(args=arguments)
 
@@ -64,45 +85,51 @@ def test(arguments: list[str]) -> None:
 
 def build(arguments: list[str]) -> None:
     """Preference pairs from raw text, with a model."""
-    from data_modules.builders.command import build
+    with _importing():
+        from data_modules.builders.command import build
 
     build(arguments)
 
 
 def plan(arguments: list[str]) -> None:
     """What `fit` would take, worked out instead of run: memory, FLOPs, time, conflicts."""
-    register_classes()
-    from lit_longpo.planning.command import plan
+    with _importing():
+        register_classes()
+        from lit_longpo.planning.command import plan
 
     plan(arguments)
 
 
 def evaluate(arguments: list[str]) -> None:
     """A model on a benchmark, or two reports compared."""
-    import data_modules  # noqa: F401  (its haystacks have short names, too)
-    from evaluation.command import evaluate
+    with _importing():
+        import data_modules  # noqa: F401  (its haystacks have short names, too)
+        from evaluation.command import evaluate
 
-    _share_readers()
+        _share_readers()
     evaluate(arguments)
 
 
 def perplexity(arguments: list[str]) -> None:
     """How likely a model finds plain text, by length and position."""
-    from evaluation.perplexity.command import perplexity
+    with _importing():
+        from evaluation.perplexity.command import perplexity
 
     perplexity(arguments)
 
 
 def ask(arguments: list[str]) -> None:
     """Questions about a document, trained model and base side by side."""
-    from evaluation.asking.command import ask
+    with _importing():
+        from evaluation.asking.command import ask
 
     ask(arguments)
 
 
 def export(arguments: list[str]) -> None:
     """A checkpoint as a folder for transformers."""
-    from lit_longpo.export.command import export
+    with _importing():
+        from lit_longpo.export.command import export
 
     export(arguments)
 

@@ -54,6 +54,10 @@ class LongPOCLI(LightningCLI):
     prog = "python -m lit_longpo"
 
     def __init__(self, **kwargs: Any) -> None:
+        first = next(iter(kwargs.get("args") or ()), None)
+        commands = {name: LightningCLI.subcommands()[name] for name in ("fit", "validate", "test")}
+        # Each has a parser of its own, of all classes and their arguments: built for the one that is asked for.
+        self._asked = {first: commands[first]} if first in commands else commands
         super().__init__(
             model_class=PreferenceModule,
             datamodule_class=LightningDataModule,
@@ -174,11 +178,9 @@ class LongPOCLI(LightningCLI):
             for message in [*start_warnings(self.config["fit"]), *([left] if left else [])]:
                 log.warning(message)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's commands that make sense here."""
-        commands = LightningCLI.subcommands()
-        return {name: commands[name] for name in ("fit", "validate", "test")}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning asks the instance
+        """Lightning's commands that make sense here; of those, the one that is typed first."""
+        return self._asked
 
 
 def _listed(callbacks: Any) -> list[Callback]:

@@ -21,6 +21,7 @@ from lit_longpo.optimizer_kinds import (
 )
 from lit_longpo.quantized_optimizers import placement_problem, prepare
 from lit_longpo.ranges import check_range, check_weight
+from lit_longpo.schedules import Shape, build_schedule
 from lit_longpo.strategies.sharding import optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
@@ -72,7 +73,7 @@ class Optimization:
     """
 
     optimizer: OptimizerCallable = FusedAdamW
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Shape = "cosine"
     warmup_fraction: float = 0.1
     min_lr_fraction: float = 0.0
     router_loss: float | Literal["model"] = 0.0
@@ -135,16 +136,13 @@ class Optimization:
             num_steps: of the whole fit; -1 if nobody knows, see `check_length`.
             embeddings: those of them whose states are never quantised.
         """
-        from transformers.optimization import get_scheduler  # peft comes with it
-
         self.check_length(num_steps)
         optimizer = optimizer_of(self.optimizer, self._groups(list(parameters)))
         prepare(optimizer, embeddings)
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        name, options = self._shape(float(optimizer.defaults["lr"] or 0.0))
         warmup = round(self.warmup_fraction * num_steps)
-        return optimizer, get_scheduler(name, optimizer, warmup, num_steps, scheduler_specific_kwargs=options)
+        return optimizer, build_schedule(optimizer, self.schedule, warmup, num_steps, self.min_lr_fraction)
 
     def placement_problem(self, device: str | None, split: str | None) -> str | None:
         """Why the optimizer cannot train there, and what to type; `None` if it can.
@@ -223,16 +221,6 @@ class Optimization:
         matrices = [parameter for parameter in parameters if _num_dimensions(parameter) >= 2]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
-
-    def _shape(self, peak: float) -> tuple[str, dict[str, Any] | None]:
-        """Name and options of the schedule in transformers."""
-        if self.schedule == "constant":
-            return "constant_with_warmup", None
-        if not self.min_lr_fraction:
-            return self.schedule, None
-        if self.schedule == "cosine":
-            return "cosine_with_min_lr", {"min_lr_rate": self.min_lr_fraction}
-        return "polynomial", {"power": 1.0, "lr_end": self.min_lr_fraction * peak}
 
 
 def num_optimizer_steps(trainer: Trainer) -> int:

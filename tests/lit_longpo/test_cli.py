@@ -1,6 +1,8 @@
 """Misspelt keys and class names get a short answer, through the real command line."""
 
 import ast
+import gc
+import importlib
 import re
 import subprocess
 import sys
@@ -213,6 +215,61 @@ def test_no_command_waits_for_the_libraries_of_another():
     )
     assert {"lightning.pytorch.cli", "evaluation.command", "data_modules.builders.command"} <= parsed
     assert not parsed & HEAVY
+
+
+# What transformers' trainer brings with it: peft, bitsandbytes, torch's compiler; two seconds of a processor.
+TRAINER = {"transformers.optimization", "transformers.trainer", "transformers.trainer_utils"}
+
+
+def test_no_file_of_ours_imports_transformers_trainer():
+    files = [
+        file for room in ("lit_longpo", "data_modules", "evaluation") for file in (CONFIGS.parent / room).rglob("*.py")
+    ]
+    assert len(files) > 300
+    for file in files:
+        tree = ast.walk(ast.parse(file.read_text()))
+        named = {node.module for node in tree if isinstance(node, ast.ImportFrom)}
+        assert not named & TRAINER, file
+
+
+@pytest.mark.slow
+def test_a_fit_of_all_weights_waits_for_no_adapters_and_no_compiler(tmp_path):
+    words = ["fit", "--config", "solopo", "--trainer.fast_dev_run", "true", "--trainer.callbacks", "null"]
+    words += ["--data.num_train", "4", "--data.num_val", "4", "--trainer.default_root_dir", str(tmp_path)]
+    started = imported_by(f"from lit_longpo.__main__ import main; main({words!r})")
+    assert {"lit_longpo.objectives.solopo", "torch.utils.checkpoint"} <= started
+    assert not started & (HEAVY - {"tensorboard"} | TRAINER | {"bitsandbytes", "torch._inductor.compile_fx"})
+
+
+def test_nothing_is_collected_while_libraries_are_imported(monkeypatch):
+    with command._importing():
+        assert gc.isenabled()  # torch was there: this process is not ours alone
+    monkeypatch.delitem(sys.modules, "torch")
+    try:
+        with command._importing():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        with pytest.raises(ImportError), command._importing():
+            importlib.import_module("no_such_library")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
+
+
+def test_a_parser_is_built_for_the_command_alone_that_is_typed(capsys):
+    for words, built in ((["test"], ["test"]), (["--config", "none"], ["fit", "validate", "test"]), ([], None)):
+        made = []
+
+        class Recorded(LongPOCLI):
+            def _prepare_subcommand_parser(self, kind, name, made=made, **options):
+                made.append(name)
+                return super()._prepare_subcommand_parser(kind, name, **options)
+
+        with pytest.raises(SystemExit):
+            Recorded(args=[*words, "--trainer.max_stepz", "3"])
+        assert made == (built or ["fit", "validate", "test"])
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_the_first_help_lists_every_command(capsys):
