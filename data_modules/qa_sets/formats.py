@@ -12,8 +12,9 @@ from typing import Literal, get_args
 
 from data_modules.qa_sets.matching import answered_by
 from data_modules.records import Passage, QARecord
+from lit_longpo.errors import InputError
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import RecordError, check_text, check_texts, refuse_misspelt
+from lit_longpo.files.strict_json import RecordError, check_text, check_texts, refuse_misspelt, refuse_unread_answers
 
 QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad", "questions"]
 Fields = dict[str, object]
@@ -25,6 +26,7 @@ _HOTPOTQA = ("_id", "question", "answer", "supporting_facts", "context")
 _SQUAD = ("id", "question", "answers", "is_impossible")
 _PLAIN = ("id", "question", "answers|answer", "context|passages")
 _PASSAGE = ("title", "text", "supporting")
+_TABLES = (".parquet", ".csv", ".tsv")
 
 
 def read_qa(path: str | Path, format: QAFormat = "auto") -> list[QARecord]:
@@ -36,6 +38,7 @@ def read_qa(path: str | Path, format: QAFormat = "auto") -> list[QARecord]:
 
     Raises:
         RecordError: a record is malformed, an id comes twice, or the format is not recognised.
+        InputError: the file is a table.
     """
     rows = list(_rows(Path(path)))
     if not rows:
@@ -55,13 +58,21 @@ def read_corpus(path: str | Path) -> list[Passage]:
     """Distractor passages from a JSON list of objects with `title` and `text`.
 
     Raises:
-        RecordError: the file is anything else.
+        RecordError: the file is anything else, or empty.
     """
-    return [_passage(row, where, {"title", "text"}) for where, _, row in _rows(Path(path))]
+    passages = [_passage(row, where, {"title", "text"}) for where, _, row in _rows(Path(path))]
+    if not passages:
+        raise RecordError.at(str(path), "file", "at least one passage", "an empty file")
+    return passages
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, Fields]]:
     """Where each record is, a name for one that has none, and its fields."""
+    if path.suffix in _TABLES:
+        raise InputError(
+            f"expected JSON Lines, a JSON list or a SQuAD document, got the table {path}; write its records into a "
+            ".jsonl file (pandas: to_json(path, orient='records', lines=True))"
+        )
     lines = path.suffix == ".jsonl"
     for number, (where, value) in enumerate(json_lines(path) if lines else json_list(path), 1):
         name = f"{path.name}:{number}" if lines else f"{path.name}: record {number}"
@@ -75,6 +86,7 @@ def _recognise(row: Fields, path: str) -> QAFormat:
         return "musique"
     if "supporting_facts" in row:
         return "2wikimultihop" if "evidences" in row else "hotpotqa"
+    refuse_misspelt(row, ("supporting_facts",), path)  # without it, HotpotQA's records are nearly plain questions
     if "question" in row and ("context" in row or "passages" in row):
         return "questions"
     formats = ", ".join(name for name in get_args(QAFormat) if name != "auto")
@@ -83,7 +95,7 @@ def _recognise(row: Fields, path: str) -> QAFormat:
 
 
 def _musique(row: Fields, where: str, _: str) -> Iterator[QARecord]:
-    refuse_misspelt(row, _MUSIQUE, where)
+    _check_names(row, _MUSIQUE, where)
     passages = list[Passage]()
     for item in _objects(row, "paragraphs", where):
         refuse_misspelt(item, _PARAGRAPH, where)
@@ -95,7 +107,7 @@ def _musique(row: Fields, where: str, _: str) -> Iterator[QARecord]:
 
 
 def _hotpotqa(row: Fields, where: str, _: str) -> Iterator[QARecord]:
-    refuse_misspelt(row, _HOTPOTQA, where)
+    _check_names(row, _HOTPOTQA, where)
     titles = _supporting_titles(row, where)
     context = row.get("context")
     if not isinstance(context, list):
@@ -146,7 +158,7 @@ def _squad(row: Fields, where: str, _: str) -> Iterator[QARecord]:
 
 
 def _squad_question(row: Fields, passages: list[Passage], where: str) -> QARecord:
-    refuse_misspelt(row, _SQUAD, where)
+    _check_names(row, _SQUAD, where)
     answers = [check_text(item.get("text"), "answers text", where) for item in _objects(row, "answers", where)]
     identifier = check_text(row.get("id"), "id", where)
     question = check_text(row.get("question"), "question", where, blank=True)  # CMRC has one without words
@@ -164,7 +176,7 @@ def _extracted(record: QARecord) -> QARecord:
 
 def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
     """A plain question: its context is a passage that supports the answer, distractors are those of other questions."""
-    refuse_misspelt(row, _PLAIN, where)
+    _check_names(row, _PLAIN, where)
     for one, other in (("answers", "answer"), ("passages", "context")):
         if one in row and other in row:
             raise RecordError.at(where, f"field {other!r}", f"this field or {one!r}, not both", row[other])
@@ -205,6 +217,11 @@ def _record(
         raise RecordError.at(where, "passages", "at least one supporting passage", len(passages))
     answer = check_text(row.get("answer"), "answer", where)
     return _extracted(QARecord(identifier, question, tuple(dict.fromkeys((answer, *aliases))), tuple(passages)))
+
+
+def _check_names(row: Fields, names: tuple[str, ...], where: str) -> None:
+    refuse_misspelt(row, names, where)
+    refuse_unread_answers(row, names, where)
 
 
 def _object(value: object, name: str, where: str) -> Fields:

@@ -42,10 +42,20 @@ def mentions(text: str, answers: Iterable[str]) -> bool:
 
 
 def answered_by(answers: Iterable[str], passages: Iterable[Passage]) -> bool:
-    """Whether a supporting passage holds one of the answers, as characters; "yes" and "no" are read from any."""
-    texts = [normalise(f"{passage.title} {passage.text}") for passage in passages if passage.supporting]
-    wanted = [normalise(answer) for answer in answers]
-    return any(answer in ("yes", "no") or any(answer in text for text in texts) for answer in wanted)
+    """Whether a supporting passage holds one of the answers, as characters; "yes" and "no" are read from any.
+
+    An answer without a letter or digit is looked for as it is written.
+    """
+    texts = [f"{passage.title} {passage.text}" for passage in passages if passage.supporting]
+    plain = [normalise(text) for text in texts]
+
+    def is_held(answer: str) -> bool:
+        wanted = normalise(answer)
+        if not wanted:
+            return any(answer in text for text in texts)
+        return wanted in ("yes", "no") or any(wanted in text for text in plain)
+
+    return any(map(is_held, answers))
 
 
 def has_words(text: str, words: str) -> bool:

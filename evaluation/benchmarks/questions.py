@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import RecordError, refuse_misspelt
+from lit_longpo.files.strict_json import RecordError, refuse_misspelt, refuse_unread_answers
 from lit_longpo.policy.prompts.prompting import Surroundings
 from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
 
@@ -174,6 +174,7 @@ def _question(row: Row) -> Question:
     if not isinstance(record, dict):
         raise RecordError.at(where, "record", "a JSON object", record)
     refuse_misspelt(record, _SPELT, where)
+    refuse_unread_answers(record, _SPELT, where)
     name = record.get("id", row.number)
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
         raise RecordError.at(where, "field 'id'", "text or a whole number", name)

@@ -9,6 +9,13 @@ from lit_longpo.errors import InputError
 
 _ADVICE = "correct the file, nothing is skipped"
 _SHOWN = 120  # characters of a value or name
+# What sets of questions say about their answers, and the values with which it says nothing.
+_ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
+    "answerable": (True, None),
+    "is_impossible": (False, None),
+    "unanswerable": (False, None),
+    "answer_aliases": ([], None),
+}
 
 
 class RecordError(InputError):
@@ -118,3 +125,22 @@ def refuse_misspelt(record: Mapping[str, object], names: Iterable[str], where: s
         near = difflib.get_close_matches(name.lower().replace("-", "_"), lacking, n=1, cutoff=0.8)
         if near and name not in known:
             raise RecordError.at(where, f"field {name!r}", f"{near[0]!r}, which is the name that is read", record[name])
+
+
+def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], where: str) -> None:
+    """Refuse what another format says about the answers, and nobody would read here: the record would mean another.
+
+    Args:
+        record: of a set of questions.
+        names: of the fields that are read; `a|b` are two names of one.
+        where: file and line, for the error.
+
+    Raises:
+        RecordError: naming the field.
+    """
+    known = {name for field in names for name in field.split("|")}
+    for name, nothing in _ABOUT_ANSWERS.items():
+        if name in record and name not in known and record[name] not in nothing:
+            told = "aliases belong into `answers`, a question without an answer has none"
+            expected = f"what questions of this format say about their answers ({told})"
+            raise RecordError.at(where, f"field {name!r}", expected, record[name])

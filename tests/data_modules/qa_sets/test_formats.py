@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from support.qa_files import hotpotqa, musique, squad, write
 
-from data_modules.qa_sets.formats import read_qa
+from data_modules.qa_sets.formats import read_corpus, read_qa
 from data_modules.records import Passage, QARecord
+from evaluation.benchmarks.questions import read_records
+from lit_longpo.errors import InputError
 from lit_longpo.files.strict_json import RecordError
 
 SUPPORTING = {"text": "Ada.", "supporting": True}
@@ -123,6 +125,44 @@ def test_a_plain_question_says_things_once(tmp_path: Path, change: dict[str, Any
     path.write_text("[\n" + json.dumps(good) + ",\n" + json.dumps(lacking | change) + "]")
     with pytest.raises(RecordError, match=rf"{path}:3: field {field}"):
         read_qa(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"answerable": False}, "answerable"),
+        ({"is_impossible": True}, "is_impossible"),
+        ({"answer_aliases": ["Christiania"]}, "answer_aliases"),
+    ],
+)
+def test_what_another_format_says_about_answers_is_not_overlooked(tmp_path: Path, change: Any, field: str) -> None:
+    """Exported from MuSiQue or SQuAD as plain questions: a question without an answer would have one again."""
+    row = {"question": "Where?", "context": "In Oslo.", "answers": ["Oslo"]}
+    said = {"answerable": True, "is_impossible": False, "answer_aliases": [], "unanswerable": None}
+    assert len(read_qa(write(tmp_path / "same.jsonl", [row | said]))) == 1
+    path = write(tmp_path / "set.jsonl", [row, {**row, **change}])
+    for read in (read_qa, lambda path: read_records(str(path))):
+        with pytest.raises(RecordError, match=rf"set.jsonl:2: field '{field}': expected what questions of this format"):
+            read(path)
+
+
+def test_tables_empty_corpora_and_a_misspelt_format_are_named(tmp_path: Path) -> None:
+    (tmp_path / "set.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"got the table .*set\.parquet; write its records into a \.jsonl file"):
+        read_qa(tmp_path / "set.parquet")
+    with pytest.raises(RecordError, match=r"corpus\.json: file: expected at least one passage"):
+        read_corpus(write(tmp_path / "corpus.json", []))
+    misspelt = {("suporting_facts" if name == "supporting_facts" else name): v for name, v in hotpotqa(0).items()}
+    with pytest.raises(RecordError, match="'suporting_facts': expected 'supporting_facts'"):
+        read_qa(write(tmp_path / "set.json", [misspelt]))
+
+
+def test_an_answer_without_letters_is_looked_for_as_it_is_written(tmp_path: Path) -> None:
+    document = squad(1)
+    questions = [paragraph["qas"][0] for paragraph in document["data"][0]["paragraphs"]]
+    questions[0]["answers"], questions[1]["answers"] = [{"text": "."}], [{"text": "?!"}]
+    records = read_qa(write(tmp_path / "set.json", document))
+    assert [record.answers for record in records[:2]] == [(".",), ()]
 
 
 def test_a_misspelt_flag_of_a_passage(tmp_path: Path) -> None:
