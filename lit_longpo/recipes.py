@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _SUFFIXES = (".yaml", ".yml")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where it is built
 _LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
+_MOST_VALUES = 1_000_000  # of a file, what aliases repeat counted each time
 _DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _CONFIG_OPTIONS = ("--config", "-c")
 # Sections that are files of settings, and the options that take what is given to them by mistake.
@@ -112,6 +113,43 @@ def fragments_found() -> Iterator[list[Path]]:
         yield read
 
 
+class _Parts:
+    """Counts what YAML is made of with every alias (`*name`) replaced: ten lines can stand for a billion values."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str | None, int, int]] = []  # anchor, values in it, levels in it
+        self._named = dict[str, tuple[int, int]]()  # of what is over
+
+    def problem(self, event: yaml.Event) -> str | None:
+        """What is expected in place of a part; `None` if it may stand.
+
+        Args:
+            event: the next one of a file.
+        """
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._open.append((event.anchor, 1, 1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, values, levels = self._open.pop()
+            self._add(anchor, values, levels + 1)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _, _ in self._open):
+                return f"`*{event.anchor}` to end somewhere, which stands inside of `&{event.anchor}` itself"
+            self._add(None, *self._named.get(event.anchor, (0, 0)))
+        elif isinstance(event, yaml.ScalarEvent):
+            self._add(event.anchor, 1, 1)
+        if len(self._open) + (self._open[-1][2] if self._open else 0) > _DEEPEST + 1:
+            return f"at most {_DEEPEST} sections or lists inside each other"
+        return f"at most {_MOST_VALUES:,} values" if self._open and self._open[-1][1] > _MOST_VALUES else None
+
+    def _add(self, anchor: str | None, values: int, levels: int) -> None:
+        """A part is over; it counts in what it lies in."""
+        if anchor is not None:
+            self._named[anchor] = (values, levels)
+        if self._open:
+            name, before, deepest = self._open[-1]
+            self._open[-1] = (name, before + values, max(deepest, levels))
+
+
 def check_plain(path: Path) -> None:
     """Refuse what no setting is and libraries stumble over; what is no YAML at all is told by whoever reads it.
 
@@ -119,18 +157,15 @@ def check_plain(path: Path) -> None:
         path: of a YAML file.
 
     Raises:
-        InputError: sections inside sections without end, or a text with a NUL, which ends names of files.
+        InputError: sections inside sections without end, aliases (`*name`) that repeat without end, or a text with a
+            NUL, which ends names of files.
     """
-    depth = 0
+    parts = _Parts()
     try:
         for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             line = event.start_mark.line + 1
-            if depth > _DEEPEST:
-                raise InputError(
-                    f"expected at most {_DEEPEST} sections or lists inside each other in {path}, got more at line "
-                    f"{line}; correct that line"
-                )
+            if (problem := parts.problem(event)) is not None:
+                raise InputError(f"expected {problem} in {path}, got more at line {line}; correct that line")
             if not isinstance(event, yaml.ScalarEvent):
                 continue
             if "\0" in event.value:

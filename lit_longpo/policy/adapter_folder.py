@@ -46,6 +46,7 @@ _OPTIONAL: dict[str, Any] = {
     **dict.fromkeys(_KINDS, bool | None),
 }
 _ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers alone would be on for every token
+_MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
 _OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
 _COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
 
@@ -298,7 +299,7 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
     """Settings that say something which would not be done: the adapters would be others than were trained.
 
     Raises:
-        InputError: naming them; what is no switch is said in the log.
+        InputError: naming them, or a package that would be imported; what is no switch is said in the log.
     """
     from peft import LoraConfig, __version__
 
@@ -307,6 +308,12 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
         raise InputError(
             f"expected adapters that are on for every token in {config}, got `{_ALORA}: {settings[_ALORA]}`; name "
             "adapters without it"
+        )
+    if settings.get(_MEGATRON[0]):
+        raise InputError(
+            f"expected adapters of a model of transformers in {config}, got those of Megatron, whose package it names "
+            f"({shortened(str(settings.get(_MEGATRON[1])))}): nothing that a file names is imported; merge them where "
+            "they were trained, and set `policy.source` to the result"
         )
     known = {item.name for item in fields(LoraConfig)}
     unread = {name: settings[name] for name in said if name not in known}

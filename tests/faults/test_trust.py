@@ -120,6 +120,20 @@ def test_weights_are_not_unpickled(name, model_folder, marker, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_adapters_import_nothing(marker, tmp_path, monkeypatch):
+    """peft imports the package that a file of adapters names for Megatron's layers, if the name begins alike."""
+    (tmp_path / "megatron_gift.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "adapters"
+    LoraConfig(r=1, target_modules=["q_proj"], base_model_name_or_path=locate("embedded")).save_pretrained(folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings |= {"megatron_config": {"a": 1}, "megatron_core": "megatron_gift"}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"got those of Megatron, whose package it names \(megatron_gift\)"):
+        PolicyConfig(source=str(folder)).load()
+
+
 @pytest.mark.parametrize("place", ["--config", "--policy", "beside a checkpoint"])
 def test_yaml_makes_no_objects(place, marker, tmp_path):
     text = f"!!python/object/apply:os.system ['touch {marker}']\n"
