@@ -31,7 +31,7 @@ from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing,
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
-from lit_longpo.policy.sources import read_by_transformers
+from lit_longpo.policy.sources import check_depth, read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
 from lit_longpo.policy.weights.quantization import (
     reading_whole,
@@ -274,6 +274,7 @@ class PolicyConfig:
         with read_by_transformers("a language model's configuration", self._where()):
             config = AutoConfig.from_pretrained(self._where(), **self._options())
             config.get_text_config()  # of several (models of music) transformers does not know which is meant
+        check_depth(config, self._where())
         return config
 
     def original_generation(self) -> GenerationConfig:

@@ -3,10 +3,11 @@
 import difflib
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -18,10 +19,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import SafetensorError
+from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, missing_package
 
 _SECONDS = 10.0  # for one answer of the hub
+_MOST_MODULES = 20_000  # layers, experts and the like, of which transformers makes modules before it looks at weights
 _MODEL_FILES = ("config.json", "adapter_config.json")
 # What is wrong elsewhere: a setting, the machine's memory.
 _NOT_OF_FILES = (UserError, MemoryError, torch.OutOfMemoryError)
@@ -164,6 +167,33 @@ def _models(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and any((path / name).is_file() for name in _MODEL_FILES):
             yield path
+
+
+def check_depth(config: PretrainedConfig, where: str) -> None:
+    """Refuse numbers of layers or experts that no model has: transformers would make modules until memory ends.
+
+    Args:
+        config: as it was read.
+        where: folder or hub name that it was read from.
+
+    Raises:
+        InputError: naming the number.
+    """
+    for name, value in _numbers(config.to_dict()):
+        if re.search("(layers?|experts?|blocks|depth)$", name) and value > _MOST_MODULES:
+            raise InputError(
+                f"expected {name} of at most {_MOST_MODULES:,} in the config.json at {where}, got {value:.6g}; correct "
+                "it, or copy that file again"
+            )
+
+
+def _numbers(settings: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """Every number of a configuration and of those in it."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield str(name), value
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """Whether a model is where the source says is known before any library looks for it."""
 
+import json
 import os
 import shutil
 import time
 
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from transformers import PretrainedConfig
 
-from lit_longpo.errors import MissingFileError
+from lit_longpo.errors import InputError, MissingFileError, UserError
 from lit_longpo.policy import PolicyConfig, sources
 from lit_longpo.policy.locations import locate
-from lit_longpo.policy.sources import check_hub_name
+from lit_longpo.policy.sources import check_depth, check_hub_name
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +135,23 @@ def test_values_that_transformers_does_not_expect_are_one_line(file, change, tol
     with pytest.raises(MissingFileError, match=f"at {folder} that transformers can read, got: .*{told}") as caught:
         policy.load() if file == "config.json" else policy.prompt_format()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("layers", [10**40, 1e40])
+def test_layers_without_end_are_refused_before_any_is_made(layers, policy_folder, tmp_path):
+    shutil.copytree(policy_folder, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": layers}))
+    with pytest.raises(UserError, match=r"num_hidden_layers|transformers can read") as caught:
+        PolicyConfig(source=str(tmp_path / "model")).load()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_numbers_of_parts_are_looked_for_wherever_they_stand():
+    counts = {"text_config": {"moe_num_experts": 10**9}, "vocab_size_per_layer_input": 10**9, "num_layers": True}
+    with pytest.raises(InputError, match=r"expected moe_num_experts of at most 20,000 .* at here, got 1e\+09; correct"):
+        check_depth(PretrainedConfig(**counts), "here")
+    check_depth(PretrainedConfig(vocab_size_per_layer_input=10**9, n_routed_experts=16384), "here")
 
 
 def test_a_root_folder_of_runs_names_the_newest(tmp_path):
