@@ -11,6 +11,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.engine.layer_kernels import check_layer_kernels
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
 from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
 from lit_longpo.objectives import PreferenceModule
@@ -168,6 +169,7 @@ class LongPOCLI(LightningCLI):
         check_launch(self.trainer)
         if self.subcommand == "fit":
             check_training(self.model.policy, split_by(self.trainer.strategy))
+            check_layer_kernels(self.model.policy.layer_kernels)
             self.model.check_names()
         weights = self._get(self.config, "initial_weights")
         self.model.initial_weights = None if weights is None else Path(weights).expanduser()

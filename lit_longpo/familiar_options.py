@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping
 
 _ROWS = "--data.max_tokens 8192"  # a batch is a budget of tokens
 _LENGTH = "--data.max_length 8192"
+_LIGER = ("use_liger_kernel", "enable_liger_kernel", "liger_rms_norm", "liger_swiglu", "liger_glu_activation")
 _SOURCE = "--policy.source FOLDER_OR_HUB_NAME"
 _PAIRS = "--data data/pairs --data.path FILE"
 _ADAPTERS = "--policy.lora.r 16"
@@ -54,6 +55,8 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("bf16", "fp16", "dtype", "torch_dtype"), ("--policy.dtype bfloat16",)),
     "gradient_checkpointing": ("--policy.gradient_checkpointing true",),
     **dict.fromkeys(("tiled_mlp", "use_tiled_mlp", "unsloth_tiled_mlp"), ("--policy.tile_tokens auto",)),
+    **dict.fromkeys(_LIGER, ("--policy.layer_kernels liger",)),
+    "torch_compile": ("--policy.layer_kernels compile",),
     "tiled_mlp_num_shards": ("--policy.tile_tokens 2048",),
     **dict.fromkeys(("flash_attn", "attn_implementation", "use_flash_attention_2"), ("--policy.attention flash",)),
     **dict.fromkeys(("use_peft", "lora_r", "lora_rank", "rank", "policy.lora.rank"), (_ADAPTERS,)),
@@ -142,6 +145,8 @@ _VALUES: dict[str, Callable[[str], str | None]] = {
     **dict.fromkeys(("load_in_4bit", "quantization_bit"), _named({"true": "4bit", "4": "4bit"})),
     **dict.fromkeys(("tiled_mlp", "use_tiled_mlp", "unsloth_tiled_mlp"), _named({"true": "auto", "false": "null"})),
     **dict.fromkeys(("flash_attn", "attn_implementation", "use_flash_attention_2"), _named(_ATTENTION)),
+    **dict.fromkeys(_LIGER, _named({"true": "liger", "false": "null"})),
+    "torch_compile": _named({"true": "compile", "false": "null"}),
     "gradient_checkpointing": _named(_SWITCH),
     "precompute_ref_log_probs": _named({"true": "cached", "false": "online"}),
     "report_to": _named(_LOGGERS),

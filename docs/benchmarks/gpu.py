@@ -6,6 +6,8 @@
 
 - `parity`: our attention backends in bf16 against separate rows, both against fp32;
 - `speed`: tokens/s, peak memory and MFU of a step, ours against TRL, bf16, LoRA and all weights, k = 2 and 4;
+- `kernels`: our step with the layers' own code, Liger's kernels and torch's compiler (`policy.layer_kernels`), one
+  after the other, and how much faster than the first each is;
 - `longest`: the longest prompt that one LoRA step of the largest shape survives, by doubling, then halving.
 
 A configuration that runs out of memory is recorded as such, after a second try with recomputed activations and
@@ -78,6 +80,21 @@ def speed(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     yield row
 
 
+def kernels(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every shape, training and prompt, with each code for norms and MLPs that is there."""
+    left_out = [] if importlib.util.find_spec("liger_kernel") else ["liger"]  # the package is not there
+    for shape in options.shapes:
+        for training in options.trainings:
+            for prompt in options.prompts:
+                setting = setting_of(options, shape, training, prompt, 2)
+                row: dict[str, Any] = {"shape": shape, "training": training, "prompt": prompt, "left_out": left_out}
+                for name in (name for name in options.layer_kernels if name not in left_out):
+                    row[name] = measure(options.run, "ours", replace(setting, layer_kernels=name, warmup=3))
+                timed = {name: row[name]["seconds"] for name in options.layer_kernels if "seconds" in row.get(name, ())}
+                row["speedup"] = {name: timed["own"] / seconds for name, seconds in timed.items() if "own" in timed}
+                yield row
+
+
 def longest(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The longest prompt that fits, for each side."""
     for side in options.sides:
@@ -128,7 +145,7 @@ def setting_of(options: argparse.Namespace, shape: str, training: str, prompt: i
     )
 
 
-PARTS = {"parity": parity, "speed": speed, "longest": longest}
+PARTS = {"parity": parity, "speed": speed, "kernels": kernels, "longest": longest}
 
 
 def main(flags: list[str] | None = None) -> None:
@@ -139,6 +156,7 @@ def main(flags: list[str] | None = None) -> None:
     parser.add_argument("--trainings", nargs="+", choices=("lora", "full"), default=["lora", "full"])
     parser.add_argument("--prompts", type=int, nargs="+", default=[8192, 32768, 65536, 131072])
     parser.add_argument("--responses", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--layer-kernels", nargs="+", default=["own", "liger", "compile"])
     parser.add_argument("--answer", type=int, default=512)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--longest-limit", type=int, default=2**20)
@@ -173,6 +191,7 @@ _SMOKE: dict[str, Any] = {
     "trainings": ["lora"],
     "prompts": [48],
     "responses": [2],
+    "layer_kernels": ["own"],
     "answer": 6,
     "steps": 1,
     "longest_limit": 96,

@@ -14,11 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from lit_longpo.batch import Group, PackedBatch, PreferenceBatch, Response, Scores, View, Views
 from lit_longpo.engine import pack
+from lit_longpo.engine.layer_kernels import LayerKernels
 from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO, dpo_loss
 from lit_longpo.objectives.orpo import log_odds
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.reference_cache import ReferenceCache
+
+_LAYER_KERNELS: dict[str, LayerKernels | None] = {"own": None, "liger": "liger", "compile": "compile"}
 
 
 class UniformReference(ReferenceCache):
@@ -155,6 +158,7 @@ def make_module(setting: Setting, folder: str) -> Any:
             weights="random",
             dtype=setting.dtype,
             gradient_checkpointing=setting.checkpointing,
+            layer_kernels=_LAYER_KERNELS[setting.layer_kernels],
             lora=LoRA(r=setting.lora, alpha=2 * setting.lora) if setting.lora else None,
         ),
         optimization=Optimization(partial(FusedAdamW, lr=setting.lr), schedule="constant", warmup_fraction=0.0),

@@ -72,6 +72,7 @@ class Setting:
         checkpointing: recompute activations; "keep_attention" all others; "offload" also keeps layer inputs in
             host memory.
         dtype: weights, and so computation.
+        layer_kernels: "liger" or "compile" (ours only); "own" is the model's code.
         lora: rank of adapters on every linear layer; 0 trains everything.
         separate: give every response its own copy of the prompt (ours only).
         steps: timed optimizer steps.
@@ -86,6 +87,7 @@ class Setting:
     answers: tuple[int, ...] = (64, 64)
     checkpointing: bool | str = False
     dtype: str = "float32"
+    layer_kernels: str = "own"
     lora: int = 0
     separate: bool = False
     steps: int = 3

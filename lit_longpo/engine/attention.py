@@ -139,11 +139,12 @@ def _attend(
     name = next(iter(extra), None)
     word, portable = _PORTABLE[name]
     kernel = _varlen_kernel(query, backend, name)
-    if kernel is not None and name is not None:
-        heads = (query.shape[1], key.shape[1], query.shape[3], value.shape[3])
-        softcap = extra.get("softcap")
-        error = gradient_error(kernel, portable, query.device, query.dtype, heads, scaling, window, name, softcap)
-        kernel = None if _is_off(kernel, error, backend, word) else kernel
+    heads = (query.shape[1], key.shape[1], query.shape[3], value.shape[3])
+    asked = (query.device, query.dtype, heads, scaling, window, name, extra.get("softcap"))
+    while kernel is not None and (name is not None or kernel.otherwise is not None):
+        if not _is_off(kernel, gradient_error(kernel, portable, *asked), backend, word):
+            break
+        kernel = kernel.otherwise
     _say_once(word if kernel is None else kernel.name)
     if kernel is None:
         return portable(query, key, value, table, scaling, window, **extra)
@@ -188,11 +189,12 @@ def _is_off(kernel: VarlenKernel, error: str | None, backend: Backend, instead: 
     """Whether a kernel's gradients are wrong; said once.
 
     Raises:
-        MissingKernelError: they are, and "flash" was asked for.
+        MissingKernelError: they are, "flash" was asked for, and there is no other kernel.
     """
     if error is None:
         return False
-    if backend == "flash":
+    instead = instead if kernel.otherwise is None else kernel.otherwise.name
+    if backend == "flash" and kernel.otherwise is None:
         raise MissingKernelError(
             f"expected a kernel whose gradients are right for `policy.attention: flash`, got {kernel.name}, which is "
             f"off by {error} on this device; set `policy.attention: auto`"

@@ -8,7 +8,7 @@ whose MLP is no module of its own (OPT's) stays whole.
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from types import MethodType
@@ -116,6 +116,8 @@ def untile(model: nn.Module) -> None:
     """Run whole rows again."""
     for module in tiled_modules(model):
         del module.forward, module.tiles  # type: ignore[attr-defined]
+        if "layer_kernel" in vars(module):
+            cast(Any, module).forward = MethodType(own_forward(module), module)
 
 
 def tiled_modules(model: nn.Module) -> list[nn.Module]:
@@ -159,7 +161,7 @@ class Tiles:
 
 def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     """A module's own forward, in tiles where the row is longer than one."""
-    own = MethodType(type(self).forward, self)
+    own = MethodType(own_forward(self), self)
     given = [*args, *kwargs.values()]
     if not all(isinstance(value, Tensor) for value in given) or is_parametrized(self):  # adapters of one call
         return own(*args, **kwargs)
@@ -177,9 +179,20 @@ def _named(function: Any, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
     return output
 
 
+def own_forward(module: nn.Module) -> Callable[..., Tensor]:
+    """What computes a module's output: its class, or what `layer_kernels.py` has put in its place."""
+    forward: Callable[..., Tensor] = vars(module).get("layer_kernel", type(module).forward)
+    return forward
+
+
 def token_wise(model: PreTrainedModel) -> Iterator[nn.Module]:
     """MLPs, stacked experts and norms of the model's decoder."""
     yield from _inside(decoder_of(model))
+
+
+def norms_and_mlps(model: PreTrainedModel) -> list[nn.Module]:
+    """Those of them that are no stacked experts."""
+    return [module for module in token_wise(model) if not _are_experts(module)]
 
 
 def _inside(module: nn.Module) -> Iterator[nn.Module]:

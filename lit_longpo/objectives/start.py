@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 # Of the policy: how it is computed, not what is trained.
 _HOW = {
     "policy",
-    *(f"policy.{name}" for name in ("gradient_checkpointing", "tile_tokens", "attention", "trust_remote_code")),
+    *(f"policy.{name}" for name in ("gradient_checkpointing", "tile_tokens", "layer_kernels", "attention")),
+    "policy.trust_remote_code",
 }
 
 

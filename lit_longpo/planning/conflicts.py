@@ -132,6 +132,12 @@ def _untrainable(run: Configuration) -> str | None:
     return None
 
 
+def _layer_kernels(run: Configuration) -> str | None:
+    if run.policy.layer_kernels != "liger" or run.on_gpu:
+        return None
+    return "`fit` refuses this: `policy.layer_kernels: liger` needs a GPU; type --policy.layer_kernels null"
+
+
 def _no_model_saved(run: Configuration) -> str | None:
     callbacks = run.trainer.get("callbacks") or []
     listed = callbacks if isinstance(callbacks, list) else [callbacks]
@@ -308,6 +314,7 @@ RULES: tuple[Rule, ...] = (
     _mesh,
     _reference_split,
     _untrainable,
+    _layer_kernels,
     _optimizer,
     _no_model_saved,
     _alone,
@@ -329,6 +336,7 @@ _REFUSALS = (
     _mesh,
     _reference_split,
     _untrainable,
+    _layer_kernels,
     _optimizer,
     _offload_stage,
 )
@@ -340,6 +348,7 @@ _NOT_AT_START = (
     _mesh,
     _reference_split,
     _untrainable,
+    _layer_kernels,
     _optimizer,
     _half_on_cpu,
     _sharing,

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
+from lit_longpo.engine.layer_kernels import LayerKernels, check_layer_kernels, use_layer_kernels
 from lit_longpo.engine.layers import attention_at_start
 from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.engine.states import share_states
@@ -66,6 +67,8 @@ class PolicyConfig:
             1,024 to 8,192 by row and sizes where `gradient_checkpointing` is true or offload (and without gradients),
             and leaves short rows whole; a number always tiles: where activations are kept, MLPs are then computed
             twice. null never does.
+        layer_kernels: whose code computes norms and MLPs, with the same values: "liger" (GPU, extra `liger`), "compile"
+            (torch's compiler, half a minute at the start), or the model's own. Which is faster is to be measured.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
         rope: changed rotary positions, for longer contexts; a reference keeps the original ones for views that
             only it scores (LongPO's short context).
@@ -89,6 +92,7 @@ class PolicyConfig:
     quantization: Literal["4bit"] | Quantization | None = None
     gradient_checkpointing: Checkpointing = False
     tile_tokens: Literal["auto"] | int | None = "auto"
+    layer_kernels: LayerKernels | None = None
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
     lora: LoRA | None = None
@@ -149,6 +153,7 @@ class PolicyConfig:
         # Reading a configuration out of a gguf file takes seconds: only where it is changed.
         config = None if self.gguf_file and self.rope is None and self.weights != "random" else self.original_config()
         check_heads(self.original_config)
+        check_layer_kernels(self.layer_kernels)
         _warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         options = self._options() | self._quantization_options(config)
@@ -169,6 +174,7 @@ class PolicyConfig:
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
+        use_layer_kernels(model, self.layer_kernels)
         tile_layers(model, self.tile_tokens, recomputed=recomputes_all(self.gradient_checkpointing))
         return model
 

@@ -1,5 +1,6 @@
 """The benchmarks run, and refuse to compare unlike with unlike. Nothing is timed here."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -115,10 +116,31 @@ def test_the_gpu_script_runs_on_a_cpu(tmp_path):
     gpu.main(["--smoke", "--sides", "ours", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert result["speed"][0]["ours"]["tokens_per_second"] > 0
+    assert result["kernels"][0]["own"]["tokens_per_second"] > 0
     assert result["longest"][0]["longest_prompt"] == 96
     errors = result["parity"][0]
     assert errors["float32 sdpa"]["gradient"] < 1e-5
     assert errors["bfloat16 sdpa"]["log_probs"] < 2 * errors["bfloat16 separate"]["log_probs"] + 1e-6
+
+
+def test_kernels_are_compared_with_the_layers_own_code(monkeypatch):
+    """Where a package is not there, that is said; where memory runs out, there is nothing to compare."""
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: name != "liger_kernel" or None)
+    seconds, asked = {"own": 3.0, "compile": 2.0}, []
+
+    def run(side):
+        asked.append((side.setting.layer_kernels, side.setting.prompt))
+        if side.setting.prompt > 64:
+            raise RuntimeError("CUDA out of memory")
+        return {"wall": [seconds[side.setting.layer_kernels]], "losses": [0.7], "peak_mib": 1.0}
+
+    options = argparse.Namespace(
+        **{**gpu._SMOKE, "run": run, "prompts": [48, 96], "layer_kernels": ["own", "liger", "compile"]}
+    )
+    short, long = gpu.kernels(options)
+    assert (short["left_out"], short["speedup"]) == (["liger"], {"own": 1.0, "compile": 1.5})
+    assert (long["own"], long["speedup"]) == ({"out_of_memory": True}, {})
+    assert {name for name, _ in asked} == {"own", "compile"}
 
 
 @pytest.mark.slow

@@ -35,10 +35,13 @@ class VarlenKernel:
         name: for the log.
         call: (query (T, H, D), key (K, G, D), value (K, G, D), plan, scaling, (left, right) window) -> (T, H, D);
             what was asked for beyond that, by name.
+        otherwise: the kernel to take if this one's gradients are wrong where it runs; asked only of kernels that have
+            one, and of those with more than plain attention.
     """
 
     name: str
     call: Callable[..., Tensor]
+    otherwise: "VarlenKernel | None" = None
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,25 @@ def varlen_plan(table: SegmentTable, device: torch.device) -> VarlenPlan:
 
 @lru_cache
 def find_kernel(device_type: str, dtype: torch.dtype, extra: Extra | None = None) -> VarlenKernel | None:
-    """The first kernel that serves this device, precision and attention: flash-attn, else torch's; `None` if none."""
+    """The first kernel that serves this device, precision and attention; `None` if none does.
+
+    FlashAttention-3 where it is installed and its GPUs are, else flash-attn, else torch's.
+    """
     if device_type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return None
+    usual = _usual_kernel(extra)
+    function = _flash_attn_3()
+    if function is None or extra == "sinks" or (extra is not None and extra not in _parameters(function)):
+        return usual
+    return VarlenKernel("FlashAttention-3, variable lengths", partial(_flash_attn, function), usual)
+
+
+def _usual_kernel(extra: Extra | None) -> VarlenKernel | None:
     if extra == "sinks":
         return VarlenKernel("torch flash, variable lengths, sinks folded in", _torch_folded)
     if importlib.util.find_spec("flash_attn") is not None:
         function = importlib.import_module("flash_attn").flash_attn_varlen_func
-        if extra is None or extra in inspect.signature(function).parameters:
+        if extra is None or extra in _parameters(function):
             return VarlenKernel("flash-attn, variable lengths", partial(_flash_attn, function))
     function = _torch_varlen()
     if function is None or extra is not None:
@@ -173,12 +187,24 @@ def _gather(row: Tensor, table: SegmentTable) -> Tensor:
     return torch.cat([pieces[piece] for segment in table.segments for piece in segment.key_pieces])
 
 
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _flash_attn_3() -> Callable[..., Any] | None:
+    """FlashAttention-3's variable-length attention; it is built for Hopper GPUs, and a package of its own."""
+    if importlib.util.find_spec("flash_attn_interface") is None or torch.cuda.get_device_capability()[0] != 9:
+        return None
+    function: Callable[..., Any] = importlib.import_module("flash_attn_interface").flash_attn_varlen_func
+    return function
+
+
 def _torch_varlen() -> Callable[..., Tensor] | None:
     """Torch's variable-length attention, if this torch has one with windows (2.11 and later)."""
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return None
     function: Callable[..., Tensor] = importlib.import_module("torch.nn.attention.varlen").varlen_attn
-    taken = set(inspect.signature(function).parameters)
+    taken = _parameters(function)
     if not {"window_size", "scale"} <= taken:
         return None
     # Its kernels always knew grouped heads; torch 2.11 asks for no leave, later ones do.
@@ -195,7 +221,8 @@ def _flash_attn(
     reach: tuple[int, int],
     **softcap: float,
 ) -> Tensor:
-    return function(query, key, value, *plan.bounds, softmax_scale=scaling, causal=True, window_size=reach, **softcap)
+    out = function(query, key, value, *plan.bounds, softmax_scale=scaling, causal=True, window_size=reach, **softcap)
+    return out[0] if isinstance(out, tuple) else out  # earlier versions of FlashAttention-3 add the log-sum-exp
 
 
 def _torch_flash(

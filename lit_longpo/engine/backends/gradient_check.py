@@ -1,4 +1,6 @@
-"""Does the backward of a flash kernel with sinks or a soft-cap fit its forward? Asked once, at the start-up probe.
+"""Does the backward of a flash kernel fit its forward? Asked once, at the start-up probe.
+
+Of kernels with sinks or a soft-cap, and of those that have another to fall back to (FlashAttention-3).
 
 The probe compares log-probabilities, which a wrong backward leaves as they are: training would go wrong without a word.
 So a row of a few tokens goes through the kernel and, in fp32 on the same device, through what attends elsewhere.
@@ -30,7 +32,7 @@ def gradient_error(
     heads: tuple[int, int, int, int],
     scaling: float | None,
     window: int | None,
-    extra: Extra,
+    extra: Extra | None,
     softcap: float | None,
 ) -> str | None:
     """How a kernel's gradients differ from what they should be; `None` if they do not. No random state is touched.
@@ -43,7 +45,7 @@ def gradient_error(
         heads: H, G, the size of queries and keys, and that of values.
         scaling: factor of the scores.
         window: how many keys a query sees; `None` means all.
-        extra: what the attention has beyond the plain one.
+        extra: what the attention has beyond the plain one, if anything.
         softcap: the bound, if it is that.
     """
     table = _table(window)
@@ -55,7 +57,7 @@ def gradient_error(
         tensors = [given[name].to(precision).requires_grad_() for name in ("query", "key", "value")]
         own = option.to(precision).requires_grad_() if isinstance(option, Tensor) else option
         wanted = [*tensors, own] if isinstance(own, Tensor) else tensors
-        out = attend(*tensors, table, scaling, window, *last, **{extra: own})
+        out = attend(*tensors, table, scaling, window, *last, **({} if extra is None else {extra: own}))
         return list(torch.autograd.grad((out.float() * weights).sum(), wanted))
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):

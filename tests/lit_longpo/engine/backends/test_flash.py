@@ -3,6 +3,7 @@
 import importlib.machinery
 import sys
 import types
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -24,6 +25,7 @@ from lit_longpo.engine import (
 from lit_longpo.engine.attention import prefix_shared_attention
 from lit_longpo.engine.backends import flash
 from lit_longpo.engine.backends.flash import VarlenKernel, find_kernel, flash_attention
+from lit_longpo.engine.backends.gradient_check import gradient_error
 from lit_longpo.engine.backends.sdpa import sdpa_attention
 from lit_longpo.engine.backends.sinks import folded_sinks
 from lit_longpo.engine.backends.softcap import softcapped_attention
@@ -165,6 +167,62 @@ def test_which_kernel_serves_what(monkeypatch):
         module.__spec__ = importlib.machinery.ModuleSpec("flash_attn", None)
         monkeypatch.setitem(sys.modules, "flash_attn", module)
         assert (find("cuda", torch.bfloat16, "softcap") is not None) == served
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    """FlashAttention-3 on its GPU, computed plainly; what it returns can be another shape, as its versions do."""
+    module = types.ModuleType("flash_attn_interface")
+
+    def varlen(q, k, v, *bounds, softmax_scale=None, causal=False, window_size=(-1, -1)):
+        assert causal
+        plan = flash.VarlenPlan(*bounds)
+        return module.returned(module.gradient(plain_varlen(q, k, v, plan, softmax_scale, window_size)))
+
+    module.flash_attn_varlen_func = varlen
+    module.returned = module.gradient = lambda out: out
+    module.__spec__ = importlib.machinery.ModuleSpec("flash_attn_interface", None)
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", module)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (9, 0))
+    return module
+
+
+def test_flash_attention_3_goes_first_where_its_gpus_are(hopper, monkeypatch):
+    find = find_kernel.__wrapped__
+    kernel = find("cuda", torch.bfloat16)
+    assert (kernel.name, kernel.otherwise.name) == (
+        "FlashAttention-3, variable lengths",
+        "torch flash, variable lengths",
+    )
+    assert "sinks folded in" in find("cuda", torch.bfloat16, "sinks").name
+    assert find("cuda", torch.bfloat16, "softcap") is None  # this version has none
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (10, 0))
+    assert find("cuda", torch.bfloat16).name == kernel.otherwise.name
+
+
+@pytest.mark.parametrize("returned", [lambda out: out, lambda out: (out, None)])
+def test_flash_attention_3_is_called_as_it_wants_to_be(hopper, returned):
+    hopper.returned = returned
+    table = pack(random_groups([(40, [2, 3]), (6, [4])])).table
+    query, key, value = tensors(table.num_tokens)
+    found = flash_attention(query, key, value, table, 0.3, 5, find_kernel.__wrapped__("cuda", torch.bfloat16))
+    torch.testing.assert_close(found, sdpa_attention(query, key, value, table, 0.3, 5))
+
+
+def test_flash_attention_3_with_wrong_gradients_is_left_for_the_next_kernel(hopper, monkeypatch, caplog):
+    usual = VarlenKernel("usual", plain_varlen)
+    kernel = replace(find_kernel.__wrapped__("cuda", torch.bfloat16), otherwise=usual)
+    monkeypatch.setattr(attention, "find_kernel", lambda *asked: kernel)
+    table = pack(random_groups([(12, [2, 3])])).table
+    inputs = [tensor.bfloat16() for tensor in tensors(table.num_tokens)]
+    for gradient, said in ((lambda out: out, []), (lambda out: 2 * out - out.detach(), ["usual"])):
+        hopper.gradient = gradient
+        gradient_error.cache_clear()
+        attention._warn_once.cache_clear()
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="lit_longpo"):
+            prefix_shared_attention(torch.nn.Identity(), *inputs, None, segment_table=table, backend="flash")
+        assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == said
 
 
 def test_no_kernel_without_gpu_or_half_precision():

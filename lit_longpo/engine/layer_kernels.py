@@ -1,0 +1,217 @@
+"""Other code for norms and MLPs, with the same values: Liger's kernels, or torch's compiler.
+
+Off unless asked for (`policy.layer_kernels`): which of them is faster is a matter of GPU, shape and row, to be measured
+(`benchmarks.gpu --parts kernels`). Modules are those that are tiled (`tiled_layers.py`), and stay what they are: only
+the function that computes them is another, so that adapters, tiles and recomputation go on around it.
+
+Which of Liger's formulas a norm has (and whether it has one) is found by trying: a copy of it with few channels has to
+give the very numbers of the formula, in fp32 and in bf16, where the families' differ by their casts. So no list of
+families is to be kept, and a norm that computes something else keeps its own code. Rotary positions stay transformers':
+Liger's kernel takes their place in the whole process, not in one model, and writes into queries and keys.
+"""
+
+import copy
+import importlib
+import importlib.util
+import inspect
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from functools import lru_cache, partial
+from types import MethodType
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from transformers import PreTrainedModel
+
+from lit_longpo.engine.attention import UnsupportedModelError
+from lit_longpo.engine.tiled_layers import norms_and_mlps
+from lit_longpo.errors import InputError, MissingPackageError
+
+LayerKernels = Literal["compile", "liger"]
+Forward = Callable[..., Tensor]
+
+log = logging.getLogger(__name__)
+
+_OFF = "type --policy.layer_kernels null"
+_EACH = 32  # variants of one module: with and without gradients, adapters, dropout; one token, one sequence
+_CHANNELS, _INSIDE = 8, 12  # of the copies that are tried
+
+
+def check_layer_kernels(kind: LayerKernels | None) -> None:
+    """Refuse, before a model is loaded, what cannot run on this machine.
+
+    Raises:
+        MissingPackageError: a package or a compiler is not there.
+        InputError: Liger's kernels are asked for without a GPU.
+    """
+    if kind is not None:
+        _CHECKS[kind]()
+
+
+def use_layer_kernels(model: PreTrainedModel, kind: LayerKernels | None) -> None:
+    """Let the model's norms and MLPs be computed by other code from now on.
+
+    Args:
+        model: without adapters and tiles, which may be added later.
+        kind: whose code.
+
+    Raises:
+        UnsupportedModelError: there is none for any of its norms and MLPs.
+    """
+    if kind is None:
+        return
+    modules = norms_and_mlps(model)
+    found = [(module, forward) for module in modules if (forward := _KERNELS[kind](module)) is not None]
+    if not found:
+        raise UnsupportedModelError(
+            f"expected norms or MLPs that `policy.layer_kernels: {kind}` has code for, got none in "
+            f"{type(model).__name__}; {_OFF}"
+        )
+    for module, forward in found:
+        replaced = cast(Any, module)
+        replaced.layer_kernel = forward
+        replaced.forward = MethodType(forward, module)
+    log.info("norms and MLPs by %s: %s of %s modules", kind, len(found), len(modules))
+
+
+def _check_liger() -> None:
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise MissingPackageError(
+            "expected the package `liger-kernel` for `policy.layer_kernels: liger`, found none; type: pip install "
+            f'"lit_longpo[liger]", or {_OFF}'
+        )
+    if not torch.cuda.is_available():
+        raise InputError(f"expected a GPU for `policy.layer_kernels: liger`, got none; {_OFF}")
+
+
+def _check_compiler() -> None:
+    if torch.cuda.is_available():
+        if importlib.util.find_spec("triton") is None:
+            raise MissingPackageError(
+                "expected the package `triton`, through which torch compiles for GPUs, for `policy.layer_kernels: "
+                f"compile`, found none; {_OFF}"
+            )
+    elif not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))):
+        raise MissingPackageError(
+            "expected a C++ compiler, through which torch compiles for a CPU, for `policy.layer_kernels: compile`, "
+            f"found none; install g++, or {_OFF}"
+        )
+
+
+def _compiled(module: nn.Module) -> Forward:
+    """One function for all layers, and for rows of all lengths."""
+    return _compiled_forward(type(module))
+
+
+@lru_cache
+def _compiled_forward(kind: type[nn.Module]) -> Forward:
+    options: dict[str, Any] = {"dynamic": True}  # lengths of rows are variables from the first on
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:  # torch 2.12 and later
+        options["recompile_limit"] = _EACH
+    compiled: Forward = torch.compile(kind.forward, **options)
+    return compiled
+
+
+def _liger(module: nn.Module) -> Forward | None:
+    """A norm or a gated MLP of the formulas that Liger has kernels for."""
+    return _liger_mlp(module) or _liger_norm(module)
+
+
+def _liger_norm(module: nn.Module) -> Forward | None:
+    epsilon = next((getattr(module, name) for name in ("variance_epsilon", "eps") if hasattr(module, name)), None)
+    if epsilon is None or set(dict(module.named_parameters())) != {"weight"} or any(True for _ in module.children()):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(64, _CHANNELS, generator=generator)
+    weight = torch.rand(_CHANNELS, generator=generator) + 0.5
+    for name, formula in _NORMS.items():
+        if all(_agree(_small_norm(module, weight.to(kind)), formula, rows.to(kind), epsilon) for kind in _PRECISIONS):
+            return partial(_norm_kernel, *_LIGER_NORMS[name], float(epsilon))
+    return None
+
+
+_PRECISIONS = (torch.float32, torch.bfloat16)
+
+
+def _small_norm(module: nn.Module, weight: Tensor) -> nn.Module:
+    """The module with few channels; what it is called with, settings and code, are its own."""
+    small = copy.copy(module)
+    small._parameters = {"weight": nn.Parameter(weight)}
+    return small
+
+
+def _agree(small: nn.Module, formula: Callable[[Tensor, Tensor, float], Tensor], rows: Tensor, epsilon: float) -> bool:
+    with torch.no_grad():
+        own = type(small).forward(small, rows)
+        expected = formula(rows, cast(Tensor, small.weight), epsilon)
+    return own.dtype == expected.dtype and torch.equal(own, expected)
+
+
+def _normed(rows: Tensor, epsilon: float) -> Tensor:
+    rows = rows.float()
+    return rows * torch.rsqrt(rows.pow(2).mean(-1, keepdim=True) + epsilon)
+
+
+# What Liger's kernels compute, by the names that it gives to their casts.
+_NORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "llama": lambda rows, weight, epsilon: weight * _normed(rows, epsilon).to(rows.dtype),
+    "gemma": lambda rows, weight, epsilon: (_normed(rows, epsilon) * (1.0 + weight.float())).to(rows.dtype),
+    "scaled in fp32": lambda rows, weight, epsilon: (_normed(rows, epsilon) * weight.float()).to(rows.dtype),
+}
+_LIGER_NORMS = {"llama": (0.0, "llama"), "gemma": (1.0, "gemma"), "scaled in fp32": (0.0, "gemma")}
+
+
+def _norm_kernel(offset: float, casts: str, epsilon: float, module: Any, rows: Tensor) -> Tensor:
+    """Shape: of the rows."""
+    _require_gpu(rows)
+    functional = importlib.import_module("liger_kernel.transformers.functional")
+    # Not in place: backward would write into a gradient that the residual stream holds, too.
+    normed: Tensor = functional.liger_rms_norm(rows, module.weight, epsilon, offset, casts, False)
+    return normed
+
+
+_GATED = ("gate_proj", "up_proj", "down_proj")
+
+
+def _liger_mlp(module: nn.Module) -> Forward | None:
+    if not set(_GATED) <= set(dict(module.named_children())):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    small = copy.copy(module)
+    small._modules = {**module._modules, **_small_maps(generator)}
+    rows = torch.randn(64, _CHANNELS, generator=generator)
+    with torch.no_grad():
+        own, expected = type(small).forward(small, rows), _gated(small, rows, lambda gate, up: silu(gate) * up)
+    return _mlp_kernel if torch.equal(own, expected) else None
+
+
+def _small_maps(generator: torch.Generator) -> dict[str, nn.Module]:
+    sizes = ((_CHANNELS, _INSIDE), (_CHANNELS, _INSIDE), (_INSIDE, _CHANNELS))
+    maps: dict[str, nn.Module] = {name: nn.Linear(*size, bias=False) for name, size in zip(_GATED, sizes, strict=True)}
+    for parameter in (parameter for part in maps.values() for parameter in part.parameters()):
+        nn.init.normal_(parameter, generator=generator)
+    return maps
+
+
+def _gated(module: Any, rows: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    down: Tensor = module.down_proj(product(module.gate_proj(rows), module.up_proj(rows)))
+    return down
+
+
+def _mlp_kernel(module: Any, rows: Tensor) -> Tensor:
+    """Shape: of the rows. Maps keep their adapters."""
+    _require_gpu(rows)
+    return _gated(module, rows, importlib.import_module("liger_kernel.transformers.functional").liger_swiglu)
+
+
+def _require_gpu(rows: Tensor) -> None:
+    if rows.device.type != "cuda":
+        raise InputError(f"expected a GPU for `policy.layer_kernels: liger`, got {rows.device.type}; {_OFF}")
+
+
+_CHECKS: dict[LayerKernels, Callable[[], None]] = {"compile": _check_compiler, "liger": _check_liger}
+_KERNELS: dict[LayerKernels, Callable[[nn.Module], Forward | None]] = {"compile": _compiled, "liger": _liger}
