@@ -29,13 +29,25 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
         FileNotFoundError: a file is not there.
         ValueError: a file is no report, folders have no report in common, or what `compare` refuses.
     """
-    if not (a.is_dir() and b.is_dir()):
+    if a.is_dir() != b.is_dir():
+        folder, file = (a, b) if a.is_dir() else (b, a)
+        raise InputError(
+            f"expected two reports or two folders of them, got the folder {folder} and {file}; name the report in the "
+            f"folder{_example(folder, file)}"
+        )
+    if not a.is_dir():
         return [(a.stem.rpartition("-step")[0] or a.stem, compare(load_report(a), load_report(b)))]
     names = [path.relative_to(a) for path in sorted(a.rglob(_REPORTS)) if (b / path.relative_to(a)).is_file()]
     if not names:
         raise InputError(f"expected reports of the same names ({_REPORTS}) in {a} and {b}, got none; name two files")
     pairs = zip(_titles(names), names, strict=True)
     return [(title, compare(load_report(a / name), load_report(b / name))) for title, name in pairs]
+
+
+def _example(folder: Path, file: Path) -> str:
+    """A report in the folder that may be meant, as one would type it."""
+    found = sorted(folder.rglob(file.name)) or sorted(folder.rglob(_REPORTS))
+    return f", for example {found[0]}" if found else ""
 
 
 def _titles(names: Sequence[Path]) -> list[str]:

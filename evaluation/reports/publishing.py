@@ -7,19 +7,20 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
-from evaluation.reports.comparison import load_report
 from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import table
 from evaluation.running.processes import rank
 from lit_longpo.errors import InputError
+from lit_longpo.files.strict_json import RecordError
 from lit_longpo.loggers import pages_of
 
 log = logging.getLogger(__name__)
 
 _NUM_SAMPLES = 8  # answers of each task that loggers show
 _PART = "part"  # label of a report on fewer answers than one that is there
+_OFFICIAL = "score", "official"  # a table's column of official scores, and the label of a report of such
 
 
 def publish(report: BenchmarkReport, output: Path, loggers: Sequence[Logger] = ()) -> BenchmarkReport:
@@ -38,7 +39,7 @@ def publish(report: BenchmarkReport, output: Path, loggers: Sequence[Logger] = (
     if not report.predictions:
         raise InputError(f"expected at least one answer of {report.name}, got none; raise --max_minutes")
     pages = Pages(report)
-    label = _PART if _is_part(pages, output) else ""
+    label = _label(pages, output)
     paths = pages.write(output, label)
     Console().print(table(report))
     own = [] if loggers else [TensorBoardLogger(output, name="", version="tensorboard")]
@@ -59,13 +60,39 @@ def _show(loggers: Sequence[Logger], pages: Pages, label: str, output: Path) -> 
         show(shown, pages, title, _NUM_SAMPLES)
 
 
-def _is_part(pages: Pages, output: Path) -> bool:
-    """Whether a report with more answers lies in the output already, which is then kept; said."""
-    path = pages.path(output)
-    known = {item.id for item in load_report(path).predictions} if path.is_file() else set()
+def _label(pages: Pages, output: Path) -> str:
+    """What tells a report from those that it must not replace: by another score, or of more answers; said."""
+    score = _other_score(pages.report, _before(pages.path(output)))
+    path = pages.path(output, score)
+    before = _before(path)
+    known = {item.id for item in before.predictions} if before else set()
+    label = "-".join(filter(None, (score, _PART)))
     if lost := known - {item.id for item in pages.report.predictions}:
         log.warning(
             "%s keeps its %d answers, %d of which are not in this report, written as %s",
-            *(path, len(known), len(lost), pages.path(output, _PART).name),
+            *(path, len(known), len(lost), pages.path(output, label).name),
         )
-    return bool(lost)
+    return label if lost else score
+
+
+def _before(path: Path) -> BenchmarkReport | None:
+    """The report that lies there; one that cannot be read is put aside, as the answers make another."""
+    try:
+        return BenchmarkReport.load(path) if path.is_file() else None
+    except RecordError as error:
+        aside = path.with_name(f"{path.name}.unreadable")
+        path.replace(aside)
+        log.warning("%s; kept as %s, a new one is written", str(error).rpartition("; ")[0] or error, aside.name)
+        return None
+
+
+def _other_score(report: BenchmarkReport, before: BenchmarkReport | None) -> str:
+    """The name of the report's score where the one before has the same answers by another one; else empty."""
+    if before is None or not {item.id for item in before.predictions} & {item.id for item in report.predictions}:
+        return ""
+    shared = report.tables.keys() & before.tables.keys()
+    names, others = ({column for task in shared for column in side.tables[task]} for side in (report, before))
+    if not shared or names & others:
+        return ""
+    [*rest, name] = sorted(names)
+    return _OFFICIAL[1] if rest or name == _OFFICIAL[0] else name

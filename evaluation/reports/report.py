@@ -215,7 +215,9 @@ class BenchmarkReport:
         scores = {"mean": _or_none(self.mean), "by_length": self.by_length(), "cells": self._cells()}
         more = {"tables": _without_nan(self.tables), "scores": scores, "sections": list(sections)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**asdict(self), **more}, **_JSON) + "\n", encoding="utf-8")
+        draft = path.with_name(f"{path.name}.partial")  # a killed run leaves the report of before
+        draft.write_text(json.dumps({**asdict(self), **more}, **_JSON) + "\n", encoding="utf-8")
+        draft.replace(path)
 
     def _cells(self) -> list[dict[str, object]]:
         """`by_cell` of each task."""

@@ -20,7 +20,7 @@ from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import LARGEST, check_range
 
-_SCALED_BY_FACTOR = ("yarn", "linear", "dynamic")  # of a length that does not hold the factor
+_SCALED_BY_FACTOR = ("yarn", "linear", "dynamic", "longrope")  # of a length that does not hold the factor
 _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
 
 
@@ -120,7 +120,8 @@ def readable_positions(config: PretrainedConfig) -> int | None:
     """Positions that a model can read, scaled ones included; `None` if its configuration does not say.
 
     Model cards (Qwen2.5, Qwen3) advise to add a YaRN scaling and to leave `max_position_embeddings` as it is, and
-    transformers asks the same of "linear" and "dynamic". Other types state the scaled length themselves.
+    transformers asks the same of "linear" and "dynamic". "longrope" is written either way: with a factor, or (Phi-3)
+    with the scaled length and none. Other types state the scaled length themselves.
 
     Args:
         config: of the model, with its rotary settings as they are used.

@@ -158,6 +158,7 @@ def test_frequencies_that_a_plugin_has_rounded_are_made_exact_again(policy_folde
 
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [2.0, 4.0]}
 GEMMA3 = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
@@ -187,6 +188,22 @@ GEMMA3 = {
         (
             LlamaConfig(
                 max_position_embeddings=131072, rope_scaling={**LLAMA3, "original_max_position_embeddings": 8192}
+            ),
+            131072,
+        ),
+        (
+            LlamaConfig(
+                head_dim=4,
+                max_position_embeddings=4096,
+                rope_scaling={**LONGROPE, "factor": 32.0, "original_max_position_embeddings": 4096},
+            ),
+            131072,
+        ),
+        (  # as Phi-3's
+            LlamaConfig(
+                head_dim=4,
+                max_position_embeddings=131072,
+                rope_scaling={**LONGROPE, "original_max_position_embeddings": 4096},
             ),
             131072,
         ),
