@@ -12,6 +12,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 ProtocolName = Literal["served", "official"]
+_LEAST = ("min_new_tokens", "min_length")  # generation settings that are a prompt's own here
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ class Protocol(ABC):
     prompt_format: PromptFormat
 
     @property
-    def generation(self) -> Mapping[str, Any]:
-        """The model's own settings that change its most likely answers and are kept: none."""
+    def kept(self) -> Mapping[str, Any]:
+        """The model's own settings that change its most likely answers and hold: none."""
         return {}
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Of them, what `generate` is told; how long answers are at least stands in `adapted` prompts."""
+        return {name: value for name, value in self.kept.items() if name not in _LEAST}
 
     @property
     def manifest(self) -> dict[str, object]:
@@ -90,22 +96,28 @@ class Official(Protocol):
     """As the official scripts answer through transformers: the model's generation settings hold, but for sampling."""
 
     @property
-    def generation(self) -> Mapping[str, Any]:
+    def kept(self) -> Mapping[str, Any]:
         """A repetition penalty, for example."""
         return self.answerer.own_settings
 
     @property
     def manifest(self) -> dict[str, object]:
         """The protocol and the settings that are kept."""
-        return {"protocol": "official", "generation settings": dict(self.generation)}
+        return {"protocol": "official", "generation settings": dict(self.kept)}
 
     def adapted(self, prompt: Prompt) -> Prompt:
         """The model's own end tokens only, and once the beginning that the tokenizer gives every text."""
         ids = self._missing_front(prompt.ids) + prompt.ids
+        prompt = replace(prompt, ids=ids, min_new_tokens=self._least(prompt, len(ids)))
         if not prompt.only_these_stops:
-            return replace(prompt, ids=ids, stop_ids=self._own_ends())
+            return replace(prompt, stop_ids=self._own_ends())
         eos, newline = int(self.prompt_format.tokenizer.eos_token_id), prompt.stop_ids[-1]
-        return replace(prompt, ids=ids, stop_ids=(eos, newline))
+        return replace(prompt, stop_ids=(eos, newline))
+
+    def _least(self, prompt: Prompt, num_ids: int) -> int:
+        """New tokens before which nothing ends an answer; `min_length` counts the prompt's, too."""
+        own, whole = (int(self.kept.get(name, 0)) for name in _LEAST)
+        return max(prompt.min_new_tokens, own, whole - num_ids)
 
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
         """An end that had to be chosen."""

@@ -200,7 +200,7 @@ class Runner:
         return {
             "max_length": self.max_length,
             "window": self.window,
-            "answers": generation_fact(self.settings.protocol, self.protocol.generation),
+            "answers": generation_fact(self.settings.protocol, self.protocol.kept),
             "limit": run.limit,
             "seed": run.seed,
             "max_minutes": run.max_minutes,

@@ -26,6 +26,9 @@ _NEUTRAL: dict[str, Any] = {
     "sequence_bias": None,
     "forced_eos_token_id": None,
     "exponential_decay_length_penalty": None,
+    "guidance_scale": 1.0,
+    "min_new_tokens": 0,
+    "min_length": 0,
 }
 
 # Prompt tokens that keep a device busy: prompts share a forward, with padding, up to there.

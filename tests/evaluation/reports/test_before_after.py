@@ -55,9 +55,7 @@ def test_folders_are_compared_report_by_report(pair, tmp_path, capsys):
     assert (tmp_path / "pages" / "needle-comparison.html").is_file()
     with pytest.raises(UserError, match="expected reports of the same names"):
         compared(tmp_path / "a" / "deep", tmp_path / "b")
-    with pytest.raises(
-        UserError, match=r"or two folders .*for example \S+/b/deep/needle-step0.json"
-    ):
+    with pytest.raises(UserError, match=r"or two folders .*for example \S+/b/deep/needle-step0.json"):
         compared(tmp_path / "a" / "deep" / "needle-step0.json", tmp_path / "b")
 
 

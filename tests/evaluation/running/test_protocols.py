@@ -18,6 +18,8 @@ from lit_longpo.policy import PromptFormat, PromptTemplate
 CHAT = WITH_BOS.removeprefix("<bos>")  # as ChatML, which leaves <bos> to the tokenizer
 OPENED = {"add_generation_prompt": True}
 OWN = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 4, "eos_token_id": [1, 40]}
+AT_ONCE = {"eos_token_id": [1], "sequence_bias": [[[1], 10.0]]}  # the end, unless something keeps it back
+OTHERS = [{"min_new_tokens": 4, **AT_ONCE}, {"min_length": 158, **AT_ONCE}, {"guidance_scale": 1.5}]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,21 @@ def test_official_answers_are_those_of_the_official_loop(longbench, model, templ
         "most likely tokens, official, with the model's repetition_penalty 1.3"
     )
     assert not [text for text in report.deviations if "not applied" in text or "answers end" in text]
+
+
+@pytest.mark.parametrize("own", OTHERS, ids=lambda own: next(iter(own)))
+def test_settings_that_few_models_have_hold_too(longbench, own):
+    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
+    model.generation_config.update(**own)
+    report = asked(longbench, model, CHAT, protocol="official", tasks=["hotpotqa"])
+    texts = [row.prediction for row in report.predictions]
+    assert texts == official_texts(longbench, model, CHAT)[: len(texts)]
+    assert any(texts)
+    said = "{} {}".format(*next(iter(own.items())))
+    assert said in report.settings["answers"]
+    served = asked(longbench, model, CHAT, tasks=["hotpotqa"])
+    assert [row.prediction for row in served.predictions] != texts
+    assert [said in text for text in served.deviations if "not applied" in text] == [True]
 
 
 def test_served_answers_are_others_and_say_why(longbench, model):
