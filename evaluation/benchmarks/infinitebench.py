@@ -142,7 +142,7 @@ class InfiniteBench(WithAnswerMetric):
         self.folder, self.family = Path(folder).expanduser(), FAMILIES[templates]
         self.templates, self.metric = templates, metric
         self.tasks = _chosen(tasks, asked, self.folder)
-        self._limits = _limits(new_tokens or {})
+        self._limits, self._answered = _limits(new_tokens or {}), _chosen(tasks, ASKED, self.folder)
         self._prompts = Path(prompts).expanduser() if prompts is not None else _prompt_file(self.folder)
         self._templates = _read_templates(self._prompts, templates, self.tasks)
 
@@ -173,8 +173,8 @@ class InfiniteBench(WithAnswerMetric):
 
     @property
     def settings(self) -> dict[str, object]:
-        """Whose templates, their hash and the limits."""
-        limits = {task: self._limits[task] for task in self.tasks}
+        """Whose templates, their hash and the limits, whatever the metric: answers are scored by any."""
+        limits = {task: self._limits[task] for task in self._answered}
         digest = hashes(self._prompts.parent, [self._prompts.name])
         return {"templates": self.templates, **digest, "new tokens": limits}
 

@@ -60,7 +60,7 @@ class RecordBenchmark(Benchmark):
 
     Attributes:
         known_tasks: of the benchmark, in its order.
-        num_official: records of all official files together; others become a deviation.
+        num_official: records of all official files together; others become a deviation. `None`: there are none such.
 
     Args:
         path: file (`.jsonl`, `.json`, `.parquet`), or folder of such files.
@@ -71,7 +71,7 @@ class RecordBenchmark(Benchmark):
     """
 
     known_tasks: tuple[str, ...]
-    num_official: int
+    num_official: int | None = None
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -110,9 +110,10 @@ class RecordBenchmark(Benchmark):
     def deviations(self) -> tuple[str, ...]:
         """Records that are not there, and those that are not asked, by reason."""
         num_read = sum(map(len, self._by_task.values())) + self._left_out.total()
-        missing = f"{num_read:,} records, {self.num_official:,} in the official files"
-        left_out = (f"{number:,} records not asked: {reason}" for reason, number in self._left_out.items())
-        return (*([missing] if num_read != self.num_official else []), *left_out)
+        left_out = tuple(f"{number:,} records not asked: {reason}" for reason, number in self._left_out.items())
+        if self.num_official in (None, num_read):
+            return left_out
+        return (f"{num_read:,} records, {self.num_official:,} in the official files", *left_out)
 
     @property
     def settings(self) -> dict[str, object]:

@@ -9,12 +9,14 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 
 Ask = Callable[[Example, list[str]], Prompt]
+_ANSWER = "text"
+_ROUNDING = 1e-9
 
 
 def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example]:
     """The longest examples of each task, by texts and stated length, and the shortest, whose facts may lack room.
 
-    Every record has been read then.
+    Every record has been read then, and what a report asks of the benchmark has been asked once.
 
     Args:
         benchmark: what is asked.
@@ -33,9 +35,36 @@ def extreme_examples(benchmark: Benchmark, tasks: Sequence[str]) -> list[Example
             longest = example if longest is None else max(longest, example, key=_length)
             shortest = example if shortest is None else min(shortest, example, key=_length)
         if largest is not None and longest is not None and shortest is not None:
-            benchmark.score(largest, "text")
+            _report_on(benchmark, largest)
             found += {example.id: example for example in (largest, longest, shortest)}.values()
     return found
+
+
+def _report_on(benchmark: Benchmark, example: Example) -> None:
+    """Score an answer, and ask for all else that a report takes: what lacks in a benchmark of one's own shows here."""
+    row = benchmark.placed(example.answered(_ANSWER, score_of(benchmark, example, _ANSWER)))
+    benchmark.table([row] if benchmark.counts(row) else [])
+    _ = benchmark.deviations, benchmark.official_counts
+
+
+def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
+    """The benchmark's score; a percentage would be read as a hundred times as much.
+
+    Args:
+        benchmark: whose rule counts.
+        example: that was asked.
+        prediction: the answer.
+
+    Raises:
+        InputError: it is not between 0 and 1.
+    """
+    score = benchmark.score(example, prediction)
+    if not -_ROUNDING <= score <= 1 + _ROUNDING:
+        raise InputError(
+            f"expected scores of 0 to 1 from {type(benchmark).__name__}.score, got {score} for {example.id}; correct "
+            "it and type the same command again: answers that are stored stay"
+        )
+    return score
 
 
 def each_id_once(examples: Iterable[Example], task: str) -> Iterator[Example]:

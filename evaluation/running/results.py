@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER, used_in
-from evaluation.running.preflight import each_id_once
+from evaluation.running.preflight import each_id_once, score_of
 from evaluation.running.processes import rank, world_size
 from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
@@ -141,7 +141,7 @@ def _scores(benchmark: Benchmark, answers: Sequence[tuple[Example, str]], device
     """Scores of all answers; each process takes every `world_size`-th one."""
     numbers = range(rank(), len(answers), world_size())
     metric = AnswerScores(len(answers)).to(device)
-    metric.update(numbers, [benchmark.score(*answers[number]) for number in numbers])
+    metric.update(numbers, [score_of(benchmark, *answers[number]) for number in numbers])
     return list(torch.atleast_1d(metric.compute()).tolist())  # a metric gives a single value without its dimension
 
 

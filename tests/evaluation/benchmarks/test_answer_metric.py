@@ -64,6 +64,13 @@ def test_official_scores_stay(folder):
         assert "scored by" not in str(bench.deviations)
 
 
+def test_answers_of_an_official_run_are_scored_by_any_metric(folder):
+    """What answers depend on is the same; InfiniteBench's named the tasks of the metric, and `--rescore` refused."""
+    for official, other in zip(made(folder, "official"), made(folder, "sub_em"), strict=True):
+        assert official.settings == other.settings
+        assert set(other.tasks) <= set(official.tasks)
+
+
 def test_levels_are_means_of_the_chosen_metric_too(folder):
     _, bench, _ = made(folder, "sub_em")
     examples = {task: list(bench.examples(task)) for task in bench.tasks}
