@@ -123,7 +123,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
         second: report of the second model.
 
     Raises:
-        ValueError: the benchmarks or protocols differ, an id does not mean the same question in both, or no
+        ValueError: the benchmarks, protocols or scores differ, an id does not mean the same question in both, or no
             id is in both.
     """
     for what in ("name", "protocol"):
@@ -132,6 +132,7 @@ def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
                 f"expected two reports with the same {what}, got {getattr(first, what)!r} and "
                 f"{getattr(second, what)!r}; their scores do not measure the same: compare reports of one benchmark"
             )
+    _check_one_score(first, second)
     before, after = _by_id(first), _by_id(second)
     pairs = [(before[name], after[name]) for name in before if name in after]
     if not pairs:
@@ -192,6 +193,23 @@ def _check_same_questions(pairs: Sequence[Pair]) -> None:
             )
 
 
+def _check_one_score(first: BenchmarkReport, second: BenchmarkReport) -> None:
+    """Official scores and, say, sub-EM of the same answers are no before and after."""
+    one, other = score_names(first, second)
+    if one and other and not one & other:
+        raise InputError(
+            f"expected two reports with the same score, got {', '.join(sorted(one))} and {', '.join(sorted(other))}; "
+            "they do not measure the same: type --rescore with the --benchmark.metric of the other on one of them"
+        )
+
+
+def score_names(first: BenchmarkReport, second: BenchmarkReport) -> tuple[set[str], set[str]]:
+    """Columns of official numbers of either report, of the tasks that both have."""
+    tasks = first.tables.keys() & second.tables.keys()
+    one, other = ({column for task in tasks for column in side.tables[task]} for side in (first, second))
+    return one, other
+
+
 def _rows(name: str, pairs: Sequence[Pair]) -> list[PairedScores]:
     tasks: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -222,14 +240,15 @@ def _differences(pairs: Sequence[Pair]) -> Sample:
 
 
 def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
-    """Settings and deviations that are not the same."""
-    one, other = _facts(first), _facts(second)
+    """Settings that are not the same, and deviations that one report has alone."""
+    one, other = first.settings, second.settings
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    return [f"{name}: {one.get(name, 'not stated')} and {other.get(name, 'not stated')}" for name in names]
-
-
-def _facts(report: BenchmarkReport) -> Mapping[str, object]:
-    return {**report.settings, "deviations": "; ".join(report.deviations) or "none"}
+    said = [f"{name}: {one.get(name, 'not stated')} and {other.get(name, 'not stated')}" for name in names]
+    alone = [
+        "; ".join(text for text in side.deviations if text not in others.deviations) or "none"
+        for side, others in ((first, second), (second, first))
+    ]
+    return said if alone == ["none", "none"] else [*said, f"deviations of one only: {alone[0]} and {alone[1]}"]
 
 
 def _described(report: BenchmarkReport) -> str:

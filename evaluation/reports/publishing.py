@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
+from evaluation.reports.comparison import score_names
 from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
@@ -90,9 +91,8 @@ def _other_score(report: BenchmarkReport, before: BenchmarkReport | None) -> str
     """The name of the report's score where the one before has the same answers by another one; else empty."""
     if before is None or not {item.id for item in before.predictions} & {item.id for item in report.predictions}:
         return ""
-    shared = report.tables.keys() & before.tables.keys()
-    names, others = ({column for task in shared for column in side.tables[task]} for side in (report, before))
-    if not shared or names & others:
+    names, others = score_names(report, before)
+    if not names or names & others:
         return ""
     [*rest, name] = sorted(names)
     return _OFFICIAL[1] if rest or name == _OFFICIAL[0] else name

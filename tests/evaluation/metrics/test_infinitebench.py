@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.official_data import official
 
 from evaluation.metrics import aggregate, score
-from evaluation.metrics.infinitebench import TASKS
+from evaluation.metrics.infinitebench import TASKS, _rouge_scorer
 
 SLOW = "longbook_sum_eng"  # importing rouge_score, and with it nltk, takes seconds
 FAST = [task for task in TASKS if task != SLOW]
@@ -46,6 +46,15 @@ CHOICE = ["Walking Georgie", "A"]
 )
 def test_values_by_hand(task, prediction, references, expected):
     assert score("infinitebench", task, prediction, references) == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_no_library_sets_up_the_log(monkeypatch):
+    """`rouge_score` logs that it was given no tokenizer, through a library that then prints every message of ours."""
+    pytest.importorskip("rouge_score")
+    monkeypatch.setattr("absl.logging.info", lambda *_: pytest.fail("logged"))
+    _rouge_scorer.cache_clear()
+    assert score("infinitebench", SLOW, "He DIES.\nShe stays.", ["x", "He dies."]) == pytest.approx(2 / 3)
 
 
 def test_gpt4_loses_its_first_number():

@@ -5,6 +5,7 @@ from support import reports
 
 from evaluation.reports.comparison import change, compare, compare_files
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
+from lit_longpo.errors import InputError
 
 
 def report(scores, *, step=0, task="trec", **more):
@@ -104,6 +105,25 @@ def test_other_settings_are_stated():
     found = compare(report([0.1], settings={"max_length": 3500}), report([0.1], settings={"max_length": 7500}))
     assert found.differing == ("max_length: 3500 and 7500",)
     assert "differs: max_length: 3500 and 7500" in found.markdown()
+
+
+def test_only_deviations_that_one_report_has_alone_differ():
+    """Both sides' whole lists hid them."""
+    both = "records: trec 1 of 200 official ones"
+    ours, theirs = ((f"prompts cut to {length} tokens", both) for length in (512, 600))
+    found = compare(report([0.1], deviations=ours), report([0.1], deviations=theirs))
+    assert found.differing == ("deviations of one only: prompts cut to 512 tokens and prompts cut to 600 tokens",)
+    found = compare(report([0.1], deviations=ours), report([0.1], deviations=(both,)))
+    assert found.differing == ("deviations of one only: prompts cut to 512 tokens and none",)
+    assert not compare(report([0.1], deviations=ours), report([0.1], deviations=ours[::-1])).differing
+
+
+def test_official_scores_and_others_are_not_subtracted():
+    official, sub_em = (report([0.1], tables={"trec": {name: 10.0}}) for name in ("score", "sub_em"))
+    with pytest.raises(InputError, match=r"the same score, got score and sub_em.* type --rescore with the"):
+        compare(official, sub_em)
+    by_length = report([0.1], tables={"trec": {"score": 10.0, "8k": 10.0}})
+    assert compare(official, by_length).rows  # of one score, at other lengths
 
 
 @pytest.mark.parametrize(
