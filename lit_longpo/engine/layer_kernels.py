@@ -18,7 +18,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 from types import MethodType
 from typing import Any, Literal, cast
 
@@ -104,10 +104,24 @@ def _check_compiler() -> None:
 
 def _compiled(module: nn.Module) -> Forward:
     """One function for all layers, and for rows of all lengths."""
-    return _compiled_forward(type(module))
+    return _run_compiled
 
 
-@lru_cache
+def _run_compiled(module: nn.Module, *given: Tensor) -> Tensor:
+    """A layer with dropout runs its own code: compiled code may drop other numbers when it is run again in backward."""
+    own: Forward = type(module).forward
+    if any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in module.modules()):
+        _say_once("layers with dropout are not compiled (`policy.layer_kernels: compile`)")
+        return own(module, *given)
+    return _compiled_forward(type(module))(module, *given)
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.info(message)
+
+
+@cache
 def _compiled_forward(kind: type[nn.Module]) -> Forward:
     options: dict[str, Any] = {"dynamic": True}  # lengths of rows are variables from the first on
     if "recompile_limit" in inspect.signature(torch.compile).parameters:  # torch 2.12 and later

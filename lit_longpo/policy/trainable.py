@@ -72,6 +72,16 @@ def _dora_under_zero3(policy: PolicyConfig, split: Split | None) -> str | None:
     )
 
 
+def _compiled_and_split(policy: PolicyConfig, split: Split | None) -> str | None:
+    if policy.layer_kernels != "compile" or split is None:
+        return None
+    return (
+        "expected a strategy that leaves parameters whole (one device, DDP, ZeRO-1 or ZeRO-2) with "
+        f"`policy.layer_kernels: compile`, got {split}, which gathers them around every layer; type "
+        "--policy.layer_kernels null, or liger on GPUs"
+    )
+
+
 def _frozen_beside_adapters(policy: PolicyConfig, split: Split | None) -> str | None:
     if not (policy.train_only or policy.freeze) or policy.trained_lora is None:
         return None
@@ -107,6 +117,7 @@ _RULES: tuple[Callable[[PolicyConfig, Split | None], str | None], ...] = (
     _quantized_alone,
     _quantized_and_split,
     _dora_under_zero3,
+    _compiled_and_split,
     _frozen_beside_adapters,
     _new_tokens,
 )
