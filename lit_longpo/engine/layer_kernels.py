@@ -4,6 +4,8 @@ Off unless asked for (`policy.layer_kernels`): which of them is faster is a matt
 (`benchmarks.gpu --parts kernels`). Modules are those that are tiled (`tiled_layers.py`), and stay what they are: only
 the function that computes them is another, so that adapters, tiles and recomputation go on around it.
 
+Compiled dropout is left out: torch 2.13 may drop other numbers in backward (pytorch#198333, #190758).
+
 Which of Liger's formulas a norm has (and whether it has one) is found by trying: a copy of it with few channels has to
 give the very numbers of the formula, in fp32 and in bf16, where the families' differ by their casts. So no list of
 families is to be kept, and a norm that computes something else keeps its own code. Rotary positions stay transformers':
@@ -18,6 +20,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from types import MethodType
 from typing import Any, Literal, cast
@@ -108,7 +111,7 @@ def _compiled(module: nn.Module) -> Forward:
 
 
 def _run_compiled(module: nn.Module, *given: Tensor) -> Tensor:
-    """A layer with dropout runs its own code: compiled code may drop other numbers when it is run again in backward."""
+    """A layer with dropout runs its own code: compiled, it may drop other numbers in backward."""
     own: Forward = type(module).forward
     if any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in module.modules()):
         _say_once("layers with dropout are not compiled (`policy.layer_kernels: compile`)")
@@ -122,7 +125,7 @@ def _say_once(message: str) -> None:
 
 
 @cache
-def _compiled_forward(kind: type[nn.Module]) -> Forward:
+def _compiled_forward(kind: Any) -> Forward:
     options: dict[str, Any] = {"dynamic": True}  # lengths of rows are variables from the first on
     if "recompile_limit" in inspect.signature(torch.compile).parameters:  # torch 2.12 and later
         options["recompile_limit"] = _EACH
@@ -144,7 +147,7 @@ def _liger_norm(module: nn.Module) -> Forward | None:
     weight = torch.rand(_CHANNELS, generator=generator) + 0.5
     for name, formula in _NORMS.items():
         if all(_agree(_small_norm(module, weight.to(kind)), formula, rows.to(kind), epsilon) for kind in _PRECISIONS):
-            return partial(_norm_kernel, *_LIGER_NORMS[name], float(epsilon))
+            return partial(_norm_kernel, name, float(epsilon))
     return None
 
 
@@ -176,16 +179,22 @@ _NORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "gemma": lambda rows, weight, epsilon: (_normed(rows, epsilon) * (1.0 + weight.float())).to(rows.dtype),
     "scaled in fp32": lambda rows, weight, epsilon: (_normed(rows, epsilon) * weight.float()).to(rows.dtype),
 }
-_LIGER_NORMS = {"llama": (0.0, "llama"), "gemma": (1.0, "gemma"), "scaled in fp32": (0.0, "gemma")}
+_CASTS = {"llama": (0.0, "llama"), "gemma": (1.0, "gemma"), "scaled in fp32": (0.0, "gemma")}
 
 
-def _norm_kernel(offset: float, casts: str, epsilon: float, module: Any, rows: Tensor) -> Tensor:
+def _norm_kernel(formula: str, epsilon: float, module: Any, rows: Tensor) -> Tensor:
     """Shape: of the rows."""
     _require_gpu(rows)
-    functional = importlib.import_module("liger_kernel.transformers.functional")
+    _require_right("RMSNorm", _liger_rms_norm(formula, epsilon), _NORMS[formula], epsilon, _place(rows))
+    return _liger_rms_norm(formula, epsilon)(rows, module.weight)
+
+
+@cache
+def _liger_rms_norm(formula: str, epsilon: float) -> Forward:
+    function = importlib.import_module("liger_kernel.transformers.functional").liger_rms_norm
+    offset, casts = _CASTS[formula]
     # Not in place: backward would write into a gradient that the residual stream holds, too.
-    normed: Tensor = functional.liger_rms_norm(rows, module.weight, epsilon, offset, casts, False)
-    return normed
+    return lambda rows, weight: function(rows, weight, epsilon, offset, casts, False)
 
 
 _GATED = ("gate_proj", "up_proj", "down_proj")
@@ -199,7 +208,7 @@ def _liger_mlp(module: nn.Module) -> Forward | None:
     small._modules = {**module._modules, **_small_maps(generator)}
     rows = torch.randn(64, _CHANNELS, generator=generator)
     with torch.no_grad():
-        own, expected = type(small).forward(small, rows), _gated(small, rows, lambda gate, up: silu(gate) * up)
+        own, expected = type(small).forward(small, rows), _gated(small, rows, _silu_product)
     return _mlp_kernel if torch.equal(own, expected) else None
 
 
@@ -219,7 +228,62 @@ def _gated(module: Any, rows: Tensor, product: Callable[[Tensor, Tensor], Tensor
 def _mlp_kernel(module: Any, rows: Tensor) -> Tensor:
     """Shape: of the rows. Maps keep their adapters."""
     _require_gpu(rows)
-    return _gated(module, rows, importlib.import_module("liger_kernel.transformers.functional").liger_swiglu)
+    product = importlib.import_module("liger_kernel.transformers.functional").liger_swiglu
+    _require_right("SwiGLU", product, _silu_product, None, _place(rows))
+    return _gated(module, rows, product)
+
+
+def _silu_product(gate: Tensor, up: Tensor, epsilon: None = None) -> Tensor:
+    return silu(gate) * up
+
+
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+Place = tuple[torch.device, torch.dtype, int]
+
+
+def _place(rows: Tensor) -> Place:
+    """Where a kernel runs: device, precision, channels."""
+    return rows.device, rows.dtype, rows.shape[-1]
+
+
+@cache
+def _require_right(
+    what: str, kernel: Forward, formula: Callable[..., Tensor], epsilon: float | None, at: Place
+) -> None:
+    """Compare a kernel's values and gradients with its formula in fp32, once wherever it runs.
+
+    Raises:
+        UnsupportedModelError: they are others; the probe, which runs the kernel on both sides, would not see it.
+    """
+    # A thread of its own has gradients, no autocast, and no hooks of a recomputed layer that count what is saved.
+    with ThreadPoolExecutor(1) as thread:
+        error = thread.submit(
+            _error, kernel, partial(formula, epsilon=epsilon), at, is_norm=epsilon is not None
+        ).result()
+    if not error <= _TOLERANCE[at[1]]:
+        raise UnsupportedModelError(
+            f"expected Liger's {what} to be its formula on this device in {at[1]}, got values or gradients that are "
+            f"off by {error:.1e}; {_OFF}"
+        )
+
+
+def _error(kernel: Forward, formula: Forward, at: Place, *, is_norm: bool) -> float:
+    """The largest of values and gradients, relative to the largest number of each."""
+    device, dtype, channels = at
+    generator = torch.Generator().manual_seed(0)
+    second = (channels,) if is_norm else (4, channels)  # a norm's weight, or what a gate is multiplied with
+    given = [torch.randn(size, generator=generator).to(device, dtype) for size in ((4, channels), second)]
+    found = _with_gradients(kernel, [tensor.clone().requires_grad_() for tensor in given])
+    expected = _with_gradients(formula, [tensor.float().clone().requires_grad_() for tensor in given])
+    pairs = zip(found, expected, strict=True)
+    errors = [float((one.float() - other).abs().max() / other.abs().max()) for one, other in pairs]
+    return max(errors, key=lambda error: error if error == error else float("inf"))
+
+
+def _with_gradients(function: Forward, tensors: list[Tensor]) -> list[Tensor]:
+    out = function(*tensors)
+    weights = torch.linspace(-1.0, 1.0, out.numel(), device=out.device).view_as(out)
+    return [out.detach(), *torch.autograd.grad((out.float() * weights).sum(), tensors)]
 
 
 def _require_gpu(rows: Tensor) -> None:

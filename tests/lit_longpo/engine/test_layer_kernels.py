@@ -72,7 +72,10 @@ def liger(monkeypatch):
     module.liger_rms_norm, module.liger_swiglu = rms_norm, swiglu
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(layer_kernels, "_require_gpu", lambda rows: None)
-    return called
+    layer_kernels._liger_rms_norm.cache_clear()
+    layer_kernels._require_right.cache_clear()
+    yield called
+    layer_kernels._liger_rms_norm.cache_clear()
 
 
 LLAMA, GEMMA = (0.0, "llama"), (1.0, "gemma")
@@ -97,7 +100,7 @@ def test_what_liger_has_a_kernel_for_is_found_by_its_formula(name, kernels, lige
     replaced = [module for module in norms_and_mlps(model) if "layer_kernel" in vars(module)]
     liger.clear()
     score(model, ROW)
-    assert len(liger) == len(replaced)  # each is called
+    assert len(liger) == len(replaced)  # each is called, and none is tried twice
 
 
 def test_adapters_and_tiles_go_around_the_kernels(liger):
@@ -114,6 +117,23 @@ def test_adapters_and_tiles_go_around_the_kernels(liger):
     liger.clear()
     assert_same(scored(adapted), expected)
     assert 0 < liger.count("swiglu") < tiled
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("liger_rms_norm", lambda right: lambda rows, *given: right(rows, *given) * 1.01),
+        ("liger_swiglu", lambda right: lambda gate, up: right(gate, up) + gate - gate.detach()),  # gradients alone
+        ("liger_swiglu", lambda right: lambda gate, up: right(gate, up) * float("nan")),
+    ],
+)
+def test_a_kernel_that_is_off_its_formula_is_refused_at_its_first_call(name, wrong, liger, monkeypatch):
+    functional = sys.modules["liger_kernel.transformers.functional"]
+    monkeypatch.setattr(functional, name, wrong(getattr(functional, name)))
+    model = make_model("Llama")
+    use_layer_kernels(model, "liger")
+    with pytest.raises(UnsupportedModelError, match=r"to be its formula on this device in torch\.float32, .* off by"):
+        score(model, ROW)
 
 
 def test_a_norm_with_a_formula_of_its_own_keeps_its_code(liger):
