@@ -6,14 +6,14 @@ import logging
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lit_longpo.errors import BusyError, InputError, message_for_user
-from lit_longpo.files.stored import stored_object
-from lit_longpo.files.strict_json import shortened
+from lit_longpo.files.stored import sealed, stored_object, unsealed
+from lit_longpo.files.strict_json import instead, shortened
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,11 @@ def _take(file: BinaryIO) -> bool | None:
 
 
 def check_manifest(
-    folder: Path, manifest: Mapping[str, Any], kind: str, notes: Mapping[str, Any] | None = None
+    folder: Path,
+    manifest: Mapping[str, Any],
+    kind: str,
+    notes: Mapping[str, Any] | None = None,
+    lines: Iterable[Path] = (),
 ) -> None:
     """Write down what the folder's lines depend on, or compare with what the first run wrote.
 
@@ -188,38 +192,67 @@ def check_manifest(
         manifest: what is compared.
         kind: of the run, for example "build".
         notes: what is written with it and not compared.
+        lines: files of the folder that depend on it.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
     """
     path = folder / MANIFEST
     wanted = json.loads(json.dumps(dict(manifest), default=str))
     if not path.exists():
+        _refuse_unnamed(folder, lines)
         draft = path.with_suffix(".partial")
-        draft.write_text(json.dumps({**wanted, **(notes or {})}, indent=2) + "\n")
+        everything = json.loads(json.dumps({**wanted, **(notes or {})}, default=str))
+        draft.write_text(json.dumps(sealed(everything), indent=2) + "\n")
         draft.replace(path)
         return
-    held = stored_object(path, _ANEW.format(folder=folder))
+    held = read_manifest(folder)
     stored = {name: value for name, value in held.items() if name not in (notes or {})}
     _refuse_other(path, stored, wanted, kind)
 
 
-def check_known(folder: Path, known: Mapping[str, Any], kind: str) -> None:
+def check_known(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
     """As `check_manifest`, of what can be known early; nothing is written.
 
     Args:
         folder: of the run; it may not be there yet.
         known: part of the manifest.
         kind: of the run, for example "build".
+        lines: files of the folder that depend on it.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
     """
     path = folder / MANIFEST
-    if path.exists():
-        stored = stored_object(path, _ANEW.format(folder=folder))
+    if not path.exists():
+        _refuse_unnamed(folder, lines)
+    else:
+        stored = read_manifest(folder)
         wanted = json.loads(json.dumps(dict(known), default=str))
         _refuse_other(path, {name: stored.get(name) for name in wanted}, wanted, kind)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the first run has written down.
+
+    Args:
+        folder: of the run, with a manifest.
+
+    Raises:
+        RecordError: it is damaged, or another than was written.
+    """
+    with instead(_ANEW.format(folder=folder)):
+        return unsealed(stored_object(folder / MANIFEST), str(folder / MANIFEST))
+
+
+def _refuse_unnamed(folder: Path, lines: Iterable[Path]) -> None:
+    """A run writes its manifest before its first line: another model's answers would be taken for this one's."""
+    for file in sorted(lines):
+        if file.is_file() and file.stat().st_size:
+            raise InputError(
+                f"expected {MANIFEST} beside {file}, which says what made its lines, found none; put it back, or "
+                f"{_ANEW.format(folder=folder)}"
+            )
 
 
 def _refuse_other(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], kind: str) -> None:

@@ -92,7 +92,7 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
     path = folder / ANSWERS
     with open(path, "a+b") as file:
         lock(file, folder, "build")
-        check_manifest(folder, {**manifest, "hash": digest(manifest)}, "build")
+        check_manifest(folder, {**manifest, "hash": digest(manifest)}, "build", lines=[path])
         yield Journal(file, path)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line, stored_object
-from lit_longpo.files.strict_json import RecordError, instead
+from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
+from lit_longpo.files.strict_json import RecordError, instead, shortened
 from lit_longpo.policy import PromptFormat
-from lit_longpo.run_folder import MANIFEST, check_known, check_manifest, complete_lines, lock
+from lit_longpo.run_folder import MANIFEST, check_known, check_manifest, complete_lines, lock, read_manifest
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
@@ -166,7 +166,7 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        check_manifest(folder, manifest, KIND, notes)
+        check_manifest(folder, manifest, KIND, notes, lines=folder.glob("*.jsonl"))
         yield Responses(folder)
 
 
@@ -180,7 +180,7 @@ def check_asked(folder: Path, benchmark: Benchmark) -> None:
     Raises:
         ValueError: the folder holds responses to another benchmark, or with other settings of it.
     """
-    check_known(folder, _asked(benchmark), KIND)
+    check_known(folder, _asked(benchmark), KIND, lines=folder.glob("*.jsonl"))
 
 
 def _asked(benchmark: Benchmark) -> dict[str, object]:
@@ -209,6 +209,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _read(file: Any, path: Path) -> Iterator[StoredResponse]:
+    first = dict[tuple[str, int], StoredResponse]()
     for number, (_, line) in enumerate(complete_lines(file), 1):
         where = f"{path}:{number}"
         try:
@@ -216,6 +217,12 @@ def _read(file: Any, path: Path) -> Iterator[StoredResponse]:
                 row = stored_as(stored_line(line, where), StoredResponse, where)
         except RecordError as error:
             raise DamagedResponseError(str(error)) from error
+        before = first.setdefault((row.id, row.call), row)
+        if before.record == row.record and before.response != row.response:
+            raise DamagedResponseError(
+                f"{where}: record: expected one answer to {shortened(row.id)}, got another one before it; delete the "
+                "line that is wrong"
+            )
         yield row
 
 
@@ -255,7 +262,7 @@ def stored_notes(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise MissingFileError(f"expected predictions in {folder}, got no {path.name}; set `output` to where they are")
+    notes = read_manifest(folder)
     with instead("type --output FOLDER to ask again into another folder"):
-        notes = stored_object(path)
         check_fields(notes, _NOTES, str(path))
     return notes

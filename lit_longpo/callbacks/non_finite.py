@@ -61,9 +61,9 @@ class NonFiniteGuard(Callback):
     counts only where the scale has fallen to 1. What is checked is the loss without its scale, what is reported the
     logged `train/loss` while that is a number.
 
-    On the first bad value it writes `non_finite.json` (step, records, values) and `non_finite.safetensors` (the rows
-    of that step) into the run's folder and raises, naming the command that computes these rows again; the last
-    checkpoint is intact.
+    On the first bad value it writes `non_finite.json` (step, records, values, what to type) and
+    `non_finite.safetensors` (the rows of that step) into the run's folder and raises, naming the command that computes
+    these rows again; the last checkpoint is intact.
 
     Args:
         wait: look before the step; else before the next one, or before a checkpoint is written, so that nobody
@@ -205,9 +205,8 @@ class NonFiniteGuard(Callback):
                 parameter.grad = None
         where = ""
         if self.skipped <= _KEPT:
-            where = (
-                f"; {self._write(trainer, check.step, check.rows, loss, norm, f'-step{check.step}')} says which rows"
-            )
+            report = self._write(trainer, check.step, check.rows, loss, norm, f"-step{check.step}")
+            where = f"; {report} says which rows, and what to type to compute them again"
         if trainer.is_global_zero:
             log.warning("step %d is left out: loss %s, gradient norm %s%s", check.step, loss, norm, where)
 
@@ -241,7 +240,8 @@ class NonFiniteGuard(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"non_finite{suffix}.json"
         save_rows(path.with_suffix(".safetensors"), rows)
-        report = {"step": step, "loss": loss, "gradient_norm": norm, "records": _records(rows)}
+        again = replay_command(self._folder, path.with_suffix(".safetensors"), len(rows), trainer)
+        report = {"step": step, "loss": loss, "gradient_norm": norm, "records": _records(rows), "again": again}
         path.write_text(json.dumps(report, indent=2) + "\n")
         return path
 

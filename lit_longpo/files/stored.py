@@ -68,13 +68,35 @@ def stored_line(line: bytes, where: str) -> dict[str, Any]:
     Raises:
         RecordError: as of `stored_object`, or it is another than was written.
     """
-    row = _object(line.strip(), where)  # or a break at its end would begin another line
-    checksum = row.pop(_CHECKSUM, None)
-    if checksum is not None and checksum != _checksum(row):
+    return unsealed(_object(line.strip(), where), where)  # or a break at its end would begin another line
+
+
+def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with a checksum.
+
+    Args:
+        row: what `unsealed` will give back.
+    """
+    return {**row, _CHECKSUM: _checksum(row)}
+
+
+def unsealed(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """An object without its checksum; those of before have none.
+
+    Args:
+        row: as `sealed` makes it.
+        where: file and line.
+
+    Raises:
+        RecordError: it is another than was written.
+    """
+    held = dict(row)
+    checksum = held.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(held):
         wanted = shortened(str(checksum))
-        expected = f"what has the checksum {wanted} (take `{_CHECKSUM}` out if you have changed the line yourself)"
-        raise RecordError.at(where, "record", expected, _checksum(row))
-    return row
+        expected = f"what has the checksum {wanted} (take `{_CHECKSUM}` out if you have changed it yourself)"
+        raise RecordError.at(where, "record", expected, _checksum(held))
+    return held
 
 
 def line_of(row: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
@@ -85,7 +107,7 @@ def line_of(row: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
         ascii_only: other characters are written as numbers; needed where a text may be no valid Unicode.
     """
     # Half a character is written as JSON writes any as a number.
-    line = json.dumps({**row, _CHECKSUM: _checksum(row)}, ensure_ascii=ascii_only)
+    line = json.dumps(sealed(row), ensure_ascii=ascii_only)
     return f"{line}\n".encode("utf-8", "backslashreplace")
 
 

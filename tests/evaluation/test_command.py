@@ -67,7 +67,9 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
     again = BenchmarkReport.load(tmp_path / "longbench-step0.json")
     manifest = json.loads((stored / "manifest.json").read_text())
-    (stored / "manifest.json").write_text(json.dumps({**manifest, "benchmark settings": {"mode": "another"}}))
+    (stored / "manifest.json").write_text(
+        json.dumps({**manifest, "benchmark settings": {"mode": "another"}, "crc": None})
+    )
     with pytest.raises(ValueError, match="rescore with the `benchmark` that asked"):
         run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
     assert (again.tables["trec"], again.model) == ({"score": 100.0}, report.model)

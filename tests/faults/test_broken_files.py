@@ -13,21 +13,21 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.builders import world_build
 
-from data_modules.builders.generators.requests import Completion
+from data_modules.builders.generators.requests import Completion, digest
 from data_modules.builders.journal import open_journal
 from data_modules.records import read_pairs
 from evaluation.benchmarks.downloads import RemoteFile, prepare_data
 from evaluation.origins import origin_of
 from evaluation.reports.comparison import load_report
 from evaluation.reports.report import BenchmarkReport, Prediction
-from evaluation.running.responses import Responses, StoredResponse, stored_notes
+from evaluation.running.responses import Responses, StoredResponse, open_responses, stored_notes
 from lit_longpo.checkpoints.whole import Manifest, newest_whole
 from lit_longpo.errors import UserError
 from lit_longpo.files.checksums import changed, checksum_of
@@ -63,9 +63,14 @@ class Written:
         return self.name.endswith(".jsonl")
 
 
-def _journal(folder):
+def _opened(folder):
     with open_journal(folder, {"seed": 0}) as journal:
         return len(journal)
+
+
+def _journal(folder):
+    check_manifest(folder, {"seed": 0, "hash": digest({"seed": 0})}, "build")  # or nobody reads what is beside it
+    return _opened(folder)
 
 
 def _prediction(number):
@@ -254,6 +259,56 @@ def test_a_flipped_bit_in_an_answer_of_a_build_is_found(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"is 7", b"is 6"))
     with pytest.raises(UserError, match=r"answers.jsonl:1: record: expected what has the checksum .*; delete the line"):
         _journal(tmp_path)
+
+
+def _predictions(folder, manifest, notes):
+    with open_responses(folder, manifest, notes) as responses:
+        return responses.of_task("trec")
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("answers.jsonl", _opened),
+        ("trec.jsonl", lambda folder: _predictions(folder, {"model": "other"}, {})),
+    ],
+)
+def test_lines_without_their_manifest_are_nobodys(name, read, tmp_path):
+    """With it deleted, the next model would have been given the answers of the one before."""
+    (tmp_path / name).write_bytes(b"")  # made before the manifest is
+    read(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / name).write_bytes(b"{}\n")
+    with pytest.raises(
+        UserError, match=rf"expected manifest.json beside .*{name}, .* found none; put it back, or type"
+    ):
+        read(tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_what_is_written_beside_answers_is_as_it_was_written(tmp_path):
+    """A report made of them says it, and nothing else compares it."""
+    notes = {"name": "Model", "max_length": 4, "benchmark settings": {}}
+    _predictions(tmp_path, {"model": "x"}, notes)
+    assert stored_notes(tmp_path)["name"] == "Model"
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"Model"', '"Other"'))
+    for read in (stored_notes, lambda folder: _predictions(folder, {"model": "x"}, notes)):
+        with pytest.raises(UserError, match=r"manifest.json: record: expected what has the checksum .*; type --output"):
+            read(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "crc": None}))  # as of before, or by somebody's wish
+    assert stored_notes(tmp_path)["name"] == "Other"
+
+
+def test_two_answers_to_one_question_are_named(tmp_path):
+    """The same line twice says nothing new; another one would have won because it came later."""
+    row = StoredResponse("a", 0, "7", 4, 0, "h")
+    for extra in (row, replace(row, response="8", record="of another text")):
+        Responses(tmp_path).add("trec", [row, extra])
+        Responses(tmp_path).of_task("trec")
+    Responses(tmp_path).add("trec", [replace(row, response="8")])
+    with pytest.raises(UserError, match=r"trec.jsonl:5: record: expected one answer to a, got another one before it"):
+        Responses(tmp_path).of_task("trec")
 
 
 @pytest.mark.parametrize(

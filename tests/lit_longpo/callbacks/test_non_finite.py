@@ -100,7 +100,10 @@ def test_a_step_that_is_left_out_moves_nothing(policy_folder, tmp_path, caplog):
     assert counts.values == [0, 1, 1, 2]
     assert trainer.global_step == 4  # the schedule goes on
     assert {path.name for path in tmp_path.glob("non_finite*.json")} == {f"non_finite-step{n}.json" for n in (1, 3)}
-    assert json.loads((tmp_path / "non_finite-step3.json").read_text())["records"] == ["record-6", "record-7"]
+    report = json.loads((tmp_path / "non_finite-step3.json").read_text())
+    assert report["records"] == ["record-6", "record-7"]
+    assert report["again"] == f"read {tmp_path / 'non_finite-step3.safetensors'} with lit_longpo.saved_rows.read_rows"
+    assert "non_finite-step3.json says which rows, and what to type" in caplog.text
     again = NonFiniteGuard(on_bad="skip")
     again.load_state_dict(guard.state_dict())
     assert again.skipped == 2
@@ -178,6 +181,8 @@ def test_one_command_computes_the_rows_again(tmp_path, monkeypatch):
     assert typed, first.value.code
     with pytest.raises(SystemExit) as second:
         command.main(shlex.split(typed[1]))
+    report = next((tmp_path / "runs").rglob("non_finite.json"))
+    assert json.loads(report.read_text())["again"] == f"type: {typed[0].removeprefix('type: ')}"
     records = r"for records ([^;]*);"
     assert re.search(records, str(second.value.code))[1] == re.search(records, str(first.value.code))[1]
     assert not list((tmp_path / "runs").glob("non_finite*")), "a try keeps nothing"
