@@ -57,7 +57,12 @@ REFUSALS = {
     errno.EPERM: "no permission",
     errno.ENOTDIR: "a file is where a folder has to be",
     errno.EEXIST: "something of that name is there already",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.ELOOP: "links there lead in a circle",
+    errno.EISDIR: "a folder is where a file has to be",
 }
+
+_LONGEST_PATH = 1000  # characters of it that are said
 
 # Errors that Lightning raises to tell its users something, in one line.
 _LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
@@ -75,6 +80,7 @@ def message_for_user(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         path = os.fsdecode(error.filename)
+        path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         return f"expected to read or write {path}, but {REFUSALS[error.errno]}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
     message = None if inner is None else message_for_user(inner)

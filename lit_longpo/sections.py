@@ -1,14 +1,17 @@
-"""Sections of a configuration in whose place something came that no class can be made of."""
+"""Sections and values of a configuration in whose place something came that nothing can be made of."""
 
 import inspect
 from collections.abc import Iterator
 from dataclasses import is_dataclass
-from typing import Any, get_type_hints
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._util import import_object
 
 _PLAIN = bool | int | float | str | list | None
+_CHOICES = (Union, UnionType, Literal)
 
 
 def lost_sections(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[str, Any]]:
@@ -23,35 +26,91 @@ def lost_sections(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[s
     for name in parser.groups or ():
         if name in values and isinstance(values[name], _PLAIN):
             yield name, values[name]
-    yield from _lost_in_classes(values, "")
+    yield from _lost_in_classes(values)
 
 
-def _lost_in_classes(values: object, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The same in the settings of every class that is named somewhere in `values`."""
+def null_values(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
+    """What is null and may not be: jsonargparse lets it pass, whatever the type.
+
+    Args:
+        parser: whose options have types.
+        values: as parsed.
+    """
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", Any)
+        if action.dest in values and values[action.dest] is None and _refuses_null(hint, action.default):
+            yield action.dest
+    for where, path, settings in _classes(values, ""):
+        for made_by in _makers(path):
+            yield from _nulls(made_by, settings, where)
+
+
+def _nulls(made_by: Any, settings: Namespace, prefix: str) -> Iterator[str]:
+    """The same in the arguments of a class, and in data classes among them."""
+    for name, (hint, default) in _arguments(made_by).items():
+        value = vars(settings).get(name, default)
+        if value is None and _refuses_null(hint, default):
+            yield f"{prefix}{name}"
+        inner = next(filter(is_dataclass, (hint, *get_args(hint))), None)
+        if isinstance(value, Namespace) and "class_path" not in value and inner is not None:
+            yield from _nulls(inner, value, f"{prefix}{name}.")
+
+
+def _refuses_null(hint: Any, default: object) -> bool:
+    """Whether a type leaves `None` out; where that is the default all the same, the type says too little."""
+    return default is not None and not _takes_null(hint)
+
+
+def _takes_null(hint: Any) -> bool:
+    if hint in (Any, object, None, NoneType) or isinstance(hint, TypeVar):
+        return True
+    of_values = get_args(hint) if not isinstance(hint, type) and get_origin(hint) in _CHOICES else ()
+    return any(_takes_null(part) for part in of_values)
+
+
+def _classes(values: object, prefix: str) -> Iterator[tuple[str, str, Namespace]]:
+    """Every class that is named somewhere in `values`: where its arguments stand, its path, and they."""
     if isinstance(values, list):
         for number, value in enumerate(values):
-            yield from _lost_in_classes(value, f"{prefix[:-1]}[{number}].")
+            yield from _classes(value, f"{prefix[:-1]}[{number}].")
     if not isinstance(values, Namespace):
         return
     settings = values.get("init_args")
     if isinstance(settings, Namespace) and isinstance(path := values.get("class_path"), str):
+        yield f"{prefix}init_args.", path, settings
+    for name, value in vars(values).items():
+        yield from _classes(value, f"{prefix}{name}.")
+
+
+def _lost_in_classes(values: object) -> Iterator[tuple[str, Any]]:
+    """Sections in the settings of every class that is named somewhere in `values`."""
+    for where, path, settings in _classes(values, ""):
         plain = {name: value for name, value in vars(settings).items() if isinstance(value, _PLAIN)}
         for name in plain.keys() & _sections(path) if plain else ():
-            yield f"{prefix}init_args.{name}", plain[name]
-    for name, value in vars(values).items():
-        yield from _lost_in_classes(value, f"{prefix}{name}.")
+            yield f"{where}{name}", plain[name]
 
 
 def _sections(path: str) -> set[str]:
     """Arguments of a class, its bases' included, that are settings of a data class and nothing else."""
-    made_by = import_object(path)
-    bases = inspect.getmro(made_by) if isinstance(made_by, type) else ()  # a function may stand for a class, too
-    kinds = [kind for kind in bases if "__init__" in vars(kind)]
-    return {name for kind in kinds for name, hint in _hints(kind).items() if is_dataclass(hint)}
+    return {name for made_by in _makers(path) for name, (hint, _) in _arguments(made_by).items() if is_dataclass(hint)}
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def _makers(path: str) -> list[type]:
+    """The class at a path and its bases, as far as they take arguments of their own; none if there is none."""
     try:
-        return get_type_hints(kind.__init__)  # type: ignore[misc]
-    except (NameError, TypeError):  # names that are only there for a type checker
+        made_by = import_object(path)
+    except (ValueError, ImportError, AttributeError):  # no class to jsonargparse either, where it is to be one
+        return []
+    bases = inspect.getmro(made_by) if isinstance(made_by, type) else ()  # a function may stand for a class, too
+    return [kind for kind in bases if "__init__" in vars(kind) and kind is not object]
+
+
+@cache
+def _arguments(made_by: Any) -> dict[str, tuple[Any, object]]:
+    """Types and defaults of what a class takes; nothing where its types are only there for a type checker."""
+    try:
+        hints = get_type_hints(made_by.__init__)
+    except (NameError, TypeError):
         return {}
+    parameters = inspect.signature(made_by.__init__).parameters
+    return {name: (hint, parameters[name].default) for name, hint in hints.items() if name in parameters}

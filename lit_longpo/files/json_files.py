@@ -12,6 +12,8 @@ from lit_longpo.files.strict_json import RecordError, decode_json, unique_keys
 Rows = Iterator[tuple[str, object]]
 
 _BOM = b"\xef\xbb\xbf"
+_SPACE = " \t\r\n"  # what JSON takes for nothing; Python strips more
+_SPACE_BYTES = _SPACE.encode()
 
 
 def json_lines(path: str | Path) -> Rows:
@@ -21,7 +23,7 @@ def json_lines(path: str | Path) -> Rows:
         lines = _unpacked(file, path)
         for number, line in enumerate(lines, 1):
             text = line.removeprefix(_BOM) if number == 1 else line
-            if not text.strip():
+            if not text.strip(_SPACE_BYTES):
                 blank = blank or number
                 continue
             if blank is not None:
@@ -33,7 +35,7 @@ def json_list(path: str | Path) -> Rows:
     """The values of one JSON list, each with the line it begins on; one object; or, of any other file, its lines."""
     with _opened(path) as file:
         raw = b"".join(_unpacked(file, path)).removeprefix(_BOM)
-    if not raw.lstrip().startswith(b"["):
+    if not raw.lstrip(_SPACE_BYTES).startswith(b"["):
         yield from _one_object(raw, path) or json_lines(path)
         return
     yield from _list_items(_text(raw, f"{path}:1"), str(path))
@@ -41,7 +43,7 @@ def json_list(path: str | Path) -> Rows:
 
 def _one_object(raw: bytes, path: str | Path) -> list[tuple[str, object]]:
     """The record that the whole file is, over several lines; nothing if it is another file."""
-    if b"\n" not in raw.strip():
+    if b"\n" not in raw.strip(_SPACE_BYTES):
         return []
     try:
         json.loads(raw)
@@ -101,11 +103,11 @@ def _item(text: str, position: int, where: str) -> tuple[object, int]:
 
 
 def _check_end(text: str, position: int, where: str) -> None:
-    if rest := text[position + 1 :].strip():
+    if rest := text[position + 1 :].strip(_SPACE):
         raise RecordError.at(where, "file", "nothing behind the list", rest)
 
 
 def _past_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
+    while position < len(text) and text[position] in _SPACE:
         position += 1
     return position

@@ -19,6 +19,9 @@ _HELP = {  # of what a disk refuses; of the rest it is `_LET_WRITE`
     errno.EDQUOT: _MAKE_ROOM,
     errno.ENOTDIR: "move that file",
     errno.EEXIST: "move it",
+    errno.ENAMETOOLONG: "shorten it",
+    errno.ELOOP: "mend them",
+    errno.EISDIR: "move it",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What an error of the operating system means, and what helps beside another place.

@@ -52,6 +52,15 @@ def test_errors_of_others_keep_their_traceback():
     assert message_for_user(raised(lambda: {}["missing"])) is None
 
 
+def test_names_and_links_that_the_system_refuses_are_one_line(tmp_path):
+    long = raised(lambda: (tmp_path / ("[" * 3000)).stat())
+    assert "its name is too long" in message_for_user(long)
+    assert len(message_for_user(long)) < 1200
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert "lead in a circle" in message_for_user(raised((tmp_path / "round").read_text))
+    assert f"write {tmp_path}, but a folder is" in message_for_user(raised(tmp_path.read_text))
+
+
 def test_what_lightning_tells_its_users_is_for_them():
     assert message_for_user(MisconfigurationException("no\n  loader")) == "no loader"
 

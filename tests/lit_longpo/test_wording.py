@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pytest
-from jsonargparse import Namespace
 
 from lit_longpo.__main__ import main
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.sections import lost_sections
 from lit_longpo.suggestions import SuggestingParser, _expected_class
 from lit_longpo.wording import in_one_line, repeated_key
 
@@ -160,11 +158,6 @@ def test_a_section_that_is_null(section, tmp_path, capsys):
     assert f"expected settings of `{name}`, got null; give it some, or take" in error(capsys, "--config", str(path))
     path.write_text("policy: true\n")
     assert "expected settings of `policy`, got True; give" in error(capsys, "--config", str(path))
-
-
-def test_a_function_in_place_of_a_class_has_no_sections():
-    section = Namespace(class_path="json.loads", init_args=Namespace(s=None))
-    assert list(lost_sections(SuggestingParser(), Namespace(reader=section))) == []
 
 
 def test_a_word_that_fills_pages_is_shortened():

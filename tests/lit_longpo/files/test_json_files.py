@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,3 +34,15 @@ def test_lines_are_values(tmp_path_factory, items):
     path = tmp_path_factory.mktemp("lines") / "a.jsonl"
     path.write_bytes(b"".join(json.dumps(item).encode() + b"\n" for item in items))
     assert list(json_lines(path)) == [(f"{path}:{number}", item) for number, item in enumerate(items, 1)]
+
+
+@pytest.mark.parametrize("space", ["\u2028", "\x0c", "\x0b", "\u00a0"])
+@pytest.mark.parametrize(("read", "text"), [(json_list, "[{}]"), (json_lines, "{}\n")])
+def test_what_is_space_to_python_alone_is_refused(read, text, space, tmp_path):
+    for place, mixed in enumerate((space + text, text + space)):
+        path = tmp_path / f"{place}.json"
+        path.write_text(mixed)
+        with pytest.raises(ValueError, match=str(path)):
+            list(read(path))
+    path.write_text(f"\n{text}\r\n\t " if read is json_list else f"{text}\r\n\t ")
+    assert [value for _, value in read(path)] == [{}]

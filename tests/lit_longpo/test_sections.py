@@ -1,0 +1,35 @@
+"""What no class can be made of is refused before one is."""
+
+import pytest
+from jsonargparse import Namespace
+
+from lit_longpo.__main__ import main
+from lit_longpo.sections import lost_sections
+from lit_longpo.suggestions import SuggestingParser
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("policy: {source: null}", "policy.source"),
+        ("policy: {template: {user: null}}", "policy.template.user"),
+        ("trainer: {barebones: null}", "trainer.barebones"),
+        ("data: {init_args: {num_train: null}}", "data.init_args.num_train"),
+        ("data: {init_args: {on_overlength: null}}", "data.init_args.on_overlength"),  # of the class above
+        ("optimization: {optimizer: {class_path: FusedAdamW, init_args: {lr: null}}}", "init_args.lr"),
+        ("data: {init_args: {positions: {scheme: null, target_length: 4000}}}", "data.init_args.positions.scheme"),
+    ],
+)
+def test_null_where_the_type_has_none_is_refused(text, name, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "--config", "configs/solopo.yaml", "--config", str(tmp_path / "mine.yaml")])
+    (told, _) = capsys.readouterr().err.splitlines()[-2:]
+    assert told.startswith("error: expected a value of `")
+    assert told.endswith(f"{name}`, got null; give it one, or take that line out")
+
+
+@pytest.mark.parametrize("path", ["json.loads", "FusedAdamW", "no.such.place"])
+def test_what_stands_in_place_of_a_class_has_no_sections(path):
+    section = Namespace(class_path=path, init_args=Namespace(s=None))
+    assert list(lost_sections(SuggestingParser(), Namespace(reader=section))) == []
