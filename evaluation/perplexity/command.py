@@ -14,7 +14,7 @@ from evaluation.own_settings import parse_with_own, with_policy
 from evaluation.perplexity.measuring import check_lengths, measure
 from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
-from evaluation.running.facts import model_facts, run_facts, typed
+from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from evaluation.running.progress import bar
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptFormat
@@ -23,7 +23,7 @@ from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 
-_PLAIN = ("dtype", "device", "versions", "commit", "date", "command")  # facts that hold without a prompt
+_PLAIN = ("dtype", "device", ROTARY, "versions", "commit", "date", "command")  # facts that hold without a prompt
 
 
 def perplexity_parser() -> SuggestingParser:
@@ -59,7 +59,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     check_vocabulary(model, prompt_format)
     check_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
-    settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN}
+    settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN if name in facts}
     total = sum(length * len(windows.starts(length - len(front), len(tokens))) for length in windows.lengths)
     with bar("perplexity", total) as advance:
         results = list(measure(model, tokens, windows, front=front, advance=advance))

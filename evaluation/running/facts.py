@@ -15,12 +15,13 @@ import torch
 import transformers
 from torch import nn
 
-from lit_longpo.engine import end_ids
+from lit_longpo.engine import base_model, end_ids
 from lit_longpo.policy import PromptFormat
 from lit_longpo.servers import without_passwords
 
 OF_SERVER = "the server's own"  # chat template
 CHAT, IN_CHAT = "chat template", "in the chat template"
+ROTARY = "rotary positions"
 DEVIATIONS = "deviations of the run"  # moves to those of the report
 _ROOT = Path(__file__).resolve().parents[2]
 _MODULE = "python -m lit_longpo"
@@ -52,7 +53,27 @@ def model_facts(model: nn.Module, prompt_format: PromptFormat) -> dict[str, obje
         "dtype": ", ".join(sorted({str(item.dtype).removeprefix("torch.") for item in model.parameters()})),
         "device": _device(model),
         "end tokens": shown_tokens((*prompt_format.stop_ids, *end_ids(model)), prompt_format),
+        **_rotary(model),
     }
+
+
+def _rotary(model: nn.Module) -> dict[str, object]:
+    """Rotary settings as they are used, which a run may have changed; nothing of models without."""
+    settings = getattr(base_model(model).config.get_text_config(), "rope_parameters", None)
+    return {ROTARY: _in_words(settings)} if settings else {}
+
+
+def _in_words(settings: Mapping[str, object]) -> str:
+    """Names and values; of settings by kind of layer each kind's, of lists the hash."""
+    parts = []
+    for name, value in sorted(settings.items()):
+        if isinstance(value, Mapping):
+            parts.append(f"{name} ({_in_words(value)})")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            parts.append(f"{name} sha256 {hashlib.sha256(repr(value).encode()).hexdigest()[:8]}")
+        else:
+            parts.append(f"{name} {value}")
+    return ", ".join(parts)
 
 
 def chat_fact(prompt_format: PromptFormat) -> str:
