@@ -14,7 +14,7 @@ from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
 from lit_longpo.engine.rotary import depends_on_length
 from lit_longpo.engine.spreading import joined, movable, spread
-from lit_longpo.engine.states import mixers, unreachable_states
+from lit_longpo.engine.states import masks_padding, mixers, unreachable_states
 
 # Generation settings that have a say without sampling, and the values at which they have none.
 _NEUTRAL: dict[str, Any] = {
@@ -239,10 +239,10 @@ def continues(model: PreTrainedModel) -> bool:
 
 
 def pads(model: PreTrainedModel) -> bool:
-    """Whether tokens left of a prompt are as good as none; not where a state is in no place that we know (MiniMax)."""
+    """Whether tokens left of a prompt are as good as none; not where a state reads them, or is nowhere we know."""
     if counts_columns(model.config.get_text_config()):
         return False
-    return not carries_state(model) or bool(mixers(model))
+    return not carries_state(model) or masks_padding(model)
 
 
 def prefill(model: torch.nn.Module, prefix: Sequence[int], *, prefill_chunk: int | None = None) -> Cache | None:

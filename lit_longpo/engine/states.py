@@ -211,6 +211,15 @@ def mixers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if _has_decay(module) or _convolution(module) is not None]
 
 
+def masks_padding(model: nn.Module) -> bool:
+    """Whether every state leaves padding out: the modelling code sets it to zero before a layer reads it.
+
+    RecurrentGemma's does not (transformers 5.23): behind 18 tokens of padding its logits differ by 0.3.
+    """
+    found = mixers(model)
+    return bool(found) and all(_own(sys.modules[type(m).__module__], "apply_mask_to_padding_states") for m in found)
+
+
 def convolutions(model: nn.Module) -> list[tuple[nn.Module, nn.Conv1d]]:
     """Mixers and their convolutions over time."""
     pairs = [(mixer, _convolution(mixer)) for mixer in mixers(model)]

@@ -50,6 +50,13 @@ def test_families_that_can(name, equal, unequal):
     assert (spreads(cache, [0, 0]), spreads(cache, [0, 2])) == (equal, unequal)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Qwen3_5Text", True), ("Lfm2", True), ("RecurrentGemma", False), ("MiniMax", False)]
+)
+def test_states_that_read_padding_are_not_padded(name, expected):
+    assert generation.pads(twin(name)) == expected
+
+
 PROMPTS = [[*PREFIX, 5, 6], [7], PREFIX[:9], [*PREFIX, 5, 6], PREFIX[3:11], PREFIX[:9]]
 
 
