@@ -129,6 +129,7 @@ class ModelPlan:
         sequential: whether rows are scored one sequence at a time.
         own_logits: whether that is by whole logits, as the head is one that the engine does not know.
         tile_tokens: `policy.tile_tokens`; traces are of a number or of whole rows.
+        gathers: whether shared keys are copied for every segment: on a GPU without a flash kernel.
     """
 
     config: PretrainedConfig
@@ -144,6 +145,7 @@ class ModelPlan:
     sequential: bool = False
     own_logits: bool = False
     tile_tokens: TileTokens = None
+    gathers: bool = False
 
     def tile_of(self, num_tokens: int, checkpointing: Checkpointing) -> int | None:
         """Tokens of a tile in a row of so many; `None` if its layers are run whole.

@@ -180,6 +180,7 @@ class Planner:
             train_only=tuple(run.policy.train_only),
             frozen=tuple(run.policy.freeze),
             tile_tokens=run.policy.tile_tokens,
+            gathers=run.on_gpu and not run.flash,
         )
         self.sizes = count(model)
         self.layers = int(config.get_text_config().num_hidden_layers)

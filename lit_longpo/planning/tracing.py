@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, masking_utils
 
 from lit_longpo.batch import Group, PackedBatch, Response
 from lit_longpo.engine import UnsupportedModelError, base_model, pack, tiles
+from lit_longpo.engine.backends import merged
 from lit_longpo.engine.backends.flash import varlen_plan
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.generation import carries_state
@@ -194,7 +195,7 @@ def _autocast(plan: ModelPlan) -> AbstractContextManager[object]:
 def fake(plan: ModelPlan) -> Iterator[None]:
     """Every tensor that is made inside the block is fake."""
     try:
-        with FakeTensorMode(), planned_products(), _one_sequence_each(), _three_tiles():
+        with FakeTensorMode(), planned_products(), _one_sequence_each(), _three_tiles(), _gathered(plan):
             yield
     except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise InputError(
@@ -215,6 +216,17 @@ def _one_sequence_each() -> Iterator[None]:
         yield
     finally:
         masking_utils.find_packed_sequence_indices = before
+
+
+@contextmanager
+def _gathered(plan: ModelPlan) -> Iterator[None]:
+    """With keys gathered where the kernels that attend in parts do not run."""
+    before = merged.merges
+    merged.merges = lambda *arguments: not plan.gathers and before(*arguments)
+    try:
+        yield
+    finally:
+        merged.merges = before
 
 
 @contextmanager

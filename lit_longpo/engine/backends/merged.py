@@ -8,7 +8,9 @@ own pair; its weights become exp(x - total), and what it returns are its keys' g
 
 Gathered keys (`sdpa.py`) cost a copy of the shared tokens for each segment, and torch's attention a mask and the whole
 square for segments that do not begin their sequence: eight documents of 8,000 tokens behind one system prompt would
-cost twice the attention that they cost without sharing it. Shape legend: see `attention.py`.
+cost twice the attention that they cost without sharing it. Answers of one long prompt gain less, but their queries are
+one call over it, and no copy of it waits for backward. Short pieces are copied: that takes fewer calls. In half
+precision every part's output is rounded, so there only chains come in parts. Shape legend: see `attention.py`.
 """
 
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from lit_longpo.batch import SegmentTable
 
 _FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+LONGEST_COPY = 512  # tokens of a shared piece
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Part:
 
 
 def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, window: int | None) -> bool:
-    """Whether a row is attended in parts: prompts of several groups begin in one piece, and the kernels run here.
+    """Whether a row is attended in parts: a long piece or a chain of pieces is shared, and the kernels run here.
 
     Args:
         query: Shape: (1, H, T, D).
@@ -54,7 +57,20 @@ def merges(query: Tensor, key: Tensor, value: Tensor, table: SegmentTable, windo
     plain = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
     plain = plain and query.shape[2] == table.num_tokens  # some segments may be attended apart
     wide = window is None or window >= max(table.sequence_lengths)
-    return plain and wide and is_chained(table)
+    lies_well = all(tensor.stride(-1) == 1 for tensor in (query, key, value))
+    return plain and wide and (is_chained(table) or (lies_well and _is_whole(query) and copies_much(table)))
+
+
+@lru_cache(maxsize=16)
+def copies_much(table: SegmentTable) -> bool:
+    """Whether gathered keys would hold a long piece a second time."""
+    return any(table.pieces[piece] > LONGEST_COPY for segment in table.segments for piece in segment.key_pieces[:-1])
+
+
+def _is_whole(query: Tensor) -> bool:
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    return dtype.itemsize >= 4
 
 
 @lru_cache(maxsize=16)

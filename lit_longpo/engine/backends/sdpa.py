@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from lit_longpo.batch import Segment, SegmentTable
-from lit_longpo.engine.backends.merged import in_one_precision, merged_attention, merges
+from lit_longpo.engine.backends import merged
 from lit_longpo.engine.backends.sinks import attend_with_sinks
 
 # A window is attended in query blocks of at least this many tokens: small masks, few calls.
@@ -47,9 +47,9 @@ def sdpa_attention(
     Returns:
         Shape: (1, T, H, D).
     """
-    if sinks is None and merges(query, key, value, table, window):
-        query, key, value = in_one_precision(query, key, value)
-        return merged_attention(query, key, value, table, scaling)
+    if sinks is None and merged.merges(query, key, value, table, window):
+        query, key, value = merged.in_one_precision(query, key, value)
+        return merged.merged_attention(query, key, value, table, scaling)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return _attend(query, key, value, scaling, window, sinks)

@@ -93,12 +93,21 @@ def test_a_model_of_one_layer_is_traced_as_it_is():
 def test_two_lengths_say_what_a_long_prompt_takes(checkpointing, monkeypatch):
     long = dataclasses.replace(ROW, long_tokens=3000)
     expected = Tracer(plan()).activations(long, checkpointing=checkpointing).whole
-    monkeypatch.setattr(module, "_TRACED_TOKENS", (400, 500, 1000))
+    monkeypatch.setattr(module, "_TRACED_TOKENS", (700, 800, 1600))  # above the prompts whose keys are copied
     tracer = Tracer(plan())
     found = tracer.activations(long, checkpointing=checkpointing).whole
-    assert {row.long_tokens for row, *_ in tracer._steps} == {500, 1000}
+    assert {row.long_tokens for row, *_ in tracer._steps} == {800, 1600}
     assert found.kept == pytest.approx(expected.kept, rel=0.01)
     assert found.layers_backward == pytest.approx(expected.layers_backward, rel=0.01)
+
+
+def test_a_gpu_without_a_flash_kernel_copies_the_prompts_keys_for_each_answer():
+    """And so many values; forward keeps both. Where answers attend in one call, no copy of the prompt is there."""
+    long = dataclasses.replace(ROW, long_tokens=3000)
+    together, gathered = (trace_step(plan(gathers=how), long, 1, checkpointing=False).kept for how in (False, True))
+    config, answers = plan().config, 2
+    copies = 2 * answers * 3000 * config.num_key_value_heads * config.head_dim * 4
+    assert copies < gathered - together < 1.3 * copies  # and masks
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.cpu_flash import plain_varlen
+from support.groups import random_groups
 
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine import pack
@@ -96,6 +97,32 @@ def test_parts_are_for_chains_alone_and_copy_nothing():
     assert sum(part.keys.stop - part.keys.start for part in parts if part.causal) == shared.num_tokens
     # The 9 common tokens once, b's and c's 3, and each prompt's own end: no more keys than the row has.
     assert sum(part.keys.stop - part.keys.start for part in parts if not part.causal) == 9 + 3 + 2 + 2 + 1 + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_answers_of_a_long_prompt_are_attended_as_under_one_mask_and_copy_no_keys(dtype, monkeypatch):
+    """Beside a short one, whose keys lie in the row, too."""
+    monkeypatch.setattr(merged, "LONGEST_COPY", 40)
+    monkeypatch.setattr("lit_longpo.engine.backends.sdpa._gather", lambda *_: pytest.fail("gathered"))
+    table, generator = pack(random_groups([(50, [7, 3, 20]), (6, [4, 2])])).table, torch.Generator().manual_seed(0)
+    made = [torch.randn(1, table.num_tokens, heads, 8, generator=generator, dtype=dtype) for heads in (4, 2, 2)]
+    tensors = [tensor.transpose(1, 2).requires_grad_() for tensor in made]
+    ours, theirs = sdpa_attention(*tensors, table, None, None), dense(*tensors, table)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    weights = torch.randn(ours.shape, generator=generator, dtype=dtype)
+    pairs = [torch.autograd.grad((out * weights).sum(), tensors) for out in (ours, theirs)]
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_short_prompts_and_half_precision_are_gathered():
+    query, table = torch.zeros(1, 2, 650, 8), pack(random_groups([(600, [20, 30])])).table
+    short = pack(random_groups([(500, [75, 75])])).table
+    assert merged.merges(query, query, query, table, None)
+    assert not merged.merges(query, query, query, short, None)
+    assert not merged.merges(query.bfloat16(), query.bfloat16(), query.bfloat16(), table, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not merged.merges(query, query, query, table, None)
 
 
 def test_half_precision_is_rounded_once():
