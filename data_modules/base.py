@@ -3,11 +3,11 @@
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,16 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, Selection, account_of
-from data_modules.rows.bundles import Bundle, BundleSampler, bundles_of, say_bundles
+from data_modules.rows.bundles import (
+    Bundle,
+    BundleSampler,
+    RowsBy,
+    SharePrompts,
+    bundles_of,
+    check_sharing,
+    say_bundles,
+)
+from data_modules.rows.collating import collate
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
@@ -29,7 +38,7 @@ from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
-from lit_longpo.engine import SHARED_FROM, pack
+from lit_longpo.engine import SHARED_FROM
 from lit_longpo.errors import InputError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
@@ -37,8 +46,6 @@ from lit_longpo.ranges import MOST_TOKENS, MOST_WORKERS, check_numbers
 
 log = logging.getLogger(__name__)
 
-RowsBy = Literal["objective", "all_views"]
-SharePrompts = Literal["auto", "together"]
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -90,7 +97,7 @@ class PairDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.share_prompts = share_prompts
-        _check_sharing(share_prompts, prefix_sharing=prefix_sharing, rows_by=rows_by)
+        check_sharing(share_prompts, prefix_sharing=prefix_sharing, rows_by=rows_by)
         self.max_tokens, self.max_examples = max_tokens, max_examples
         self.lengths = LengthPolicy(max_length, on_overlength, truncation)
         self.prefix_sharing, self.positions = prefix_sharing, positions
@@ -362,53 +369,3 @@ class PairDataModule(LightningDataModule, ABC):
         if folder is not None and self.trainer.is_global_zero:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / "data_report.json").write_text(json.dumps(self.reports(), indent=2) + "\n")
-
-
-def collate(
-    examples: Iterable[EncodedPair], sources: Sequence[str] = (), shared_from: int | None = None
-) -> PreferenceBatch:
-    """Pack examples into one row, and what the reference needs into another (often the same) one.
-
-    Args:
-        examples: of the row.
-        sources: where there are several, all that examples may come from.
-        shared_from: see `pack`.
-    """
-    examples = list(examples)
-    masks = {name: torch.tensor([float(example.source == name) for example in examples]) for name in sources} or None
-    policy = pack([group for example in examples for group in example.policy], shared_from=shared_from)
-    weights = _unless_all([example.weight for example in examples], 1.0)
-    margins = _unless_all([example.margin for example in examples], 0.0)
-    if all(example.same_row for example in examples):
-        return PreferenceBatch(policy, policy, weights, margins, masks)
-    groups = [group for example in examples for group in example.reference]
-    reference = pack(groups, shared_from=shared_from) if groups else None
-    return PreferenceBatch(policy, reference, weights, margins, masks)
-
-
-def _check_sharing(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
-    """Refuse to bring examples together for what other settings rule out.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    if share_prompts not in (None, *get_args(SharePrompts)):
-        expected = ", ".join(get_args(SharePrompts))
-        raise InputError(f"expected `data.init_args.share_prompts` of {expected} or null, got {share_prompts!r}")
-    if share_prompts != "together":
-        return
-    if not prefix_sharing:
-        raise InputError(
-            "expected `data.init_args.prefix_sharing: true` with `share_prompts: together`, got false, which gives "
-            "every response a prompt of its own; type --data.init_args.share_prompts null"
-        )
-    if rows_by == "all_views":
-        raise InputError(
-            "expected `data.init_args.rows_by: objective` with `share_prompts: together`, got all_views: what examples "
-            "share depends on what the objective reads; type --data.init_args.share_prompts auto"
-        )
-
-
-def _unless_all(numbers: Sequence[float], default: float) -> torch.Tensor | None:
-    """The examples' numbers, if one of them says something. Shape: (B,)."""
-    return torch.tensor(numbers) if any(number != default for number in numbers) else None

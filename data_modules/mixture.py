@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.base import PairDataModule, SharePrompts
+from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, account_of, joined
+from data_modules.rows.bundles import SharePrompts
 from data_modules.rows.decks import Share, apportioned
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.kept_examples import KeptExamples

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.base import collate
+from data_modules.rows.collating import collate
 from data_modules.rows.encoding import EncodedPair, encode_answers
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.sampling import TokenBudgetBatchSampler

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,12 @@ from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.token_store import Examples
 from lit_longpo.batch import Group
 from lit_longpo.engine import SHARED_FROM, num_row_tokens
+from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)
+
+RowsBy = Literal["objective", "all_views"]
+SharePrompts = Literal["auto", "together"]
 
 _STEP = 1.25  # between the lengths whose tokens a key tells apart
 _DIGEST = 8  # bytes of each
@@ -159,3 +163,26 @@ def _num_tokens(examples: Sequence[EncodedPair]) -> int:
 def _of_row(parts: Sequence[tuple[Group, ...]]) -> int:
     groups = [group for part in parts for group in part]
     return num_row_tokens(groups, SHARED_FROM) if groups else 0
+
+
+def check_sharing(share_prompts: SharePrompts | None, *, prefix_sharing: bool, rows_by: RowsBy) -> None:
+    """Refuse to bring examples together for what other settings rule out.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if share_prompts not in (None, *get_args(SharePrompts)):
+        expected = ", ".join(get_args(SharePrompts))
+        raise InputError(f"expected `data.init_args.share_prompts` of {expected} or null, got {share_prompts!r}")
+    if share_prompts != "together":
+        return
+    if not prefix_sharing:
+        raise InputError(
+            "expected `data.init_args.prefix_sharing: true` with `share_prompts: together`, got false, which gives "
+            "every response a prompt of its own; type --data.init_args.share_prompts null"
+        )
+    if rows_by == "all_views":
+        raise InputError(
+            "expected `data.init_args.rows_by: objective` with `share_prompts: together`, got all_views: what examples "
+            "share depends on what the objective reads; type --data.init_args.share_prompts auto"
+        )

@@ -15,9 +15,9 @@ from support.tiny_models import tiny_model
 from support.word_pairs import FORMAT, LC, LR, SC, SFT, SR, VIEWS, pair
 from support.word_tokenizer import word_tokenizer
 
-from data_modules.base import collate
 from data_modules.messages import Message
 from data_modules.records import PreferencePair, Turn
+from data_modules.rows.collating import collate
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, OverlengthError, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views

@@ -9,8 +9,8 @@ import torch
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
-from data_modules.base import collate
 from data_modules.records import PreferencePair
+from data_modules.rows.collating import collate
 from data_modules.rows.encoding import PairEncoder
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives
