@@ -1,15 +1,18 @@
 """Which model is asked, and how it is loaded and prompted: as its own files say, unless somebody says otherwise.
 
 What a configuration says about one model is not true of another. So a model that is named on the command line takes
-nothing from the `policy` of a configuration that names a different one, and what is left out is said.
+nothing from the `policy` of a configuration that names a different one, and what is left out is said. One that a
+later configuration names takes nothing from those before it likewise.
 """
 
 import argparse
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from evaluation.origins import origin_of
@@ -18,6 +21,7 @@ from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.precedence import options_of
+from lit_longpo.recipes import LOADER
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -98,7 +102,41 @@ def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, 
         if named.get("source", _source(of_files)) != _source(of_files):
             return values, named, of_files
     values = parser.parse_args(words)
-    return values, _plain(values), {}
+    last, before = _by_models(parser.prog, values.get("config") or ())
+    if not before:
+        return values, _plain(values), {}
+    alone = _without_defaults(_policy_parser(parser.prog))
+    return values, _merged(last, _plain(alone.parse_args(typed)) if typed else {}), before
+
+
+def _by_models(prog: str, files: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What files say since one of them named another model than those before it, and what those said of theirs."""
+    last, before = dict[str, Any](), dict[str, Any]()
+    for section in (_section(prog, Path(file)) for file in files if file is not None):
+        if last and section.get("source", _source(last)) != _source(last):
+            last, before = {}, _merged(before, last)
+        last = _merged(last, section)
+    return last, before
+
+
+def _section(prog: str, file: Path) -> dict[str, Any]:
+    """A file's `policy`: what it states, or what the fragment that it names does."""
+    values = yaml.load(file.read_text(encoding="utf-8"), LOADER)
+    section = values.get("policy") if isinstance(values, Mapping) else None
+    parser = _without_defaults(_policy_parser(prog))
+    if isinstance(section, str):
+        beside = file.parent / section
+        return _plain(parser.parse_args(["--policy", str(beside if beside.is_file() else section)]))
+    return _plain(parser.parse_object({"policy": dict(section)})) if isinstance(section, Mapping) else {}
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The second one's values over the first one's, of sections name by name."""
+    both = dict(first)
+    for name, value in second.items():
+        within = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
+        both[name] = {**both[name], **value} if within else value
+    return both
 
 
 def _source(stated: Mapping[str, Any]) -> str:

@@ -278,6 +278,24 @@ def test_a_model_brings_its_own_settings(folder, tmp_path, caplog, written, give
     assert all("template.chat" in text and "type what shall hold for it" in text for text in left)
 
 
+@pytest.mark.parametrize("first", [OURS, f"policy: {CONFIGS}/model/tiny.yaml"])
+def test_a_later_configuration_names_another_model(folder, tmp_path, caplog, first):
+    """Its template, dtype and positions were those of the model before it, without a word."""
+    model = saved(tmp_path / "model", torch.bfloat16, CHAT)
+    (tmp_path / "first.yaml").write_text(first)
+    (tmp_path / "fragment.yaml").write_text(f"source: {model}\nattention: sdpa\ntemplate: {{system: Be brief.}}\n")
+    (tmp_path / "second.yaml").write_text("policy: fragment.yaml\n")
+    (tmp_path / "third.yaml").write_text("policy:\n  template: {options: {think: false}}\n")
+    files = [word for name in ("first", "second", "third") for word in ("--config", tmp_path / f"{name}.yaml")]
+    policy = parse_evaluation(arguments(folder, tmp_path / "out", *files))[0].respondent.policy
+    assert (policy.source, policy.dtype, policy.rope, policy.attention) == (str(model), "bfloat16", None, "sdpa")
+    assert policy.template == PromptTemplate(system="Be brief.", options={"think": False})
+    assert "with its own settings, not with those of embedded" in caplog.text
+    typed = ("--policy.dtype", "float16")
+    policy = parse_evaluation(arguments(folder, tmp_path / "out", *files, *typed))[0].respondent.policy
+    assert (policy.dtype, policy.rope, policy.template.system) == ("float16", None, "Be brief.")
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_named_fragment_replaces_that_of_the_configuration(folder, tmp_path, first):
     """One that states little takes nothing from the one before, and stands where it likes on the command line."""
