@@ -116,7 +116,7 @@ def _run_compiled(module: nn.Module, *given: Tensor) -> Tensor:
     if any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in module.modules()):
         _say_once("layers with dropout are not compiled (`policy.layer_kernels: compile`)")
         return own(module, *given)
-    return _compiled_forward(type(module))(module, *given)
+    return _compiled_forward(cast(Any, type(module)))(module, *given)
 
 
 @cache
@@ -125,7 +125,7 @@ def _say_once(message: str) -> None:
 
 
 @cache
-def _compiled_forward(kind: Any) -> Forward:
+def _compiled_forward(kind: type[nn.Module]) -> Forward:
     options: dict[str, Any] = {"dynamic": True}  # lengths of rows are variables from the first on
     if "recompile_limit" in inspect.signature(torch.compile).parameters:  # torch 2.12 and later
         options["recompile_limit"] = _EACH
