@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -10,11 +11,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from lit_longpo.checkpoints.stores import is_address
 from lit_longpo.checkpoints.whole import newest_whole
-from lit_longpo.errors import StorageError
+from lit_longpo.errors import InputError, StorageError
 from lit_longpo.files.storing import room_problem
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def least_size(trainer: Trainer, *, weights_only: bool) -> int:
 def expected_states(trainer: Trainer) -> int:
     """Bytes of the optimizer's state after its first step, which it is tried on without memory of its own.
 
-    0 for a module that is not ours, and for an optimizer that looks at its numbers, which are none then.
+    0 for a module that is not ours, and for an optimizer that cannot be tried so: one that looks at its numbers.
 
     Args:
         trainer: whose policy is there.
@@ -133,14 +133,14 @@ def expected_states(trainer: Trainer) -> int:
         return 0
     embeddings = {id(m.weight) for m in trainer.lightning_module.modules() if isinstance(m, nn.Embedding)}
     trained = [parameter for parameter in trainer.lightning_module.parameters() if parameter.requires_grad]
-    kinds = Counter((parameter.dtype, parameter.numel(), id(parameter) in embeddings) for parameter in trained)
+    kinds = Counter((parameter.dtype, tuple(parameter.shape), id(parameter) in embeddings) for parameter in trained)
     taken = (
-        count * size * optimizer_bytes(optimization.optimizer, dtype, size, embedding=embedding).states
-        for (dtype, size, embedding), count in kinds.items()
+        count * prod(shape) * optimizer_bytes(optimization.optimizer, dtype, shape, embedding=embedding).states
+        for (dtype, shape, embedding), count in kinds.items()
     )
     try:
         return round(sum(taken))
-    except DataDependentOutputException:
+    except (InputError, RuntimeError):  # a training is not stopped because its checkpoints cannot be foretold
         return 0
 
 
