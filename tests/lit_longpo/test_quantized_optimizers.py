@@ -11,9 +11,11 @@ from lightning.pytorch import Trainer
 from support import small_fit
 from support.command_line import CONFIGS, build
 from support.preference_data import RandomPairs
+from support.ranks import run_ranks
 from support.tiny_models import tiny_config, tiny_model
 from support.word_tokenizer import word_tokenizer
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from lit_longpo import quantized_optimizers
 from lit_longpo.checkpoints.unpickling import code_in
@@ -99,6 +101,26 @@ def test_a_resumed_run_has_the_weights_and_8_bit_states_of_an_uninterrupted_one(
     bits = state_bits(whole.optimizers[0])
     assert bits[8] == 96 * 64 + 2 * (2 * 64 * 64 + 3 * 80 * 64)  # head and layers; maps of keys and values are small
     assert f"AdamW8bit: states of {bits[8]:,} weights in 8 bits and of {bits[32]:,} weights in 32 bits" in caplog.text
+
+
+def trained_by_ddp(policy, folder):
+    small_fit.fit(policy, folder, 2, "ddp", optimizer=QuantizedAdamW)
+
+
+@pytest.mark.slow
+def test_two_ranks_of_ddp_have_the_weights_and_8_bit_states_of_one(wide_policy, tmp_path):
+    """Both have the same rows, so their mean gradient is one's own."""
+    run_ranks(trained_by_ddp, wide_policy, tmp_path / "two")
+    small_fit.fit(wide_policy, tmp_path / "one", 2, optimizer=QuantizedAdamW)
+    one, two = (torch.load(tmp_path / name / "step=2.ckpt", weights_only=False) for name in ("one", "two"))
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for name, weight in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-6, msg=name)
+    states = [kept["optimizer_states"][0]["state"] for kept in (one, two)]
+    held = [[tensor for tensor in tree_leaves(state) if isinstance(tensor, torch.Tensor)] for state in states]
+    assert [tensor.dtype for tensor in held[0]] == [tensor.dtype for tensor in held[1]]
+    assert torch.uint8 in {tensor.dtype for tensor in held[0]}
+    torch.testing.assert_close(held[1], held[0], rtol=1e-4, atol=1e-6)
 
 
 def test_planned_bytes_are_those_that_a_step_makes():

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from support.groups import random_groups
+from support.padded_rows import padded_log_probs
 from support.tiny_models import ARCHITECTURES, tiny_model
 from torch import Tensor, distributed, nn
 
-from lit_longpo.batch import PackedBatch
+from lit_longpo.batch import Group, PackedBatch
 from lit_longpo.engine import base_model, check_model, pack, score, sequence_ranks, set_sequence_group
 from lit_longpo.engine.tiled_layers import tile_layers, tiles_of
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
@@ -20,6 +21,15 @@ from lit_longpo.policy.loading import LoRA, add_adapters
 GROUPS = random_groups([(13, [3, 2, 4]), (20, [1, 5])], jump=True)
 GROUPS[0] = replace(GROUPS[0], score_sequence=True)
 ROW = pack(GROUPS)
+_SYSTEM, _BOOK = tuple(range(3, 9)), tuple(range(20, 31))
+_ALONE = random_groups([(3, [2, 3]), (5, [4, 1]), (2, [1, 2, 2])])
+# Two questions about one book and one about nothing, behind one system prompt.
+TOGETHER = [
+    replace(group, prompt_ids=(*_SYSTEM, *book, *group.prompt_ids))
+    for group, book in zip(_ALONE, (_BOOK, _BOOK, ()), strict=True)
+]
+TOGETHER_ROW = pack(TOGETHER, shared_from=4)
+_CHUNKED = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_chunks": 2}
 DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 160}
 CASES = {
     **{name: ({}, ROW) for name in ARCHITECTURES},
@@ -37,6 +47,8 @@ CASES = {
     "Mixtral, in tiles, router loss": ({"tile_tokens": 7, "router_loss": True}, ROW),
     "GptOss, heads in chunks": ({"num_attention_heads": 8, "num_key_value_heads": 4, "head_chunks": 2}, ROW),
     "key heads one by one": ({"num_attention_heads": 16, "num_key_value_heads": 8, "head_chunks": 2}, ROW),
+    "prompts together, in tiles, heads in chunks": ({"tile_tokens": 7, **_CHUNKED}, TOGETHER_ROW),
+    "Mistral, prompts together, in tiles, heads in chunks": ({"tile_tokens": 7, **_CHUNKED}, TOGETHER_ROW),
     "half a key head's readers": ({"num_attention_heads": 16, "num_key_value_heads": 4, "head_chunks": 4}, ROW),
 }
 _OF_EACH_KIND = ("Qwen2", "Mistral", "Gemma2", "DeepseekV3", "GptOss")  # of attention
@@ -50,8 +62,20 @@ def loss_and_gradients(
     """Loss of unequal weights, and gradients as a strategy makes them: averaged over all ranks."""
     model.zero_grad()
     scores = score(model, row, router_loss=router_loss)
-    loss = (scores.sums * torch.linspace(-1.0, 2.0, len(scores.sums))).sum()
-    loss = loss if scores.router_loss is None else loss + 10.0 * scores.router_loss
+    return _with_gradients(model, scores.sums, scores.router_loss)
+
+
+def separate_loss_and_gradients(model: nn.Module, groups: list[Group]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same from padded rows, each with its prompt."""
+    model.zero_grad()
+    return _with_gradients(model, torch.stack([row.sum() for row in padded_log_probs(model, groups)]))
+
+
+def _with_gradients(
+    model: nn.Module, sums: Tensor, router_loss: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    loss = (sums * torch.linspace(-1.0, 2.0, len(sums))).sum()
+    loss = loss if router_loss is None else loss + 10.0 * router_loss
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     for gradient in gradients.values():
@@ -71,7 +95,8 @@ def make_model(
     family = name.split(",")[0]
     model = tiny_model(family if family in ARCHITECTURES else "Llama", **options)
     tile_layers(base_model(model), tile_tokens, recomputed=True)
-    enable_checkpointing(model, checkpointing)
+    if checkpointing:
+        enable_checkpointing(model, checkpointing)
     if lora is None:
         return model
     adapted = add_adapters(model, lora)
@@ -87,8 +112,12 @@ def difference(options: dict[str, Any], name: str, row: PackedBatch) -> dict[str
     router_loss, head_chunks = ours.pop("router_loss"), ours.pop("head_chunks")
     model = make_model(name, **ours)
     set_sequence_group(None)
-    with tiles_of(model, row.num_tokens):
-        loss, alone = loss_and_gradients(model, row, router_loss)
+    if row is TOGETHER_ROW:
+        plain = make_model(name, **(ours | {"checkpointing": False, "tile_tokens": None}))
+        loss, alone = separate_loss_and_gradients(plain, TOGETHER)
+    else:
+        with tiles_of(model, row.num_tokens):
+            loss, alone = loss_and_gradients(model, row, router_loss)
     set_sequence_group(distributed.group.WORLD, head_chunks)
     assert sequence_ranks().size == distributed.get_world_size()
     shared_loss, shared = loss_and_gradients(model, row, router_loss)
