@@ -222,14 +222,12 @@ TRAINER = {"transformers.optimization", "transformers.trainer", "transformers.tr
 
 
 def test_no_file_of_ours_imports_transformers_trainer():
-    files = [
-        file for room in ("lit_longpo", "data_modules", "evaluation") for file in (CONFIGS.parent / room).rglob("*.py")
-    ]
+    rooms = (CONFIGS.parent / name for name in ("lit_longpo", "data_modules", "evaluation"))
+    files = [file for room in rooms for file in room.rglob("*.py")]
     assert len(files) > 300
-    for file in files:
-        tree = ast.walk(ast.parse(file.read_text()))
-        named = {node.module for node in tree if isinstance(node, ast.ImportFrom)}
-        assert not named & TRAINER, file
+    named = {module for file in files for module in re.findall(r"(?m)^ *(?:from|import) ([\w.]+)", file.read_text())}
+    assert "transformers" in named
+    assert not named & TRAINER
 
 
 @pytest.mark.slow
@@ -258,7 +256,7 @@ def test_nothing_is_collected_while_libraries_are_imported(monkeypatch):
 
 
 def test_a_parser_is_built_for_the_command_alone_that_is_typed(capsys):
-    for words, built in ((["test"], ["test"]), (["--config", "none"], ["fit", "validate", "test"]), ([], None)):
+    for words, built in ((["test"], ["test"]), (["--config", "none"], ["fit", "validate", "test"])):
         made = []
 
         class Recorded(LongPOCLI):
@@ -268,7 +266,7 @@ def test_a_parser_is_built_for_the_command_alone_that_is_typed(capsys):
 
         with pytest.raises(SystemExit):
             Recorded(args=[*words, "--trainer.max_stepz", "3"])
-        assert made == (built or ["fit", "validate", "test"])
+        assert made == built
     assert "did you mean" in capsys.readouterr().err
 
 
