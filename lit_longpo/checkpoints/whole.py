@@ -129,7 +129,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, in words; `None` if it is whole."""
     if path.is_file():
-        return None if zipfile.is_zipfile(path) else "it is not a torch file, or was cut off"
+        return None if _is_archive(path) else "it is not a torch file, or was cut off"
     if not path.is_dir():
         return "it is not there"
     try:
@@ -148,6 +148,13 @@ def fault(path: Path) -> str | None:
         if there[name] != size:
             return f"{shortened(name)} has {there[name]:,} bytes instead of {size:,}"
     return None
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # parts of its end contradict each other
+        return False
 
 
 def damage(path: Path) -> str | None:

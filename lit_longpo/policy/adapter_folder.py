@@ -306,8 +306,8 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
     said = [name for name in sorted(settings) if settings[name] and name not in _OF_FILES]  # null, false, 0, empty: off
     if _ALORA in said:
         raise InputError(
-            f"expected adapters that are on for every token in {config}, got `{_ALORA}: {settings[_ALORA]}`; name "
-            "adapters without it"
+            f"expected adapters that are on for every token in {config}, got `{_ALORA}: "
+            f"{shortened(str(settings[_ALORA]))}`; name adapters without it"
         )
     if settings.get(_MEGATRON[0]):
         raise InputError(

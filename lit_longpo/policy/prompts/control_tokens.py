@@ -8,7 +8,10 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.chat import Chat
+
+_BOTH_WAYS = ({"split_special_tokens": False}, {"split_special_tokens": True})
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tup
     """
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    _refuse_blank(tokenizer, names)
     special = _with_ids(tokenizer, names)
     if chat is None:
         return Markup(special), Markup(special)
@@ -74,6 +78,21 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tup
     turns = {name for name in others if name in opening or any(name in frame for frame in frames)}
     written = {name for name in others if name in chat.source}
     return Markup(special | _with_ids(tokenizer, written)), Markup(special | _with_ids(tokenizer, turns))
+
+
+def _refuse_blank(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> None:
+    """A control token of white space would be read out of every text that holds some.
+
+    Raises:
+        InputError: naming it.
+    """
+    for name in sorted(name for name in names if name and not name.strip()):
+        read, written = (tokenizer.encode(f"a{name}a", add_special_tokens=False, **options) for options in _BOTH_WAYS)
+        if read != written:
+            raise InputError(
+                f"expected special tokens that no text holds by chance, got {name!r} in the tokenizer of "
+                f"{tokenizer.name_or_path or 'the model'}; correct its tokenizer_config.json, or copy that file again"
+            )
 
 
 def _with_ids(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> dict[str, int]:

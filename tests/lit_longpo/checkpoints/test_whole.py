@@ -65,6 +65,10 @@ def test_what_is_wrong_is_said(tmp_path):
     file, folder = save_file(tmp_path / "file.ckpt"), save_folder(tmp_path / "folder.ckpt")
     cut(file)
     assert "cut off" in fault(file)
+    raw = bytearray(save_file(file).read_bytes())
+    raw[raw.rindex(b"PK\x06\x07") + 16] = 2  # of two disks
+    file.write_bytes(raw)
+    assert "not a torch file" in fault(file)
     size = (folder / "checkpoint/rank0.pt").stat().st_size
     cut(folder / "checkpoint/rank0.pt")
     assert f"checkpoint/rank0.pt has {size // 2:,} bytes instead of {size:,}" in fault(folder)

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.word_tokenizer import WORDS, word_tokenizer
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 CHAT = (
@@ -81,3 +82,14 @@ def test_what_the_tokenizer_lacks_is_named():
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="end-of-sequence"):
         PromptFormat(tokenizer, PromptTemplate())
+
+
+def test_a_special_token_of_white_space_is_refused():
+    blank, as_text = word_tokenizer(), word_tokenizer(["\n"])
+    blank.add_special_tokens({"pad_token": " "})
+    with pytest.raises(
+        InputError, match=r"that no text holds by chance, got ' ' in the tokenizer of the model; correct"
+    ):
+        PromptFormat(blank, PromptTemplate())
+    as_text.pad_token = ""
+    PromptFormat(as_text, PromptTemplate())
