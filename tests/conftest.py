@@ -24,8 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # What takes a worker longest, the longest first: begun last, one worker would end long after the others.
 LONGEST = (
-    "checkpoints/test_progress.py",
     "checkpoints/test_resume.py",
+    "checkpoints/test_resumption.py",
     "strategies/test_parity.py",
     "planning/test_plan.py",
     "running/test_processes.py",

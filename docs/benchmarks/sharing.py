@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from lit_longpo.batch import Group, PackedBatch, Response
 from lit_longpo.engine import SHARED_FROM, pack, score
-from lit_longpo.engine.backends import sdpa
+from lit_longpo.engine.backends import merged
 from lit_longpo.planning.flops import attention_flops
 
 Tokens = Callable[[str, int], tuple[int, ...]]
@@ -88,7 +88,7 @@ def seconds(model: torch.nn.Module, row: PackedBatch, *, parts: bool = True) -> 
     """One forward and backward; without `parts` keys are gathered for every segment."""
     model.zero_grad()
     start = time.process_time()
-    with mock.patch.object(sdpa, "merges", sdpa.merges if parts else lambda *args: False):
+    with mock.patch.object(merged, "merges", merged.merges if parts else lambda *args: False):
         score(model, row).sums.sum().backward()
     return time.process_time() - start
 

@@ -51,7 +51,15 @@ def colours(path):
     return shades[(counts > len(image) / 100) & (np.ptp(shades, axis=1) > 20)]
 
 
-@pytest.mark.parametrize("name", [*make.HEAT_MAPS, "logo_synthesised.png", "logo_true_positions.png", "report.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *make.HEAT_MAPS,
+        "logo_synthesised.png",
+        "logo_true_positions.png",
+        pytest.param("report.png", marks=pytest.mark.slow),
+    ],
+)
 def test_heat_maps_are_in_the_colours_of_the_report_page(name):
     """Those get lighter in grey, too, so that every kind of colour blindness sees which is better."""
     known = colormaps["viridis"](np.linspace(0, 1, 256))[:, :3] * 255

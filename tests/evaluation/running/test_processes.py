@@ -60,7 +60,8 @@ def test_the_command_on_two_processes(options, model, records, single, tmp_path)
 @pytest.mark.parametrize(
     "strategy",
     [
-        *("ddp", "ulysses"),
+        "ddp",
+        pytest.param("ulysses", marks=pytest.mark.slow),
         pytest.param("fsdp2", marks=pytest.mark.slow),
         pytest.param("zero3", marks=needs_deepspeed),
         pytest.param("ulysses_zero3", marks=[needs_deepspeed, pytest.mark.slow]),

@@ -57,9 +57,10 @@ def test_a_checkpoint_saved_when_max_steps_had_ended_the_training_goes_on(tmp_pa
     ("options", "steps", "validated"),
     [
         ({"val_check_interval": 0.5}, 5, [2, 4]),
-        pytest.param({"val_check_interval": 3, "check_val_every_n_epoch": None}, 6, [3, 6], marks=pytest.mark.slow),
+        ({"val_check_interval": 3, "check_val_every_n_epoch": None}, 6, [3, 6]),
     ],
 )
+@pytest.mark.slow
 def test_no_validation_is_lost_and_none_is_done_twice(options, steps, validated, tmp_path):
     losses, validations = run(tmp_path / "whole", steps=steps, **options)
     assert list(validations) == validated

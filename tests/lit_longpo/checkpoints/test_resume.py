@@ -16,7 +16,7 @@ ZERO = [ZERO2, ZERO3]
 SLOW_FSDP2 = pytest.param("fsdp2", marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
+@pytest.mark.parametrize("strategy", ["single", "ddp", SLOW_FSDP2, *ZERO])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_losses_after_a_resume_in_mid_epoch_are_those_of_the_whole_run(strategy, policy, resumed_run):
     _, result = resumed_run(strategy)
@@ -30,14 +30,14 @@ def test_losses_after_a_resume_in_mid_epoch_are_those_of_the_whole_run(strategy,
     assert resumed["rate"] == whole["rate"]
 
 
-@pytest.mark.parametrize("strategy", ["fsdp2", *ZERO])
+@pytest.mark.parametrize("strategy", [SLOW_FSDP2, *ZERO])
 def test_a_tied_head_is_trained_alike_by_every_strategy(strategy, resumed_run):
     result, ddp = resumed_run(strategy)[1]["full"]["whole"], resumed_run("ddp")[1]["full"]["whole"]
     assert result["losses"] == pytest.approx(ddp["losses"], rel=1e-4)
     assert torch.equal(result["weights"]["lm_head.weight"], result["weights"]["model.embed_tokens.weight"])
 
 
-@pytest.mark.parametrize("strategy", ["fsdp2", *ZERO])
+@pytest.mark.parametrize("strategy", [SLOW_FSDP2, *ZERO])
 def test_adapters_start_and_are_trained_alike_under_every_strategy(strategy, resumed_run):
     """DPO's loss is log 2 where policy and reference are one: adapters start without effect."""
     losses, expected = (resumed_run(name)[1]["lora"]["whole"]["losses"] for name in (strategy, "ddp"))
@@ -46,7 +46,7 @@ def test_adapters_start_and_are_trained_alike_under_every_strategy(strategy, res
 
 # How a process is killed: steps done, steps that are kept.
 KILLS = {"before-1": (1, 0), "before-3": (3, 2), "before-5": (5, 4), "half-written": (4, 2), "not-renamed": (4, 2)}
-SLOW_KILLS = ("before-3", "not-renamed")
+SLOW_KILLS = ("before-3", "before-5", "not-renamed")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def run_at_validation(folder, checkpoint=None):
     return losses.values
 
 
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp2", *ZERO])
+@pytest.mark.parametrize("strategy", ["single", "ddp", SLOW_FSDP2, *ZERO])
 def test_checkpoints_of_adapters_hold_what_was_trained(strategy, resumed_run):
     """FSDP2 alone writes whatever lies in the model."""
     weights = read_weights(resumed_run(strategy)[0] / "lora/checkpoints/last.ckpt")
@@ -117,7 +117,7 @@ def test_checkpoints_of_adapters_hold_what_was_trained(strategy, resumed_run):
     ("before", "after"),
     [
         ("ddp", "single"),
-        ("fsdp2", "fsdp2 of 1"),
+        pytest.param("fsdp2", "fsdp2 of 1", marks=pytest.mark.slow),
         pytest.param("fsdp2", "fsdp2 of 4", marks=pytest.mark.slow),
     ],
 )
@@ -156,7 +156,7 @@ def test_the_guard_sees_gradients_that_are_not_numbers_under_every_strategy(stra
     assert weights_are_good
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", *ZERO[:1]])
+@pytest.mark.parametrize("strategy", ["ddp", SLOW_FSDP2, *ZERO[:1]])
 def test_standalone_validation_from_a_checkpoint_is_that_of_one_process(strategy, resumed_run, tmp_path):
     """Two ranks share one row of two examples; none counts twice."""
     module, data = resume_worker.parts(POLICIES["full"], "single")

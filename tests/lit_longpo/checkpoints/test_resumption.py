@@ -121,7 +121,9 @@ def test_another_reference_at_the_old_place_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how", [("--policy.adapters", "merge", "--policy.lora.r", "2"), ()], ids=["merged", "continued"]
+    "how",
+    [pytest.param(("--policy.adapters", "merge", "--policy.lora.r", "2"), marks=pytest.mark.slow), ()],
+    ids=["merged", "continued"],
 )
 def test_other_adapters_on_the_same_base_are_refused(how, tmp_path):
     """Elsewhere or at the old place; the same ones may move."""
@@ -211,7 +213,7 @@ def test_no_checkpoint_of_this_kind_means_step_0(again, caplog):
     assert (record["objective"], record["step"]) == ("SimPO", 1)
 
 
-@pytest.mark.parametrize("bar", ["RichProgressBar", "TQDMProgressBar"])
+@pytest.mark.parametrize("bar", [pytest.param("RichProgressBar", marks=pytest.mark.slow), "TQDMProgressBar"])
 def test_a_run_that_ended_before_its_model_was_written_writes_it(bar, tmp_path):
     kinds = ("ThroughputCallback", "NonFiniteGuard", "SavePretrained", bar)
     others = ", ".join(f"{{class_path: {kind}}}" for kind in kinds)

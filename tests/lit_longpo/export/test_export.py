@@ -21,8 +21,9 @@ from transformers import AutoModelForCausalLM
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.policy import PolicyConfig
 
+FSDP2 = pytest.param("fsdp2", marks=pytest.mark.slow)
 ZERO2 = pytest.param("zero2", marks=[needs_deepspeed, pytest.mark.slow])
-STRATEGIES = ["single", "ddp", "fsdp2", ZERO2, pytest.param("zero3", marks=needs_deepspeed)]
+STRATEGIES = ["single", "ddp", FSDP2, ZERO2, pytest.param("zero3", marks=needs_deepspeed)]
 # name of the folder: policy, merge_adapters
 WAYS = {"full": ("full", None), "lora": ("lora", None), "merged": ("lora", True)}
 
@@ -153,7 +154,9 @@ def test_the_printed_way_from_a_zero3_checkpoint_to_its_validation(tmp_path):
         assert float(shown[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-5), name
 
 
-@pytest.mark.parametrize("overlay", ["fsdp2", pytest.param("deepspeed_zero3", marks=needs_deepspeed)])
+@pytest.mark.parametrize(
+    "overlay", ["fsdp2", pytest.param("deepspeed_zero3", marks=[needs_deepspeed, pytest.mark.slow])]
+)
 def test_a_split_policy_is_saved_after_a_validation_as_it_is_exported(overlay, tmp_path):
     """A validation leaves parameters gathered."""
     save = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True}}
@@ -184,6 +187,7 @@ def round_of(folder, source, *arguments):
     return checkpoint
 
 
+@pytest.mark.slow
 def test_a_round_on_continued_adapters_is_exported_as_adapters_of_their_base(tmp_path):
     """Plain peft on the base that the first round had; nothing names the folder in between."""
     base = PolicyConfig().folder

@@ -52,7 +52,10 @@ def test_adapters_of_half_weights_have_gradients_that_a_scale_can_be_taken_from(
     assert precision_problem("float16", "16-mixed", deepspeed=False, trains_weights=False) is None
 
 
-@pytest.mark.parametrize("strategy", ["single", "fsdp2", pytest.param("zero3", marks=needs_deepspeed), *SLOW])
+@pytest.mark.parametrize(
+    "strategy",
+    ["single", pytest.param("fsdp2", marks=pytest.mark.slow), pytest.param("zero3", marks=needs_deepspeed), *SLOW],
+)
 def test_half_precision_starts_at_the_reference(strategy, policy_folder, tmp_path):
     """SoLoPO on DPO: its first term is log 2 where policy and reference are one, its second nothing."""
     precisions = [("bfloat16", "bf16-true"), *([("float32", "bf16-mixed")] if strategy not in ZERO else [])]

@@ -40,9 +40,8 @@ def compare(folder, sizes):
     return made.memory[made.mode].peak / measured
 
 
-@pytest.mark.parametrize(
-    "case", ["recomputed", *(pytest.param(case, marks=pytest.mark.slow) for case in SMALL if case != "recomputed")]
-)
+@pytest.mark.parametrize("case", SMALL)
+@pytest.mark.slow
 def test_small_runs(case, tmp_path):
     assert compare(tmp_path, SMALL[case]) == pytest.approx(1.0, abs=0.15)
 

@@ -135,7 +135,7 @@ def load_in_parts(folder, weights, lora):
     ("weights", "lora"),
     [
         pytest.param("pretrained", None, id="pretrained-full", marks=pytest.mark.slow),
-        pytest.param("pretrained", LoRA(r=2), id="pretrained-adapters"),
+        pytest.param("pretrained", LoRA(r=2), id="pretrained-adapters", marks=pytest.mark.slow),
         pytest.param("random", None, id="random-full"),
         pytest.param("random", LoRA(r=2), id="random-adapters", marks=pytest.mark.slow),
     ],
