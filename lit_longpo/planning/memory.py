@@ -43,8 +43,9 @@ from typing import Literal
 
 import torch
 
+from lit_longpo.optimizer_kinds import OptimizerFactory
 from lit_longpo.planning.activations import Activations
-from lit_longpo.planning.model import ModelSizes, OptimizerFactory, optimizer_bytes, optimizer_states
+from lit_longpo.planning.model import ModelSizes, optimizer_bytes, optimizer_states
 from lit_longpo.planning.sharding import Sharding
 from lit_longpo.policy.checkpointing import Checkpointing
 
