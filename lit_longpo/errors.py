@@ -77,14 +77,18 @@ def message_for_user(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
-        return " ".join(str(error).split())
+        return _spaced(str(error))
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         path = os.fsdecode(error.filename)
         path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         return f"expected to read or write {path}, but {REFUSALS[error.errno]}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
     message = None if inner is None else message_for_user(inner)
-    return message if message is not None and message in " ".join(str(error).split()) else None
+    return message if message is not None and _spaced(message) in _spaced(str(error)) else None
+
+
+def _spaced(words: str) -> str:
+    return " ".join(words.split())
 
 
 def missing_package(error: BaseException | None) -> str | None:

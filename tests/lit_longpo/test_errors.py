@@ -45,6 +45,8 @@ def test_words_around_ours_are_shown_as_long_as_they_hold_ours():
     inner = InputError("expected 1, got 2")
     assert message_for_user(raised(lambda: wrapped("model: expected 1, got 2", inner))) == "expected 1, got 2"
     assert message_for_user(raised(lambda: wrapped("something else", inner))) is None
+    blank = InputError("expected a folder, got  : none")  # what was typed may be white space
+    assert message_for_user(raised(lambda: wrapped(f"failed:\n{blank}", blank))) == str(blank)
 
 
 def test_errors_of_others_keep_their_traceback():
