@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section, official_cell
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import MOST, MOST_TOKENS, check_numbers
 
@@ -108,6 +108,7 @@ class RULER(Benchmark):
         )
         check_numbers(self, "", lengths=(500, MOST_TOKENS), num_examples=(1, MOST))
         named = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa}
+        _check_files(named)
         found = {name: _path(path) or official_file(self.folder, _FILES[name]) for name, path in named.items()}
         self.paths = {name: path for name, path in found.items() if path is not None}
         self.tasks = self._chosen(tasks)
@@ -306,6 +307,15 @@ class RULER(Benchmark):
             if number != official:
                 name = self.paths[_SOURCES[task]].name
                 yield f"{task}: {number:,} questions in {name}, in the official file {official:,}"
+
+
+def _check_files(named: Mapping[str, str | Path | None]) -> None:
+    """Refuse a file that was named and is not there, also where no task that is asked reads it."""
+    for name, path in named.items():
+        if path is not None and not Path(path).expanduser().is_file():
+            raise MissingFileError(
+                f"expected a file at `benchmark.init_args.{name}: {path}`, found none; name another, or leave it out"
+            )
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -82,6 +82,8 @@ def test_what_needs_a_file_is_left_out_or_refused(folder):
         RULER(folder, tasks=["qa_2"])
     with pytest.raises(ValueError, match=r"got multi_key; .*multi_key is a task of `evaluate --config needle`"):
         RULER(folder, tasks=["multi_key"])
+    with pytest.raises(FileNotFoundError, match=r"expected a file at `benchmark.init_args.essays:  `, found none"):
+        RULER(folder, tasks=["niah_single_1"], lengths=[500], essays=" ")
     with pytest.raises(ValueError, match="git clone"):
         RULER()
     with pytest.raises(ValueError, match="`lengths` from 500"):
