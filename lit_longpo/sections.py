@@ -12,6 +12,7 @@ from jsonargparse._util import import_object
 
 _PLAIN = bool | int | float | str | list | None
 _CHOICES = (Union, UnionType, Literal)
+Arguments = dict[str, tuple[Any, object]]  # type and default by name
 
 
 def lost_sections(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[str, Any]]:
@@ -41,19 +42,18 @@ def null_values(parser: ArgumentParser, values: Namespace) -> Iterator[str]:
         if action.dest in values and values[action.dest] is None and _refuses_null(hint, action.default):
             yield action.dest
     for where, path, settings in _classes(values, ""):
-        for made_by in _makers(path):
-            yield from _nulls(made_by, settings, where)
+        yield from _nulls(_arguments_at(path), settings, where)
 
 
-def _nulls(made_by: Any, settings: Namespace, prefix: str) -> Iterator[str]:
+def _nulls(arguments: Arguments, settings: Namespace, prefix: str) -> Iterator[str]:
     """The same in the arguments of a class, and in data classes among them."""
-    for name, (hint, default) in _arguments(made_by).items():
+    for name, (hint, default) in arguments.items():
         value = vars(settings).get(name, default)
         if value is None and _refuses_null(hint, default):
             yield f"{prefix}{name}"
-        inner = next(filter(is_dataclass, (hint, *get_args(hint))), None)
+        inner: Any = next(filter(is_dataclass, (hint, *get_args(hint))), None)
         if isinstance(value, Namespace) and "class_path" not in value and inner is not None:
-            yield from _nulls(inner, value, f"{prefix}{name}.")
+            yield from _nulls(_arguments(inner), value, f"{prefix}{name}.")
 
 
 def _refuses_null(hint: Any, default: object) -> bool:
@@ -92,21 +92,22 @@ def _lost_in_classes(values: object) -> Iterator[tuple[str, Any]]:
 
 def _sections(path: str) -> set[str]:
     """Arguments of a class, its bases' included, that are settings of a data class and nothing else."""
-    return {name for made_by in _makers(path) for name, (hint, _) in _arguments(made_by).items() if is_dataclass(hint)}
+    return {name for name, (hint, _) in _arguments_at(path).items() if is_dataclass(hint)}
 
 
-def _makers(path: str) -> list[type]:
-    """The class at a path and its bases, as far as they take arguments of their own; none if there is none."""
+def _arguments_at(path: str) -> Arguments:
+    """What the class at a path takes, and its bases, whose word counts where its own says nothing."""
     try:
         made_by = import_object(path)
     except (ValueError, ImportError, AttributeError):  # no class to jsonargparse either, where it is to be one
-        return []
+        return {}
     bases = inspect.getmro(made_by) if isinstance(made_by, type) else ()  # a function may stand for a class, too
-    return [kind for kind in bases if "__init__" in vars(kind) and kind is not object]
+    makers = [kind for kind in bases if "__init__" in vars(kind) and kind is not object]
+    return {name: argument for kind in reversed(makers) for name, argument in _arguments(kind).items()}
 
 
 @cache
-def _arguments(made_by: Any) -> dict[str, tuple[Any, object]]:
+def _arguments(made_by: Any) -> Arguments:
     """Types and defaults of what a class takes; nothing where its types are only there for a type checker."""
     try:
         hints = get_type_hints(made_by.__init__)

@@ -4,7 +4,7 @@ import pytest
 from jsonargparse import Namespace
 
 from lit_longpo.__main__ import main
-from lit_longpo.sections import lost_sections
+from lit_longpo.sections import lost_sections, null_values
 from lit_longpo.suggestions import SuggestingParser
 
 
@@ -27,6 +27,23 @@ def test_null_where_the_type_has_none_is_refused(text, name, tmp_path, capsys):
     (told, _) = capsys.readouterr().err.splitlines()[-2:]
     assert told.startswith("error: expected a value of `")
     assert told.endswith(f"{name}`, got null; give it one, or take that line out")
+
+
+class Base:
+    def __init__(self, width: int = 1, depth: int = 1) -> None: ...
+
+
+class Derived(Base):
+    def __init__(self, width: int | None = 1, **more: int) -> None: ...
+
+
+def test_a_class_may_take_null_where_its_base_does_not():
+    def found(**settings):
+        section = Namespace(class_path=f"{__name__}.Derived", init_args=Namespace(**settings))
+        return list(null_values(SuggestingParser(), Namespace(made=section)))
+
+    assert found(width=None) == []
+    assert found(width=None, depth=None) == ["made.init_args.depth"]
 
 
 @pytest.mark.parametrize("path", ["json.loads", "FusedAdamW", "no.such.place"])
