@@ -8,6 +8,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import _ActionConfigLoad
+from jsonargparse._subcommands import find_action, is_branch_key
 from jsonargparse._util import import_object
 
 _PLAIN = bool | int | float | str | list | None
@@ -28,6 +30,25 @@ def lost_sections(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[s
         if name in values and isinstance(values[name], _PLAIN):
             yield name, values[name]
     yield from _lost_in_classes(values)
+
+
+def fill_unknown_sections(parser: ArgumentParser, values: Namespace | dict[str, Any], prefix: str = "") -> None:
+    """Make unknown sections that are empty null, in place: jsonargparse sees values alone, and would drop them.
+
+    Args:
+        parser: whose options and groups are known.
+        values: as a file has them, before they are checked.
+        prefix: the section they are of, with a dot behind it.
+    """
+    content = vars(values) if isinstance(values, Namespace) else values
+    for name, value in content.items():
+        action = find_action(parser, f"{prefix}{name}")
+        if not isinstance(value, Namespace | dict) or not isinstance(action, NoneType | _ActionConfigLoad):
+            continue  # of another type or class, which looks at its own
+        if value:
+            fill_unknown_sections(parser, value, f"{prefix}{name}.")
+        elif action is None and not is_branch_key(parser, f"{prefix}{name}"):
+            content[name] = None
 
 
 def null_values(parser: ArgumentParser, values: Namespace) -> Iterator[str]:

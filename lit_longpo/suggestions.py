@@ -22,7 +22,7 @@ from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
-from lit_longpo.sections import lost_sections, null_values
+from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values
 from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, repeated_key, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
@@ -113,6 +113,11 @@ class SuggestingParser(ArgumentParser):
             self.usage = USAGE
         text = super().format_help(*formatter).replace(" [options]", "")
         return text + examples(self.prog) if self.exit_on_error else text
+
+    def _apply_actions(self, cfg: Any, parent_key: str = "", *more: Any, **options: Any) -> Any:
+        """Of jsonargparse, where a file or a class's arguments come in; sections of no value still have their names."""
+        fill_unknown_sections(self, cfg, f"{parent_key}." if parent_key else "")
+        return super()._apply_actions(cfg, parent_key, *more, **options)
 
     def _with_files(self, words: list[str]) -> list[str]:
         if not any(isinstance(action, ActionConfigFile) for action in _actions(self)):

@@ -2,6 +2,7 @@
 
 import pytest
 from jsonargparse import Namespace
+from support.command_line import parse
 
 from lit_longpo.__main__ import main
 from lit_longpo.sections import lost_sections, null_values
@@ -27,6 +28,39 @@ def test_null_where_the_type_has_none_is_refused(text, name, tmp_path, capsys):
     (told, _) = capsys.readouterr().err.splitlines()[-2:]
     assert told.startswith("error: expected a value of `")
     assert told.endswith(f"{name}`, got null; give it one, or take that line out")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("polcy: {}", "polcy"),
+        ("policy: {zq: {}}", "policy.zq"),
+        ("policy: {template: {zq: {}}}", "policy.template.zq"),
+        ("policy: {zq: {zp: {}}}", "policy.zq.zp"),
+        ("trainer: {zq: {}}", "trainer.zq"),
+        ("data: {init_args: {positons: {}}}", "positons"),
+        ("data: {init_args: {positions: {zq: {}}}}", "zq"),
+        ("model: {init_args: {zq: {}}}", "zq"),
+        ("model: {init_args: {base: {class_path: DPO, init_args: {zq: {}}}}}", "zq"),
+        ("optimization: {optimizer: {class_path: FusedAdamW, init_args: {zq: {}}}}", "zq"),
+        ("trainer: {callbacks: [{class_path: LearningRateMonitor, init_args: {zq: {}}}]}", "zq"),
+    ],
+)
+def test_unknown_sections_that_are_empty_are_refused(text, name, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "--config", "configs/solopo.yaml", "--config", str(tmp_path / "mine.yaml")])
+    (told, _) = capsys.readouterr().err.splitlines()[-2:]
+    assert told.startswith("error: ")
+    assert name in told
+
+
+def test_known_sections_may_be_empty(tmp_path):
+    text = "{policy: {template: {}}, trainer: {}, model: {init_args: {base: {class_path: ORPO, init_args: {}}}}}"
+    (tmp_path / "mine.yaml").write_text(text)
+    found = parse("--config", "configs/solopo.yaml", "--config", tmp_path / "mine.yaml")
+    assert found.model.init_args.base.class_path.endswith(".ORPO")
+    assert found.policy == parse("--config", "configs/solopo.yaml").policy
 
 
 class Base:
