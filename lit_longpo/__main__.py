@@ -11,9 +11,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from lit_longpo.errors import InputError, message_for_user
 from lit_longpo.foreign_warnings import leave_out
@@ -21,6 +24,11 @@ from lit_longpo.help.stored import stored_help
 
 _HELP = ("-h", "--help")
 _SIBLINGS = ("data_modules", "evaluation")
+_DIED = 128  # what a shell adds to the signal that ended a program
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
 
 
 @contextmanager
@@ -145,6 +153,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "ask": ask,
     "export": export,
 }
+_TRAINERS = (fit, validate, test)  # hear signals themselves
 
 
 # What others call them.
@@ -197,11 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _look_here_last()
         _refuse_namesakes()
         _run(words)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if os.environ.get("LIT_LONGPO_TRACEBACK"):
             raise
         sys.stderr.write("interrupted: what was written stays, and the same command goes on\n")
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(_DIED + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
     except Exception as error:
         message = message_for_user(error)
         if message is None or os.environ.get("LIT_LONGPO_TRACEBACK"):
@@ -210,13 +219,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> None:
+    command = COMMANDS.get(words[0])
     if words[0].startswith("-"):  # LightningCLI takes options before the command, too
         lightning(words)
-    elif words[0] in COMMANDS:
-        COMMANDS[words[0]](words[1:])
-    else:
+    elif command is None:
         sys.stderr.write(_unknown(words[0]) + "\n")
         sys.exit(2)
+    else:
+        with nullcontext() if command in _TRAINERS else _ended_by_sigterm():
+            command(words[1:])
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Raise where SIGTERM comes, so that what is written is left whole; processes forked from this one just end."""
+    owner = os.getpid()
+
+    def end(signum: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != owner:
+            os._exit(_DIED + signum)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals go to that one
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _help(words: Sequence[str]) -> str | None:

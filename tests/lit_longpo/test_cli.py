@@ -3,9 +3,13 @@
 import ast
 import gc
 import importlib
+import multiprocessing
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from functools import cache
 
 import pytest
@@ -317,6 +321,45 @@ def test_our_errors_are_short_wherever_they_are_raised(arguments, hint, tmp_path
     with pytest.raises(SystemExit, match=hint) as stopped:
         run_main(*small, *arguments)
     assert len(str(stopped.value).splitlines()) < 4
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_command_with_one_line(signum, status, monkeypatch, capsys):
+    before, undone = signal.getsignal(signal.SIGTERM), list[str]()
+
+    def asked(_):
+        try:
+            os.kill(os.getpid(), signum)
+            time.sleep(60)
+        finally:
+            undone.append("state")
+
+    monkeypatch.setitem(command.COMMANDS, "build", asked)
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            command.main(["build"])
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
+    assert (stopped.value.code, undone) == (status, ["state"])
+    assert capsys.readouterr().err == "interrupted: what was written stays, and the same command goes on\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_processes_that_a_command_forks_end_by_sigterm_in_silence(monkeypatch, capfd):
+    def asked(_):
+        forks = multiprocessing.get_context("fork")
+        runs = forks.Event()
+        child = forks.Process(target=lambda: (runs.set(), time.sleep(60)))
+        child.start()
+        assert runs.wait(10)
+        child.terminate()
+        child.join(10)
+        assert child.exitcode == 143
+
+    monkeypatch.setitem(command.COMMANDS, "build", asked)
+    command.main(["build"])
+    assert capfd.readouterr().err == ""
 
 
 def test_errors_that_nobody_foresaw_keep_their_traceback(monkeypatch):
