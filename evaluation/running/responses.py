@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
@@ -171,7 +173,7 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
 
 
 def check_asked(folder: Path, benchmark: Benchmark) -> None:
-    """Refuse a folder of answers to other questions, before a model is loaded.
+    """Refuse a folder of answers to other questions, or one in use, before a model is loaded.
 
     Args:
         folder: for the responses; it may not be there yet.
@@ -179,7 +181,13 @@ def check_asked(folder: Path, benchmark: Benchmark) -> None:
 
     Raises:
         ValueError: the folder holds responses to another benchmark, or with other settings of it.
+        BlockingIOError: another process is writing there.
     """
+    if (
+        getattr(rank_zero_only, "rank", 0) == 0 and (folder / ".lock").exists()
+    ):  # others would find the first process at it
+        with _alone(folder):
+            pass
     check_known(folder, _asked(benchmark), KIND, lines=folder.glob("*.jsonl"))
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from unittest import mock
 
 import peft
 import pytest
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import escape
+from evaluation.respondent import Respondent
 from evaluation.running.responses import stored_responses
 from lit_longpo import __main__ as command_line
 from lit_longpo.errors import UserError, message_for_user
@@ -136,6 +138,16 @@ def test_a_run_that_still_answers_is_not_rescored(folder, model, tmp_path):
         pytest.raises(BlockingIOError, match="found one that is running"),
     ):
         run(*arguments(folder, tmp_path, "--rescore"))
+
+
+def test_a_folder_in_use_is_refused_before_a_model_is_loaded(folder, model, tmp_path):
+    run(*arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
+    with (
+        stored_responses(tmp_path / "predictions" / "longbench"),
+        mock.patch.object(Respondent, "load", side_effect=AssertionError("loaded")),
+        pytest.raises(BlockingIOError, match="found one that is running"),
+    ):
+        run(*arguments(folder, tmp_path, "--model", model))
 
 
 def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path):
