@@ -1,6 +1,7 @@
 """Sections and values of a configuration in whose place something came that nothing can be made of."""
 
 import inspect
+from argparse import _StoreTrueAction
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from functools import cache
@@ -49,6 +50,18 @@ def fill_unknown_sections(parser: ArgumentParser, values: Namespace | dict[str, 
             fill_unknown_sections(parser, value, f"{prefix}{name}.")
         elif action is None and not is_branch_key(parser, f"{prefix}{name}"):
             content[name] = None
+
+
+def strange_switches(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[str, Any]]:
+    """Options that are typed alone, as `--shard`, and have another value than true or false in a file, and that value.
+
+    Args:
+        parser: whose options they are.
+        values: as parsed.
+    """
+    for action in parser._actions:
+        if isinstance(action, _StoreTrueAction) and not isinstance(value := values.get(action.dest), bool):
+            yield action.dest, value.as_dict() if isinstance(value, Namespace) else value
 
 
 def null_values(parser: ArgumentParser, values: Namespace) -> Iterator[str]:

@@ -22,7 +22,7 @@ from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
-from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values
+from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
 from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, repeated_key, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
@@ -101,6 +101,9 @@ class SuggestingParser(ArgumentParser):
                 section, value = lost_section
                 got = "null" if value is None else repr(value)
                 self.error(f"expected settings of `{section}`, got {got:.100}; give it some, or take that line out")
+            if (switch := next(strange_switches(self, values), None)) is not None:
+                got = "null" if switch[1] is None else repr(switch[1])
+                self.error(f"expected `{switch[0]}` to be true or false, got {got:.100}")
             if (null := next(null_values(self, values), None)) is not None:
                 self.error(f"expected a value of `{null}`, got null; give it one, or take that line out")
             if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):

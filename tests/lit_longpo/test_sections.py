@@ -55,6 +55,15 @@ def test_unknown_sections_that_are_empty_are_refused(text, name, tmp_path, capsy
     assert name in told
 
 
+@pytest.mark.parametrize("value", ["{zq: 1}", "[]", "null", "0", "'no'"])
+def test_what_is_switched_on_by_its_name_is_true_or_false_in_a_file(value, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(f"shard: {value}")
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "--config", "needle", "--config", str(tmp_path / "mine.yaml")])
+    told = capsys.readouterr().err.splitlines()[-2]
+    assert told == f"error: expected `shard` to be true or false, got {value.replace('zq', chr(39) + 'zq' + chr(39))}"
+
+
 def test_known_sections_may_be_empty(tmp_path):
     text = "{policy: {template: {}}, trainer: {}, model: {init_args: {base: {class_path: ORPO, init_args: {}}}}}"
     (tmp_path / "mine.yaml").write_text(text)
