@@ -42,7 +42,7 @@ from lit_longpo.engine import SHARED_FROM
 from lit_longpo.errors import InputError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
-from lit_longpo.ranges import MOST_TOKENS, MOST_WORKERS, check_numbers
+from lit_longpo.ranges import MOST_TOKENS, MOST_WORKERS, SEEDS, check_numbers
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class PairDataModule(LightningDataModule, ABC):
             )
         self.seed, self.num_workers = seed, num_workers
         check_numbers(self, "data.init_args.", max_tokens=(1, MOST_TOKENS), max_examples=(1, MOST_TOKENS))
-        check_numbers(self, "data.init_args.", num_workers=(0, MOST_WORKERS))
+        check_numbers(self, "data.init_args.", num_workers=(0, MOST_WORKERS), seed=SEEDS)
         self.views, self.prompt_format = views, prompt_format
         self.token_cache, self.rows_by = token_cache, rows_by
         self.source_name: str | None = None  # its name among several

@@ -72,7 +72,7 @@ _TOLD = re.compile(r"pip install (?:-U )?['\"]?([A-Za-z][\w-]*)")
 def message_for_user(error: BaseException) -> str | None:
     """The message, if it was written for the user; `None` for everything unforeseen.
 
-    jsonargparse raises anew what a constructor has raised; its words are ours as long as they hold ours.
+    jsonargparse raises anew what a constructor has raised; that is our error as long as its words hold those.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -83,8 +83,7 @@ def message_for_user(error: BaseException) -> str | None:
         path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         return f"expected to read or write {path}, but {REFUSALS[error.errno]}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
-    message = None if inner is None else message_for_user(inner)
-    return message if message is not None and _spaced(message) in _spaced(str(error)) else None
+    return message_for_user(inner) if inner is not None and _spaced(str(inner)) in _spaced(str(error)) else None
 
 
 def _spaced(words: str) -> str:

@@ -11,6 +11,7 @@ MOST = 10_000_000  # of things to make or to ask: more would not end while someb
 MOST_TOKENS = 1_000_000_000  # of anything that is measured in tokens or words
 MOST_ANSWERED = 1_000_000  # tokens of one answer
 MOST_WORKERS = 1024  # processes of a data loader
+SEEDS = (-(2**63), 2**64 - 1)  # that torch's generators take
 LARGEST = 1000.0  # no coefficient of a loss is meant to be larger
 
 

@@ -26,6 +26,12 @@ def test_synthetic_pairs_hold_the_facts_in_both_contexts():
     assert data.pairs("train") == data.pairs("train")
 
 
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 10**26])
+def test_seeds_that_no_generator_takes_are_refused(seed):
+    with pytest.raises(ValueError, match=f"expected `data.init_args.seed` .* got {seed}"):
+        SyntheticDataModule(seed=seed)
+
+
 @pytest.mark.parametrize("size", [10**20, -1])
 def test_numbers_of_examples_that_nobody_could_wait_for(size):
     for kind in (SyntheticDataModule, WorldTextDataModule):

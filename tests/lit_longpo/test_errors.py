@@ -32,7 +32,7 @@ def raised(action):
 def wrapped(words, error):
     try:
         raise error
-    except UserError as inner:
+    except (UserError, OSError) as inner:
         raise ValueError(words) from inner
 
 
@@ -59,6 +59,8 @@ def test_names_and_links_that_the_system_refuses_are_one_line(tmp_path):
     assert "its name is too long" in message_for_user(long)
     assert len(message_for_user(long)) < 1200
     (tmp_path / "round").symlink_to(tmp_path / "round")
+    again = raised(lambda: wrapped(f"a link failed: {long}", long))
+    assert message_for_user(again) == message_for_user(long)
     assert "lead in a circle" in message_for_user(raised((tmp_path / "round").read_text))
     assert f"write {tmp_path}, but a folder is" in message_for_user(raised(tmp_path.read_text))
 
