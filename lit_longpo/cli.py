@@ -1,6 +1,7 @@
 """The command line: LightningCLI with our links, defaults and error messages."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
@@ -82,6 +84,15 @@ class LongPOCLI(LightningCLI):
         self._words = [] if args is None or isinstance(args, dict | Namespace) else [str(word) for word in args]
         self.config = parser.parse_object(args) if isinstance(args, dict | Namespace) else parser.parse_args(args)
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(
+                f"expected `seed_everything` (or PL_GLOBAL_SEED) to be a number that seeds can be: {error}; type "
+                "--seed_everything 42"
+            ) from error
+
     def _parse_ckpt_path(self) -> None:
         """Lightning looks for hyper-parameters, which we keep in config.yaml; a broken file would end in its words."""
 
@@ -152,6 +163,7 @@ class LongPOCLI(LightningCLI):
             callbacks.append(TrainingProgressBar())
         if settings.get("enable_model_summary") is None:
             settings["enable_model_summary"] = _has(callbacks, ModelSummary)
+        _check_unlike(callbacks)
         settings["callbacks"] = callbacks
         name = self._get(self.config, "name")
         if name is not None and settings.get("logger") in (None, True):
@@ -189,6 +201,17 @@ def _listed(callbacks: Any) -> list[Callback]:
     if callbacks is None:
         return []
     return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def _check_unlike(callbacks: list[Callback]) -> None:
+    """Checkpoints keep states of callbacks by what their settings say, which two of a kind must not share."""
+    kept = Counter(item.state_key for item in callbacks if is_overridden("state_dict", item, parent=Callback))
+    twice = {type(item).__name__ for item in callbacks if kept[item.state_key] > 1}
+    if twice:
+        raise InputError(
+            f"expected one callback of each kind and setting in `trainer.callbacks`, got two {', '.join(twice)} "
+            "that are alike; take one out, or let them differ"
+        )
 
 
 def _has(callbacks: list[Callback], kind: type[Callback]) -> bool:

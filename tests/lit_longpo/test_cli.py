@@ -323,6 +323,20 @@ def test_our_errors_are_short_wherever_they_are_raised(arguments, hint, tmp_path
     assert len(str(stopped.value).splitlines()) < 4
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_seeds_out_of_bounds_are_one_short_message(seed):
+    with pytest.raises(SystemExit, match=f"expected `seed_everything` .* {seed} is not in bounds"):
+        run_main("--seed_everything", seed)
+
+
+def test_callbacks_that_are_alike_are_one_short_message():
+    alike = "[ModelCheckpoint, {class_path: ModelCheckpoint}]"
+    with pytest.raises(
+        SystemExit, match=r"expected one callback of each kind .* got two ModelCheckpoint that are alike"
+    ):
+        run_main("--trainer.callbacks", alike)
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_command_with_one_line(signum, status, monkeypatch, capsys):
     before, undone = signal.getsignal(signal.SIGTERM), list[str]()
