@@ -143,10 +143,10 @@ class Chat:
                 "it reads something in the answer (reasoning, say): take that out of the data",
             )
         written = core[len(self._opened) :]
-        start = written.find(text.strip())
+        first = len(self.prefix) if written.startswith(self.prefix) else 0
+        start = written.find(text.strip(), first)  # the prefix may hold the same letters (gpt-oss: "channel", "a")
         if start < 0:  # a template that reads reasoning out of the answer and writes it anew
-            start = len(self.prefix) if written.startswith(self.prefix) else 0
-            return Rendered(written, start, len(written))
+            return Rendered(written, first, len(written))
         return Rendered(written, start, start + len(text.strip()))
 
     def dialogue(self, messages: Sequence[Utterance], system: str | None = None) -> tuple[str, dict[int, Rendered]]:

@@ -68,6 +68,24 @@ def test_every_template_of_trl_is_right_or_refused(path: Path, kind: str, option
     assert form.end_id == response[-1] in tokenizer.added_tokens_decoder
 
 
+@pytest.mark.skipif(not TEMPLATES, reason="TRL's chat templates are not installed")
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_answers_that_say_what_a_mark_is_called(path: Path, pinned: None):
+    """What opens an answer (gpt-oss: a channel) may hold the answer's own letters."""
+    tokenizer = tokenizer_for(path.read_text(), "bytes")
+    form = PromptFormat(tokenizer, PromptTemplate())
+    parts = path.stem.startswith(("llava", "idefics", "smolvlm"))
+    user = said("user", f"{CONTEXT}\n\n{QUESTION}", parts=parts)
+    prompt = form.encode_prompt(CONTEXT, QUESTION).ids
+    for answer in ("a", "channel", "message", "think", "final", "end"):
+        try:
+            row = [*prompt, *form.encode_response(answer)]
+        except ValueError:  # none of this template's can be trained
+            continue
+        whole = tokenizer.apply_chat_template([user, said("assistant", answer, parts=parts)])["input_ids"]
+        assert (whole + [tokenizer.eos_token_id] * (path.stem == "glm4moe"))[: len(row)] == row
+
+
 AROUND = Surroundings(
     " Answer in one word.", (("user", "Hello."), ("assistant", " Hello! ")), (("assistant", "Read."), ("user", "Who?"))
 )
