@@ -46,6 +46,8 @@ _OPTIONAL: dict[str, Any] = {
     **dict.fromkeys(_KINDS, bool | None),
 }
 _ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers alone would be on for every token
+# Ways to begin that change the base by chance, by data or by code of a GPU: nobody finds that base again.
+_LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
 _MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
 _OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
 _COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
@@ -95,6 +97,7 @@ class AdapterFolder:
                 if not settings[name] > 0:  # with 0 they would be read, and do nothing
                     raise RecordError.at(str(config), f"field {name!r}", "a number above 0", settings[name])
         _refuse_unread(config, settings)
+        _refuse_lost_base(config, settings)
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
         return cls(path, settings)
@@ -326,6 +329,22 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
         )
     if unread:  # most often a number beside a switch that is off
         log.warning("%s: peft %s does not know %s and leaves it out", config, __version__, got)
+
+
+def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:
+    """Adapters that began by changing their base's weights, in a way that no reader repeats.
+
+    peft changes them again when it reads adapters, exactly for "pissa", "olora" and "mica"; for these it draws other
+    numbers, or leaves the base as it was, without a word (peft#2184).
+    """
+    start = str(settings.get("init_lora_weights")).lower()
+    if start.startswith(_LOST_BASES):
+        raise InputError(
+            f"expected adapters whose base can be found again in {config}, got `init_lora_weights: {shortened(start)}"
+            "`, which has changed the base's weights as nobody can repeat; save them with peft's "
+            "`path_initial_model_for_weight_conversion`, or merge them where they were trained, and set "
+            "`policy.source` to the result"
+        )
 
 
 def _refuse_several(path: Path) -> None:

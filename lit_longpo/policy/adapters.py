@@ -143,20 +143,42 @@ def merge_adapters(model: nn.Module) -> PreTrainedModel:
     4-bit weights are made whole first: quantised again, the sum would be another model.
 
     Raises:
-        InputError: an adapter sits on one of two tied layers, which share the weight it would be added to.
+        InputError: an adapter sits on one of two tied layers, which share the weight it would be added to; or has a
+            bias, and its layer none.
     """
     base = base_model(model)
-    ends = (base.get_input_embeddings(), base.get_output_embeddings())
-    adapted = [module for module in ends if hasattr(module, "base_layer")]
-    tied = len({id(getattr(module, "base_layer", module).weight) for module in ends if module is not None}) == 1
-    if adapted and tied:
+    _check_mergeable(base)
+    model = _on_whole_base(cast("PeftModel", model)) if is_quantized(base) else model
+    _merge_layers(model)
+    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def _check_mergeable(base: PreTrainedModel) -> None:
+    ends = [module for module in (base.get_input_embeddings(), base.get_output_embeddings()) if module is not None]
+    tied = len({id(_below(module).weight) for module in ends}) == 1
+    if tied and (any(hasattr(module, "base_layer") for module in ends) or _differing_rows(ends)):
         raise InputError(
             "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
             "model a head of its own first (`tie_word_embeddings: false`)"
         )
-    model = _on_whole_base(cast("PeftModel", model)) if is_quantized(base) else model
-    _merge_layers(model)
-    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+    for name, module in base.named_modules():
+        if any(getattr(module, "lora_bias", {}).values()) and getattr(module.base_layer, "bias", None) is None:
+            raise InputError(
+                f"expected a bias at {name}, to which that of its adapter (`lora_bias: true`) is added, got none: "
+                "such adapters cannot be merged; type --policy.adapters continue"
+            )
+
+
+def _below(module: nn.Module) -> Any:
+    """The layer under adapters."""
+    return getattr(getattr(module, "token_adapter", module), "base_layer", module)
+
+
+def _differing_rows(ends: Iterable[nn.Module]) -> bool:
+    """Whether embeddings and head were given rows of their own (`trainable_token_indices`), each for itself."""
+    rows: list[Any] = [getattr(module, "token_adapter", None) for module in ends]
+    given = {id(adapter if adapter.tied_adapter is None else adapter.tied_adapter) for adapter in rows if adapter}
+    return bool(given) and (len(given) > 1 or None in rows)
 
 
 def _on_whole_base(model: "PeftModel") -> "PeftModel":

@@ -172,6 +172,40 @@ def test_an_adapter_on_tied_weights_is_not_merged(tmp_path):
         ours(tmp_path / "a", adapters="merge").load()
 
 
+@pytest.mark.parametrize("rows", [{"embed_tokens": [3, 4], "lm_head": [5]}, {"lm_head": [5]}], ids=["both", "head"])
+def test_rows_that_tied_layers_do_not_share_are_not_merged(rows, tmp_path):
+    """peft adds both to the one weight (log-probabilities were off by more than 1)."""
+    tiny_model("Qwen3", tie_word_embeddings=True).save_pretrained(tmp_path / "base")
+    adapters(tmp_path / "base", tmp_path / "adapters", trainable_token_indices=rows)
+    with pytest.raises(UserError, match="a head of its own first"):
+        ours(tmp_path / "adapters", adapters="merge").load()
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora", "mica", "orthogonal", "eva"])
+def test_adapters_that_began_in_another_way_are_what_peft_made_of_them(start, policy_folder, tmp_path):
+    expected = adapters(policy_folder, tmp_path / "adapters", init_lora_weights=start)
+    for how in ("continue", "merge"):
+        model = ours(tmp_path / "adapters", adapters=how).load()
+        torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", ["pissa_niter_4", "corda", "loftq", "lora_ga"])
+def test_a_base_that_nobody_finds_again_is_refused(start, policy_folder, tmp_path):
+    """ "pissa_niter_4" draws other numbers each time: log-probabilities were off by 4."""
+    adapters(policy_folder, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "init_lora_weights": start}))
+    with pytest.raises(UserError, match=rf"expected adapters whose base can be found.*`init_lora_weights: {start}`"):
+        ours(tmp_path).load()
+
+
+def test_a_bias_of_an_adapter_needs_one_to_be_added_to(policy_folder, tmp_path):
+    expected = adapters(policy_folder, tmp_path, lora_bias=True)
+    torch.testing.assert_close(score(ours(tmp_path).load(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match=r"expected a bias at .*type --policy.adapters continue"):
+        ours(tmp_path, adapters="merge").load()
+
+
 def test_weights_in_torchs_format_and_in_half_precision_are_read(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "a")
     weights = {k: v.bfloat16() for k, v in load_file(tmp_path / "a/adapter_model.safetensors").items()}
