@@ -30,9 +30,9 @@ from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
 from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
 from lit_longpo.policy.reference_config import ReferenceConfig
-from lit_longpo.policy.rope import exact_angles
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
+from lit_longpo.policy.weights.full_precision import FullPrecision
 from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -78,6 +78,7 @@ class PreferenceModule(LightningModule, ABC):
         self._resumption = Resumption()
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
         self._recorded: dict[str, Any] | None = None
+        self._full_precision: FullPrecision | None = None  # of the policy, before a strategy has converted it
         self._names_are_checked = False
         self._of_every_objective = {*vars(self), "_of_every_objective"}
 
@@ -141,7 +142,8 @@ class PreferenceModule(LightningModule, ABC):
             return
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
-        self._sections.check(strategy, "32-true" if self._trainer is None else str(self._trainer.precision))
+        precision = "32-true" if self._trainer is None else str(self._trainer.precision)
+        self._sections.check(strategy, precision)
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             self.check_names()
@@ -157,6 +159,7 @@ class PreferenceModule(LightningModule, ABC):
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:
             load_weights(self.model, self.initial_weights, self.settings)
+        self._full_precision = self._sections.kept_whole(self.model, strategy, precision)
         self.strict_loading = self.policy.trains_everything
         log_size(self.model)
         if mesh is not None:
@@ -296,7 +299,8 @@ class PreferenceModule(LightningModule, ABC):
 
     def _find_path(self) -> None:
         """Packed rows, or one sequence at a time; found out and said once."""
-        exact_angles(self.model)
+        if self._full_precision is not None:
+            self._full_precision.restore(self.model)
         if self.scoring is None:
             self.scoring = found_path(self.model, self.views, self.trainer)
 

@@ -18,13 +18,14 @@ from lit_longpo.engine.leaps import leap_message
 from lit_longpo.engine.own_logits import scoring_cost
 from lit_longpo.engine.sharing import sharing_rule
 from lit_longpo.errors import InputError
-from lit_longpo.objectives.precision import precision_problem
+from lit_longpo.objectives.precision import CASTS, precision_problem
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
+from lit_longpo.policy.weights.full_precision import FullPrecision, kept_parameters
 from lit_longpo.quantized_optimizers import in_words
 from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
 from lit_longpo.strategies import is_deepspeed, split_by, splits_parameters
@@ -92,6 +93,26 @@ class Sections:
             problem = copy_problem(self.reference, self.policy)
         if problem:
             raise InputError(problem)
+
+    def kept_whole(self, model: nn.Module, strategy: object, precision: str) -> FullPrecision:
+        """What a half-precision model keeps in fp32, to be put back where the trainer's precision casts it.
+
+        Args:
+            model: the policy as it was loaded.
+            strategy: of the trainer; `None` without one.
+            precision: of the trainer.
+
+        Raises:
+            InputError: it can not be put back: it is trained, or split.
+        """
+        kept = [name for name, p in kept_parameters(model) if p.requires_grad or splits_parameters(strategy)]
+        if kept and (precision in CASTS or is_deepspeed(strategy)):
+            raise InputError(
+                f"expected `trainer.precision: 32-true` for {type(base_model(model)).__name__}, which keeps "
+                f"{len(kept)} weights in fp32 (for example {kept[0]}), got {precision}, which rounds them; type "
+                f"--trainer.precision 32-true, under which the others stay {self.policy.dtype}, or train adapters"
+            )
+        return FullPrecision(model)
 
 
 def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:

@@ -44,7 +44,8 @@ def model_fingerprint(
     adapters = getattr(model, "peft_config", {}) if with_adapters else {}
     for name, adapter in sorted(adapters.items()):  # the scale of adapters is in no tensor
         digest.update(f"{name}:{_scales(base)}:{adapter.peft_type}".encode())
-    for name, parameter in sorted(base.named_parameters() if with_adapters else _base_parameters(base)):
+    parameters = base.named_parameters() if with_adapters else _base_parameters(base)
+    for name, parameter in sorted([*parameters, *_stored_buffers(base)]):
         shape = getattr(parameter, "ds_shape", parameter.shape)
         digest.update(f"{name}:{tuple(shape)}:{parameter.dtype}".encode())
         digest.update(repr(checksums(full_value(parameter))).encode())
@@ -104,6 +105,15 @@ def files_fingerprint(folder: Path) -> str | None:
                 file.seek(size * piece // _PIECES)
                 digest.update(file.read(_PIECE))
     return digest.hexdigest()[:32] if files else None
+
+
+def _stored_buffers(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Buffers that are saved as weights are (biases that choose experts); others follow from the configuration."""
+    found = dict(model.named_buffers())
+    for place, module in model.named_modules():  # not `state_dict`: FSDP2 frees there what it has gathered
+        for name in module._non_persistent_buffers_set:
+            found.pop(f"{place}.{name}" if place else name, None)
+    return [(name.replace(".base_layer", ""), buffer) for name, buffer in found.items()]
 
 
 def _base_parameters(model: nn.Module) -> list[tuple[str, Tensor]]:

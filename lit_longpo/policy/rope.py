@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import nn
 from transformers import PretrainedConfig
 
-from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding, set_rotary_embedding
+from lit_longpo.engine import base_model, exchanged_rotary, rotary_embedding
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import LARGEST, check_range
@@ -208,19 +208,6 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
 def _global_parameters(config: PretrainedConfig) -> dict[str, Any]:
     parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     return parameters.get("full_attention", parameters)
-
-
-def exact_angles(model: nn.Module) -> None:
-    """Recompute rotary frequencies that a half-precision plugin has rounded.
-
-    Lightning's `bf16-true` and DeepSpeed's bf16 cast every buffer; a rounded frequency is wrong by whole
-    turns at long positions. Call it after the strategy has converted the model.
-    """
-    decoder = decoder_of(base_model(model))
-    rotary = rotary_embedding(decoder)
-    rounded = [b for name, b in rotary.named_buffers() if "inv_freq" in name and b.dtype.itemsize < 4] if rotary else []
-    if rotary is not None and rounded:
-        set_rotary_embedding(decoder, type(rotary)(rotary.config).to(rounded[0].device))
 
 
 @contextmanager

@@ -83,3 +83,10 @@ def test_adapters_that_training_starts_with_count_and_new_ones_do_not(policy_fol
             fingerprint = model_fingerprint(getattr(PolicyConfig(source=str(tmp_path / f"{seed}-{alpha}")), read)())
             seen.add(fingerprint)
     assert len(seen) == 4  # the base, and each folder however it is read
+
+
+def test_buffers_that_are_weights_count():
+    model = tiny_model("DeepseekV3")
+    before = model_fingerprint(model)
+    model.model.layers[1].mlp.gate.e_score_correction_bias += 1.0
+    assert model_fingerprint(model) != before

@@ -17,7 +17,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.rope import check_window, exact_angles, readable_positions, trained_length, window_problem
+from lit_longpo.policy.rope import check_window, readable_positions, trained_length, window_problem
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -146,15 +146,6 @@ def test_errors_say_what_to_type():
         RoPE(type="dynamic", factor=2.0, max_length=4096)
     with pytest.raises(ValueError, match=r"remove `policy\.rope`"):
         RoPE(theta=1e6).apply(tiny_config("Mamba"))
-
-
-def test_frequencies_that_a_plugin_has_rounded_are_made_exact_again(policy_folder):
-    model = policy(policy_folder, rope=RoPE(theta=1e6)).load()
-    exact = model.model.rotary_emb.inv_freq.clone()
-    model.to(torch.bfloat16)
-    assert model.model.rotary_emb.inv_freq.dtype == torch.bfloat16
-    exact_angles(model)
-    assert torch.equal(model.model.rotary_emb.inv_freq, exact)
 
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0}
