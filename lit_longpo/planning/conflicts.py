@@ -12,7 +12,6 @@ from jsonargparse import Namespace
 from transformers import PretrainedConfig
 
 from lit_longpo.engine.degrees import heads_problem
-from lit_longpo.engine.layers import dropout_problem
 from lit_longpo.errors import InputError, UserError
 from lit_longpo.export import is_merged
 from lit_longpo.objectives.precision import precision_problem
@@ -48,11 +47,6 @@ def start_warnings(config: Namespace) -> list[str]:
         return [f"settings are not compared: {error}"]
     messages = [rule(run) for rule in RULES if rule not in _NOT_AT_START]
     return [message for message in messages if message is not None]
-
-
-def _refused(config: PretrainedConfig, run: Configuration) -> str | None:
-    cause = dropout_problem(config.get_text_config())
-    return cause and f"`fit` refuses this model: {cause}"
 
 
 def _degree(config: PretrainedConfig, run: Configuration) -> str | None:
@@ -297,11 +291,11 @@ def _accumulation(run: Configuration) -> str | None:
 
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
     """Why this is not to be run, whatever its data: `fit` refuses it, or it would train nothing."""
-    messages = [rule(config, run) for rule in (_refused, _degree)] + [rule(run) for rule in _REFUSALS]
+    messages = [_degree(config, run), *(rule(run) for rule in _REFUSALS)]
     return next((message for message in messages if message is not None), None)
 
 
-MODEL_RULES: tuple[ModelRule, ...] = (_refused, _degree, _window)
+MODEL_RULES: tuple[ModelRule, ...] = (_degree, _window)
 RULES: tuple[Rule, ...] = (
     _devices,
     _budget,

@@ -37,6 +37,7 @@ from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.weights import freeze_weights
+from lit_longpo.policy.weights.dropout import turn_off
 from lit_longpo.policy.weights.quantization import quantizable
 from lit_longpo.quantized_optimizers import SMALLEST_PAGED, is_paged, is_quantized, prepare
 
@@ -73,6 +74,7 @@ def find_config(policy: PolicyConfig, shape: str | None) -> tuple[PretrainedConf
     if shape is None and policy.source in known:
         shape = known[policy.source]
     config, where = _read(policy) if shape is None else _shaped(shape)
+    turn_off(config)  # as where the policy is loaded
     if policy.rope is not None:
         policy.rope.apply(config)
     text = config.get_text_config()

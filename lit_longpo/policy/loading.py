@@ -34,6 +34,7 @@ from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
+from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.quantization import (
     reading_whole,
     report_quantization,
@@ -119,6 +120,8 @@ class PolicyConfig:
         if folder and self.adapters == "continue":
             folder.check(self.lora)
         model = self.load_plain()
+        if self.gguf_file is None and (dropping := dropouts(self._stated_config())):
+            log.info("the model's own dropout is off, as the reference's is: %s", dropping)
         if folder and self.adapters == "merge":
             model = folder.merged(model)
         freeze_weights(model, self.train_only, self.freeze)
@@ -201,10 +204,8 @@ class PolicyConfig:
     def _own_tokenizer(self) -> PreTrainedTokenizerBase:
         folder = self.adapter_folder()
         if folder is not None and folder.has_tokenizer:
-            with read_by_transformers("a tokenizer", str(folder.path)):
-                return AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=self.trust_remote_code)
-        with read_by_transformers("a tokenizer", self._where()):
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._where(), **self._options())
+            return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
+        tokenizer = _read_tokenizer(self._where(), **self._options())
         if self.gguf_file is not None:
             _name_special_tokens(tokenizer)
         return tokenizer
@@ -276,7 +277,13 @@ class PolicyConfig:
             return None
 
     def original_config(self) -> PretrainedConfig:
-        """The model's configuration at `source`, or of the base of adapters there, without `rope`."""
+        """The model's configuration at `source`, or of the base of adapters there, without `rope` and dropout."""
+        config = self._stated_config()
+        turn_off(config)
+        return config
+
+    def _stated_config(self) -> PretrainedConfig:
+        """As its file says."""
         with read_by_transformers("a language model's configuration", self._where()):
             config = AutoConfig.from_pretrained(self._where(), **self._options())
             config.get_text_config()  # of several (models of music) transformers does not know which is meant
@@ -360,6 +367,12 @@ class PolicyConfig:
         """Folder or hub name of the model's own files, under adapters if there are some."""
         folder = self.adapter_folder()
         return locate(self.source, self.gguf_file) if folder is None else folder.base
+
+
+def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
+    with read_by_transformers("a tokenizer", where):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
+        return tokenizer
 
 
 def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:

@@ -188,9 +188,7 @@ class Reference:
         device = trainer.lightning_module.device
         model = self._load(policy, trainer).to(device)
         if model is not policy:
-            # It is only read, so it drops nothing; and the probe's tolerance is that of its own precision.
-            base_model(model).config.get_text_config().attention_dropout = 0.0
-            with torch.autocast(device.type, enabled=False):
+            with torch.autocast(device.type, enabled=False):  # the probe's tolerance is that of its own precision
                 plan = plan_scoring(model)
             if plan.cause is not None and trainer.is_global_zero:
                 log.warning("the reference is scored one sequence at a time: %s", plan.cause)

@@ -1,0 +1,46 @@
+"""A model's own dropout, which its configuration brings along and nobody asked for.
+
+Answers are compared with each other and with a reference that drops nothing, so what a policy drops is noise in every
+reward: an untrained one is no longer its reference (TRL turns dropout off for the same reason, trl#744). It is off
+here, in the configuration that the model is built from; adapters have a dropout of their own (`policy.lora.dropout`).
+"""
+
+import re
+from collections.abc import Iterator
+
+from transformers import PretrainedConfig
+
+_NAME = re.compile("dropout|pdrop|layerdrop|drop_rate")
+_OTHER_HEADS = re.compile("classifier|summary")  # which no language model has
+
+
+def dropouts(config: PretrainedConfig) -> dict[str, float]:
+    """Settings that make a model drop something, and how often.
+
+    Args:
+        config: a model's, with those of its parts.
+    """
+    return {name: float(getattr(part, name)) for part, name in _settings(config)}
+
+
+def turn_off(config: PretrainedConfig) -> None:
+    """Make a model that is built from this configuration drop nothing.
+
+    Args:
+        config: changed in place.
+    """
+    for part, name in list(_settings(config)):
+        setattr(part, name, type(getattr(part, name))(0))  # some are checked to be whole numbers
+
+
+def _settings(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, str]]:
+    """Where each of them stands."""
+    for name, value in vars(config).items():
+        if isinstance(value, PretrainedConfig):
+            yield from _settings(value)
+        elif _NAME.search(name) and not _OTHER_HEADS.search(name) and _is_rate(value):
+            yield config, name
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
