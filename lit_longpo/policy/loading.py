@@ -31,6 +31,7 @@ from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.stored_rules import by_stored_rules
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
@@ -372,7 +373,7 @@ class PolicyConfig:
 def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
     with read_by_transformers("a tokenizer", where):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
-        return tokenizer
+        return tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
 
 
 def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:

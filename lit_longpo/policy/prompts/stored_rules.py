@@ -1,0 +1,111 @@
+"""A tokenizer by the rules in its tokenizer.json.
+
+transformers 5 reads vocabulary and merges out of that file, and builds some classes anew with rules of their own: how
+texts are cut into words, how spaces are written. Files that name such a class, or lie beside a model of such a family,
+and have other rules (DeepSeek's distilled Llama and Qwen, OLMo-2, Granite, Yi) get other tokens than their models were
+trained on, without a word (transformers#45488, #45812, #45920). So texts are tokenised both ways once.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from huggingface_hub import try_to_load_from_cache
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+# Words, numbers, signs, line breaks and scripts: what rules cut in different ways. No text begins or ends with a space.
+_TEXTS = (
+    "Hello world",
+    "In 2023 it cost $1,234.56 or 650841823 in all.",
+    "it's I'LL don't THEY'RE x_y camelCase HTTPServer",
+    "def f(a, b):\n    return a != b  # why?\n\n\nprint(f(1, 2))\t\tend",
+    "Straße, café, naïve, ÅNGSTRÖM; 你好,世界 2024年 привет мир שלום",
+    "emoji \N{GRINNING FACE}\N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4}, a . b ! c ?  two  spaces",
+    "e\N{COMBINING ACUTE ACCENT}\r\nﬁne\N{NO-BREAK SPACE}print",
+)
+
+
+def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer, or the one that tokenizer.json describes where that gives other tokens.
+
+    Args:
+        tokenizer: as transformers reads it.
+        where: folder or hub name that it was read from.
+        **options: of `from_pretrained`.
+    """
+    path = _file(where, "tokenizer.json", options.get("revision"))
+    if path is None or not _has_own_rules(tokenizer):
+        return tokenizer
+    stored = Tokenizer.from_file(str(path))
+    stored.no_truncation()
+    stored.no_padding()
+    settings = _file(where, "tokenizer_config.json", options.get("revision"))
+    begins = settings is not None and json.loads(settings.read_bytes()).get("add_prefix_space") is not None
+    built = cast(Any, tokenizer).backend_tokenizer
+    text = next(_differing(built, stored, may_begin=begins), None)
+    if text is None:
+        return tokenizer
+    _tell(where, type(tokenizer).__name__, text)
+    return _read_as_stored(tokenizer, where, **options)
+
+
+def _has_own_rules(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether its class, one of transformers', builds it; others read tokenizer.json as it is, or no such file."""
+    kind = type(tokenizer)
+    return tokenizer.is_fast and kind.__module__.startswith("transformers.models.") and "__init__" in vars(kind)
+
+
+def _differing(built: Tokenizer, stored: Tokenizer, *, may_begin: bool) -> Iterator[str]:
+    """Texts that two tokenizers cut in different ways.
+
+    Args:
+        built: by a class.
+        stored: in a file.
+        may_begin: whether the class was told to put a space before a text, or none.
+    """
+
+    def ids(tokenizer: Tokenizer, text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    for text in _TEXTS:
+        own, theirs = ids(built, text), ids(stored, text)
+        if own != theirs and not (may_begin and (own == ids(stored, f" {text}") or theirs == ids(built, f" {text}"))):
+            yield text
+
+
+def _read_as_stored(tokenizer: PreTrainedTokenizerBase, where: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The file as it is, with the roles of tokens that a class knows and no file says."""
+    plain = cast(PreTrainedTokenizerBase, PreTrainedTokenizerFast.from_pretrained(where, **options))
+    known = plain.get_vocab()
+    for role in _ROLES:
+        token = getattr(tokenizer, role)
+        if getattr(plain, role) is None and token in known:
+            setattr(plain, role, token)
+    return plain
+
+
+def _file(where: str, name: str, revision: str | None) -> Path | None:
+    """Of a folder, or as it was downloaded just now."""
+    if Path(where).is_dir():
+        path = Path(where, name)
+        return path if path.is_file() else None
+    found = try_to_load_from_cache(where, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+@cache
+def _tell(where: str, name: str, text: str) -> None:
+    log.warning(
+        "%s: transformers' %s cuts texts in other ways than tokenizer.json there says (%r, for example), by which the "
+        "model was trained: the file's rules are used",
+        where,
+        name,
+        text,
+    )
