@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 
 from lit_longpo.checkpoints import run_record
 from lit_longpo.checkpoints.whole import replacing
@@ -42,7 +43,8 @@ class SavePretrained(Callback):
         """Refuse a folder that cannot be replaced, before anything is loaded.
 
         Raises:
-            ValueError: it holds something else than a model, or what the training starts from.
+            ValueError: it holds something else than a model, or what the training starts from; or weights would be
+                averaged after it was written.
         """
         folder = self._folder(Path(trainer.log_dir or trainer.default_root_dir))
         if stage != "fit":
@@ -56,6 +58,13 @@ class SavePretrained(Callback):
                 "set another directory"
             )
         check_folder(folder)
+        behind = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]
+        if later := [one for one in behind if isinstance(one, WeightAveraging | StochasticWeightAveraging)]:
+            raise InputError(
+                f"expected {type(later[0]).__name__} before SavePretrained in `trainer.callbacks`, got it behind: it "
+                "puts averaged weights in place when training ends, and the model would be written without them; name "
+                "it first, or leave SavePretrained out and export the last checkpoint, which holds the average"
+            )
 
     def _folder(self, run_folder: Path) -> Path:
         return Path(self.directory).expanduser() if self.directory else run_folder / "model"

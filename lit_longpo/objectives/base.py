@@ -248,7 +248,8 @@ class PreferenceModule(LightningModule, ABC):
         self._resumption.save(checkpoint, self.trainer, type(self).__name__)
         checkpoint["first_pairs"] = self._first_pairs.state()
         found_again = self.policy.weights != "random" and not is_sharded(self.model)
-        if not self.policy.trains_everything and found_again and "state_dict" in checkpoint:
+        averaged = "averaging_state" in checkpoint  # Lightning's WeightAveraging loads all or nothing
+        if not self.policy.trains_everything and found_again and not averaged and "state_dict" in checkpoint:
             trained = trained_names(self)
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from peft import PeftConfig, PeftModel
 from support.chat_formats import chat_tokenizer
 from support.groups import random_groups
@@ -18,6 +19,7 @@ from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lit_longpo.callbacks import SavePretrained, save_pretrained
+from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.engine import base_model, pack, score
 from lit_longpo.export import save_policy
 from lit_longpo.objectives import ORPO
@@ -240,3 +242,43 @@ def test_settings_of_adapters_lie_beside_them_and_the_user_is_told(tmp_path, cap
 def test_one_known_end_stays_one(policy_folder, tmp_path):
     fit(tmp_path, policy_folder)
     assert GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id == 2
+
+
+def averaged(folder, source, callbacks, *, ckpt_path=None, **policy):
+    """Four steps whose weights are averaged."""
+    seed_everything(0, verbose=False)
+    optimization = Optimization(lambda params: FusedAdamW(params, lr=2e-2), schedule="constant", warmup_fraction=0.0)
+    module = ORPO(policy=PolicyConfig(source=str(source), **policy), optimization=optimization)
+    trainer = ResumableTrainer(
+        max_steps=4,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views), ckpt_path=ckpt_path)
+    return module
+
+
+def test_averaged_weights_are_written_or_refused(policy_folder, tmp_path):
+    """Lightning puts them in place when training ends, one callback after the other (Lightning#20545)."""
+    save, average = SavePretrained(str(tmp_path / "model")), EMAWeightAveraging(decay=0.5)
+    with pytest.raises(ValueError, match=r"^expected EMAWeightAveraging before SavePretrained in `trainer\.callbacks`"):
+        averaged(tmp_path, policy_folder, [save, average])
+    module = averaged(tmp_path, policy_folder, [average, save])
+    torch.testing.assert_close(sums(loaded(tmp_path / "model")), sums(module.model))
+
+
+def test_averaged_adapters_go_on_as_if_never_stopped(policy_folder, tmp_path):
+    def run(folder, **options):
+        steps = ModelCheckpoint(tmp_path / folder, "{step}", every_n_train_steps=2, save_top_k=-1)
+        callbacks = [EMAWeightAveraging(decay=0.5), steps]
+        return sums(averaged(tmp_path / folder, policy_folder, callbacks, lora=LoRA(r=2), **options).model)
+
+    expected = run("whole")
+    actual = run("resumed", ckpt_path=tmp_path / "whole" / "step=2.ckpt")
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
