@@ -373,7 +373,10 @@ class PolicyConfig:
 def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
     with read_by_transformers("a tokenizer", where):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
-        return tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
+        tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
+    # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
+    tokenizer.split_special_tokens = False
+    return tokenizer
 
 
 def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:

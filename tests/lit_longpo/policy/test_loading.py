@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from support.byte_tokenizer import CHAT, byte_model
@@ -107,6 +109,18 @@ def test_all_linear_leaves_out_what_cannot_have_adapters(name, left_out):
     assert names
     assert left_out not in names
     assert torch.isfinite(score(adapted, pack(random_groups([(5, [2, 3])]))).sums).all()
+
+
+def test_a_chat_templates_marks_are_tokens_whatever_the_tokenizers_settings_say(tmp_path):
+    """LLaMA-Factory leaves `split_special_tokens: true` in them, and splits marks of data alone."""
+    path = byte_model(tmp_path, chat_template=CHAT) / "tokenizer_config.json"
+    policy = PolicyConfig(source=str(tmp_path))
+    expected = policy.prompt_format()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "split_special_tokens": True}))
+    form = policy.prompt_format()
+    assert form.encode_prompt("A<end>", "B?") == expected.encode_prompt("A<end>", "B?")
+    assert form.encode_response("C<end>D") == expected.encode_response("C<end>D")
+    assert form.end_id == expected.end_id == form.tokenizer.convert_tokens_to_ids("<end>")
 
 
 def test_a_tokenizer_of_another_model_is_refused(policy_folder):
