@@ -13,7 +13,7 @@ from lit_longpo.engine import base_model
 from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.planning.flops import row_flops
-from lit_longpo.planning.model import ModelSizes
+from lit_longpo.planning.sizes import ModelSizes
 
 FILE = "costs.json"
 

@@ -126,7 +126,7 @@ def expected_states(trainer: Trainer) -> int:
     Args:
         trainer: whose policy is there.
     """
-    from lit_longpo.planning.model import optimizer_bytes  # the plan knows what a checkpoint is
+    from lit_longpo.planning.optimizer_states import optimizer_bytes  # the plan knows what a checkpoint is
 
     optimization = getattr(trainer.lightning_module, "optimization", None)
     if optimization is None:

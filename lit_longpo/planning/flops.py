@@ -17,7 +17,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
 from lit_longpo.engine.degrees import head_counts
-from lit_longpo.planning.model import ModelSizes
+from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
 # Layers whose work does not grow with the square of the length; what a scan adds to their linear maps is left out.

@@ -17,11 +17,11 @@ from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.layers import doubts
 from lit_longpo.errors import InputError
 from lit_longpo.planning import choices
+from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.choices import Choice
 from lit_longpo.planning.configuration import Configuration, PlanOptions
 from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.memory import MOST_TOKENS, ActivationMode, Memory, longest
-from lit_longpo.planning.model import find_config
 from lit_longpo.planning.plan import Planner, chosen_mode
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.policy.rope import window_problem

@@ -45,8 +45,9 @@ import torch
 
 from lit_longpo.optimizer_kinds import OptimizerFactory
 from lit_longpo.planning.activations import Activations
-from lit_longpo.planning.model import ModelSizes, optimizer_bytes, optimizer_states
+from lit_longpo.planning.optimizer_states import optimizer_bytes, optimizer_states
 from lit_longpo.planning.sharding import Sharding
+from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
 ActivationMode = Literal["none", "recompute", "keep_attention", "offload"]

@@ -10,6 +10,7 @@ from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.layers import doubts
 from lit_longpo.engine.log_probs import TILE_BYTES
 from lit_longpo.planning.activations import Tracer
+from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import conflicts
 from lit_longpo.planning.flops import Flops, row_flops
@@ -23,10 +24,11 @@ from lit_longpo.planning.memory import (
     memory,
     states,
 )
-from lit_longpo.planning.model import ModelPlan, ModelSizes, count, find_config
+from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.own_heads import has_own_head
 from lit_longpo.planning.reference_pass import ReferencePass, reference_pass, reference_row
 from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.sizes import ModelSizes, count
 from lit_longpo.planning.tracing import packing_problem
 from lit_longpo.policy import PolicyConfig
 

@@ -7,8 +7,8 @@ from transformers import PretrainedConfig
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.flops import row_flops
 from lit_longpo.planning.memory import ActivationMode
-from lit_longpo.planning.model import ModelSizes
 from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
 _WAYS: dict[ActivationMode, Checkpointing] = {  # what would be configured

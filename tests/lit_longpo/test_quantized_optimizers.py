@@ -24,8 +24,9 @@ from lit_longpo.errors import MissingPackageError
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.planning.memory import states
-from lit_longpo.planning.model import ModelPlan, count
+from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.sharding import Sharding
+from lit_longpo.planning.sizes import count
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.quantized_optimizers import QuantizedAdamW, _page_again, in_words, state_bits
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy

@@ -4,15 +4,11 @@ import json
 import logging
 
 import pytest
-import torch
-import yaml
 from support.command_line import CONFIGS, build
-from transformers import AutoConfig
 
 from lit_longpo import __main__ as command
 from lit_longpo.planning import activations
 from lit_longpo.planning.command import plan_for
-from lit_longpo.planning.model import ModelPlan, built_in, count, shape_names
 
 SOLOPO = str(CONFIGS / "solopo.yaml")
 
@@ -74,16 +70,3 @@ def test_misspelt_options_are_refused_as_in_fit(capsys):
 def test_what_cannot_be_planned(arguments, message):
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         run("--config", SOLOPO, *arguments)
-
-
-@pytest.mark.parametrize("name", shape_names())
-def test_built_in_shapes_have_the_published_number_of_parameters(name):
-    shape = built_in(name)
-    config = AutoConfig.for_model(**shape["config"])
-    assert count(ModelPlan(config, torch.bfloat16)).total == shape["parameters"]
-
-
-def test_every_hub_fragment_has_a_shape():
-    sources = [yaml.safe_load(path.read_text())["source"] for path in (CONFIGS / "model").glob("*.yaml")]
-    hub = {source for source in sources if "/" in source}
-    assert hub == {built_in(name)["source"] for name in shape_names()}

@@ -9,10 +9,10 @@ from support.command_line import CONFIGS
 from support.ranks import run_command
 from transformers import AutoModelForCausalLM
 
+from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI
 from lit_longpo.planning.configuration import read_configuration
 from lit_longpo.planning.conflicts import conflicts, start_warnings
-from lit_longpo.planning.model import find_config
 
 EMBEDDED = CONFIGS.parent / "lit_longpo" / "policy" / "tiny"  # as a folder: of a model that is anyone's
 SOLOPO = CONFIGS / "solopo.yaml"

@@ -13,10 +13,11 @@ from lit_longpo.objectives import DPO
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.flops import row_flops
 from lit_longpo.planning.live_bytes import LiveBytes
-from lit_longpo.planning.model import ModelPlan, count
+from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.own_heads import has_own_head
 from lit_longpo.planning.plan import _computed
 from lit_longpo.planning.row import RowPlan
+from lit_longpo.planning.sizes import count
 from lit_longpo.planning.tracing import packing_problem, trace_step
 
 ROW = RowPlan(DPO().views, 2, 300, 0, 20)

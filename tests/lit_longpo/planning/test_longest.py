@@ -10,10 +10,10 @@ from support.tiny_models import tiny_config
 
 from lit_longpo.errors import InputError
 from lit_longpo.planning import choices
+from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI, configuration_of, plan, plan_for, with_goal
 from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.longest import _Search, _without_options, best_with_each, find_longest
-from lit_longpo.planning.model import find_config
 from lit_longpo.planning.plan import chosen_mode
 
 

@@ -1,0 +1,120 @@
+"""Bytes of an optimizer's states and of what a step borrows, from two steps on fake tensors."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lit_longpo.errors import InputError
+from lit_longpo.optimizer_kinds import OptimizerFactory, check_countable, optimizer_of
+from lit_longpo.planning.live_bytes import LiveBytes
+from lit_longpo.planning.sizes import ModelSizes
+from lit_longpo.quantized_optimizers import SMALLEST_PAGED, is_paged, is_quantized, prepare
+
+_VECTOR, _MATRIX = (2**20,), (2**10, 2**10)  # what an optimizer is tried on
+
+
+@dataclass(frozen=True)
+class OptimizerBytes:
+    """What an optimizer takes.
+
+    Args:
+        states: kept between steps.
+        borrowed: peak inside a step.
+        paged: part of the states that may lie in host memory.
+    """
+
+    states: float
+    borrowed: float
+    paged: float = 0.0
+
+
+class _AssumedNumbers(TorchDispatchMode):
+    """A fake tensor's value, where an optimizer goes by it: 1. No size follows from it."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except DataDependentOutputException:
+            return 1.0
+
+
+def optimizer_bytes(
+    make: OptimizerFactory, dtype: torch.dtype, shape: tuple[int, ...] = _VECTOR, *, embedding: bool = False
+) -> OptimizerBytes:
+    """Bytes per parameter, from two steps on a fake tensor.
+
+    Args:
+        make: of parameters.
+        dtype: of the tensor.
+        shape: its sizes.
+        embedding: whether its states are never quantised.
+
+    Raises:
+        InputError: the optimizer does not take such a tensor, or its states go on growing.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # the optimizer's own tables, made outside of it, are real
+    with mode:
+        parameter = nn.Parameter(torch.empty(shape, dtype=dtype))
+        parameter.grad = torch.empty_like(parameter)
+    optimizer, numel = optimizer_of(make, [parameter]), parameter.numel()
+    check_countable(optimizer)
+    prepare(optimizer, [parameter] if embedding else [])
+    with mode, _AssumedNumbers(), LiveBytes() as memory, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
+        for tensor in (parameter, parameter.grad):
+            memory.add(tensor)
+        start = memory.live
+        for tensor in tree_leaves(dict(optimizer.state)):  # Adagrad makes its own before the first step
+            if isinstance(tensor, Tensor):
+                memory.add(tensor)
+        optimizer.step()
+        states = memory.live - start
+        memory.restart()
+        optimizer.step()
+        borrowed = memory.peak - start - states
+    paged = states if is_paged(optimizer) and numel >= SMALLEST_PAGED else 0
+    return OptimizerBytes(states / numel, borrowed / numel, paged / numel)
+
+
+def optimizer_states(sizes: ModelSizes, make: OptimizerFactory) -> OptimizerBytes:
+    """Bytes of a whole model's states, and those that a step borrows.
+
+    An optimizer that treats numbers alike is tried on a vector, and may borrow for all of them at once (`foreach`);
+    another one on each tensor, and borrows for one of them at a time, paged states too.
+
+    Raises:
+        InputError: as `optimizer_bytes`.
+    """
+    optimizer = make([nn.Parameter(torch.zeros(1, 1))])
+    if not is_quantized(optimizer) and all(_treats_numbers_alike(make, dtype) for dtype in sizes.trained):
+        taken = [(number, optimizer_bytes(make, dtype)) for dtype, number in sizes.trained.items()]
+        return OptimizerBytes(*(sum(n * getattr(each, name) for n, each in taken) for name in ("states", "borrowed")))
+    kinds = [
+        (count * kind.numel, kind.numel, optimizer_bytes(make, kind.dtype, kind.shape, embedding=kind.embedding))
+        for kind, count in sizes.trained_tensors.items()
+    ]
+    together = sum if optimizer.defaults.get("foreach") else partial(max, default=0.0)
+    return OptimizerBytes(
+        states=sum(number * each.states for number, _, each in kinds),
+        borrowed=together(numel * (each.borrowed + each.paged) for _, numel, each in kinds),
+        paged=sum(number * each.paged for number, _, each in kinds),
+    )
+
+
+def _treats_numbers_alike(make: OptimizerFactory, dtype: torch.dtype) -> bool:
+    """Whether a matrix has as many bytes of states as a vector of as many numbers."""
+    try:
+        vector = optimizer_bytes(make, dtype)
+    except InputError:  # it takes matrices alone
+        return False
+    return vector.states == optimizer_bytes(make, dtype, _MATRIX).states
