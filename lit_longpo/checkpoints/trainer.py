@@ -3,55 +3,33 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
-from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lit_longpo.checkpoints.choice import CheckpointChoice
 from lit_longpo.checkpoints.orphans import remove_orphans
-from lit_longpo.checkpoints.record import Settings, run_settings
-from lit_longpo.checkpoints.resumption import (
-    NamedPaths,
-    Resumption,
-    agreeing,
-    check_settings,
-    newest_agreeing,
-    passed_over,
-)
+from lit_longpo.checkpoints.record import run_settings
+from lit_longpo.checkpoints.resumption import NamedPaths, Resumption
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status
-from lit_longpo.checkpoints.stores import fetched, is_address, refuse_last_elsewhere, refuse_root
-from lit_longpo.checkpoints.unpickling import refuse_code
-from lit_longpo.checkpoints.whole import (
-    Kind,
-    Manifest,
-    complete,
-    damage,
-    discard,
-    fault,
-    kind,
-    partial_name,
-    whole_ones,
-)
+from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
+from lit_longpo.checkpoints.whole import complete, discard, partial_name
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused, run_folder_of
 from lit_longpo.strategies.lifeline import TrainerLifeline
 
 log = logging.getLogger(__name__)
-
-_REQUEUED = "hpc_ckpt_"  # what Lightning calls a checkpoint of a run that SLURM will start again
-_WORDS = ("best",)  # left to Lightning, like what lies in a registry
 
 
 class ResumableTrainer(Trainer):
@@ -62,9 +40,7 @@ class ResumableTrainer(Trainer):
     """
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
-    _read_whole: frozenset[Path] = frozenset()  # checkpoints whose checksums agreed in this run
     _kept_room: CheckpointRoom | None = None
-    _trusted = False  # whether the user has said that a checkpoint may run code
 
     @property
     def log_dir(self) -> str | None:
@@ -152,12 +128,12 @@ class ResumableTrainer(Trainer):
         self._rows_before, self._kept_room = None, None
         refuse_root(self.default_root_dir)
         settings = run_settings(self, model, data)
-        self._trusted, self._read_whole = weights_only is False, frozenset()
-        check = partial(self._check, settings=settings, fitting=True)
+        choice = CheckpointChoice(self, trusted=weights_only is False)
+        check = partial(choice.check, settings=settings, fitting=True)
         try:
             with fetched(ckpt_path) as near:
-                path, last = self._start(near, settings)
-                self._checkpoint_connector = Resumption(self, last, check, self._damage, named=path is not None)
+                path, last = choice.to_fit(near, settings)
+                self._checkpoint_connector = Resumption(self, last, check, choice.damage, named=path is not None)
                 with storing(Path(self.default_root_dir), ELSEWHERE), self._owned_folder(), ended_by_status(self):
                     super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
         except RuntimeError as error:
@@ -282,126 +258,6 @@ class ResumableTrainer(Trainer):
 
     def _scored(self, ckpt_path: str | Path | None, model: Any, weights_only: bool | None) -> str | Path | None:
         """The checkpoint to validate or test, if it can be."""
-        self._trusted, self._read_whole = weights_only is False, frozenset()
         if not self._checkpoint_connector._user_managed:
             self._checkpoint_connector = NamedPaths(self)
-        return self._usable(ckpt_path, self._who(model), fitting=False)
-
-    def _usable(self, ckpt_path: str | Path | None, settings: Settings, *, fitting: bool) -> str | Path | None:
-        """The checkpoint to load, if it can be."""
-        name = str(ckpt_path)
-        if name.startswith("http"):  # as Lightning knows them; it would unpickle what comes, or another run's namesake
-            raise InputError(
-                f"expected a checkpoint on a disk or in an object store, got a web address; type: curl -LO {name} and "
-                f"then --ckpt_path {name.rpartition('/')[2] or 'FILE'}"
-            )
-        if ckpt_path is None or name in _WORDS or name.startswith("registry"):
-            return ckpt_path
-        path = self._last(name, settings) if name in ("last", "hpc") else Path(ckpt_path).expanduser()
-        if path is not None:
-            self._check(path, settings, fitting=fitting)
-        return path
-
-    def _candidates(self, name: str) -> list[Path]:
-        """What "last" may be; of "hpc", what Lightning has written when SLURM was about to end the job."""
-        refuse_last_elsewhere(self.checkpoint_callbacks)
-        found = whole_ones(Path(self.default_root_dir))
-        return [path for path in found if name == "last" or path.name.startswith(_REQUEUED)]
-
-    def _last(self, name: str, settings: Settings) -> Path | None:
-        """What `validate` and `test` mean: the newest of this objective and policy, however it was trained."""
-        found = agreeing(self._candidates(name), settings)
-        path = next((path for path in found if not passed_over(path, self._damage(path))), None)
-        if path is None:
-            log.warning("no whole checkpoint of this objective and policy below %s", self.default_root_dir)
-        else:
-            log.warning("going on from %s", path)
-        return path
-
-    def _who(self, model: Any) -> Settings:
-        """Objective and policy alone: what is not trained any further may have been trained in any way."""
-        settings = run_settings(self, model)
-        return {name: value for name, value in settings.items() if name.startswith(("model", "policy."))}
-
-    def _start(self, ckpt_path: str | Path | None, settings: Settings) -> tuple[str | Path | None, list[Path] | None]:
-        """The checkpoint to fit from; or those of "last", one of which it is once the data are known."""
-        if str(ckpt_path) in ("last", "hpc"):
-            return None, agreeing(self._candidates(str(ckpt_path)), settings)
-        if ckpt_path is None and SLURMEnvironment.detect() and (requeued := self._candidates("hpc")):
-            return None, agreeing(requeued, settings)
-        path = self._usable(ckpt_path, settings, fitting=True)
-        if isinstance(path, Path):
-            check_settings(path, settings)
-        return path, None
-
-    def _damage(self, path: Path) -> str | None:
-        """What the checksums say, read by one process for all; those that are not launched yet read nothing."""
-        if path in self._read_whole:
-            return None
-        found: str | None = self.strategy.broadcast(damage(path) if self.is_global_zero else None)
-        if found is None:
-            self._read_whole |= {path}
-        return found
-
-    def _check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
-        check_whole(path, settings, self._damage)
-        if not self._trusted:
-            refuse_code(path, "--weights_only false")
-        check_strategy(path, self.strategy, self.world_size, fitting=fitting)
-
-
-def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | None]) -> None:
-    """Refuse a broken checkpoint and name a good one of such a run.
-
-    Args:
-        path: the checkpoint.
-        settings: of this run.
-        damage: says what is wrong with the contents of one without a fault.
-
-    Raises:
-        ValueError: saying what is wrong and what to type.
-    """
-    wrong = fault(path) or damage(path)
-    if wrong is None:
-        return
-    others = (other for other in whole_ones(path.parent) if other != path)
-    agreeing_ones = (other for other in others if newest_agreeing([other], settings))
-    good = next((other for other in agreeing_ones if damage(other) is None), None)  # reads all of it, so it comes last
-    nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
-    advice = f"type: --ckpt_path {good}" if good else nothing
-    raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
-
-
-def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
-    """Refuse what the strategy would load wrongly or not at all.
-
-    Raises:
-        ValueError: saying what wrote the checkpoint and what to type.
-    """
-    form, loads = kind(path), _loads(strategy)
-    manifest = Manifest.of(path) if path.is_dir() else None
-    export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"
-    if form not in loads:
-        writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
-        raise InputError(
-            f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
-            f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
-        )
-    if fitting and form == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
-        raise InputError(
-            f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
-            f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "
-            f"its weights: {export}, then --policy.source FOLDER"
-        )
-    if not fitting and isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
-        raise InputError(
-            f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: {export} "
-            "--merge_adapters true, then run this again with --policy.source FOLDER --policy.lora null instead of "
-            "--ckpt_path and, if the objective has a reference, --reference.policy.source with the old source"
-        )
-
-
-def _loads(strategy: Strategy) -> tuple[Kind, ...]:
-    if isinstance(strategy, DeepSpeedStrategy):
-        return ("DeepSpeed folder",)
-    return ("torch folder",) if isinstance(strategy, ModelParallelStrategy) else ("file",)
+        return CheckpointChoice(self, trusted=weights_only is False).to_score(ckpt_path, model)

@@ -1,9 +1,12 @@
-"""Errors of ours that an error of Lightning's tidying up would hide."""
+"""Errors of ours that an error of Lightning's tidying up would hide; checkpoints that are not written."""
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
+from support.stored_checkpoints import trainer
 
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import InputError
@@ -60,3 +63,15 @@ class RefusingLoader(list):
 
     def load_state_dict(self, state):
         raise InputError("expected the data")
+
+
+def test_asynchronous_checkpoints_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="remove AsyncCheckpointIO"):
+        trainer(tmp_path, plugins=[AsyncCheckpointIO()]).save_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_dry_run_writes_no_checkpoint(tmp_path):
+    last = ModelCheckpoint(tmp_path, save_last=True)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    ResumableTrainer(fast_dev_run=True, default_root_dir=tmp_path, callbacks=[last], **quiet).fit(BoringModel())
+    assert not list(tmp_path.iterdir())

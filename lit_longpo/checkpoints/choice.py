@@ -1,0 +1,181 @@
+"""Which checkpoint a trainer loads: one that was named or the newest of such a run, whole, and of a readable kind."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
+
+from lit_longpo.checkpoints.record import Settings, run_settings
+from lit_longpo.checkpoints.resumption import agreeing, check_settings, newest_agreeing, passed_over
+from lit_longpo.checkpoints.stores import refuse_last_elsewhere
+from lit_longpo.checkpoints.unpickling import refuse_code
+from lit_longpo.checkpoints.whole import Kind, Manifest, damage, fault, kind, whole_ones
+from lit_longpo.errors import InputError
+
+log = logging.getLogger(__name__)
+
+_REQUEUED = "hpc_ckpt_"  # what Lightning calls a checkpoint of a run that SLURM will start again
+_WORDS = ("best",)  # left to Lightning, like what lies in a registry
+
+
+class CheckpointChoice:
+    """What one call of `fit`, `validate` or `test` loads.
+
+    Args:
+        trainer: about to run.
+        trusted: whether the user has said that a checkpoint may run code.
+    """
+
+    def __init__(self, trainer: Trainer, *, trusted: bool = False) -> None:
+        self._trainer, self._trusted = trainer, trusted
+        self._read_whole: set[Path] = set()  # checkpoints whose checksums agreed
+
+    def to_fit(self, ckpt_path: str | Path | None, settings: Settings) -> tuple[str | Path | None, list[Path] | None]:
+        """The checkpoint to fit from; or those of "last", one of which it is once the data are known.
+
+        Args:
+            ckpt_path: as in `usable`.
+            settings: of this run.
+
+        Raises:
+            InputError: as `usable`; or it was trained with other settings.
+        """
+        if str(ckpt_path) in ("last", "hpc"):
+            return None, agreeing(self._candidates(str(ckpt_path)), settings)
+        if ckpt_path is None and SLURMEnvironment.detect() and (requeued := self._candidates("hpc")):
+            return None, agreeing(requeued, settings)
+        path = self.usable(ckpt_path, settings, fitting=True)
+        if isinstance(path, Path):
+            check_settings(path, settings)
+        return path, None
+
+    def to_score(self, ckpt_path: str | Path | None, model: Any) -> str | Path | None:
+        """The checkpoint to validate or test, by objective and policy alone: it may have been trained in any way.
+
+        Raises:
+            InputError: as `usable`.
+        """
+        settings = run_settings(self._trainer, model)
+        who = {name: value for name, value in settings.items() if name.startswith(("model", "policy."))}
+        return self.usable(ckpt_path, who, fitting=False)
+
+    def usable(self, ckpt_path: str | Path | None, settings: Settings, *, fitting: bool) -> str | Path | None:
+        """The checkpoint to load, if it can be.
+
+        Args:
+            ckpt_path: a path, "last", "hpc", or what is left to Lightning.
+            settings: of this run, or of what is validated and tested.
+            fitting: whether it is trained further.
+
+        Raises:
+            InputError: it is on a web page, broken, of another kind of run, or holds code.
+        """
+        name = str(ckpt_path)
+        if name.startswith("http"):  # as Lightning knows them; it would unpickle what comes, or another run's namesake
+            raise InputError(
+                f"expected a checkpoint on a disk or in an object store, got a web address; type: curl -LO {name} and "
+                f"then --ckpt_path {name.rpartition('/')[2] or 'FILE'}"
+            )
+        if ckpt_path is None or name in _WORDS or name.startswith("registry"):
+            return ckpt_path
+        path = self._last(name, settings) if name in ("last", "hpc") else Path(ckpt_path).expanduser()
+        if path is not None:
+            self.check(path, settings, fitting=fitting)
+        return path
+
+    def check(self, path: Path, settings: Settings, *, fitting: bool) -> None:
+        """Refuse a checkpoint that is broken, that the strategy cannot read, or that holds code.
+
+        Raises:
+            InputError: saying what is wrong and what to type.
+        """
+        check_whole(path, settings, self.damage)
+        if not self._trusted:
+            refuse_code(path, "--weights_only false")
+        check_strategy(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
+
+    def damage(self, path: Path) -> str | None:
+        """What the checksums say, read by one process for all; those that are not launched yet read nothing."""
+        if path in self._read_whole:
+            return None
+        found: str | None = self._trainer.strategy.broadcast(damage(path) if self._trainer.is_global_zero else None)
+        if found is None:
+            self._read_whole.add(path)
+        return found
+
+    def _candidates(self, name: str) -> list[Path]:
+        """What "last" may be; of "hpc", what Lightning has written when SLURM was about to end the job."""
+        refuse_last_elsewhere(self._trainer.checkpoint_callbacks)
+        found = whole_ones(Path(self._trainer.default_root_dir))
+        return [path for path in found if name == "last" or path.name.startswith(_REQUEUED)]
+
+    def _last(self, name: str, settings: Settings) -> Path | None:
+        """What `validate` and `test` mean: the newest of this objective and policy, however it was trained."""
+        found = agreeing(self._candidates(name), settings)
+        path = next((path for path in found if not passed_over(path, self.damage(path))), None)
+        if path is None:
+            log.warning("no whole checkpoint of this objective and policy below %s", self._trainer.default_root_dir)
+        else:
+            log.warning("going on from %s", path)
+        return path
+
+
+def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | None]) -> None:
+    """Refuse a broken checkpoint and name a good one of such a run.
+
+    Args:
+        path: the checkpoint.
+        settings: of this run.
+        damage: says what is wrong with the contents of one without a fault.
+
+    Raises:
+        ValueError: saying what is wrong and what to type.
+    """
+    wrong = fault(path) or damage(path)
+    if wrong is None:
+        return
+    others = (other for other in whole_ones(path.parent) if other != path)
+    agreeing_ones = (other for other in others if newest_agreeing([other], settings))
+    good = next((other for other in agreeing_ones if damage(other) is None), None)  # reads all of it, so it comes last
+    nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
+    advice = f"type: --ckpt_path {good}" if good else nothing
+    raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
+
+
+def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:
+    """Refuse what the strategy would load wrongly or not at all.
+
+    Raises:
+        ValueError: saying what wrote the checkpoint and what to type.
+    """
+    form, loads = kind(path), _loads(strategy)
+    manifest = Manifest.of(path) if path.is_dir() else None
+    export = f"python -m lit_longpo export --checkpoint {path} --output FOLDER"
+    if form not in loads:
+        writer = f" of {manifest.strategy} with {manifest.world_size} processes" if manifest else ""
+        raise InputError(
+            f"{path} is a {form}{writer}, {type(strategy).__name__} reads a {' or a '.join(loads)}; go on with the "
+            f"overlay that wrote it, or start anew from its weights: {export}, then --policy.source FOLDER"
+        )
+    if fitting and form == "DeepSpeed folder" and manifest and manifest.world_size != world_size:
+        raise InputError(
+            f"{path} was saved by {manifest.world_size} processes, and DeepSpeed cannot split its optimizer states "
+            f"over {world_size}; set --trainer.devices so that there are {manifest.world_size}, or start anew from "
+            f"its weights: {export}, then --policy.source FOLDER"
+        )
+    if not fitting and isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
+        raise InputError(
+            f"DeepSpeed cannot read the ZeRO-3 checkpoint {path} without its optimizer; type: {export} "
+            "--merge_adapters true, then run this again with --policy.source FOLDER --policy.lora null instead of "
+            "--ckpt_path and, if the objective has a reference, --reference.policy.source with the old source"
+        )
+
+
+def _loads(strategy: Strategy) -> tuple[Kind, ...]:
+    if isinstance(strategy, DeepSpeedStrategy):
+        return ("DeepSpeed folder",)
+    return ("torch folder",) if isinstance(strategy, ModelParallelStrategy) else ("file",)
