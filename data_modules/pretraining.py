@@ -7,9 +7,10 @@ from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.rows.collating import collate
-from data_modules.rows.encoding import EncodedPair, encode_answers
+from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.sections import encode_answers
 from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.errors import InputError

@@ -1,28 +1,18 @@
 """Pairs -> token groups, for exactly the views that an objective asks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 
 from data_modules.records import PreferencePair, Turn
+from data_modules.rows.fitting import PromptFitter
 from data_modules.rows.requirements import check_requirements
-from data_modules.rows.truncation import (
-    LengthPolicy,
-    OverlengthError,
-    SplitLengths,
-    cut_middle,
-    drop_passages,
-    spans_hit,
-    supporting_spans,
-    too_long,
-)
+from data_modules.rows.sections import Section, encode_answers, naming
+from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from data_modules.splitting import compared_keys
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
-from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
+from lit_longpo.policy.prompts.prompting import EncodedPrompt
 
 # (prompt, tokens of the longest response, record id) -> position ids of the prompt's tokens, or `None`.
 PromptPositions = Callable[[EncodedPrompt, int, str], tuple[int, ...] | None]
@@ -62,37 +52,6 @@ class EncodedPair:
         return max(self.every_view, *(sum(group.num_tokens for group in groups) for groups in rows))
 
 
-@dataclass(frozen=True)
-class _Section:
-    """One prompt and everything that may follow it.
-
-    Args:
-        context: which context `text` is.
-        turn: number of the question that the section answers; 0 for all of them in the long context.
-        text: the context.
-        question: the (first) question; empty if it is in the context.
-        responses: tokens after the prompt, chosen first.
-        chosen_format: True where a token of the chosen response is the chat template's own.
-    """
-
-    context: Context
-    turn: int
-    text: str
-    question: str
-    responses: tuple[Response, ...]
-    chosen_format: tuple[bool, ...]
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest response."""
-        return max(len(response.token_ids) for response in self.responses)
-
-    def num_tokens(self, prompt: EncodedPrompt, *, shared: bool) -> int:
-        """Tokens of a row with all responses, the prompt once or once for each."""
-        copies = 1 if shared else len(self.responses)
-        return copies * len(prompt.ids) + sum(len(response.token_ids) for response in self.responses)
-
-
 class PairEncoder:
     """Tokenises pairs; contexts and responses that no view names are never touched.
 
@@ -118,14 +77,13 @@ class PairEncoder:
         long_from_short: bool = False,
         every_view: bool = False,
     ) -> None:
-        self.prompt_format, self.views, self.lengths = prompt_format, views, lengths
+        self.prompt_format, self.views = prompt_format, views
+        self.fitter = PromptFitter(prompt_format, lengths)
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short, self.every_view = long_from_short, every_view
         self.num_unused = 0  # records with more rejected answers than are scored
         self.num_earlier = 0  # conversations without rejected answers whose earlier answers are not trained
-        self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
         self.num_same_role = 0  # conversations in which one side speaks twice in a row
-        self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
         """The pair's groups and the keys of its documents; `None` if the length policy leaves it out (counted).
@@ -148,9 +106,9 @@ class PairEncoder:
         self.num_same_role += any(before == after for before, after in pairwise(roles))
         self.num_earlier += "assistant" in told and not pair.rejected
         self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
-        prompts, cut = list[tuple[_Section, EncodedPrompt]](), False
+        prompts, cut = list[tuple[Section, EncodedPrompt]](), False
         for section in self._sections(pair):
-            prompt = self._fit(pair, section, counts)
+            prompt = self.fitter.fit(pair, section, counts)
             if prompt is None:
                 counts.skipped += 1
                 return None
@@ -179,7 +137,7 @@ class PairEncoder:
         roles: tuple[Role, ...] = ("chosen", "rejected") if pair.rejected else ("chosen",)
         return (*asked, *(View(context, role) for context, there in contexts.items() if there for role in roles))
 
-    def _sections(self, pair: PreferencePair) -> Iterator[_Section]:
+    def _sections(self, pair: PreferencePair) -> Iterator[Section]:
         """In the long context all turns follow one prompt; in short contexts each has its own."""
         views = self._views_of(pair)
         for context in dict.fromkeys(view.context for view in views):
@@ -199,14 +157,14 @@ class PairEncoder:
         text: str,
         turns: tuple[Turn, ...],
         roles: set[Role],
-    ) -> _Section:
+    ) -> Section:
         sides: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
         if "rejected" in roles:
             count = len(pair.rejected) if self.every_view else self.views.num_rejected
             sides += [("rejected", index) for index in range(count)]
-        with _naming(pair):
+        with naming(pair):
             responses, formats = zip(*(self._response(turns, role, index) for role, index in sides), strict=True)
-        return _Section(context, number, text, turns[0].question, responses, formats[0])
+        return Section(context, number, text, turns[0].question, responses, formats[0])
 
     def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
         """Answers of one side, later questions between them; and which tokens are the template's own."""
@@ -214,67 +172,10 @@ class PairEncoder:
         ids, mask, formats = encode_answers(self.prompt_format, conversation)
         return Response(role, ids, mask, index), formats
 
-    def _prompt(self, pair: PreferencePair, section: _Section, context: str) -> EncodedPrompt:
-        """The section's prompt; a message that is a whole (no question apart) is not put into the template."""
-        with _naming(pair):
-            return self.prompt_format.encode_prompt(context, section.question or None, surroundings(pair))
-
-    def _fit(self, pair: PreferencePair, section: _Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
-        """The prompt within its budget and whether its context was cut; `None` to leave the pair out."""
-        self.num_rendered += not section.question and self.prompt_format.is_rendered(section.text)
-        prompt = self._prompt(pair, section, section.text)
-        length, limit = len(prompt.ids) + section.longest, self.lengths.max_length
-        if limit is None or length <= limit:
-            return prompt, False
-        if self.lengths.on_overlength == "skip":
-            return None
-        room = len(prompt.context) - (length - limit)  # all that is too much comes out of the context
-        if self.lengths.on_overlength == "error" or room < 1:
-            raise too_long(pair, section.context, length, limit, room)
-        if self.lengths.truncation == "middle":
-            shorter = replace(prompt, context=self._cut_middle(pair, section, prompt, room, counts))
-        else:
-            shorter = self._without_passages(pair, section, room, limit - section.longest)
-        counts.tokens_lost += len(prompt.context) - len(shorter.context)
-        return shorter, True
-
-    def _cut_middle(
-        self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
-    ) -> tuple[int, ...]:
-        """The context's first and last tokens, `room` in all."""
-        self.num_cut_messages += not section.question
-        spans = supporting_spans(pair, section.text)
-        counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
-        return cut_middle(prompt.context, room)
-
-    def _without_passages(self, pair: PreferencePair, section: _Section, room: int, limit: int) -> EncodedPrompt:
-        """The prompt with a context of `room` tokens at most; passages counted apart can take one more each."""
-        spans = supporting_spans(pair, section.text)
-        if not spans:
-            raise OverlengthError(
-                f"`truncation: passages` keeps the supporting passages, but record {pair.named} does not say "
-                f"which they are in its {section.context} context; add `supporting` spans, or set "
-                "`data.init_args.truncation: middle`"
-            )
-        budget = room
-        while (shorter := drop_passages(section.text, spans, budget, self._count_tokens, pair.id)) is not None:
-            prompt = self._prompt(pair, section, shorter)
-            if len(prompt.ids) <= limit:
-                return prompt
-            budget -= len(prompt.ids) - limit
-        raise OverlengthError(
-            f"the supporting passages of record {pair.named} alone are longer than the {room} tokens left "
-            f"for its {section.context} context; raise `data.init_args.max_length`, or set "
-            "`data.init_args.truncation: middle`"
-        )
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.prompt_format.encode(text))
-
     def _groups(
         self,
         pair: PreferencePair,
-        prompts: list[tuple[_Section, EncodedPrompt]],
+        prompts: list[tuple[Section, EncodedPrompt]],
         views: Iterable[View],
         sequences: tuple[Context, ...] = (),
     ) -> tuple[Group, ...]:
@@ -293,7 +194,7 @@ class PairEncoder:
                 groups.append(replace(whole, responses=tuple(part), score_sequence=scored, sequence_mask=mask))
         return tuple(groups)
 
-    def _group(self, pair: PreferencePair, section: _Section, prompt: EncodedPrompt) -> Group:
+    def _group(self, pair: PreferencePair, section: Section, prompt: EncodedPrompt) -> Group:
         """The section as a group with all its responses."""
         positions = None
         if self.positions is not None and section.context == "long":
@@ -304,48 +205,3 @@ class PairEncoder:
         return Group(
             pair.id, section.context, prompt.ids, section.responses, positions, section.turn, sequence_mask=counted
         )
-
-
-@lru_cache(maxsize=16)  # one pair's answers follow its short and its long context, and are compared with joint texts
-def encode_answers(
-    prompt_format: PromptFormat, conversation: tuple[tuple[str, str], ...]
-) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[bool, ...]]:
-    """What follows the prompt of a conversation's first question: answers, later questions between them.
-
-    Args:
-        prompt_format: tokenizer and template.
-        conversation: questions and their answers.
-
-    Returns:
-        Token ids; True where an answer's token is, which alone is scored; True where the template wrote the token.
-        Shape: (tokens,) each.
-    """
-    ids, mask, formats = list[int](), list[bool](), list[bool]()
-    for number, (question, text) in enumerate(conversation):
-        if number:  # the first question is in the prompt
-            between = prompt_format.encode_turn(question)
-            ids += between.ids
-            mask += [False] * len(between.ids)
-            formats += between.format_mask
-        answer = prompt_format.encode_response(text)
-        ids += answer
-        mask += [True] * len(answer)
-        formats += [False] * len(answer)
-    return tuple(ids), tuple(mask), tuple(formats)
-
-
-@contextmanager
-def _naming(pair: PreferencePair) -> Iterator[None]:
-    """Put the record in front of what a chat template or tokenizer refuses in its texts."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"record {pair.named}: {error}") from error
-
-
-def surroundings(pair: PreferencePair) -> Surroundings:
-    """What is said around the message with the context."""
-    history, followup = (
-        tuple((message.role, message.content) for message in messages) for messages in (pair.history, pair.followup)
-    )
-    return Surroundings(pair.system, history, followup)

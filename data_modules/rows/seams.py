@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from data_modules.records import PreferencePair
-from data_modules.rows.encoding import PairEncoder, surroundings
+from data_modules.rows.encoding import PairEncoder
+from data_modules.rows.sections import surroundings
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.policy import PromptFormat

@@ -129,7 +129,7 @@ class Tokenising:
             self._count_position(example, report)
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
-        report.cut_messages, report.rendered = encoder.num_cut_messages, encoder.num_rendered
+        report.cut_messages, report.rendered = encoder.fitter.num_cut_messages, encoder.fitter.num_rendered
         report.earlier, report.same_role = encoder.num_earlier, encoder.num_same_role
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:

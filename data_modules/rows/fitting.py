@@ -1,0 +1,98 @@
+"""Prompts within the length policy: whole, cut, left out, or refused."""
+
+from dataclasses import replace
+
+from data_modules.records import PreferencePair
+from data_modules.rows.sections import Section, naming, surroundings
+from data_modules.rows.truncation import (
+    LengthPolicy,
+    OverlengthError,
+    SplitLengths,
+    cut_middle,
+    drop_passages,
+    spans_hit,
+    supporting_spans,
+    too_long,
+)
+from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.prompting import EncodedPrompt
+
+
+class PromptFitter:
+    """Tokenises the prompts of sections, and cuts the contexts of those that are too long.
+
+    Args:
+        prompt_format: tokenizer and template.
+        lengths: what to do with sequences that are too long.
+    """
+
+    def __init__(self, prompt_format: PromptFormat, lengths: LengthPolicy) -> None:
+        self._format, self._lengths = prompt_format, lengths
+        self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
+        self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
+
+    def fit(self, pair: PreferencePair, section: Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
+        """The prompt within its budget and whether its context was cut; `None` to leave the pair out.
+
+        Args:
+            pair: the record.
+            section: of it.
+            counts: of its split; what is cut is added.
+
+        Raises:
+            OverlengthError: the sequence is too long and may not, or cannot, be cut.
+        """
+        self.num_rendered += not section.question and self._format.is_rendered(section.text)
+        prompt = self._prompt(pair, section, section.text)
+        length, limit = len(prompt.ids) + section.longest, self._lengths.max_length
+        if limit is None or length <= limit:
+            return prompt, False
+        if self._lengths.on_overlength == "skip":
+            return None
+        room = len(prompt.context) - (length - limit)  # all that is too much comes out of the context
+        if self._lengths.on_overlength == "error" or room < 1:
+            raise too_long(pair, section.context, length, limit, room)
+        if self._lengths.truncation == "middle":
+            shorter = replace(prompt, context=self._cut_middle(pair, section, prompt, room, counts))
+        else:
+            shorter = self._without_passages(pair, section, room, limit - section.longest)
+        counts.tokens_lost += len(prompt.context) - len(shorter.context)
+        return shorter, True
+
+    def _prompt(self, pair: PreferencePair, section: Section, context: str) -> EncodedPrompt:
+        """The section's prompt; a message that is a whole (no question apart) is not put into the template."""
+        with naming(pair):
+            return self._format.encode_prompt(context, section.question or None, surroundings(pair))
+
+    def _cut_middle(
+        self, pair: PreferencePair, section: Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
+    ) -> tuple[int, ...]:
+        """The context's first and last tokens, `room` in all."""
+        self.num_cut_messages += not section.question
+        spans = supporting_spans(pair, section.text)
+        counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
+        return cut_middle(prompt.context, room)
+
+    def _without_passages(self, pair: PreferencePair, section: Section, room: int, limit: int) -> EncodedPrompt:
+        """The prompt with a context of `room` tokens at most; passages counted apart can take one more each."""
+        spans = supporting_spans(pair, section.text)
+        if not spans:
+            raise OverlengthError(
+                f"`truncation: passages` keeps the supporting passages, but record {pair.named} does not say "
+                f"which they are in its {section.context} context; add `supporting` spans, or set "
+                "`data.init_args.truncation: middle`"
+            )
+        budget = room
+        while (shorter := drop_passages(section.text, spans, budget, self._count_tokens, pair.id)) is not None:
+            prompt = self._prompt(pair, section, shorter)
+            if len(prompt.ids) <= limit:
+                return prompt
+            budget -= len(prompt.ids) - limit
+        raise OverlengthError(
+            f"the supporting passages of record {pair.named} alone are longer than the {room} tokens left "
+            f"for its {section.context} context; raise `data.init_args.max_length`, or set "
+            "`data.init_args.truncation: middle`"
+        )
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self._format.encode(text))
