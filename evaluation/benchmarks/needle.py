@@ -1,8 +1,10 @@
 """Needle in a haystack and harder kinds of it: facts hidden at depths of contexts of chosen lengths."""
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -106,16 +108,23 @@ class NeedleBenchmark(Benchmark):
         grid = (self.lengths, self.depths, self.num_examples, self.max_new_tokens, self.scoring)
         return (*super().identity, *map(str, grid))
 
+    @cached_property
+    def _made(self) -> dict[str, tuple[Example, ...]]:
+        return {}
+
     @property
     def _source(self) -> Haystack:
         return self.haystack or TextHaystack()
 
     def examples(self, task: str) -> Iterator[Example]:
-        """Questions of a task, lengths ascending as given, without contexts: those take a tokenizer."""
-        for length in self.lengths:
-            for depth in self.depths:
-                for index in range(self.num_examples):
-                    yield self._example(task, length, depth, index)
+        """Questions of a task, lengths ascending as given, without contexts: those take a tokenizer.
+
+        They are made once: a haystack lays a whole context for a question, and every run asks for all of them.
+        """
+        if task not in self._made:
+            cells = itertools.product(self.lengths, self.depths, range(self.num_examples))
+            self._made[task] = tuple(self._example(task, *cell) for cell in cells)
+        yield from self._made[task]
 
     def prompt(
         self,

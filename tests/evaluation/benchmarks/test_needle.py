@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from statistics import fmean
 
 import pytest
@@ -14,6 +15,7 @@ from evaluation.benchmarks.riddles import Sizes
 from evaluation.reports.figures import heat_map
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.batching import Batching, plan_rounds
+from evaluation.running.preflight import extreme_examples
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
@@ -72,6 +74,19 @@ def test_the_grid_is_complete_and_scored(report):
     assert report.by_cell() == {(0.0, 8): 1.0, (0.0, 16): 1.0, (1.0, 8): 0.0, (1.0, 16): 0.0}
     assert report.by_length() == {8: 0.5, 16: 0.5}
     assert report.mean == 0.5
+
+
+def test_a_question_is_made_once_however_often_it_is_asked(policy_folder, monkeypatch):
+    """A haystack lays a whole context for it; `fit` looks through all of them before step 1, and runs follow."""
+    made, plain = Counter(), NeedleBenchmark._example
+    monkeypatch.setattr(NeedleBenchmark, "_example", lambda *cell: made.update([cell[1:]]) or plain(*cell))
+    policy = PolicyConfig(source=str(policy_folder))
+    benchmark = NeedleBenchmark(Echo(), (8, 16), (0.0, 1.0), 3, max_new_tokens=2)
+    found = extreme_examples(benchmark, benchmark.tasks)
+    asked = (benchmark, policy.load(), policy.prompt_format(), RunSettings())
+    first, second = (Runner(*asked, Responses(), extremes=found).run(step=step) for step in (0, 1))
+    assert first.predictions == second.predictions
+    assert list(made.values()) == [1] * 12
 
 
 def test_reports_survive_the_disk(report, tmp_path):
