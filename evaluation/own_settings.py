@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from evaluation.origins import origin_of
+from lit_longpo.plain_yaml import LOADER
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.precedence import options_of
-from lit_longpo.recipes import LOADER
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -97,16 +98,14 @@ def _stated(parser: SuggestingParser, words: Sequence[str]) -> tuple[Namespace, 
     others = [word for option in options if option[0].startswith(said) or not _is_policy(option[0]) for word in option]
     if typed and not any(word.startswith("--print_config") for word in words):
         values = parser.parse_args(others)
-        alone = _without_defaults(_policy_parser(parser.prog))
-        of_files, named = _plain(values), _plain(alone.parse_args(typed))
+        of_files, named = _plain(values), _plain(_stating_parser(parser.prog).parse_args(typed))
         if named.get("source", _source(of_files)) != _source(of_files):
             return values, named, of_files
     values = parser.parse_args(words)
     last, before = _by_models(parser.prog, values.get("config") or ())
     if not before:
         return values, _plain(values), {}
-    alone = _without_defaults(_policy_parser(parser.prog))
-    return values, _merged(last, _plain(alone.parse_args(typed)) if typed else {}), before
+    return values, _merged(last, _plain(_stating_parser(parser.prog).parse_args(typed)) if typed else {}), before
 
 
 def _by_models(prog: str, files: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -123,11 +122,13 @@ def _section(prog: str, file: Path) -> dict[str, Any]:
     """A file's `policy`: what it states, or what the fragment that it names does."""
     values = yaml.load(file.read_text(encoding="utf-8"), LOADER)
     section = values.get("policy") if isinstance(values, Mapping) else None
-    parser = _without_defaults(_policy_parser(prog))
     if isinstance(section, str):
         beside = file.parent / section
-        return _plain(parser.parse_args(["--policy", str(beside if beside.is_file() else section)]))
-    return _plain(parser.parse_object({"policy": dict(section)})) if isinstance(section, Mapping) else {}
+        words = ["--policy", str(beside if beside.is_file() else section)]
+        return _plain(_stating_parser(prog).parse_args(words))
+    if not isinstance(section, Mapping):
+        return {}
+    return _plain(_stating_parser(prog).parse_object({"policy": dict(section)}))
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +161,12 @@ def _policy_parser(prog: str) -> SuggestingParser:
     parser.add_argument("--config", action="config")  # without which names of fragments are not looked for
     parser.add_class_arguments(PolicyConfig, "policy")
     return parser
+
+
+@cache
+def _stating_parser(prog: str) -> SuggestingParser:
+    """Of the policy alone, as somebody states it; made once, however many files do."""
+    return _without_defaults(_policy_parser(prog))
 
 
 def _without_defaults(parser: SuggestingParser) -> SuggestingParser:

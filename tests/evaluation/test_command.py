@@ -13,6 +13,7 @@ from support.tiny_models import tiny_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
+from evaluation import own_settings
 from evaluation.command import evaluate_parser, parse_evaluation
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import escape
@@ -306,6 +307,18 @@ def test_a_later_configuration_names_another_model(folder, tmp_path, caplog, fir
     typed = ("--policy.dtype", "float16")
     policy = parse_evaluation(arguments(folder, tmp_path / "out", *files, *typed))[0].respondent.policy
     assert (policy.dtype, policy.rope, policy.template.system) == ("float16", None, "Be brief.")
+
+
+def test_configurations_share_a_parser_of_the_policy(folder, tmp_path, monkeypatch):
+    """One for what is stated, by however many files, and one for what is filled in."""
+    made, plain = list[str](), own_settings._policy_parser
+    monkeypatch.setattr(own_settings, "_policy_parser", lambda prog: made.append(prog) or plain(prog))
+    own_settings._stating_parser.cache_clear()
+    for number in range(3):
+        (tmp_path / f"{number}.yaml").write_text("policy: {source: embedded}\n")
+    files = [word for number in range(3) for word in ("--config", tmp_path / f"{number}.yaml")]
+    parse_evaluation(arguments(folder, tmp_path / "out", *files))
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("first", [True, False])
