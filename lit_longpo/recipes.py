@@ -8,22 +8,19 @@ import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import yaml
 from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.plain_yaml import check_plain
 
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".yaml", ".yml")
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where it is built
-_LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
-_MOST_VALUES = 1_000_000  # of a file, what aliases repeat counted each time
-_DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
 _CONFIG_OPTIONS = ("--config", "-c")
 # Sections that are files of settings, and the options that take what is given to them by mistake.
 _DATA = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".tsv", ".txt")
@@ -38,6 +35,7 @@ _INSTEAD_OF_DATA = {
     "build": "--config build/solopo_chat --source.paths '[{}]'",
 }
 _TAKES_MODEL = ("--policy", "--model")
+_READ: ContextVar[list[Path] | None] = ContextVar("read", default=None)  # files, while a command line is parsed
 
 
 def shipped_folder() -> Path:
@@ -98,82 +96,27 @@ def fragments_found() -> Iterator[list[Path]]:
     Raises:
         FileNotFoundError: it is nowhere.
     """
+    if (begun := _READ.get()) is not None:  # by the parser of the whole command
+        yield begun
+        return
     start, plain = Path.cwd(), NamedPath.__init__
     read: list[Path] = []
 
     def find(self: NamedPath, path: Any, *arguments: Any, **options: Any) -> None:
         if type(self) is NamedPath and isinstance(path, str) and path.endswith(_SUFFIXES):
             file = _beside_here_or_ours(path, start)
-            read.append(file.absolute())
-            check_plain(file)
+            if file.absolute() not in read:  # jsonargparse asks for one several times
+                read.append(file.absolute())
+                check_plain(read[-1])
             path = str(file)
         plain(self, path, *arguments, **options)
 
-    with patch.object(NamedPath, "__init__", find):
-        yield read
-
-
-class _Parts:
-    """Counts what YAML is made of with every alias (`*name`) replaced: ten lines can stand for a billion values."""
-
-    def __init__(self) -> None:
-        self._open: list[tuple[str | None, int, int]] = []  # anchor, values in it, levels in it
-        self._named = dict[str, tuple[int, int]]()  # of what is over
-
-    def problem(self, event: yaml.Event) -> str | None:
-        """What is expected in place of a part; `None` if it may stand.
-
-        Args:
-            event: the next one of a file.
-        """
-        if isinstance(event, yaml.CollectionStartEvent):
-            self._open.append((event.anchor, 1, 1))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, values, levels = self._open.pop()
-            self._add(anchor, values, levels + 1)
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor in (anchor for anchor, _, _ in self._open):
-                return f"`*{event.anchor}` to end somewhere, which stands inside of `&{event.anchor}` itself"
-            self._add(None, *self._named.get(event.anchor, (0, 0)))
-        elif isinstance(event, yaml.ScalarEvent):
-            self._add(event.anchor, 1, 1)
-        if len(self._open) + (self._open[-1][2] if self._open else 0) > _DEEPEST + 1:
-            return f"at most {_DEEPEST} sections or lists inside each other"
-        return f"at most {_MOST_VALUES:,} values" if self._open and self._open[-1][1] > _MOST_VALUES else None
-
-    def _add(self, anchor: str | None, values: int, levels: int) -> None:
-        """A part is over; it counts in what it lies in."""
-        if anchor is not None:
-            self._named[anchor] = (values, levels)
-        if self._open:
-            name, before, deepest = self._open[-1]
-            self._open[-1] = (name, before + values, max(deepest, levels))
-
-
-def check_plain(path: Path) -> None:
-    """Refuse what no setting is and libraries stumble over; what is no YAML at all is told by whoever reads it.
-
-    Args:
-        path: of a YAML file.
-
-    Raises:
-        InputError: sections inside sections without end, aliases (`*name`) that repeat without end, or a text with a
-            NUL, which ends names of files.
-    """
-    parts = _Parts()
+    token = _READ.set(read)
     try:
-        for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=LOADER):
-            line = event.start_mark.line + 1
-            if (problem := parts.problem(event)) is not None:
-                raise InputError(f"expected {problem} in {path}, got more at line {line}; correct that line")
-            if not isinstance(event, yaml.ScalarEvent):
-                continue
-            if "\0" in event.value:
-                raise InputError(f"expected texts in {path}, got a NUL character at line {line}; correct that line")
-            if event.implicit[0] and len(event.value) > _LONGEST and event.value.lstrip("+-").isdigit():
-                raise InputError(f"expected numbers in {path}, got one of {len(event.value):,} digits at line {line}")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return
+        with patch.object(NamedPath, "__init__", find):
+            yield read
+    finally:
+        _READ.reset(token)
 
 
 def _beside_here_or_ours(name: str, start: Path) -> Path:
@@ -200,7 +143,8 @@ def _configuration(name: str, room: str) -> str:
         return name
     for path in (Path(name), Path(f"{name}.yaml")):
         if path.expanduser().is_file():
-            check_plain(path.expanduser())
+            if path.suffix not in _SUFFIXES:  # those are looked through where they are read
+                check_plain(path.expanduser())
             return str(_local(path, shipped(name, room)))
     ours = shipped(name, room)
     if ours is None:

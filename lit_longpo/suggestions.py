@@ -17,13 +17,13 @@ from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
 from lit_longpo.consent import not_consented
-from lit_longpo.errors import UserError
+from lit_longpo.errors import InputError, UserError
 from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.recipes import fragments_found, with_files
 from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
-from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, repeated_key, typed_option
+from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
@@ -95,8 +95,8 @@ class SuggestingParser(ArgumentParser):
                 values: Namespace = super().parse_args(words, *more, **options)
             except UnicodeDecodeError as error:  # of a file that is no text
                 self.error(f"Unexpected config: {error}")
-            if (twice := next(filter(None, map(repeated_key, dict.fromkeys(files))), None)) is not None:
-                self.error(twice)
+            except InputError as error:  # of one that no library should read
+                self.error(str(error))
             if (lost_section := next(lost_sections(self, values), None)) is not None:
                 section, value = lost_section
                 got = "null" if value is None else repr(value)

@@ -1,7 +1,7 @@
 """What jsonargparse says over several lines, in one: what was expected, what came, where."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -9,7 +9,7 @@ import yaml
 from lit_longpo.familiar_options import familiar_value
 from lit_longpo.files.strict_json import shortened
 from lit_longpo.precedence import name_of, options_of, value_of
-from lit_longpo.recipes import LOADER, shipped
+from lit_longpo.recipes import shipped
 
 _KEY = re.compile(r'Parser key "([\w.]+)":')
 _EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\n]*)\])")
@@ -23,7 +23,6 @@ _CLASSES = {"data", "model", "benchmark", "source", "recipe", "generator"}  # se
 # Where a section that is missing may come from: a recipe of the command that has it.
 _RECIPES = {"model": "solopo", "data": "solopo", "source": "solopo", "recipe": "solopo", "benchmark": "needle"}
 _FIRST = {"data": "--data data/pairs", "model": "--model DPO", "benchmark": "--config eval/qa"}  # names its class
-_MERGED = "<<"  # may stand in a section several times
 _LONG_WORD = re.compile(r"[^\s\\/]{400,}")  # of a file that nobody wrote by hand
 _STRAY = re.compile(r"unrecognized arguments: (?!-)([^\n]+)")
 
@@ -83,42 +82,6 @@ def keys_of(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     return [str(key) for key in content] if isinstance(content, dict) else []
-
-
-def repeated_key(path: Path) -> str | None:
-    """That a key comes twice in a section of a file, the first value of which YAML would lose without a word.
-
-    Args:
-        path: of the file; one that cannot be read is told by whoever reads it.
-    """
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    for section in _sections(root, set()):
-        lines = dict[tuple[str, str], int]()
-        for key in (key for key, _ in section.value if isinstance(key, yaml.ScalarNode) and key.value != _MERGED):
-            line = key.start_mark.line + 1
-            if (first := lines.get((key.tag, key.value))) is not None:
-                return (
-                    f"expected each key once in a section of {path}, got `{key.value}` at line {first} and again at "
-                    f"line {line}; take one of them out"
-                )
-            lines[key.tag, key.value] = line
-    return None
-
-
-def _sections(node: yaml.Node | None, seen: set[int]) -> Iterator[yaml.MappingNode]:
-    """Mappings from the outermost in; what an alias repeats comes once."""
-    if node is None or id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        yield node
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    inside = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in pairs for part in pair]
-    for part in inside:
-        yield from _sections(part, seen)
 
 
 def _is_configuration(word: str) -> bool:

@@ -11,9 +11,8 @@ import yaml
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import stored_as
 from lit_longpo.files.strict_json import RecordError
+from lit_longpo.plain_yaml import check_plain
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.recipes import check_plain
-from lit_longpo.wording import repeated_key
 
 Kind = TypeVar("Kind")
 _NAME = "config.yaml"
@@ -57,8 +56,6 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
         raise InputError(
             f"expected a run's {_NAME} at {path}, got what cannot be read: {said}; set --config"
         ) from error
-    if (twice := repeated_key(path)) is not None:
-        raise InputError(f"{twice}, or set --config")
     if not isinstance(values, dict) or "policy" not in values:
         raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
     policy = plain_section(values["policy"], PolicyConfig, f"{path}: the `policy` section")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 
 import pytest
 from jsonargparse import strip_meta
@@ -13,11 +14,13 @@ from support.command_line import CONFIGS, parse
 
 from data_modules.builders.command import build_parser
 from evaluation.command import evaluate_parser
+from lit_longpo import __main__ as command
+from lit_longpo import recipes
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.recipes import check_plain, shipped_names, with_files
+from lit_longpo.recipes import shipped_names, with_files
 from lit_longpo.suggestions import SuggestingParser
 
 ROOT = CONFIGS.parent
@@ -42,6 +45,17 @@ def test_a_shipped_recipe_is_found_from_any_folder():
     files = ("--config", CONFIGS / "dpo.yaml", "--config", CONFIGS / "overlays/bf16.yaml")
     files += ("--data", CONFIGS / "data/pairs.yaml", "--policy", CONFIGS / "model/tiny.yaml")
     assert strip_meta(named) == strip_meta(parse(*files))
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_file_is_looked_through_once(monkeypatch):
+    """The command's parser and that of its subcommand both see the words; files of a section are asked for again."""
+    looked = Counter()
+    monkeypatch.setattr(recipes, "check_plain", lambda path: looked.update([path]))
+    with pytest.raises(SystemExit):
+        command.main(["fit", "--config", "solopo", "--print_config"])
+    assert {CONFIGS / "solopo.yaml", CONFIGS / "objective/solopo.yaml", CONFIGS / "model/tiny.yaml"} <= looked.keys()
+    assert set(looked.values()) == {1}
 
 
 @pytest.mark.parametrize("name", ["solopo", "solopo.yaml", "configs/solopo", "configs/solopo.yaml"])
@@ -191,29 +205,3 @@ def test_a_sections_fragment_is_found_behind_an_equals_sign_too():
     assert word == with_files(["--trainer", "trainer/smoke"])[0] + "=" + with_files(["--trainer", "trainer/smoke"])[1]
     assert word.endswith("configs/trainer/smoke.yaml")
     assert with_files(["--model=DPO", "--seed_everything=1"]) == ["--model=DPO", "--seed_everything=1"]
-
-
-TENFOLD = "".join(f"a{i}: &a{i} [{', '.join(['*a' + str(i - 1)] * 10)}]\n" for i in range(1, 9))
-ENDLESS = {
-    "a billion": ("a0: &a0 [x, x]\n" + TENFOLD, r"at most 1,000,000 values in .*, got more at line 7"),
-    "itself": ("policy: &p\n  lora: *p\n", r"`\*p` to end somewhere, which stands inside of `&p` itself in .*line 2"),
-    "deep": ("[" * 101 + "]" * 101, "at most 100 sections or lists inside each other"),
-    "deep by names": (
-        "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 120)),
-        "at most 100 sections or lists inside each other in .*, got more at line 1",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ENDLESS)
-def test_what_names_repeat_without_end_is_refused_at_once(name, tmp_path):
-    """Ten lines that stand for a billion values kept `fit` busy for ever."""
-    text, said = ENDLESS[name]
-    (tmp_path / "gift.yaml").write_text(text)
-    with pytest.raises(InputError, match=f"^expected {said}"):
-        check_plain(tmp_path / "gift.yaml")
-
-
-def test_names_that_end_are_repeated(tmp_path):
-    (tmp_path / "own.yaml").write_text("a: &a {x: 1}\nb: [*a, *a, {<<: *a}]\n")
-    check_plain(tmp_path / "own.yaml")

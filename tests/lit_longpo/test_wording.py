@@ -9,7 +9,7 @@ from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.suggestions import SuggestingParser, _expected_class
-from lit_longpo.wording import in_one_line, repeated_key
+from lit_longpo.wording import in_one_line
 
 
 def parser():
@@ -139,15 +139,6 @@ def test_what_is_missing_is_named():
 def test_other_messages_lose_their_line_breaks():
     assert in_one_line("first:\n  - second\n\n  third") == "first:; second; third"
     assert in_one_line("Problems parsing config: x", files=[Path(__file__)]).startswith("expected YAML in")
-
-
-def test_what_may_come_twice_in_a_file(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("a: &a {x: 1, 1: 2, '1': 3}\nb: {<<: *a, <<: *a, x: 2}\nc: [*a, {x: 1}, &d [*d]]\n")
-    assert repeated_key(path) is None
-    assert repeated_key(tmp_path / "none.yaml") is None
-    path.write_text("a:\n- b: {1: x,\n   c: 2, 1: 3}\n")
-    assert "got `1` at line 2 and again at line 3" in repeated_key(path)
 
 
 @pytest.mark.parametrize("section", ["policy", "policy: {template", "optimization"])
