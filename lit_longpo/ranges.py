@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from typing import get_args, get_type_hints
 
+from lit_longpo.arguments import arguments_of, takes_null
 from lit_longpo.errors import InputError
 
 MOST = 10_000_000  # of things to make or to ask: more would not end while somebody waits
@@ -72,20 +71,13 @@ def check_numbers(settings: object, where: str, **ranges: tuple[float, float]) -
     Raises:
         ValueError: naming the first that is outside; what is no number is outside of every range.
     """
+    taken = arguments_of(type(settings))  # type: ignore[arg-type]
     for name, (low, high) in ranges.items():
         given = getattr(settings, name)
-        if given is None and name in _with_nulls(type(settings)):  # type: ignore[arg-type]
+        if given is None and name in taken and takes_null(taken[name][0]):
             continue
         for number in given if isinstance(given, Sequence) else (given,):
             if number is None or not low <= number <= high:
                 raise InputError(
                     f"expected `{where}{name}` from {low:,} to {high:,}, got {number}; type a number in that range"
                 )
-
-
-@cache
-def _with_nulls(cls: type) -> frozenset[str]:
-    """Arguments of a class that may be `None`: a file's null is handed over for any."""
-    makers = [vars(each)["__init__"] for each in cls.__mro__ if "__init__" in vars(each) and each is not object]
-    hints = [item for maker in makers for item in get_type_hints(maker).items()]
-    return frozenset(name for name, hint in hints if type(None) in get_args(hint))

@@ -1,21 +1,19 @@
 """Sections and values of a configuration in whose place something came that nothing can be made of."""
 
-import inspect
 from argparse import _StoreTrueAction
 from collections.abc import Iterator
 from dataclasses import is_dataclass
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import _ActionConfigLoad
 from jsonargparse._subcommands import find_action, is_branch_key
 from jsonargparse._util import import_object
 
+from lit_longpo.arguments import Arguments, arguments_of, takes_null
+
 _PLAIN = bool | int | float | str | list | None
-_CHOICES = (Union, UnionType, Literal)
-Arguments = dict[str, tuple[Any, object]]  # type and default by name
 
 
 def lost_sections(parser: ArgumentParser, values: Namespace) -> Iterator[tuple[str, Any]]:
@@ -87,19 +85,12 @@ def _nulls(arguments: Arguments, settings: Namespace, prefix: str) -> Iterator[s
             yield f"{prefix}{name}"
         inner: Any = next(filter(is_dataclass, (hint, *get_args(hint))), None)
         if isinstance(value, Namespace) and "class_path" not in value and inner is not None:
-            yield from _nulls(_arguments(inner), value, f"{prefix}{name}.")
+            yield from _nulls(arguments_of(inner), value, f"{prefix}{name}.")
 
 
 def _refuses_null(hint: Any, default: object) -> bool:
     """Whether a type leaves `None` out; where that is the default all the same, the type says too little."""
-    return default is not None and not _takes_null(hint)
-
-
-def _takes_null(hint: Any) -> bool:
-    if hint in (Any, object, None, NoneType) or isinstance(hint, TypeVar):
-        return True
-    of_values = get_args(hint) if not isinstance(hint, type) and get_origin(hint) in _CHOICES else ()
-    return any(_takes_null(part) for part in of_values)
+    return default is not None and not takes_null(hint)
 
 
 def _classes(values: object, prefix: str) -> Iterator[tuple[str, str, Namespace]]:
@@ -130,22 +121,9 @@ def _sections(path: str) -> set[str]:
 
 
 def _arguments_at(path: str) -> Arguments:
-    """What the class at a path takes, and its bases, whose word counts where its own says nothing."""
+    """What the class at a path takes."""
     try:
         made_by = import_object(path)
     except (ValueError, ImportError, AttributeError):  # no class to jsonargparse either, where it is to be one
         return {}
-    bases = inspect.getmro(made_by) if isinstance(made_by, type) else ()  # a function may stand for a class, too
-    makers = [kind for kind in bases if "__init__" in vars(kind) and kind is not object]
-    return {name: argument for kind in reversed(makers) for name, argument in _arguments(kind).items()}
-
-
-@cache
-def _arguments(made_by: Any) -> Arguments:
-    """Types and defaults of what a class takes; nothing where its types are only there for a type checker."""
-    try:
-        hints = get_type_hints(made_by.__init__)
-    except (NameError, TypeError):
-        return {}
-    parameters = inspect.signature(made_by.__init__).parameters
-    return {name: (hint, parameters[name].default) for name, hint in hints.items() if name in parameters}
+    return arguments_of(made_by) if isinstance(made_by, type) else {}  # a function may stand for a class, too

@@ -8,7 +8,7 @@ import pytest
 
 from lit_longpo import objectives
 from lit_longpo.objectives import PreferenceModule
-from lit_longpo.ranges import check_range
+from lit_longpo.ranges import check_numbers, check_range
 
 OBJECTIVES = [
     kind
@@ -51,3 +51,22 @@ def test_a_range_says_all_its_bounds():
     with pytest.raises(ValueError, match=r"expected `a.b` above 0, got nan; take 1"):
         check_range("a.b", math.nan, "take 1", above=0)
     check_range("a.b", 1, "take 1", at_least=1, at_most=1)
+
+
+class Base:
+    def __init__(self, width: int | None = 1, depth: int | None = 1) -> None:
+        self.width, self.depth = width, depth
+        check_numbers(self, "", width=(1, 9), depth=(1, 9))
+
+
+class Derived(Base):
+    def __init__(self, width: int = 1, **more: int | None) -> None:
+        super().__init__(width, **more)
+
+
+def test_null_is_no_number_where_the_class_itself_does_not_take_it():
+    """Its own word counts, its base's where it says nothing."""
+    Base(None, None)
+    Derived(depth=None)
+    with pytest.raises(ValueError, match="expected `width` from 1 to 9, got None"):
+        Derived(None)
