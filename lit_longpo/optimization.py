@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -23,6 +22,7 @@ from lit_longpo.optimizer_kinds import (
 from lit_longpo.quantized_optimizers import placement_problem, prepare
 from lit_longpo.ranges import check_range, check_weight
 from lit_longpo.schedules import Shape, build_schedule
+from lit_longpo.strategies.accumulation import rows_of_a_step
 from lit_longpo.strategies.sharding import optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
@@ -235,16 +235,9 @@ def num_optimizer_steps(trainer: Trainer) -> int:
     loader = trainer.fit_loop._data_source.dataloader()
     limit = trainer.limit_train_batches
     batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
-    steps = sum(math.ceil(batches / rows) for rows in _accumulated(trainer, int(trainer.max_epochs or 1)))
+    epochs = range(int(trainer.max_epochs or 1))
+    steps = sum(math.ceil(batches / rows_of_a_step(trainer, epoch)) for epoch in epochs)
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
-
-
-def _accumulated(trainer: Trainer, num_epochs: int) -> list[int]:
-    """Rows of a step in each epoch: one number, or a schedule (Lightning refuses to estimate steps then)."""
-    schedules = [one for one in getattr(trainer, "callbacks", ()) if isinstance(one, GradientAccumulationScheduler)]
-    if not schedules:
-        return [trainer.accumulate_grad_batches] * num_epochs
-    return [schedules[-1].get_accumulate_grad_batches(epoch) for epoch in range(num_epochs)]
 
 
 def _num_dimensions(parameter: torch.nn.Parameter) -> int:

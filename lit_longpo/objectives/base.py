@@ -37,6 +37,7 @@ from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
     is_sharded,
+    rows_of_a_step,
     shard,
     split_while_loading,
 )
@@ -187,6 +188,8 @@ class PreferenceModule(LightningModule, ABC):
     def on_train_batch_start(self, batch: PreferenceBatch, batch_idx: int) -> None:
         """After a resume, the first batch draws what it would have drawn: nothing else uses these states between."""
         self._resumption.restore_random_states(self.global_rank, self.trainer)
+        # Lightning asks a schedule where an epoch begins, but not where a run goes on inside one.
+        self.trainer.accumulate_grad_batches = rows_of_a_step(self.trainer, self.trainer.current_epoch)
 
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""

@@ -2,7 +2,7 @@
 
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.sequential import is_sharded
-from lit_longpo.strategies.accumulation import ends_window, multiply_gradients
+from lit_longpo.strategies.accumulation import ends_window, multiply_gradients, rows_of_a_step
 from lit_longpo.strategies.deepspeed import (
     AnyDeviceDeepSpeedStrategy,
     is_deepspeed,
@@ -37,6 +37,7 @@ __all__ = [
     "launch_problem",
     "mesh_problem",
     "multiply_gradients",
+    "rows_of_a_step",
     "shard",
     "split_by",
     "split_while_loading",

@@ -1,10 +1,22 @@
 """Where an optimizer step ends, and its gradients, whoever holds them."""
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
+
+
+def rows_of_a_step(trainer: Trainer, epoch: int) -> int:
+    """How many rows are accumulated in an epoch: one number, or a schedule (Lightning estimates no steps then).
+
+    Args:
+        trainer: with its callbacks.
+        epoch: its number.
+    """
+    schedules = [one for one in getattr(trainer, "callbacks", ()) if isinstance(one, GradientAccumulationScheduler)]
+    return schedules[-1].get_accumulate_grad_batches(epoch) if schedules else trainer.accumulate_grad_batches
 
 
 def ends_window(trainer: Trainer) -> bool:

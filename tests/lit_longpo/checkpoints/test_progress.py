@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from support import resume_worker
 from transformers import AutoModelForCausalLM
 
@@ -103,3 +103,20 @@ def test_a_finished_run_that_was_started_again_goes_on_with_more_steps(due, tmp_
     torch.save({**contents, "validation_due": due}, tmp_path / "end.ckpt")
     losses, validations = run(tmp_path / "more", tmp_path / "end.ckpt", steps=EPOCH + 2)
     assert (len(losses), list(validations)) == (2, [EPOCH] if due else [])
+
+
+def test_a_schedule_of_accumulation_goes_on_in_the_middle_of_an_epoch(tmp_path):
+    """Lightning 2.6 asks it where an epoch begins: the rest of this one would have had a step for every row."""
+
+    def trained(folder, checkpoint=None):
+        module, data = resume_worker.parts(resume_worker.POLICIES["lora"], "single")
+        save = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+        callbacks = (GradientAccumulationScheduler({0: 4, 1: 2}), *([] if checkpoint else [save]))
+        trainer = resume_worker.trainer_for("single", folder, *callbacks, steps=-1)
+        trainer.fit_loop.max_epochs = 2
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        assert trainer.global_step == 5  # of five rows: two in the first epoch, three in the second
+        return module.model.state_dict()
+
+    whole, resumed = trained(tmp_path / "whole"), trained(tmp_path / "resumed", tmp_path / "whole/step=3.ckpt")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
