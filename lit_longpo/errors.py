@@ -79,11 +79,16 @@ def message_for_user(error: BaseException) -> str | None:
     if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
         return _spaced(str(error))
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
-        path = os.fsdecode(error.filename)
-        path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
-        return f"expected to read or write {path}, but {REFUSALS[error.errno]}; put that right, or name another place"
+        path, cause = shown_path(error.filename), REFUSALS[error.errno]
+        return f"expected to read or write {path}, but {cause}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
     return message_for_user(inner) if inner is not None and _spaced(str(inner)) in _spaced(str(error)) else None
+
+
+def shown_path(path: os.PathLike[str] | str | bytes) -> str:
+    """A path as errors show it: the beginning, where it is too long for any system."""
+    text = os.fsdecode(path)
+    return text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}..."
 
 
 def _spaced(words: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lit_longpo.errors import REFUSALS, StorageError, UserError
+from lit_longpo.errors import REFUSALS, StorageError, UserError, shown_path
 
 _MAKE_ROOM = "make room"
 _LET_WRITE = "let it be written to"
@@ -60,7 +60,7 @@ def storing(folder: Path, elsewhere: str, need: int | None = None) -> Iterator[N
         path, cause, help_ = found
         room = _room(path, need) if help_ == _MAKE_ROOM else ""
         raise StorageError(
-            f"expected to write to {path}, but {cause}{room}; {help_}, or type {elsewhere}; what was "
+            f"expected to write to {shown_path(path)}, but {cause}{room}; {help_}, or type {elsewhere}; what was "
             "written before stays"
         ) from error
 
@@ -108,7 +108,9 @@ def check_there(file: IO[Any], path: Path, elsewhere: str) -> None:
     """
     if os.fstat(file.fileno()).st_nlink == 0:
         cause, help_ = _DELETED
-        raise StorageError(f"expected to write to {path}, but {cause}; {help_} while it is in use, or type {elsewhere}")
+        raise StorageError(
+            f"expected to write to {shown_path(path)}, but {cause}; {help_} while it is in use, or type {elsewhere}"
+        )
 
 
 def _refusal(error: BaseException, folder: Path) -> tuple[Path, str, str] | None:

@@ -246,6 +246,14 @@ def test_a_file_in_place_of_a_folder_is_one_line(tmp_path):
         assert "name another place" in (message_for_user(caught.value) or "")
 
 
+def test_a_name_that_no_system_takes_is_said_by_its_beginning(tmp_path):
+    long = tmp_path / ("[" * 3000)
+    wanted = r"\[\.\.\., but its name is too long; shorten it"
+    with pytest.raises(StorageError, match=wanted) as refused, storing(long, "--output FOLDER"):
+        long.mkdir()
+    assert len(str(refused.value)) < 1200
+
+
 def test_other_errors_pass(tmp_path):
     for error in (KeyError("x"), FileNotFoundError(2, "no", "/elsewhere/x"), RuntimeError("CUDA error 28")):
         with pytest.raises(type(error)), storing(tmp_path, "--output FOLDER"):
