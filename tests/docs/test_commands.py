@@ -61,15 +61,15 @@ class Stop(Exception):
 
 
 @cache
-def parser(plans: bool):
-    """Of LightningCLI's commands, or of `plan`; making one takes longer than parsing with it."""
+def parser(command):
+    """Of one of LightningCLI's commands, or of `plan`; making one takes longer than parsing with it."""
 
-    class Caught(PlanCLI if plans else LongPOCLI):
+    class Caught(PlanCLI if command == "plan" else LongPOCLI):
         def parse_arguments(self, parser, args):
             raise Stop(parser)
 
     with pytest.raises(Stop) as caught:
-        Caught(args=[] if plans else ["fit"])
+        Caught(args=[] if command == "plan" else [command])
     return caught.value.args[0]
 
 
@@ -77,9 +77,9 @@ def understood(words, monkeypatch):
     """Parsed by the command's own parser, up to where it would begin to work."""
     name, *rest = words
     if name in TRAINING:
-        return parser(plans=False).parse_args([word for word in words if word != "--print_config"])
+        return parser(name).parse_args([word for word in words if word != "--print_config"])
     if name == "plan":
-        return parser(plans=True).parse_args(rest)
+        return parser(name).parse_args(rest)
     if name == "build":
         return builds.build_parser().parse_args(rest)
     if name == "evaluate" and "--compare" not in words:
