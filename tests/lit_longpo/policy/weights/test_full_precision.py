@@ -11,6 +11,7 @@ from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, SFT
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
@@ -82,3 +83,20 @@ def test_rotary_frequencies_are_exact_again(rope, policy_folder):
     kept.restore(model)
     assert torch.equal(model.model.rotary_emb.inv_freq, exact)
     assert model.lm_head.weight.dtype == torch.bfloat16
+
+
+ERNIE = {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_layer_start_index": 0}
+
+
+def test_weights_that_stay_in_fp32_are_put_back_or_refused(tmp_path):
+    """Routers of Ernie 4.5 are such parameters."""
+    model = AutoModelForCausalLM.from_config(tiny_config("Ernie4_5_Moe", **ERNIE), dtype=torch.bfloat16)
+    source = saved(model, tmp_path / "model")
+    plain = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).eval()
+    assert torch.float32 in {parameter.dtype for parameter in plain.parameters()}
+    with pytest.raises(InputError, match=r"^expected `trainer\.precision: 32-true`.*in fp32.*got bf16-true, which rounds"):
+        trained(source, tmp_path)
+    module, ids = trained(source, tmp_path, lora=LoRA(r=2, target_modules=["q_proj"])), torch.randint(3, 96, (1, 24))
+    base_model(module.model).set_attn_implementation("sdpa")
+    with torch.no_grad():
+        torch.testing.assert_close(module.model.eval()(input_ids=ids).logits, plain(input_ids=ids).logits)
