@@ -94,7 +94,9 @@ def test_weights_that_stay_in_fp32_are_put_back_or_refused(tmp_path):
     source = saved(model, tmp_path / "model")
     plain = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).eval()
     assert torch.float32 in {parameter.dtype for parameter in plain.parameters()}
-    with pytest.raises(InputError, match=r"^expected `trainer\.precision: 32-true`.*in fp32.*got bf16-true, which rounds"):
+    with pytest.raises(
+        InputError, match=r"^expected `trainer\.precision: 32-true`.*in fp32.*got bf16-true, which rounds"
+    ):
         trained(source, tmp_path)
     module, ids = trained(source, tmp_path, lora=LoRA(r=2, target_modules=["q_proj"])), torch.randint(3, 96, (1, 24))
     base_model(module.model).set_attn_implementation("sdpa")
