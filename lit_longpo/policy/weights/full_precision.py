@@ -8,9 +8,12 @@ equal (DeepSeek-V3, GLM). Lightning's `bf16-true` and DeepSpeed's bf16 cast all 
 from collections.abc import Iterator
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from lit_longpo.engine import base_model
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 class FullPrecision:
@@ -33,11 +36,11 @@ class FullPrecision:
         for name, kept in self._buffers.items():
             place, _, own = name.rpartition(".")
             buffers = model.get_submodule(place)._buffers
-            if (buffer := buffers[own]) is not None and buffer.dtype != kept.dtype:
+            if (buffer := buffers[own]) is not None and _is_rounded(buffer, kept):
                 buffers[own] = kept.to(buffer.device)
         for name, kept in self._frozen.items():
             parameter = model.get_parameter(name)
-            if parameter.dtype != kept.dtype:
+            if _is_rounded(parameter, kept):
                 parameter.data = kept.to(parameter.device)
 
 
@@ -52,6 +55,12 @@ def kept_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in model.named_parameters():
         if _is_full(parameter) and ".lora_" not in name:
             yield name, parameter
+
+
+def _is_rounded(tensor: Tensor, kept: Tensor) -> bool:
+    """Whether a tensor holds what half precision leaves of another; DeepSpeed has made it fp32 again by then."""
+    kept = kept.to(tensor.device)
+    return tensor is not kept and any(torch.equal(tensor.to(half), kept.to(half)) for half in _HALVES)
 
 
 def _is_full(tensor: Tensor) -> bool:
