@@ -63,6 +63,7 @@ REFUSALS = {
 }
 
 _LONGEST_PATH = 1000  # characters of it that are said
+_LONGEST_MESSAGE = 2500  # that somebody may read
 
 # Errors that Lightning raises to tell its users something, in one line.
 _LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
@@ -83,6 +84,13 @@ def message_for_user(error: BaseException) -> str | None:
         return f"expected to read or write {path}, but {cause}; put that right, or name another place"
     inner = error.__cause__ or error.__context__
     return message_for_user(inner) if inner is not None and _spaced(str(inner)) in _spaced(str(error)) else None
+
+
+def readable(message: str) -> str:
+    """A message with its middle left out where nobody could read it: it may quote what a damaged file holds."""
+    left_out = len(message) - _LONGEST_MESSAGE
+    half = _LONGEST_MESSAGE // 2
+    return message if left_out <= 0 else f"{message[:half]} ... ({left_out:,} characters) ... {message[-half:]}"
 
 
 def shown_path(path: os.PathLike[str] | str | bytes) -> str:

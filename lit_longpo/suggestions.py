@@ -17,7 +17,7 @@ from jsonargparse._common import parent_parser
 from jsonargparse._util import import_object
 
 from lit_longpo.consent import not_consented
-from lit_longpo.errors import InputError, UserError
+from lit_longpo.errors import InputError, UserError, readable
 from lit_longpo.familiar_options import familiar, not_offered
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
@@ -135,7 +135,7 @@ class SuggestingParser(ArgumentParser):
         name = self.prog.replace(" [options]", "")  # jsonargparse names a subcommand's parser so
         command = next((word for word in _PARSED.get()[0] if word in _commands(self)), "")
         hint = f"every option: {' '.join(filter(None, (name, command)))} --help"
-        self.exit(2, f"error: {with_suggestion(message, self)}\n{hint}\n")
+        self.exit(2, f"error: {readable(with_suggestion(message, self))}\n{hint}\n")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, MissingFileError
 
 CountTokens = Callable[[str], int]
 
@@ -90,7 +90,13 @@ def sentences(draw: random.Random, path: str | None = None) -> Iterator[str]:
 
 @cache
 def _book(path: str) -> tuple[str, ...]:
-    text = " ".join(Path(path).expanduser().read_text(encoding="utf-8").split())
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise MissingFileError(f"expected a text file as hay at {path!r}, found none; name another, or leave it out")
+    try:
+        text = " ".join(file.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError as error:
+        raise InputError(f"expected text in UTF-8 as hay in {path}, got {error}; name another file") from error
     parts = tuple(f"{part.rstrip('.')}." for part in text.split(". ") if part.strip(". "))
     if not parts:
         raise InputError(f"expected sentences in {path}, got none; name a file with text, or leave `path` out")

@@ -13,6 +13,7 @@ from lit_longpo.errors import (
     UserError,
     message_for_user,
     missing_package,
+    readable,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,14 @@ def test_names_and_links_that_the_system_refuses_are_one_line(tmp_path):
     assert message_for_user(again) == message_for_user(long)
     assert "lead in a circle" in message_for_user(raised((tmp_path / "round").read_text))
     assert f"write {tmp_path}, but a folder is" in message_for_user(raised(tmp_path.read_text))
+
+
+def test_what_nobody_could_read_is_left_out_of_the_middle():
+    message = f"expected a number, got {'[' * 10_000}; type 3"
+    assert readable(message).startswith("expected a number, got [[")
+    assert readable(message).endswith("[[; type 3")
+    assert len(readable(message)) < 2600
+    assert readable(message[:2500]) == message[:2500]
 
 
 def test_what_lightning_tells_its_users_is_for_them():

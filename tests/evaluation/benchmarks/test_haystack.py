@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.byte_tokenizer import byte_tokenizer
 
-from evaluation.benchmarks.haystack import lay, sentences
+from evaluation.benchmarks.haystack import TextHaystack, lay, sentences
+from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy import PolicyConfig
 
 FACT = "The kettle stands on the blue shelf."
@@ -95,3 +96,12 @@ def test_a_book_without_text_is_refused(tmp_path):
     empty.write_text(" . \n")
     with pytest.raises(ValueError, match="expected sentences in"):
         next(sentences(random.Random(0), str(empty)))
+
+
+def test_hay_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("Stra\u00dfe. ".encode("latin-1") * 50)
+    with pytest.raises(InputError, match=r"expected text in UTF-8 as hay in .*latin\.txt, got .*; name another file"):
+        TextHaystack(path=str(tmp_path / "latin.txt")).needle(100, 0.5, 0, len)
+    for missing in (" ", str(tmp_path / "nothing.txt")):
+        with pytest.raises(MissingFileError, match=f"expected a text file as hay at '{missing}', found none"):
+            TextHaystack(path=missing).needle(100, 0.5, 0, len)
