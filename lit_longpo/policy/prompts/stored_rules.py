@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 
+_COMPARED = dict[tuple[Any, ...], str | None]()  # a text that is cut in another way, by file and class
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 # Words, numbers, signs, line breaks and scripts: what rules cut in different ways. No text begins or ends with a space.
 _TEXTS = (
@@ -43,14 +44,16 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
     path = _file(where, "tokenizer.json", options.get("revision"))
     if path is None or not _has_own_rules(tokenizer):
         return tokenizer
-    stored = Tokenizer.from_file(str(path))
-    stored.no_truncation()
-    stored.no_padding()
     settings = _file(where, "tokenizer_config.json", options.get("revision"))
     begins = settings is not None and json.loads(settings.read_bytes()).get("add_prefix_space") is not None
-    built = cast(Any, tokenizer).backend_tokenizer
-    text = next(_differing(built, stored, may_begin=begins), None)
-    if text is None:
+    key = (path, path.stat().st_mtime_ns, type(tokenizer), begins)
+    if key not in _COMPARED:  # a tokenizer is read several times, and its file takes half a second
+        stored = Tokenizer.from_file(str(path))
+        stored.no_truncation()
+        stored.no_padding()
+        built = cast(Any, tokenizer).backend_tokenizer
+        _COMPARED[key] = next(_differing(built, stored, may_begin=begins), None)
+    if (text := _COMPARED[key]) is None:
         return tokenizer
     _tell(where, type(tokenizer).__name__, text)
     return _read_as_stored(tokenizer, where, **options)
