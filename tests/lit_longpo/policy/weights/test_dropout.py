@@ -22,8 +22,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("lora", [None, LoRA(r=2)], ids=["", "lora"])
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(("name", "lora"), [*((name, None) for name in OWN), ("Phi", LoRA(r=2))])
 def test_a_policy_in_training_gives_what_its_model_gives(name, lora, tmp_path):
     model = AutoModelForCausalLM.from_config(tiny_config(name, **OWN[name]))
     model.save_pretrained(tmp_path)
