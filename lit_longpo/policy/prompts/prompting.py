@@ -292,7 +292,7 @@ class PromptFormat:
     def _without_end(self, text: str) -> str:
         """The answer without an end of its own, as data from other trainers has it."""
         ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
-        while closed := [end for end in ends if text.rstrip().endswith(end)]:
+        while closed := [end for end in ends if text.rstrip().endswith(end) and not _closes_markup(text, end)]:
             text = text.rstrip().removesuffix(closed[0])
         return text
 
@@ -315,6 +315,12 @@ class PromptFormat:
         closing = ends[-1] if ends else ""
         token = last.ids[len(ends) - 1] if ends else None
         return closing, () if token in self.tokenizer.added_tokens_decoder else eos
+
+
+def _closes_markup(text: str, end: str) -> bool:
+    """Whether what ends a text stands there for itself: `</s>` also closes what HTML strikes out, `<s>so</s>`."""
+    opening = end.replace("</", "<", 1)
+    return opening != end and text.count(opening) >= text.count(end)
 
 
 def _moved(span: tuple[int, int], rendered: Rendered) -> tuple[int, int]:

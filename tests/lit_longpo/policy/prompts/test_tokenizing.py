@@ -268,6 +268,15 @@ def test_answers_end_once(chat, markup, ending):
     )
 
 
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+@pytest.mark.parametrize("ending", ["", "</s>", "</s></s>\n"])
+def test_what_html_strikes_out_is_no_end(chat, ending):
+    """`</s>` also ends the texts of Llama 2, Mistral and others."""
+    form = form_of("bytes", chat=chat)
+    text = form.tokenizer.decode(form.encode_response("Write <s>Bob</s> or <s>Ann</s>" + ending))
+    assert text == "Write <s>Bob</s> or <s>Ann</s>" + ("<|im_end|>" if chat else "</s>")
+
+
 @pytest.mark.parametrize("template", [CHATML.replace("<|im_end|>", "</s>"), None], ids=["chat", "plain"])
 def test_a_slow_tokenizer_gives_the_same_tokens_and_refuses_markup(template):
     tokenizer = ByT5Tokenizer()
