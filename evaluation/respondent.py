@@ -16,8 +16,8 @@ from evaluation.running.processes import world_size
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.loading import check_vocabulary
 from lit_longpo.policy.rope import readable_positions
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.strategies import shard
 from lit_longpo.strategies.lifeline import Lifeline
 
@@ -80,7 +80,7 @@ class Respondent:
         fabric.launch()
         self.lifeline.connect(fabric.global_rank, fabric.world_size, fabric.broadcast, here=True)
         model, prompt_format = self._on(fabric.device), self.policy.prompt_format()
-        check_vocabulary(model, prompt_format)
+        check_vocabulary(model, prompt_format.tokenizer)
         return model, prompt_format
 
     def _strategy(self) -> str:

@@ -18,7 +18,7 @@ from lit_longpo.checkpoints.reading import fill, read_weights
 from lit_longpo.engine import pack, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Prepared:
     def replies(self, asked: Asked, device: torch.device, batching: Batching) -> list[Reply]:
         """What the model says, loaded for it and released afterwards."""
         model = self.side.load(device)
-        check_vocabulary(model, self.prompt_format)
+        check_vocabulary(model, self.prompt_format.tokenizer)
         said = dict[int, list[int]]()
         for part in answer(model, self.prompts, batching):
             said.update(part)

@@ -18,7 +18,7 @@ from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from evaluation.running.progress import bar
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
     model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1).device)
-    check_vocabulary(model, prompt_format)
+    check_vocabulary(model, prompt_format.tokenizer)
     check_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))
     settings = _settings(files, tokens, windows, front) | {name: facts[name] for name in _PLAIN if name in facts}

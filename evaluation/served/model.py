@@ -62,7 +62,7 @@ class ServedModel(Answerer):
             ValueError: it has no such model, or one with another tokenizer.
             ModuleNotFoundError: the client is not installed.
         """
-        connection, generation = settings.server.connect(), policy.original_generation()
+        connection, generation = settings.server.connect(), policy.files.generation()
         card = find_card(connection, settings.model)
         endpoint = ENDPOINTS[settings.way](settings, card, prompt_format, ends_of(generation))
         endpoint = replace(endpoint, abilities=probe(connection, endpoint, policy.source))

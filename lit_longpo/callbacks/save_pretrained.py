@@ -52,7 +52,7 @@ class SavePretrained(Callback):
         module = cast(PreferenceModule, pl_module)
         other = module.reference.config.policy
         models = [module.policy] if other is None else [module.policy, other]
-        if folder.resolve() in {source.resolve() for model in models for source in model.folders()}:
+        if folder.resolve() in {source.resolve() for model in models for source in model.files.folders()}:
             raise InputError(
                 f"expected `SavePretrained.directory` to be a folder that the run does not start from, got {folder}; "
                 "set another directory"

@@ -12,7 +12,7 @@ from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy.adapters import merge_adapters as merged_model
-from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def export_checkpoint(
     weights = read_weights(path, trusted=trust_checkpoint)
     prompt_format = run.policy.prompt_format()
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
-    check_vocabulary(model, prompt_format)
+    check_vocabulary(model, prompt_format.tokenizer)
     remedy = "set --config to the config.yaml of the run that wrote it"
     fill(model, weights, path, remedy, everything=run.policy.weights == "random")
     if merged:

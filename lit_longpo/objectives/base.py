@@ -26,13 +26,14 @@ from lit_longpo.objectives.first_pairs import FirstPairs
 from lit_longpo.objectives.resuming import Resumption, check_trained, trained_names
 from lit_longpo.objectives.start import Sections, check_rows, found_path, say_precision, warn_of_window
 from lit_longpo.optimization import Optimization, num_optimizer_steps
-from lit_longpo.policy.loading import PolicyConfig, check_vocabulary
+from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
 from lit_longpo.policy.reference_config import ReferenceConfig
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.policy.weights.full_precision import FullPrecision
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -155,7 +156,7 @@ class PreferenceModule(LightningModule, ABC):
             self.reference.check_tokenizer(self.prompt_format.tokenizer)
         split_while_loading(strategy)
         self.model = self.policy.load()
-        check_vocabulary(self.model, self.prompt_format)
+        check_vocabulary(self.model, self.prompt_format.tokenizer)
         if self.views.reference:
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:

@@ -174,6 +174,6 @@ def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
 
 def _files(policy: PolicyConfig) -> str | None:
     """What the files hold that a model is read from, those of adapters too; `None` if they are on a hub."""
-    adapters = policy.adapter_folder()
-    folders = [policy.folder, None if adapters is None else adapters.path]
+    adapters = policy.files.adapters()
+    folders = [policy.files.folder, None if adapters is None else adapters.path]
     return "-".join(filter(None, (files_fingerprint(folder) for folder in folders if folder is not None))) or None

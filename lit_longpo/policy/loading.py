@@ -1,39 +1,34 @@
 """The policy: where its weights come from and how they are held."""
 
-import importlib.util
 import logging
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from lit_longpo.engine import ATTENTION_NAMES, base_model, check_heads
+from lit_longpo.engine import ATTENTION_NAMES, check_heads
 from lit_longpo.engine.layer_kernels import LayerKernels, check_layer_kernels, use_layer_kernels
 from lit_longpo.engine.layers import attention_at_start
 from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.engine.states import share_states
 from lit_longpo.engine.tiled_layers import check_tile_tokens, tile_layers
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
-from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
+from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.policy.adapter_folder import AdapterFolder
 from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.locations import EMBEDDED, locate
+from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompts.stored_rules import by_stored_rules
 from lit_longpo.policy.rope import RoPE
-from lit_longpo.policy.sources import check_depth, read_by_transformers
+from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.quantization import (
@@ -121,7 +116,7 @@ class PolicyConfig:
         if folder and self.adapters == "continue":
             folder.check(self.lora)
         model = self.load_plain()
-        if self.gguf_file is None and (dropping := dropouts(self._stated_config())):
+        if self.gguf_file is None and (dropping := dropouts(self.files.config())):
             log.info("the model's own dropout is off, as the reference's is: %s", dropping)
         if folder and self.adapters == "merge":
             model = folder.merged(model)
@@ -160,21 +155,21 @@ class PolicyConfig:
         check_layer_kernels(self.layer_kernels)
         _warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
-        options = self._options() | self._quantization_options(config)
+        options = self.files.options() | self._quantization_options(config)
         if config is not None and self.rope is not None:
             self.rope.apply(config)
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
         if self.weights == "random":
             vars(config).pop("quantization_config", None)  # of the files that are not read
-            with read_by_transformers("a language model's configuration", self._where()):
+            with read_by_transformers("a language model's configuration", self.files.where()):
                 model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
-            model = load_weights(self._where(), config, **options)
+            model = load_weights(self.files.where(), config, **options)
         if self.quantized is not None:
             report_quantization(model)
         if new := self.new_tokens():
-            grow(model, sorted(self._own_tokenizer().get_vocab().values()), new)
+            grow(model, sorted(self.files.tokenizer().get_vocab().values()), new)
         if attention != ATTENTION_NAMES[self.attention]:  # until `plan_scoring` has found that packed rows are exact
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
@@ -192,7 +187,7 @@ class PolicyConfig:
         Raises:
             ValueError: a token that shall be new means something already.
         """
-        tokenizer = self._own_tokenizer()
+        tokenizer = self.files.tokenizer()
         add_tokens(tokenizer, self.added_tokens, self.added_special_tokens)
         return tokenizer
 
@@ -200,34 +195,16 @@ class PolicyConfig:
         """What `added_tokens` adds to the tokenizer at `source`, with its ids."""
         if not self.added_tokens and not self.added_special_tokens:
             return {}
-        return add_tokens(self._own_tokenizer(), self.added_tokens, self.added_special_tokens)
-
-    def _own_tokenizer(self) -> PreTrainedTokenizerBase:
-        folder = self.adapter_folder()
-        if folder is not None and folder.has_tokenizer:
-            return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
-        tokenizer = _read_tokenizer(self._where(), **self._options())
-        if self.gguf_file is not None:
-            _name_special_tokens(tokenizer)
-        return tokenizer
+        return add_tokens(self.files.tokenizer(), self.added_tokens, self.added_special_tokens)
 
     def prompt_format(self) -> PromptFormat:
         """The tokenizer with this configuration's template."""
         tokenizer = self.tokenizer()
-        with read_by_transformers("a tokenizer", self._where()):  # whose first text may show what is wrong with it
+        with read_by_transformers("a tokenizer", self.files.where()):  # whose first text may show what is wrong with it
             made = PromptFormat(tokenizer, self.template)
         if made.tokenizer.chat_template is not None and not made.uses_chat:
             _warn_of_plain_text(self.source)
         return made
-
-    @property
-    def folder(self) -> Path | None:
-        """Where the files lie; `None` if a hub has them, or nobody."""
-        try:
-            folder = Path(self._where())
-        except MissingFileError:
-            return None
-        return folder if folder.is_dir() else None
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -260,43 +237,23 @@ class PolicyConfig:
         """Whether the untouched policy is the trained one with its adapters off."""
         return self.lora is not None and not self.lora.also_train and not self.continues_adapters
 
-    def adapter_folder(self) -> AdapterFolder | None:
-        """The adapters at `source`; `None` if a model lies there.
-
-        Raises:
-            ValueError: see `AdapterFolder.at`.
-        """
-        location = locate(self.source, self.gguf_file)
-        folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
-        return None if folder is None else AdapterFolder.at(folder)
-
     def _continued_folder(self) -> AdapterFolder | None:
         """The adapters that are trained further; `None` where nothing lies at `source` yet, as `plan` may find it."""
         try:
-            return self.adapter_folder() if self.adapters == "continue" else None
+            return self.files.adapters() if self.adapters == "continue" else None
         except MissingFileError:  # whoever reads the source says what is missing
             return None
 
+    @property
+    def files(self) -> ModelFiles:
+        """What lies at `source`."""
+        return ModelFiles(self.source, self.gguf_file, self.trust_remote_code)
+
     def original_config(self) -> PretrainedConfig:
         """The model's configuration at `source`, or of the base of adapters there, without `rope` and dropout."""
-        config = self._stated_config()
+        config = self.files.config()
         turn_off(config)
         return config
-
-    def _stated_config(self) -> PretrainedConfig:
-        """As its file says."""
-        with read_by_transformers("a language model's configuration", self._where()):
-            config = AutoConfig.from_pretrained(self._where(), **self._options())
-            config.get_text_config()  # of several (models of music) transformers does not know which is meant
-        check_depth(config, self._where())
-        return config
-
-    def original_generation(self) -> GenerationConfig:
-        """The generation settings beside that configuration, as transformers loads them with the weights."""
-        try:
-            return GenerationConfig.from_pretrained(self._where())
-        except OSError:  # there is no such file
-            return GenerationConfig.from_model_config(self.original_config())
 
     def config(self) -> PretrainedConfig:
         """The model's configuration as it is used, `rope` applied."""
@@ -305,17 +262,13 @@ class PolicyConfig:
             self.rope.apply(config)
         return config
 
-    def folders(self) -> list[Path]:
-        """Folders on this machine that the policy is read from."""
-        return [Path(place) for place in {locate(self.source, self.gguf_file), self._where()} if Path(place).is_dir()]
-
     def _start_adapters(self) -> AdapterFolder | None:
         """The adapters that training starts with.
 
         Raises:
             ValueError: there are none to merge, or random weights are wanted under them.
         """
-        folder = self.adapter_folder()
+        folder = self.files.adapters()
         if folder is None and self.adapters == "merge":
             raise InputError(
                 f"expected adapters at {locate(self.source, self.gguf_file)} for `policy.adapters: merge`, got a "
@@ -349,49 +302,10 @@ class PolicyConfig:
             require_bitsandbytes()
             assert config is not None  # but for gguf files
             code = {"trust_remote_code": self.trust_remote_code}
-            return self.quantized.options(config, self.dtype, self._where(), **code)
+            return self.quantized.options(config, self.dtype, self.files.where(), **code)
         if self.gguf_file is not None:
             return unpacking_gguf()
-        return reading_whole(config, self._where()) if config is not None else {}
-
-    def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
-        if self.gguf_file is not None:
-            _require_gguf()
-            options["gguf_file"] = self.gguf_file
-        folder = self.adapter_folder()
-        if folder is not None and folder.revision is not None:
-            options["revision"] = folder.revision
-        return options
-
-    def _where(self) -> str:
-        """Folder or hub name of the model's own files, under adapters if there are some."""
-        folder = self.adapter_folder()
-        return locate(self.source, self.gguf_file) if folder is None else folder.base
-
-
-def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
-    with read_by_transformers("a tokenizer", where):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
-        tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
-    # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
-    tokenizer.split_special_tokens = False
-    return tokenizer
-
-
-def check_vocabulary(model: nn.Module, prompt_format: PromptFormat) -> None:
-    """Refuse a tokenizer that can produce ids the model has no embedding for.
-
-    Raises:
-        ValueError: naming both sizes.
-    """
-    rows = cast(nn.Embedding, base_model(model).get_input_embeddings()).num_embeddings
-    largest = max(prompt_format.tokenizer.get_vocab().values())
-    if largest >= rows:
-        raise InputError(
-            f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
-            "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
-        )
+        return reading_whole(config, self.files.where()) if config is not None else {}
 
 
 def _warn_of_slow_halves(dtype: torch.dtype) -> None:
@@ -413,16 +327,3 @@ def _warn_of_plain_text(source: str) -> None:
         "use it",
         source,
     )
-
-
-def _require_gguf() -> None:
-    if importlib.util.find_spec("gguf") is None:
-        raise MissingPackageError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
-
-
-def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """By the ids of a gguf file, which transformers 5.17 keeps beside names that it takes from elsewhere."""
-    for role in ("bos", "eos", "unk", "pad"):
-        number = tokenizer.init_kwargs.get(f"{role}_token_id")
-        if number is not None:
-            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))

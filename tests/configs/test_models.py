@@ -15,7 +15,7 @@ from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.engine import check_model, pack, score
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.loading import check_vocabulary
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
 # model file -> (architecture class of the twin, chat format)
 TWINS = {
@@ -53,7 +53,7 @@ def twin(request, tmp_path_factory):
 def test_the_twin_trains_in_packed_rows(twin):
     policy, _ = twin
     model, form = policy.load(), policy.prompt_format()
-    check_vocabulary(model, form)
+    check_vocabulary(model, form.tokenizer)
     assert check_model(model) < 1e-4
     encoded = PairEncoder(form, SoLoPO().views, LengthPolicy()).encode(PAIR, SplitLengths())
     score(model, pack(encoded.policy)).sums.sum().backward()

@@ -43,7 +43,7 @@ class VLLMGenerator(TextGenerator):
                 "expected vLLM to be told about `policy.rope`, got no `hf_overrides` in `generator.init_args.options`; "
                 "for example hf_overrides: {rope_parameters: {rope_theta: 1.0e+7, rope_type: default}}"
             )
-        if (adapters := policy.adapter_folder()) is not None:
+        if (adapters := policy.files.adapters()) is not None:
             raise InputError(
                 f"expected a whole model for vLLM, got adapters at {adapters.path}; merge them first (python -m "
                 "lit_longpo export --checkpoint PATH --output FOLDER --merge_adapters true), or use "

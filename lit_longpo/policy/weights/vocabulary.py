@@ -113,3 +113,18 @@ def check_trained(model: nn.Module, new: dict[str, int]) -> None:
             f"{' and a frozen '.join(still)}; type --policy.lora.also_train '[{wanted}]', or take them out of "
             "`policy.freeze`"
         )
+
+
+def check_vocabulary(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that can produce ids the model has no embedding for.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    rows = cast(nn.Embedding, base_model(model).get_input_embeddings()).num_embeddings
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise InputError(
+            f"expected a tokenizer whose ids are below the model's {rows:,} embeddings, got ids up to {largest:,}; "
+            "`policy.source` mixes the files of two models, or tokens were added without resizing the embeddings"
+        )

@@ -94,7 +94,7 @@ def test_other_data_are_refused(trained):
 def test_other_weights_at_the_old_place_are_refused(tmp_path):
     source, runs = tmp_path / "source", tmp_path / "runs"
     model = PolicyConfig().load_base()
-    shutil.copytree(PolicyConfig().folder, source)
+    shutil.copytree(PolicyConfig().files.folder, source)
     fit(runs, "--policy.source", source)
     shutil.move(source, tmp_path / "moved")
     checkpoint = ("--ckpt_path", runs / "checkpoints/last.ckpt")
@@ -108,7 +108,7 @@ def test_other_weights_at_the_old_place_are_refused(tmp_path):
 
 def test_another_reference_at_the_old_place_is_refused(tmp_path):
     source, runs = tmp_path / "source", tmp_path / "runs"
-    shutil.copytree(PolicyConfig().folder, source)
+    shutil.copytree(PolicyConfig().files.folder, source)
     fit(runs, "--reference.policy.source", source, steps=1)
     shutil.move(source, tmp_path / "moved")
     checkpoint = ("--ckpt_path", runs / "checkpoints/last.ckpt", "--reference.policy.source", tmp_path / "moved")
@@ -129,7 +129,7 @@ def test_other_adapters_on_the_same_base_are_refused(how, tmp_path):
     """Elsewhere or at the old place; the same ones may move."""
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
-        base = AutoModelForCausalLM.from_pretrained(PolicyConfig().folder)
+        base = AutoModelForCausalLM.from_pretrained(PolicyConfig().files.folder)
         settings = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
         get_peft_model(base, settings).save_pretrained(tmp_path / name)
     runs = tmp_path / "runs"

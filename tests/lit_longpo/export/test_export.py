@@ -190,7 +190,7 @@ def round_of(folder, source, *arguments):
 @pytest.mark.slow
 def test_a_round_on_continued_adapters_is_exported_as_adapters_of_their_base(tmp_path):
     """Plain peft on the base that the first round had; nothing names the folder in between."""
-    base = PolicyConfig().folder
+    base = PolicyConfig().files.folder
     first = round_of(tmp_path / "1", base, "--policy.lora.r", 4)
     export_checkpoint(str(first), str(tmp_path / "one"))
     second = round_of(tmp_path / "2", tmp_path / "one")

@@ -99,7 +99,7 @@ def test_the_models_identity_follows_its_weights():
 
 def test_adapters_at_the_source_answer(tmp_path):
     """As plain peft does with that folder; other adapters are another model."""
-    base = POLICY.folder
+    base = POLICY.files.folder
     identities, told = [], []
     for seed in (1, 2):
         folder = tmp_path / str(seed)
@@ -147,7 +147,7 @@ def test_markup_in_documents_stays_text(tmp_path):
 def test_the_margin_of_a_pair_is_that_of_a_plain_model(generator):
     """Per token, on the short context; of two wrong answers the likelier one counts."""
     pair = PreferencePair("p", "Pour Ada", FACTS, f"{FACTS} {FACTS}", "tea", ("milk", "Oslo Rome"))
-    layout, model = POLICY.prompt_format(), AutoModelForCausalLM.from_pretrained(POLICY.folder)
+    layout, model = POLICY.prompt_format(), AutoModelForCausalLM.from_pretrained(POLICY.files.folder)
     prompt = layout.encode_prompt(FACTS, "Pour Ada").ids
     means = []
     for answer in (pair.chosen, *pair.rejected):

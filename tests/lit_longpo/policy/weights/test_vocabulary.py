@@ -16,6 +16,7 @@ from lit_longpo.planning.architecture import find_config
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate, ReferenceConfig
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.trainable import training_problem
+from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
 NEW = {"added_tokens": ["<fact>"], "added_special_tokens": ["<cite>"]}
 ENDS = ["embed_tokens", "lm_head"]
@@ -171,3 +172,10 @@ def test_embeddings_grow_beside_4_bit_weights(policy_folder):
     check_model(model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad and "lora_" not in name}
     assert {name.split(".")[-2] for name in trained} == set(ENDS)
+
+
+def test_a_tokenizer_of_another_model_is_refused(policy_folder):
+    config = PolicyConfig(source=str(policy_folder))
+    check_vocabulary(config.load(), config.prompt_format().tokenizer)
+    with pytest.raises(ValueError, match="below the model's 50 embeddings"):
+        check_vocabulary(tiny_model("Llama", vocab_size=50), config.prompt_format().tokenizer)

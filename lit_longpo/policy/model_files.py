@@ -1,0 +1,119 @@
+"""A model's own files, or those of adapters and their base: configuration, tokenizer, and what reading them takes."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from lit_longpo.errors import MissingFileError, MissingPackageError
+from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
+from lit_longpo.policy.locations import locate
+from lit_longpo.policy.prompts.stored_rules import by_stored_rules
+from lit_longpo.policy.sources import check_depth, read_by_transformers
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a policy's files are, and what they say before any weight is read.
+
+    Args:
+        source: as in `PolicyConfig`.
+        gguf_file: as in `PolicyConfig`.
+        trust_remote_code: as in `PolicyConfig`.
+    """
+
+    source: str
+    gguf_file: str | None = None
+    trust_remote_code: bool = False
+
+    def adapters(self) -> AdapterFolder | None:
+        """The adapters at `source`; `None` if a model lies there.
+
+        Raises:
+            ValueError: see `AdapterFolder.at`.
+        """
+        location = locate(self.source, self.gguf_file)
+        folder = Path(location) if Path(location).is_dir() else hub_adapters(location)
+        return None if folder is None else AdapterFolder.at(folder)
+
+    def where(self) -> str:
+        """Folder or hub name of the model's own files, under adapters if there are some."""
+        folder = self.adapters()
+        return locate(self.source, self.gguf_file) if folder is None else folder.base
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files lie; `None` if a hub has them, or nobody."""
+        try:
+            folder = Path(self.where())
+        except MissingFileError:
+            return None
+        return folder if folder.is_dir() else None
+
+    def folders(self) -> list[Path]:
+        """Folders on this machine that the policy is read from."""
+        return [Path(place) for place in {locate(self.source, self.gguf_file), self.where()} if Path(place).is_dir()]
+
+    def config(self) -> PretrainedConfig:
+        """The model's configuration as its file says, or that of the base of adapters there."""
+        with read_by_transformers("a language model's configuration", self.where()):
+            config = AutoConfig.from_pretrained(self.where(), **self.options())
+            config.get_text_config()  # of several (models of music) transformers does not know which is meant
+        check_depth(config, self.where())
+        return config
+
+    def generation(self) -> GenerationConfig:
+        """The generation settings beside that configuration, as transformers loads them with the weights."""
+        try:
+            return GenerationConfig.from_pretrained(self.where())
+        except OSError:  # there is no such file
+            return GenerationConfig.from_model_config(self.config())
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer as it lies there; adapters without one have their base's."""
+        folder = self.adapters()
+        if folder is not None and folder.has_tokenizer:
+            return _read_tokenizer(str(folder.path), trust_remote_code=self.trust_remote_code)
+        tokenizer = _read_tokenizer(self.where(), **self.options())
+        if self.gguf_file is not None:
+            _name_special_tokens(tokenizer)
+        return tokenizer
+
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` has to know of whatever it reads.
+
+        Raises:
+            MissingPackageError: gguf files without the `gguf` extra.
+        """
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.gguf_file is not None:
+            _require_gguf()
+            options["gguf_file"] = self.gguf_file
+        folder = self.adapters()
+        if folder is not None and folder.revision is not None:
+            options["revision"] = folder.revision
+        return options
+
+
+def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
+    with read_by_transformers("a tokenizer", where):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
+        tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
+    # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
+    tokenizer.split_special_tokens = False
+    return tokenizer
+
+
+def _require_gguf() -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingPackageError('gguf weights need the `gguf` extra; type: pip install "lit_longpo[gguf]"')
+
+
+def _name_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """By the ids of a gguf file, which transformers 5.17 keeps beside names that it takes from elsewhere."""
+    for role in ("bos", "eos", "unk", "pad"):
+        number = tokenizer.init_kwargs.get(f"{role}_token_id")
+        if number is not None:
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))
