@@ -26,8 +26,8 @@ from evaluation.short_context import ShortContext, ShortContextEvaluation
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers import name_loggers
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from lit_longpo.errors import InputError, MissingPackageError, message_for_user,
 from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.policy.left_behind import left_behind
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.start_checks import check_length, check_typed
 from lit_longpo.strategies import check_launch, split_by
-from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 

@@ -3,26 +3,17 @@
 import difflib
 import inspect
 import re
-import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
-from jsonargparse._actions import ActionConfigFile
-from jsonargparse._common import parent_parser
+from jsonargparse import ArgumentParser
 from jsonargparse._util import import_object
 
-from lit_longpo.consent import not_consented
-from lit_longpo.errors import InputError, UserError, readable
 from lit_longpo.familiar_options import familiar, not_offered
-from lit_longpo.help.layout import USAGE, HelpFormatter, examples
-from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
-from lit_longpo.recipes import fragments_found, with_files
-from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
 from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
@@ -68,85 +59,26 @@ _PARSED: ContextVar[tuple[Sequence[str], Sequence[Path]]] = ContextVar("parsed",
 _COMMAND: ContextVar[ArgumentParser | None] = ContextVar("command", default=None)  # whose options are being parsed
 
 
-class SuggestingParser(ArgumentParser):
-    """Argument parser whose errors end with what to type instead.
-
-    Attributes:
-        recipe_room: folder of `configs` where the command's own recipes lie.
-        shorthands: options that the command takes for others, before it parses.
-    """
-
-    recipe_room = ""
-    shorthands: tuple[str, ...] = ()
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, formatter_class=HelpFormatter, **kwargs)
-        outer = parent_parser.get()
-        if outer is not None and not self.exit_on_error:  # of one class's arguments: help is the command's
-            self.prog = outer.prog
-
-    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
-        """Parse with typed values over those of files, and classes with their own defaults (`precedence`)."""
-        words = sys.argv[1:] if args is None else list(args)
-        if all(isinstance(word, str) for word in words):
-            words = typed_last(self._with_files(with_negative_values(words)), _commands(self))
-        with own_defaults(), texts_as_typed(), fragments_found() as files, _command_line(words, files, self):
-            try:
-                values: Namespace = super().parse_args(words, *more, **options)
-            except UnicodeDecodeError as error:  # of a file that is no text
-                self.error(f"Unexpected config: {error}")
-            except InputError as error:  # of one that no library should read
-                self.error(str(error))
-            if (lost_section := next(lost_sections(self, values), None)) is not None:
-                section, value = lost_section
-                got = "null" if value is None else repr(value)
-                self.error(f"expected settings of `{section}`, got {got:.100}; give it some, or take that line out")
-            if (switch := next(strange_switches(self, values), None)) is not None:
-                got = "null" if switch[1] is None else repr(switch[1])
-                self.error(f"expected `{switch[0]}` to be true or false, got {got:.100}")
-            if (null := next(null_values(self, values), None)) is not None:
-                self.error(f"expected a value of `{null}`, got null; give it one, or take that line out")
-            if all(isinstance(word, str) for word in words) and (lost := not_consented(values, words, _commands(self))):
-                self.error(lost)
-            return values
-
-    def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
-        """Usage in one line, every option, examples."""
-        if self.usage is None and any(isinstance(action, ActionConfigFile) for action in self._actions):
-            self.usage = USAGE
-        text = super().format_help(*formatter).replace(" [options]", "")
-        return text + examples(self.prog) if self.exit_on_error else text
-
-    def _apply_actions(self, cfg: Any, parent_key: str = "", *more: Any, **options: Any) -> Any:
-        """Of jsonargparse, where a file or a class's arguments come in; sections of no value still have their names."""
-        fill_unknown_sections(self, cfg, f"{parent_key}." if parent_key else "")
-        return super()._apply_actions(cfg, parent_key, *more, **options)
-
-    def _with_files(self, words: list[str]) -> list[str]:
-        if not any(isinstance(action, ActionConfigFile) for action in _actions(self)):
-            return words
-        try:
-            return with_files(words, self.recipe_room)
-        except UserError as error:
-            self.error(str(error))
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
-        """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
-        name = self.prog.replace(" [options]", "")  # jsonargparse names a subcommand's parser so
-        command = next((word for word in _PARSED.get()[0] if word in _commands(self)), "")
-        hint = f"every option: {' '.join(filter(None, (name, command)))} --help"
-        self.exit(2, f"error: {readable(with_suggestion(message, self))}\n{hint}\n")
-
-
 @contextmanager
-def _command_line(words: Sequence[str], files: Sequence[Path], command: ArgumentParser) -> Iterator[None]:
-    """What is being parsed, for the errors of all parsers that have a part in it."""
+def command_line(words: Sequence[str], files: Sequence[Path], command: ArgumentParser) -> Iterator[None]:
+    """What is being parsed, for the errors of all parsers that have a part in it.
+
+    Args:
+        words: typed.
+        files: that were read so far; it grows.
+        command: whose options are being parsed.
+    """
     token, parser = _PARSED.set((words, files)), _COMMAND.set(command)
     try:
         yield
     finally:
         _PARSED.reset(token)
         _COMMAND.reset(parser)
+
+
+def typed_words() -> Sequence[str]:
+    """Of the command line that is being parsed."""
+    return _PARSED.get()[0]
 
 
 def with_suggestion(message: str, parser: ArgumentParser) -> str:
@@ -174,7 +106,7 @@ def _options_of(parser: ArgumentParser) -> set[str]:
 
 def _strays(command: ArgumentParser) -> str | None:
     """The first file named by --config with sections that the command does not have, often another project's."""
-    words, _ = _PARSED.get()
+    words = typed_words()
     options = _options_of(command)
     sections = {option.partition(".")[0] for option in options}
     for path in configurations(words):
@@ -216,7 +148,7 @@ def _expected_class(key: str, base: type, word: str, words: Sequence[str] = ()) 
 
 
 def _class_of(parser: ArgumentParser, key: str) -> type | None:
-    hints = (getattr(action, "_typehint", None) for action in _actions(parser) if action.dest == key)
+    hints = (getattr(action, "_typehint", None) for action in actions_of(parser) if action.dest == key)
     return next((cls for hint in hints for cls in _classes(hint)), None)
 
 
@@ -251,7 +183,7 @@ def _hints(word: str, known: list[str], options: set[str]) -> Iterator[str]:
 def _is_refused(option: str, word: str, known: Container[str]) -> bool:
     """Whether another project's name for the word is the very option that a class does not take."""
     section, _, name = option.lstrip("-").rpartition(".")
-    typed = typed_option(word, _PARSED.get()[0])
+    typed = typed_option(word, typed_words())
     return option == typed or (typed is None and name == word and bool(section) and section not in known)
 
 
@@ -286,27 +218,28 @@ def _value_in(path: Path, option: str) -> str | None:
     return None
 
 
-def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+def commands_of(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    """Parsers of its subcommands, by their names."""
     return getattr(parser._subcommands_action, "_name_parser_map", {})
 
 
-def _actions(parser: ArgumentParser) -> Iterator[Any]:
+def actions_of(parser: ArgumentParser) -> Iterator[Any]:
     """What the parser and those of its subcommands take."""
     for action in parser._actions:
         yield action
         for subparser in getattr(action, "_name_parser_map", {}).values():
-            yield from _actions(subparser)
+            yield from actions_of(subparser)
 
 
 def _option_names(parser: ArgumentParser) -> Iterator[str]:
     """Dotted names of the options."""
-    for action in _actions(parser):
+    for action in actions_of(parser):
         yield action.dest
 
 
 def _class_names(parser: ArgumentParser) -> Iterator[str]:
     """Short names of the classes that YAML can name: those below the types of the options."""
-    for kind in {kind for action in _actions(parser) for kind in _classes(getattr(action, "_typehint", None))}:
+    for kind in {kind for action in actions_of(parser) for kind in _classes(getattr(action, "_typehint", None))}:
         for cls in _subclasses(kind):
             yield cls.__name__
 

@@ -21,8 +21,8 @@ from evaluation.own_settings import with_policy
 from evaluation.running.batching import Batching
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig, PromptTemplate
-from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from evaluation.running.progress import bar
 from lit_longpo.files.storing import check_writable, storing
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
-from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 

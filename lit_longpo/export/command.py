@@ -11,9 +11,9 @@ from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.files.storing import check_writable, storing
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy.adapters import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
-from lit_longpo.suggestions import SuggestingParser
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from lightning.pytorch import LightningDataModule
 
 from lit_longpo.batch import Views
 from lit_longpo.errors import UserError
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.locations import locate
-from lit_longpo.suggestions import SuggestingParser
 
 
 def longest_example(config: Namespace, views: Views, policy: PolicyConfig) -> tuple[LongestExample | None, str]:

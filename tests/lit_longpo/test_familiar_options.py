@@ -8,8 +8,8 @@ from support.command_line import parse
 from lit_longpo.familiar_options import _FAMILIAR, _MEANING, _SAVING, _VALUES, familiar, not_offered
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import Optimization
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.suggestions import SuggestingParser
 
 ANY = {"policy", "trainer", "data", "model", "optimization", "reference", "config", "ckpt_path", "seed_everything"}
 

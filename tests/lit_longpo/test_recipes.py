@@ -19,9 +19,9 @@ from lit_longpo import recipes
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.optimization import Optimization
+from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.recipes import shipped_names, with_files
-from lit_longpo.suggestions import SuggestingParser
 
 ROOT = CONFIGS.parent
 

@@ -1,0 +1,88 @@
+"""The parser under every command: files by their names, what is typed over what they say, and what nobody can use."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import ActionConfigFile
+from jsonargparse._common import parent_parser
+
+from lit_longpo.consent import not_consented
+from lit_longpo.errors import InputError, UserError, readable
+from lit_longpo.help.layout import USAGE, HelpFormatter, examples
+from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
+from lit_longpo.recipes import fragments_found, with_files
+from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
+from lit_longpo.suggestions import actions_of, command_line, commands_of, typed_words, with_suggestion
+
+
+class SuggestingParser(ArgumentParser):
+    """Argument parser whose errors end with what to type instead.
+
+    Attributes:
+        recipe_room: folder of `configs` where the command's own recipes lie.
+        shorthands: options that the command takes for others, before it parses.
+    """
+
+    recipe_room = ""
+    shorthands: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, formatter_class=HelpFormatter, **kwargs)
+        outer = parent_parser.get()
+        if outer is not None and not self.exit_on_error:  # of one class's arguments: help is the command's
+            self.prog = outer.prog
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:  # type: ignore[override]
+        """Parse with typed values over those of files, and classes with their own defaults (`precedence`)."""
+        words = sys.argv[1:] if args is None else list(args)
+        typed = all(isinstance(word, str) for word in words)
+        if typed:
+            words = typed_last(self._with_files(with_negative_values(words)), commands_of(self))
+        with own_defaults(), texts_as_typed(), fragments_found() as files, command_line(words, files, self):
+            try:
+                values: Namespace = super().parse_args(words, *more, **options)
+            except UnicodeDecodeError as error:  # of a file that is no text
+                self.error(f"Unexpected config: {error}")
+            except InputError as error:  # of one that no library should read
+                self.error(str(error))
+            if (lost_section := next(lost_sections(self, values), None)) is not None:
+                section, value = lost_section
+                got = "null" if value is None else repr(value)
+                self.error(f"expected settings of `{section}`, got {got:.100}; give it some, or take that line out")
+            if (switch := next(strange_switches(self, values), None)) is not None:
+                got = "null" if switch[1] is None else repr(switch[1])
+                self.error(f"expected `{switch[0]}` to be true or false, got {got:.100}")
+            if (null := next(null_values(self, values), None)) is not None:
+                self.error(f"expected a value of `{null}`, got null; give it one, or take that line out")
+            if typed and (lost := not_consented(values, words, commands_of(self))):
+                self.error(lost)
+            return values
+
+    def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
+        """Usage in one line, every option, examples."""
+        if self.usage is None and any(isinstance(action, ActionConfigFile) for action in self._actions):
+            self.usage = USAGE
+        text = super().format_help(*formatter).replace(" [options]", "")
+        return text + examples(self.prog) if self.exit_on_error else text
+
+    def _apply_actions(self, cfg: Any, parent_key: str = "", *more: Any, **options: Any) -> Any:
+        """Of jsonargparse, where a file or a class's arguments come in; sections of no value still have their names."""
+        fill_unknown_sections(self, cfg, f"{parent_key}." if parent_key else "")
+        return super()._apply_actions(cfg, parent_key, *more, **options)
+
+    def _with_files(self, words: list[str]) -> list[str]:
+        if not any(isinstance(action, ActionConfigFile) for action in actions_of(self)):
+            return words
+        try:
+            return with_files(words, self.recipe_room)
+        except UserError as error:
+            self.error(str(error))
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        """Print what is wrong and what to type, without the pages of usage; exit with status 2."""
+        name = self.prog.replace(" [options]", "")  # jsonargparse names a subcommand's parser so
+        command = next((word for word in typed_words() if word in commands_of(self)), "")
+        hint = f"every option: {' '.join(filter(None, (name, command)))} --help"
+        self.exit(2, f"error: {readable(with_suggestion(message, self))}\n{hint}\n")
