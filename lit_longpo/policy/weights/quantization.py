@@ -21,6 +21,7 @@ from lit_longpo.policy.weights.linear_maps import unadaptable
 _BLOCK = 64  # weights that share a scale
 _NESTED_BLOCK = 256  # scales that share a scale
 _METHOD = "bitsandbytes"
+_PACKS = "support_avx512bf16_for_cpu"  # of its maps
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +88,19 @@ class Quantization:
         )
 
 
-def settle_biases(model: PreTrainedModel) -> None:
-    """Cast the biases of quantised maps to their products' precision now, as bitsandbytes would in the first forward.
+def settle_maps(model: PreTrainedModel) -> None:
+    """Have quantised maps compute alike in every forward, and leave their weights as they are.
 
-    A weight that changed there would be taken for a trained one.
+    bitsandbytes casts a bias to the products' precision in the first forward: it is cast now, as a weight that changed
+    there would be taken for a trained one. On CPUs with bf16 instructions it packs weights anew wherever no gradient is
+    asked for: products and scales in bf16 whatever the precision, a packing that saving undoes only nearly. Not here.
     """
     for module in model.modules():
         compute, bias = getattr(module, "compute_dtype", None), getattr(module, "bias", None)
         if compute is not None and isinstance(bias, nn.Parameter):
             bias.data = bias.data.to(compute)
+        if hasattr(module, _PACKS):
+            setattr(module, _PACKS, False)
 
 
 def require_bitsandbytes() -> None:

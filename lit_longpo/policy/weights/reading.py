@@ -13,7 +13,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
-from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_biases, stay_whole
+from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_maps, stay_whole
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         hold_experts_as(model, options["dtype"])
     refuse_unsaveable(model, source)
     _untie(model)
-    settle_biases(model)
+    settle_maps(model)
     stay_whole(model)
     cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
     return model

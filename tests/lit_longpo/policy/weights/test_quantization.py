@@ -60,9 +60,12 @@ def plain(folder, kind="nf4", double=True):
         bnb_4bit_use_double_quant=double,
         bnb_4bit_compute_dtype=torch.float32,
     )
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, quantization_config=settings, dtype=torch.float32, attn_implementation="eager"
     )
+    for module in model.modules():  # in fp32, on CPUs with bf16 instructions, too
+        module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def plain_sums(model):
@@ -113,6 +116,18 @@ def test_values_and_gradients_are_those_of_plain_libraries(kind, double, checkpo
     assert len(wanted) == 8 + 4 * dora
     for (name, gradient), other in zip(sorted(gradients(ours).items()), sorted(wanted.items()), strict=True):
         torch.testing.assert_close(gradient, other[1], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@needs_bitsandbytes
+def test_weights_stay_as_they_are_on_cpus_with_bf16(base, monkeypatch):
+    """bitsandbytes packs them there in the first forward without gradients, and computes in bf16 from then on."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    model = shaken(policy(base).load())
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with torch.no_grad():
+        found = score(model.eval(), ROW).sums
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    torch.testing.assert_close(found, score(model.train(), ROW).sums.detach(), rtol=1e-6, atol=1e-6)
 
 
 @needs_bitsandbytes
