@@ -176,4 +176,4 @@ def test_the_logged_loss_is_the_equation_of_the_file(
     with open(metrics, newline="") as file:
         (logged,) = [row["train/loss"] for row in csv.DictReader(file) if row.get("train/loss")]
     weights = torch.tensor([pair.get("weight", 1.0) for pair in PAIRS])
-    assert float(logged) == pytest.approx(float((weights * equation(*scored)).mean()), abs=1e-5)
+    assert float(logged) == pytest.approx(float((weights * equation(*scored)).mean()), rel=1e-5, abs=1e-5)
