@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lit_longpo.errors import InputError, message_for_user, readable
+from lit_longpo.errors import InputError, message_for_user
 from lit_longpo.foreign_warnings import leave_out
 from lit_longpo.help.stored import stored_help
 
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = message_for_user(error)
         if message is None or os.environ.get("LIT_LONGPO_TRACEBACK"):
             raise
-        sys.exit(f"error: {readable(message)}")
+        sys.exit(f"error: {message}")
 
 
 def _run(words: list[str]) -> None:

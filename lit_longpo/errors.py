@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import sys
+from unicodedata import category
 
 _OURS = ("lit_longpo", "data_modules", "evaluation")
 
@@ -64,6 +65,7 @@ REFUSALS = {
 
 _LONGEST_PATH = 1000  # characters of it that are said
 _LONGEST_MESSAGE = 2500  # that somebody may read
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of characters, ends of lines and paragraphs
 
 # Errors that Lightning raises to tell its users something, in one line.
 _LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
@@ -76,7 +78,7 @@ def message_for_user(error: BaseException) -> str | None:
     jsonargparse raises anew what a constructor has raised; that is our error as long as its words hold those.
     """
     if isinstance(error, UserError):
-        return str(error)
+        return readable(str(error))
     if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
         return _spaced(str(error))
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
@@ -87,7 +89,8 @@ def message_for_user(error: BaseException) -> str | None:
 
 
 def readable(message: str) -> str:
-    """A message with its middle left out where nobody could read it: it may quote what a damaged file holds."""
+    """A message in one line, its middle left out where nobody could read it: it may quote what a damaged file holds."""
+    message = "".join(repr(mark)[1:-1] if category(mark) in _BREAKS else mark for mark in message)
     left_out = len(message) - _LONGEST_MESSAGE
     half = _LONGEST_MESSAGE // 2
     return message if left_out <= 0 else f"{message[:half]} ... ({left_out:,} characters) ... {message[-half:]}"

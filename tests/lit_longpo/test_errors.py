@@ -74,6 +74,11 @@ def test_what_nobody_could_read_is_left_out_of_the_middle():
     assert readable(message[:2500]) == message[:2500]
 
 
+def test_what_was_typed_does_not_break_the_line():
+    message = message_for_user(InputError("expected a model at \r\n\u2028x\ud800é, got none"))
+    assert message == r"expected a model at \r\n\u2028x\ud800é, got none"
+
+
 def test_what_lightning_tells_its_users_is_for_them():
     assert message_for_user(MisconfigurationException("no\n  loader")) == "no loader"
 
