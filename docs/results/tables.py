@@ -115,7 +115,7 @@ LAYOUTS = {
         ("64", "128", "256", "384", "512"),
         "64",
         ("256", "384", "512"),
-        {"base": "base", "SFT-short": "sft-short"},
+        {"base": "base", "SFT-short": "sft-short", "SFT-long": "sft-long"},
         "base",
         "depth",
     ),

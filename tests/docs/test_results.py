@@ -1,5 +1,6 @@
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -127,6 +128,13 @@ def test_text_between_markers_is_replaced_and_nothing_else():
     assert new == "a\n<!-- results:x -->\nnew \\1\n<!-- /results:x -->\nb <!-- results:y --><!-- /results:y -->"
     with pytest.raises(ValueError, match="results:z"):
         replaced(page, "z", "")
+
+
+def test_stored_files_name_no_folder_of_a_machine():
+    rooted = re.compile(r"[=\"' ]/(?:home|root|work|tmp|mnt|data|users|opt)/", re.IGNORECASE)
+    files = [path for path in outcomes.STORED.rglob("*.*") if path.suffix in (".json", ".yaml")]
+    assert files
+    assert [path.name for path in files if rooted.search(path.read_text())] == []
 
 
 def test_page_shows_what_is_stored():
