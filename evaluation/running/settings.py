@@ -37,7 +37,7 @@ class RunSettings:
             with the repetition penalty of the model's generation settings and its own end tokens only.
 
     Raises:
-        ValueError: a number below what makes sense.
+        ValueError: a number below what makes sense, or no task.
     """
 
     tasks: list[str] | None = None
@@ -49,6 +49,8 @@ class RunSettings:
     protocol: Literal["served", "official"] = "served"
 
     def __post_init__(self) -> None:
+        if self.tasks is not None and not self.tasks:
+            raise InputError("expected names in `tasks`, got none; name some, or leave it out for all there are")
         check_numbers(self, "", limit=(1, MOST_TOKENS), max_length=(1, MOST_TOKENS))
         if self.max_minutes is not None:
             check_range("max_minutes", self.max_minutes, "raise it or leave it out", above=0, at_most=MOST)
@@ -57,7 +59,7 @@ class RunSettings:
         """The tasks to run, in the benchmark's order.
 
         Raises:
-            ValueError: an unknown task.
+            ValueError: an unknown task, or none.
         """
         unknown = [task for task in self.tasks or () if task not in benchmark.tasks]
         if unknown:
@@ -65,7 +67,12 @@ class RunSettings:
                 f"expected tasks of {benchmark.name} that have data: {', '.join(benchmark.tasks)}; got "
                 f"{', '.join(unknown)}; correct `tasks`{elsewhere(unknown, benchmark.tasks)}"
             )
-        return tuple(task for task in benchmark.tasks if self.tasks is None or task in self.tasks)
+        tasks = tuple(task for task in benchmark.tasks if self.tasks is None or task in self.tasks)
+        if not tasks:
+            raise InputError(
+                f"expected tasks of {benchmark.name}, got none; name some in its own `tasks`, or leave that out for all"
+            )
+        return tasks
 
     def length(self, benchmark: Benchmark, window: int | None, prompt_format: PromptFormat) -> int:
         """`max_length`, or what is left of the model's window."""

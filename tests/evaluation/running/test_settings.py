@@ -5,7 +5,8 @@ from support import official_layout
 from support.byte_tokenizer import CHAT, byte_tokenizer
 
 from evaluation import LongBench, LongBenchV2, LVEval, NeedleBenchmark
-from evaluation.running.settings import default_max_length, length_deviation
+from evaluation.running.settings import RunSettings, default_max_length, length_deviation
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 FORM = PromptFormat(byte_tokenizer(chat_template=CHAT), PromptTemplate())
@@ -55,3 +56,12 @@ def test_elsewhere_it_is_what_the_window_leaves_and_said(benchmarks, name, windo
 def test_without_an_official_run_nothing_deviates():
     assert length_deviation(NeedleBenchmark(lengths=(64,)), 100, 4096) == ()
     assert length_deviation(NeedleBenchmark(lengths=(64,)), 100, None) == ()
+
+
+def test_no_task_is_refused_whoever_names_none():
+    with pytest.raises(InputError, match="expected names in `tasks`, got none"):
+        RunSettings(tasks=[])
+    nothing = NeedleBenchmark(lengths=[100])
+    nothing.tasks = ()
+    with pytest.raises(InputError, match="expected tasks of needle, got none"):
+        RunSettings().chosen(nothing)
