@@ -1,5 +1,7 @@
 """How much of a prompt is kept: the number of the official run where the window has room for it."""
 
+from types import SimpleNamespace
+
 import pytest
 from support import official_layout
 from support.byte_tokenizer import CHAT, byte_tokenizer
@@ -61,7 +63,5 @@ def test_without_an_official_run_nothing_deviates():
 def test_no_task_is_refused_whoever_names_none():
     with pytest.raises(InputError, match="expected names in `tasks`, got none"):
         RunSettings(tasks=[])
-    nothing = NeedleBenchmark(lengths=[100])
-    nothing.tasks = ()
     with pytest.raises(InputError, match="expected tasks of needle, got none"):
-        RunSettings().chosen(nothing)
+        RunSettings().chosen(SimpleNamespace(name="needle", tasks=()))
