@@ -1,8 +1,9 @@
-"""A model's own dropout, which its configuration brings along and nobody asked for.
+"""A model's own dropout and jitter, which its configuration brings along and nobody asked for.
 
 Answers are compared with each other and with a reference that drops nothing, so what a policy drops is noise in every
 reward: an untrained one is no longer its reference (TRL turns dropout off for the same reason, trl#744). It is off
 here, in the configuration that the model is built from; adapters have a dropout of their own (`policy.lora.dropout`).
+So is jitter, by which routers of experts multiply what they read in training (Mixtral, MiniMax, DBRX).
 """
 
 import re
@@ -10,12 +11,15 @@ from collections.abc import Iterator
 
 from transformers import PretrainedConfig
 
-_NAME = re.compile("dropout|pdrop|layerdrop|drop_rate")
+from lit_longpo.errors import InputError
+
+_NAME = re.compile("dropout|pdrop|layerdrop|drop_rate|jitter")
 _OTHER_HEADS = re.compile("classifier|summary")  # which no language model has
+_SAMPLING = ("phimoe",)  # draw experts by chance in training, and mean another thing by `router_jitter_noise`
 
 
 def dropouts(config: PretrainedConfig) -> dict[str, float]:
-    """Settings that make a model drop something, and how often.
+    """Settings that make a model drop or shake something, and how often or how far.
 
     Args:
         config: a model's, with those of its parts.
@@ -33,8 +37,27 @@ def turn_off(config: PretrainedConfig) -> None:
         setattr(part, name, type(getattr(part, name))(0))  # some are checked to be whole numbers
 
 
+def check_repeatable(config: PretrainedConfig) -> None:
+    """Refuse to train what gives other answers in training than as a reference, whatever its settings say.
+
+    Args:
+        config: a model's.
+
+    Raises:
+        InputError: its experts are drawn by chance in training.
+    """
+    if config.model_type in _SAMPLING:
+        raise InputError(
+            f"expected a model that gives the same log-probabilities twice in training, got one of kind "
+            f"{config.model_type}, whose routers draw experts by chance there: every reward would be noise; set "
+            "`policy.source` to a model of another kind"
+        )
+
+
 def _settings(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, str]]:
     """Where each of them stands."""
+    if config.model_type in _SAMPLING:
+        return
     for name, value in vars(config).items():
         if isinstance(value, PretrainedConfig):
             yield from _settings(value)

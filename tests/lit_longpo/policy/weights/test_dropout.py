@@ -4,9 +4,10 @@ import pytest
 import torch
 from support.tiny_models import tiny_config
 from support.word_tokenizer import word_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, MptConfig
+from transformers import AutoConfig, AutoModelForCausalLM, DbrxConfig, MptConfig
 
 from lit_longpo.engine import base_model
+from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 
@@ -18,6 +19,8 @@ OWN = {
     "Phi": {"resid_pdrop": 0.4, "embd_pdrop": 0.4},
     "Starcoder2": {"residual_dropout": 0.4, "embedding_dropout": 0.4, "attention_dropout": 0.4},
     "Granite": {"attention_dropout": 0.4},
+    "Mixtral": {"router_jitter_noise": 0.4},
+    "MiniMaxM2": {"router_jitter_noise": 0.4},
     "GPTNeoX": {"hidden_dropout": 0.4, "attention_dropout": 0.4},
 }
 
@@ -54,5 +57,18 @@ def test_parts_of_a_configuration_drop_nothing_either():
     assert config.attn_config.attn_pdrop == 0
 
 
+def test_jitter_of_a_part_is_off():
+    config = DbrxConfig(ffn_config={"moe_jitter_eps": 0.01})
+    turn_off(config)
+    assert config.ffn_config.moe_jitter_eps == 0
+
+
 def test_what_is_for_another_head_is_left_alone():
     assert dropouts(tiny_config("GPTNeoX", classifier_dropout=0.1)) == {}
+
+
+def test_experts_that_are_drawn_by_chance_are_refused_before_weights_are_read(tmp_path):
+    tiny_config("Phimoe", input_jitter_noise=0.4).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="draw experts by chance"):
+        PolicyConfig(source=str(tmp_path)).load()
+    assert PolicyConfig(source=str(tmp_path)).config().router_jitter_noise > 0  # in every forward a threshold
