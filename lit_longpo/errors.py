@@ -80,7 +80,7 @@ def message_for_user(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return readable(str(error))
     if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
-        return _spaced(str(error))
+        return readable(_spaced(str(error)))
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         path, cause = shown_path(error.filename), REFUSALS[error.errno]
         return f"expected to read or write {path}, but {cause}; put that right, or name another place"
@@ -90,16 +90,20 @@ def message_for_user(error: BaseException) -> str | None:
 
 def readable(message: str) -> str:
     """A message in one line, its middle left out where nobody could read it: it may quote what a damaged file holds."""
-    message = "".join(repr(mark)[1:-1] if category(mark) in _BREAKS else mark for mark in message)
+    message = _in_one_line(message)
     left_out = len(message) - _LONGEST_MESSAGE
     half = _LONGEST_MESSAGE // 2
     return message if left_out <= 0 else f"{message[:half]} ... ({left_out:,} characters) ... {message[-half:]}"
 
 
+def _in_one_line(text: str) -> str:
+    return "".join(repr(mark)[1:-1] if category(mark) in _BREAKS else mark for mark in text)
+
+
 def shown_path(path: os.PathLike[str] | str | bytes) -> str:
     """A path as errors show it: the beginning, where it is too long for any system."""
     text = os.fsdecode(path)
-    return text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}..."
+    return _in_one_line(text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}...")
 
 
 def _spaced(words: str) -> str:

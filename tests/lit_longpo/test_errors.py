@@ -1,6 +1,7 @@
 """Which errors are messages to the user, and that none of them is raised under a built-in name."""
 
 import ast
+import errno
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,12 @@ def test_what_nobody_could_read_is_left_out_of_the_middle():
 def test_what_was_typed_does_not_break_the_line():
     message = message_for_user(InputError("expected a model at \r\n\u2028x\ud800é, got none"))
     assert message == r"expected a model at \r\n\u2028x\ud800é, got none"
+
+
+def test_a_path_does_not_break_the_line_either():
+    message = message_for_user(OSError(errno.ENOSPC, "full", "two\nlines\x1b[31m"))
+    assert message is not None
+    assert r"write two\nlines\x1b[31m, but" in message
 
 
 def test_what_lightning_tells_its_users_is_for_them():
