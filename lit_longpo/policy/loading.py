@@ -170,6 +170,9 @@ class PolicyConfig:
         else:
             options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
             model = load_weights(self.files.where(), config, **options)
+            if config is None and dropouts(model.config):  # by default: a gguf file says nothing of it (GPT-2)
+                turn_off(model.config)
+                model = load_weights(self.files.where(), model.config, **options)
         if self.quantized is not None:
             report_quantization(model)
         if new := self.new_tokens():

@@ -52,3 +52,33 @@ def _add_tokenizer(writer: Any, size: int) -> None:
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(0)
+
+
+def write_gpt2_gguf(model: PreTrainedModel, path: Path) -> None:
+    """Weights of a GPT-2 and the same vocabulary.
+
+    Args:
+        model: whose projections lie transposed, and so do not in gguf.
+        path: file to write.
+    """
+    import gguf
+
+    config = model.config
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_block_count(config.n_layer)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_vocab_size(config.vocab_size)
+    _add_tokenizer(writer, config.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
+    for name, tensor in model.state_dict().items():
+        if name != "lm_head.weight":  # tied
+            written = names.get_name(name.removeprefix("transformer."), try_suffixes=(".weight", ".bias"))
+            transposed = ".h." in name and tensor.dim() == 2
+            writer.add_tensor(written, (tensor.T.contiguous() if transposed else tensor).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

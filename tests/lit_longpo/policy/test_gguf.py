@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.gguf_files import write_gguf
+from support.gguf_files import write_gguf, write_gpt2_gguf
 from support.groups import random_groups
 from support.small_fit import fit, model_of
 from support.tiny_models import tiny_model
@@ -48,6 +48,14 @@ def test_rotary_settings_of_a_file_can_be_changed(tmp_path, model):
     changed = PolicyConfig(source=str(tmp_path), gguf_file="tiny.gguf", dtype="float32", rope=RoPE(theta=1e6))
     assert changed.load().config.rope_parameters["rope_theta"] == 1e6
     assert not torch.allclose(score(changed.load(), ROW).sums, score(plain.load(), ROW).sums)
+
+
+def test_dropout_that_no_file_names_is_off(tmp_path):
+    """transformers' GPT-2 drops a tenth by default."""
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "max_position_embeddings": 1024}
+    write_gpt2_gguf(tiny_model("GPT2", vocab_size=97, **sizes), tmp_path / "tiny.gguf")
+    loaded = PolicyConfig(source=str(tmp_path), gguf_file="tiny.gguf", dtype="float32").load()
+    assert [m.p for m in loaded.modules() if isinstance(m, torch.nn.Dropout) and m.p > 0] == []
 
 
 def test_a_package_may_hold_it(tmp_path, model, monkeypatch):
