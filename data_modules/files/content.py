@@ -11,6 +11,7 @@ from typing import Any
 
 from data_modules.files.record_files import hub_table, is_local
 from data_modules.records import PreferencePair
+from lit_longpo.errors import MissingFileError
 
 _IN_MEMORY_BYTES = 100_000_000  # of texts; of more neither pairs nor tokens are held
 _SOON_TOKENISED_BYTES = 2_000_000  # of texts; tokens of more are kept for the next start
@@ -70,9 +71,18 @@ def content_of_files(path: Path, settings: Any) -> Content:
     Args:
         path: what is read.
         settings: what it is read with; anything whose `repr` says all.
+
+    Raises:
+        FileNotFoundError: a file went away meanwhile.
     """
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-    states = [(str(file.resolve()), file.stat()) for file in files]
+    try:
+        states = [(str(file.resolve()), file.stat()) for file in files]
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"expected files that stay while they are read in {path}, but {error.filename} has gone; type the same "
+            "again, or name a folder that nothing else writes to"
+        ) from error
     lines = [(name, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino) for name, state in states]
     digest = hashlib.sha256(json.dumps([lines, repr(settings)]).encode())
     return Content(digest.hexdigest()[:32], sum(state.st_size for _, state in states))

@@ -4,8 +4,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from data_modules.files.content import content_of_files, content_of_pairs, content_of_source
 from data_modules.records import PreferencePair
+from lit_longpo.errors import MissingFileError
 
 PAIR = PreferencePair("a", "q", "short", "long", "yes", ("no",))
 
@@ -38,3 +41,10 @@ def test_a_folder_is_all_of_its_files(tmp_path: Path):
     assert first.identity != second.identity
     assert content_of_source(str(tmp_path), "test", "data.init_args.path", None).identity != second.identity
     assert content_of_source(str(tmp_path / "none.jsonl"), "train", "data.init_args.path", None) is None
+
+
+def test_a_file_that_goes_away_meanwhile_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)  # as it was when the folder was listed
+    with pytest.raises(MissingFileError, match=r"but .*gone\.jsonl has gone; type the same again"):
+        content_of_files(tmp_path, ())
