@@ -49,11 +49,10 @@ class SuggestingParser(ArgumentParser):
                 self.error(str(error))
             if (lost_section := next(lost_sections(self, values), None)) is not None:
                 section, value = lost_section
-                got = "null" if value is None else repr(value)
-                self.error(f"expected settings of `{section}`, got {got:.100}; give it some, or take that line out")
-            if (switch := next(strange_switches(self, values), None)) is not None:
-                got = "null" if switch[1] is None else repr(switch[1])
-                self.error(f"expected `{switch[0]}` to be true or false, got {got:.100}")
+                self.error(f"expected settings of `{section}`, got {_got(value)}; give it some, or take that line out")
+            if (strange_switch := next(strange_switches(self, values), None)) is not None:
+                switch, value = strange_switch
+                self.error(f"expected `{switch}` to be true or false, got {_got(value)}")
             if (null := next(null_values(self, values), None)) is not None:
                 self.error(f"expected a value of `{null}`, got null; give it one, or take that line out")
             if typed and (lost := not_consented(values, words, commands_of(self))):
@@ -86,3 +85,8 @@ class SuggestingParser(ArgumentParser):
         command = next((word for word in typed_words() if word in commands_of(self)), "")
         hint = f"every option: {' '.join(filter(None, (name, command)))} --help"
         self.exit(2, f"error: {readable(with_suggestion(message, self))}\n{hint}\n")
+
+
+def _got(value: Any) -> str:
+    """A value as a file has it, at most its first hundred characters."""
+    return "null" if value is None else f"{value!r:.100}"
