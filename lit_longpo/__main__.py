@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -153,9 +153,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "ask": ask,
     "export": export,
 }
-_TRAINERS = (fit, validate, test)  # hear signals themselves
-
-
 # What others call them.
 _FAMILIAR = {
     **dict.fromkeys(("train", "finetune", "sft", "dpo", "orpo", "run", "resume"), "fit"),
@@ -205,11 +202,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _look_here_last()
         _refuse_namesakes()
-        _run(words)
+        with _ended_by_sigterm():  # a trainer hears it itself while it runs
+            _run(words)
     except KeyboardInterrupt as stop:
         if os.environ.get("LIT_LONGPO_TRACEBACK"):
             raise
-        sys.stderr.write("interrupted: what was written stays, and the same command goes on\n")
+        if _is_first(os.environ):
+            sys.stderr.write("interrupted: what was written stays, and the same command goes on\n")
         sys.exit(_DIED + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
     except Exception as error:
         message = message_for_user(error)
@@ -226,8 +225,7 @@ def _run(words: list[str]) -> None:
         sys.stderr.write(_unknown(words[0]) + "\n")
         sys.exit(2)
     else:
-        with nullcontext() if command in _TRAINERS else _ended_by_sigterm():
-            command(words[1:])
+        command(words[1:])
 
 
 @contextmanager

@@ -337,8 +337,10 @@ def test_callbacks_that_are_alike_are_one_short_message():
         run_main("--trainer.callbacks", alike)
 
 
+@pytest.mark.parametrize("name", ["build", "fit"])
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_end_a_command_with_one_line(signum, status, monkeypatch, capsys):
+def test_signals_end_a_command_with_one_line(signum, status, name, monkeypatch, capsys):
+    """A trainer hears signals itself, but `fit` imports, parses and reads data before it has one."""
     before, undone = signal.getsignal(signal.SIGTERM), list[str]()
 
     def asked(_):
@@ -348,16 +350,27 @@ def test_signals_end_a_command_with_one_line(signum, status, monkeypatch, capsys
         finally:
             undone.append("state")
 
-    monkeypatch.setitem(command.COMMANDS, "build", asked)
+    monkeypatch.setitem(command.COMMANDS, name, asked)
     interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     try:
         with pytest.raises(SystemExit) as stopped:
-            command.main(["build"])
+            command.main([name])
     finally:
         signal.signal(signal.SIGINT, interrupts)
     assert (stopped.value.code, undone) == (status, ["state"])
     assert capsys.readouterr().err == "interrupted: what was written stays, and the same command goes on\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_of_several_processes_one_says_that_they_were_interrupted(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(command.COMMANDS, "fit", interrupted)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["fit"])
+    assert (stopped.value.code, capsys.readouterr().err) == (130, "")
 
 
 def test_processes_that_a_command_forks_end_by_sigterm_in_silence(monkeypatch, capfd):
