@@ -13,8 +13,12 @@ Settings = dict[str, Any]
 
 # Their `files` are what weights' files hold, whatever `source` calls the place.
 _MODELS = ("policy", "reference.policy")
-_OF_TRAINER = ("precision", "gradient_clip_val", "accumulate_grad_batches")
-_OF_DATA = ("max_tokens", "max_examples", "share_prompts", "rows_by", "seed", "num_workers")
+_OF_TRAINER = (
+    *("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches"),
+    *("limit_train_batches", "overfit_batches"),
+)
+# The last two but one are of mixtures.
+_OF_DATA = ("max_tokens", "max_examples", "share_prompts", "rows_by", "seed", "weights", "smaller", "num_workers")
 # Settings that records did not hold from the start, and what they were before.
 _OF_POLICY_BEFORE: Settings = {
     "policy.quantization": None,

@@ -1,12 +1,26 @@
 """What a checkpoint and a model card say of a run."""
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support.preference_data import RandomPairs
 
+from data_modules import MixtureDataModule, SyntheticDataModule
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.checkpoints.record import contradictions, is_slight, run_settings
 from lit_longpo.objectives import SFT
 from lit_longpo.policy import PolicyConfig
+
+
+def test_shares_of_a_mixture_are_settings_that_a_run_goes_on_with_and_says():
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    then, now = (
+        run_settings(trainer, None, MixtureDataModule({"a": SyntheticDataModule()}, weights, smaller))
+        for weights, smaller in (({"a": 1.0}, "repeat"), ({"a": 2.0}, "stop"))
+    )
+    differing = contradictions({"settings": then}, now)
+    assert differing == {"data.weights": ({"a": 1.0}, {"a": 2.0}), "data.smaller": ("repeat", "stop")}
+    assert all(map(is_slight, differing))
 
 
 def card(folder, policy_folder, steps, resume=None):

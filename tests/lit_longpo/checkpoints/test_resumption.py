@@ -147,9 +147,14 @@ def test_other_adapters_on_the_same_base_are_refused(how, tmp_path):
 def test_what_does_not_change_the_training_passes(again, caplog):
     folder, checkpoint = again
     arguments = ("--policy.gradient_checkpointing", "true", "--policy.tile_tokens", "16")
-    fit(folder, "--ckpt_path", checkpoint, *arguments, "--trainer.gradient_clip_val", "0.5", steps=3)
+    clipping = ("--trainer.gradient_clip_val", "0.5", "--trainer.gradient_clip_algorithm", "value")
+    fit(folder, "--ckpt_path", checkpoint, *arguments, *clipping, "--trainer.limit_train_batches", "5", steps=3)
     assert read_record(newest_whole(folder))["step"] == 3
-    assert "going on with changed settings: `trainer.gradient_clip_val` 1.0, now 0.5" in caplog.text
+    said = next(record.getMessage() for record in caplog.records if "changed settings" in record.getMessage())
+    assert said == (
+        "going on with changed settings: `trainer.gradient_clip_val` 1.0, now 0.5, "
+        "`trainer.gradient_clip_algorithm` null, now value, `trainer.limit_train_batches` 1.0, now 5"
+    )
     assert "the learning rate now follows its schedule over 3 steps, until here over 2" in caplog.text
 
 
