@@ -1,8 +1,9 @@
 """Hidden states -> token log-probabilities, in tiles, with a backward of its own.
 
 The logits of all scored tokens never exist at once: each tile is projected, reduced to its
-log-sum-exp and the target's logit, and thrown away; backward projects it again. The weight's gradient
-is summed in one fp32 buffer, because rounding every tile's share to bf16 biases training.
+log-sum-exp and the target's logit, and thrown away; backward projects it again. Only the last one waits for
+backward, which begins with it: a tile has to be there then in any case, and short responses are one tile. The
+weight's gradient is summed in one fp32 buffer, because rounding every tile's share to bf16 biases training.
 
 Shape legend: N scored tokens, C hidden size, V vocabulary.
 """
@@ -94,18 +95,13 @@ class _TokenLogProbs(torch.autograd.Function):
         transform: LogitTransform,
         rows: int,
     ) -> Tensor:
-        scores: Tensor | None = None  # picked logits and log-sums; shape (2, N)
+        scores = hidden.new_empty(2, len(targets), dtype=accumulation_dtype(hidden.dtype))
         for part in tiles.slices(len(targets), rows):
-            logits = _tile_logits(hidden[part], weight, bias, transform)
-            if scores is None:
-                scores = logits.new_empty(2, len(targets))
-            scores[0, part] = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
-            largest = logits.amax(dim=-1)
-            # What `logsumexp` does, in the tile's own memory.
-            scores[1, part] = logits.sub_(largest.unsqueeze(1)).exp_().sum(dim=-1).log_().add_(largest)
-        assert scores is not None  # there is one tile at least
+            last = None  # the tile before goes first
+            last = _reduced(_tile_logits(hidden[part], weight, bias, transform), targets[part], scores[:, part])
         picked, log_sum = scores.unbind()
         ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
+        ctx.last = last if transform.softcap is None else None  # the soft-cap's derivative needs logits
         ctx.transform, ctx.rows = transform, rows
         device = hidden.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
@@ -121,7 +117,7 @@ class _TokenLogProbs(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=buffer) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None
         device, dtype, enabled = ctx.autocast
-        for part in tiles.slices(len(targets), ctx.rows):
+        for part in reversed(list(tiles.slices(len(targets), ctx.rows))):
             with torch.autocast(device, dtype, enabled):  # the same rounding as in forward
                 grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part])
             if grad_bias is not None:
@@ -130,6 +126,7 @@ class _TokenLogProbs(torch.autograd.Function):
                 grad_hidden[part] = grad.to(weight.dtype) @ weight
             if grad_weight is not None:
                 grad_weight.addmm_(grad.T, hidden[part].to(buffer))
+            del grad  # before the next tile comes
         return (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
@@ -138,6 +135,19 @@ class _TokenLogProbs(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _reduced(logits: Tensor, targets: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the targets' logits and all logits' log-sum-exp into `scores`, in the tile's own memory.
+
+    Returns:
+        What is left there, exp(logits - shift), shape (rows, V), and the shift, shape (rows,).
+    """
+    scores[0] = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    largest = logits.amax(dim=-1)
+    exponentials = logits.sub_(largest.unsqueeze(1)).exp_()
+    scores[1] = exponentials.sum(dim=-1).log_().add_(largest)
+    return exponentials, largest
 
 
 def _grad_logits(
@@ -150,9 +160,16 @@ def _grad_logits(
     grad: Tensor,
 ) -> Tensor:
     """Gradient by one tile's raw logits: g * (onehot(target) - softmax). Shape: (rows, V)."""
-    logits = _tile_logits(hidden, weight, bias, ctx.transform)
-    # Only the soft-cap's derivative needs the logits again; without it their memory takes the result.
-    result = logits.clone() if ctx.transform.softcap is not None else logits
-    result.sub_(log_sum.unsqueeze(1)).exp_().mul_(-grad.unsqueeze(1))
+    kept, ctx.last = ctx.last, None  # its memory takes the result, so it serves once
+    if kept is None:
+        logits = _tile_logits(hidden, weight, bias, ctx.transform)
+        # Only the soft-cap's derivative needs the logits again; without it their memory takes the result.
+        softmax = logits.clone() if ctx.transform.softcap is not None else logits
+        softmax.sub_(log_sum.unsqueeze(1)).exp_()
+        factor = grad
+    else:
+        logits = softmax = kept[0]
+        factor = grad * (kept[1] - log_sum).exp()
+    result = softmax.mul_(-factor.unsqueeze(1))
     result.scatter_add_(1, targets.unsqueeze(1), grad.unsqueeze(1))
     return ctx.transform.backward(result, logits)

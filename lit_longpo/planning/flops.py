@@ -8,7 +8,8 @@ where a segment of q queries over k keys has q k - q (q - 1) / 2 pairs, fewer wi
 twice the forward pass; a frozen weight needs no gradient, so its linear map takes once. These are the *model's*
 FLOPs, which model FLOP utilisation (MFU) counts. The hardware also computes the layers again with
 checkpointing (all but their last map, which is counted here all the same, and attention where it is kept), the
-head's tiles again, and flash attention's scores once more in backward (2.5 instead of 2).
+head's tiles again (all but the last one, counted likewise), and flash attention's scores once more in backward
+(2.5 instead of 2).
 """
 
 from dataclasses import dataclass, replace

@@ -101,3 +101,31 @@ def test_under_autocast_backward_rounds_like_forward():
         gradients.append((h.grad, w.grad))
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine.float(), theirs.float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_second_backward_of_one_graph_gives_the_same_gradients(transform):
+    """The tile that waits for the first backward is used up by it."""
+    hidden, weight, targets, bias = inputs()
+    value = token_log_probs(hidden, weight, targets, bias=bias, transform=transform, tile_bytes=3 * 4 * 11).sum()
+    first = torch.autograd.grad(value, (hidden, weight, bias), retain_graph=True)
+    second = torch.autograd.grad(value, (hidden, weight, bias))
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize(("tokens_a_tile", "calls"), [(7, 1), (3, 3 + 2), (1, 7 + 6)])
+def test_all_tiles_but_the_last_are_projected_twice(monkeypatch, tokens_a_tile, calls):
+    hidden, weight, targets, _ = inputs()
+    projected = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: projected.append(args[0]) or linear(*args))
+    token_log_probs(hidden, weight, targets, tile_bytes=tokens_a_tile * 4 * 11).sum().backward()
+    assert len(projected) == calls
+
+
+def test_logits_far_apart_keep_their_gradients():
+    """Softmax of 0, 60 and 200: what the largest leaves of the others is too small for fp32, not wrong."""
+    hidden = torch.ones(1, 1, requires_grad=True)
+    weight = torch.tensor([[0.0], [60.0], [200.0]], requires_grad=True)
+    token_log_probs(hidden, weight, torch.tensor([0])).sum().backward()
+    assert weight.grad.flatten().tolist() == [1.0, 0.0, -1.0]
