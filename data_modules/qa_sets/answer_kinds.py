@@ -7,7 +7,7 @@ best. Chinese text is cut at its punctuation.
 import re
 from collections.abc import Callable, Iterator
 
-from data_modules.qa_sets.matching import CJK, CONNECTORS, STOPWORDS
+from data_modules.qa_sets.matching import CONNECTORS, JOINED, STOPWORDS
 from data_modules.records import Passage
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -40,13 +40,13 @@ Finder = Callable[[Passage], Iterator[str]]
 def finders_of(answer: str) -> list[Finder]:
     """Where to look for something like `answer`: its own kind first, then whatever there is."""
     answer = answer.strip()
-    if CJK.search(answer) and len(answer) > MAX_WORDS:
+    if JOINED.search(answer) and len(answer) > MAX_WORDS:
         return [_clauses]
     kinds = _full_kinds(answer)
     if any(mark.isdigit() for mark in answer):
         kinds += [_alike(answer), *((_DATE, _YEAR, _NUMBER) if kinds and kinds[0] is _DATE else (_NUMBER, _DATE))]
     same_kind = [_matches(pattern) for pattern in kinds]
-    if CJK.search(answer):
+    if JOINED.search(answer):
         return [*same_kind, _clauses]
     return [*same_kind, _names if answer[:1].isupper() or same_kind else _phrases_like(answer), _names, _clauses]
 
@@ -61,7 +61,7 @@ def kinds_of(answer: str) -> tuple[list[Finder], list[Finder]]:
         own.append(_matches(_alike(answer)))
     is_name = answer[:1].isupper() and not _full_kinds(answer)  # "Super Bowl 50"
     if is_name or not own:
-        own.append(_names if is_name else _clauses if CJK.search(answer) else _phrases_like(answer))
+        own.append(_names if is_name else _clauses if JOINED.search(answer) else _phrases_like(answer))
     return own, everything
 
 
@@ -145,6 +145,6 @@ def distance(candidate: str, answer: str) -> tuple[int, int]:
 
 def _length_gap(candidate: str, answer: str) -> int:
     """Difference in words; in characters for text without spaces."""
-    if CJK.search(answer):
+    if JOINED.search(answer):
         return abs(len(candidate) - len(answer))
     return abs(len(candidate.split()) - len(answer.split()))

@@ -15,14 +15,45 @@ _FUNCTION_WORDS = (
     "because"
 )
 STOPWORDS = CONNECTORS | set(_FUNCTION_WORDS.split())
-CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer: words are not set apart, or endings are written on to them.
+_JOINED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+JOINED = re.compile(_JOINED)
+_WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
 
 
 @lru_cache(maxsize=1 << 14)  # the same passages are compared with the answers of many questions
 def normalise(text: str) -> str:
-    """Lower case, letters and digits only, single spaces; the form in which answers are compared."""
+    """Lower case, letters and digits only, single spaces; the form in which answers are compared.
+
+    Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(mark if mark.isalnum() else " " for mark in folded).split())
+    return " ".join("".join(char if _is_spoken(char) else " " for char in folded).split())
+
+
+def _is_spoken(char: str) -> bool:
+    return char.isalnum() or unicodedata.category(char).startswith("M")
+
+
+def words_of(plain: str) -> list[str]:
+    """Words of normalised text; of `JOINED` scripts single characters.
+
+    Args:
+        plain: as `normalise` gives it.
+    """
+    return _WORD.findall(plain)
+
+
+def holds(text: str, answer: str) -> bool:
+    """Whether normalised text holds a normalised answer: as whole words, or characters where words are `JOINED`.
+
+    Args:
+        text: where it is looked for.
+        answer: an empty one is nowhere.
+    """
+    if JOINED.search(answer):
+        return answer.replace(" ", "") in text.replace(" ", "")
+    return bool(answer) and has_words(text, answer)
 
 
 def mentions(text: str, answers: Iterable[str]) -> bool:
@@ -35,8 +66,8 @@ def mentions(text: str, answers: Iterable[str]) -> bool:
     for answer in map(normalise, answers):
         if not answer or answer in ("yes", "no"):
             continue
-        whole_word = len(answer) <= 3 and not CJK.search(answer)
-        if has_words(text, answer) if whole_word else answer in text:
+        is_short = len(answer) <= 3 or bool(JOINED.search(answer))
+        if holds(text, answer) if is_short else answer in text:
             return True
     return False
 

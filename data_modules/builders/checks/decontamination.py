@@ -8,7 +8,7 @@ from pathlib import Path
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.sources.base import content_hash
 from data_modules.files.reading import existing_file
-from data_modules.qa_sets.matching import CJK, ngrams, normalise
+from data_modules.qa_sets.matching import ngrams, normalise, words_of
 from lit_longpo.errors import InputError
 from lit_longpo.files.json_files import json_lines, json_list
 from lit_longpo.files.strict_json import RecordError
@@ -86,9 +86,7 @@ class Decontamination:
 
 
 def _words(text: str) -> list[str]:
-    """Words; characters of text without spaces."""
-    plain = normalise(text)
-    return list(plain.replace(" ", "")) if CJK.search(plain) else plain.split()
+    return words_of(normalise(text))
 
 
 def _rows(file: Path) -> Iterator[object]:

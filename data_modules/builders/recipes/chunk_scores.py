@@ -1,16 +1,13 @@
 """How much has a chunk to do with a question?"""
 
 import importlib.util
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_modules.qa_sets.matching import CJK, STOPWORDS, normalise
+from data_modules.qa_sets.matching import JOINED, STOPWORDS, normalise
 from lit_longpo.errors import MissingPackageError
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 class ChunkScorer(ABC):
@@ -25,8 +22,8 @@ class ChunkScorer(ABC):
 class WordOverlap(ChunkScorer):
     """Content words in both; names and numbers among them, no model needed.
 
-    Words are compared without case and plural; stop words do not count. Chinese, Japanese and Korean
-    text is compared by pairs of characters.
+    Words are compared without case and plural; stop words do not count. Where scripts join words (Chinese, Japanese,
+    Korean, Thai), pairs of characters are.
     """
 
     def score(self, chunk: str, question: str) -> int:
@@ -76,8 +73,8 @@ def _load(model: str) -> Any:
 def _content(text: str) -> set[str]:
     """Content words, plurals cut; of text without spaces, its pairs of characters."""
     words = set[str]()
-    for word in _WORD.findall(text.casefold()):
-        if CJK.search(word):
+    for word in normalise(text).split():
+        if JOINED.search(word):
             words |= {word[start : start + 2] for start in range(max(1, len(word) - 1))}
         elif word not in STOPWORDS and (len(word) > 1 or word.isdigit()):
             words.add(word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word)

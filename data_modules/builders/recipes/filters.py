@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_modules.qa_sets.matching import CJK, has_words, ngrams, normalise
+from data_modules.qa_sets.matching import has_words, ngrams, normalise, words_of
 from lit_longpo.ranges import MOST, check_numbers
 
 # How language models say that they will not or cannot answer; compared with normalised text.
@@ -67,9 +67,8 @@ class Repetition(AnswerFilter):
         check_numbers(self, "filters.init_args.", n=(1, MOST), max_share=(0, 1))
 
     def reason(self, answer: str, context: str) -> str | None:
-        """Looked for in words; Chinese, Japanese and Korean text is compared by characters."""
-        plain = normalise(answer)
-        grams = ngrams(list(plain) if CJK.search(plain) else plain.split(), self.n)
+        """Looked for in words; where scripts join them (`words_of`), in characters."""
+        grams = ngrams(words_of(normalise(answer)), self.n)
         return "repetition" if len(grams) > self.n and 1 - len(set(grams)) / len(grams) > self.max_share else None
 
 
@@ -91,11 +90,11 @@ class Copy(AnswerFilter):
         check_numbers(self, "filters.init_args.", n=(1, MOST), min_words=(0, MOST), max_share=(0, 1))
 
     def reason(self, answer: str, context: str) -> str | None:
-        """Looked for in words."""
-        words = normalise(answer).split()
+        """Likewise."""
+        words = words_of(normalise(answer))
         if len(words) < self.min_words:
             return None
-        grams, of_context = ngrams(words, self.n), set(ngrams(normalise(context).split(), self.n))
+        grams, of_context = ngrams(words, self.n), set(ngrams(words_of(normalise(context)), self.n))
         copies = sum(gram in of_context for gram in grams)
         return "copy of the context" if copies > self.max_share * len(grams) else None
 
@@ -114,8 +113,8 @@ class TooShort(AnswerFilter):
         check_numbers(self, "filters.init_args.", min_words=(0, MOST))
 
     def reason(self, answer: str, context: str) -> str | None:
-        """Counted after removing punctuation."""
-        return "too short" if len(normalise(answer).split()) < self.min_words else None
+        """Likewise, after removing punctuation."""
+        return "too short" if len(words_of(normalise(answer))) < self.min_words else None
 
 
 def default_filters() -> list[AnswerFilter]:

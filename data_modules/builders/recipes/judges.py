@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_modules.qa_sets.matching import CJK, has_words, normalise
+from data_modules.qa_sets.matching import holds, normalise, words_of
 
 
 class Judge(ABC):
@@ -20,8 +20,8 @@ class Judge(ABC):
 class ContainsGold(Judge):
     """Does the answer hold a gold answer, as whole words?
 
-    SoLoPO's judge; the paper calls it substring exact match. Whole words, because "no" is not in "north";
-    Chinese, Japanese and Korean text is compared by characters.
+    SoLoPO's judge; the paper calls it substring exact match. Whole words, because "no" is not in "north"; where
+    scripts join words (Chinese, Japanese, Korean, Thai), characters.
 
     Args:
         after: judge only what follows the last occurrence of this text, for answers that think first
@@ -33,7 +33,7 @@ class ContainsGold(Judge):
     def score(self, prediction: str, answers: Sequence[str]) -> float:
         """1.0 or 0.0."""
         text = normalise(conclusion(prediction, self.after))
-        return float(any(_holds(text, normalise(answer)) for answer in answers))
+        return float(any(holds(text, normalise(answer)) for answer in answers))
 
 
 @dataclass
@@ -45,6 +45,8 @@ class SubEM(ContainsGold):
 class TokenF1(Judge):
     """Harmonic mean of word precision and recall (SQuAD's F1 without its article rule).
 
+    Where scripts join words (Chinese, Japanese, Korean, Thai), of characters.
+
     Args:
         after: see `ContainsGold`.
     """
@@ -53,19 +55,13 @@ class TokenF1(Judge):
 
     def score(self, prediction: str, answers: Sequence[str]) -> float:
         """Between 0 and 1."""
-        words = Counter(normalise(conclusion(prediction, self.after)).split())
-        return max((_f1(words, Counter(normalise(answer).split())) for answer in answers), default=0.0)
+        words = Counter(words_of(normalise(conclusion(prediction, self.after))))
+        return max((_f1(words, Counter(words_of(normalise(answer)))) for answer in answers), default=0.0)
 
 
 def conclusion(prediction: str, after: str | None) -> str:
     """What follows the last `after`, or everything if it does not occur."""
     return prediction.rpartition(after)[2] if after and after in prediction else prediction
-
-
-def _holds(text: str, answer: str) -> bool:
-    if not answer:
-        return False
-    return answer in text if CJK.search(answer) else has_words(text, answer)
 
 
 def _f1(prediction: Counter[str], answer: Counter[str]) -> float:

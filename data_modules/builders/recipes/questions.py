@@ -9,7 +9,10 @@ from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import MOST, check_numbers
 
-_ITEM = re.compile(r"^\s*(?:\d{1,2}\s*[.):]|[-*\u2022]|[Qq](?:uestion)?\s*\d{0,2}\s*[.):])\s*(\S.*)$")
+_AFTER = r"[.):\u3001\uff0e\uff09\uff1a]"  # a number, full-width too
+_ITEM = re.compile(
+    rf"^\s*(?:[(\uff08]?\d{{1,2}}\s*{_AFTER}|[-*\u2022\u30fb]|[Qq](?:uestion)?\s*\d{{0,2}}\s*{_AFTER})\s*(\S.*)$"
+)
 _SENTENCE = re.compile(r"[^\s.!?][^.!?]*(?:[.!?]|$)")
 
 

@@ -11,6 +11,11 @@ def test_word_overlap_counts_content_words_once():
     assert scorer.score("and of the", "who is the king of it") == 0
 
 
+def test_vowels_that_are_marks_tell_words_apart():
+    water, found = "\u092a\u093e\u0928\u0940", "\u092a\u093e\u0928\u093e"
+    assert [WordOverlap().score(text, f"{water} \u0915\u0939\u093e\u0901?") for text in (water, found)] == [1, 0]
+
+
 def test_spacy_names_the_command_that_is_missing():
     with pytest.raises(ImportError, match="type: "):
         SpacyEntities(model="no_such_pipeline").score("a", "b")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from data_modules.builders.recipes.filters import Copy, Refusal, Repetition, TooShort, default_filters, first_reason
 
 CONTEXT = " ".join(f"token{n}" for n in range(200))
+CHINESE = "".join(chr(0x4E00 + number) for number in range(50))  # no spaces between its words
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,19 @@ CONTEXT = " ".join(f"token{n}" for n in range(200))
         (" ".join(f"token{n}" for n in range(10)), None),
         ("A plain answer.", None),
         ("yes", None),
+        (CHINESE, "copy of the context"),
+        (CHINESE[:30], None),
     ],
 )
 def test_filters_name_their_reason(answer, reason):
     counts = Counter()
-    assert first_reason(default_filters(), answer, CONTEXT, counts) == reason
+    assert first_reason(default_filters(), answer, f"{CONTEXT} {CHINESE}", counts) == reason
     assert counts == ({reason: 1} if reason else {})
+
+
+def test_words_that_a_script_joins_are_counted_by_characters():
+    assert TooShort(3).reason("\u5317\u4eac\u5e02", "") is None
+    assert TooShort(4).reason("\u5317\u4eac\u5e02", "") == "too short"
 
 
 @given(st.text(), st.text())

@@ -15,6 +15,15 @@ from data_modules.builders.recipes.judges import ContainsGold, TokenF1
         ("anything", [""], 0.0),
         ("anything", [], 0.0),
         ("\u5317\u4eac\u5e02", ["\u5317\u4eac"], 1.0),
+        ("\u54c8\u5229\u6ce2\u7279", ["\u54c8\u5229\u00b7\u6ce2\u7279"], 1.0),
+        ("\u092f\u0939 \u092a\u093e\u0928\u0940 \u0939\u0948\u0964", ["\u092a\u093e\u0928\u0940"], 1.0),
+        ("\u092f\u0939 \u092a\u093e\u0928\u093e \u0939\u0948\u0964", ["\u092a\u093e\u0928\u0940"], 0.0),
+        (
+            "\u0e2d\u0e22\u0e39\u0e48\u0e17\u0e35\u0e48\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e",
+            ["\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e"],
+            1.0,
+        ),
+        ("\u0e17\u0e35", ["\u0e17\u0e39"], 0.0),
     ],
 )
 def test_gold_answers_are_looked_for_as_whole_words(text, answers, expected):
@@ -30,3 +39,4 @@ def test_only_the_conclusion_counts_if_asked_for():
 def test_token_f1():
     assert TokenF1().score("the red fox", ["red fox"]) == pytest.approx(0.8)
     assert TokenF1().score("", ["red fox"]) == 0.0
+    assert TokenF1().score("\u5317\u4eac\u5e02\u3002", ["\u5317\u4eac"]) == pytest.approx(0.8)

@@ -17,6 +17,8 @@ from data_modules.builders.recipes.questions import parse_questions
         ("1. Who?\n2. Who?", ["Who?"]),
         ("nothing", []),
         ("1. ...\n2. Who?", ["Who?"]),
+        ("1\u3001\u8c01\uff1f\n2\uff0e\u4f55\uff1f", ["\u8c01\uff1f", "\u4f55\uff1f"]),
+        ("(1) Who?\n\uff082\uff09\u8c01\uff1f", ["Who?", "\u8c01\uff1f"]),
     ],
 )
 def test_lists_of_questions_are_read_whatever_their_marks(text, questions):
