@@ -23,7 +23,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 8  # of what is stored; another one tokenises anew
+VERSION = 9  # of what is stored; another one tokenises anew
 
 
 @dataclass

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
+from lit_longpo.policy.prompts.answer_frames import unframed
 from lit_longpo.policy.prompts.chat import Chat, Rendered, Utterance
 from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
@@ -198,12 +199,12 @@ class PromptFormat:
     def encode_response(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer as the chat template writes it behind the prompt, closed by what ends answers.
 
-        An answer that already ends with that is not ended twice.
+        An answer that already ends with that is not ended twice, and does not begin like a text then.
 
         Raises:
             ValueError: the chat template leaves out a part of the answer.
         """
-        text = self._without_end(text)
+        text = self._unframed(text)
         if self._chat is None:
             data = self._data(self._in_answers, (0, len(text)))
             return self._ids_after(self._last_words(), text, data) + self._end
@@ -230,7 +231,7 @@ class PromptFormat:
         """
         (first, _), *later = turns
         questions = [self._user_text(context, first or None), *(self._later_text(question) for question, _ in later)]
-        answers = [self._without_end(answer) for _, answer in turns]
+        answers = [self._unframed(answer) for _, answer in turns]
         if self._chat is None:
             return self._start + self._joint_plain(questions, answers)
         messages, parts = list(around.history), dict[int, Sequence[Span]]()
@@ -289,12 +290,10 @@ class PromptFormat:
         """What always stands before an answer in the user's text."""
         return self.template.last_words
 
-    def _without_end(self, text: str) -> str:
-        """The answer without an end of its own, as data from other trainers has it."""
+    def _unframed(self, text: str) -> str:
+        """The answer without marks of its own around it, as data from other trainers has them."""
         ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
-        while closed := [end for end in ends if text.rstrip().endswith(end) and not _closes_markup(text, end)]:
-            text = text.rstrip().removesuffix(closed[0])
-        return text
+        return unframed(text, ends, self.tokenizer.bos_token)
 
     def _end_of_answer(self) -> tuple[str, tuple[int, ...]]:
         """What closes an answer in the chat template's text, and the token to put behind it (often none).
@@ -315,12 +314,6 @@ class PromptFormat:
         closing = ends[-1] if ends else ""
         token = last.ids[len(ends) - 1] if ends else None
         return closing, () if token in self.tokenizer.added_tokens_decoder else eos
-
-
-def _closes_markup(text: str, end: str) -> bool:
-    """Whether what ends a text stands there for itself: `</s>` also closes what HTML strikes out, `<s>so</s>`."""
-    opening = end.replace("</", "<", 1)
-    return opening != end and text.count(opening) >= text.count(end)
 
 
 def _moved(span: tuple[int, int], rendered: Rendered) -> tuple[int, int]:

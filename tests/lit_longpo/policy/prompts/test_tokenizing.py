@@ -277,6 +277,23 @@ def test_what_html_strikes_out_is_no_end(chat, ending):
     assert text == "Write <s>Bob</s> or <s>Ann</s>" + ("<|im_end|>" if chat else "</s>")
 
 
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+def test_an_answer_in_the_marks_of_a_text_is_what_they_frame(chat):
+    """As data sets have them that were written by decoding tokens, specials and all."""
+    form = form_of("bytes", chat=chat)
+    for text in ("<s> Bob</s>", "<s>Bob</s>\n", " <s>Bob</s></s>"):
+        assert form.encode_response(text) == form.encode_response("Bob")
+    for text in ("<s>Bob</s> and Ann", "<s>Bob</s> and <s>Ann</s>", "<s>Bob"):
+        assert text in form.tokenizer.decode(form.encode_response(text))
+    assert form.encode_response("<s>Bob</s> and Ann</s>") == form.encode_response("<s>Bob</s> and Ann")
+
+
+def test_a_text_that_begins_and_ends_with_one_mark_is_what_it_frames():
+    form = PromptFormat(bpe_tokenizer("bytes", bos="<|end|>", eos="<|end|>"), PromptTemplate(chat=False))
+    assert form.encode_response("<|end|>Bob<|end|>") == form.encode_response("Bob")
+    assert form.encode_response("<|end|>Bob") != form.encode_response("Bob")
+
+
 @pytest.mark.parametrize("template", [CHATML.replace("<|im_end|>", "</s>"), None], ids=["chat", "plain"])
 def test_a_slow_tokenizer_gives_the_same_tokens_and_refuses_markup(template):
     tokenizer = ByT5Tokenizer()
