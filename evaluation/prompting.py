@@ -227,7 +227,7 @@ def _encode(text: str, prompt_format: PromptFormat) -> list[int]:
 
 def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:
     """Text of tokens as the official scripts decode it: special tokens left out, nothing stripped."""
-    return str(prompt_format.tokenizer.decode(list(ids), skip_special_tokens=True))
+    return prompt_format.decode_whole(ids)
 
 
 def check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int | None) -> None:

@@ -58,7 +58,8 @@ def _shown(request: Request, policy: PolicyConfig | None) -> str:
     """What the policy reads, its chat template's marks included; what a server is sent."""
     if policy is not None:
         prompt_format = request_format(policy, request.system)
-        return str(prompt_format.tokenizer.decode(list(prompt_format.encode_prompt("", request.text).ids)))
+        ids = list(prompt_format.encode_prompt("", request.text).ids)
+        return str(prompt_format.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
     return f"[system] {request.system}\n{request.text}" if request.system else request.text
 
 

@@ -161,7 +161,7 @@ class Completions(Endpoint):
         """
         tokenizer, front = self.prompt_format.tokenizer, self.prompt_format.added_in_front
         front = front if self.abilities.adds_front else ()
-        text = str(tokenizer.decode(list(ids[len(front) :]), skip_special_tokens=False))
+        text = str(tokenizer.decode(list(ids[len(front) :]), clean_up_tokenization_spaces=False))
         encoded = tokenizer(text, add_special_tokens=bool(front), verbose=False)["input_ids"]
         if tuple(encoded) != tuple(ids):
             raise InputError(

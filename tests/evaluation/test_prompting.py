@@ -49,6 +49,14 @@ def test_longbench_decodes_the_halves_apart_and_v2_does_not(style, kept):
     assert len(prompt.ids) == (9 if style == "longbench" else 6)  # replacement characters take three bytes each
 
 
+def test_decoded_text_is_not_cleaned_up():
+    """As some tokenizers' settings ask for, which is not what the model wrote."""
+    tokenizer = word_tokenizer(["x", "!"])
+    tokenizer.clean_up_tokenization_spaces = True
+    form = PromptFormat(tokenizer, PromptTemplate())
+    assert decode(tokenizer.encode("x ! x ?", add_special_tokens=False), form) == "x ! x ?"
+
+
 def test_the_chat_template_comes_after_truncation():
     prompt = build_prompt("0123456789", chat, Rules("longbench", 5), 6)
     assert text_of(prompt) == "<bos>[user]01789<end>[assistant]"

@@ -1,5 +1,7 @@
 """Tiny random models of every architecture class that the engine promises to serve."""
 
+from collections.abc import Mapping
+
 import torch
 import transformers
 from torch import nn
@@ -63,3 +65,25 @@ def tiny_model(name: str = "Llama", *, seed: int = 0, **overrides: object) -> nn
         # Larger than the usual 0.02, so that attention matters and errors cannot hide.
         nn.init.normal_(parameter, std=0.25) if parameter.dim() > 1 else None
     return model.train()
+
+
+def following_model(vocab_size: int, after: Mapping[int, int], *, otherwise: int) -> nn.Module:
+    """A model whose likeliest token depends on the last one alone, and whose settings name no end.
+
+    Args:
+        vocab_size: tokens.
+        after: what follows a token.
+        otherwise: what follows all others.
+    """
+    model = tiny_model(vocab_size=vocab_size, hidden_size=64, eos_token_id=None, bos_token_id=None)
+    model.generation_config.eos_token_id = None
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        embeddings = torch.nn.functional.normalize(model.model.embed_tokens.weight)
+        model.model.embed_tokens.weight.copy_(embeddings)
+        model.lm_head.weight.zero_()
+        for token in range(vocab_size):
+            model.lm_head.weight[after.get(token, otherwise)] += embeddings[token]
+    return model.eval()

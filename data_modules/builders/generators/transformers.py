@@ -70,7 +70,7 @@ class TransformersGenerator(TextGenerator):
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
         prompts, plain = [self._encode(request) for request in batch], self._format(None)
-        ends, decoding = (plain.end_id, *end_ids(self._model)), batch[0].decoding
+        ends, decoding = (*plain.stop_ids, *end_ids(self._model)), batch[0].decoding
         with generation_mode(self._model):
             answers = continue_rows(
                 self._model,

@@ -10,6 +10,7 @@ from data_modules.builders.generators.requests import Completion, Request
 from data_modules.builders.generators.transformers import request_format
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.fingerprint import files_fingerprint
 
 
 @dataclass
@@ -54,7 +55,7 @@ class VLLMGenerator(TextGenerator):
         self._engine = LLM(model=policy.source, dtype=policy.dtype, **self.options)
         self._policy, template = policy, policy.template
         settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
-        return f"vllm:{policy.source}:{settings}:{self.options}"
+        return f"vllm:{policy.source}:{_weights(policy)}{settings}:{self.options}"
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """All at once; the engine schedules them."""
@@ -82,3 +83,9 @@ class VLLMGenerator(TextGenerator):
             best = output.outputs[0]
             finished, counts = best.finish_reason != "length", (len(output.prompt_token_ids), len(best.token_ids))
             yield Completion(request.id, best.text.strip(), finished, *counts, server_id=str(output.request_id))
+
+
+def _weights(policy: PolicyConfig) -> str:
+    """What tells weights in a folder from others that lay there before; a hub's name stands for itself."""
+    folder = policy.files.folder
+    return "" if folder is None else f"{files_fingerprint(folder)}:"

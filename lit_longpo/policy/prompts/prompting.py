@@ -213,8 +213,16 @@ class PromptFormat:
         return self._ids_after(self._chat.tail, answer.text + self._closing, data) + self._end
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
-        """Text of generated tokens, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        """Text of generated tokens, special tokens and white space around it left out."""
+        return self.decode_whole(ids).strip()
+
+    def decode_whole(self, ids: Sequence[int]) -> str:
+        """Text of tokens as they stand, special tokens left out.
+
+        Some tokenizers' settings clean decoded text up, so that `x != y` comes back as `x!= y`.
+        """
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode(list(ids), **options))
 
     def encode_jointly(
         self, context: str, turns: Sequence[tuple[str, str]], around: Surroundings = _ALONE

@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from support.bpe_tokenizers import bpe_tokenizer
 from support.chat_formats import SANITIZES
 from support.greedy import greedy
-from support.tiny_models import tiny_model
+from support.tiny_models import following_model, tiny_model
 from transformers import AutoModelForCausalLM
 
 from data_modules.builders.generators.requests import Decoding, Request
@@ -79,6 +79,19 @@ def test_stop_texts_end_an_answer(generator):
     ).values()
     assert reply.text == ""
     assert until_stop("one. two. three", (". t",)) == "one"
+
+
+def test_an_answer_ends_at_the_end_of_the_text_in_chats_too(tmp_path):
+    """The template ends turns, this model ends the text, and its own settings name no end."""
+    template = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    tokenizer = bpe_tokenizer("bytes", special=["<|im_end|>"], chat_template=template)
+    (word,) = tokenizer.encode("B", add_special_tokens=False)
+    following_model(len(tokenizer), {word: tokenizer.eos_token_id}, otherwise=word).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    generator = TransformersGenerator()
+    generator.open(PolicyConfig(source=str(tmp_path)))
+    (reply,) = answers(generator, [Request("r", "Who?", Decoding(max_new_tokens=5))]).values()
+    assert (reply.text, reply.finished, reply.new_tokens) == ("B", True, 1)
 
 
 def test_batches_hold_one_decoding_and_keep_their_budget(generator):

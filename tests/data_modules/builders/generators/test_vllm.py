@@ -6,6 +6,7 @@ from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
 import pytest
+from support.byte_tokenizer import byte_model
 
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.transformers import request_format
@@ -21,7 +22,30 @@ def test_vllm_that_is_absent_is_said():
 
 
 def test_vllm_reads_the_tokens_that_fit_trains(monkeypatch):
-    """A stand-in for the engine: it is sent ids, so that neither its template nor its tokenizer has a say."""
+    """It is sent ids, so that neither its template nor its tokenizer has a say."""
+    asked = engine(monkeypatch)
+    generator, policy = VLLMGenerator(), PolicyConfig()
+    assert "text:2024-07-26" in generator.open(policy)
+    (completion,) = generator.answer([[Request("a", "Who lives <eos> here ?", Decoding())]])
+    assert completion.text == "Rome"
+    form = request_format(policy, None)
+    ((prompt, settings),) = asked
+    assert prompt["prompt_token_ids"] == list(form.encode_prompt("", "Who lives <eos> here ?").ids)
+    assert form.end_id not in prompt["prompt_token_ids"]
+    assert settings["stop_token_ids"] == [form.end_id]
+
+
+def test_other_weights_in_the_same_folder_are_another_model(monkeypatch, tmp_path):
+    """A build that goes on would take the answers of those before for theirs."""
+    engine(monkeypatch)
+    identities = []
+    for seed in (1, 1, 2):
+        identities.append(VLLMGenerator().open(PolicyConfig(source=str(byte_model(tmp_path, seed=seed)))))
+    assert identities[0] == identities[1] != identities[2]
+
+
+def engine(monkeypatch):
+    """A stand-in for vLLM; gives the list of what it will be asked."""
     asked = []
 
     class LLM:
@@ -38,12 +62,4 @@ def test_vllm_reads_the_tokens_that_fit_trains(monkeypatch):
 
     stand_in = SimpleNamespace(LLM=LLM, SamplingParams=lambda **values: values, __spec__=ModuleSpec("vllm", None))
     monkeypatch.setitem(sys.modules, "vllm", stand_in)
-    generator, policy = VLLMGenerator(), PolicyConfig()
-    assert "text:2024-07-26" in generator.open(policy)
-    (completion,) = generator.answer([[Request("a", "Who lives <eos> here ?", Decoding())]])
-    assert completion.text == "Rome"
-    form = request_format(policy, None)
-    ((prompt, settings),) = asked
-    assert prompt["prompt_token_ids"] == list(form.encode_prompt("", "Who lives <eos> here ?").ids)
-    assert form.end_id not in prompt["prompt_token_ids"]
-    assert settings["stop_token_ids"] == [form.end_id]
+    return asked

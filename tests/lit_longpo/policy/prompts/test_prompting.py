@@ -93,3 +93,13 @@ def test_a_special_token_of_white_space_is_refused():
         PromptFormat(blank, PromptTemplate())
     as_text.pad_token = ""
     PromptFormat(as_text, PromptTemplate())
+
+
+def test_what_a_model_writes_is_not_cleaned_up():
+    """As transformers does it where a tokenizer's settings say so, for other tokenizers than byte pairs to this day."""
+    tokenizer = word_tokenizer(["x", "!", "="])
+    tokenizer.clean_up_tokenization_spaces = True
+    ids = tokenizer.encode("x ! = x ?", add_special_tokens=False)
+    assert tokenizer.decode(ids) == "x! = x?"
+    form = PromptFormat(tokenizer, PromptTemplate())
+    assert form.decode(ids) == form.decode_whole(ids) == "x ! = x ?"
