@@ -16,13 +16,11 @@ from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
-from torch import nn
 from torch.optim import Optimizer
 
 from lit_longpo.engine.head_chunks import HeadChunks
-from lit_longpo.engine.states import mixers
-from lit_longpo.engine.tiled_layers import tiled_modules
 from lit_longpo.errors import InputError
+from lit_longpo.strategies.gathering import gather_at_once, gather_what_mixers_read
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
 
@@ -213,10 +211,10 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             InputError: it does not.
         """
         if self.zero_stage_3 and self.lightning_module is not None:
-            _gather_once_for_all_tiles(self.lightning_module)
+            gather_at_once(self.lightning_module)
         super().setup(trainer)
         if self.zero_stage_3 and self.lightning_module is not None:
-            _gather_what_mixers_read(self.lightning_module)
+            gather_what_mixers_read(self.lightning_module)
         wanted = float(trainer.gradient_clip_val or 0.0)
         actual = float(self.deepspeed_engine.gradient_clipping()) if trainer.optimizers else wanted
         if actual != wanted:
@@ -224,40 +222,6 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
                 f"expected DeepSpeed to clip gradients at {wanted} (`trainer.gradient_clip_val`), got {actual}; remove "
                 "`gradient_clipping` from the DeepSpeed configuration"
             )
-
-
-def _gather_what_mixers_read(module: nn.Module) -> None:
-    """Let layers with state gather the weights of their parts: they read some of them past the parts' own hooks."""
-    import deepspeed
-
-    for mixer in mixers(module):
-        for parameter in (parameter for part in mixer.children() for parameter in part.parameters()):
-            deepspeed.zero.register_external_parameter(mixer, parameter)
-
-
-def _gather_once_for_all_tiles(module: nn.Module) -> None:
-    """Let modules that are run in tiles gather the weights of all their parts before the first and free them after.
-
-    DeepSpeed calls that a leaf module. It reduces a leaf's gradients when that of its input is there, and at once if
-    the input needs none, before there are any: so the input is made to need one.
-    """
-    from deepspeed.utils import set_z3_leaf_module
-
-    for tiled in tiled_modules(module):
-        if any(True for part in tiled.children() for _ in part.parameters()):
-            set_z3_leaf_module(tiled, True)
-            tiled.register_forward_pre_hook(_with_input_gradients)
-
-
-def _with_input_gradients(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in module.parameters()):
-        return arguments
-    return tuple(
-        value.detach().requires_grad_()
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.requires_grad
-        else value
-        for value in arguments
-    )
 
 
 def is_deepspeed(strategy: object) -> bool:

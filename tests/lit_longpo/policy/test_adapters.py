@@ -95,10 +95,17 @@ def test_ranks_train_dora_like_one_process(strategy, policy_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
-def test_ranks_train_adapters_of_experts_like_one_process(strategy, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("Mixtral", "fsdp2"),
+        pytest.param("Mixtral", "zero3", marks=needs_deepspeed),
+        pytest.param("DeepseekV3", "zero3", marks=needs_deepspeed),  # of no class that DeepSpeed knows to gather whole
+    ],
+)
+def test_ranks_train_adapters_of_experts_like_one_process(name, strategy, tmp_path):
     """peft adapts what were linear layers in transformers 4; its own loader makes the same model of the folder."""
-    tiny_model("Mixtral").save_pretrained(tmp_path / "base")
+    tiny_model(name).save_pretrained(tmp_path / "base")
     word_tokenizer().save_pretrained(tmp_path / "base")
     asked = PolicyConfig(source=str(tmp_path / "base"), lora=LoRA(r=4, alpha=8))
     run_ranks(fit, asked, tmp_path / "two", 2, strategy)

@@ -1,0 +1,62 @@
+"""What ZeRO-3 has to gather beyond a module's own weights before that module runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from lit_longpo.engine.states import mixers
+from lit_longpo.engine.tiled_layers import tiled_modules
+
+
+def gather_at_once(module: nn.Module) -> None:
+    """Let modules that read weights of their parts gather all of them before they run and free them after.
+
+    DeepSpeed calls that a leaf module. It reduces a leaf's gradients when that of its input is there, and at once if
+    the input needs none, before there are any: so the input is made to need one. Call it before DeepSpeed sets itself
+    up.
+
+    - Modules that are run in tiles: once for all tiles.
+    - Adapters of routers and stacked experts: peft reads the weight and its own two matrices past all hooks.
+    """
+    from deepspeed.utils import set_z3_leaf_module
+
+    for leaf in [*tiled_modules(module), *_adapted_parameters(module)]:
+        if any(True for part in leaf.children() for _ in part.parameters()):
+            set_z3_leaf_module(leaf, True)
+            leaf.register_forward_pre_hook(_with_input_gradients)
+
+
+def gather_what_mixers_read(module: nn.Module) -> None:
+    """Let layers with state gather the weights of their parts: they read some of them past the parts' own hooks.
+
+    Call it after DeepSpeed has set itself up.
+    """
+    import deepspeed
+
+    for mixer in mixers(module):
+        for parameter in (parameter for part in mixer.children() for parameter in part.parameters()):
+            deepspeed.zero.register_external_parameter(mixer, parameter)
+
+
+def _adapted_parameters(module: nn.Module) -> Iterator[nn.Module]:
+    """Adapters of a parameter, the outermost where one lies around another."""
+    from peft.tuners.lora.layer import ParamWrapper
+
+    for child in module.children():
+        if isinstance(child, ParamWrapper):
+            yield child
+        else:
+            yield from _adapted_parameters(child)
+
+
+def _with_input_gradients(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in module.parameters()):
+        return arguments
+    return tuple(
+        value.detach().requires_grad_()
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.requires_grad
+        else value
+        for value in arguments
+    )
