@@ -1,12 +1,18 @@
-"""Floating-point operations that a step has to do, for MFU.
+"""Floating-point operations of a step: what it has to do, for MFU, and what a side does, for the bars.
 
-Counted is what the model's mathematics asks for, each prompt once: two operations per weight and token, and
+`step_flops` counts what the model's mathematics asks for, each prompt once: two operations per weight and token, and
 causal attention's two products over the keys that each query sees. Recomputation and an implementation's
 repeated prompts are not counted: whoever repeats work has a lower MFU. Backward costs twice the forward for
 trained weights, once for frozen ones (LoRA), whose own gradient nobody needs; attention always twice.
+
+`computed_flops` counts both: their ratio is the ratio of times if both sides compute equally fast.
 """
 
+from dataclasses import replace
+
 from benchmarks.setting import Setting, Shape
+
+from lit_longpo.engine.log_probs import TILE_BYTES
 
 # Dense peak of an H100, H200 or similar (SXM), by dtype of the weights.
 PEAK_TFLOPS = {"bfloat16": 989.0, "float16": 989.0}
@@ -48,3 +54,42 @@ def attention_flops(setting: Setting) -> float:
 
 def _passes(setting: Setting) -> int:
     return 2 if setting.lora else 3
+
+
+def computed_flops(setting: Setting, *, ours: bool) -> float:
+    """Of a step of DPO or SoLoPO (on DPO), as our engine or TRL's trainer with its response-only head computes it.
+
+    Attention's backward is five products, its forward two. TRL projects every tile of logits twice, we all but the
+    last. Recomputed layers count whole.
+
+    Args:
+        setting: of the step.
+        ours: whose; TRL gives every response a row of its own, and so do we where prompts are separate.
+    """
+    shape, rows = setting.sizes, _rows(setting, shared=ours and not setting.separate)
+    again = bool(setting.checkpointing)
+    attention = 3.5 + (again and setting.checkpointing != "keep_attention")
+    tokens = sum(prompt + sum(answers) for prompt, answers in rows)
+    scored = sum(sum(answers) for _, answers in rows)
+    keys = sum(seen_keys(replace(setting, prompt=prompt, answers=answers)) for prompt, answers in rows)
+    layers = 2.0 * layer_weights(shape) * tokens * (_passes(setting) + again)
+    head = (
+        2.0
+        * shape.vocab
+        * shape.hidden
+        * (scored * (_passes(setting) + 1) - (_last_tile(shape, scored) if ours else 0))
+    )
+    return layers + head + 4.0 * shape.layers * shape.heads * shape.head_size * keys * attention
+
+
+def _rows(setting: Setting, *, shared: bool) -> list[tuple[int, tuple[int, ...]]]:
+    """Tokens of prompts and of the responses behind each. SoLoPO scores the chosen one behind the long prompt."""
+    rows = [(setting.prompt, setting.answers)]
+    if setting.objective == "solopo":
+        rows = [(setting.prompt, setting.answers[:1]), (setting.short, setting.answers)]
+    return rows if shared else [(prompt, (answer,)) for prompt, answers in rows for answer in answers]
+
+
+def _last_tile(shape: Shape, scored: int) -> int:
+    """Tokens of the last tile of logits."""
+    return (scored - 1) % (TILE_BYTES // (4 * shape.vocab)) + 1

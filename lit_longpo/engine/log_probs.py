@@ -114,8 +114,9 @@ class _TokenLogProbs(torch.autograd.Function):
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         buffer = accumulation_dtype(weight.dtype)
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=buffer) if wants_weight else None
+        grad_weight = torch.empty_like(weight, dtype=buffer) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None
+        filled = 0  # factor of what is in the weight's gradient before a tile's share comes
         device, dtype, enabled = ctx.autocast
         for part in reversed(list(tiles.slices(len(targets), ctx.rows))):
             with torch.autocast(device, dtype, enabled):  # the same rounding as in forward
@@ -125,7 +126,8 @@ class _TokenLogProbs(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[part] = grad.to(weight.dtype) @ weight
             if grad_weight is not None:
-                grad_weight.addmm_(grad.T, hidden[part].to(buffer))
+                grad_weight.addmm_(grad.T, hidden[part].to(buffer), beta=filled)
+                filled = 1
             del grad  # before the next tile comes
         return (
             grad_hidden,

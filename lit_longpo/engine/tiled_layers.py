@@ -27,6 +27,7 @@ from lit_longpo.errors import InputError
 TileTokens = Literal["auto"] | int | None
 
 SHORTEST, LONGEST = 1024, 8192  # tokens of a tile that is chosen
+MAPPED, SERVED = 32 * 2**20, 8 * 2**20  # bytes above which glibc maps a tensor anew each time; those of a quick one
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,21 @@ def auto_tile(num_tokens: int, hidden: int, intermediate: int) -> int | None:
     return size if num_tokens >= 2 * size else None
 
 
+def quick_tile(num_tokens: int, inside: int, itemsize: int) -> int | None:
+    """How many tokens of a row are a tile where time comes first, on a CPU; `None` if it is quickest whole.
+
+    glibc keeps freed memory for the next tensor, but not that of tensors above 32 MiB: their pages are handed back, and
+    new ones are cleared and mapped one by one. An MLP makes a dozen of them a layer, which costs more than its last
+    product once more.
+
+    Args:
+        num_tokens: of the row, or of a rank's part of it.
+        inside: channels inside of the MLP.
+        itemsize: bytes of a number.
+    """
+    return max(SERVED // (inside * itemsize), 1) if num_tokens * inside * itemsize > MAPPED else None
+
+
 def mlp_sizes(config: PretrainedConfig) -> tuple[int, int]:
     """Channels of a token, and inside of an MLP: of all experts that a token meets, and four times where nothing says.
 
@@ -76,7 +92,7 @@ def check_tile_tokens(tokens: TileTokens) -> None:
         raise InputError(f"expected `policy.tile_tokens` of at least 1, auto or null, got {tokens}; 1024 is usual")
 
 
-def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool) -> None:
+def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool, attention_kept: bool = False) -> None:
     """Let the model's layers run in tiles from now on.
 
     Args:
@@ -85,6 +101,7 @@ def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool)
             run again in backward, which whoever keeps activations does not want.
         recomputed: whether whole layers are recomputed in backward to save memory; then tiles cost an MLP's last
             product once more, a twelfth of its work.
+        attention_kept: whether all but attention is recomputed, for speed: "auto" asks `quick_tile` on CPUs then.
 
     Raises:
         InputError: a number is asked for, and no MLP is found.
@@ -98,7 +115,7 @@ def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool)
     sizes = mlp_sizes(model.config)
     for module in modules:
         tiled = cast(Any, module)
-        tiled.tiles = Tiles(tokens, sizes, recomputed)
+        tiled.tiles = Tiles(tokens, sizes, recomputed, attention_kept and not _is_norm(module))
         tiled.forward = MethodType(_forward, module)
 
 
@@ -144,19 +161,28 @@ class Tiles:
     Args:
         tokens: a number, or "auto".
         sizes: channels of a token, and inside of an MLP.
-        recomputed: whether layers are recomputed in backward.
+        recomputed: whether layers are recomputed in backward to save memory.
+        quick: whether they are recomputed and time comes first.
     """
 
-    def __init__(self, tokens: int | Literal["auto"], sizes: tuple[int, int], recomputed: bool) -> None:
-        self.tokens, self.sizes, self.recomputed = tokens, sizes, recomputed
+    def __init__(
+        self, tokens: int | Literal["auto"], sizes: tuple[int, int], recomputed: bool, quick: bool = False
+    ) -> None:
+        self.tokens, self.sizes, self.recomputed, self.quick = tokens, sizes, recomputed, quick
 
-    def of(self, num_tokens: int) -> int:
-        """Tokens of a tile of a row; all of them if it is run whole."""
+    def of(self, num_tokens: int, like: Tensor) -> int:
+        """Tokens of a tile of a row; all of them if it is run whole.
+
+        Args:
+            num_tokens: of the row.
+            like: a tensor of the row.
+        """
         if self.tokens != "auto":
             return self.tokens
-        if torch.is_grad_enabled() and not self.recomputed:
-            return num_tokens
-        return auto_tile(num_tokens, *self.sizes) or num_tokens
+        if self.recomputed or not torch.is_grad_enabled():
+            return auto_tile(num_tokens, *self.sizes) or num_tokens
+        quick = self.quick and like.device.type == "cpu"
+        return (quick_tile(num_tokens, self.sizes[1], like.itemsize) if quick else None) or num_tokens
 
 
 def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -166,8 +192,10 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if not all(isinstance(value, Tensor) for value in given) or is_parametrized(self):  # adapters of one call
         return own(*args, **kwargs)
     lengths = {tensor.shape[token_dimension(tensor)] for tensor in given if tensor.ndim > 1}
-    size = self.tiles.of(max(lengths, default=0))
-    if len(lengths) != 1 or min(tensor.ndim for tensor in given) < 2 or size >= lengths.pop():
+    if len(lengths) != 1 or min(tensor.ndim for tensor in given) < 2:
+        return own(*args, **kwargs)
+    (num_tokens,) = lengths
+    if (size := self.tiles.of(num_tokens, given[0])) >= num_tokens:
         return own(*args, **kwargs)
     return run_in_tiles(partial(_named, own, tuple(kwargs)), self, given, size)
 

@@ -15,7 +15,7 @@ from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds, model_class
 from lit_longpo.engine.own_logits import use_own_logits
 from lit_longpo.engine.sequential import score_sequentially
-from lit_longpo.engine.tiled_layers import TileTokens, auto_tile, mlp_sizes, tile_layers
+from lit_longpo.engine.tiled_layers import TileTokens, auto_tile, mlp_sizes, quick_tile, tile_layers
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.policy import LoRA, Quantization
 from lit_longpo.policy.adapters import add_adapters
@@ -46,6 +46,7 @@ class ModelPlan:
         sequential: whether rows are scored one sequence at a time.
         own_logits: whether that is by whole logits, as the head is one that the engine does not know.
         tile_tokens: `policy.tile_tokens`; traces are of a number or of whole rows.
+        on_cpu: whether rows are computed on a CPU, where tiles may be faster.
         gathers: whether shared keys are copied for every segment: on a GPU without a flash kernel.
     """
 
@@ -62,6 +63,7 @@ class ModelPlan:
     sequential: bool = False
     own_logits: bool = False
     tile_tokens: TileTokens = None
+    on_cpu: bool = False
     gathers: bool = False
 
     def tile_of(self, num_tokens: int, checkpointing: Checkpointing) -> int | None:
@@ -73,7 +75,11 @@ class ModelPlan:
         """
         if self.tile_tokens != "auto":
             return self.tile_tokens
-        return auto_tile(num_tokens, *mlp_sizes(self.config)) if recomputes_all(checkpointing) else None
+        hidden, inside = mlp_sizes(self.config)
+        if recomputes_all(checkpointing):
+            return auto_tile(num_tokens, hidden, inside)
+        quick = self.on_cpu and checkpointing == "keep_attention"
+        return quick_tile(num_tokens, inside, (self.autocast or self.dtype).itemsize) if quick else None
 
     def build(self, layers: Depth | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default) or with these kinds of layers, on the meta device."""

@@ -182,6 +182,7 @@ class Planner:
             train_only=tuple(run.policy.train_only),
             frozen=tuple(run.policy.freeze),
             tile_tokens=run.policy.tile_tokens,
+            on_cpu=not run.on_gpu,
             gathers=run.on_gpu and not run.flash,
         )
         self.sizes = count(model)

@@ -62,8 +62,8 @@ class PolicyConfig:
         tile_tokens: tokens of the row that MLPs, experts and norms treat at a time, forward and in backward: a layer's
             working set then grows with hidden, not with intermediate size; values and gradients stay. "auto" picks
             1,024 to 8,192 by row and sizes where `gradient_checkpointing` is true or offload (and without gradients),
-            and leaves short rows whole; a number always tiles: where activations are kept, MLPs are then computed
-            twice. null never does.
+            and leaves short rows whole; with keep_attention, on CPUs, it tiles MLPs of long rows, which is faster. A
+            number always tiles: where activations are kept, MLPs are then computed twice. null never does.
         layer_kernels: whose code computes norms and MLPs, with the same values: "liger" (GPU, extra `liger`), "compile"
             (torch's compiler, half a minute at the start), or the model's own. Which is faster is to be measured.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
@@ -181,7 +181,8 @@ class PolicyConfig:
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
         use_layer_kernels(model, self.layer_kernels)
-        tile_layers(model, self.tile_tokens, recomputed=recomputes_all(self.gradient_checkpointing))
+        how = self.gradient_checkpointing
+        tile_layers(model, self.tile_tokens, recomputed=recomputes_all(how), attention_kept=how == "keep_attention")
         return model
 
     def config_before_rope(self) -> PretrainedConfig | None:

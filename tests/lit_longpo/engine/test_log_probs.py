@@ -63,11 +63,20 @@ def test_a_frozen_head_gets_no_gradient_buffer(monkeypatch):
     hidden, weight, targets, _ = inputs(dtype=torch.float32)
     weight = weight.detach()
     made = []
-    original = torch.zeros_like
-    monkeypatch.setattr(torch, "zeros_like", lambda *args, **kwargs: made.append(args) or original(*args, **kwargs))
+    original = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda like, **kwargs: made.append(like.shape) or original(like, **kwargs))
     token_log_probs(hidden, weight, targets).sum().backward()
     assert hidden.grad is not None
-    assert not any(args[0].shape == weight.shape for args in made)
+    assert weight.shape not in made
+    token_log_probs(hidden, weight.requires_grad_(), targets).sum().backward()
+    assert weight.shape in made
+
+
+def test_without_tokens_the_weight_has_a_gradient_of_zeros():
+    hidden, weight, targets, bias = inputs()
+    token_log_probs(hidden[:0], weight, targets[:0], bias=bias).sum().backward()
+    assert not weight.grad.any()
+    assert not bias.grad.any()
 
 
 def test_half_precision_gives_fp32_values_and_sums_the_weight_gradient_in_fp32():

@@ -16,6 +16,7 @@ from lit_longpo.engine.support import check_tiles
 from lit_longpo.engine.tiled_layers import (
     auto_tile,
     mlp_sizes,
+    quick_tile,
     tile_layers,
     tiled_modules,
     tiles_of,
@@ -25,6 +26,7 @@ from lit_longpo.engine.tiled_layers import (
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.checkpointing import enable_checkpointing
 
 ROW = pack(random_groups([(13, [3, 2, 4]), (20, [1, 5])]))
 
@@ -134,12 +136,41 @@ def test_auto_leaves_rows_whole_whose_activations_are_kept(monkeypatch):
     monkeypatch.setattr("lit_longpo.engine.tiled_layers.SHORTEST", 8)
     model = tiny_model("Llama")
     tile_layers(model, "auto", recomputed=False)
-    tiles = model.model.layers[0].mlp.tiles
-    assert tiles.of(100) == 100
+    tiles, row = model.model.layers[0].mlp.tiles, torch.ones(1)
+    assert tiles.of(100, row) == 100
     with torch.no_grad():
-        assert tiles.of(100) == 32
+        assert tiles.of(100, row) == 32
     tiles.recomputed = True
-    assert (tiles.of(100), tiles.of(15)) == (32, 15)
+    assert (tiles.of(100, row), tiles.of(15, row)) == (32, 15)
+
+
+def test_on_cpus_mlps_whose_tensors_would_be_mapped_anew_are_tiled_where_attention_is_kept():
+    """A numbers' bytes decide: 8,738 tokens of 960 channels in fp32 are 32 MiB; of them 2,184 are 8 MiB."""
+    assert [quick_tile(tokens, 960, 4) for tokens in (8738, 8739)] == [None, 2184]
+    assert [quick_tile(tokens, 960, 2) for tokens in (17476, 17477)] == [None, 4369]
+    model = tiny_model("Llama")  # 48 channels inside
+    tile_layers(model, "auto", recomputed=False, attention_kept=True)
+    layer, row, long = model.model.layers[0], torch.ones(1), 200_000
+    assert layer.mlp.tiles.of(long, row) == 2**23 // (48 * 4)
+    assert layer.mlp.tiles.of(long, torch.ones(1, device="meta")) == long
+    assert layer.input_layernorm.tiles.of(long, row) == long
+
+
+def test_tiles_for_speed_leave_values_and_gradients(monkeypatch):
+    monkeypatch.setattr("lit_longpo.engine.tiled_layers.MAPPED", 2000)
+    monkeypatch.setattr("lit_longpo.engine.tiled_layers.SERVED", 7 * 48 * 8)
+    results, lengths = [], []
+    for tokens in (None, "auto"):
+        model = tiny_model("Llama").double().train()
+        enable_checkpointing(model, "keep_attention")
+        tile_layers(model, tokens, recomputed=False, attention_kept=True)
+        model.model.layers[0].mlp.down_proj.register_forward_pre_hook(
+            lambda _, given: lengths.append(given[0].shape[1])
+        )
+        results.append(scored(model))
+    assert lengths[:2] == [ROW.num_tokens] * 2  # forward, and again
+    assert max(lengths[2:]) == 7  # tokens that are served
+    assert_same(results[1], results[0], 1e-12)
 
 
 def test_layers_keep_as_much_as_whole_ones():

@@ -127,6 +127,13 @@ def test_tiles_are_those_of_the_long_row_itself(monkeypatch):
     assert [kept.tile_of(3000, how) for how in (True, "offload", "keep_attention", False)] == [256, 256, None, None]
 
 
+def test_on_cpus_rows_whose_attention_is_kept_are_planned_in_quick_tiles():
+    """200,000 tokens of 48 channels in fp32 are more than 32 MiB; 8 MiB of them are a tile."""
+    on_cpu, elsewhere = (plan(tile_tokens="auto", on_cpu=cpu) for cpu in (True, False))
+    assert [p.tile_of(200_000, "keep_attention") for p in (on_cpu, elsewhere)] == [2**23 // (48 * 4), None]
+    assert on_cpu.tile_of(200_000, False) is None
+
+
 @pytest.mark.parametrize(
     ("name", "tile_tokens"), [("Gemma2", None), ("GptOss", None), ("Mixtral", None), ("Mixtral", 100), ("Qwen3", 100)]
 )
