@@ -16,14 +16,16 @@ from lit_longpo.optimizer_kinds import (
     accumulation_problem,
     check_gradients,
     check_vectors,
+    host_problem,
     optimizer_of,
+    probe_of,
     slices_problem,
 )
 from lit_longpo.quantized_optimizers import placement_problem, prepare
 from lit_longpo.ranges import check_range, check_weight
 from lit_longpo.schedules import Shape, build_schedule
 from lit_longpo.strategies.accumulation import rows_of_a_step
-from lit_longpo.strategies.sharding import optimizer_split
+from lit_longpo.strategies.sharding import optimizer_device, optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
@@ -98,10 +100,12 @@ class Optimization:
         """The optimizer's settings, among them `lr`.
 
         Raises:
-            ValueError: it does not take them.
+            ValueError: it does not take them, or cannot be made here.
         """
         try:
             return self.probe().defaults
+        except InputError:  # says itself what to type
+            raise
         except ValueError as error:
             raise InputError(
                 f"expected `{_WHERE}` that the optimizer takes, got others ({error}); {_USUAL_RATE}, no weight decay"
@@ -149,11 +153,13 @@ class Optimization:
         """Why the optimizer cannot train there, and what to type; `None` if it can.
 
         Args:
-            device: type of the device, "cuda" for example; `None` if it is not of this machine.
+            device: type of the device that weights are updated on, "cuda" for example, "cpu" where they are offloaded;
+                `None` if it is not of this machine.
             split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
         """
         optimizer = self.probe()
-        return placement_problem(optimizer, device, split) or slices_problem(optimizer, split)
+        problem = placement_problem(optimizer, device, split) or slices_problem(optimizer, split)
+        return problem or host_problem(optimizer, device)
 
     def accumulation_problem(self, rows: int) -> str | None:
         """Why the optimizer cannot train on so many rows a step, and what to type; `None` if it can.
@@ -175,7 +181,7 @@ class Optimization:
                 is none for the device or the strategy.
         """
         strategy = trainer.strategy
-        if problem := self.placement_problem(strategy.root_device.type, optimizer_split(strategy)):
+        if problem := self.placement_problem(optimizer_device(strategy), optimizer_split(strategy)):
             raise InputError(problem)
         if vectors:
             check_vectors(self.optimizer)
@@ -203,8 +209,12 @@ class Optimization:
         )
 
     def probe(self) -> Optimizer:
-        """The optimizer of a single number."""
-        return self.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])
+        """The optimizer of a single number.
+
+        Raises:
+            InputError: as `probe_of`.
+        """
+        return probe_of(self.optimizer)
 
     def _check_optimizer(self) -> None:
         defaults = self.defaults

@@ -6,6 +6,7 @@ at once: of a flat slice, as DeepSpeed hands them out, they would make something
 """
 
 from collections.abc import Callable, Iterable
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
 INSTEAD = "type --optimization.optimizer FusedAdamW"
 _BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
+_SAID = 160  # characters of an error, which may hold a compiler's whole command
+_OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
 
 
 def names_of(optimizer: Optimizer) -> frozenset[str]:
@@ -37,6 +40,22 @@ def slices_problem(optimizer: Optimizer, split: str | None) -> str | None:
     return (
         f"expected one device or DDP with {type(optimizer).__name__}, whose update of a number goes by the rest of its "
         f"tensor, got {split}, which hands out slices; {INSTEAD}, or --trainer.strategy ddp"
+    )
+
+
+def host_problem(optimizer: Optimizer, device: str | None) -> str | None:
+    """Why the optimizer finds no weights that it can update, and what to type; `None` if it does.
+
+    Args:
+        optimizer: any.
+        device: type of the device that it updates weights on, "cpu" where they are offloaded; `None` if it is not of
+            this machine.
+    """
+    if device == "cpu" or not names_of(optimizer) & _OF_THE_HOST:
+        return None
+    return (
+        f"expected weights in host memory with {type(optimizer).__name__}, which updates them on the CPU, got them on "
+        f"{device or 'a GPU'}; type --trainer.strategy.init_args.offload_optimizer true (DeepSpeed), or {INSTEAD[5:]}"
     )
 
 
@@ -63,6 +82,26 @@ def check_gradients(optimizer: Optimizer) -> None:
     """
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise InputError(f"expected an optimizer of dense gradients, got SparseAdam; {INSTEAD}")
+
+
+def probe_of(make: OptimizerFactory) -> Optimizer:
+    """The optimizer of a single number.
+
+    Args:
+        make: of parameters.
+
+    Raises:
+        InputError: it cannot be made; it has a part that is compiled for this machine, for example, and no compiler.
+    """
+    try:
+        optimizer: Optimizer = make([nn.Parameter(torch.zeros(1, 1))])
+    except RuntimeError as error:
+        causes = "; ".join(shorten(str(each), _SAID) for each in (error, error.__cause__) if each is not None)
+        raise InputError(
+            f"expected an optimizer that can be made here with these settings, got one that cannot ({causes}); "
+            f"{INSTEAD}"
+        ) from error
+    return optimizer
 
 
 def optimizer_of(make: OptimizerFactory, parameters: Iterable[Any]) -> Optimizer:

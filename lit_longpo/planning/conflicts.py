@@ -113,7 +113,8 @@ def _reference_split(run: Configuration) -> str | None:
 
 def _optimizer(run: Configuration) -> str | None:
     split = f"ZeRO-{run.sharding.stage}" if run.sharding.kind == "zero" else run.sharding.split
-    problem = run.optimization.placement_problem(None if run.on_gpu else "cpu", split)
+    on_host = run.sharding.offload_optimizer or not run.on_gpu
+    problem = run.optimization.placement_problem("cpu" if on_host else None, split)
     problem = problem or run.optimization.accumulation_problem(run.accumulate)
     return problem and f"`fit` refuses this: {problem}"
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from lit_longpo.errors import InputError
 from lit_longpo.files.stored import stored_object
+from lit_longpo.strategies.deepspeed import check_config
 from lit_longpo.strategies.sharding import Split
 
 
@@ -64,7 +65,8 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
         sequence_parallel: what overrides the strategy's own degree.
 
     Raises:
-        ValueError: no formula is known for it, or the devices do not divide into its groups.
+        ValueError: no formula is known for it, the devices do not divide into its groups, or DeepSpeed is told to
+            train with an optimizer of its own.
     """
     strategy = trainer.get("strategy") or "auto"
     name = strategy if isinstance(strategy, str) else str(strategy["class_path"]).rpartition(".")[2]
@@ -111,6 +113,7 @@ def _zero(name: str, options: Mapping[str, Any], world: int, degree: int) -> Sha
 def _deepspeed_config(given: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     """`zero_optimization` of a DeepSpeed configuration: a dictionary or the path of a JSON file."""
     config = given if isinstance(given, Mapping) else _read_json(Path(given).expanduser())
+    check_config(config)
     return config.get("zero_optimization", {})
 
 

@@ -7,7 +7,7 @@ the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share row
 DeepSpeed itself need not know.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -29,17 +29,19 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
 
     Args:
         stage: what is split: 1 optimizer states, 2 gradients too, 3 parameters too.
-        offload_optimizer: keep optimizer states in host memory; torch's AdamW updates them there.
+        offload_optimizer: keep optimizer states in host memory; torch's fused AdamW updates them there, as fast as
+            DeepSpeed's own.
         offload_parameters: keep parameters in host memory (stage 3).
         exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA.
         sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
         head_chunks: in how many parts these ranks exchange their heads: more take less memory, and send more and
             smaller messages. "auto": as few as leave no more than 256 MiB of queries in a part.
         **options: see Lightning's `DeepSpeedStrategy`. A `config` of one's own (a dictionary or a JSON file) says
-            stage and offloading itself.
+            stage and offloading itself, and nothing about the optimizer.
 
     Raises:
-        ValueError: no such stage, or stage or offloading beside `config`, which would overrule them.
+        ValueError: no such stage, stage or offloading beside `config`, which would overrule them, or an optimizer or
+            schedule in it, which would be trained with in place of `optimization`.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         )
         self.sequence_parallel, self.head_chunks = sequence_parallel, head_chunks
         assert isinstance(self.config, dict)
+        check_config(self.config)
         # The optimizer is ours (torch's), also when its states lie in host memory.
         self.config["zero_force_ds_cpu_optimizer"] = False
         self.config.setdefault("zero_allow_untested_optimizer", True)
@@ -247,6 +250,24 @@ def _refuse_beside_config(given: dict[str, bool]) -> None:
         raise InputError(
             "expected `trainer.strategy.init_args.config` to say stage and offloading alone (its `zero_optimization`), "
             f"got {' and '.join(names)} beside it; remove {' and '.join(names)}, or `config`"
+        )
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse an optimizer or a schedule that DeepSpeed would take in place of ours, or leave aside, without a word.
+
+    Args:
+        config: DeepSpeed's, of one's own.
+
+    Raises:
+        InputError: saying where they belong.
+    """
+    names = [f"`{name}`" for name in ("optimizer", "scheduler") if config.get(name) is not None]
+    if names:
+        raise InputError(
+            f"expected a DeepSpeed configuration that leaves optimizer and schedule to `optimization`, got "
+            f"{' and '.join(names)} in it; remove {' and '.join(names)}, and type --optimization.optimizer.lr and "
+            "--optimization.schedule"
         )
 
 

@@ -105,6 +105,13 @@ def optimizer_split(strategy: object) -> str | None:
     return split_by(strategy) if of_deepspeed is None else f"ZeRO-{of_deepspeed.get('stage', 0)}"
 
 
+def optimizer_device(strategy: Any) -> str:
+    """Type of the device that weights are updated on: "cpu" where DeepSpeed offloads the optimizer, else the rank's."""
+    of_deepspeed = (getattr(strategy, "config", None) or {}).get("zero_optimization") or {}
+    offloaded = (of_deepspeed.get("offload_optimizer") or {}).get("device", "none") != "none"
+    return "cpu" if offloaded else str(strategy.root_device.type)
+
+
 def splits_parameters(strategy: object) -> bool:
     """Whether a strategy leaves only a slice of every parameter on each rank."""
     return split_by(strategy) is not None

@@ -1,6 +1,7 @@
 """Optimizer, schedule and precision against plain torch."""
 
 import math
+import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -149,6 +150,35 @@ def test_optimizers_of_whole_tensors_are_refused_before_the_policy_is_loaded(
 def test_an_optimizer_of_sparse_gradients_is_refused():
     with pytest.raises(InputError, match=r"dense gradients, got SparseAdam; type --optimization"):
         Optimization(partial(torch.optim.SparseAdam, lr=0.01))
+
+
+class DeepSpeedCPUAdam(torch.optim.AdamW):
+    """Named as DeepSpeed's, which needs a compiler."""
+
+
+@pytest.mark.parametrize("device", ["cuda", None])
+def test_an_optimizer_of_host_memory_is_refused_on_a_gpu(device):
+    optimization = Optimization(partial(DeepSpeedCPUAdam, lr=0.01))
+    wanted = (
+        r"host memory with DeepSpeedCPUAdam, .* got them on (cuda|a GPU); type .*offload_optimizer true .*, or --opt"
+    )
+    assert re.search(wanted, optimization.placement_problem(device, "ZeRO-2"))
+    assert optimization.placement_problem("cpu", "ZeRO-2") is None
+
+
+def failing(parameters):
+    try:
+        raise OSError("no c++")
+    except OSError as error:
+        raise RuntimeError("the op failed to build") from error
+
+
+def test_an_optimizer_that_cannot_be_made_is_one_line():
+    with pytest.raises(
+        InputError,
+        match=r"^expected an optimizer that can .* \(the op failed to build; no c\+\+\); type --optim",
+    ):
+        Optimization(failing)
 
 
 @pytest.mark.parametrize(

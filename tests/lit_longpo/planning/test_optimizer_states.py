@@ -56,6 +56,20 @@ def held_after_a_step(kind, parameters):
     return sum(value.nbytes for value in tree_leaves(dict(optimizer.state)) if getattr(value, "ndim", 0))
 
 
+class ReadsMemory(torch.optim.AdamW):
+    """As a compiled step does, which a fake tensor's memory would end with a segmentation fault."""
+
+    def step(self, closure=None):
+        assert all(parameter.data_ptr() for group in self.param_groups for parameter in group["params"])
+        return super().step(closure)
+
+
+def test_an_optimizer_that_reads_memory_itself_is_tried_on_real_tensors():
+    found, expected = (optimizer_bytes(kind, torch.float32) for kind in (ReadsMemory, torch.optim.AdamW))
+    assert found == expected
+    assert found.states == pytest.approx(8, abs=0.01)
+
+
 def test_a_history_that_grows_is_refused():
     with pytest.raises(InputError, match="LBFGS, whose history grows to 100"):
         optimizer_bytes(torch.optim.LBFGS, torch.float32)

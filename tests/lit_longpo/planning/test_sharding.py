@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lit_longpo.errors import InputError
 from lit_longpo.planning.sharding import Sharding, read_sharding
 
 OWN = {
@@ -43,3 +44,9 @@ def test_a_deepspeed_configuration_may_lie_in_a_file(tmp_path):
     assert read_sharding(deepspeed(config=str(path)), 4, None) == read_sharding(deepspeed(config=OWN), 4, None)
     with pytest.raises(ValueError, match=r"expected a DeepSpeed configuration .*none.json, which is not there"):
         read_sharding(deepspeed(config=str(tmp_path / "none.json")), 4, None)
+
+
+def test_a_deepspeed_configuration_that_brings_an_optimizer_is_refused_as_fit_refuses_it():
+    own = OWN | {"optimizer": {"type": "Adam", "params": {"lr": "auto"}}}
+    with pytest.raises(InputError, match=r"leaves optimizer and schedule to `optimization`, got `optimizer` in it"):
+        read_sharding(deepspeed(config=own), 4, None)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +13,13 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from support import parallel_worker, resume_worker
 from support.ranks import run_ranks
 
+from lit_longpo.errors import InputError
 from lit_longpo.objectives import SoLoPO
+from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.planning.optimizer_states import optimizer_bytes
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+from lit_longpo.strategies.sharding import optimizer_device
 
 pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')
 
@@ -95,6 +101,48 @@ def test_a_configuration_of_ones_own_gets_what_packed_rows_need(tmp_path):
 def test_what_a_configuration_would_overrule_is_refused(given, names):
     with pytest.raises(ValueError, match=f"config` to say stage and offloading alone .* got {names}.*; remove"):
         AnyDeviceDeepSpeedStrategy(config={"zero_optimization": {"stage": 2}}, **given)
+
+
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [
+        ({"optimizer": {"type": "Adam", "params": {"lr": 0.1}}}, "`optimizer`"),
+        ({"optimizer": {"type": "Adam"}, "scheduler": {"type": "WarmupLR"}}, "`optimizer` and `scheduler`"),
+    ],
+)
+def test_an_optimizer_in_a_configuration_is_refused(own, names, tmp_path):
+    """Lightning would train with it, and never ask for ours."""
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 2}, **own}))
+    with pytest.raises(InputError, match=f"got {names} in it; remove {names}, and type --optimization.optimizer.lr"):
+        AnyDeviceDeepSpeedStrategy(config=str(path))
+
+
+@pytest.mark.parametrize(("offload", "device"), [(True, "cpu"), (False, "cuda")])
+def test_offloaded_weights_are_updated_on_the_cpu(offload, device, monkeypatch):
+    monkeypatch.setattr(AnyDeviceDeepSpeedStrategy, "root_device", torch.device("cuda", 0))
+    assert optimizer_device(AnyDeviceDeepSpeedStrategy(offload_optimizer=offload)) == device
+
+
+@pytest.mark.slow  # compiles for two minutes, once a machine
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a compiler")
+def test_deepspeeds_own_adamw_updates_as_torchs_and_is_counted():
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    results = []
+    for kind in (FusedAdamW, DeepSpeedCPUAdam):
+        draw = torch.Generator().manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in [(40, 30), (40,)]]
+        optimization = Optimization(partial(kind, lr=0.01, betas=(0.9, 0.999), weight_decay=0.1), "constant", 0.0)
+        optimizer, _ = optimization.build(weights, 1)
+        for _ in range(10):
+            for parameter in weights:
+                parameter.grad = torch.randn(parameter.shape, generator=draw)
+            optimizer.step()
+        results.append(weights)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=2e-6, atol=2e-6)
+    assert optimizer_bytes(DeepSpeedCPUAdam, torch.float32).states == 8
 
 
 def without_a_compiler(model, folder):
