@@ -1,6 +1,7 @@
 """RULER's 13 tasks at chosen lengths, made for any tokenizer from the official templates."""
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -116,6 +117,7 @@ class RULER(Benchmark):
         self._words = read_words(_path(words), _path(english_words) or official_file(self.folder, _LIST))
         self._essays = Essays(self.paths["essays"]) if set(self.tasks) & set(_ESSAY_TASKS) else None
         self._generators = {task: self._generator(task) for task in self.tasks}
+        self._made: dict[str, tuple[Example, ...]] = {}
         self._format: PromptFormat | None = None
         self._sizes: dict[tuple[str, int], int] = {}
 
@@ -149,14 +151,15 @@ class RULER(Benchmark):
         return (*super().identity, str(self.lengths), str(self.num_examples))
 
     def examples(self, task: str) -> Iterator[Example]:
-        """Questions of a task, by length, without contexts: those take a tokenizer."""
-        generator = self._generators[task]
-        for length in self.lengths:
-            for row in range(min(self.num_examples, generator.num_rows or self.num_examples)):
-                draw = self._stream(task, length, row)
-                asked = generator.asked(generator.hidden(draw, length, row), draw)
-                question = generator.question(asked)
-                yield Example(f"{task}/{length}-{row}", task, length, question, asked.answers, {"row": str(row)})
+        """Questions of a task, by length, without contexts: those take a tokenizer.
+
+        They are made once, however often a run asks for them.
+        """
+        if task not in self._made:
+            num_rows = min(self.num_examples, self._generators[task].num_rows or self.num_examples)
+            cells = itertools.product(self.lengths, range(num_rows))
+            self._made[task] = tuple(self._example(task, length, row) for length, row in cells)
+        yield from self._made[task]
 
     def prompt(
         self,
@@ -250,6 +253,12 @@ class RULER(Benchmark):
             "qa_2": lambda: QuestionGenerator(official, seed, read_hotpotqa(self.paths["hotpotqa"])),
         }
         return made[task]()
+
+    def _example(self, task: str, length: int, row: int) -> Example:
+        generator, draw = self._generators[task], self._stream(task, length, row)
+        asked = generator.asked(generator.hidden(draw, length, row), draw)
+        question = generator.question(asked)
+        return Example(f"{task}/{length}-{row}", task, length, question, asked.answers, {"row": str(row)})
 
     def _fitting(self, example: Example, prompt_format: PromptFormat) -> tuple[int, ...]:
         """Tokens of an example, made smaller by the official steps until it fits."""

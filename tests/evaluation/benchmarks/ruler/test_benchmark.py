@@ -1,6 +1,7 @@
 import inspect
 import json
 import sys
+from collections import Counter
 
 import pytest
 from support.byte_tokenizer import CHAT, byte_tokenizer
@@ -9,6 +10,7 @@ from support.tiny_models import tiny_model
 
 from evaluation.benchmarks.ruler import RULER
 from evaluation.benchmarks.ruler.averages import LENGTHS
+from evaluation.benchmarks.ruler.counting import FrequentWordsGenerator
 from evaluation.command import evaluate_parser
 from evaluation.metrics.ruler import CATEGORIES, NIAH, TASKS
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -71,6 +73,16 @@ def test_answers_need_no_tokenizer_and_rows_are_their_own(folder):
     other = RULER(folder, lengths=(800,), num_examples=2, tasks=["vt"], seed=1)
     assert [*other.examples("vt")] != [*one.examples("vt")]
     assert "seed 1, official 42" in other.deviations
+
+
+def test_a_question_is_made_once_however_often_it_is_asked(folder, monkeypatch):
+    """`fit` looks through all of them before step 1, and runs follow."""
+    made, plain = Counter(), FrequentWordsGenerator.hidden
+    monkeypatch.setattr(FrequentWordsGenerator, "hidden", lambda *args: made.update([args[2:]]) or plain(*args))
+    bench = RULER(folder, lengths=(800, 900), num_examples=2, tasks=["fwe"])
+    first, second = ([*bench.examples("fwe")] for _ in range(2))
+    assert first == second
+    assert made == Counter({(length, row): 1 for length in (800, 900) for row in (0, 1)})
 
 
 def test_what_needs_a_file_is_left_out_or_refused(folder):
