@@ -30,6 +30,7 @@ from data_modules.rows.collating import collate
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
+from data_modules.rows.ranks import ranks_of
 from data_modules.rows.reference_rows import budget_of, fullest_row, reference_rows
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.store_folder import StoreFolder
@@ -174,7 +175,7 @@ class PairDataModule(LightningDataModule, ABC):
         budget, stated = budget_of(self.trainer, fullest_row(splits, self.max_tokens, self.max_examples))
         bundles = [self._bundles_of(split) for split in splits] if self.fills_by_sharing else None
         return reference_rows(
-            splits, self._ranks, budget, stated=stated, shared_from=self._shared_from, bundles=bundles
+            splits, ranks_of(self.trainer), budget, stated=stated, shared_from=self._shared_from, bundles=bundles
         )
 
     def fingerprint(self) -> str | None:
@@ -239,7 +240,7 @@ class PairDataModule(LightningDataModule, ABC):
 
     def _sampler(self, encoded: Examples, *, shuffle: bool) -> TokenBudgetBatchSampler:
         limits = (self.max_tokens, self.max_examples)
-        order: dict[str, Any] = {"shuffle": shuffle, "seed": self.seed, **self._ranks}
+        order: dict[str, Any] = {"shuffle": shuffle, "seed": self.seed, **ranks_of(self.trainer)}
         if self.fills_by_sharing:
             return BundleSampler(self._bundles_of(encoded), *limits, names=encoded.names, **order)
         shares = encoded.shares if shuffle else None
@@ -261,11 +262,6 @@ class PairDataModule(LightningDataModule, ABC):
     @property
     def _shared_from(self) -> int | None:
         return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
-
-    @property
-    def _ranks(self) -> dict[str, Any]:
-        """The strategy's data-parallel ranks, fewer than its processes with tensor or sequence parallelism."""
-        return (self.trainer and self.trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
 
     @property
     def _views(self) -> Views:

@@ -9,6 +9,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.rows.collating import collate
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
+from data_modules.rows.ranks import ranks_of
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.sections import encode_answers
 from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes
@@ -120,6 +121,6 @@ class WorldTextDataModule(LightningDataModule):
         size = self.sizes[split]
         texts = WorldTexts(split, size, self.max_words, self.max_questions, self.seed, self.prompt_format)
         lengths: Sequence[int] = [1] * size  # rows hold a fixed number of examples, so length does not matter
-        sampler = TokenBudgetBatchSampler(lengths, self.batch_size)
+        sampler = TokenBudgetBatchSampler(lengths, self.batch_size, **ranks_of(self.trainer))
         check_room_for_workers(self.num_workers)
         return StatefulDataLoader(texts, batch_sampler=sampler, collate_fn=Piped(collate), num_workers=self.num_workers)

@@ -1,0 +1,35 @@
+"""Rows are dealt to the processes once."""
+
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch import Trainer
+
+from data_modules.pretraining import WorldTextDataModule
+from data_modules.rows.ranks import ranks_of
+from lit_longpo.policy import PolicyConfig
+
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def test_lightning_is_not_to_deal_them_too():
+    """It would look for a sampler of torch's inside of ours, and say so in many lines."""
+    with pytest.raises(ValueError, match=r"expected `trainer\.use_distributed_sampler: false`.*got true; leave it out"):
+        ranks_of(Trainer(accelerator="cpu", strategy="ddp", **QUIET))
+    alone = {"num_replicas": 1, "rank": 0}
+    assert ranks_of(Trainer(accelerator="cpu", strategy="ddp", use_distributed_sampler=False, **QUIET)) == alone
+    assert ranks_of(Trainer(accelerator="cpu", **QUIET)) == alone  # one process has all rows
+    assert ranks_of(None) == alone
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_made_up_texts_are_shared_out(split):
+    """Every process would train on all of them, which is as many times the same step."""
+    data = WorldTextDataModule(num_train=12, num_val=12, batch_size=2, prompt_format=PolicyConfig().prompt_format())
+    names = []
+    for rank in range(2):
+        data.trainer = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": rank})
+        loader = data.train_dataloader() if split == "train" else data.val_dataloader()
+        assert len(loader) == 3
+        names += [name for batch in loader for name in batch.policy.examples]
+    assert sorted(names) == sorted(f"{split}-{number}" for number in range(12))
