@@ -23,7 +23,7 @@ from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.policy.left_behind import left_behind
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.start_checks import check_length, check_typed
-from lit_longpo.strategies import check_launch, split_by
+from lit_longpo.strategies import check_launch, check_strategy, split_by
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +178,7 @@ class LongPOCLI(LightningCLI):
 
         And do settings cancel others?
         """
+        check_strategy(self.trainer.strategy)
         check_launch(self.trainer)
         if self.subcommand == "fit":
             check_training(self.model.policy, split_by(self.trainer.strategy))

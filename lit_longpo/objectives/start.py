@@ -28,7 +28,7 @@ from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.weights.full_precision import FullPrecision, kept_parameters
 from lit_longpo.quantized_optimizers import in_words
 from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
-from lit_longpo.strategies import is_deepspeed, split_by, splits_parameters
+from lit_longpo.strategies import check_strategy, is_deepspeed, split_by, splits_parameters
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Sections:
         Raises:
             ValueError: see above.
         """
+        check_strategy(strategy)
         check_training(self.policy, split_by(strategy))
         lora, deepspeed = self.policy.trained_lora, is_deepspeed(strategy)
         whole = lora is None or bool(lora.also_train)

@@ -3,6 +3,7 @@
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.sequential import is_sharded
 from lit_longpo.strategies.accumulation import ends_window, multiply_gradients, rows_of_a_step
+from lit_longpo.strategies.choice import check_strategy
 from lit_longpo.strategies.deepspeed import (
     AnyDeviceDeepSpeedStrategy,
     is_deepspeed,
@@ -27,6 +28,7 @@ __all__ = [
     "SequenceParallelDDPStrategy",
     "any_rank",
     "check_launch",
+    "check_strategy",
     "data_parallel_mesh",
     "ends_window",
     "feasible_degrees",
