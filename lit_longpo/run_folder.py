@@ -6,7 +6,7 @@ import logging
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -209,6 +209,21 @@ def check_manifest(
     held = read_manifest(folder)
     stored = {name: value for name, value in held.items() if name not in (notes or {})}
     _refuse_other(path, stored, wanted, kind)
+
+
+def as_known_there(folder: Path, manifest: Mapping[str, Any], later: Collection[str]) -> dict[str, Any]:
+    """The manifest without what folders of before do not know, if this is one, so that they go on.
+
+    Args:
+        folder: of the run.
+        manifest: what will be compared.
+        later: names that came into manifests later.
+
+    Raises:
+        RecordError: the folder's own is damaged.
+    """
+    held = read_manifest(folder) if (folder / MANIFEST).exists() else manifest
+    return {name: value for name, value in manifest.items() if name not in later or name in held}
 
 
 def check_known(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:

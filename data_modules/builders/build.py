@@ -128,7 +128,8 @@ class Build:
             return self._built(num_records)
 
     def _built(self, num_records: int) -> BuildReport:
-        manifest = {**self.settings(), "model": self.generator.open(self.policy)}
+        reads = {"tokenizer or chat template": text} if (text := self.generator.reads(self.policy)) else {}
+        manifest = {**self.settings(), "model": self.generator.open(self.policy), **reads}
         report = BuildReport()
         try:
             with open_journal(self.output, manifest) as answers, BuildProgress(num_records) as progress:

@@ -14,9 +14,10 @@ from data_modules.builders.generators.requests import Completion, digest
 from lit_longpo.files.stored import line_of, stored_as, stored_line
 from lit_longpo.files.storing import check_there
 from lit_longpo.files.strict_json import RecordError, instead
-from lit_longpo.run_folder import check_manifest, complete_lines, lock
+from lit_longpo.run_folder import as_known_there, check_manifest, complete_lines, lock
 
 ANSWERS = "answers.jsonl"
+_LATER = ("tokenizer or chat template",)  # in manifests
 # Classes by the names they had when folders were first written, so that a build of then goes on.
 _WRITTEN_NAMES = {"ContainsGold": "SubEM", "RequestTemplate": "Prompt"}
 
@@ -92,6 +93,7 @@ def open_journal(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Journal]
     path = folder / ANSWERS
     with open(path, "a+b") as file:
         lock(file, folder, "build")
+        manifest = as_known_there(folder, manifest, _LATER)
         check_manifest(folder, {**manifest, "hash": digest(manifest)}, "build", lines=[path])
         yield Journal(file, path)
 

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from data_modules.builders.build import Build
 from data_modules.builders.checks.decontamination import Decontamination
-from data_modules.builders.checks.verifiers import Verifier
+from data_modules.builders.checks.verifiers import LogProbGap, Verifier
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import digest
 from data_modules.builders.generators.transformers import TransformersGenerator
@@ -21,6 +21,7 @@ from data_modules.records import PreferencePair, read_pairs
 from data_modules.rows.accounts import Selection
 from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.fingerprint import files_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,16 @@ class OnTheFly:
             self.seed,
             self.window,
         )
-        build.output = Path(self.cache) / digest([build.settings(), str(self.policy)])
+        build.output = Path(self.cache) / digest([build.settings(), str(self.policy), self._models(build.generator)])
         return build
+
+    def _models(self, generator: TextGenerator) -> list[str | None]:
+        """Weights, tokenizer and chat template as they lie in folders, where another run may have put others."""
+        asked = [generator.reads(self.policy)]
+        policies = [self.policy] if asked[0] else []  # a server's weights are nobody's to see
+        policies += [item.policy for item in self.verifiers if isinstance(item, LogProbGap)]
+        folders = sorted({folder for policy in policies for folder in policy.files.folders()})
+        return [*asked, *map(files_fingerprint, folders)]
 
 
 @contextmanager

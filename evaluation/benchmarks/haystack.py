@@ -1,5 +1,6 @@
 """Haystacks: facts laid into plain prose, or whatever follows the protocol, at a depth counted in tokens."""
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,15 @@ def sentences(draw: random.Random, path: str | None = None) -> Iterator[str]:
     while True:
         yield from book[start:]
         start = 0
+
+
+def text_digest(path: str) -> str:
+    """Hash of the sentences that a file gives as hay (16 hex digits).
+
+    Raises:
+        FileNotFoundError, ValueError: as `sentences`.
+    """
+    return hashlib.sha256("\n".join(_book(path)).encode()).hexdigest()[:16]
 
 
 @cache

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences
+from evaluation.benchmarks.haystack import CountTokens, Haystack, TextHaystack, lay, sentences, text_digest
 from evaluation.benchmarks.riddles import RIDDLES, Riddle, Sizes
 from evaluation.benchmarks.task_names import elsewhere
 from evaluation.metrics import sub_em
@@ -98,9 +98,13 @@ class NeedleBenchmark(Benchmark):
 
     @property
     def settings(self) -> dict[str, object]:
-        """What contexts depend on beside the grid, which ids tell."""
+        """What contexts and answers depend on beside the grid, which ids tell."""
         named = self._source if is_dataclass(self._source) else type(self._source).__name__
-        return {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
+        told = {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
+        source = self._source.path if isinstance(self._source, TextHaystack) else None
+        files = {path for path in (self.hay, source) if path is not None}
+        digests = {f"text of {path}": text_digest(path) for path in sorted(files)}
+        return told | digests | ({} if self.max_new_tokens is None else {"max_new_tokens": self.max_new_tokens})
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -202,6 +206,8 @@ class NeedleBenchmark(Benchmark):
     def _example(self, task: str, length: int, depth: float, index: int) -> Example:
         has_depth = task == NEEDLE or RIDDLES[task].has_depth
         fields = {"depth": repr(depth), "index": str(index)}
+        if has_depth and task != NEEDLE:  # there is a fact at each of them in one context
+            fields["depths"] = repr([float(place) for place in self.depths])
         if task == NEEDLE:
             _, question, answers = self._source.needle(length, depth, index, lambda text: len(text.split()))
         else:

@@ -15,10 +15,20 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
 from lit_longpo.files.strict_json import RecordError, instead, shortened
 from lit_longpo.policy import PromptFormat
-from lit_longpo.run_folder import MANIFEST, check_known, check_manifest, complete_lines, lock, read_manifest
+from lit_longpo.policy.prompts.identity import tokens_hash
+from lit_longpo.run_folder import (
+    MANIFEST,
+    as_known_there,
+    check_known,
+    check_manifest,
+    complete_lines,
+    lock,
+    read_manifest,
+)
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
+_LATER = ("tokenizer",)  # in manifests
 _FORMAT = 1  # of the folder; raised when older folders cannot be continued
 _NOTES = {"benchmark settings": Mapping[str, object], "max_length": int, "name": str}  # that a report is made with
 
@@ -168,6 +178,7 @@ def open_responses(folder: Path, manifest: Mapping[str, Any], notes: Mapping[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
+        manifest = as_known_there(folder, manifest, _LATER)
         check_manifest(folder, manifest, KIND, notes, lines=folder.glob("*.jsonl"))
         yield Responses(folder)
 
@@ -257,6 +268,7 @@ def manifest_of(
         "max_length": max_length,
         "end tokens": list(ends),
         "chat template": hashlib.sha256(json.dumps(chat, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        "tokenizer": tokens_hash(prompt_format),
     }
 
 

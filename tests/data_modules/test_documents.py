@@ -7,6 +7,7 @@ import time
 import pytest
 from filelock import FileLock
 from support.builders import Scripted
+from support.byte_tokenizer import byte_model
 
 from data_modules import DocumentDataModule, MixtureDataModule, QADataModule
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
@@ -63,6 +64,15 @@ def test_documents_are_one_of_several_sources(tmp_path):
     mixed.setup("fit")
     names = {name for batch in mixed.train_dataloader() for name in batch.policy.examples}
     assert {name for name in names if name.startswith("books")} == {f"books/{name}" for name in alone}
+
+
+def test_other_weights_in_the_policys_folder_build_other_pairs(tmp_path):
+    """A finished build would be read as if the model that lies there now had made it."""
+    outputs = []
+    for seed in (1, 1, 2):
+        policy = PolicyConfig(source=str(byte_model(tmp_path / "policy", seed=seed)))
+        outputs.append(OnTheFly(LongPORecipe(), policy=policy)._build(WorldDocuments(9, 20)).output)
+    assert outputs[0] == outputs[1] != outputs[2]
 
 
 def test_a_damaged_file_of_a_build_is_made_again_from_its_answers(tmp_path, caplog):

@@ -9,12 +9,13 @@ import torch
 
 from data_modules.builders.checks.log_probs import margin_of
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, until_stop
+from data_modules.builders.generators.requests import Completion, Request, digest, until_stop
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.prompts.identity import tokens_hash
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 
@@ -62,6 +63,10 @@ class TransformersGenerator(TextGenerator):
         for batch in batches:
             yield from self._answer(batch)
 
+    def reads(self, policy: PolicyConfig) -> str:
+        """Hash of the tokens of texts, and of the chat template's source."""
+        return prompts_identity(policy)
+
     def margin(self, pair: PreferencePair) -> float | None:
         """By the policy, in the layout of `fit`."""
         if self._plain is None:
@@ -108,6 +113,16 @@ def request_format(policy: PolicyConfig, system: str | None) -> PromptFormat:
     chat = policy.template
     template = replace(chat, user="{context}{question}", system=system or chat.system)
     return replace(policy, template=template).prompt_format()
+
+
+def prompts_identity(policy: PolicyConfig) -> str:
+    """What a local generator's prompts are made of beside settings.
+
+    Args:
+        policy: tokenizer and chat template.
+    """
+    prompt_format = policy.prompt_format()
+    return digest([tokens_hash(prompt_format), getattr(prompt_format.tokenizer, "chat_template", None)])
 
 
 def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) -> list[list[Request]]:

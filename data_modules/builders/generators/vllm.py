@@ -7,7 +7,7 @@ from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
-from data_modules.builders.generators.transformers import request_format
+from data_modules.builders.generators.transformers import prompts_identity, request_format
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
@@ -56,6 +56,10 @@ class VLLMGenerator(TextGenerator):
         self._policy, template = policy, policy.template
         settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
         return f"vllm:{policy.source}:{_weights(policy)}{settings}:{self.options}"
+
+    def reads(self, policy: PolicyConfig) -> str:
+        """Hash of the tokens of texts, and of the chat template's source."""
+        return prompts_identity(policy)
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """All at once; the engine schedules them."""

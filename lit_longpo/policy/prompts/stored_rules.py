@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _COMPARED = dict[tuple[Any, ...], str | None]()  # a text that is cut in another way, by file and class
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 # Words, numbers, signs, line breaks and scripts: what rules cut in different ways. No text begins or ends with a space.
-_TEXTS = (
+TEXTS = (
     "Hello world",
     "In 2023 it cost $1,234.56 or 650841823 in all.",
     "it's I'LL don't THEY'RE x_y camelCase HTTPServer",
@@ -77,7 +77,7 @@ def _differing(built: Tokenizer, stored: Tokenizer, *, may_begin: bool) -> Itera
     def ids(tokenizer: Tokenizer, text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    for text in _TEXTS:
+    for text in TEXTS:
         own, theirs = ids(built, text), ids(stored, text)
         if own != theirs and not (may_begin and (own == ids(stored, f" {text}") or theirs == ids(built, f" {text}"))):
             yield text

@@ -5,12 +5,16 @@ import re
 
 import pytest
 from support.builders import world_build
+from support.byte_tokenizer import CHAT, byte_model
 
 from data_modules.builders.generators.requests import Completion
+from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.builders.journal import ANSWERS, describe, open_journal
 from data_modules.builders.recipes.judges import SubEM
 from data_modules.builders.recipes.solopo import SoLoPORecipe
+from lit_longpo.errors import UserError
 from lit_longpo.files.strict_json import RecordError
+from lit_longpo.policy import PolicyConfig
 
 
 def test_two_builds_in_one_folder_are_refused(tmp_path):
@@ -43,6 +47,24 @@ def test_the_manifest_says_what_the_pairs_depend_on(tmp_path):
     assert manifest["seed"] == 0
     assert len(manifest["hash"]) == 32
     assert "limit" not in manifest
+
+
+def test_answers_to_another_chat_template_are_not_taken(tmp_path):
+    """It lies in the policy's folder, where somebody mended it; builds of before it was written down go on."""
+    policy, generator = byte_model(tmp_path / "policy", chat_template=CHAT), TransformersGenerator()
+    identities = [generator.reads(PolicyConfig(source=str(policy)))]
+    (policy / "chat_template.jinja").write_text(CHAT.replace("[assistant]", "[answer]"))
+    identities.append(generator.reads(PolicyConfig(source=str(policy))))
+    with open_journal(tmp_path / "new", {"seed": 0, "tokenizer or chat template": identities[0]}):
+        pass
+    with (
+        pytest.raises(UserError, match="with another tokenizer or chat template"),
+        open_journal(tmp_path / "new", {"seed": 0, "tokenizer or chat template": identities[1]}),
+    ):
+        pass
+    for manifest in ({"seed": 0}, {"seed": 0, "tokenizer or chat template": identities[1]}):
+        with open_journal(tmp_path / "old", manifest):
+            pass
 
 
 def test_settings_keep_the_names_that_older_folders_hold():

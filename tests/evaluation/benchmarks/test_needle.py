@@ -1,5 +1,7 @@
+import itertools
 import json
 from collections import Counter
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -10,13 +12,14 @@ from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.reports import rows_of, summary, table_of
 
 from evaluation.benchmark import Benchmark
+from evaluation.benchmarks.haystack import _book
 from evaluation.benchmarks.needle import Haystack, NeedleBenchmark, TextHaystack
 from evaluation.benchmarks.riddles import Sizes
 from evaluation.reports.figures import heat_map
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.batching import Batching, plan_rounds
 from evaluation.running.preflight import extreme_examples
-from evaluation.running.responses import Responses
+from evaluation.running.responses import Responses, record_hash
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
@@ -221,15 +224,32 @@ def test_wrong_settings_are_refused(wrong):
         NeedleBenchmark(**wrong)
 
 
-def test_settings_tell_what_contexts_depend_on():
+def test_settings_tell_what_contexts_depend_on(tmp_path, monkeypatch):
     from data_modules import WorldHaystack
 
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("One sentence. Another one.")
     plain = NeedleBenchmark()
     assert plain.settings == NeedleBenchmark(lengths=(64,)).settings
     for other in ({"seed": 1}, {"hay": "book.txt"}, {"sizes": Sizes(num_keys=3)}, {"haystack": WorldHaystack(hops=2)}):
         assert NeedleBenchmark(**other).settings != plain.settings
     assert "hops=2" in NeedleBenchmark(WorldHaystack(hops=2)).settings["haystack"]
     assert NeedleBenchmark(Echo()).settings["haystack"] == "Echo"
+
+
+def test_answers_of_another_limit_hay_or_grid_are_not_taken(tmp_path):
+    """Ids are the same; lm-evaluation-harness#3881 took answers of other sampling so."""
+    hay = tmp_path / "hay.txt"
+    told = []
+    for text in ("One sentence. Another one.", "Other sentences. All of them."):
+        hay.write_text(text)
+        _book.cache_clear()
+        told += [NeedleBenchmark(hay=str(hay)).settings, NeedleBenchmark(TextHaystack(str(hay))).settings]
+    told += [NeedleBenchmark(max_new_tokens=limit).settings for limit in (None, 2, 6)]
+    assert all(first != second for first, second in itertools.combinations(told, 2))
+    grids = [NeedleBenchmark(tasks=("multi_key",), depths=depths) for depths in ((0, 1), [0, 1], (0, 0.5, 1))]
+    hashes = [record_hash(next(grid.examples("multi_key"))) for grid in grids]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_the_runner_asks_and_scores_it_like_any_benchmark():

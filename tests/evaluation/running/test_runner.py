@@ -13,6 +13,7 @@ from support import official_layout, reports
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.official_data import official
 from support.tiny_models import tiny_model
+from tokenizers import processors
 
 from evaluation import LongBench, LongBenchV2, LVEval
 from evaluation.reports.report import BenchmarkReport, TruncationCounts
@@ -22,6 +23,8 @@ from evaluation.running.responses import DamagedResponseError, Responses, open_r
 from evaluation.running.results import make_report, rescore
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings, default_max_length
+from evaluation.running.store import Store
+from lit_longpo.errors import UserError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 MODEL = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
@@ -230,6 +233,24 @@ def test_a_folder_belongs_to_one_model_and_one_run(tmp_path):
         pass
     with open_responses(tmp_path, {"model": "a"}, {"source": "moved"}):
         pass
+
+
+def test_answers_to_other_tokens_are_not_taken(longbench, tmp_path):
+    """A tokenizer that was mended in its folder; answers of before that was written down go on."""
+    mended = byte_tokenizer(chat_template=CHAT)
+    mended.backend_tokenizer.post_processor = processors.ByteLevel()  # no beginning of the text
+    stores = [
+        Store(longbench, MODEL, PromptFormat(tokenizer, PromptTemplate()), RunSettings(max_length=500))
+        for tokenizer in (byte_tokenizer(chat_template=CHAT), mended)
+    ]
+    with stores[0].open(tmp_path / "new", {"name": "x"}):
+        pass
+    with pytest.raises(UserError, match="with another tokenizer"), stores[1].open(tmp_path / "new", {"name": "x"}):
+        pass
+    before = {name: value for name, value in stores[0].manifest.items() if name != "tokenizer"}
+    for manifest in (before, stores[0].manifest):
+        with open_responses(tmp_path / "old", manifest, {"name": "x"}):
+            pass
 
 
 def test_the_time_box_stops_between_batches(longbench, monkeypatch):

@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lit_longpo.policy import PolicyConfig, PromptTemplate
-from lit_longpo.policy.prompts.stored_rules import _TEXTS
+from lit_longpo.policy.prompts.stored_rules import TEXTS
 
 _CORPUS = ["In 2023 there were 650841823 of them.", "We need to add 9 and 6: 15. It's 1,234.56!"] * 9
 _PLAIN = PromptTemplate(chat=False)
@@ -63,7 +63,7 @@ def test_texts_are_cut_as_the_file_says(kind, model, tmp_path):
     policy = PolicyConfig(source=str(stored(tmp_path, kind, model)), template=_PLAIN)
     expected = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     form = policy.prompt_format()
-    for text in (*_TEXTS, "we need to add 9 and 6 in 2023"):
+    for text in (*TEXTS, "we need to add 9 and 6 in 2023"):
         ids = form.encode(text)
         assert list(ids) == expected.encode(text, add_special_tokens=False).ids
         assert form.tokenizer.decode(ids) == text

@@ -1,0 +1,20 @@
+"""What prompts and answers are made of, as a short hash: other tokens are other prompts, whatever the model."""
+
+import hashlib
+import json
+
+from lit_longpo.policy.prompts.prompting import PromptFormat
+from lit_longpo.policy.prompts.stored_rules import TEXTS
+
+
+def tokens_hash(prompt_format: PromptFormat) -> str:
+    """Of the tokens that a tokenizer makes of words, numbers, signs and scripts, and of what ends answers.
+
+    It is the same as long as these are, in any version of the libraries; the chat template is not in it.
+
+    Args:
+        prompt_format: tokenizer and template.
+    """
+    ids = [list(prompt_format.tokenizer(text)["input_ids"]) for text in TEXTS]
+    ids.append(list(prompt_format.stop_ids))
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
