@@ -57,6 +57,7 @@ class Cell:
         made: files in its folder that say, beside exit code 0, that it did what it should.
         scored: whether it answers questions, so that there is a result to keep.
         shows: file in its folder whose tables are its result, as they are; empty for scores of questions.
+        counts: file in its folder whose JSON is what its result says, beside no scores.
         trained: key of the training that made what it asks, whose costs and configuration belong to its result; empty
             where it trains itself, or nothing was trained.
     """
@@ -70,6 +71,7 @@ class Cell:
     made: tuple[str, ...] = ()
     scored: bool = True
     shows: str = ""
+    counts: str = ""
     trained: str = ""
 
     @property
@@ -90,7 +92,9 @@ class Cell:
     @property
     def is_scored(self) -> bool:
         """Whether there is a result to keep."""
-        return bool(self.shows) or (self.scored and self.program == "lit_longpo" and self.words[0] != "build")
+        return bool(self.shows or self.counts) or (
+            self.scored and self.program == "lit_longpo" and self.words[0] != "build"
+        )
 
 
 @dataclass(frozen=True)

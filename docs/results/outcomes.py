@@ -78,6 +78,9 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     if cell.shows:
         facts = shown(json.loads((run / cell.shows).read_text(encoding="utf-8")))
         return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
+    if cell.counts:
+        facts = json.loads((run / cell.counts).read_text(encoding="utf-8"))
+        return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
     pairs = _pairs(run.parent)
     if cell.words[0] == "validate":
         facts = _logged(run, "val/") | pairs

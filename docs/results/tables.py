@@ -131,7 +131,8 @@ def markdown(suite: Suite, folder: Path) -> str:
     if not rows:
         return "No results are stored."
     layout = LAYOUTS[suite.name]
-    parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes), *_builds(outcomes)]
+    parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes)]
+    parts += [*_filters(outcomes), *_builds(outcomes)]
     parts.append(_machines(rows))
     if layout.apart in rows:
         parts.append(_by_length(rows, layout, shared=suite.questions_share_contexts))
@@ -199,6 +200,17 @@ def _ranked(outcomes: Mapping[str, Outcome]) -> list[str]:
         if "val/rewards/accuracies" in item.facts:
             right, margin = (item.facts[f"val/rewards/{what}"][0] for what in ("accuracies", "margins"))
             found.append(f"{name}: {100 * right:.1f} % of the pairs ranked right before training, margin {margin:.3f}.")
+    return ["\n".join(found)] if found else []
+
+
+def _filters(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """What the filter of flipped labels lets through and leaves out, by the context that its model reads."""
+    found = list[str]()
+    for name, item in sorted(outcomes.items()):
+        for context, counts in item.facts.get("filter", {}).items():
+            flipped = f"of {counts['flipped']:,} flipped pairs it keeps {counts['flipped, kept']:,}"
+            right = f"of {counts['right']:,} others it leaves out {counts['right, left out']:,}"
+            found.append(f"{name}, which reads the {context}: {flipped}, {right}.")
     return ["\n".join(found)] if found else []
 
 

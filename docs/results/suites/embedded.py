@@ -1,15 +1,17 @@
 """The embedded model: every objective at equal steps and at equal FLOPs, and ablations that no paper has.
 
 600 steps of 8 pairs, short contexts of 64 words, long ones of 128 to 512; the model was trained on at most 64. LOGO
-reads 64 words at positions up to 512.
+reads 64 words at positions up to 512. The quality of pairs is changed on purpose by `results.pair_quality`.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from results.cells import Cell, Settings, Suite
 
 Words = tuple[str, ...]
 
+_NAME = "embedded"
 _FILE = "docs/results/suites/embedded.yaml"
 _LENGTHS = (64, 128, 256, 384, 512)
 
@@ -67,6 +69,16 @@ ABLATIONS = {
     "logo-mixed-2-rejected": _logo("mixed", 2),
     "logo-mixed-3-rejected": _logo("mixed", 3),
 }
+# What becomes of the same pairs, and which of them are trained on.
+QUALITIES = {
+    "flips-30": ("flips-30", "all"),
+    "flips-30-filtered": ("flips-30", "not_worse"),
+    "easy": ("easy", "all"),
+    "mistakes": ("mistakes", "all"),
+    "flips-30-filtered-long": ("flips-30-read-long", "not_worse"),
+    "flips-10": ("flips-10", "all"),
+}
+_OF_PAIRS = ("orpo-long", "dpo-long", "sft-long")
 _DEAREST = "orpo-long"  # whose FLOPs the others get
 
 
@@ -81,6 +93,42 @@ def cells(settings: Settings) -> Iterator[Cell]:
                 yield _equal_flops(settings, name, words, seed)
         for name, words in ABLATIONS.items():
             yield _training(settings, name, words, seed)
+        yield from _pair_quality(settings, seed)
+
+
+def _pair_quality(settings: Settings, seed: int) -> Iterator[Cell]:
+    """Pairs that are worse, easier or harder than those of the other rows, and what is learnt from them."""
+    key, few = f"pairs-seed{seed}", ("--count", "16") if settings.toy else ()
+    made = tuple(f"{file}.jsonl" for file in ("shipped", *dict.fromkeys(file for file, _ in QUALITIES.values())))
+    words = ("make", "--seed", str(seed), "--output", "{run}", *few)
+    yield Cell("pairs", words, seed=seed, program="results.pair_quality", device="cpu", made=made)
+    folder = f"{settings.work / _NAME}/{key}"
+    if seed == settings.seeds[0]:
+        yield from _difficulty(settings, seed, folder)
+    for quality, (file, keep) in QUALITIES.items():
+        for name in _OF_PAIRS:
+            if name == "sft-long" and not quality[-1].isdigit():
+                continue  # reads no rejected answer, and trains on fewer of the same pairs where others are left out
+            words = (*CORE[name], *_pairs(f"{folder}/{file}.jsonl"), f"--data.init_args.keep={keep}")
+            yield replace(_training(settings, f"{name}-{quality}", words, seed), after=(key,))
+
+
+def _difficulty(settings: Settings, seed: int, folder: str) -> Iterator[Cell]:
+    """What the untrained model makes of the pairs after the long context, and what the filter does."""
+    for file in ("shipped", "easy", "mistakes"):
+        path = f"{folder}/{file}.jsonl"
+        data = (*_pairs(path), f"--data.init_args.val_path={path}", "--trainer.limit_val_batches=1.0")
+        words = ("validate", *_fit(settings, seed)[1:], *CORE["orpo-long"], *data)
+        yield Cell(f"base-on-{file}", words, seed=seed, after=(f"pairs-seed{seed}",), device="cpu")
+    words = ("count", "--pairs", folder, "--output", "{run}")
+    yield Cell(
+        *("filter", words, seed, "results.pair_quality", (f"pairs-seed{seed}",)), device="cpu", counts="counts.json"
+    )
+
+
+def _pairs(path: str) -> Words:
+    data = {"path": path, "val_fraction": 0, "max_examples": 8}
+    return ("--data=configs/data/pairs.yaml", *(f"--data.init_args.{name}={value}" for name, value in data.items()))
 
 
 def _training(settings: Settings, name: str, words: Words, seed: int) -> Cell:
@@ -119,4 +167,4 @@ def _base(settings: Settings) -> Cell:
     )
 
 
-SUITE = Suite("embedded", cells)
+SUITE = Suite(_NAME, cells)
