@@ -71,10 +71,10 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
         assert "margin of the first" in capsys.readouterr().out
     folder = tmp_path / "runs/notebook"
     before, after = (json.loads((folder / name / "qa-step0.json").read_text()) for name in ("before", "after"))
-    assert len(before["predictions"]) == len(after["predictions"]) == 100
+    assert len(before["predictions"]) == len(after["predictions"]) == 200
     assert after["model"].startswith("runs/notebook/lightning_logs/version_0/model")
-    changed = [old["prediction"] != new["prediction"] for old, new in pairs_of(before, after)]
-    assert 5 < sum(changed) < 95
+    gains = [new["score"] - old["score"] for old, new in pairs_of(before, after)]
+    assert 10 < sum(gains) < 70  # +16 points of 200 questions when it was written; the interval began at 7
     assert "<table>" in (folder / "after/qa-step0.html").read_text()
 
 

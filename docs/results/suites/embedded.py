@@ -114,16 +114,14 @@ def _pair_quality(settings: Settings, seed: int) -> Iterator[Cell]:
 
 
 def _difficulty(settings: Settings, seed: int, folder: str) -> Iterator[Cell]:
-    """What the untrained model makes of the pairs after the long context, and what the filter does."""
+    """What the filter does, and what the untrained model makes of the pairs after the long context."""
+    after, words = (f"pairs-seed{seed}",), ("count", "--pairs", folder, "--output", "{run}")
+    yield Cell("filter", words, seed, "results.pair_quality", after, "cpu", counts="counts.json")
     for file in ("shipped", "easy", "mistakes"):
         path = f"{folder}/{file}.jsonl"
         data = (*_pairs(path), f"--data.init_args.val_path={path}", "--trainer.limit_val_batches=1.0")
         words = ("validate", *_fit(settings, seed)[1:], *CORE["orpo-long"], *data)
-        yield Cell(f"base-on-{file}", words, seed=seed, after=(f"pairs-seed{seed}",), device="cpu")
-    words = ("count", "--pairs", folder, "--output", "{run}")
-    yield Cell(
-        *("filter", words, seed, "results.pair_quality", (f"pairs-seed{seed}",)), device="cpu", counts="counts.json"
-    )
+        yield Cell(f"base-on-{file}", words, seed, after=after, device="cpu")
 
 
 def _pairs(path: str) -> Words:
