@@ -1,6 +1,7 @@
 """Answers from any OpenAI-compatible server (vLLM, SGLang, `transformers serve`, hosted models)."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,11 @@ from data_modules.builders.generators.requests import Completion, Request, until
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.servers import Connection, Failure, Server, whole_characters, without_passwords
 
+log = logging.getLogger(__name__)
+
+# What a request has to say lest the model's own generation settings have a say; -1 are all tokens.
+_NEUTRAL: dict[str, Any] = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}
+
 
 @dataclass
 class ServerGenerator(TextGenerator):
@@ -16,7 +22,9 @@ class ServerGenerator(TextGenerator):
 
     A server that samples need not repeat itself; answers already written are never asked again. It applies its own
     chat template: `policy.template.markup` and `.date` do not reach it, and control tokens that texts write out are
-    what it makes of them.
+    what it makes of them. Servers fill in what a request does not say from the model's own generation settings (vLLM:
+    a repetition penalty, top-k); so requests say it all, and where a server refuses fields beside OpenAI's, that is
+    said.
 
     Args:
         model: the model's name on the server.
@@ -44,6 +52,7 @@ class ServerGenerator(TextGenerator):
         self._server = Server(self.base_url, self.key_variable, *patience, "`generator.init_args.base_url`")
         self.base_url = without_passwords(self.base_url)  # settings are written down
         self._connection: Connection | None = None
+        self._takes_all: bool | None = None  # fields beside OpenAI's; `None` until a server has answered
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
@@ -63,20 +72,44 @@ class ServerGenerator(TextGenerator):
             self._connection.close()
 
     def _ask(self, client: Any, request: Request) -> Any:
-        return client.chat.completions.create(**self._body(request))
+        import openai
 
-    def _body(self, request: Request) -> dict[str, Any]:
+        if self._takes_all is False:
+            return client.chat.completions.create(**self._body(request, {}))
+        try:
+            reply = client.chat.completions.create(**self._body(request, _NEUTRAL))
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            if self._takes_all:
+                raise
+            reply = client.chat.completions.create(**self._body(request, {}))
+            self._tell_refused()
+        self._takes_all = self._takes_all is not False
+        return reply
+
+    def _tell_refused(self) -> None:
+        if self._takes_all is None:
+            names = ", ".join(_NEUTRAL)
+            log.warning(
+                "%s refuses %s: if the model's own generation settings name some, its answers follow them",
+                self.base_url,
+                names,
+            )
+        self._takes_all = False
+
+    def _body(self, request: Request, neutral: Mapping[str, Any]) -> dict[str, Any]:
         decoding = request.decoding
         return {
             "model": self.model,
             "messages": request.messages,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
+            "frequency_penalty": 0.0,
+            "presence_penalty": 0.0,
             "max_tokens": decoding.max_new_tokens,
             "seed": request.seed,
             **({"stop": list(decoding.stop)} if decoding.stop else {}),
             "extra_headers": {"X-Request-Id": request.id.encode("ascii", "backslashreplace").decode()},
-            "extra_body": self.extra_body,
+            "extra_body": {**neutral, **self.extra_body},
         }
 
 

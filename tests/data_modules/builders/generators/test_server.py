@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.builders import text_tokens
+from support.model_server import Served, ascii_model, serve
 from support.ranks import free_port
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
@@ -20,6 +21,7 @@ from lit_longpo.policy import PolicyConfig
 
 NEEDED = ("openai", "fastapi", "uvicorn")
 CHAT = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generation_prompt %}Answer : {% endif %}"
+needs_client = pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="needs openai")
 installed = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"
 )
@@ -79,6 +81,41 @@ def test_answers_of_a_real_server(server):
     sampled = list(generator.answer([[request] for request in requests(2, Decoding(0.9, 0.9, 4))]))
     assert [reply.error for reply in sampled] == ["", ""]
     generator.close()
+
+
+@needs_client
+def test_the_models_own_generation_settings_have_no_say(tmp_path, caplog):
+    """vLLM fills in from them what is not said (NeMo-RL#3497): a repetition penalty, and top-k while sampling."""
+    model = ascii_model(tmp_path / "model")
+    asked = [[request] for request in requests(3, Decoding(0.7, 0.9, 2, ("so",)))]
+    for extras in ("taken", "refused"):
+        with serve(Served(model, extras=extras)) as server:
+            generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1)
+            generator.open(PolicyConfig())
+            replies = list(generator.answer(asked))
+            generator.close()
+            assert [reply.error for reply in replies] == [""] * 3
+            said = [
+                {name: body.get(name) for name in ("repetition_penalty", "top_k", "min_p")} for body in server.asked
+            ]
+            neutral, nothing = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}, dict.fromkeys(said[0])
+            assert said == ([neutral] * 3 if extras == "taken" else [neutral, *[nothing] * 3])
+            assert {body["presence_penalty"] for body in server.asked} == {0.0}
+    assert caplog.text.count("refuses repetition_penalty, top_k, min_p: if the model's own") == 1
+
+
+@needs_client
+def test_what_a_server_cannot_answer_is_no_refusal_of_fields(tmp_path):
+    model = ascii_model(tmp_path / "model")
+    faults = [(400, {}, "too long")] * 2
+    with serve(Served(model, fault=lambda number, body: faults[number] if number < 2 else None)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1, extra_body={"top_k": 5})
+        generator.open(PolicyConfig())
+        replies = list(generator.answer([[request] for request in requests(2, Decoding(max_new_tokens=2))]))
+        generator.close()
+        assert sorted(bool(reply.error) for reply in replies) == [False, True]
+        assert [body.get("top_k") for body in server.asked] == [5, 5, 5]
+        assert [body.get("min_p") for body in server.asked] == [0.0, None, 0.0]
 
 
 @installed
