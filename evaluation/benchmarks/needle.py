@@ -100,7 +100,12 @@ class NeedleBenchmark(Benchmark):
     def settings(self) -> dict[str, object]:
         """What contexts and answers depend on beside the grid, which ids tell."""
         named = self._source if is_dataclass(self._source) else type(self._source).__name__
-        told = {"haystack": str(named), "hay": self.hay, "sizes": str(self.sizes), "needle seed": self.seed}
+        told: dict[str, object] = {
+            "haystack": str(named),
+            "hay": self.hay,
+            "sizes": str(self.sizes),
+            "needle seed": self.seed,
+        }
         source = self._source.path if isinstance(self._source, TextHaystack) else None
         files = {path for path in (self.hay, source) if path is not None}
         digests = {f"text of {path}": text_digest(path) for path in sorted(files)}

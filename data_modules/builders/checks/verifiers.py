@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.checks.log_probs import margins_of
-from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate
+from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, without_thoughts
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
@@ -109,13 +109,18 @@ class ModelJudge(Verifier):
                 fields |= {"first": texts[0], "second": texts[1]}
                 requests.append(bench.request(f"judge{number}/{order}", self.prompt, self.decoding, fields))
         replies = [parse_letter(reply.text) for reply in (yield requests)]
+        bench.counts["judge's replies that name neither A nor B, or both"] += replies.count(None)
         return _all([_agreed(*replies[start : start + 2]) for start in range(0, len(replies), 2)])
 
 
 def parse_letter(text: str) -> str | None:
-    """The first A or B that stands alone; `None` if there is none."""
-    match = re.search(r"(?<![A-Za-z])([AB])(?![A-Za-z'])", text)
-    return match.group(1) if match else None
+    """The A or B that stands alone; `None` if there is none, or both: "A comparison shows that B is right".
+
+    Args:
+        text: of a judge; what it thinks before its reply does not count.
+    """
+    letters = set(re.findall(r"(?<![A-Za-z])([AB])(?![A-Za-z'])", without_thoughts(text)))
+    return letters.pop() if len(letters) == 1 else None
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

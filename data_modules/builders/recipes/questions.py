@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from data_modules.builders.generators.requests import Decoding, RequestTemplate
+from data_modules.builders.generators.requests import Decoding, RequestTemplate, without_thoughts
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import MOST, check_numbers
@@ -124,9 +124,9 @@ def parse_questions(text: str) -> list[str]:
     """The items of a numbered or bulleted list; without one, the lines that end in a question mark.
 
     Each once, in order, surrounding quotation and emphasis marks and repeated numbers removed. Lines that end in a
-    colon are headings.
+    colon are headings; what a model thinks of first is not asked.
     """
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in without_thoughts(text).splitlines()]
     items = [_item(line) for line in lines if _ITEM.match(line)]
     items = items or [line for line in lines if line.endswith(("?", "\uff1f"))]
     cleaned = (item.strip().strip("*_\"'\u201c\u201d").strip() for item in items)

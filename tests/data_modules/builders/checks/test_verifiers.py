@@ -16,6 +16,15 @@ TURN = Turn("Show Cora", FACTS, "Oslo", ("Rome",))
 POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
 
 
+THOUGHT = [
+    ("A comparison of both shows that B is right", None),
+    ("B, not A", None),
+    ("<think>A names the tea.</think>\nB", "B"),
+    ("Is it A? No.</think> B", "B"),
+    ("<think>Let us see: A", None),
+]
+
+
 def verdict(verifier, pair, answer=lambda request: ""):
     return drive(verifier.steps(pair, bench()), answer)
 
@@ -45,6 +54,12 @@ def test_a_judge_has_to_agree_with_itself(letters, expected):
     assert asked[0].text.index("tea") < asked[0].text.index("milk")
 
 
+def test_replies_that_say_nothing_are_counted():
+    made = bench()
+    assert drive(ModelJudge().steps(GOOD, made), lambda request: "<think>Let us see")[0] is None
+    assert made.counts == {"judge's replies that name neither A nor B, or both": 2}
+
+
 def test_every_turn_is_judged():
     pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("milk",), turns=(TURN,))
     found, asked = verdict(ModelJudge(), pair, lambda request: "AB"[int(request.id[-1])])
@@ -55,7 +70,7 @@ def test_every_turn_is_judged():
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"), [("A", "A"), ("Answer: B.", "B"), ("Both", None), ("(B)", "B"), ("", None)]
+    ("text", "letter"), [("A", "A"), ("Answer: B.", "B"), ("Both", None), ("(B)", "B"), ("", None), *THOUGHT]
 )
 def test_verdict_letters(text, letter):
     assert parse_letter(text) == letter
