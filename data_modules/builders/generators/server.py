@@ -83,7 +83,8 @@ class ServerGenerator(TextGenerator):
                 raise
             reply = client.chat.completions.create(**self._body(request, {}))
             self._tell_refused()
-        self._takes_all = self._takes_all is not False
+        else:
+            self._takes_all = True
         return reply
 
     def _tell_refused(self) -> None:
