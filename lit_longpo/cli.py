@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lit_longpo.callback_checks import check_callbacks
 from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.engine.layer_kernels import check_layer_kernels
@@ -181,6 +182,7 @@ class LongPOCLI(LightningCLI):
         check_strategy(self.trainer.strategy)
         check_launch(self.trainer)
         if self.subcommand == "fit":
+            check_callbacks(self.trainer.callbacks)
             check_training(self.model.policy, split_by(self.trainer.strategy))
             check_layer_kernels(self.model.policy.layer_kernels)
             self.model.check_names()

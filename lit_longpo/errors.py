@@ -69,6 +69,7 @@ _BREAKS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, halves of ch
 
 # Errors that Lightning raises to tell its users something, in one line.
 _LIBRARY_MESSAGES = ("lightning.fabric.utilities.exceptions.MisconfigurationException",)
+_LIBRARY_WORDS = ("Early stopping conditioned on metric",)  # of an error that is no class of its own
 _TOLD = re.compile(r"pip install (?:-U )?['\"]?([A-Za-z][\w-]*)")
 
 
@@ -79,7 +80,8 @@ def message_for_user(error: BaseException) -> str | None:
     """
     if isinstance(error, UserError):
         return readable(str(error))
-    if f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES:
+    named = f"{type(error).__module__}.{type(error).__name__}" in _LIBRARY_MESSAGES
+    if named or (type(error) is RuntimeError and str(error).startswith(_LIBRARY_WORDS)):
         return readable(_spaced(str(error)))
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         path, cause = shown_path(error.filename), REFUSALS[error.errno]

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views, tensor_on
+from lit_longpo.callback_checks import check_callbacks
 from lit_longpo.checkpoints import finish_epoch, load_weights
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
@@ -148,6 +149,7 @@ class PreferenceModule(LightningModule, ABC):
         self._sections.check(strategy, precision)
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_callbacks(self._trainer.callbacks)
             self.check_names()
             self.optimization.check_trainer(self._trainer, vectors=self.policy.trains_everything)
             check_rows(self._trainer, self.policy)

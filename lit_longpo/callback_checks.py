@@ -1,0 +1,80 @@
+"""Callbacks of Lightning's that would keep or stop at the wrong place, or that find nothing to work on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ModelPruning,
+)
+
+from lit_longpo.errors import InputError
+
+_OF_TRAINING = ("train/", "perf/")
+_BETTER_BELOW = {"loss", "nll", "perplexity"}
+_BETTER_ABOVE = {"accuracies", "accuracy", "margins", "em", "f1", "sub_em"}
+# What they look for is called otherwise here, and is no number of the module's.
+_INSTEAD: dict[type[Callback], str] = {
+    LearningRateFinder: "take it out, and type --optimization.optimizer.init_args.lr",
+    BatchSizeFinder: "take it out: python -m lit_longpo plan --longest finds the row that fits",
+    BackboneFinetuning: "take it out, and set `policy.freeze` or `policy.train_only`",
+    ModelPruning: "take it out: weights keep their names here, and none is left out",
+}
+
+
+def check_callbacks(callbacks: list[Callback]) -> None:
+    """Refuse what would choose the wrong weights without a word, or end in an error late.
+
+    Args:
+        callbacks: of a trainer that is about to fit.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for callback in callbacks:
+        problem = next(_problems(callback), None)
+        if problem is not None:
+            raise InputError(problem)
+
+
+def _problems(callback: Callback) -> Iterator[str]:
+    name = type(callback).__name__
+    for kind, instead in _INSTEAD.items():
+        if isinstance(callback, kind):
+            yield f"expected callbacks that objectives here can serve in `trainer.callbacks`, got {name}; {instead}"
+    if isinstance(callback, ModelCheckpoint | EarlyStopping) and callback.monitor:
+        yield from _wrong_way(name, callback.monitor, callback.mode)
+    if isinstance(callback, ModelCheckpoint) and callback.monitor:
+        yield from _too_early(callback, callback.monitor)
+
+
+def _wrong_way(name: str, monitor: str, mode: str) -> Iterator[str]:
+    """Lightning's default is "min", whatever is watched: the worst would be called the best."""
+    last = monitor.rpartition("/")[2]
+    better = {"max": last in _BETTER_ABOVE, "min": last in _BETTER_BELOW}
+    if any(better.values()) and not better[mode]:
+        right = "max" if mode == "min" else "min"
+        yield (
+            f"expected `mode: {right}` of {name} for `monitor: {monitor}`, which is better the "
+            f"{'larger' if right == 'max' else 'smaller'} it is, got {mode}; set mode: {right} in its init_args"
+        )
+
+
+def _too_early(callback: ModelCheckpoint, monitor: str) -> Iterator[str]:
+    """Between validations Lightning 2.6 calls weights by the value of an earlier validation, and so the best one."""
+    intervals: dict[str, Any] = {
+        "every_n_train_steps": callback._every_n_train_steps,
+        "train_time_interval": callback._train_time_interval,
+    }
+    stated = next((name for name, interval in intervals.items() if interval), None)
+    if stated and monitor not in ("step", "epoch") and not monitor.startswith(_OF_TRAINING):
+        yield (
+            f"expected no `{stated}` of the ModelCheckpoint with `monitor: {monitor}`, got {intervals[stated]}: it "
+            "would write weights before they are validated, under the value of others; leave it out, and weights are "
+            "written after each validation (`trainer.val_check_interval`); another ModelCheckpoint can write more often"
+        )

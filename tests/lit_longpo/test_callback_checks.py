@@ -1,0 +1,97 @@
+"""Which weights a callback calls the best, and callbacks that have nothing to work on."""
+
+from datetime import timedelta
+
+import pytest
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ModelPruning,
+)
+from support.preference_data import RandomPairs
+
+from lit_longpo.callback_checks import check_callbacks
+from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.errors import message_for_user
+from lit_longpo.objectives import DPO, SFT
+from lit_longpo.policy import PolicyConfig
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (LearningRateFinder(), "got LearningRateFinder; take it out, and type --optimization"),
+        (BatchSizeFinder(), "got BatchSizeFinder; .*plan --longest"),
+        (BackboneFinetuning(), r"got BackboneFinetuning; .*`policy\.freeze`"),
+        (ModelPruning("l1_unstructured"), "got ModelPruning; take it out"),
+        (EarlyStopping("val/rewards/accuracies"), r"expected `mode: max` of EarlyStopping .* larger it is, got min"),
+        (ModelCheckpoint(monitor="val/rewards/margins"), "expected `mode: max` of ModelCheckpoint"),
+        (ModelCheckpoint(monitor="val/loss", mode="max"), "expected `mode: min` of ModelCheckpoint .*smaller it is"),
+        (ModelCheckpoint(monitor="val/loss", every_n_train_steps=2), "expected no `every_n_train_steps` .* got 2: it"),
+        (ModelCheckpoint(monitor="val/loss", train_time_interval=timedelta(1)), "expected no `train_time_interval`"),
+    ],
+)
+def test_what_would_choose_wrongly_is_refused(callback, said):
+    with pytest.raises(ValueError, match=said):
+        check_callbacks([callback])
+
+
+def test_what_chooses_rightly_passes():
+    check_callbacks(
+        [
+            *(EarlyStopping("val/loss"), EarlyStopping("val/rewards/accuracies", mode="max")),
+            *(ModelCheckpoint(every_n_train_steps=2), ModelCheckpoint(monitor="val/loss")),
+            ModelCheckpoint(monitor="train/loss", every_n_train_steps=2),
+            ModelCheckpoint(monitor="step", mode="max", every_n_train_steps=2),
+            ModelCheckpoint(monitor="val/my_own", mode="max"),
+        ]
+    )
+
+
+def trainer(folder, *callbacks):
+    return ResumableTrainer(
+        max_steps=6, max_epochs=-1, accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[*callbacks],
+        enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, limit_val_batches=1,
+        val_check_interval=2, check_val_every_n_epoch=None, default_root_dir=folder,
+    )  # fmt: skip
+
+
+def test_weights_that_are_kept_after_a_validation_have_its_value(policy_folder, tmp_path):
+    """What the refusal advises; with an interval they had that of the validation before (Lightning#20185)."""
+    seen = {}
+
+    class Seen(DPO):
+        def on_validation_epoch_end(self):
+            super().on_validation_epoch_end()
+            seen[self.global_step] = float(self.trainer.callback_metrics["val/loss"])
+
+    seed_everything(0, verbose=False)
+    keep = ModelCheckpoint(tmp_path, "{step}", monitor="val/loss", save_top_k=-1)
+    module = Seen(policy=PolicyConfig(source=str(policy_folder)))
+    trainer(tmp_path, keep).fit(module, datamodule=RandomPairs(module.views, num_examples=12))
+    kept = {path.stem: torch.load(path, weights_only=True)["callbacks"] for path in tmp_path.glob("*.ckpt")}
+    scores = {name: float(next(iter(states.values()))["current_score"]) for name, states in kept.items()}
+    assert scores == pytest.approx({f"step={step}": loss for step, loss in seen.items()})
+    assert len({round(loss, 6) for loss in seen.values()}) == 3
+
+
+def test_objectives_ask_before_they_load_a_policy(policy_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", None)
+    module = SFT(policy=PolicyConfig(source=str(policy_folder)))
+    wrong = ModelCheckpoint(tmp_path, monitor="val/loss", every_n_train_steps=2)
+    with pytest.raises(ValueError, match="expected no `every_n_train_steps`"):
+        trainer(tmp_path, wrong).fit(module, datamodule=RandomPairs(module.views, num_examples=12))
+
+
+def test_a_metric_that_is_not_there_is_one_line():
+    """Lightning raises a plain RuntimeError; of others the traceback stays."""
+    stop = EarlyStopping("val/losss")
+    with pytest.raises(RuntimeError) as raised:
+        stop._validate_condition_metric({"val/loss": torch.ones(())})
+    assert "`val/losss` which is not available" in message_for_user(raised.value)
+    assert message_for_user(RuntimeError("anything else")) is None
