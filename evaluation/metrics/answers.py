@@ -2,12 +2,14 @@
 
 English and other texts with spaces follow SQuAD's official normalisation and `sub_em`. An answer with Chinese or
 Japanese characters is compared without punctuation and white space, and its tokens are those characters (and the words
-between them), as MLQA's official script does it for Chinese.
+between them), as MLQA's official script does it for Chinese. A letter and its accent are one character, however a file
+writes them.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
+from unicodedata import normalize
 
 from evaluation.metrics.text import english_tokens, normalize_answer, normalize_chinese, token_f1
 
@@ -57,12 +59,14 @@ def _plain(text: str, answer: str) -> str:
     An answer that is nothing but articles and punctuation ("A", "?") is compared as it stands: normalised it would be
     empty, which is part of everything.
     """
+    text, answer = (normalize("NFC", part) for part in (text, answer))
     if _HAS_CHARACTER.search(answer):
         return normalize_chinese(text)
     return normalize_answer(text) if normalize_answer(answer) else " ".join(text.lower().split())
 
 
 def _tokens(text: str, answer: str) -> list[str]:
+    text, answer = (normalize("NFC", part) for part in (text, answer))
     if _HAS_CHARACTER.search(answer):
         return [token for piece in _TOKEN.findall(text) if (token := normalize_chinese(piece))]
     return english_tokens(text) if normalize_answer(answer) else text.lower().split()

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import pytest
 from torchmetrics.functional.text import squad
 
@@ -30,6 +32,15 @@ def test_characters_are_the_tokens_of_chinese_and_japanese_answers():
     assert best_score("f1", "修于1931年", ["1931年"]) == pytest.approx(2 * 0.5 * 1.0 / 1.5)
     assert best_score("f1", "東京タワー", ["東京"]) == pytest.approx(2 * 0.4 * 1.0 / 1.4)
     assert best_score("f1", "用 GPU 训练", ["GPU训练"]) == pytest.approx(2 * 0.75 * 1.0 / 1.75)
+
+
+@pytest.mark.parametrize("name", ANSWER_SCORES)
+@pytest.mark.parametrize("text", ["à la Café", "東京のパブ"])
+def test_letters_with_their_accents_apart_are_the_same(name, text):
+    """Files of macOS have them so; models write one character."""
+    apart = normalize("NFD", text)
+    assert apart != text
+    assert best_score(name, text, [apart]) == best_score(name, apart, [text]) == 1.0
 
 
 @pytest.mark.parametrize("answer", ["A", "The", "?"])

@@ -42,6 +42,15 @@ def window_losses(model, ids, starts, length):
         yield -log_probs.gather(1, part[0, 1:, None])[:, 0]
 
 
+def test_a_beginning_that_is_left_out_is_said(model, texts, caplog):
+    """As lm-evaluation-harness#1465 found it with Gemma: 5,909,545,606 in place of 3.5."""
+    measured(model, texts, "--lengths", "[16]", "--stride", 200)
+    assert "windows begin without <bos>, which the tokenizer puts before every text" in caplog.text
+    caplog.clear()
+    measured(model, texts, "--lengths", "[16]", "--stride", 200, "--bos", "true")
+    assert "windows begin" not in caplog.text
+
+
 def test_perplexity_is_that_of_plain_transformers(model, texts):
     """LongLoRA's windows: the last possible start is left out, all of a window's tokens count."""
     ids = byte_tokenizer()(TEXT, add_special_tokens=False)["input_ids"]
