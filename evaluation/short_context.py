@@ -13,9 +13,8 @@ from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from evaluation.respondent import Request
 from evaluation.running.facts import model_facts, run_facts
-from evaluation.running.harness import harness_model, numbers, require_harness, task_manager
+from evaluation.running.harness import asked_by_harness, numbers, require_harness, task_manager
 from evaluation.running.settings import RunSettings
-from lit_longpo.engine import generation_mode
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -168,8 +167,7 @@ class ShortContextEvaluation(Request):
         common = {"limit": self.settings.limit, "apply_chat_template": self.short_context.apply_chat_template}
         common |= {"bootstrap_iters": 0, "log_samples": True, "task_manager": manager}
         found = {}
-        with generation_mode(model):
-            judge = harness_model(model, prompt_format, self.short_context.batch_size)
+        with asked_by_harness(model, prompt_format, self.short_context.batch_size) as judge:
             for task, shots in self.shots.items():
                 log.info("%s: %s shots", task, "its own" if shots is None else shots)
                 found[task] = simple_evaluate(model=judge, tasks=[task], num_fewshot=shots, **common)

@@ -15,8 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from evaluation.reports.table import Section, change_rows
-from evaluation.running.harness import harness_model, numbers, require_harness, task_manager
-from lit_longpo.engine import generation_mode
+from evaluation.running.harness import asked_by_harness, numbers, require_harness, task_manager
 from lit_longpo.errors import InputError
 from lit_longpo.loggers import Table, pages_of
 from lit_longpo.objectives import PreferenceModule
@@ -134,8 +133,7 @@ class LMEvalCallback(ScheduledCallback):
         from lm_eval import simple_evaluate
 
         assert module.prompt_format is not None
-        with generation_mode(module.model):
-            judge = harness_model(module.model, module.prompt_format, self.batch_size)
+        with asked_by_harness(module.model, module.prompt_format, self.batch_size) as judge:
             asked = {**self.options, "limit": self.limit(self.options["limit"])}
             options = {**asked, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
             results = simple_evaluate(model=judge, tasks=self.tasks, **options)

@@ -1,14 +1,15 @@
 """lm-evaluation-harness through its Python API: is it there, does it know the tasks, who answers it."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lit_longpo.engine import base_model
+from lit_longpo.engine import base_model, end_ids, generation_mode
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy import PromptFormat
 
@@ -52,6 +53,21 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
 
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
     return HFLM(pretrained=base_model(model), tokenizer=tokenizer, batch_size=batch_size)
+
+
+@contextmanager
+def asked_by_harness(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Iterator[Any]:
+    """`harness_model` in `generation_mode`: of the model's own generation settings only the end tokens have a say.
+
+    Args:
+        model: outside of `generation_mode`.
+        prompt_format: its tokenizer; what ends its answers ends them here.
+        batch_size: questions in one forward.
+    """
+    ends = dict.fromkeys((*prompt_format.stop_ids, *end_ids(model)))  # the harness itself knows the tokenizer's alone
+    with generation_mode(model):
+        base_model(model).generation_config.eos_token_id = list(ends)
+        yield harness_model(model, prompt_format, batch_size)
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -5,8 +5,9 @@ import math
 from importlib.util import find_spec
 
 import pytest
-from support.byte_tokenizer import byte_model
+from support.byte_tokenizer import CHAT, END_OF_TURN, byte_model, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
+from support.tiny_models import following_model
 
 from evaluation.command import parse_evaluation
 from evaluation.reports.report import BenchmarkReport
@@ -25,6 +26,18 @@ doc_to_text: "{{{{question}}}} is"
 doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{label}}}}"
 metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+GENERATED = """
+task: who
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}, cache_dir: {cache}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+generation_kwargs: {{until: ["zz"], max_gen_toks: 6}}
+metric_list: [{{metric: exact_match}}]
 """
 
 
@@ -81,6 +94,25 @@ def test_scores_are_the_harness_own_with_the_shots_of_each_task(tasks, models, f
         assert [item.id for item in rows] == [f"{task}/{number}" for number in range(7)]
         assert rows[3].question.count(" is") == shots + 1
     assert report.tables["colours"] != report.tables["shades"] or report.predictions[0].length > 3
+
+
+@needs_harness
+def test_answers_end_where_the_model_ends_turns(tmp_path):
+    """It is told by its generation settings, which lighteval#1278 replaced by the tokenizer's end of the text."""
+    tokenizer = byte_tokenizer(chat_template=CHAT)
+    colon, answer = tokenizer.encode("]B", add_special_tokens=False)
+    end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    model = following_model(260, {colon: answer, answer: end}, otherwise=answer + 1)
+    model.generation_config.eos_token_id = [end]
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "rows.jsonl").write_text('{"question": "Who?", "answer": "B"}\n' * 2)
+    (tmp_path / "who.yaml").write_text(GENERATED.format(path=tmp_path / "rows.jsonl", cache=tmp_path / "cache"))
+    more = ("--short_context.tasks", "{who: 0}", "--short_context.apply_chat_template", "true")
+    COMMANDS["evaluate"](given(tmp_path, *more, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+    report = BenchmarkReport.load(tmp_path / "out" / "short_context-step0.json")
+    assert [item.prediction for item in report.predictions] == ["B", "B"]
+    assert report.tables["who"]["exact_match"] == 100.0
 
 
 @needs_harness
