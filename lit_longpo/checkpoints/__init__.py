@@ -9,7 +9,7 @@ from lit_longpo.checkpoints.progress import (
     validated_rows,
     validation_due,
 )
-from lit_longpo.checkpoints.randomness import gather_random_states, restore_random_state
+from lit_longpo.checkpoints.randomness import draw_apart, gather_random_states, restore_random_state
 from lit_longpo.checkpoints.reading import load_weights, read_record, read_weights
 from lit_longpo.checkpoints.record import run_record
 from lit_longpo.checkpoints.trainer import ResumableTrainer
@@ -17,6 +17,7 @@ from lit_longpo.checkpoints.whole import fault, newest_whole
 
 __all__ = [
     "ResumableTrainer",
+    "draw_apart",
     "fault",
     "finish_epoch",
     "gather_random_states",

@@ -12,6 +12,19 @@ log = logging.getLogger(__name__)
 RandomState = dict[str, Any]
 
 
+def draw_apart(rank: int) -> None:
+    """Let ranks draw masks of their own from now on; the first goes on as it would alone.
+
+    Until here they draw alike, as weights have to be made alike; masks that are the same on all ranks would be as good
+    as those of one.
+
+    Args:
+        rank: this rank.
+    """
+    if rank:
+        torch.manual_seed(torch.initial_seed() + (rank << 32))  # beyond every seed that a run can have
+
+
 def gather_random_states() -> list[RandomState]:
     """The state of every rank, in the order of ranks; a collective call.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views, tensor_on
 from lit_longpo.callback_checks import check_callbacks
-from lit_longpo.checkpoints import finish_epoch, load_weights
+from lit_longpo.checkpoints import draw_apart, finish_epoch, load_weights
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
     ScoringPlan,
@@ -196,6 +196,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """A step begins with its first row, after a resume too; a validation that was due then comes first."""
+        draw_apart(self.global_rank)
         self._step_mean = StepMean()
         self._first_pairs.watch(self.views, self.trainer)
         finish_epoch(self.trainer)
