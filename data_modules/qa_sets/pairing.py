@@ -248,20 +248,25 @@ def _distractors(
     """The record's own distractors, then the pool's, each in random order; usable ones, each once."""
     others = [passage for passage in record.passages if not passage.supporting]
     supporting = [passage for passage in record.passages if passage.supporting]
-    taken = {passage.text for passage in (*supporting, *without)}
-    titles = {passage.title for passage in supporting if passage.title}
+    taken = {_spaced(passage.text) for passage in (*supporting, *without)}
+    titles = {_spaced(passage.title) for passage in supporting if passage.title}
     for passages in (others, pool):
         for index in rng.sample(range(len(passages)), len(passages)):
             passage = passages[index]
             # Another paragraph under a supporting title may state the same fact in other words.
-            foreign = passages is others or passage.title not in titles
+            foreign = passages is others or _spaced(passage.title) not in titles
             if (
                 foreign
-                and passage.text not in taken
+                and _spaced(passage.text) not in taken
                 and not mentions(f"{passage.title} {passage.text}", record.answers)
             ):
-                taken.add(passage.text)
+                taken.add(_spaced(passage.text))
                 yield Passage(passage.title, passage.text)
+
+
+def _spaced(text: str) -> str:
+    """The text with single spaces: what it says, however a file lays it out."""
+    return " ".join(text.split())
 
 
 def _some(ids: Sequence[str]) -> str:

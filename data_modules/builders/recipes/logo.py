@@ -130,7 +130,7 @@ class LOGORecipe(Recipe):
         return [join_passages([Passage("", chunks[n]) for n in sorted(numbers)])[0] for numbers in sets]
 
     def _pick(self, replies: Sequence[Completion], contexts: list[str], bench: Workbench) -> list[str]:
-        """The first usable attempt for every context; a rejected one also differs from chosen."""
+        """The first usable attempt for every context; a rejected one differs from chosen, and from others if it can."""
         answers = list[str]()
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
@@ -139,8 +139,11 @@ class LOGORecipe(Recipe):
             if not different:
                 role = "chosen" if number == 0 else "rejected"
                 raise DroppedError(f"no usable {role} answer" if not usable else "rejected is always equal to chosen")
-            bench.count_cut_off(different[:1])
-            answers.append(different[0].text)
+            new = [a for a in different if a.text not in answers]
+            bench.counts["rejected answers that another one is, too"] += not new
+            best = (new or different)[0]
+            bench.count_cut_off([best])
+            answers.append(best.text)
         return answers
 
 

@@ -54,6 +54,21 @@ def test_logo_takes_another_attempt_when_rejected_equals_chosen():
         drive(logo().steps(RECORD, bench()), lambda request: "")
 
 
+def test_rejected_answers_differ_from_each_other_if_an_attempt_does():
+    """Twice the same one would have twice the weight."""
+
+    def answer(request):
+        _, name, attempt = request.id.split("/")
+        return "chosen" if name == "answer0" else "wrong" if attempt == "0" else f"other {name}"
+
+    made = bench()
+    assert drive(logo().steps(RECORD, made), answer)[0].rejected == ("wrong", "other answer2")
+    assert made.counts.total() == 0
+    pair, _ = drive(logo(attempts=1).steps(RECORD, made), answer)
+    assert pair.rejected == ("wrong", "wrong")
+    assert made.counts["rejected answers that another one is, too"] == 1
+
+
 class Everything(ChunkScorer):
     """Every chunk is about the question."""
 
