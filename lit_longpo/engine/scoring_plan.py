@@ -25,6 +25,7 @@ from lit_longpo.engine.plain_forward import (
     reads_positions,
     repeats_itself,
 )
+from lit_longpo.engine.probe_rows import probe_groups
 from lit_longpo.engine.scoring import check_ranks
 from lit_longpo.engine.sequential import score_packed, score_sequentially
 from lit_longpo.engine.sharing import sharing_problem
@@ -35,7 +36,6 @@ from lit_longpo.engine.support import (
     check_tiles,
     coarsest_dtype,
     probe,
-    probe_groups,
 )
 
 
@@ -67,6 +67,7 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
 
     Raises:
         UnsupportedModelError: naming model class and cause: neither gives the model's own log-probabilities.
+        ChanceError: in training they are others.
     """
     base = base_model(model)
     problem = dropout_problem(base.config.get_text_config())

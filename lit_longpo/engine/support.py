@@ -10,13 +10,14 @@ and every state has to pass through what `states.py` has wrapped.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lit_longpo.batch import Group, PackedBatch, Response
 from lit_longpo.engine.attention import (
@@ -25,10 +26,12 @@ from lit_longpo.engine.attention import (
     UnsupportedModelError,
     ordinary_attention,
 )
+from lit_longpo.engine.chance import mode_error, scored_as_trained
 from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
 from lit_longpo.engine.layers import dropout_problem, refusal, takes_our_attention
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.plain_forward import plain_log_probs
+from lit_longpo.engine.probe_rows import probe_groups, rows_of
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.engine.sequence_parallel import sequence_ranks
 from lit_longpo.engine.sharing import refuse_sharing
@@ -51,6 +54,7 @@ def check_model(model: nn.Module) -> float:
 
     Raises:
         UnsupportedModelError: naming model class and cause.
+        ChanceError: it gives other log-probabilities in training.
     """
     base = base_model(model)
     share_states(base)
@@ -109,8 +113,8 @@ def leaked_states(model: nn.Module) -> str | None:
         after = row_log_probs(model, pack(others).to(device))
     finally:
         model.train(training)
-    sizes = [len(response.token_ids) for _, response in _rows(groups)]
-    kept = [response.index > 0 for _, response in _rows(groups)]
+    sizes = [len(response.token_ids) for _, response in rows_of(groups)]
+    kept = [response.index > 0 for _, response in rows_of(groups)]
     pairs = zip(before.split(sizes), after.split(sizes), kept, strict=True)
     same = all(torch.equal(one, other) for one, other, stays in pairs if stays)
     return None if same else "a layer carries state from one response to the next"
@@ -131,27 +135,40 @@ def coarsest_dtype(model: nn.Module) -> torch.dtype:
 def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[float, str]:
     """Largest relative error of packed against separate rows, and which row it came from.
 
+    A model in training scores the packed row in training mode, as it will; the others, without it.
+
     Args:
         model: perhaps PEFT-wrapped.
         groups: the rows; `None` means all of `probe_groups`.
+
+    Raises:
+        ChanceError: it gives other log-probabilities in training.
     """
     base = base_model(model)
+    groups = groups or probe_groups(base.config.get_text_config())
+    row = pack(groups).to(next(base.parameters()).device)
+    packed = scored_as_trained(model, partial(row_log_probs, model, row))
     training = model.training
     model.eval()
     try:
-        groups = groups or probe_groups(base.config.get_text_config())
-        device = next(base.parameters()).device
-        packed = row_log_probs(model, pack(groups).to(device))
         with ordinary_attention(base):
-            separate = [plain_log_probs(base, group, response) for group, response in _rows(groups)]
+            separate = torch.cat([plain_log_probs(base, group, response) for group, response in rows_of(groups)])
+        worst = _worst(packed, separate, groups)
+        if training and not worst[0] <= TOLERANCE[coarsest_dtype(base)]:
+            without = _worst(row_log_probs(model, row), separate, groups)
+            if without[0] <= TOLERANCE[coarsest_dtype(base)]:
+                raise mode_error(model)
     finally:
         model.train(training)
-    sizes = [len(part) for part in separate]
-    scale = torch.cat(separate).abs().max()
-    errors = [(a - b).abs().max() / scale for a, b in zip(packed.split(sizes), separate, strict=True)]
-    worst = max(range(len(errors)), key=lambda number: _or_infinite(errors[number]))
-    group, response = list(_rows(groups))[worst]
-    return _or_infinite(errors[worst]), f"response {response.index} of {group.example}"
+    return worst
+
+
+def _worst(packed: Tensor, separate: Tensor, groups: Sequence[Group]) -> tuple[float, str]:
+    """The largest error, relative to the largest log-probability, and of which response."""
+    rows = rows_of(groups)
+    errors = ((packed - separate).abs() / separate.abs().max()).split([len(one.token_ids) for _, one in rows])
+    group, response = rows[max(range(len(rows)), key=lambda number: _or_infinite(errors[number].max()))]
+    return max(_or_infinite(error.max()) for error in errors), f"response {response.index} of {group.example}"
 
 
 @torch.no_grad()
@@ -221,34 +238,6 @@ def check_tiles(model: nn.Module) -> None:
 def _log_probs_in_tiles(model: nn.Module, row: PackedBatch, tokens: int) -> Tensor:
     with tiles_of(model, tokens):
         return row_log_probs(model, row)
-
-
-def probe_groups(config: PretrainedConfig) -> list[Group]:
-    """Two prompts, three responses each; the second prompt jumps in its positions."""
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = min(config.vocab_size, getattr(config, "unpadded_vocab_size", None) or config.vocab_size)
-    window = getattr(config, "sliding_window", None) or 0
-    length = 24 + (window if window <= 256 else 0)
-
-    def draw(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(5, vocabulary, (count,), generator=generator).tolist())
-
-    jump = tuple(number if number < length // 2 else number + 100 for number in range(length))
-    return [
-        _probe_group("the plain prompt", draw, length, None),
-        _probe_group("the jumping prompt", draw, length, jump),
-    ]
-
-
-def _probe_group(
-    name: str, draw: Callable[[int], tuple[int, ...]], length: int, positions: tuple[int, ...] | None
-) -> Group:
-    responses = tuple(Response("rejected", draw(size), (True,) * size, index) for index, size in enumerate((5, 7, 3)))
-    return Group(name, "long", draw(length), responses, positions)
-
-
-def _rows(groups: Sequence[Group]) -> list[tuple[Group, Response]]:
-    return [(group, response) for group in groups for response in group.responses]
 
 
 def _or_infinite(value: Tensor) -> float:

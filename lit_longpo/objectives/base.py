@@ -25,7 +25,7 @@ from lit_longpo.engine import (
 from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.objectives.first_pairs import FirstPairs
 from lit_longpo.objectives.resuming import Resumption, check_trained, trained_names
-from lit_longpo.objectives.start import Sections, check_rows, found_path, say_precision, warn_of_window
+from lit_longpo.objectives.start import Sections, check_draws, check_rows, found_path, say_precision, warn_of_window
 from lit_longpo.optimization import Optimization, num_optimizer_steps
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat
@@ -151,6 +151,7 @@ class PreferenceModule(LightningModule, ABC):
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_callbacks(getattr(self._trainer, "callbacks", []))
             self.check_names()
+            check_draws(self.policy)
             self.optimization.check_trainer(self._trainer, vectors=self.policy.trains_everything)
             check_rows(self._trainer, self.policy)
         self.prompt_format = self.policy.prompt_format()

@@ -25,6 +25,7 @@ from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
 from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
+from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.policy.weights.full_precision import FullPrecision, kept_parameters
 from lit_longpo.quantized_optimizers import in_words
 from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
@@ -114,6 +115,19 @@ class Sections:
                 f"--trainer.precision 32-true, under which the others stay {self.policy.dtype}, or train adapters"
             )
         return FullPrecision(model)
+
+
+def check_draws(policy: PolicyConfig) -> None:
+    """Refuse, before it is loaded, a policy whose log-probabilities are drawn by chance in training.
+
+    Args:
+        policy: to be trained.
+
+    Raises:
+        InputError: saying what draws.
+    """
+    if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
+        raise InputError(problem)
 
 
 def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:

@@ -21,6 +21,7 @@ from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.reference_config import copy_problem
 from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
+from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.strategies import mesh_problem
 
 _LARGEST_RATE = 1e-5  # of Adam's kind, where every weight is trained
@@ -51,6 +52,11 @@ def start_warnings(config: Namespace) -> list[str]:
 
 def _degree(config: PretrainedConfig, run: Configuration) -> str | None:
     problem = heads_problem(config, run.sharding.sequence_parallel, run.sharding.world_size)
+    return problem and f"`fit` refuses this: {problem}"
+
+
+def _chance(config: PretrainedConfig, run: Configuration) -> str | None:
+    problem = chance_problem(config)
     return problem and f"`fit` refuses this: {problem}"
 
 
@@ -292,11 +298,11 @@ def _accumulation(run: Configuration) -> str | None:
 
 def refusal(run: Configuration, config: PretrainedConfig) -> str | None:
     """Why this is not to be run, whatever its data: `fit` refuses it, or it would train nothing."""
-    messages = [_degree(config, run), *(rule(run) for rule in _REFUSALS)]
+    messages = [_degree(config, run), _chance(config, run), *(rule(run) for rule in _REFUSALS)]
     return next((message for message in messages if message is not None), None)
 
 
-MODEL_RULES: tuple[ModelRule, ...] = (_degree, _window)
+MODEL_RULES: tuple[ModelRule, ...] = (_degree, _chance, _window)
 RULES: tuple[Rule, ...] = (
     _devices,
     _budget,

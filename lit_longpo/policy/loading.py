@@ -30,7 +30,7 @@ from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
-from lit_longpo.policy.weights.dropout import check_repeatable, dropouts, turn_off
+from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.quantization import (
     reading_whole,
     report_quantization,
@@ -110,15 +110,12 @@ class PolicyConfig:
         """The model in train mode, with prefix-shared attention, and adapters if there are or shall be some.
 
         Raises:
-            FileNotFoundError, ImportError, ValueError: see `load_base`; or the adapters at `source` contradict `lora`,
-                or the model's experts are drawn by chance in training.
+            FileNotFoundError, ImportError, ValueError: see `load_base`; or the adapters at `source` contradict `lora`.
         """
         folder = self._start_adapters()
         if folder and self.adapters == "continue":
             folder.check(self.lora)
         own = None if self.gguf_file else self.files.config()
-        if own is not None:
-            check_repeatable(own)
         model = self.load_plain()
         if own is not None and (dropping := dropouts(own)):
             log.info("the model's own dropout is off, as the reference's is: %s", dropping)

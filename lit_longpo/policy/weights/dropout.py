@@ -11,8 +11,6 @@ from collections.abc import Iterator
 
 from transformers import PretrainedConfig
 
-from lit_longpo.errors import InputError
-
 _NAME = re.compile("dropout|pdrop|layerdrop|drop_rate|jitter")
 _OTHER_HEADS = re.compile("classifier|summary")  # which no language model has
 _SAMPLING = ("phimoe",)  # draw experts by chance in training, and mean another thing by `router_jitter_noise`
@@ -37,21 +35,19 @@ def turn_off(config: PretrainedConfig) -> None:
         setattr(part, name, type(getattr(part, name))(0))  # some are checked to be whole numbers
 
 
-def check_repeatable(config: PretrainedConfig) -> None:
-    """Refuse to train what gives other answers in training than as a reference, whatever its settings say.
+def chance_problem(config: PretrainedConfig) -> str | None:
+    """Why a model is not to be trained, whatever its settings say; `None` if it may be. In eval mode it is exact.
 
     Args:
         config: a model's.
-
-    Raises:
-        InputError: its experts are drawn by chance in training.
     """
-    if config.model_type in _SAMPLING:
-        raise InputError(
-            f"expected a model that gives the same log-probabilities twice in training, got one of kind "
-            f"{config.model_type}, whose routers draw experts by chance there: every reward would be noise; set "
-            "`policy.source` to a model of another kind"
-        )
+    if config.model_type not in _SAMPLING:
+        return None
+    return (
+        f"expected a model that gives the same log-probabilities twice in training, got one of kind "
+        f"{config.model_type}, whose routers draw experts by chance there: every reward would be noise; set "
+        "`policy.source` to a model of another kind"
+    )
 
 
 def _settings(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, str]]:

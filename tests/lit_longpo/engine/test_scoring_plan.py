@@ -41,14 +41,17 @@ def test_a_head_that_we_do_not_know_is_asked_for_its_own_logits():
 def test_no_path_is_taken_where_the_model_does_not_know_itself():
     model = scaled(tiny_hybrid("StableLm"), lambda: 1.0 + torch.rand(()))
     with pytest.raises(UnsupportedModelError, match=r"got StableLmForCausalLM, which does not give the same"):
-        plan_scoring(model)
+        plan_scoring(model.eval())
 
 
 @pytest.mark.parametrize(("name", "told"), [("Bert", True), pytest.param("XLM", False, marks=pytest.mark.slow)])
 def test_encoders_are_told_from_decoders(name, told):
     """Not by the mask alone: their tokens see later ones."""
-    own = {"XLM": {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "attention_dropout": 0.0}}
-    model = plain_model(name, **own.get(name, {}))
+    own = {
+        "Bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+        "XLM": {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "dropout": 0.0, "attention_dropout": 0.0},
+    }
+    model = plain_model(name, **own[name])
     with pytest.raises(UnsupportedModelError, match=r"expected a causal .* later ones as an encoder's do") as refused:
         plan_scoring(model)
     assert ("`is_decoder: true`" in str(refused.value)) == told

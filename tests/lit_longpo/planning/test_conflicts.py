@@ -7,6 +7,7 @@ import yaml
 from peft import LoraConfig, get_peft_model
 from support.command_line import CONFIGS
 from support.ranks import run_command
+from support.tiny_models import tiny_config
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.planning.architecture import find_config
@@ -37,6 +38,12 @@ def messages():
         return conflicts(configuration, find_config(configuration.policy, configuration.options.shape)[0])
 
     return found
+
+
+def test_a_model_that_draws_experts_in_training_is_refused_as_fit_refuses_it(messages, tmp_path):
+    tiny_config("Phimoe").save_pretrained(tmp_path)
+    found = messages("--policy.source", str(tmp_path))
+    assert any("`fit` refuses this: expected a model that gives the same" in message for message in found)
 
 
 def test_a_sound_setting_has_no_conflicts(messages):

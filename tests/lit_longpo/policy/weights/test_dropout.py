@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from support.preference_data import RandomPairs
 from support.tiny_models import tiny_config
 from support.word_tokenizer import word_tokenizer
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, DbrxConfig, MptConfig
 
-from lit_longpo.engine import base_model
+from lit_longpo.engine import base_model, plan_scoring
 from lit_longpo.errors import InputError
+from lit_longpo.objectives import ORPO
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 
@@ -67,8 +71,37 @@ def test_what_is_for_another_head_is_left_alone():
     assert dropouts(tiny_config("GPTNeoX", classifier_dropout=0.1)) == {}
 
 
-def test_experts_that_are_drawn_by_chance_are_refused_before_weights_are_read(tmp_path):
-    tiny_config("Phimoe", input_jitter_noise=0.4).save_pretrained(tmp_path)
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory):
+    """A model whose experts are drawn by chance in training, whatever its settings say."""
+    folder = tmp_path_factory.mktemp("phimoe")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config("Phimoe", num_local_experts=4, input_jitter_noise=0.4))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.25) if parameter.dim() > 1 else None
+    model.save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_experts_that_are_drawn_by_chance_are_refused_before_weights_are_read(drawing, monkeypatch):
+    monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("loaded"))
+    module = ORPO(policy=PolicyConfig(source=drawing))
+    options = {"logger": False, "enable_checkpointing": False}
     with pytest.raises(InputError, match="draw experts by chance"):
-        PolicyConfig(source=str(tmp_path)).load()
-    assert PolicyConfig(source=str(tmp_path)).config().router_jitter_noise > 0  # in every forward a threshold
+        Trainer(max_steps=1, accelerator="cpu", **options).fit(module, datamodule=RandomPairs(module.views))
+
+
+def test_experts_that_are_drawn_in_training_are_chosen_where_nothing_is_trained(drawing):
+    """As a reference, asked or exported, to the model's own values; its threshold of that name stays."""
+    policy = PolicyConfig(source=drawing)
+    assert policy.config().router_jitter_noise > 0
+    base, loaded = policy.load_base().eval(), policy.load().eval()
+    plain = AutoModelForCausalLM.from_pretrained(drawing).eval()
+    ids = torch.randint(3, 96, (1, 12), generator=torch.Generator().manual_seed(0))
+    assert plan_scoring(base).error < 1e-5
+    with torch.no_grad():
+        expected = plain(input_ids=ids).logits
+        for model in (base, loaded):
+            base_model(model).set_attn_implementation("eager")
+            torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
