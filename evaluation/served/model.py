@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _FINISHED = ("stop", "length", "eos_token", "stop_sequence")  # the last two are TGI's
 _SENT = ("repetition_penalty",)  # of the settings that `generate` knows, those that servers know, too
+_THOUGHTS = ("reasoning_content", "reasoning")  # of a reply: as servers name them
 _PORTION = 4  # times the questions under way, between two looks at the clock
 
 
@@ -189,6 +191,8 @@ class ServedModel(Answerer):
         text = self.endpoint.text(choice, prompt) if choice.finish_reason in _FINISHED else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
+        if text == "" and _only_thought(choice):
+            _tell_thoughts(self.connection.server.shown)
         return None if text is None else whole_characters(text)
 
     def _check_whole(self, reply: Any, prompt: Prompt) -> None:
@@ -205,3 +209,18 @@ class ServedModel(Answerer):
                 f"expected {self.connection.server.shown} to write up to {prompt.max_new_tokens:,} tokens, got an "
                 f"answer cut at {written:,}; raise the server's window or its own limit, or lower --max_length"
             )
+
+
+def _only_thought(choice: Any) -> bool:
+    """Whether the answer's tokens were over before the thoughts were, which the server keeps apart."""
+    message = getattr(choice, "message", None)
+    return choice.finish_reason == "length" and any(getattr(message, name, None) for name in _THOUGHTS)
+
+
+@cache
+def _tell_thoughts(shown: str) -> None:
+    log.warning(
+        "%s: some answers are empty, as the model was still thinking when its tokens were over; they score so: "
+        "type --server.extra_body '{chat_template_kwargs: {enable_thinking: false}}', or raise the answers' tokens",
+        shown,
+    )

@@ -116,6 +116,16 @@ def test_the_models_own_penalty_is_sent_under_the_official_protocol(longbench, s
     assert [body["repetition_penalty"] for body in questions(server)] == [1.0, 1.3]
 
 
+def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, caplog):
+    """The content of such replies is empty, and would be a wrong answer like any other."""
+    thought = {"role": "assistant", "content": None, "reasoning_content": "Let us see"}
+    cut = {"choice": {"message": thought, "finish_reason": "length"}, "usage": {"completion_tokens": NUM_NEW}}
+    server.fault = lambda number, body: cut if body["max_tokens"] == NUM_NEW else None
+    report = run(longbench, server, way="chat")
+    assert {item.prediction for item in report.predictions} == {""}
+    assert caplog.text.count("still thinking when its tokens were over") == 1
+
+
 def test_a_server_that_fails_is_asked_again(longbench, server, local):
     """Codes 500 and 429, garbage and a cut connection, each once; then the answer."""
     wait = {"Retry-After": "0.01"}
