@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
+    StochasticWeightAveraging,
 )
 
 from lit_longpo.errors import InputError
@@ -23,6 +24,8 @@ _INSTEAD: dict[type[Callback], str] = {
     LearningRateFinder: "take it out, and type --optimization.optimizer.init_args.lr",
     BatchSizeFinder: "take it out: python -m lit_longpo plan --longest finds the row that fits",
     BackboneFinetuning: "take it out, and set `policy.freeze` or `policy.train_only`",
+    # It copies the objective before it has a policy, and then averages no parameters.
+    StochasticWeightAveraging: "take EMAWeightAveraging, or WeightAveraging",
     ModelPruning: "take it out: weights keep their names here, and none is left out",
 }
 

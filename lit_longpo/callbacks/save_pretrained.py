@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 
 from lit_longpo.checkpoints import run_record
 from lit_longpo.checkpoints.whole import replacing
@@ -59,7 +59,7 @@ class SavePretrained(Callback):
             )
         check_folder(folder)
         behind = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]
-        if later := [one for one in behind if isinstance(one, WeightAveraging | StochasticWeightAveraging)]:
+        if later := [one for one in behind if isinstance(one, WeightAveraging)]:
             raise InputError(
                 f"expected {type(later[0]).__name__} before SavePretrained in `trainer.callbacks`, got it behind: it "
                 "puts averaged weights in place when training ends, and the model would be written without them; name "

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
+    StochasticWeightAveraging,
 )
 from support.preference_data import RandomPairs
 
@@ -28,6 +29,7 @@ from lit_longpo.policy import PolicyConfig
         (LearningRateFinder(), "got LearningRateFinder; take it out, and type --optimization"),
         (BatchSizeFinder(), "got BatchSizeFinder; .*plan --longest"),
         (BackboneFinetuning(), r"got BackboneFinetuning; .*`policy\.freeze`"),
+        (StochasticWeightAveraging(1e-4), "got StochasticWeightAveraging; take EMAWeightAveraging"),
         (ModelPruning("l1_unstructured"), "got ModelPruning; take it out"),
         (EarlyStopping("val/rewards/accuracies"), r"expected `mode: max` of EarlyStopping .* larger it is, got min"),
         (ModelCheckpoint(monitor="val/rewards/margins"), "expected `mode: max` of ModelCheckpoint"),
