@@ -12,9 +12,11 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     ModelPruning,
     StochasticWeightAveraging,
+    WeightAveraging,
 )
 
 from lit_longpo.errors import InputError
+from lit_longpo.strategies import is_deepspeed, split_by
 
 _OF_TRAINING = ("train/", "perf/")
 _BETTER_BELOW = {"loss", "nll", "perplexity"}
@@ -30,30 +32,43 @@ _INSTEAD: dict[type[Callback], str] = {
 }
 
 
-def check_callbacks(callbacks: list[Callback]) -> None:
+def check_callbacks(callbacks: list[Callback], strategy: object = None) -> None:
     """Refuse what would choose the wrong weights without a word, or end in an error late.
 
     Args:
         callbacks: of a trainer that is about to fit.
+        strategy: of that trainer.
 
     Raises:
         InputError: naming the first.
     """
     for callback in callbacks:
-        problem = next(_problems(callback), None)
+        problem = next(_problems(callback, strategy), None)
         if problem is not None:
             raise InputError(problem)
 
 
-def _problems(callback: Callback) -> Iterator[str]:
+def _problems(callback: Callback, strategy: object) -> Iterator[str]:
     name = type(callback).__name__
     for kind, instead in _INSTEAD.items():
         if isinstance(callback, kind):
             yield f"expected callbacks that objectives here can serve in `trainer.callbacks`, got {name}; {instead}"
+    if isinstance(callback, WeightAveraging):
+        yield from _not_averaged(name, strategy)
     if isinstance(callback, ModelCheckpoint | EarlyStopping) and callback.monitor:
         yield from _wrong_way(name, callback.monitor, callback.mode)
     if isinstance(callback, ModelCheckpoint) and callback.monitor:
         yield from _too_early(callback, callback.monitor)
+
+
+def _not_averaged(name: str, strategy: object) -> Iterator[str]:
+    """It copies the objective, which is split, or averages what is empty; DeepSpeed's folders leave the average out."""
+    splits = "DeepSpeed" if is_deepspeed(strategy) else split_by(strategy)
+    if splits:
+        yield (
+            f"expected a strategy that leaves whole weights on every rank beside {name}, got {splits}; type "
+            f"--trainer.strategy ddp, or take {name} out"
+        )
 
 
 def _wrong_way(name: str, monitor: str, mode: str) -> Iterator[str]:

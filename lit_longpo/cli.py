@@ -182,7 +182,7 @@ class LongPOCLI(LightningCLI):
         check_strategy(self.trainer.strategy)
         check_launch(self.trainer)
         if self.subcommand == "fit":
-            check_callbacks(getattr(self.trainer, "callbacks", []))
+            check_callbacks(getattr(self.trainer, "callbacks", []), self.trainer.strategy)
             check_training(self.model.policy, split_by(self.trainer.strategy))
             check_layer_kernels(self.model.policy.layer_kernels)
             self.model.check_names()

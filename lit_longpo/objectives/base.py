@@ -149,7 +149,7 @@ class PreferenceModule(LightningModule, ABC):
         self._sections.check(strategy, precision)
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            check_callbacks(getattr(self._trainer, "callbacks", []))
+            check_callbacks(getattr(self._trainer, "callbacks", []), strategy)
             self.check_names()
             check_draws(self.policy)
             self.optimization.check_trainer(self._trainer, vectors=self.policy.trains_everything)

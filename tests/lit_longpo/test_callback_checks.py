@@ -1,6 +1,7 @@
 """Which weights a callback calls the best, and callbacks that have nothing to work on."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -9,18 +10,22 @@ from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
     EarlyStopping,
+    EMAWeightAveraging,
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from support.preference_data import RandomPairs
+from support.zero3 import needs_deepspeed
 
 from lit_longpo.callback_checks import check_callbacks
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import message_for_user
 from lit_longpo.objectives import DPO, SFT
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,23 @@ from lit_longpo.policy import PolicyConfig
 def test_what_would_choose_wrongly_is_refused(callback, said):
     with pytest.raises(ValueError, match=said):
         check_callbacks([callback])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (partial(ModelParallelStrategy, 2, 1), "FSDP2"),
+        *(
+            pytest.param(partial(AnyDeviceDeepSpeedStrategy, stage), "DeepSpeed", marks=needs_deepspeed)
+            for stage in (2, 3)
+        ),
+    ],
+)
+def test_averages_need_whole_weights(strategy, said):
+    """FSDP2 refuses copies, ZeRO-3 leaves nothing to average, folders of ZeRO-2 hold no average to go on with."""
+    with pytest.raises(ValueError, match=rf"beside EMAWeightAveraging, got {said}; type --trainer\.strategy ddp, or"):
+        check_callbacks([EMAWeightAveraging()], strategy())
+    check_callbacks([EMAWeightAveraging()], DDPStrategy())
 
 
 def test_what_chooses_rightly_passes():
