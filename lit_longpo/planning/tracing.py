@@ -157,7 +157,7 @@ def _trace(model: nn.Module, row: PackedBatch, memory: LiveBytes, plan: ModelPla
     decoder_of(base).register_forward_hook(decoded)
     with _autocast(plan):
         loss = _loss(base, model, row) if plan.router_loss else row_log_probs(model, row).sum()
-        mark("head_forward")
+    mark("head_forward")  # autocast's copies of weights are gone
     kept = memory.live - start
     loss.backward()
     mark("embedding_backward")
