@@ -9,6 +9,7 @@ DeepSpeed itself need not know.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -16,12 +17,15 @@ from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from packaging.version import Version
 from torch.optim import Optimizer
 
 from lit_longpo.engine.head_chunks import HeadChunks
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.strategies.gathering import gather_at_once, gather_what_mixers_read
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
+
+_OLDEST = "0.19.2"  # 0.18.0 has accumulated gradients whose norm is 0.4 of the right one (DeepSpeed#7718, #7967)
 
 
 class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
@@ -40,6 +44,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
             stage and offloading itself, and nothing about the optimizer.
 
     Raises:
+        MissingPackageError: DeepSpeed is too old to add gradients up rightly.
         ValueError: no such stage, stage or offloading beside `config`, which would overrule them, or an optimizer or
             schedule in it, which would be trained with in place of `optimization`.
     """
@@ -54,6 +59,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         head_chunks: HeadChunks = "auto",
         **options: Any,
     ) -> None:
+        _check_version()
         if stage not in (1, 2, 3):
             raise InputError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
         if options.get("config") is not None:
@@ -250,6 +256,19 @@ def _refuse_beside_config(given: dict[str, bool]) -> None:
         raise InputError(
             "expected `trainer.strategy.init_args.config` to say stage and offloading alone (its `zero_optimization`), "
             f"got {' and '.join(names)} beside it; remove {' and '.join(names)}, or `config`"
+        )
+
+
+def _check_version() -> None:
+    """Refuse a DeepSpeed whose ZeRO-2 trains on other gradients wherever rows are accumulated, without a word."""
+    try:
+        found = version("deepspeed")
+    except PackageNotFoundError:  # Lightning says so
+        return
+    if Version(found) < Version(_OLDEST):
+        raise MissingPackageError(
+            f"expected DeepSpeed {_OLDEST} or newer, got {found}, whose ZeRO-2 loses gradients of accumulated rows; "
+            f'type: pip install "deepspeed>={_OLDEST}"'
         )
 
 

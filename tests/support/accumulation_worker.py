@@ -32,6 +32,9 @@ STRATEGIES = {
     "zero1": partial(AnyDeviceDeepSpeedStrategy, stage=1),
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
     "zero3": releasing_zero3,
+    "zero1_offload": partial(AnyDeviceDeepSpeedStrategy, stage=1, offload_optimizer=True),
+    "zero2_offload": partial(AnyDeviceDeepSpeedStrategy, stage=2, offload_optimizer=True),
+    "zero3_offload": partial(releasing_zero3, offload_optimizer=True),
 }
 
 

@@ -41,6 +41,7 @@ def plainly(folder, steps):
         *("single", "ddp", "fsdp2"),
         *(pytest.param(f"zero{stage}", marks=[needs_deepspeed, pytest.mark.slow]) for stage in (1, 2)),
         pytest.param("zero3", marks=needs_deepspeed),
+        *(pytest.param(f"zero{stage}_offload", marks=[needs_deepspeed, pytest.mark.slow]) for stage in (1, 2, 3)),
     ],
 )
 def test_accumulated_steps_equal_one_row_with_all_their_examples(strategy, policy_folder, tmp_path):

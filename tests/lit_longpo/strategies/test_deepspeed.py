@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from support import parallel_worker, resume_worker
 from support.ranks import run_ranks
 
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.planning.optimizer_states import optimizer_bytes
@@ -116,6 +116,13 @@ def test_an_optimizer_in_a_configuration_is_refused(own, names, tmp_path):
     path.write_text(json.dumps({"zero_optimization": {"stage": 2}, **own}))
     with pytest.raises(InputError, match=f"got {names} in it; remove {names}, and type --optimization.optimizer.lr"):
         AnyDeviceDeepSpeedStrategy(config=str(path))
+
+
+def test_a_deepspeed_that_loses_gradients_is_refused(monkeypatch):
+    """0.18.0 gave ZeRO-2 other gradients where rows are accumulated; 0.19.2 passes `test_accumulation.py`."""
+    monkeypatch.setattr("lit_longpo.strategies.deepspeed.version", lambda name: "0.18.9")
+    with pytest.raises(MissingPackageError, match=r"DeepSpeed 0.19.2 or newer, got 0.18.9, .* type: pip install"):
+        AnyDeviceDeepSpeedStrategy()
 
 
 @pytest.mark.parametrize(("offload", "device"), [(True, "cpu"), (False, "cuda")])
