@@ -39,6 +39,7 @@ from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
     is_sharded,
+    keep_frozen,
     rows_of_a_step,
     shard,
     split_while_loading,
@@ -158,6 +159,8 @@ class PreferenceModule(LightningModule, ABC):
         if self.views.reference:
             self.reference.check_tokenizer(self.prompt_format.tokenizer)
         split_while_loading(strategy)
+        if self.policy.weights == "random":
+            keep_frozen(strategy)
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format.tokenizer)
         if self.views.reference:

@@ -7,6 +7,7 @@ from lit_longpo.strategies.choice import check_strategy
 from lit_longpo.strategies.deepspeed import (
     AnyDeviceDeepSpeedStrategy,
     is_deepspeed,
+    keep_frozen,
     split_while_loading,
     whole_loading,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "gathered_state_dict",
     "is_deepspeed",
     "is_sharded",
+    "keep_frozen",
     "launch_problem",
     "mesh_problem",
     "multiply_gradients",

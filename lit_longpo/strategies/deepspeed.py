@@ -36,7 +36,7 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         offload_optimizer: keep optimizer states in host memory; torch's fused AdamW updates them there, as fast as
             DeepSpeed's own.
         offload_parameters: keep parameters in host memory (stage 3).
-        exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA.
+        exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA; random ones are kept all the same.
         sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
         head_chunks: in how many parts these ranks exchange their heads: more take less memory, and send more and
             smaller messages. "auto": as few as leave no more than 256 MiB of queries in a part.
@@ -236,6 +236,12 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
 def is_deepspeed(strategy: object) -> bool:
     """Whether DeepSpeed holds the weights: it casts them, and divides losses itself."""
     return isinstance(strategy, AnyDeviceDeepSpeedStrategy)
+
+
+def keep_frozen(strategy: object) -> None:
+    """Let DeepSpeed's checkpoints hold frozen weights too, where nobody would find them again: random ones."""
+    if isinstance(strategy, AnyDeviceDeepSpeedStrategy):
+        strategy.exclude_frozen_parameters = False
 
 
 def split_while_loading(strategy: object) -> None:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
-from support import parallel_worker, resume_worker
+from safetensors.torch import load_file
+from support import parallel_worker, resume_worker, small_fit
 from support.ranks import run_ranks
 
+from lit_longpo.checkpoints import read_weights
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -232,3 +234,14 @@ def test_tiles_whose_input_needs_no_gradient_train_their_adapters(policy_folder,
     for name, expected in gradients[0].items():
         assert expected.abs().max() > 1e-4
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_frozen_weights_that_nobody_finds_again_are_in_the_checkpoint(strategy, policy_folder, tmp_path):
+    """Random ones: a checkpoint without them could not be exported, and went on with those of another seed."""
+    policy = PolicyConfig(source=str(policy_folder), weights="random", freeze=["embed_tokens"])
+    run_ranks(small_fit.fit, policy, tmp_path, 2, strategy)
+    held, trained = read_weights(tmp_path / "step=2.ckpt"), load_file(tmp_path / "model/model.safetensors")
+    for name, weight in trained.items():
+        assert torch.equal(held[name], weight), name
