@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from benchmarks.setting import Setting, Shape
 
-from lit_longpo.engine.log_probs import TILE_BYTES
+from lit_longpo.engine.log_probs import projected_twice
 
 # Dense peak of an H100, H200 or similar (SXM), by dtype of the weights.
 PEAK_TFLOPS = {"bfloat16": 989.0, "float16": 989.0}
@@ -73,12 +73,8 @@ def computed_flops(setting: Setting, *, ours: bool) -> float:
     scored = sum(sum(answers) for _, answers in rows)
     keys = sum(seen_keys(replace(setting, prompt=prompt, answers=answers)) for prompt, answers in rows)
     layers = 2.0 * layer_weights(shape) * tokens * (_passes(setting) + again)
-    head = (
-        2.0
-        * shape.vocab
-        * shape.hidden
-        * (scored * (_passes(setting) + 1) - (_last_tile(shape, scored) if ours else 0))
-    )
+    projections = scored * _passes(setting) + (projected_twice(scored, shape.vocab) if ours else scored)
+    head = 2.0 * shape.vocab * shape.hidden * projections
     return layers + head + 4.0 * shape.layers * shape.heads * shape.head_size * keys * attention
 
 
@@ -88,8 +84,3 @@ def _rows(setting: Setting, *, shared: bool) -> list[tuple[int, tuple[int, ...]]
     if setting.objective == "solopo":
         rows = [(setting.prompt, setting.answers[:1]), (setting.short, setting.answers)]
     return rows if shared else [(prompt, (answer,)) for prompt, answers in rows for answer in answers]
-
-
-def _last_tile(shape: Shape, scored: int) -> int:
-    """Tokens of the last tile of logits."""
-    return (scored - 1) % (TILE_BYTES // (4 * shape.vocab)) + 1

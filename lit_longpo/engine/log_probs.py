@@ -67,8 +67,23 @@ def token_log_probs(
     Returns:
         Natural-log probabilities in fp32 (fp64 for fp64 inputs). Shape: (N,).
     """
-    rows = max(1, tile_bytes // (4 * weight.shape[0]))
+    rows = _tile_rows(weight.shape[0], tile_bytes)
     return _TokenLogProbs.apply(hidden, weight, bias, targets, transform or LogitTransform(), rows)
+
+
+def projected_twice(scored: int, vocabulary: int) -> int:
+    """How many tokens' logits backward computes once more: those of all tiles but the last; of all under a soft-cap.
+
+    Args:
+        scored: N.
+        vocabulary: V.
+    """
+    rows = _tile_rows(vocabulary, TILE_BYTES)
+    return max(scored - 1, 0) // rows * rows
+
+
+def _tile_rows(vocabulary: int, tile_bytes: int) -> int:
+    return max(1, tile_bytes // (4 * vocabulary))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

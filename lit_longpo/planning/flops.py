@@ -8,8 +8,7 @@ where a segment of q queries over k keys has q k - q (q - 1) / 2 pairs, fewer wi
 twice the forward pass; a frozen weight needs no gradient, so its linear map takes once. These are the *model's*
 FLOPs, which model FLOP utilisation (MFU) counts. The hardware also computes the layers again with
 checkpointing (all but their last map, which is counted here all the same, and attention where it is kept), the
-head's tiles again (all but the last one, counted likewise), and flash attention's scores once more in backward
-(2.5 instead of 2).
+head's tiles again (all but the last one), and flash attention's scores once more in backward (2.5 instead of 2).
 """
 
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
 from lit_longpo.engine.degrees import head_counts
+from lit_longpo.engine.log_probs import projected_twice
 from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 
@@ -59,9 +59,17 @@ def row_flops(config: PretrainedConfig, sizes: ModelSizes, row: PackedBatch, *, 
     head = 2.0 * len(row.score_targets) * sizes.head_weights
     forward = linear + attention + head
     model = forward + gradients + 2 * attention + head * (2 if sizes.head_trained else 1)
-    again = head + 0.5 * attention + (linear if checkpointing else 0.0)
+    again = 2.0 * _head_again(config, row) * sizes.head_weights
+    again += 0.5 * attention + (linear if checkpointing else 0.0)
     again += attention if checkpointing and checkpointing != "keep_attention" else 0.0
     return Flops(forward, model, model + again)
+
+
+def _head_again(config: PretrainedConfig, row: PackedBatch) -> int:
+    """Tokens whose logits are computed in backward, too."""
+    text, scored = config.get_text_config(), len(row.score_targets)
+    capped = getattr(text, "final_logit_softcapping", None) is not None
+    return scored if capped else projected_twice(scored, text.vocab_size)
 
 
 def attention_flops(config: PretrainedConfig, table: SegmentTable) -> float:

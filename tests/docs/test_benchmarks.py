@@ -210,7 +210,7 @@ def test_flops_of_a_step_by_hand():
 
 def test_flops_that_a_side_computes_by_hand(monkeypatch):
     """Two answers of 1 and 2 tokens behind a prompt of 3: TRL computes rows of 4 and 5 tokens, we one of 6."""
-    monkeypatch.setattr("benchmarks.flops.TILE_BYTES", 2 * 4 * 96)  # two tokens of logits
+    monkeypatch.setattr("lit_longpo.engine.log_probs.TILE_BYTES", 2 * 4 * 96)  # two tokens of logits
     setting = Setting(shape="smoke", prompt=3, answers=(1, 2))
     per_token, head, scores = 2 * 9216, 2 * 96 * 32, 4 * 32
     trl = 9 * per_token * 3 + 3 * head * 4 + (10 + 15) * scores * 3.5

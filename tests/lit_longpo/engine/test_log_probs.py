@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
+from lit_longpo.engine.log_probs import LogitTransform, projected_twice, token_log_probs
 
 TRANSFORMS = [
     LogitTransform(),
@@ -130,6 +130,11 @@ def test_all_tiles_but_the_last_are_projected_twice(monkeypatch, tokens_a_tile, 
     monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: projected.append(args[0]) or linear(*args))
     token_log_probs(hidden, weight, targets, tile_bytes=tokens_a_tile * 4 * 11).sum().backward()
     assert len(projected) == calls
+
+
+def test_tokens_of_all_tiles_but_the_last_are_projected_twice(monkeypatch):
+    monkeypatch.setattr("lit_longpo.engine.log_probs.TILE_BYTES", 3 * 4 * 11)
+    assert [projected_twice(scored, 11) for scored in (0, 1, 3, 4, 7)] == [0, 0, 0, 3, 6]
 
 
 def test_logits_far_apart_keep_their_gradients():

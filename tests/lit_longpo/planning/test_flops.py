@@ -31,7 +31,7 @@ def counted(counter):
 
 @pytest.mark.parametrize("checkpointing", [False, True, "keep_attention"])
 def test_linear_maps_and_head_agree_with_torch(checkpointing):
-    """The head's tiles are small here, so it is computed once in forward, again in backward."""
+    """The head is one tile here, which waits for backward."""
     model = tiny_model("Llama")
     if checkpointing:
         enable_checkpointing(model, checkpointing)
@@ -45,6 +45,17 @@ def test_linear_maps_and_head_agree_with_torch(checkpointing):
     if checkpointing:  # stops before each layer's last map, whose result nobody needs
         ours -= sum(2 * ROW.num_tokens * layer.mlp.down_proj.weight.numel() for layer in model.model.layers)
     assert ours == counted(counter)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma2"])
+def test_tiles_of_logits_are_computed_again_but_the_last(name, monkeypatch):
+    """All of them under Gemma's soft-cap. A tile has 4 tokens here."""
+    config = tiny_config(name)
+    monkeypatch.setattr("lit_longpo.engine.log_probs.TILE_BYTES", 4 * 4 * config.vocab_size)
+    sizes, scored = count(ModelPlan(config, torch.float32)), len(ROW.score_targets)
+    flops = row_flops(config, sizes, ROW, checkpointing=False)
+    again = scored if name == "Gemma2" else (scored - 1) // 4 * 4
+    assert flops.hardware - flops.model - 0.5 * attention_flops(config, ROW.table) == 2 * again * sizes.head_weights
 
 
 @pytest.mark.parametrize("name", ["Mixtral", "GptOss"])
