@@ -90,13 +90,14 @@ class OnTheFly:
             self.seed,
             self.window,
         )
-        build.output = Path(self.cache) / digest([build.settings(), str(self.policy), self._models(build.generator)])
+        models = self._models(build.generator)
+        build.output = Path(self.cache) / digest([build.settings(), str(self.policy), *([models] if models else [])])
         return build
 
     def _models(self, generator: TextGenerator) -> list[str | None]:
         """Weights, tokenizer and chat template as they lie in folders, where another run may have put others."""
-        asked = [generator.reads(self.policy)]
-        policies = [self.policy] if asked[0] else []  # a server's weights are nobody's to see
+        asked = [text] if (text := generator.reads(self.policy)) else []
+        policies = [self.policy] if asked else []  # a server's weights are nobody's to see
         policies += [item.policy for item in self.verifiers if isinstance(item, LogProbGap)]
         folders = sorted({folder for policy in policies for folder in policy.files.folders()})
         return [*asked, *map(files_fingerprint, folders)]

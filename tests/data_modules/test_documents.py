@@ -10,7 +10,8 @@ from support.builders import Scripted
 from support.byte_tokenizer import byte_model
 
 from data_modules import DocumentDataModule, MixtureDataModule, QADataModule
-from data_modules.builders.generators.requests import Decoding, RequestTemplate
+from data_modules.builders.generators.requests import Decoding, RequestTemplate, digest
+from data_modules.builders.generators.server import ServerGenerator
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze
@@ -64,6 +65,12 @@ def test_documents_are_one_of_several_sources(tmp_path):
     mixed.setup("fit")
     names = {name for batch in mixed.train_dataloader() for name in batch.policy.examples}
     assert {name for name in names if name.startswith("books")} == {f"books/{name}" for name in alone}
+
+
+def test_a_servers_pairs_of_before_are_found_again():
+    """The policy's files have no part in them; another folder would ask the server for everything once more."""
+    build = OnTheFly(LongPORecipe(), ServerGenerator("m"), POLICY)._build(WorldDocuments(9, 20))
+    assert build.output.name == digest([build.settings(), str(POLICY)])
 
 
 def test_other_weights_in_the_policys_folder_build_other_pairs(tmp_path):
