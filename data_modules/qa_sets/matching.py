@@ -18,6 +18,7 @@ STOPWORDS = CONNECTORS | set(_FUNCTION_WORDS.split())
 # Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer: words are not set apart, or endings are written on to them.
 _JOINED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
 JOINED = re.compile(_JOINED)
+_VARIANTS = re.compile(r"[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # how a sign before them is drawn; marks by category
 _WORD = re.compile(rf"{_JOINED}|(?:(?!{_JOINED})\S)+")
 
 
@@ -27,12 +28,12 @@ def normalise(text: str) -> str:
 
     Letters keep the marks on them, which are the vowels of many scripts: water and to find are one in Hindi without.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = _VARIANTS.sub("", unicodedata.normalize("NFKC", text)).casefold()
     return " ".join("".join(char if _is_spoken(char) else " " for char in folded).split())
 
 
 def _is_spoken(char: str) -> bool:
-    return char.isalnum() or unicodedata.category(char).startswith("M")
+    return char.isalnum() or unicodedata.category(char) in ("Mn", "Mc")
 
 
 def words_of(plain: str) -> list[str]:

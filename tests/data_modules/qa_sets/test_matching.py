@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_modules.qa_sets.matching import mentions
+from data_modules.qa_sets.matching import mentions, normalise, words_of
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,10 @@ from data_modules.qa_sets.matching import mentions
 )
 def test_mentions(text: str, answer: str, expected: bool) -> None:
     assert mentions(text, [answer]) is expected
+
+
+def test_how_a_sign_is_drawn_is_no_word():
+    """Selectors of emoji and of forms of characters are marks, as vowels are: TokenF1 would count them as words."""
+    assert words_of(normalise("Rome \u2764\ufe0f")) == ["rome"]
+    assert normalise("1\ufe0f\u20e3") == "1"
+    assert mentions("\u845b\U000e0100\u57ce", ["\u845b\u57ce"])
