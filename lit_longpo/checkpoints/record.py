@@ -28,6 +28,9 @@ _OF_POLICY_BEFORE: Settings = {
     "policy.added_special_tokens": [],
 }
 _OF_LORA_BEFORE: Settings = {"policy.lora.use_rslora": False, "policy.lora.use_dora": False}
+# A whole number counts rows, another is a share of them: 1 is one row, 1.0 all.
+_ROWS_OR_SHARE = ("trainer.limit_train_batches", "trainer.overfit_batches")
+_MEANT_BY_NONE: Settings = {"trainer.gradient_clip_algorithm": "norm"}
 # Another number of workers cannot take the loader's place over; the loader would only say so by a failed assertion.
 _SLIGHT = {f"trainer.{name}" for name in _OF_TRAINER} | {f"data.{name}" for name in _OF_DATA[:-1]}
 
@@ -127,7 +130,7 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     differing = {
         name: (then[name], now[name])
         for name in now
-        if not name.endswith("policy.files") and name in then and not _same(then[name], now[name])
+        if not name.endswith("policy.files") and name in then and not _same(name, then[name], now[name])
     }
     return {name: pair for name, pair in differing.items() if not any(name.startswith(f"{n}.") for n in differing)}
 
@@ -137,5 +140,8 @@ def is_slight(name: str) -> bool:
     return name in _SLIGHT
 
 
-def _same(then: Any, now: Any) -> bool:
+def _same(name: str, then: Any, now: Any) -> bool:
+    then, now = (_MEANT_BY_NONE.get(name) if value is None else value for value in (then, now))
+    if name in _ROWS_OR_SHARE and isinstance(then, float) != isinstance(now, float):
+        return bool(then == now == 0)
     return bool(then == now) or json.dumps(then) == json.dumps(now)  # not a number is not itself

@@ -1,5 +1,6 @@
 """What a checkpoint and a model card say of a run."""
 
+import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support.preference_data import RandomPairs
@@ -21,6 +22,25 @@ def test_shares_of_a_mixture_are_settings_that_a_run_goes_on_with_and_says():
     differing = contradictions({"settings": then}, now)
     assert differing == {"data.weights": ({"a": 1.0}, {"a": 2.0}), "data.smaller": ("repeat", "stop")}
     assert all(map(is_slight, differing))
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now", "said"),
+    [
+        ("limit_train_batches", 1.0, 1, True),
+        ("limit_train_batches", 1, 1.0, True),
+        ("limit_train_batches", 5, 5, False),
+        ("overfit_batches", 0.0, 0, False),
+        ("overfit_batches", 0.0, 1, True),
+        ("gradient_clip_val", 1.0, 1, False),
+        ("gradient_clip_algorithm", None, "norm", False),
+        ("gradient_clip_algorithm", None, "value", True),
+    ],
+)
+def test_one_row_is_not_all_of_them_and_clipping_goes_by_the_norm_where_nothing_is_said(name, then, now, said):
+    """`1` is one row, `1.0` all of them; Python calls them equal."""
+    differing = contradictions({"settings": {f"trainer.{name}": then}}, {f"trainer.{name}": now})
+    assert differing == ({f"trainer.{name}": (then, now)} if said else {})
 
 
 def card(folder, policy_folder, steps, resume=None):
