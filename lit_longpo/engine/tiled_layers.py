@@ -21,7 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lit_longpo.engine.decoder import decoder_of
-from lit_longpo.engine.tiles import run_in_tiles, token_dimension
+from lit_longpo.engine.tiles import autocast_dtype, run_in_tiles, token_dimension
 from lit_longpo.errors import InputError
 
 TileTokens = Literal["auto"] | int | None
@@ -67,6 +67,20 @@ def quick_tile(num_tokens: int, inside: int, itemsize: int) -> int | None:
         itemsize: bytes of a number.
     """
     return max(SERVED // (inside * itemsize), 1) if num_tokens * inside * itemsize > MAPPED else None
+
+
+def chosen_tile(num_tokens: int, sizes: tuple[int, int], *, recomputed: bool, quick: int | None) -> int | None:
+    """What `policy.tile_tokens: auto` makes of a row: tokens of a tile; `None` if it is run whole.
+
+    Args:
+        num_tokens: of the row, or of a rank's part of it.
+        sizes: channels of a token, and inside of an MLP.
+        recomputed: whether memory comes first: layers are recomputed for its sake, or there is no backward.
+        quick: bytes of a number where layers are recomputed and time comes first, on a CPU; `None` elsewhere.
+    """
+    if recomputed:
+        return auto_tile(num_tokens, *sizes)
+    return None if quick is None else quick_tile(num_tokens, sizes[1], quick)
 
 
 def mlp_sizes(config: PretrainedConfig) -> tuple[int, int]:
@@ -179,10 +193,10 @@ class Tiles:
         """
         if self.tokens != "auto":
             return self.tokens
-        if self.recomputed or not torch.is_grad_enabled():
-            return auto_tile(num_tokens, *self.sizes) or num_tokens
-        quick = self.quick and like.device.type == "cpu"
-        return (quick_tile(num_tokens, self.sizes[1], like.itemsize) if quick else None) or num_tokens
+        is_quick = self.quick and like.device.type == "cpu"
+        itemsize = (autocast_dtype("cpu") or like.dtype).itemsize if is_quick else None
+        recomputed = self.recomputed or not torch.is_grad_enabled()
+        return chosen_tile(num_tokens, self.sizes, recomputed=recomputed, quick=itemsize) or num_tokens
 
 
 def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -43,6 +43,16 @@ def token_dimension(tensor: Tensor) -> int:
     return 1 if tensor.ndim > 2 else 0
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Precision of products under autocast; `None` without.
+
+    Args:
+        device: kind of device.
+    """
+    able = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if able else None
+
+
 def run_in_tiles(function: Callable[..., Tensor], module: nn.Module, tensors: Sequence[Tensor], size: int) -> Tensor:
     """`function(*tensors)`, so many tokens at a time.
 
@@ -82,10 +92,9 @@ class _Circumstances:
     @classmethod
     def of(cls, module: nn.Module, tensor: Tensor) -> "_Circumstances":
         kind = tensor.device.type
-        able = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         draws = module.training and any(True for _ in module.children())  # a norm draws nothing
         states = (torch.get_rng_state(), *get_device_states(tensor)) if draws else None
-        return cls(kind, torch.get_autocast_dtype(kind) if able else None, states)
+        return cls(kind, autocast_dtype(kind), states)
 
     def precision(self) -> AbstractContextManager[object]:
         """Autocast as it was; without its cache, which would keep casts that were made without gradients."""

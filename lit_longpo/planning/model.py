@@ -15,7 +15,7 @@ from lit_longpo.engine.decoder import decoder_layers, decoder_of
 from lit_longpo.engine.layers import STATE_LAYERS, layer_kinds, model_class
 from lit_longpo.engine.own_logits import use_own_logits
 from lit_longpo.engine.sequential import score_sequentially
-from lit_longpo.engine.tiled_layers import TileTokens, auto_tile, mlp_sizes, quick_tile, tile_layers
+from lit_longpo.engine.tiled_layers import TileTokens, chosen_tile, mlp_sizes, tile_layers
 from lit_longpo.planning.flash_stand_in import PLANNED_FLASH, register
 from lit_longpo.policy import LoRA, Quantization
 from lit_longpo.policy.adapters import add_adapters
@@ -75,11 +75,10 @@ class ModelPlan:
         """
         if self.tile_tokens != "auto":
             return self.tile_tokens
-        hidden, inside = mlp_sizes(self.config)
-        if recomputes_all(checkpointing):
-            return auto_tile(num_tokens, hidden, inside)
-        quick = self.on_cpu and checkpointing == "keep_attention"
-        return quick_tile(num_tokens, inside, (self.autocast or self.dtype).itemsize) if quick else None
+        is_quick = self.on_cpu and checkpointing == "keep_attention"
+        itemsize = (self.autocast or self.dtype).itemsize if is_quick else None
+        sizes = mlp_sizes(self.config)
+        return chosen_tile(num_tokens, sizes, recomputed=recomputes_all(checkpointing), quick=itemsize)
 
     def build(self, layers: Depth | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default) or with these kinds of layers, on the meta device."""

@@ -154,6 +154,9 @@ def test_on_cpus_mlps_whose_tensors_would_be_mapped_anew_are_tiled_where_attenti
     assert layer.mlp.tiles.of(long, row) == 2**23 // (48 * 4)
     assert layer.mlp.tiles.of(long, torch.ones(1, device="meta")) == long
     assert layer.input_layernorm.tiles.of(long, row) == long
+    with torch.autocast("cpu", torch.bfloat16):  # products are half as wide then; `plan` counts so, too
+        assert layer.mlp.tiles.of(long, row) == long
+        assert layer.mlp.tiles.of(2 * long, row) == 2**23 // (48 * 2)
 
 
 def test_tiles_for_speed_leave_values_and_gradients(monkeypatch):
