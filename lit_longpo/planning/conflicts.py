@@ -50,14 +50,18 @@ def start_warnings(config: Namespace) -> list[str]:
     return [message for message in messages if message is not None]
 
 
+def _by_fit(problem: str | None) -> str | None:
+    """What is said of a problem that `fit` ends with."""
+    return problem and f"`fit` refuses this: {problem}"
+
+
 def _degree(config: PretrainedConfig, run: Configuration) -> str | None:
     problem = heads_problem(config, run.sharding.sequence_parallel, run.sharding.world_size)
-    return problem and f"`fit` refuses this: {problem}"
+    return _by_fit(problem)
 
 
 def _chance(config: PretrainedConfig, run: Configuration) -> str | None:
-    problem = chance_problem(config)
-    return problem and f"`fit` refuses this: {problem}"
+    return _by_fit(chance_problem(config))
 
 
 def _window(config: PretrainedConfig, run: Configuration) -> str | None:
@@ -107,14 +111,13 @@ def _mesh(run: Configuration) -> str | None:
     world, nodes = run.sharding.world_size, int(run.trainer.get("num_nodes") or 1)
     data, tensor = (run.strategy_options.get(f"{name}_parallel_size", "auto") for name in ("data", "tensor"))
     problem = mesh_problem(nodes if data == "auto" else data, world // nodes if tensor == "auto" else tensor, world)
-    return problem and f"`fit` refuses this: {problem}"
+    return _by_fit(problem)
 
 
 def _reference_split(run: Configuration) -> str | None:
     if not run.objective.views.reference or not run.sharding.splits_parameters:
         return None
-    problem = copy_problem(run.reference, run.policy)
-    return problem and f"`fit` refuses this: {problem}"
+    return _by_fit(copy_problem(run.reference, run.policy))
 
 
 def _optimizer(run: Configuration) -> str | None:
@@ -122,21 +125,21 @@ def _optimizer(run: Configuration) -> str | None:
     on_host = run.sharding.offload_optimizer or not run.on_gpu
     problem = run.optimization.placement_problem("cpu" if on_host else None, split)
     problem = problem or run.optimization.accumulation_problem(run.accumulate)
-    return problem and f"`fit` refuses this: {problem}"
+    return _by_fit(problem)
 
 
 def _untrainable(run: Configuration) -> str | None:
     try:
         check_training(run.policy, run.sharding.split)
     except UserError as error:
-        return f"`fit` refuses this: {error}"
+        return _by_fit(str(error))
     return None
 
 
 def _layer_kernels(run: Configuration) -> str | None:
     if run.policy.layer_kernels != "liger" or run.on_gpu:
         return None
-    return "`fit` refuses this: `policy.layer_kernels: liger` needs a GPU; type --policy.layer_kernels null"
+    return _by_fit("`policy.layer_kernels: liger` needs a GPU; type --policy.layer_kernels null")
 
 
 def _no_model_saved(run: Configuration) -> str | None:
@@ -223,7 +226,7 @@ def _precisions_differ(run: Configuration) -> str | None:
         deepspeed=run.sharding.kind == "zero",
         trains_weights=lora is None or bool(lora.also_train),
     )
-    return problem and f"`fit` refuses this: {problem}"
+    return _by_fit(problem)
 
 
 def _mixed(run: Configuration) -> str | None:
