@@ -17,7 +17,8 @@ from lit_longpo.errors import InputError
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
-INSTEAD = "type --optimization.optimizer FusedAdamW"
+_USUAL = "--optimization.optimizer FusedAdamW"
+INSTEAD = f"type {_USUAL}"
 _BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
 _SAID = 160  # characters of an error, which may hold a compiler's whole command
 _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
@@ -55,7 +56,7 @@ def host_problem(optimizer: Optimizer, device: str | None) -> str | None:
         return None
     return (
         f"expected weights in host memory with {type(optimizer).__name__}, which updates them on the CPU, got them on "
-        f"{device or 'a GPU'}; type --trainer.strategy.init_args.offload_optimizer true (DeepSpeed), or {INSTEAD[5:]}"
+        f"{device or 'a GPU'}; type --trainer.strategy.init_args.offload_optimizer true (DeepSpeed), or {_USUAL}"
     )
 
 
