@@ -90,7 +90,7 @@ class Copy(AnswerFilter):
         check_numbers(self, "filters.init_args.", n=(1, MOST), min_words=(0, MOST), max_share=(0, 1))
 
     def reason(self, answer: str, context: str) -> str | None:
-        """Likewise."""
+        """Looked for in words; where scripts join them (`words_of`), in characters."""
         words = words_of(normalise(answer))
         if len(words) < self.min_words:
             return None
@@ -113,7 +113,7 @@ class TooShort(AnswerFilter):
         check_numbers(self, "filters.init_args.", min_words=(0, MOST))
 
     def reason(self, answer: str, context: str) -> str | None:
-        """Likewise, after removing punctuation."""
+        """Counted after removing punctuation; where scripts join words (`words_of`), in characters."""
         return "too short" if len(words_of(normalise(answer))) < self.min_words else None
 
 
