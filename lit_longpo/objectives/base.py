@@ -229,6 +229,12 @@ class PreferenceModule(LightningModule, ABC):
         """With the step's last gradient, make all of them the mean over the step's examples."""
         self._step_mean.correct_gradients(self.trainer, self.model)
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, and free the gradients, which Lightning would hold through the whole of the next forward."""
+        super().optimizer_step(*arguments, **options)
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()
+
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """Mean loss of a validation row."""
         return self._evaluate(batch, is_repeated(self.trainer.val_dataloaders, batch_idx))

@@ -4,8 +4,8 @@ What lasts (parameters, optimizer, buffers, a frozen reference copy) is always t
 
 | moment | gradients | activations |
 | --- | --- | --- |
-| forward, decoder and head | of the step before: freed just before backward | rising to all that is kept |
-| backward of the head | with accumulation the earlier rows' | all that is kept, the tiles, the head's gradient |
+| forward, decoder and head | with accumulation the earlier rows' | rising to all that is kept |
+| backward of the head | the same | all that is kept, the tiles, the head's gradient |
 | backward of the last layer | and the head's | all that is kept, and what one layer borrows |
 | backward of the first layer | nearly all | of one layer only |
 | backward of the embeddings | all | the embeddings' dense gradient |
@@ -209,8 +209,8 @@ def memory(
     before = states.gradients if accumulates else 0
     head = untied_head_bytes // (sharding.world_size if sharding.splits_gradients else 1)
     moments = {
-        "forward": lasting + states.gradients + whole.decoder_forward,
-        "head, forward": lasting + states.gradients + whole.head_forward,
+        "forward": lasting + before + whole.decoder_forward,
+        "head, forward": lasting + before + whole.head_forward,
         "head, backward": lasting + before + whole.head_backward,
         "last layer, backward": lasting + max(before, head) + whole.layers_backward,
         "first layer, backward": lasting + states.gradients + first.layers_backward,
@@ -218,7 +218,7 @@ def memory(
         "optimizer step": lasting + states.gradients + states.borrowed_in_step,
     }
     if reference.borrowed:
-        kept = states.gradients + whole.kept if reference.online else 0
+        kept = before + whole.kept if reference.online else 0
         moments["reference"] = lasting + kept + reference.once + reference.borrowed
     host = states.host + (activations.kept_by_layers if mode == "offload" else 0)
     return Memory(states, reference.copy, moments, whole.kept, host)

@@ -92,6 +92,21 @@ def test_two_runs_with_one_seed_give_the_same_losses(policy_folder, tmp_path):
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize(("accumulate", "kept"), [(1, [False] * 4), (2, [False, True, False, True])])
+def test_no_gradients_of_the_step_before_lie_beside_a_forward(accumulate, kept, policy_folder, tmp_path):
+    class Watch(Callback):
+        def __init__(self):
+            self.held = []
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            self.held.append(any(parameter.grad is not None for parameter in module.parameters()))
+
+    watch = Watch()
+    module = DPO(policy=PolicyConfig(source=str(policy_folder)), optimization=fast())
+    run(module, tmp_path, steps=4 // accumulate, callbacks=[watch], accumulate_grad_batches=accumulate)
+    assert watch.held == kept
+
+
 def test_a_validation_counts_every_example_once_however_rows_are_filled(policy_folder):
     """Four examples in one row, or three and one: every mean is that of the four."""
     module = SimPO(policy=PolicyConfig(source=str(policy_folder)))
