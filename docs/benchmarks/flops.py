@@ -60,7 +60,7 @@ def computed_flops(setting: Setting, *, ours: bool) -> float:
     """Of a step of DPO or SoLoPO (on DPO), as our engine or TRL's trainer with its response-only head computes it.
 
     Attention's backward is five products, its forward two. TRL projects every tile of logits twice, we all but the
-    last. Recomputed layers count whole.
+    last. Of a recomputed layer the MLP's last product is left out by both: no gradient asks for it.
 
     Args:
         setting: of the step.
@@ -72,7 +72,8 @@ def computed_flops(setting: Setting, *, ours: bool) -> float:
     tokens = sum(prompt + sum(answers) for prompt, answers in rows)
     scored = sum(sum(answers) for _, answers in rows)
     keys = sum(seen_keys(replace(setting, prompt=prompt, answers=answers)) for prompt, answers in rows)
-    layers = 2.0 * layer_weights(shape) * tokens * (_passes(setting) + again)
+    recomputed = layer_weights(shape) - shape.layers * shape.hidden * shape.intermediate
+    layers = 2.0 * tokens * (layer_weights(shape) * _passes(setting) + recomputed * again)
     projections = scored * _passes(setting) + (projected_twice(scored, shape.vocab) if ours else scored)
     head = 2.0 * shape.vocab * shape.hidden * projections
     return layers + head + 4.0 * shape.layers * shape.heads * shape.head_size * keys * attention

@@ -58,8 +58,7 @@ def quick_tile(num_tokens: int, inside: int, itemsize: int) -> int | None:
     """How many tokens of a row are a tile where time comes first, on a CPU; `None` if it is quickest whole.
 
     glibc keeps freed memory for the next tensor, but not that of tensors above 32 MiB: their pages are handed back, and
-    new ones are cleared and mapped one by one. An MLP makes a dozen of them a layer, which costs more than its last
-    product once more.
+    new ones are cleared and mapped one by one. An MLP makes a dozen of them a layer.
 
     Args:
         num_tokens: of the row, or of a rank's part of it.
@@ -113,8 +112,7 @@ def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool,
         model: without adapters, which may be added later.
         tokens: of a tile; "auto" asks `auto_tile` for every row, and leaves a row whole that is to be fast: a tile is
             run again in backward, which whoever keeps activations does not want.
-        recomputed: whether whole layers are recomputed in backward to save memory; then tiles cost an MLP's last
-            product once more, a twelfth of its work.
+        recomputed: whether whole layers are recomputed in backward to save memory; then tiles cost no product more.
         attention_kept: whether all but attention is recomputed, for speed: "auto" asks `quick_tile` on CPUs then.
 
     Raises:

@@ -8,6 +8,9 @@ Two nodes of autograd share the work. The first saves the input, before anything
 saves nothing. So where a layer is recomputed in backward (activation checkpointing), recomputing ends at the first
 node of its MLP: the module is run twice forward, as without tiles, and not three times.
 
+Nobody reads the output of a slice's second run, so the linear map that makes it enters the graph without its product
+(`unwritten.py`). Thus tiles cost no product more than recomputing without them, which ends before the last one, too.
+
 Parameters are inputs of the first node: their gradients are added up over the slices (in fp32 if they are shorter) and
 handed to autograd once, in the moment in which an untiled module's would be. So what waits for a parameter's gradient
 (DDP's buckets, FSDP2's and ZeRO's reductions) fires once. Inside, `autograd.grad` fires nothing.
@@ -30,6 +33,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
+
+from lit_longpo.engine.unwritten import Map, unwritten, with_last_maps
 
 
 def slices(num_tokens: int, size: int) -> Iterator[slice]:
@@ -67,9 +72,9 @@ def run_in_tiles(function: Callable[..., Tensor], module: nn.Module, tensors: Se
         Shape: as the function's, T tokens.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    work = _Work(function, parameters, size, _Circumstances.of(module, tensors[0]))
+    work = _Work(function, module, parameters, size, _Circumstances.of(module, tensors[0]))
     if not torch.is_grad_enabled() or not (parameters or any(tensor.requires_grad for tensor in tensors)):
-        return work.forward(tensors)
+        return work.forward(tensors, followed=False)
     handle = _Inputs.apply(work, len(tensors), *tensors, *parameters)
     output: Tensor = _Outputs.apply(handle, work, [tensor.detach() for tensor in tensors])
     return output
@@ -126,24 +131,31 @@ class _Work:
 
     Args:
         function: the module's own forward.
+        module: whose.
         parameters: those that are trained.
         size: tokens of a slice.
         circumstances: of the forward.
+        last: maps whose products only make the output.
         gradient: of the output, on its way from the second node to the first.
     """
 
     function: Callable[..., Tensor]
+    module: nn.Module
     parameters: list[nn.Parameter]
     size: int
     circumstances: _Circumstances
+    last: list[Map] = field(default_factory=list, init=False)
     gradient: Tensor | None = field(default=None, init=False)
 
-    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The whole output, written slice by slice."""
+    def forward(self, tensors: Sequence[Tensor], *, followed: bool) -> Tensor:
+        """The whole output, written slice by slice; if a backward follows, with a look at what comes last."""
         output: Tensor | None = None
         with self.circumstances.precision():
             for start, parts in self._slices(tensors):
-                made = self.function(*parts)
+                if output is None and followed:
+                    made, self.last = with_last_maps(self.module, self.function, parts)
+                else:
+                    made = self.function(*parts)
                 if output is None:
                     output = _with_tokens(made, _num_tokens(tensors[0]))
                 dimension = token_dimension(made)
@@ -164,7 +176,7 @@ class _Work:
         return [*totals, *(total.to(p.dtype) for total, p in zip(sums, self.parameters, strict=True))]
 
     def _add_slice(self, parts: list[Tensor], gradient: Tensor, start: int, totals: list[Tensor | None]) -> None:
-        with torch.enable_grad():
+        with torch.enable_grad(), unwritten(self.last):
             made = self.function(*parts)
         asked = [part for part in parts if part.requires_grad]
         arrived = _narrow(gradient, start, _num_tokens(made)).to(made.dtype)
@@ -241,7 +253,7 @@ class _Outputs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, handle: Tensor, work: _Work, tensors: Sequence[Tensor]) -> Tensor:
         ctx.work = work
-        return work.forward(tensors)
+        return work.forward(tensors, followed=True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

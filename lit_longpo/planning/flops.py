@@ -51,7 +51,7 @@ def row_flops(config: PretrainedConfig, sizes: ModelSizes, row: PackedBatch, *, 
         config: the architecture.
         sizes: of its parameters.
         row: what is scored.
-        checkpointing: what is computed again in backward.
+        checkpointing: what is computed again in backward; a layer counts whole, though its last product is left out.
     """
     linear = 2.0 * row.num_tokens * (sizes.frozen_linear + sizes.trained_linear)
     gradients = 2.0 * row.num_tokens * (sizes.frozen_linear + 2 * sizes.trained_linear)

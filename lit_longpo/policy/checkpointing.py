@@ -31,7 +31,7 @@ def enable_checkpointing(model: PreTrainedModel, how: Checkpointing = True) -> N
 
 
 def recomputes_all(how: Checkpointing) -> bool:
-    """Whether memory comes before time; then tiles, which compute an MLP's last product once more, are worth it."""
+    """Whether memory comes before time; then rows are tiled as soon as that saves any."""
     return how is True or how == "offload"
 
 

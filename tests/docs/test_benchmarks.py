@@ -218,7 +218,7 @@ def test_flops_that_a_side_computes_by_hand(monkeypatch):
     assert computed_flops(replace(setting, separate=True), ours=True) == trl - head  # the last tile has a token
     assert computed_flops(setting, ours=True) == 6 * per_token * 3 + head * 11 + 19 * scores * 3.5
     kept, whole = (computed_flops(replace(setting, checkpointing=how), ours=True) for how in ("keep_attention", True))
-    assert kept == 6 * per_token * 4 + head * 11 + 19 * scores * 3.5
+    assert kept == 6 * (per_token * 4 - 2 * 32 * 64) + head * 11 + 19 * scores * 3.5
     assert whole == kept + 19 * scores
     solopo = replace(setting, objective="solopo", short=1)  # 3 + 1 tokens, then 1 + 3; scored are 1 and 3
     assert computed_flops(solopo, ours=True) == 8 * per_token * 3 + head * (16 - 2) + (10 + 2 + 5 + 1) * scores * 3.5
