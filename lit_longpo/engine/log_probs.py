@@ -2,8 +2,10 @@
 
 The logits of all scored tokens never exist at once: each tile is projected, reduced to its
 log-sum-exp and the target's logit, and thrown away; backward projects it again. Only the last one waits for
-backward, which begins with it: a tile has to be there then in any case, and short responses are one tile. The
-weight's gradient is summed in one fp32 buffer, because rounding every tile's share to bf16 biases training.
+backward, which begins with it: a tile has to be there then in any case, and short responses are one tile. Tiles are
+written one over the other: glibc gives memory of that size back to the system, which clears it for the next tile page
+by page, and that took longer than the product. The weight's gradient is summed in one fp32 buffer, because rounding
+every tile's share to bf16 biases training.
 
 Shape legend: N scored tokens, C hidden size, V vocabulary.
 """
@@ -91,9 +93,16 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _tile_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform) -> Tensor:
-    """Transformed logits of one tile in fp32. Shape: (rows, V)."""
-    logits = torch.nn.functional.linear(hidden, weight, bias)
+def _tile_logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: LogitTransform, used: Tensor | None
+) -> Tensor:
+    """Transformed logits of one tile in fp32, over those of a tile that is done with. Shape: (rows, V)."""
+    if used is None:
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+    elif bias is None:
+        logits = torch.mm(hidden, weight.T, out=used[: len(hidden)])
+    else:
+        logits = torch.addmm(bias, hidden, weight.T, out=used[: len(hidden)])
     return transform(logits.to(accumulation_dtype(logits.dtype)))
 
 
@@ -111,13 +120,18 @@ class _TokenLogProbs(torch.autograd.Function):
         rows: int,
     ) -> Tensor:
         scores = hidden.new_empty(2, len(targets), dtype=accumulation_dtype(hidden.dtype))
+        used: Tensor | None = None
+        reuses = _is_written_over(hidden, weight, transform)
         for part in tiles.slices(len(targets), rows):
-            last = None  # the tile before goes first
-            last = _reduced(_tile_logits(hidden[part], weight, bias, transform), targets[part], scores[:, part])
+            last = None  # the tile before goes first, or is written over
+            logits = _tile_logits(hidden[part], weight, bias, transform, used)
+            last = _reduced(logits, targets[part], scores[:, part])
+            used = logits if reuses and used is None else used  # no later tile is longer
+            del logits
         picked, log_sum = scores.unbind()
         ctx.save_for_backward(hidden, weight, bias, targets, log_sum)
         ctx.last = last if transform.softcap is None else None  # the soft-cap's derivative needs logits
-        ctx.transform, ctx.rows = transform, rows
+        ctx.transform, ctx.rows, ctx.used = transform, rows, used
         device = hidden.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return picked - log_sum
@@ -132,10 +146,11 @@ class _TokenLogProbs(torch.autograd.Function):
         grad_weight = torch.empty_like(weight, dtype=buffer) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=buffer) if wants_bias and bias is not None else None
         filled = 0  # factor of what is in the weight's gradient before a tile's share comes
+        used, ctx.used = ctx.used, None
         device, dtype, enabled = ctx.autocast
         for part in reversed(list(tiles.slices(len(targets), ctx.rows))):
             with torch.autocast(device, dtype, enabled):  # the same rounding as in forward
-                grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part])
+                grad = _grad_logits(ctx, hidden[part], weight, bias, targets[part], log_sum[part], grads[0][part], used)
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0)
             if grad_hidden is not None:
@@ -152,6 +167,12 @@ class _TokenLogProbs(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _is_written_over(hidden: Tensor, weight: Tensor, transform: LogitTransform) -> bool:
+    """Whether a tile's product can take the memory of the tile before: nothing is converted or transformed."""
+    exact = hidden.dtype == weight.dtype == accumulation_dtype(weight.dtype)
+    return exact and transform == LogitTransform() and not torch.is_autocast_enabled(hidden.device.type)
 
 
 def _reduced(logits: Tensor, targets: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,11 +196,12 @@ def _grad_logits(
     targets: Tensor,
     log_sum: Tensor,
     grad: Tensor,
+    used: Tensor | None,
 ) -> Tensor:
     """Gradient by one tile's raw logits: g * (onehot(target) - softmax). Shape: (rows, V)."""
     kept, ctx.last = ctx.last, None  # its memory takes the result, so it serves once
     if kept is None:
-        logits = _tile_logits(hidden, weight, bias, ctx.transform)
+        logits = _tile_logits(hidden, weight, bias, ctx.transform, used)
         # Only the soft-cap's derivative needs the logits again; without it their memory takes the result.
         softmax = logits.clone() if ctx.transform.softcap is not None else logits
         softmax.sub_(log_sum.unsqueeze(1)).exp_()

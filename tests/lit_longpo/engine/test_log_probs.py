@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_longpo.engine.log_probs import LogitTransform, projected_twice, token_log_probs
+from lit_longpo.planning.live_bytes import LiveBytes
 
 TRANSFORMS = [
     LogitTransform(),
@@ -122,14 +124,42 @@ def test_a_second_backward_of_one_graph_gives_the_same_gradients(transform):
     torch.testing.assert_close(first, second)
 
 
+class Projections(TorchDispatchMode):
+    """Where every product with 11 columns, the vocabulary, is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        if operator.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm) and result.shape[-1] == 11:
+            self.places.append(result.data_ptr())
+        return result
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("tokens_a_tile", "calls"), [(7, 1), (3, 3 + 2), (1, 7 + 6)])
-def test_all_tiles_but_the_last_are_projected_twice(monkeypatch, tokens_a_tile, calls):
-    hidden, weight, targets, _ = inputs()
-    projected = []
-    linear = torch.nn.functional.linear
-    monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: projected.append(args[0]) or linear(*args))
-    token_log_probs(hidden, weight, targets, tile_bytes=tokens_a_tile * 4 * 11).sum().backward()
-    assert len(projected) == calls
+def test_all_tiles_but_the_last_are_projected_twice(tokens_a_tile, calls, with_bias):
+    """And all of them into the same memory."""
+    hidden, weight, targets, bias = inputs(with_bias)
+    with Projections() as projected:
+        token_log_probs(hidden, weight, targets, bias=bias, tile_bytes=tokens_a_tile * 4 * 11).sum().backward()
+    assert len(projected.places) == calls
+    assert len(set(projected.places)) == 1
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_tile_of_logits_waits_for_backward_at_most(transform, dtype):
+    hidden, weight = torch.randn(64, 4, dtype=dtype, requires_grad=True), torch.randn(512, 4, dtype=dtype)
+    with LiveBytes() as memory:
+        value = token_log_probs(hidden, weight, torch.arange(64), transform=transform, tile_bytes=16 * 4 * 512).sum()
+        waiting = memory.live
+        value.backward()
+    tile = 16 * 4 * 512
+    assert waiting < tile * (transform.softcap is None) + tile / 2
+    assert memory.peak < (5 if transform != LogitTransform() or dtype == torch.bfloat16 else 1.5) * tile
 
 
 def test_tokens_of_all_tiles_but_the_last_are_projected_twice(monkeypatch):
