@@ -28,7 +28,7 @@ def with_last_maps(
 
     Args:
         module: whose parts the function runs.
-        function: to be run.
+        function: to be run; no branch of it asks for its output's value.
         tensors: its arguments.
 
     Returns:
@@ -84,15 +84,19 @@ class _Unwritten(TorchDispatchMode):
 
 def _is_map(part: nn.Module) -> bool:
     """A linear map of dense weights by its class's own code."""
-    return type(part) in (nn.Linear, Conv1D) and "forward" not in vars(part) and type(part.weight) is nn.Parameter
+    return type(part) in (nn.Linear, Conv1D) and type(part.weight) is nn.Parameter and _is_untouched(part)
 
 
 def _is_lora(part: nn.Module) -> bool:
     """PEFT's layer of the formula W x + s B A x; its variants (DoRA) read what W gives."""
-    kind = type(part)
-    return (kind.__module__, kind.__name__) == ("peft.tuners.lora.layer", "Linear") and not getattr(
-        part, "lora_variant", 1
-    )
+    is_lora = (type(part).__module__, type(part).__name__) == ("peft.tuners.lora.layer", "Linear")
+    return is_lora and not getattr(part, "lora_variant", True) and _is_untouched(part)
+
+
+def _is_untouched(part: nn.Module) -> bool:
+    """Whether its output is what its class computes: hooks and replaced forwards may read that, or return another."""
+    hooks = part._forward_hooks or torch.nn.modules.module._global_forward_hooks
+    return "forward" not in vars(part) and not hooks
 
 
 def _maps(part: nn.Module) -> list[Any]:

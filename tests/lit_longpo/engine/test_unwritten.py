@@ -86,6 +86,21 @@ class Observed(Gated):
         self.down.forward = lambda x: own(x) * self.gate.weight.mean()
 
 
+def hooked(make, name):
+    """What a hook makes of an output reads it."""
+    module = make()
+    module.get_submodule(name).register_forward_hook(lambda part, given, output: torch.tanh(output))
+    return module
+
+
+def replaced():
+    """As accelerate's hooks and XLoRA do it."""
+    module = adapted()
+    own = module.down.forward
+    module.down.forward = lambda x: own(x) * module.gate.base_layer.weight.mean()
+    return module
+
+
 def adapted(kind=Gated, **options):
     module = kind()
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["gate", "up", "down"], **options), module)
@@ -110,6 +125,11 @@ CASES = {
     "LoRA with dropout": (lambda: adapted(lora_dropout=0.5), 9, 2),
     "rsLoRA with biases": (lambda: adapted(use_rslora=True, lora_bias=True), 9, 2),
     "DoRA": (lambda: adapted(use_dora=True), 15, 0),
+    "hook": (lambda: hooked(Gated, "down"), 3, 0),
+    "hook on LoRA": (lambda: hooked(adapted, "down"), 9, 0),
+    "hook on what LoRA adds to": (lambda: hooked(adapted, "down.base_layer"), 9, 1),
+    "hook on what LoRA adds": (lambda: hooked(adapted, "down.lora_B.default"), 9, 1),
+    "LoRA replaced": (replaced, 9, 0),
     "LoRA scaled": (lambda: adapted(Scaled), 9, 0),
 }
 
