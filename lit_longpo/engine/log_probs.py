@@ -10,6 +10,7 @@ every tile's share to bf16 biases training.
 Shape legend: N scored tokens, C hidden size, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ def token_log_probs(
     Returns:
         Natural-log probabilities in fp32 (fp64 for fp64 inputs). Shape: (N,).
     """
-    rows = _tile_rows(weight.shape[0], tile_bytes)
+    rows = _tile_rows(len(targets), weight.shape[0], tile_bytes)
     return _TokenLogProbs.apply(hidden, weight, bias, targets, transform or LogitTransform(), rows)
 
 
@@ -80,12 +81,14 @@ def projected_twice(scored: int, vocabulary: int) -> int:
         scored: N.
         vocabulary: V.
     """
-    rows = _tile_rows(vocabulary, TILE_BYTES)
+    rows = _tile_rows(scored, vocabulary, TILE_BYTES)
     return max(scored - 1, 0) // rows * rows
 
 
-def _tile_rows(vocabulary: int, tile_bytes: int) -> int:
-    return max(1, tile_bytes // (4 * vocabulary))
+def _tile_rows(scored: int, vocabulary: int, tile_bytes: int) -> int:
+    """Of as few tiles as fit, about equally long: the last one takes the memory of the others."""
+    most = max(1, tile_bytes // (4 * vocabulary))
+    return math.ceil(max(scored, 1) / math.ceil(max(scored, 1) / most))
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
