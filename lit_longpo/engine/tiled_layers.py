@@ -112,7 +112,8 @@ def tile_layers(model: PreTrainedModel, tokens: TileTokens, *, recomputed: bool,
         model: without adapters, which may be added later.
         tokens: of a tile; "auto" asks `auto_tile` for every row, and leaves a row whole that is to be fast: a tile is
             run again in backward, which whoever keeps activations does not want.
-        recomputed: whether whole layers are recomputed in backward to save memory; then tiles cost no product more.
+        recomputed: whether whole layers are recomputed in backward to save memory; then tiles cost no product more
+            where the MLP comes last in its layer.
         attention_kept: whether all but attention is recomputed, for speed: "auto" asks `quick_tile` on CPUs then.
 
     Raises:

@@ -9,7 +9,8 @@ saves nothing. So where a layer is recomputed in backward (activation checkpoint
 node of its MLP: the module is run twice forward, as without tiles, and not three times.
 
 Nobody reads the output of a slice's second run, so the linear map that makes it enters the graph without its product
-(`unwritten.py`). Thus tiles cost no product more than recomputing without them, which ends before the last one, too.
+(`unwritten.py`). So tiles cost no product more than recomputing without them, which ends before the last one, too; but
+where a norm behind an MLP keeps its output (Gemma 2, OLMo 2), recomputing runs the module whole, and tiles once more.
 
 Parameters are inputs of the first node: their gradients are added up over the slices (in fp32 if they are shorter) and
 handed to autograd once, in the moment in which an untiled module's would be. So what waits for a parameter's gradient

@@ -218,7 +218,10 @@ class PreferenceModule(LightningModule, ABC):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
-        """Between two rows, look once at what the untrained policy made of the first pairs."""
+        """Free a step's gradients; look once at what the untrained policy made of the first pairs."""
+        if not self.trainer.fit_loop._should_accumulate():  # Lightning holds them until the next backward begins
+            for optimizer in self.trainer.optimizers:
+                optimizer.zero_grad()
         self._first_pairs.look(self.trainer)
 
     def on_train_end(self) -> None:
@@ -228,12 +231,6 @@ class PreferenceModule(LightningModule, ABC):
     def on_after_backward(self) -> None:
         """With the step's last gradient, make all of them the mean over the step's examples."""
         self._step_mean.correct_gradients(self.trainer, self.model)
-
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, and free the gradients, which Lightning would hold through the whole of the next forward."""
-        super().optimizer_step(*arguments, **options)
-        for optimizer in self.trainer.optimizers:
-            optimizer.zero_grad()
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """Mean loss of a validation row."""

@@ -4,7 +4,7 @@ What lasts (parameters, optimizer, buffers, a frozen reference copy) is always t
 
 | moment | gradients | activations |
 | --- | --- | --- |
-| forward, decoder and head | with accumulation the earlier rows' | rising to all that is kept |
+| forward, decoder and head | with accumulation the earlier rows'; ZeRO-3's buffer of all | rising to all that is kept |
 | backward of the head | the same | all that is kept, the tiles, the head's gradient |
 | backward of the last layer | and the head's | all that is kept, and what one layer borrows |
 | backward of the first layer | nearly all | of one layer only |
@@ -206,7 +206,8 @@ def memory(
     on_device = activations.offloaded() if mode == "offload" else activations
     whole, first = on_device.whole, activations.one_layer
     lasting = states.lasting + reference.copy
-    before = states.gradients if accumulates else 0
+    held = sharding.kind == "zero" and sharding.stage == 3  # one buffer, from DeepSpeed's start to its end
+    before = states.gradients if accumulates or held else 0
     head = untied_head_bytes // (sharding.world_size if sharding.splits_gradients else 1)
     moments = {
         "forward": lasting + before + whole.decoder_forward,

@@ -1,17 +1,23 @@
 """The table of states, strategy by strategy."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from support.tiny_models import tiny_config
 
 from lit_longpo.optimization import FusedAdamW
-from lit_longpo.planning.memory import states
+from lit_longpo.planning.activations import Activations
+from lit_longpo.planning.memory import memory, states
 from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.sharding import Sharding
 from lit_longpo.planning.sizes import count
+from lit_longpo.planning.tracing import Trace
 
 SIZES = count(ModelPlan(tiny_config("Llama"), torch.bfloat16))
 NUMBER = SIZES.total
+EMPTY = Trace(**dict.fromkeys((field.name for field in fields(Trace)), 0))
+NOTHING = Activations(EMPTY, EMPTY, layers=1)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +39,16 @@ def test_bytes_per_parameter_in_bf16(sharding, parameters, gradients, optimizer)
     assert found.gradients == pytest.approx(gradients * NUMBER, rel=1e-3)
     assert found.optimizer == pytest.approx(optimizer * NUMBER, rel=1e-3)
     assert (found.host > 0) == (sharding.offload_optimizer or sharding.offload_parameters)
+
+
+def test_zero_3_holds_all_gradients_in_one_buffer():
+    """DeepSpeed makes it once; elsewhere a step's gradients are gone before the next forward."""
+    held = {}
+    for stage in (2, 3):
+        sharding = Sharding("zero", 4, stage=stage)
+        found = memory(states(SIZES, sharding, FusedAdamW), NOTHING, sharding, mode="none", accumulates=False)
+        held[stage] = found.moments["forward"] - found.states.lasting
+    assert held == {2: 0, 3: pytest.approx(2 / 4 * NUMBER, rel=1e-3)}
 
 
 def test_ddp_copies_gradients_into_buckets():
