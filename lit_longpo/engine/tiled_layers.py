@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.tiles import autocast_dtype, run_in_tiles, token_dimension
+from lit_longpo.engine.unwritten import Map
 from lit_longpo.errors import InputError
 
 TileTokens = Literal["auto"] | int | None
@@ -254,7 +254,7 @@ def _is_norm(module: nn.Module) -> bool:
 def _is_mlp(module: nn.Module) -> bool:
     """At least two linear maps, activations, norms and dropout around them, and one tensor that goes through."""
     parts = [part for part in module.modules() if not any(True for _ in part.children())]
-    linear = [part for part in parts if isinstance(part, nn.Linear | Conv1D)]
+    linear = [part for part in parts if isinstance(part, Map)]
     known = all(part in linear or _is_activation(part) for part in parts)
     return known and len(linear) > 1 and not _chooses(module) and _num_arguments(type(module)) == 1
 
