@@ -38,6 +38,7 @@ from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
+    ends_window,
     is_sharded,
     keep_frozen,
     rows_of_a_step,
@@ -219,7 +220,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
         """Free a step's gradients; look once at what the untrained policy made of the first pairs."""
-        if not self.trainer.fit_loop._should_accumulate():  # Lightning holds them until the next backward begins
+        if ends_window(self.trainer):  # Lightning holds them until the next backward begins
             for optimizer in self.trainer.optimizers:
                 optimizer.zero_grad()
         self._first_pairs.look(self.trainer)

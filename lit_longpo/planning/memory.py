@@ -206,7 +206,7 @@ def memory(
     on_device = activations.offloaded() if mode == "offload" else activations
     whole, first = on_device.whole, activations.one_layer
     lasting = states.lasting + reference.copy
-    held = sharding.kind == "zero" and sharding.stage == 3  # one buffer, from DeepSpeed's start to its end
+    held = sharding.split == "ZeRO-3"  # one buffer, from DeepSpeed's start to its end
     before = states.gradients if accumulates or held else 0
     head = untied_head_bytes // (sharding.world_size if sharding.splits_gradients else 1)
     moments = {
