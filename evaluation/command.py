@@ -23,10 +23,10 @@ from evaluation.running.settings import RunSettings
 from evaluation.served.respondent import ServedRespondent
 from evaluation.served.settings import ServerSettings, with_server
 from evaluation.short_context import ShortContext, ShortContextEvaluation
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers import name_loggers
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
 
 log = logging.getLogger(__name__)

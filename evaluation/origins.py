@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
+from lit_longpo.command_line.recipes import shipped_folder
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.export.card import TEMPLATE_KEY
 from lit_longpo.export.run import Run, plain_section, read_run
@@ -17,7 +18,6 @@ from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.adapter_folder import ADAPTER_CONFIG, AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
-from lit_longpo.recipes import shipped_folder
 
 _CARD, _CONFIG, _MODEL = "README.md", "config.yaml", "model"
 _SUFFIX = ".ckpt"

@@ -17,13 +17,13 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from evaluation.origins import origin_of
-from lit_longpo.parsing import SuggestingParser
-from lit_longpo.plain_yaml import LOADER
+from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.command_line.precedence import options_of
+from lit_longpo.files.plain_yaml import LOADER
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.rope import readable_positions
-from lit_longpo.precedence import options_of
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from lit_longpo.command_line.foreign_warnings import leave_out
 from lit_longpo.errors import InputError, message_for_user
-from lit_longpo.foreign_warnings import leave_out
 from lit_longpo.help.stored import stored_help
 
 _HELP = ("-h", "--help")

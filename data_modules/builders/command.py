@@ -12,7 +12,7 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.rehearsal import rehearse
 from data_modules.builders.sources.base import Source
-from lit_longpo.parsing import SuggestingParser
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.left_behind import left_behind
 

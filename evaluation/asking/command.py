@@ -19,9 +19,9 @@ from evaluation.asking.tables import Column, as_json, tables
 from evaluation.origins import Origin, origin_of
 from evaluation.own_settings import with_policy
 from evaluation.running.batching import Batching
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from evaluation.perplexity.report import PerplexityReport
 from evaluation.perplexity.windows import Windows, read_tokens, text_files
 from evaluation.running.facts import ROTARY, model_facts, run_facts, typed
 from evaluation.running.progress import bar
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 

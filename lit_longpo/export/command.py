@@ -6,12 +6,12 @@ from pathlib import Path
 
 from lit_longpo.checkpoints.reading import fill, read_record, read_weights
 from lit_longpo.checkpoints.whole import refuse_broken, replacing
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy.adapters import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 

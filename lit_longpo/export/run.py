@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import yaml
 
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.plain_yaml import check_plain
 from lit_longpo.files.stored import stored_as
 from lit_longpo.files.strict_json import RecordError
-from lit_longpo.plain_yaml import check_plain
 from lit_longpo.policy import PolicyConfig
 
 Kind = TypeVar("Kind")

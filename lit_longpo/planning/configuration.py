@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from jsonargparse import Namespace
 
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.planning.memory import Memory
 from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding

@@ -11,7 +11,7 @@ import pytest
 from support.pages import ROOT
 
 from lit_longpo import __main__ as command
-from lit_longpo.recipes import shipped
+from lit_longpo.command_line.recipes import shipped
 
 PATH = ROOT / "docs/own_documents.ipynb"
 NOTEBOOK = json.loads(PATH.read_text())

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from evaluation.benchmarks.official_files import OfficialFileError, Row, parse_literals, read_json, read_text
-from lit_longpo.plain_yaml import check_plain
+from lit_longpo.files.plain_yaml import check_plain
 from lit_longpo.ranges import MOST_ANSWERED
 
 LAYOUT = "synthetic.yaml; data/synthetic/constants.py or templates.json, as in NVIDIA/RULER/scripts"

@@ -5,7 +5,7 @@ import yaml
 from support.command_line import CONFIGS, parse
 
 from lit_longpo import __main__ as command
-from lit_longpo.precedence import typed_last, with_negative_values
+from lit_longpo.command_line.precedence import typed_last, with_negative_values
 
 DPO = ("--config", CONFIGS / "dpo.yaml")
 OPTIMIZATION = "optimizer: {class_path: FusedAdamW, init_args: {lr: 1.0e-4}}\nschedule: linear\n"

@@ -15,13 +15,13 @@ from support.command_line import CONFIGS, parse
 from data_modules.builders.command import build_parser
 from evaluation.command import evaluate_parser
 from lit_longpo import __main__ as command
-from lit_longpo import recipes
 from lit_longpo.cli import LongPOCLI
+from lit_longpo.command_line import recipes
+from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.command_line.recipes import shipped_names, with_files
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.optimization import Optimization
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.recipes import shipped_names, with_files
 
 ROOT = CONFIGS.parent
 
@@ -194,7 +194,7 @@ def test_recipes_and_the_console_script_are_in_the_wheel(wheel):
 
 
 def test_an_installed_package_names_the_recipes_in_it(wheel):
-    script = "from lit_longpo.recipes import shipped, shipped_names; print(shipped('solopo')); print(shipped_names())"
+    script = "from lit_longpo.command_line import recipes as r; print(r.shipped('solopo')); print(r.shipped_names())"
     environment = os.environ | {"PYTHONPATH": str(wheel)}
     printed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True).stdout
     assert printed.splitlines() == [str(wheel / "lit_longpo/configs/solopo.yaml"), str(shipped_names())]

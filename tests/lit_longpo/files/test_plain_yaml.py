@@ -3,7 +3,7 @@
 import pytest
 
 from lit_longpo.errors import InputError
-from lit_longpo.plain_yaml import check_plain
+from lit_longpo.files.plain_yaml import check_plain
 
 TENFOLD = "".join(f"a{i}: &a{i} [{', '.join(['*a' + str(i - 1)] * 10)}]\n" for i in range(1, 9))
 ENDLESS = {

@@ -5,10 +5,10 @@ import shlex
 import pytest
 from support.command_line import parse
 
-from lit_longpo.familiar_options import _FAMILIAR, _MEANING, _SAVING, _VALUES, familiar, not_offered
+from lit_longpo.command_line.familiar_options import _FAMILIAR, _MEANING, _SAVING, _VALUES, familiar, not_offered
+from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import Optimization
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
 
 ANY = {"policy", "trainer", "data", "model", "optimization", "reference", "config", "ckpt_path", "seed_everything"}

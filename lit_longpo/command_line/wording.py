@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from lit_longpo.familiar_options import familiar_value
+from lit_longpo.command_line.familiar_options import familiar_value
+from lit_longpo.command_line.precedence import name_of, options_of, value_of
+from lit_longpo.command_line.recipes import shipped
 from lit_longpo.files.strict_json import shortened
-from lit_longpo.precedence import name_of, options_of, value_of
-from lit_longpo.recipes import shipped
 
 _KEY = re.compile(r'Parser key "([\w.]+)":')
 _EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\n]*)\])")

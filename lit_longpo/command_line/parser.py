@@ -8,13 +8,13 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._actions import ActionConfigFile
 from jsonargparse._common import parent_parser
 
-from lit_longpo.consent import not_consented
+from lit_longpo.command_line.consent import not_consented
+from lit_longpo.command_line.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
+from lit_longpo.command_line.recipes import fragments_found, with_files
+from lit_longpo.command_line.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
+from lit_longpo.command_line.suggestions import actions_of, command_line, commands_of, typed_words, with_suggestion
 from lit_longpo.errors import InputError, UserError, readable
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
-from lit_longpo.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
-from lit_longpo.recipes import fragments_found, with_files
-from lit_longpo.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
-from lit_longpo.suggestions import actions_of, command_line, commands_of, typed_words, with_suggestion
 
 
 class SuggestingParser(ArgumentParser):

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from lit_longpo import __main__ as command
-from lit_longpo.foreign_warnings import _WARNINGS, leave_out
+from lit_longpo.command_line.foreign_warnings import _WARNINGS, leave_out
 
 
 @pytest.mark.parametrize("warning", _WARNINGS, ids=lambda warning: warning.beginning)

@@ -5,8 +5,8 @@ from jsonargparse import Namespace
 from support.command_line import parse
 
 from lit_longpo.__main__ import main
-from lit_longpo.parsing import SuggestingParser
-from lit_longpo.sections import lost_sections, null_values
+from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.command_line.sections import lost_sections, null_values
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse._util import import_object
 
-from lit_longpo.familiar_options import familiar, not_offered
-from lit_longpo.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
+from lit_longpo.command_line.familiar_options import familiar, not_offered
+from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
 
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (

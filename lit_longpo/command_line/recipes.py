@@ -16,7 +16,7 @@ from unittest.mock import patch
 from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.plain_yaml import check_plain
+from lit_longpo.files.plain_yaml import check_plain
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,9 @@ _READ: ContextVar[list[Path] | None] = ContextVar("read", default=None)  # files
 
 def shipped_folder() -> Path:
     """Where they lie: inside the package once it is installed, beside it in a checkout."""
-    installed = Path(__file__).parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def shipped_names(room: str = "") -> list[str]:

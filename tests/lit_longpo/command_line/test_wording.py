@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from lit_longpo.__main__ import main
+from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.command_line.suggestions import _expected_class
+from lit_longpo.command_line.wording import in_one_line
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
-from lit_longpo.parsing import SuggestingParser
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.suggestions import _expected_class
-from lit_longpo.wording import in_one_line
 
 
 def parser():

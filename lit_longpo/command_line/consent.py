@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from lit_longpo.precedence import name_of, options_of, value_of
+from lit_longpo.command_line.precedence import name_of, options_of, value_of
 
 _TRUST = "trust_remote_code"
 

@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 from support.command_line import CONFIGS, parse
 
 from evaluation.command import parse_evaluation
-from lit_longpo.consent import not_consented
+from lit_longpo.command_line.consent import not_consented
 
 TYPED = "--policy.trust_remote_code=true"
 POLICY = Namespace(source="embedded", trust_remote_code=True)
