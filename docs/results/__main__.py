@@ -2,6 +2,7 @@
 
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
+    PYTHONPATH=docs python -m results run smollm2-shared --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
     PYTHONPATH=docs python -m results run benchmarks --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
@@ -81,7 +82,7 @@ def table(options: argparse.Namespace) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy", "batch_tokens", "samples")
+    given = ("work", "accelerator", "train", "test", "model", "gguf_file", "toy", "batch_tokens", "dtype", "samples")
     return Settings(
         **{name: getattr(options, name) for name in given}, seeds=tuple(options.seeds), more=tuple(options.more)
     )
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
             "--train", default="", help="questions of a real suite: a SQuAD file, lines of 2WikiMultihopQA"
         )
         part.add_argument("--test", default="", help="others, about other articles")
+        part.add_argument("--dtype", default="", help="of the real model; bfloat16 on a GPU, float32 on a CPU")
         part.add_argument("--samples", default="", help="folder of the benchmarks' samples")
         part.add_argument("--model", default=Settings.model, help="policy.source of the real suite")
         part.add_argument("--gguf-file", default=Settings.gguf_file, help="'' for a model that is none")

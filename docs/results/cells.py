@@ -25,6 +25,8 @@ class Settings:
         seeds: of the trainings.
         batch_tokens: of one batch of questions on a GPU. 262,144 take about 12 GiB of SmolLM2-135M's keys, values and
             hidden states; two evaluations and three trainings share 80 GB. An H200 holds twice as many.
+        dtype: of the real model's weights; empty for bfloat16 on a GPU and float32 on a CPU, as not every CPU
+            multiplies in bfloat16.
         samples: folder of the benchmarks' samples.
         more: options of every training of the real suite that say how it is computed on this machine.
     """
@@ -38,6 +40,7 @@ class Settings:
     toy: bool = False
     seeds: tuple[int, ...] = (1, 2, 3)
     batch_tokens: int = 262_144
+    dtype: str = ""
     samples: str = ""
     more: tuple[str, ...] = ()
 
@@ -106,11 +109,13 @@ class Suite:
         make: the cells for some settings.
         questions_share_contexts: whether questions of one group of a result are about one context, so that intervals
             draw whole groups; else each question is a context of its own.
+        pairs_by_seed: whether each seed's trainings read pairs that were built for it.
     """
 
     name: str
     make: Callable[[Settings], Iterable[Cell]] = field(repr=False)
     questions_share_contexts: bool = False
+    pairs_by_seed: bool = False
 
     def cells(
         self, settings: Settings, patterns: Sequence[str] = (), finished: Callable[[Cell], bool] = lambda cell: False
@@ -135,7 +140,12 @@ class Suite:
     def identities(self, settings: Settings) -> dict[str, str]:
         """A hash of each cell's command, and of the training that it asks, by its key; the same on every machine."""
         anywhere = replace(
-            settings, work=Path(), accelerator="cpu", train="", test="", model="", gguf_file="", samples="", more=()
+            settings,
+            work=Path(),
+            accelerator="cpu",
+            dtype="",
+            more=(),
+            **dict.fromkeys(("train", "test", "model", "gguf_file", "samples"), ""),
         )
         cells = list(self.make(anywhere))
         said = {cell.key: f"{cell.program} {cell.words}" for cell in cells}

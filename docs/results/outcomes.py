@@ -81,7 +81,7 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     if cell.counts:
         facts = json.loads((run / cell.counts).read_text(encoding="utf-8"))
         return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
-    pairs = _pairs(run.parent)
+    pairs = _pairs(run.parent, cell.seed)
     if cell.words[0] == "validate":
         facts = _logged(run, "val/") | pairs
         return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity)
@@ -102,10 +102,10 @@ def shown(page: Mapping[str, Any]) -> dict[str, Any]:
     return {"tables": tables, **{name: page[name] for name in _KEPT if name in page}}
 
 
-def _pairs(runs: Path) -> dict[str, str]:
-    """Which pairs a suite's trainings read, if they were built by it."""
-    path = runs / "pairs" / FINGERPRINT
-    return {"pairs": path.read_text().strip()} if path.exists() else {}
+def _pairs(runs: Path, seed: int) -> dict[str, str]:
+    """Which pairs a suite's trainings read, a seed's own or those of all, if they were built by it."""
+    paths = (runs / name / FINGERPRINT for name in (f"pairs-seed{seed}", "pairs"))
+    return next(({"pairs": path.read_text().strip()} for path in paths if path.exists()), {})
 
 
 def training_of(cell: Cell, run: Path) -> Path:

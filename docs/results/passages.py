@@ -7,7 +7,7 @@
 articles at each length), the pairs of the first stage (sft.jsonl, from half of the training questions) and the other
 half's questions (pairs.squad.json, or pairs.qa.jsonl of lines), which the model of the first stage answers in
 `python -m lit_longpo build`. `pairs` puts each built pair's paragraph among others: a file for each length, the same
-pairs in the same order.
+pairs in the same order. With `--together N` it keeps N pairs of every paragraph that has as many, in one long context.
 
 A two-hop question has several paragraphs, which lie apart. No other paragraph mentions an answer, and depths are dealt
 out evenly. Left out are questions to be answered with yes or no, which a substring cannot tell, and test questions one
@@ -27,6 +27,7 @@ from data_modules.qa_sets.contexts import SEPARATOR, CountTokens, passage_text
 from data_modules.qa_sets.formats import read_qa
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord, read_pairs, write_pairs
+from lit_longpo.engine import SHARED_FROM
 from lit_longpo.policy import PolicyConfig
 from results.outcomes import FINGERPRINT
 
@@ -165,8 +166,34 @@ def first_stage(evidence: Iterable[Evidence]) -> Iterator[PreferencePair]:
             )
 
 
+def together(
+    pairs: Sequence[PreferencePair], evidence: Sequence[Evidence], size: int, count: CountTokens
+) -> list[PreferencePair]:
+    """As many pairs of every paragraph, one paragraph after the other; what has fewer is left out.
+
+    So is a paragraph whose prompts are not long enough to be shared: objectives would see pairs in different orders.
+
+    Args:
+        pairs: in the order in which paragraphs and their pairs are taken.
+        evidence: of all training questions.
+        size: pairs of a paragraph.
+        count: tokens of a text.
+    """
+    about = {question.id: item for item in evidence for question in item.questions}
+    found = dict[str, list[PreferencePair]]()
+    for pair in pairs:
+        if count(about[pair.id].text) >= SHARED_FROM:
+            found.setdefault(about[pair.id].name, []).append(pair)
+    return [pair for of_one in found.values() if len(of_one) >= size for pair in of_one[:size]]
+
+
 def lengthened(
-    pairs: Sequence[PreferencePair], evidence: Sequence[Evidence], length: int, count: CountTokens, seed: int = 0
+    pairs: Sequence[PreferencePair],
+    evidence: Sequence[Evidence],
+    length: int,
+    count: CountTokens,
+    seed: int = 0,
+    sharing: int = 1,
 ) -> Iterator[PreferencePair]:
     """Built pairs with the gold answer as chosen one, their paragraph alone and among others.
 
@@ -176,12 +203,14 @@ def lengthened(
         length: tokens of a prompt at most.
         count: tokens of a text.
         seed: of the other paragraphs.
+        sharing: neighbours that are about one paragraph and get the same context.
     """
     about = {question.id: item for item in evidence for question in item.questions}
     pool = pool_of(evidence)
     for place, pair in enumerate(pairs):
-        item, rng = about[pair.id], random.Random(f"{seed}/{length}/{pair.id}")
-        depth = _DEPTHS[place % len(_DEPTHS)]
+        item = about[pair.id]
+        rng = random.Random(f"{seed}/{length}/{pair.id if sharing == 1 else item.name}")
+        depth = _DEPTHS[place // sharing % len(_DEPTHS)]
         text, spans = among_others(item.passages, item.answers, pool, depth, length - _ROOM, count, rng)
         chosen = pair.answers[0]
         yield replace(pair, short_context=item.text, long_context=text, chosen=chosen, supporting=spans)
@@ -230,11 +259,16 @@ def write_pairs_of_lengths(options: argparse.Namespace) -> None:
     if options.max_f1 < 1:
         built = [pair for pair in built if _f1(pair.rejected[0], pair.answers) <= options.max_f1]
     random.Random(0).shuffle(built)
-    kept = built[: len(built) // options.batch * options.batch]
     evidence = evidence_of(options.train)
+    if options.together > 1:
+        kept = together(built, evidence, options.together, count)
+    else:
+        kept = built[: len(built) // options.batch * options.batch]
     folder.mkdir(parents=True, exist_ok=True)
     for length in options.lengths:
-        write_pairs(folder / f"pairs-{length}.jsonl", lengthened(kept, evidence, length, count))
+        write_pairs(
+            folder / f"pairs-{length}.jsonl", lengthened(kept, evidence, length, count, sharing=options.together)
+        )
     said = json.dumps([[pair.id, pair.rejected] for pair in kept])  # samples are others on another machine
     (folder / FINGERPRINT).write_text(hashlib.sha256(said.encode()).hexdigest()[:12] + "\n")
     print(f"{len(kept)} pairs of {len(built)}")
@@ -267,6 +301,7 @@ def main(words: list[str] | None = None) -> None:
     questions.set_defaults(run=write_questions)
     pairs.add_argument("--built", required=True)
     pairs.add_argument("--batch", type=int, default=8)
+    pairs.add_argument("--together", type=int, default=1, help="pairs of a paragraph, in one context")
     pairs.add_argument("--max-f1", type=float, default=0.5, help="of a rejected answer against the gold ones")
     pairs.set_defaults(run=write_pairs_of_lengths)
     options = parser.parse_args(words)

@@ -111,6 +111,7 @@ _REAL = Layout(
 LAYOUTS = {
     "smollm2": _REAL,
     "smollm2-twohop": _REAL,
+    "smollm2-shared": _REAL,
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
         "64",
@@ -132,7 +133,7 @@ def markdown(suite: Suite, folder: Path) -> str:
         return "No results are stored."
     layout = LAYOUTS[suite.name]
     parts = [_main(rows, layout, shared=suite.questions_share_contexts), *_ranked(outcomes)]
-    parts += [*_filters(outcomes), *_builds(outcomes)]
+    parts += [*_filters(outcomes), *_builds(outcomes, by_seed=suite.pairs_by_seed)]
     parts.append(_machines(rows))
     if layout.apart in rows:
         parts.append(_by_length(rows, layout, shared=suite.questions_share_contexts))
@@ -214,13 +215,14 @@ def _filters(outcomes: Mapping[str, Outcome]) -> list[str]:
     return ["\n".join(found)] if found else []
 
 
-def _builds(outcomes: Mapping[str, Outcome]) -> list[str]:
-    """Which results are of pairs from another build than the others, and so compare data too."""
-    builds = dict[str, list[str]]()
+def _builds(outcomes: Mapping[str, Outcome], *, by_seed: bool) -> list[str]:
+    """Which results are of pairs from another build than the others (of their seed), and so compare data too."""
+    builds, meant = dict[str, list[str]](), set[int]()
     for key, item in sorted(outcomes.items()):
         if item.costs:
             builds.setdefault(item.facts.get("pairs", "not written down"), []).append(key)
-    if len(builds) < 2:
+            meant.add(item.seed if by_seed else 0)
+    if len(builds) <= len(meant):
         return []
     listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in sorted(builds.items()))
     return [f"Trained on pairs of different builds, so gaps between them are of data too. {listed}."]

@@ -6,6 +6,9 @@ Two stages. SFT on half of the training articles, paragraphs alone, gives the fi
 questions about paragraphs alone, sampled; its own wrong answers are the rejected ones, the gold answers the chosen.
 From the first model every objective then trains on the same pairs for the same number of steps and leaves its
 adapters; asking them is a cell of its own, on this machine or another one.
+
+`smollm2-shared` costs a quarter: the questions about a paragraph share its long context and make a step. There every
+seed has a first stage and pairs of its own.
 """
 
 import json
@@ -69,21 +72,35 @@ class _OnQuestions:
         name: of the suite.
         pairs_file: the questions that become pairs, in their own format.
         source: what `build` has to be told of it.
+        asked: lengths of what is asked, beside the paragraph alone.
+        together: pairs that share their long context and make a step; with 1 each has a context of its own.
+        chains: whether every seed has a first stage and pairs of its own, not only its own order of them.
     """
 
     name: str
     pairs_file: str = "pairs.squad.json"
     source: Words = ()
+    asked: tuple[int, ...] = _ASKED
+    together: int = 1
+    chains: bool = False
 
     def cells(self, settings: Settings) -> Iterator[Cell]:
         """Preparation, the two models that are compared with, then trainings, the most telling first."""
-        yield from self._preparation(settings)
-        yield from (self._difficulty(settings, context) for context in ("short", "long"))
-        seen = set[str]()
+        yield from self._files(settings)
+        chains = settings.seeds if self.chains else (1,)
+        for seed in chains:
+            yield from self._chain(settings, seed)
+        yield self._evaluation(settings, "base", "convert")
+        for seed in chains:
+            yield from (self._difficulty(settings, context, seed) for context in ("short", "long"))
+        trainings = dict[str, Cell]()
         for cell in self._trainings(settings):
-            if cell.key not in seen:
-                seen.add(cell.key)
-                yield cell
+            trainings.setdefault(cell.key, cell)
+        yield from trainings.values()
+
+    def _key(self, name: str, seed: int) -> str:
+        """Of a preparation that a seed's trainings start from."""
+        return f"{name}-seed{seed}" if self.chains else name
 
     def _trainings(self, settings: Settings) -> Iterator[Cell]:
         for length in _LENGTHS[:1] if settings.toy else _LENGTHS:
@@ -97,16 +114,15 @@ class _OnQuestions:
                 yield from self._training(settings, name, words, first, seed)
             for name in ONE_STAGE:
                 words = {**SHORT, **LONG}[name]
-                yield from self._training(settings, name, words, first, seed, model="convert", suffix="-one-stage")
+                yield from self._training(settings, name, words, first, seed, one_stage=True)
 
-    def _preparation(self, settings: Settings) -> Iterator[Cell]:
+    def _files(self, settings: Settings) -> Iterator[Cell]:
         here, toy = settings.work / self.name, settings.toy
         source = ("--source", settings.model, *(("--gguf-file", settings.gguf_file) if settings.gguf_file else ()))
-        output = ("--output", "{run}/model", "--dtype", _dtype(settings))
-        yield Cell("convert", (*source, *output), program="results.convert", made=("model/model.safetensors",))
+        yield _converted("convert", source, settings)
         sizes = ("--paragraphs", "2", "--questions", "1", "--articles", "3") if toy else ()
         files = ("--train", settings.train, "--test", settings.test, "--tokenizer", f"{here}/convert/model")
-        asked = ("--output", "{run}", "--lengths", *map(str, _ASKED[:1] if toy else _ASKED))
+        asked = ("--output", "{run}", "--lengths", *map(str, self.asked[:1] if toy else self.asked))
         yield Cell(
             "questions",
             ("questions", *files, *asked, *sizes),
@@ -114,41 +130,43 @@ class _OnQuestions:
             after=("convert",),
             made=("questions.jsonl", "sft.jsonl", self.pairs_file),
         )
-        first = (*self._fit(settings, "convert", 1), *self._first_stage(settings))
-        yield Cell("first-stage", first, seed=1, after=("convert", "questions"), made=_ADAPTERS, scored=False)
-        adapters = ("--source", f"{here}/first-stage-seed1/model", *output)
-        yield Cell(
-            "first",
-            adapters,
-            program="results.convert",
-            after=("convert", "first-stage-seed1"),
-            made=("model/model.safetensors",),
-        )
-        yield Cell("build", self._build(settings), after=("first", "questions"), made=("built/pairs.jsonl",))
+
+    def _chain(self, settings: Settings, seed: int) -> Iterator[Cell]:
+        """The first model, its pairs and its scores."""
+        here, own = settings.work / self.name, seed if self.chains else 0
+        first, build = self._key("first", seed), self._key("build", seed)
+        words = (*self._fit(settings, "convert", seed), *self._first_stage(settings))
+        stage = Cell("first-stage", words, seed=seed, after=("convert", "questions"), made=_ADAPTERS, scored=False)
+        yield stage
+        adapters = ("--source", f"{here}/{stage.key}/model")
+        yield _converted("first", adapters, settings, seed=own, after=("convert", stage.key))
+        words = (*self._build(settings, first), *(("--seed", str(seed)) if own else ()))
+        yield Cell("build", words, seed=own, after=(first, "questions"), made=("built/pairs.jsonl",))
         yield Cell(
             "pairs",
             (
-                *("pairs", "--built", f"{here}/build/built", "--train", f"{here}/questions/{self.pairs_file}"),
+                *("pairs", "--built", f"{here}/{build}/built", "--train", f"{here}/questions/{self.pairs_file}"),
                 *("--tokenizer", f"{here}/convert/model", "--output", "{run}", "--lengths", *map(str, _LENGTHS)),
-                *(("--batch", "1", "--max-f1", "1") if toy else ("--batch", "4")),
+                *(("--batch", "1", "--max-f1", "1") if settings.toy else ("--batch", "4")),
+                *(("--together", "1" if settings.toy else str(self.together)) if self.together > 1 else ()),
             ),
+            seed=own,
             program="results.passages",
-            after=("build",),
+            after=(build,),
             made=(FINGERPRINT, *(f"pairs-{length}.jsonl" for length in _LENGTHS)),
         )
-        yield self._evaluation(settings, "first-stage-scores", "first")
-        yield self._evaluation(settings, "base", "convert")
+        yield replace(self._evaluation(settings, "first-stage-scores", first), seed=own)
 
     def _first_stage(self, settings: Settings) -> Words:
         data = settings.work / self.name / "questions/sft.jsonl"
         objective = _objective("SFT", "5.0e-4", context="short")
         return (*objective, f"--data.init_args.path={data}", "--data.init_args.max_examples=8", *_SAVED)
 
-    def _build(self, settings: Settings) -> Words:
+    def _build(self, settings: Settings, first: str) -> Words:
         here, toy = settings.work / self.name, settings.toy
         return (
             *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
-            *("--policy.source", f"{here}/first/model", "--policy.dtype", _dtype(settings)),
+            *("--policy.source", f"{here}/{first}/model", "--policy.dtype", _dtype(settings)),
             *("--policy.template.user", json.dumps(_TEMPLATE)),
             *("--source.paths", json.dumps([f"{here}/questions/{self.pairs_file}"])),
             *self.source,
@@ -157,21 +175,16 @@ class _OnQuestions:
         )
 
     def _training(
-        self,
-        settings: Settings,
-        name: str,
-        words: Words,
-        length: int,
-        seed: int,
-        model: str = "first",
-        suffix: str = "",
+        self, settings: Settings, name: str, words: Words, length: int, seed: int, *, one_stage: bool = False
     ) -> Iterator[Cell]:
         """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
-        row = f"{name}{suffix}" if name in SHORT else f"{name}-{length}{suffix}"
-        words = (*self._fit(settings, model, seed), *words, *self._pairs(settings, length))
+        row = name if name in SHORT else f"{name}-{length}"
+        model = "convert" if one_stage else self._key("first", seed)
+        words = (*self._fit(settings, model, seed), *words, *self._pairs(settings, length, seed))
         if length > _LENGTHS[0]:  # several cells share a card
             words = (*words, "--policy.gradient_checkpointing=true")
-        return self._trained_and_asked(settings, row, words, seed, (model, "pairs"))
+        row = f"{row}-one-stage" if one_stage else row
+        return self._trained_and_asked(settings, row, words, seed, (model, self._key("pairs", seed)))
 
     def _trained_and_asked(
         self, settings: Settings, row: str, words: Words, seed: int, after: tuple[str, ...]
@@ -182,20 +195,23 @@ class _OnQuestions:
         asked = self._evaluation(settings, row, training.key)
         yield replace(asked, seed=seed, trained=training.key, after=(after[0], *asked.after))
 
-    def _difficulty(self, settings: Settings, context: str) -> Cell:
+    def _difficulty(self, settings: Settings, context: str, seed: int) -> Cell:
         """How many of the pairs the first model ranks right before any training on them, and by what margin."""
-        path = f"{settings.work / self.name}/pairs/pairs-{_LENGTHS[0]}.jsonl"
-        _, *words = self._fit(settings, "first", 1)
+        first, pairs = self._key("first", seed), self._key("pairs", seed)
+        path = f"{settings.work / self.name}/{pairs}/pairs-{_LENGTHS[0]}.jsonl"
+        _, *words = self._fit(settings, first, seed)
         data = (f"--data.init_args.path={path}", f"--data.init_args.val_path={path}", "--trainer.limit_val_batches=1.0")
         words = ("validate", *words, *_objective("ORPO", context=context), *data)
-        return Cell(f"first-on-pairs-{context}", words, after=("first", "pairs"))
+        return Cell(f"first-on-pairs-{context}", words, seed=seed if self.chains else 0, after=(first, pairs))
 
     def _equal_flops(self, settings: Settings, seed: int) -> Iterator[Cell]:
         """SFT on short contexts for as many FLOPs as ORPO on long ones."""
         short, long = f"sft-short-seed{seed}", f"orpo-long-{_LENGTHS[0]}-seed{seed}"
+        first, pairs = self._key("first", seed), self._key("pairs", seed)
         steps = ("--trainer.max_epochs=-1", f"--trainer.max_steps={{steps {long} {short}}}")
-        words = (*self._fit(settings, "first", seed), *SHORT["sft-short"], *self._pairs(settings, _LENGTHS[0]), *steps)
-        return self._trained_and_asked(settings, "sft-short-equal-flops", words, seed, ("first", "pairs", short, long))
+        words = (*self._fit(settings, first, seed), *SHORT["sft-short"])
+        words = (*words, *self._pairs(settings, _LENGTHS[0], seed), *steps)
+        return self._trained_and_asked(settings, "sft-short-equal-flops", words, seed, (first, pairs, short, long))
 
     def _fit(self, settings: Settings, model: str, seed: int) -> Words:
         return (
@@ -209,8 +225,10 @@ class _OnQuestions:
             *(("--trainer.limit_train_batches=2", "--trainer.max_epochs=1") if settings.toy else ()),
         )
 
-    def _pairs(self, settings: Settings, length: int) -> Words:
-        return (f"--data.init_args.path={settings.work / self.name}/pairs/pairs-{length}.jsonl",)
+    def _pairs(self, settings: Settings, length: int, seed: int) -> Words:
+        path = f"{settings.work / self.name}/{self._key('pairs', seed)}/pairs-{length}.jsonl"
+        together = ("--data.init_args.share_prompts=together", f"--data.init_args.max_examples={self.together}")
+        return (f"--data.init_args.path={path}", *(together if self.together > 1 else ()))
 
     def _evaluation(self, settings: Settings, name: str, model: str) -> Cell:
         here, batching = settings.work / self.name, _batching(settings)
@@ -237,11 +255,20 @@ def _batching(settings: Settings) -> dict[str, int]:
 
 
 def _dtype(settings: Settings) -> str:
-    return "bfloat16" if settings.accelerator == "gpu" else "float32"
+    return settings.dtype or ("bfloat16" if settings.accelerator == "gpu" else "float32")
+
+
+def _converted(name: str, source: Words, settings: Settings, seed: int = 0, after: tuple[str, ...] = ()) -> Cell:
+    words = (*source, "--output", "{run}/model", "--dtype", _dtype(settings))
+    made = ("model/model.safetensors",)
+    return Cell(name, words, seed=seed, program="results.convert", after=after, made=made)
 
 
 _FAMILY = (
     _OnQuestions("smollm2"),
     _OnQuestions("smollm2-twohop", "pairs.qa.jsonl", ("--source.format", "2wikimultihop")),
+    _OnQuestions("smollm2-shared", asked=_LENGTHS, together=4, chains=True),
 )
-SUITE, TWO_HOP = (Suite(one.name, one.cells, questions_share_contexts=True) for one in _FAMILY)
+SUITE, TWO_HOP, SHARED = (
+    Suite(one.name, one.cells, questions_share_contexts=True, pairs_by_seed=one.chains) for one in _FAMILY
+)
