@@ -171,7 +171,8 @@ def together(
 ) -> list[PreferencePair]:
     """As many pairs of every paragraph, one paragraph after the other; what has fewer is left out.
 
-    So is a paragraph whose prompts are not long enough to be shared: objectives would see pairs in different orders.
+    So is a paragraph that is too short to be shared by its prompts: its pairs would be steps of their own for
+    objectives that read it alone.
 
     Args:
         pairs: in the order in which paragraphs and their pairs are taken.

@@ -1,6 +1,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,19 +9,22 @@ from results import outcomes
 from results.cells import Cell, Settings, Suite
 from results.outcomes import Outcome, load, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
-from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened
+from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened, together
 from results.running import Runner, filled
 from results.saving import NAME, saving
 from results.suites import SUITES
 from results.tables import difference, markdown, replaced, rows_of
 from safetensors.torch import load_file, save_file
+from support.word_pairs import FORMAT, SC, VIEWS
 
+from data_modules.base import PairDataModule
 from data_modules.builders.command import build_parser
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord
 from evaluation.command import evaluate_parser
 from evaluation.perplexity.command import perplexity_parser
 from lit_longpo.__main__ import register_classes
+from lit_longpo.batch import Views
 
 
 def settings(tmp_path, **more):
@@ -99,6 +103,17 @@ def test_table_says_which_results_are_of_other_pairs(tmp_path):
     outcome("longpo-1024", 1, scores, costs=costs, facts={"pairs": "two"}).save(tmp_path)
     said = "one: sft-long-1024-seed1, sft-short-seed1; two: longpo-1024-seed1."
     assert said in markdown(SUITES["smollm2"], tmp_path)
+
+
+def test_pairs_of_each_seed_are_other_ones_where_a_suite_builds_them_so(tmp_path):
+    costs = dict.fromkeys(("steps", "tokens", "reference_tokens", "flops", "reference_flops", "seconds"), 1.0)
+    scores = {length: {"p": "1"} for length in ("alone", "1024", "2048")}
+    for seed, pairs in [(1, "one"), (2, "two")]:
+        outcome("sft-short", seed, scores, costs=costs, facts={"pairs": pairs}).save(tmp_path)
+    assert "different builds" in markdown(SUITES["smollm2"], tmp_path)
+    assert "different builds" not in markdown(SUITES["smollm2-shared"], tmp_path)
+    outcome("longpo-1024", 2, scores, costs=costs, facts={"pairs": "three"}).save(tmp_path)
+    assert "three: longpo-1024-seed2; two: sft-short-seed2" in markdown(SUITES["smollm2-shared"], tmp_path)
 
 
 def test_table_says_card_or_processor_and_cores(tmp_path):
@@ -194,6 +209,16 @@ def test_patterns_bring_what_the_cells_come_after(tmp_path):
     keys = [cell.key for cell in SUITES["smollm2"].cells(settings(tmp_path), ["orpo-long-1024-seed2"])]
     made = ["convert", "questions", "first-stage-seed1", "first", "build", "pairs"]
     assert keys == [*made, "training-orpo-long-1024-seed2", "orpo-long-1024-seed2"]
+
+
+def test_a_seed_has_a_first_stage_and_pairs_of_its_own(tmp_path):
+    cells = SUITES["smollm2-shared"].cells(settings(tmp_path), ["orpo-long-1024-seed2"])
+    own = [f"{name}-seed2" for name in ("first-stage", "first", "build", "pairs", "training-orpo-long-1024")]
+    assert [cell.key for cell in cells] == ["convert", "questions", *own, "orpo-long-1024-seed2"]
+    said = {cell.key: " ".join(cell.words) for cell in cells}
+    assert all("seed1" not in text for text in said.values())
+    assert f"{tmp_path}/smollm2-shared/pairs-seed2/pairs-1024.jsonl" in said["training-orpo-long-1024-seed2"]
+    assert f"{tmp_path}/smollm2-shared/first-seed2/model" in said["training-orpo-long-1024-seed2"]
 
 
 def test_result_is_another_when_its_training_is(tmp_path):
@@ -520,6 +545,61 @@ def test_questions_are_asked_alone_and_at_every_length():
     assert [record["id"] for record in records[:2]] == [f"{ALONE}/p0/q0", f"{ALONE}/p1/q1"]
     assert len({record["id"] for record in records}) == 3 * len(PARAGRAPHS)
     assert {record["depth"] for record in records[len(PARAGRAPHS) : 2 * len(PARAGRAPHS)]} == {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_pairs_of_a_paragraph_share_their_context(monkeypatch):
+    """A paragraph that is too short to be shared, or has too few pairs, is left out; depths go round."""
+    monkeypatch.setattr("results.passages.SHARED_FROM", 12)
+    about = [
+        replace(item, questions=tuple(replace(item.questions[0], id=f"{item.name}/{n}") for n in range(3)))
+        for item in [*PARAGRAPHS, paragraph(5, "")]
+    ]
+    about[5] = replace(about[5], passages=(Passage("T5", "Too short.", supporting=True),))
+    built = [
+        PreferencePair(f"p{number}/{n}", f"What is it {n}?", "", "", "x", ("wrong",), ("gold",))
+        for n in range(3)
+        for number in (3, 0, 5, 4, 1)
+    ]
+    kept = together(built[:-1], about, 3, words)
+    assert [pair.id for pair in kept] == [f"p{number}/{n}" for number in (3, 0, 4) for n in range(3)]
+    long = [*lengthened(kept, about, 130, words, sharing=3)]
+    assert [len({pair.long_context for pair in long[first : first + 3]}) for first in (0, 3, 6)] == [1, 1, 1]
+    assert len({pair.long_context for pair in long}) == 3
+    first, second, _ = ({pair.supporting[0][0] for pair in long[n : n + 3]} for n in (0, 3, 6))
+    assert first == {0}
+    assert min(second) > 0
+
+
+class _Shared(PairDataModule):
+    """Four questions about each of six paragraphs of 140 words, as the suite trains on them."""
+
+    def pairs(self, split):
+        if split != "train":
+            return []
+        texts = [" ".join(f"word{(n * n + number) % 70}" for n in range(140)) for number in range(6)]
+        about = [
+            Evidence(f"p{number}", (passage,), tuple(QARecord(f"p{number}/{n}", "?", ("x",), ()) for n in range(4)))
+            for number, passage in enumerate(Passage(f"word{n}", text, supporting=True) for n, text in enumerate(texts))
+        ]
+        built = [
+            PreferencePair(f"p{number}/{n}", f"word{n} word{n + 1}", "", "", "word3", ("word4",), ("word5",))
+            for n in range(4)
+            for number in range(6)
+        ]
+        return [*lengthened(together(built, about, 4, words), about, 400, words, sharing=4)]
+
+
+def test_steps_are_the_same_for_every_objective():
+    """A paragraph's questions each; in which order depends on how long an objective's rows are."""
+
+    def steps(views):
+        options = {"max_tokens": 65536, "max_examples": 4, "share_prompts": "together", "seed": 1}
+        data = _Shared(prompt_format=FORMAT, views=views, **options)
+        data.setup("fit")
+        return sorted(tuple(sorted(set(row.policy.examples))) for row in data.train_dataloader())
+
+    for views in (Views((SC,)), *VIEWS.values()):
+        assert steps(views) == [tuple(f"p{number}/{n}" for n in range(4)) for number in range(6)]
 
 
 def test_lengthened_pairs_keep_order_and_mistake_and_take_the_gold_answer():
