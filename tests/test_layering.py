@@ -23,6 +23,7 @@ TOGETHER = {
     "lit_longpo/objectives/test_costs.py": "counts the table in objectives/README.md",
     "lit_longpo/objectives/test_host_waits.py": "no objective's step waits for a GPU",
     "lit_longpo/objectives/test_logged_losses.py": "what a run logs for a file of pairs is the equation",
+    "lit_longpo/optimization/test_mixed_precision.py": "precision, clipping and optimizers beside torch's own loop",
     "lit_longpo/planning/test_hybrids.py": "the plan knows models that do not pack, or only with states",
     "lit_longpo/planning/test_measured.py": "the plan beside real runs",
     "lit_longpo/policy/test_gguf.py": "files of the optional package gguf, read by loading.py",

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.loggers import pages_of
-from lit_longpo.quantized_optimizers import in_words
+from lit_longpo.optimization.quantized import in_words
 from lit_longpo.run_folder import keeps_nothing, typed_path
 
 log = logging.getLogger(__name__)

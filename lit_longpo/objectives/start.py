@@ -20,6 +20,7 @@ from lit_longpo.engine.sharing import sharing_rule
 from lit_longpo.errors import InputError
 from lit_longpo.objectives.precision import CASTS, precision_problem
 from lit_longpo.optimization import Optimization
+from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
@@ -27,7 +28,6 @@ from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.policy.weights.full_precision import FullPrecision, kept_parameters
-from lit_longpo.quantized_optimizers import in_words
 from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
 from lit_longpo.strategies import check_strategy, is_deepspeed, split_by, splits_parameters
 

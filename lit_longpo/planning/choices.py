@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from lit_longpo.optimization.quantized import QuantizedAdamW
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.sharding import read_sharding
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.checkpointing import Checkpointing
 from lit_longpo.policy.weights.quantization import Quantization
-from lit_longpo.quantized_optimizers import QuantizedAdamW
 
 _STRATEGY = "--trainer.strategy"
 _ZERO = "lit_longpo.strategies.AnyDeviceDeepSpeedStrategy"

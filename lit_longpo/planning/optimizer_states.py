@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lit_longpo.errors import InputError
-from lit_longpo.optimizer_kinds import OptimizerFactory, check_countable, optimizer_of
+from lit_longpo.optimization.kinds import OptimizerFactory, check_countable, optimizer_of
+from lit_longpo.optimization.quantized import SMALLEST_PAGED, is_paged, is_quantized, prepare
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.sizes import ModelSizes
-from lit_longpo.quantized_optimizers import SMALLEST_PAGED, is_paged, is_quantized, prepare
 
 _VECTOR, _MATRIX = (2**20,), (2**10, 2**10)  # what an optimizer is tried on
 _NO_MEMORY = "Cannot access data pointer"  # torch's words of a fake tensor

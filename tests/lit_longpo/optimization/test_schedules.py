@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.optimization import get_scheduler
 
-from lit_longpo.schedules import build_schedule
+from lit_longpo.optimization.schedules import build_schedule
 
 PEAK = 3e-4
 

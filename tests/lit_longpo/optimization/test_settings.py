@@ -1,91 +1,21 @@
-"""Optimizer, schedule and precision against plain torch."""
+"""Optimizer and schedule against plain torch, and what is refused of their settings."""
 
 import math
 import re
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch import Trainer
 from support.command_line import CONFIGS, build
 from support.preference_data import RandomPairs
-from support.ranks import run_command
 from support.tiny_models import tiny_model
 
-from lit_longpo.engine import score
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
-from lit_longpo.optimization import FusedAdamW, Optimization, num_optimizer_steps
+from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters import add_adapters
-
-CLIP = 0.05  # below every gradient's norm
-STEPS = 4
-OPTIMIZERS = {
-    "FusedAdamW": lambda params: FusedAdamW(params, lr=1e-2),
-    "AdamW": lambda params: torch.optim.AdamW(params, lr=1e-2, weight_decay=0.0, fused=True),
-    "SGD": lambda params: torch.optim.SGD(params, lr=1.0, fused=True),
-}
-
-
-def module_for(folder, optimizer):
-    steady = Optimization(OPTIMIZERS[optimizer], schedule="constant", warmup_fraction=0.0)
-    return ORPO(policy=PolicyConfig(source=str(folder)), optimization=steady)
-
-
-def weights_of(module):
-    return {name: parameter.detach().clone() for name, parameter in module.model.named_parameters()}
-
-
-def trained(module, *callbacks, **options):
-    seed_everything(0, verbose=False)
-    trainer = Trainer(
-        max_steps=STEPS,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        gradient_clip_val=CLIP,
-        callbacks=list(callbacks),
-        **options,
-    )
-    trainer.fit(module, datamodule=RandomPairs(module.views))
-    return weights_of(module)
-
-
-def plainly_trained(module, optimizer, dtype, scaler):
-    """The loop of torch's own recipe: unscale, clip, step. Also how many steps the scaler left out."""
-    module.configure_model()
-    stepper, skipped = OPTIMIZERS[optimizer](list(module.model.parameters())), 0
-    stepper._step_supports_amp_scaling = False
-    for batch in list(RandomPairs(module.views).train_dataloader())[:STEPS]:
-        with torch.autocast("cpu", dtype=dtype, cache_enabled=False):
-            losses, _ = module.loss(score(module.model, batch.policy), None)
-        stepper.zero_grad()
-        scaler.scale(losses.mean()).backward()
-        scaler.unscale_(stepper)
-        skipped += not torch.isfinite(torch.nn.utils.clip_grad_norm_(module.model.parameters(), CLIP))
-        scaler.step(stepper)
-        scaler.update()
-    return weights_of(module), skipped
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_mixed_precision_clips_unscaled_gradients_whatever_the_optimizer(precision, optimizer, policy_folder):
-    half, dtype = precision == "16-mixed", torch.float16 if precision == "16-mixed" else torch.bfloat16
-    scalers = [torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=half) for _ in range(2)]
-    plugin = MixedPrecision(precision, "cpu", scaler=scalers[0] if half else None)
-    actual = trained(module_for(policy_folder, optimizer), plugins=plugin)
-    expected, skipped = plainly_trained(module_for(policy_folder, optimizer), optimizer, dtype, scalers[1])
-    assert skipped == 0
-    for name, weight in expected.items():
-        torch.testing.assert_close(actual[name], weight, rtol=1e-5, atol=1e-6)
 
 
 def rates(schedule, steps, *, floor, warmup=0.2):
@@ -117,16 +47,6 @@ def test_a_schedule_over_an_unknown_number_of_steps_is_refused(schedule):
     assert [scheduler.get_last_lr()[0], scheduler.step(), scheduler.get_last_lr()[0]] == [0.5, None, 0.5]
 
 
-# On a CPU Lightning takes bf16 for both.
-@pytest.mark.parametrize("precision", ["bf16-mixed", pytest.param("16-mixed", marks=pytest.mark.slow)])
-def test_mixed_precision_trains_from_the_command_line(precision, tmp_path):
-    data = ("--data.num_train", 8, "--data.num_val", 3, "--data.short_words", 16, "--data.long_words", "[24, 48]")
-    trainer = ("--trainer.precision", precision, "--trainer.max_steps", 2, "--trainer.max_epochs", 4)
-    callbacks = ("--trainer.callbacks", "[NonFiniteGuard]", "--trainer.default_root_dir", tmp_path)
-    printed = run_command("fit", "--config", CONFIGS / "solopo.yaml", *data, *trainer, *callbacks)
-    assert "`max_steps=2` reached" in printed
-
-
 @pytest.mark.parametrize(
     ("optimizer", "rows", "split", "message"),
     [
@@ -140,7 +60,7 @@ def test_optimizers_of_whole_tensors_are_refused_before_the_policy_is_loaded(
     optimizer, rows, split, message, monkeypatch
 ):
     monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("loaded"))
-    monkeypatch.setattr("lit_longpo.optimization.optimizer_split", lambda strategy: split)
+    monkeypatch.setattr("lit_longpo.optimization.settings.optimizer_split", lambda strategy: split)
     module = ORPO(optimization=Optimization(partial(optimizer, lr=0.01), "constant", 0.0))
     options = {"accumulate_grad_batches": rows, "logger": False, "enable_checkpointing": False}
     with pytest.raises(InputError, match=message):
@@ -196,16 +116,6 @@ def test_what_the_trainer_would_stumble_over_is_refused_before_the_policy_is_loa
     options = {"max_steps": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False} | options
     with pytest.raises(ValueError, match=message):
         Trainer(**options).fit(module, datamodule=RandomPairs(module.views))
-
-
-def test_adapters_of_half_weights_train_under_a_loss_scale(policy_folder):
-    adapters = PolicyConfig(source=str(policy_folder), dtype="float16", lora=LoRA(r=2))
-    module = ORPO(policy=adapters, optimization=Optimization(OPTIMIZERS["FusedAdamW"], "constant", 0.0))
-    plugin = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**8))
-    trained_to = trained(module, plugins=plugin)
-    assert plugin.scaler.get_scale() == 2.0**8  # no step was left out
-    lora_b = [value for name, value in trained_to.items() if "lora_B" in name]
-    assert all(value.dtype == torch.float32 and value.abs().max() > 0 for value in lora_b)
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2, also_train=["norm", "bias"])])
@@ -270,36 +180,3 @@ def test_optimizer_arguments_that_mean_nothing_are_refused(arguments, message):
 def test_schedules_that_mean_nothing_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Optimization(**arguments)
-
-
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 6)])
-def test_the_end_of_an_epoch_is_a_step_too(epochs, steps):
-    trainer = SimpleNamespace(
-        max_epochs=epochs,
-        max_steps=-1,
-        limit_train_batches=1.0,
-        accumulate_grad_batches=4,
-        fit_loop=SimpleNamespace(_data_source=SimpleNamespace(dataloader=lambda: range(10))),
-    )
-    assert num_optimizer_steps(trainer) == steps
-
-
-def test_a_schedule_of_accumulation_is_counted_epoch_by_epoch(policy_folder, tmp_path):
-    """Lightning gives no number there (Lightning#21534); the rate has to end at its floor all the same."""
-    halving = Optimization(lambda params: FusedAdamW(params, lr=1e-2), schedule="linear", warmup_fraction=0.0)
-    module = ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=halving)
-    trainer = Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        default_root_dir=tmp_path,
-        callbacks=GradientAccumulationScheduler({0: 4, 1: 2, 2: 3}),
-    )
-    trainer.fit(module, datamodule=RandomPairs(module.views))  # four rows an epoch
-    assert num_optimizer_steps(trainer) == trainer.global_step == 1 + 2 + 2
-    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0

@@ -17,18 +17,17 @@ from support.word_tokenizer import word_tokenizer
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from lit_longpo import quantized_optimizers
 from lit_longpo.checkpoints.unpickling import code_in
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.errors import MissingPackageError
 from lit_longpo.objectives import ORPO
-from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.optimization import FusedAdamW, Optimization, quantized
+from lit_longpo.optimization.quantized import QuantizedAdamW, _page_again, in_words, state_bits
 from lit_longpo.planning.memory import states
 from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.sharding import Sharding
 from lit_longpo.planning.sizes import count
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.quantized_optimizers import QuantizedAdamW, _page_again, in_words, state_bits
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
 pytestmark = pytest.mark.skipif(
@@ -168,7 +167,7 @@ def test_states_that_a_resume_has_moved_to_the_device_are_paged_again_and_small_
     _page_again(optimizer, (), {})
     assert optimizer.state[large]["state1"] is made[0]
     assert [tensor.min() for tensor in made] == [1]
-    quantized_optimizers.prepare(optimizer, [])
+    quantized.prepare(optimizer, [])
     saved = optimizer.state_dict()["state"][0]["__bnb_optimizer_quant_state__"]["state1"]
     assert not hasattr(saved, "is_paged")
     assert saved.data_ptr() == made[0].data_ptr()

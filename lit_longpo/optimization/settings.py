@@ -1,6 +1,5 @@
-"""Optimizer and learning-rate schedule, configurable from YAML."""
+"""The section `optimization` of a configuration: optimizer, learning-rate schedule, and what of them cannot work."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lit_longpo.errors import InputError
-from lit_longpo.optimizer_kinds import (
+from lit_longpo.optimization.fused import FusedAdamW
+from lit_longpo.optimization.kinds import (
     accumulation_problem,
     check_gradients,
     check_vectors,
@@ -21,39 +21,14 @@ from lit_longpo.optimizer_kinds import (
     probe_of,
     slices_problem,
 )
-from lit_longpo.quantized_optimizers import placement_problem, prepare
+from lit_longpo.optimization.quantized import placement_problem, prepare
+from lit_longpo.optimization.schedules import Shape, build_schedule
 from lit_longpo.ranges import check_range, check_weight
-from lit_longpo.schedules import Shape, build_schedule
-from lit_longpo.strategies.accumulation import rows_of_a_step
 from lit_longpo.strategies.sharding import optimizer_device, optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
 _KERNELS = {"foreach", "fused", "capturable", "differentiable"}
-_FUSED_DEVICES = {"cuda", "cpu", "xpu", "mps"}
-
-
-class FusedAdamW(torch.optim.AdamW):
-    """AdamW, in one kernel where the parameters allow it.
-
-    Args:
-        params: parameters or parameter groups.
-        lr: peak learning rate.
-        betas: decay of the two running averages.
-        eps: added to the denominator.
-        weight_decay: decoupled weight decay.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[torch.nn.Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        params = list(params)
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=_can_fuse(params))
 
 
 @dataclass
@@ -234,27 +209,6 @@ class Optimization:
         return [group for group in groups if group["params"]]
 
 
-def num_optimizer_steps(trainer: Trainer) -> int:
-    """Optimizer steps of the whole fit, known before the loop starts.
-
-    Unlike `Trainer.estimated_stepping_batches` this leaves the loop's own loader alone: Lightning
-    2.6 drops a resumed loader's state if that loader exists before the state is restored.
-    """
-    if trainer.max_epochs in (None, -1):
-        return trainer.max_steps
-    loader = trainer.fit_loop._data_source.dataloader()
-    limit = trainer.limit_train_batches
-    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
-    epochs = range(int(trainer.max_epochs or 1))
-    steps = sum(math.ceil(batches / rows_of_a_step(trainer, epoch)) for epoch in epochs)
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
-
-
 def _num_dimensions(parameter: torch.nn.Parameter) -> int:
     """Of the whole parameter; ZeRO-3 leaves a vector of it here."""
     return len(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def _can_fuse(params: list[torch.nn.Parameter]) -> bool:
-    tensors = [tensor for entry in params for tensor in (entry["params"] if isinstance(entry, dict) else [entry])]
-    return all(tensor.is_floating_point() and tensor.device.type in _FUSED_DEVICES for tensor in tensors)

@@ -1,0 +1,8 @@
+"""How the policy is optimized: optimizers, what each of them asks for, and learning-rate schedules."""
+
+from lit_longpo.optimization.fused import FusedAdamW
+from lit_longpo.optimization.quantized import QuantizedAdamW
+from lit_longpo.optimization.settings import Optimization
+from lit_longpo.optimization.steps import num_optimizer_steps
+
+__all__ = ["FusedAdamW", "Optimization", "QuantizedAdamW", "num_optimizer_steps"]

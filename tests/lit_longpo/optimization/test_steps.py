@@ -1,0 +1,45 @@
+"""Steps of a whole fit, counted before it starts."""
+
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from support.preference_data import RandomPairs
+
+from lit_longpo.objectives import ORPO
+from lit_longpo.optimization import FusedAdamW, Optimization, num_optimizer_steps
+from lit_longpo.policy import PolicyConfig
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 6)])
+def test_the_end_of_an_epoch_is_a_step_too(epochs, steps):
+    trainer = SimpleNamespace(
+        max_epochs=epochs,
+        max_steps=-1,
+        limit_train_batches=1.0,
+        accumulate_grad_batches=4,
+        fit_loop=SimpleNamespace(_data_source=SimpleNamespace(dataloader=lambda: range(10))),
+    )
+    assert num_optimizer_steps(trainer) == steps
+
+
+def test_a_schedule_of_accumulation_is_counted_epoch_by_epoch(policy_folder, tmp_path):
+    """Lightning gives no number there (Lightning#21534); the rate has to end at its floor all the same."""
+    halving = Optimization(lambda params: FusedAdamW(params, lr=1e-2), schedule="linear", warmup_fraction=0.0)
+    module = ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=halving)
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+        default_root_dir=tmp_path,
+        callbacks=GradientAccumulationScheduler({0: 4, 1: 2, 2: 3}),
+    )
+    trainer.fit(module, datamodule=RandomPairs(module.views))  # four rows an epoch
+    assert num_optimizer_steps(trainer) == trainer.global_step == 1 + 2 + 2
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0
