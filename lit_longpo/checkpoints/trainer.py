@@ -26,6 +26,7 @@ from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
+from lit_longpo.loggers.csv_rows import EarlierRows
 from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused, run_folder_of
 from lit_longpo.strategies.lifeline import TrainerLifeline
 
@@ -41,6 +42,7 @@ class ResumableTrainer(Trainer):
 
     _rows_before: int | None = None  # those that `fit` found trained on when it came to its loop
     _kept_room: CheckpointRoom | None = None
+    _earlier_rows = EarlierRows(())
 
     @property
     def log_dir(self) -> str | None:
@@ -194,7 +196,8 @@ class ResumableTrainer(Trainer):
 
     def _run(self, *arguments: Any, **options: Any) -> Any:
         """Lightning's, in a process that ends when another of the group is dead."""
-        with TrainerLifeline(self):
+        self._earlier_rows = EarlierRows(self.loggers if _is_first_process() and not keeps_nothing(self) else ())
+        with TrainerLifeline(self), self._earlier_rows.kept():
             return super()._run(*arguments, **options)
 
     @property
@@ -205,14 +208,16 @@ class ResumableTrainer(Trainer):
     def _run_stage(self) -> Any:
         """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
         self._rows_before = self._rows_ready()
-        if self.state.fn == TrainerFn.FITTING and not keeps_nothing(self):
+        fitting, goes_on = self.state.fn == TrainerFn.FITTING, bool(self._checkpoint_connector._ckpt_path)
+        self._earlier_rows.put_back(anew=fitting and not goes_on, steps=self.global_step if fitting else None)
+        if fitting and not keeps_nothing(self):
             self._room.check_early()
-        over = self.state.fn == TrainerFn.FITTING and bool(self._checkpoint_connector._ckpt_path) and self.fit_loop.done
+        over = fitting and goes_on and self.fit_loop.done
         try:
             results = super()._run_stage()
         except SIGTERMException as stop:
             stop.code = getattr(self._signal_connector, "status", None)
-            if self.state.fn == TrainerFn.FITTING:
+            if fitting:
                 self._save_stopped()
             raise
         if over:
@@ -235,10 +240,9 @@ class ResumableTrainer(Trainer):
     @contextmanager
     def _owned_folder(self) -> Iterator[None]:
         """This run's folder: a new one, or one that nobody else writes into while this run does."""
-        first = getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
         logger = next(iter(self.loggers), None)
         with ExitStack() as stack:
-            if first and not keeps_nothing(self):
+            if _is_first_process() and not keeps_nothing(self):
                 numbered = claim_version(logger)
                 if numbered:
                     stack.enter_context(released_if_refused(logger, self._has_begun))
@@ -261,3 +265,8 @@ class ResumableTrainer(Trainer):
         if not self._checkpoint_connector._user_managed:
             self._checkpoint_connector = NamedPaths(self)
         return CheckpointChoice(self, trusted=weights_only is False).to_score(ckpt_path, model)
+
+
+def _is_first_process() -> bool:
+    """Of all nodes; known before the strategy counts them."""
+    return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"

@@ -3,6 +3,7 @@
 Called on the first process only. What is shown bears its step, as scalars do.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from lit_longpo.run_folder import typed_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
+
 Values = Mapping[str, str | float]
+
+_KEPT_BY_MLFLOW = 250  # characters of a parameter, in Lightning's logger
 
 # TensorBoard sorts scalars by name; its page of custom scalars keeps this order. Tags are patterns.
 _CHARTS = {
@@ -142,7 +147,8 @@ class WandbPages(RunPages):
     def viewer(self) -> str:
         """The run's page; what brings an offline run there."""
         run = self.logger.experiment
-        return f"open {run.url}" if run.url else f"wandb sync {typed_path(Path(run.dir).parent)}"
+        url = None if run.offline else run.url  # which warns where there is none
+        return f"open {url}" if url else f"wandb sync {typed_path(Path(run.dir).parent)}"
 
 
 class MLFlowPages(RunPages):
@@ -157,9 +163,21 @@ class MLFlowPages(RunPages):
         self.logger.experiment.log_text(self.logger.run_id, table.markdown, f"{name}-step{step}.md")
 
     def settings(self, values: Values, config: Path) -> None:
-        """Parameters, and config.yaml among the artifacts."""
-        super().settings(values, config)
+        """Parameters, and config.yaml among the artifacts.
+
+        A run that is written to again (`run_id`) keeps the parameters that it began with: MLflow refuses others.
+        """
+        began_with = self.logger.experiment.get_run(self.logger.run_id).data.params
+        super().settings({name: value for name, value in values.items() if name not in began_with}, config)
         self.logger.experiment.log_artifact(self.logger.run_id, str(config))
+        changed = [name for name, held in began_with.items() if name in values and not _shows(held, values[name])]
+        if changed:
+            log.warning(
+                "MLflow shows the parameters that run %s began with, not this start's %s (its artifact %s has them)",
+                self.logger.run_id,
+                ", ".join(f"{name}={values[name]}" for name in changed),
+                config.name,
+            )
 
     @property
     def viewer(self) -> str:
@@ -182,6 +200,11 @@ class FolderPages(RunPages):
         path = self.pictures / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _shows(held: str, value: str | float) -> bool:
+    """Whether this is a parameter's value, which Lightning's logger cuts off."""
+    return str(value)[:_KEPT_BY_MLFLOW] == held
 
 
 _KINDS: dict[type[Logger], type[RunPages]] = {

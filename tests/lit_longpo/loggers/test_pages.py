@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -13,6 +14,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams.backend_context import Context
 
 from lit_longpo.loggers import Table, pages_of
+from lit_longpo.loggers.pages import MLFlowPages
 
 ANSWERS = Table(("example", "response"), (("a", "1 | 2"),), "| example | response |\n| --- | --- |\n| a | 1 \\| 2 |")
 
@@ -96,6 +98,35 @@ def test_mlflow_has_them_all(tmp_path, config, monkeypatch):
              for path in Path(run.info.artifact_uri.removeprefix("file:")).rglob("*.*")}  # fmt: skip
     assert names == {"config.yaml", "benchmark/needle/heat_map-step3.png", "benchmark/needle-step3.md"}
     assert pages.viewer == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/runs.db"
+
+
+class Refusing:
+    """What MLflow's client does with parameters: a run keeps those that it has, and another value is an error."""
+
+    def __init__(self):
+        self.params, self.artifacts = {}, []
+
+    def get_run(self, run_id):
+        return SimpleNamespace(data=SimpleNamespace(params=dict(self.params)))
+
+    def log_artifact(self, run_id, path):
+        self.artifacts.append(Path(path).name)
+
+    def log_hyperparams(self, values):
+        for name, value in values.items():
+            assert self.params.setdefault(name, str(value)[:250]) == str(value)[:250], "Changing param values"
+
+
+def test_mlflow_runs_that_go_on_keep_what_they_began_with(config, caplog):
+    """mlflow#7152: a longer `max_steps` on the way ended in a traceback."""
+    client, long = Refusing(), "x" * 300
+    logger = SimpleNamespace(experiment=client, run_id="r1", log_hyperparams=client.log_hyperparams)
+    pages = MLFlowPages(logger, config.parent)
+    for steps, more in ((6, {}), (8, {"model.alpha": 1.0}), (8, {})):
+        pages.settings({"trainer.max_steps": steps, "data.path": long, **more}, config)
+    assert client.params == {"trainer.max_steps": "6", "data.path": long[:250], "model.alpha": "1.0"}
+    assert client.artifacts == ["config.yaml"] * 3
+    assert caplog.text.count("not this start's trainer.max_steps=8 (its artifact config.yaml has them)") == 2
 
 
 def test_wandb_has_them_all(tmp_path, config):
