@@ -16,6 +16,13 @@ from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Verdict = bool | None
 
+_ALONE = r"(?<![A-Za-z])([AB])(?![A-Za-z'])"
+_LETTER = re.compile(_ALONE)
+# A sign or a word has to stand between: "Answer A" names one of the two.
+_VERDICT = re.compile(
+    rf"(?:(?i:answer|verdict|choice|winner|better|best)\W{{0,3}}(?:[:=]|\bis\b)\W{{0,6}}|\[\[\s*){_ALONE}(?!\s*(?:or|and|/)\b)"
+)
+
 
 class Verifier(ABC):
     """Says of a pair whether chosen is better (True), worse (False), or neither (None)."""
@@ -114,13 +121,18 @@ class ModelJudge(Verifier):
 
 
 def parse_letter(text: str) -> str | None:
-    """The A or B that stands alone; `None` if there is none, or both: "A comparison shows that B is right".
+    """The A or B that stands alone; of several the one that is said to be the answer: "Answer: A. Option B is wrong".
+
+    `None` if there is none, or both: "A comparison shows that B is right".
 
     Args:
         text: of a judge; what it thinks before its reply does not count.
     """
-    letters = set(re.findall(r"(?<![A-Za-z])([AB])(?![A-Za-z'])", without_thoughts(text)))
-    return letters.pop() if len(letters) == 1 else None
+    reply = without_thoughts(text)
+    for letters in (set(_LETTER.findall(reply)), set(_VERDICT.findall(reply))):
+        if len(letters) == 1:
+            return str(letters.pop())
+    return None
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

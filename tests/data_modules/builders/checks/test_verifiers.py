@@ -23,6 +23,17 @@ THOUGHT = [
     ("Is it A? No.</think> B", "B"),
     ("<think>Let us see: A", None),
 ]
+# With reasons beside it (opencompass#2598, FastChat#3921): only what is said to be the answer.
+REASONED = [
+    ("Answer: A. Option B is wrong", "A"),
+    ("A names the tea, B the milk.\n**Answer:** B", "B"),
+    ("The better answer is (B), as A says milk", "B"),
+    ("A names the tea. [[B]]", "B"),
+    ("Answer A is better than Answer B", None),
+    ("Answer: A or B", None),
+    ("The answer is A. No, the answer is B", None),
+    ("A: milk. B: tea", None),
+]
 
 
 def verdict(verifier, pair, answer=lambda request: ""):
@@ -70,7 +81,7 @@ def test_every_turn_is_judged():
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"), [("A", "A"), ("Answer: B.", "B"), ("Both", None), ("(B)", "B"), ("", None), *THOUGHT]
+    ("text", "letter"), [("A", "A"), ("Answer: B.", "B"), ("Both", None), ("(B)", "B"), ("", None), *THOUGHT, *REASONED]
 )
 def test_verdict_letters(text, letter):
     assert parse_letter(text) == letter
