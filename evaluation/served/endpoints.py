@@ -11,6 +11,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.prompting import message
 
+_NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
+
 
 @dataclass(frozen=True)
 class Abilities:
@@ -19,6 +21,7 @@ class Abilities:
     Args:
         takes_ids: prompts as token ids; else as text.
         takes_extras: fields beside OpenAI's: end tokens, repetition penalty.
+        takes_penalties: OpenAI's own, which some hosted models refuse at 0, too.
         gives_ids: answers as token ids, too.
         obeys_ends: end tokens that are sent end answers.
         adds_front: it puts the tokenizer's beginning-of-text token before prompts that are text.
@@ -27,6 +30,7 @@ class Abilities:
 
     takes_ids: bool = True
     takes_extras: bool = True
+    takes_penalties: bool = True
     gives_ids: bool = False
     obeys_ends: bool = False
     adds_front: bool = True
@@ -89,8 +93,7 @@ class Endpoint(ABC):
             "max_tokens": prompt.max_new_tokens,
             "temperature": 0.0,
             "top_p": 1.0,
-            "frequency_penalty": 0.0,
-            "presence_penalty": 0.0,
+            **(_NO_PENALTIES if self.abilities.takes_penalties else {}),
             "extra_body": {**(self._extras(prompt) if self.abilities.takes_extras else {}), **self.settings.extra_body},
         }
 

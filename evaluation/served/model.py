@@ -123,6 +123,7 @@ class ServedModel(Answerer):
                 not can.obeys_ends
             ),
             "a repetition penalty is the server's own": not can.takes_extras,
+            "frequency and presence penalties are the server's own": not can.takes_penalties,
             "the server does not count tokens: whether it cuts prompts is not known": not can.counts,
             f"the server reads {served} positions, the model {own}": None not in (served, own) and served != own,
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from evaluation.prompting import Prompt
@@ -13,6 +14,8 @@ from lit_longpo.servers import Connection, Failure, Send
 # Counting on is easy to go on with, and texts of several languages are many different tokens in other tokenizers.
 _TEXT = "Zähle weiter, 数一数: one two three four five six 1 2 3 4 5 6 7 8"
 _GOES_ON = 4  # tokens of an answer that an end token shall end at once
+
+_REFUSALS = ("BadRequestError", "UnprocessableEntityError")  # of what was asked; nothing else changes by leaving it out
 
 
 def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
@@ -29,8 +32,10 @@ def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
     """
     failures = list[str]()
     prompt = _prompt(endpoint.prompt_format)
-    for takes_ids, takes_extras in endpoint.tries:
-        asked = replace(endpoint, abilities=Abilities(takes_ids, takes_extras))
+    for takes_penalties, (takes_ids, takes_extras) in product((True, False), endpoint.tries):
+        if not takes_penalties and not failures[-1].startswith(_REFUSALS):
+            break
+        asked = replace(endpoint, abilities=Abilities(takes_ids, takes_extras, takes_penalties))
         is_text = isinstance(asked, Completions) and not takes_ids
         reply = _ask(connection, asked.send_text if is_text else asked.send, prompt, endpoint)  # type: ignore[attr-defined]
         if not isinstance(reply, Failure):

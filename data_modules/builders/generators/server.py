@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
@@ -13,7 +13,34 @@ from lit_longpo.servers import Connection, Failure, Server, whole_characters, wi
 log = logging.getLogger(__name__)
 
 # What a request has to say lest the model's own generation settings have a say; -1 are all tokens.
-_NEUTRAL: dict[str, Any] = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}
+_BESIDE_OPENAIS: dict[str, Any] = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}
+_OPENAIS: dict[str, Any] = {
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+}  # some hosted models refuse them, at 0 too
+_LATER_LIMIT = "max_completion_tokens"  # OpenAI's name for `max_tokens`, the only one that its later models take
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A way to put a request, which a server takes or not.
+
+    Args:
+        neutral: settings that it names.
+        limit: what the number of new tokens is called.
+    """
+
+    neutral: Mapping[str, Any]
+    limit: str = "max_tokens"
+
+    @property
+    def left_out(self) -> list[str]:
+        """Settings that it does not name."""
+        return [name for name in _EVERYTHING if name not in self.neutral]
+
+
+_EVERYTHING = {**_BESIDE_OPENAIS, **_OPENAIS}
+_FORMS = tuple(map(_Form, (_EVERYTHING, _OPENAIS, {})))  # the fullest first
 
 
 @dataclass
@@ -23,8 +50,8 @@ class ServerGenerator(TextGenerator):
     A server that samples need not repeat itself; answers already written are never asked again. It applies its own
     chat template: `policy.template.markup` and `.date` do not reach it, and control tokens that texts write out are
     what it makes of them. Servers fill in what a request does not say from the model's own generation settings (vLLM:
-    a repetition penalty, top-k); so requests say it all, and where a server refuses fields beside OpenAI's, that is
-    said.
+    a repetition penalty, top-k); so requests say it all. Where a server refuses fields beside OpenAI's, or hosted
+    models the penalties too, they are left out, which is said.
 
     Args:
         model: the model's name on the server.
@@ -52,7 +79,7 @@ class ServerGenerator(TextGenerator):
         self._server = Server(self.base_url, self.key_variable, *patience, "`generator.init_args.base_url`")
         self.base_url = without_passwords(self.base_url)  # settings are written down
         self._connection: Connection | None = None
-        self._takes_all: bool | None = None  # fields beside OpenAI's; `None` until a server has answered
+        self._form: _Form | None = None  # the fullest that the server takes; `None` until it has answered
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
@@ -74,43 +101,45 @@ class ServerGenerator(TextGenerator):
     def _ask(self, client: Any, request: Request) -> Any:
         import openai
 
-        if self._takes_all is False:
-            return client.chat.completions.create(**self._body(request, {}))
-        try:
-            reply = client.chat.completions.create(**self._body(request, _NEUTRAL))
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            if self._takes_all:
-                raise
-            reply = client.chat.completions.create(**self._body(request, {}))
-            self._tell_refused()
-        else:
-            self._takes_all = True
-        return reply
+        forms = list(_FORMS) if self._form is None else [self._form]
+        refused = list[Exception]()
+        for form in forms:
+            try:
+                reply = client.chat.completions.create(**self._body(request, form))
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused.append(error)
+                if _LATER_LIMIT in str(error) and form.limit != _LATER_LIMIT:
+                    forms.append(replace(form, limit=_LATER_LIMIT))
+            else:
+                self._settle(form)
+                return reply
+        raise refused[-1]
 
-    def _tell_refused(self) -> None:
-        if self._takes_all is None:
-            names = ", ".join(_NEUTRAL)
+    def _settle(self, form: _Form) -> None:
+        """Ask the same way from now on."""
+        if self._form is None and form.left_out:
             log.warning(
                 "%s refuses %s: if the model's own generation settings name some, its answers follow them",
                 self.base_url,
-                names,
+                ", ".join(form.left_out),
             )
-        self._takes_all = False
+        self._form = form
 
-    def _body(self, request: Request, neutral: Mapping[str, Any]) -> dict[str, Any]:
+    def _body(self, request: Request, form: _Form) -> dict[str, Any]:
         decoding = request.decoding
+        own = {name: value for name, value in form.neutral.items() if name in _OPENAIS}
+        others = {name: value for name, value in form.neutral.items() if name not in own}
         return {
             "model": self.model,
             "messages": request.messages,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
-            "frequency_penalty": 0.0,
-            "presence_penalty": 0.0,
-            "max_tokens": decoding.max_new_tokens,
+            form.limit: decoding.max_new_tokens,
             "seed": request.seed,
+            **own,
             **({"stop": list(decoding.stop)} if decoding.stop else {}),
             "extra_headers": {"X-Request-Id": request.id.encode("ascii", "backslashreplace").decode()},
-            "extra_body": {**neutral, **self.extra_body},
+            "extra_body": {**others, **self.extra_body},
         }
 
 

@@ -1,5 +1,6 @@
 """A served model answers a benchmark: all ways to ask it, and everything that a server does wrong."""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -116,6 +117,15 @@ def test_the_models_own_penalty_is_sent_under_the_official_protocol(longbench, s
     assert [body["repetition_penalty"] for body in questions(server)] == [1.0, 1.3]
 
 
+def test_hosted_models_that_refuse_penalties_answer(longbench, server):
+    """At 0 as well (open-webui#21266, litellm#14056)."""
+    refused = (400, {}, "Argument not supported on this model: presencePenalty")
+    server.fault = lambda number, body: refused if "presence_penalty" in body else None
+    report = run(longbench, server, way="chat", settings=RunSettings(tasks=["trec"]))
+    assert "frequency and presence penalties are the server's own" in report.deviations
+    assert [body["repetition_penalty"] for body in questions(server)] == [1.0]
+
+
 def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, caplog):
     """The content of such replies is empty, and would be a wrong answer like any other."""
     thought = {"role": "assistant", "content": None, "reasoning_content": "Let us see"}
@@ -181,6 +191,7 @@ def test_answers_that_are_not_whole_are_none(fault, said, longbench, server, tmp
 
 
 def test_no_more_questions_at_once_than_allowed(longbench, server):
+    server.fault = lambda number, body: time.sleep(0.05)  # a busy machine answers one before it asks the next
     run(longbench, server, concurrency=2, settings=RunSettings(tasks=["hotpotqa", "samsum"]))
     assert server.most_under_way == 2
 

@@ -101,21 +101,47 @@ def test_the_models_own_generation_settings_have_no_say(tmp_path, caplog):
             neutral, nothing = {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}, dict.fromkeys(said[0])
             assert said == ([neutral] * 3 if extras == "taken" else [neutral, *[nothing] * 3])
             assert {body["presence_penalty"] for body in server.asked} == {0.0}
+            assert {body["max_tokens"] for body in server.asked} == {2}
     assert caplog.text.count("refuses repetition_penalty, top_k, min_p: if the model's own") == 1
 
 
 @needs_client
 def test_what_a_server_cannot_answer_is_no_refusal_of_fields(tmp_path):
     model = ascii_model(tmp_path / "model")
-    faults = [(400, {}, "too long")] * 2
-    with serve(Served(model, fault=lambda number, body: faults[number] if number < 2 else None)) as server:
+    faults = [(400, {}, "too long")] * 3
+    with serve(Served(model, fault=lambda number, body: faults[number] if number < 3 else None)) as server:
         generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1, extra_body={"top_k": 5})
         generator.open(PolicyConfig())
         replies = list(generator.answer([[request] for request in requests(2, Decoding(max_new_tokens=2))]))
         generator.close()
         assert sorted(bool(reply.error) for reply in replies) == [False, True]
-        assert [body.get("top_k") for body in server.asked] == [5, 5, 5]
-        assert [body.get("min_p") for body in server.asked] == [0.0, None, 0.0]
+        assert [body.get("top_k") for body in server.asked] == [5] * 4
+        assert [body.get("min_p") for body in server.asked] == [0.0, None, None, 0.0]
+
+
+def hosted(number, body):
+    """What xAI's and OpenAI's models refuse (open-webui#21266, litellm#14056): penalties of 0, `max_tokens`."""
+    unknown = {"repetition_penalty", "top_k", "min_p", "frequency_penalty", "presence_penalty"} & set(body)
+    if unknown:
+        return 400, {}, f"Argument not supported on this model: {min(unknown)}"
+    if "max_tokens" in body:
+        return 400, {}, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    body["max_tokens"] = body.pop("max_completion_tokens")
+    return None
+
+
+@needs_client
+def test_hosted_models_that_refuse_penalties_answer(tmp_path, caplog):
+    model = ascii_model(tmp_path / "model")
+    with serve(Served(model, fault=hosted)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1)
+        generator.open(PolicyConfig())
+        replies = list(generator.answer([[request] for request in requests(3, Decoding(0.7, 0.9, 2))]))
+        generator.close()
+        assert [(reply.error, reply.new_tokens > 0) for reply in replies] == [("", True)] * 3
+        assert len(server.asked) == 4 + 2  # found out with the first one
+        assert all({"seed", "temperature", "top_p"} <= set(body) for body in server.asked)
+    assert caplog.text.count("refuses repetition_penalty, top_k, min_p, frequency_penalty, presence_penalty:") == 1
 
 
 @installed
