@@ -59,6 +59,10 @@ class RecordFormat(ABC):
         known = {*self.fields, *self.companions, *NUMBERS, _INDEX}
         return [field for field in record if field not in known]
 
+    def note(self, record: Record) -> str:
+        """What is odd about a record that makes a pair; nothing, if nothing is."""
+        return ""
+
     def unknown(self, fields: list[str], where: str) -> RecordError:
         """The error for extra names, one or more."""
         close = difflib.get_close_matches(str(fields[0]), self.fields, n=1)

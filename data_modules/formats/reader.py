@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from data_modules.formats.hints import mapping_of, typed, without_a_choice
 from data_modules.formats.ids import RepeatedIds, SeenIds
 from data_modules.formats.llama_factory import Alpaca, ShareGPT
 from data_modules.formats.own import OwnPairs
+from data_modules.formats.prints import check_answers
 from data_modules.formats.scored import OpenRLHF, Tulu, UltraFeedback
 from data_modules.formats.trl import Messages, TRLCompletion, TRLPreference
 from data_modules.messages import without_notes
@@ -95,7 +97,7 @@ class RecordReader:
         Raises:
             RecordError: a record is malformed, or one of ours has an id that was seen before.
         """
-        parser, seen, repeated, doubled = None, SeenIds(), RepeatedIds(), 0
+        parser, seen, repeated, notes = None, SeenIds(), RepeatedIds(), Counter[str]()
         absent = set(self.columns.values())
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
@@ -105,15 +107,15 @@ class RecordReader:
                 seen.add(pair.id, where)
             elif pair.id != place:
                 pair = replace(pair, id=repeated.name(pair.id, place))
-            doubled += _repeats_prompt(pair)
+            notes.update(parser.notes(record, pair))
             yield pair.read_from(where)
         seen.check(source)
         if new := sorted(absent - self._told):
             log.warning("%s: columns that no record has, named in `columns`: %s", source, ", ".join(new))
             self._told.update(new)
-        if doubled and _DOUBLED not in self._told:
-            log.warning("%s: in %d records " + _DOUBLED, source, doubled)
-            self._told.add(_DOUBLED)
+        for note in notes.keys() - self._told:
+            log.warning("%s: in %d records %s", source, notes[note], note)
+            self._told.add(note)
 
     def _pair(self, parser: "PairParser", where: str, record: object) -> PreferencePair:
         """The record's pair by the first record's layout.
@@ -227,9 +229,15 @@ class PairParser:
         try:
             known = self._without_extras(renamed, where)
             pair = self.layout.pair(known, where, self.place(where))
+            check_answers(pair, where)
             return replace(pair, **numbers_of(known, where))
         except RecordError as error:
             raise _in_their_words(error, self.columns) from error
+
+    def notes(self, record: object, pair: PreferencePair) -> list[str]:
+        """What is odd about a record though it makes a pair, to be counted and said once."""
+        said = self.layout.note(_renamed(_checked(record, ""), self.columns))
+        return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said)
 
     def by(self, layout: RecordFormat) -> "PairParser":
         """The same for another layout."""

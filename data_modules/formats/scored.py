@@ -9,6 +9,8 @@ from data_modules.formats.trl import TRLPreference
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError
 
+_TIE = "chosen and rejected have the same score: nothing says which is better; take them out if these are ties"
+
 
 class ScoredPreference(TRLPreference):
     """TRL's columns, with a score of either answer; a rejected answer with the better one is an error.
@@ -30,6 +32,11 @@ class ScoredPreference(TRLPreference):
         """Scores are checked, though no objective reads them."""
         known = {field for names in self.scores for field in names}
         return [field for field in super().extras(record) if field not in known]
+
+    def note(self, record: Record) -> str:
+        """Of ties, which published data keeps: which answer is chosen was drawn, and is trained like any other."""
+        pairs = [[_score(record, field, "") for field in names] for names in self.scores]
+        return _TIE if any(None is not better == worse for better, worse in pairs) else ""
 
     def pair(self, record: Record, where: str, name: str) -> PreferencePair:
         """See `RecordFormat`."""

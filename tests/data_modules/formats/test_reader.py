@@ -11,7 +11,7 @@ import pytest
 from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, answer, talk
 
 from data_modules.files.reading import load_pairs
-from data_modules.formats import reader
+from data_modules.formats import reader, scored
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.reader import FORMATS, RecordReader
 from data_modules.records import PreferencePair
@@ -408,3 +408,57 @@ def test_the_shared_samples_mean_what_they_say(path: Path) -> None:
         assert pair.system == (meant["system"] if path.stem not in ("columns", "trl_plain") else None)
         assert (pair.chosen, pair.rejected) == (meant["chosen"], () if "sft" in path.stem else tuple(meant["rejected"]))
         assert not pair.history + pair.followup
+
+
+SPOKEN = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+OTHERS = [SPOKEN[0], {"role": "assistant", "content": "No."}]
+
+
+@pytest.mark.parametrize(
+    "prints",
+    [json.dumps, str, lambda said: json.dumps({"messages": said, "tools": []}), lambda said: json.dumps(said[-1])],
+    ids=["JSON", "Python", "an object", "one message"],
+)
+@pytest.mark.parametrize("field", ["chosen", "completion"])
+def test_answers_that_print_messages_are_refused(prints: Any, field: str) -> None:
+    """diatool-dpo#2: columns that hold JSON as text; its brackets and names would be trained."""
+    record = {"prompt": "Why?", field: prints(SPOKEN), **({"rejected": prints(OTHERS)} if field == "chosen" else {})}
+    with pytest.raises(RecordError, match=r"data.jsonl:3: answer: expected text, or messages as a list instead of"):
+        read(record)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps(SPOKEN),  # a dialogue that was asked for
+        json.dumps({"role": "king", "content": "x"}),
+        json.dumps({"role": ["assistant"], "content": "x"}),
+        '[{"role": "assistant", "content": "cut off',
+        '{"role": "assistant", "content": ["a"]} and more',
+        json.dumps([{"name": "f", "arguments": {"role": "assistant"}}]),
+    ],
+)
+def test_answers_in_json_stay_answers(answer: str) -> None:
+    record = {"prompt": "Write a dialogue as JSON", "chosen": answer, "rejected": "no"}
+    assert read(record).chosen == answer
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("score_chosen", "score_rejected"), ("chosen_rating", "rejected_rating"), ("chosen_score", "rejected_score")],
+)
+def test_ties_are_counted(names: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """UltraFeedback as it is published has them; which answer is called chosen was drawn."""
+    scores = [(5.0, 5.0), (5.0, 4.0), (3, 3.0), (None, None), (4.0, None)]
+    rows = [
+        (
+            f"here/data.jsonl:{number}",
+            {"prompt": "p", "chosen": "y", "rejected": "n", **dict(zip(names, both, strict=True))},
+        )
+        for number, both in enumerate(scores, 1)
+    ]
+    parse = RecordReader()
+    for _ in range(2):
+        assert len(list(parse.pairs(rows, "here/data.jsonl"))) == 5
+    said = [line for line in caplog.messages if "the same score" in line]
+    assert said == [f"here/data.jsonl: in 2 records {scored._TIE}"]
