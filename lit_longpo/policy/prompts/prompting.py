@@ -303,11 +303,22 @@ class PromptFormat:
         ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
         return unframed(text, ends, self.tokenizer.bos_token)
 
+    def _opening(self, later: Sequence[int]) -> int | None:
+        """The control token that opens turns: the first one of a prompt that comes again between answer and question.
+
+        Args:
+            later: tokens between them.
+        """
+        ids = self._texts.encode(self._chat.head).ids if self._chat is not None else ()
+        again = set(later) & self.tokenizer.added_tokens_decoder.keys() - {self.tokenizer.bos_token_id}
+        return next((number for number in ids if number in again), None)
+
     def _end_of_answer(self) -> tuple[str, tuple[int, ...]]:
         """What closes an answer in the chat template's text, and the token to put behind it (often none).
 
         A template may write more behind the last answer than behind others (Phi-3: the end of the text behind
-        the end of the turn): what both begin with closes an answer.
+        the end of the turn): what both begin with closes an answer, up to what opens a turn. Some open the next answer
+        behind the last one whatever they are told (Llama 3's first).
         """
         eos = (int(self.tokenizer.eos_token_id),)
         if self._chat is None:
@@ -316,6 +327,8 @@ class PromptFormat:
         following = self._chat.after_earlier_answer
         later = last.ids if following is None else self._ids_after("", following)
         count = shared_length(last.ids, later) or len(last.ids)
+        opening = self._opening(later)
+        count = last.ids.index(opening, 1, count) if opening in last.ids[1:count] else count
         ends = [_text_of(last, self._chat.suffix, number) for number in range(1, count + 1)]
         while ends and ends[-1] == (ends[-2] if len(ends) > 1 else ""):
             ends.pop()

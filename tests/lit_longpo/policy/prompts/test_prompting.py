@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.chat_formats import FORMATS, chat_bpe_tokenizer
 from support.word_tokenizer import WORDS, word_tokenizer
 
 from lit_longpo.errors import InputError
@@ -103,3 +104,21 @@ def test_what_a_model_writes_is_not_cleaned_up():
     assert tokenizer.decode(ids) == "x! = x?"
     form = PromptFormat(tokenizer, PromptTemplate())
     assert form.decode(ids) == form.decode_whole(ids) == "x ! = x ?"
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+def test_templates_that_always_open_an_answer_do_not_train_its_opening(name):
+    """Llama 3's first one (llama3#29, transformers#32252): the next turn's mark was trained behind the end."""
+    told, always = chat_bpe_tokenizer(name), chat_bpe_tokenizer(name)
+    turns, _, opening = told.chat_template.partition("{% if add_generation_prompt %}")
+    always.chat_template = f"{turns}{{{{ {opening.removesuffix('{% endif %}')!r} }}}}"
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    assert always.apply_chat_template(said, tokenize=False) == told.apply_chat_template(
+        said, tokenize=False, add_generation_prompt=True
+    )
+    right, forms = PromptFormat(told, PromptTemplate()), PromptFormat(always, PromptTemplate())
+    assert right.stop_ids == forms.stop_ids == (told.convert_tokens_to_ids(FORMATS[name].end_of_turn),)
+    assert forms.encode_response("So.") == right.encode_response("So.")
+    assert forms.encode_turn("And?") == right.encode_turn("And?")
+    asked = ("Read this.", [("Why?", "So."), ("And?", "No.")])
+    assert forms.encode_jointly(*asked) == right.encode_jointly(*asked)
