@@ -11,7 +11,7 @@ def parquet_rows(path: str | Path) -> Iterator[Any]:
     """Each row as a dictionary, an absent field as `None`.
 
     Raises:
-        RecordError: it is no whole Parquet file.
+        RecordError: it is no whole Parquet file, or two of its columns have one name.
     """
     import pyarrow.parquet  # with pandas a second that no other file needs
 
@@ -22,6 +22,9 @@ def parquet_rows(path: str | Path) -> Iterator[Any]:
     except broken as error:
         raise _broken(path, error) from error
     with file:
+        names = list(file.schema_arrow.names)
+        if len(set(names)) < len(names):  # pyarrow would give the last one's values
+            raise RecordError.at(str(path), "file", "a name for each column, each once", names)
         batches = file.iter_batches(batch_size=16)
         while True:
             try:

@@ -56,9 +56,9 @@ class Chat:
         options: Mapping[str, Any] | None = None,
         today: datetime | None = None,
     ) -> None:
-        self._tokenizer, self._options = tokenizer, dict(options or {})
         source = str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
         self.source = source if today is None else _pinned(source, today)
+        self._tokenizer, self._options = tokenizer, {**_dated(source, today), **(options or {})}
         self._system: list[Utterance] = [] if system is None else [("system", system)]
         self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
         self.head, self.tail = self._around(self.render([("user", _MARK)], answer_next=True), _MARK, "the user's text")
@@ -282,6 +282,11 @@ def _pinned(source: str, today: datetime) -> str:
     steps = "".join(f" | replace({pattern!r}, {value!r})" for pattern, value in values)
     # The line break ends the block, and the template begins on a line of its own as before.
     return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n{source}"
+
+
+def _dated(source: str, today: datetime | None) -> dict[str, str]:
+    """The date as Llama 3.1's template takes it, which asks no clock and writes a day of its own if it is not told."""
+    return {} if today is None or "date_string" not in source else {"date_string": today.strftime("%d %b %Y")}
 
 
 def _refusal(expected: str, got: str, advice: str) -> InputError:

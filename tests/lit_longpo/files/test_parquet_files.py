@@ -37,3 +37,10 @@ def test_a_damaged_file_is_one_line(damage, tmp_path):
     with pytest.raises(RecordError, match=r"a.parquet: file: expected a whole Parquet file, got ") as error:
         list(parquet_rows(path))
     assert "\n" not in str(error.value)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    columns = [pa.array([text]) for text in ("Why?", "So.", "No.")]
+    pq.write_table(pa.Table.from_arrays(columns, names=["prompt", "chosen", "chosen"]), tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match=r"a.parquet: file: expected a name for each column, each once, got .*chosen"):
+        list(parquet_rows(tmp_path / "a.parquet"))

@@ -279,6 +279,17 @@ def test_the_date_is_pinned(monkeypatch: pytest.MonkeyPatch):
     assert form.tokenizer.decode(free.encode_prompt("Ann", "Who?").ids).startswith("02 Jan 2031, Thursday, 2<u>")
 
 
+def test_a_template_that_asks_no_clock_is_told_the_date():
+    """Llama 3.1's writes its own day (open-unlearning#98, llama.cpp#12729): `policy.template.date` had no effect."""
+    asked = "{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}{{ date_string }}"
+    template = asked + chat_of("{{ m['content'] }}")
+    days = ("2024-07-26", "2025-03-04", None)
+    heads = {day: form_of(template, date=day).encode_prompt("c", "q").ids for day in days}
+    told = form_of(template, options={"date_string": "04 Mar 2025"}).encode_prompt("c", "q").ids
+    assert heads["2024-07-26"] == heads[None]  # as transformers writes it
+    assert heads["2025-03-04"] == told != heads[None]
+
+
 def test_pinning_the_date_changes_nothing_else(pinned: None):
     template = "\n  {% if true %}\n  {{ strftime_now('%Y') }}{% endif %}\n" + chat_of("{{ m['content'] }}")
     form = form_of(template)
