@@ -19,7 +19,8 @@ from lit_longpo.ranges import MOST, check_numbers
 Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
 
-_USER = re.compile(r"(https?://)[^/@\s]+@", re.IGNORECASE)
+# Of a data base or a store only with a password: `hf://gpt2@main` has no user.
+_USER = re.compile(r"(https?://)[^/@\s]+@|([a-z][a-z0-9+.-]*://)[^/@:\s]*:[^/@\s]*@", re.IGNORECASE)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as openai's client waits
 _SHORTEST_SECRET = 4  # characters; shorter texts are in messages anyway
 
@@ -100,7 +101,7 @@ class Server:
 
 def without_passwords(text: str) -> str:
     """The same text, the user part of every address in it left out."""
-    return _USER.sub(r"\1", text)
+    return _USER.sub(lambda found: found[1] or found[2], text)
 
 
 def whole_characters(text: str) -> str:

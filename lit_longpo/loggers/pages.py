@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lit_longpo.run_folder import typed_path
+from lit_longpo.servers import without_passwords
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -181,8 +182,10 @@ class MLFlowPages(RunPages):
 
     @property
     def viewer(self) -> str:
-        """MLflow's pages."""
-        return f"mlflow ui --backend-store-uri {self.logger.experiment.tracking_uri}"
+        """MLflow's pages: a server's, or of a store; without the password that either may have in its address."""
+        address = str(self.logger.experiment.tracking_uri)
+        is_server = address.startswith(("http://", "https://"))
+        return f"{'open' if is_server else 'mlflow ui --backend-store-uri'} {without_passwords(address)}"
 
 
 class FolderPages(RunPages):

@@ -17,7 +17,7 @@ _OF_TRAINER = (
     *("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision", "devices", "num_nodes"),
     *("strategy", "limit_train_batches"),
 )
-_ADDRESS = re.compile("https?://", re.IGNORECASE)
+_ADDRESS = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # of servers, data bases and stores
 _UNNAMED = {"class_path", "init_args"}  # levels of the YAML that nobody types
 
 

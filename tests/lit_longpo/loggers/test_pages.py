@@ -129,6 +129,19 @@ def test_mlflow_runs_that_go_on_keep_what_they_began_with(config, caplog):
     assert caplog.text.count("not this start's trainer.max_steps=8 (its artifact config.yaml has them)") == 2
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:geheim@mlflow.example/x", "open https://mlflow.example/x"),
+        ("postgresql+psycopg2://me:geheim@db:5432/m", "mlflow ui --backend-store-uri postgresql+psycopg2://db:5432/m"),
+        ("sqlite:////tmp/a@b:c/m.db", "mlflow ui --backend-store-uri sqlite:////tmp/a@b:c/m.db"),
+    ],
+)
+def test_where_to_look_has_no_password(address, shown, tmp_path):
+    pages = MLFlowPages(SimpleNamespace(experiment=SimpleNamespace(tracking_uri=address)), tmp_path)
+    assert pages.viewer == shown
+
+
 def test_wandb_has_them_all(tmp_path, config):
     pytest.importorskip("wandb")
     logger = WandbLogger(name="beta-0.1", save_dir=tmp_path, offline=True)

@@ -42,9 +42,12 @@ def test_a_run_tells_its_loggers_what_it_was_started_with(tmp_path, options, mon
 def test_what_is_written_down_has_no_password():
     address = "http://me:geheim@host:8000/v1"
     inside = {"class_path": "ServerGenerator", "init_args": {"base_url": address}}
-    config = Namespace(data=Namespace(init_args=Namespace(build={"generator": inside})), servers=[address], name="a@b")
+    store = Namespace(tracking_uri="mysql://me:geheim@db/m", source="hf://gpt2@main/x", user="See x://a:b@c {context}")
+    config = Namespace(data=Namespace(init_args=Namespace(build={"generator": inside})), servers=[address], name="a@b",
+                       store=store)  # fmt: skip
     written = SettingsCallback(None, config).config
     assert "geheim" in str(config)
     assert "geheim" not in str(written)
     assert written.data.init_args.build["generator"]["init_args"]["base_url"] == "http://host:8000/v1"
+    assert vars(written.store) == {**vars(store), "tracking_uri": "mysql://db/m"}
     assert (written.servers, written.name) == (["http://host:8000/v1"], "a@b")
