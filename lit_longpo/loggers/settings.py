@@ -18,6 +18,8 @@ _OF_TRAINER = (
     *("strategy", "limit_train_batches"),
 )
 _ADDRESS = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # of servers, data bases and stores
+# Keys of services (CometLogger's); without one they look into the environment.
+_SECRETS = {"api_key", "api_token", "access_token", "auth_token", "hf_token", "password", "secret"}
 _UNNAMED = {"class_path", "init_args"}  # levels of the YAML that nobody types
 
 
@@ -43,11 +45,11 @@ class SettingsCallback(SaveConfigCallback):
 
 
 def _without_passwords(value: Any) -> Any:
-    """Settings as they are written down: a server's address without the user in front of it."""
+    """Settings as they are written down: an address without the user in front of it, no key of a service."""
     if isinstance(value, Namespace):
-        return Namespace(**{name: _without_passwords(part) for name, part in vars(value).items()})
+        return Namespace(**_without_passwords(vars(value)))
     if isinstance(value, dict):
-        return {name: _without_passwords(part) for name, part in value.items()}
+        return {name: None if name in _SECRETS else _without_passwords(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_without_passwords(part) for part in value]
     return without_passwords(value) if isinstance(value, str) and _ADDRESS.match(value) else value

@@ -50,4 +50,9 @@ def test_what_is_written_down_has_no_password():
     assert "geheim" not in str(written)
     assert written.data.init_args.build["generator"]["init_args"]["base_url"] == "http://host:8000/v1"
     assert vars(written.store) == {**vars(store), "tracking_uri": "mysql://db/m"}
+    comet = Namespace(
+        class_path="CometLogger", init_args=Namespace(api_key="geheim", workspace="me", token_cache="here")
+    )
+    loggers = SettingsCallback(None, Namespace(logger=[comet])).config.logger
+    assert vars(loggers[0].init_args) == {"api_key": None, "workspace": "me", "token_cache": "here"}
     assert (written.servers, written.name) == (["http://host:8000/v1"], "a@b")
