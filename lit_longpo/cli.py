@@ -11,10 +11,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lit_longpo.callback_checks import check_callbacks
 from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.command_line.settings_checks import check_length, check_typed
 from lit_longpo.engine.layer_kernels import check_layer_kernels
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
 from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
@@ -23,8 +23,8 @@ from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.policy.left_behind import left_behind
 from lit_longpo.policy.trainable import check_training
-from lit_longpo.start_checks import check_length, check_typed
 from lit_longpo.strategies import check_launch, check_strategy, split_by
+from lit_longpo.training.callback_checks import check_callbacks
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from data_modules.builders.checks.verifiers import Verdict, wilson
 from data_modules.records import PreferencePair
-from lit_longpo.difficulty import Difficulty
 from lit_longpo.errors import LostRecordsError
 from lit_longpo.markdown import table
+from lit_longpo.training.difficulty import Difficulty
 
 Status = Literal["pair", "filtered", "failed"]
 Verdicts = tuple[tuple[str, Verdict], ...]  # (verifier, what it said)

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views, tensor_on
-from lit_longpo.callback_checks import check_callbacks
 from lit_longpo.checkpoints import draw_apart, finish_epoch, load_weights
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
@@ -22,10 +21,6 @@ from lit_longpo.engine import (
     router_coefficient,
     score,
 )
-from lit_longpo.objectives.averaging import ExampleMeans, StepMean, is_repeated
-from lit_longpo.objectives.first_pairs import FirstPairs
-from lit_longpo.objectives.resuming import Resumption, check_trained, trained_names
-from lit_longpo.objectives.start import Sections, check_draws, check_rows, found_path, say_precision, warn_of_window
 from lit_longpo.optimization import Optimization, num_optimizer_steps
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat
@@ -35,7 +30,6 @@ from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.policy.weights.full_precision import FullPrecision
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
-from lit_longpo.start_checks import check_reach
 from lit_longpo.strategies import (
     data_parallel_mesh,
     ends_window,
@@ -45,6 +39,13 @@ from lit_longpo.strategies import (
     shard,
     split_while_loading,
 )
+from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
+from lit_longpo.training.callback_checks import check_callbacks
+from lit_longpo.training.first_pairs import FirstPairs
+from lit_longpo.training.resuming import Resumption, check_trained, trained_names
+from lit_longpo.training.row_checks import check_reach, check_rows, warn_of_window
+from lit_longpo.training.sections import Sections
+from lit_longpo.training.start import check_draws, found_path, say_precision
 
 Metrics = dict[str, Tensor]
 

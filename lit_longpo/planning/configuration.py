@@ -11,12 +11,12 @@ from jsonargparse import Namespace
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
-from lit_longpo.objectives.precision import CASTS
 from lit_longpo.optimization import Optimization
 from lit_longpo.planning.memory import Memory
 from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.training.precision import CASTS
 
 _CONVERTED: dict[str, torch.dtype] = {precision: getattr(torch, dtype) for precision, dtype in CASTS.items()}
 _GPU_GIB, _RESPONSE_TOKENS, _SHORT_TOKENS = 80.0, 256, 1024  # where nothing says otherwise

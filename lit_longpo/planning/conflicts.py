@@ -14,7 +14,6 @@ from transformers import PretrainedConfig
 from lit_longpo.engine.degrees import heads_problem
 from lit_longpo.errors import InputError, UserError
 from lit_longpo.export import is_merged
-from lit_longpo.objectives.precision import precision_problem
 from lit_longpo.planning.configuration import Configuration, read_configuration
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.locations import EMBEDDED
@@ -23,6 +22,7 @@ from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.strategies import mesh_problem
+from lit_longpo.training.precision import precision_problem
 
 _LARGEST_RATE = 1e-5  # of Adam's kind, where every weight is trained
 

@@ -11,9 +11,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_longpo.batch import Context, Views
-from lit_longpo.difficulty import Difficulty
 from lit_longpo.files.stored import stored_object
 from lit_longpo.run_folder import keeps_nothing
+from lit_longpo.training.difficulty import Difficulty
 
 log = logging.getLogger(__name__)
 

@@ -1,37 +1,23 @@
-"""What an objective refuses before its policy is loaded, what it finds out after, how a run's settings are recorded."""
+"""The sections of a configuration that decide what is trained: how they are recorded, what none of them may say."""
 
 import dataclasses
-import logging
 from collections.abc import Iterable
 from typing import Any
 
-from lightning.pytorch import Trainer
 from torch import nn
-from torch.optim import Optimizer
-from transformers import PretrainedConfig
 
 from lit_longpo.batch import Views
 from lit_longpo.checkpoints.record import flatten
-from lit_longpo.checkpoints.resumption import starts_anew
-from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, check_routers, plan_scoring
-from lit_longpo.engine.leaps import leap_message
-from lit_longpo.engine.own_logits import scoring_cost
-from lit_longpo.engine.sharing import sharing_rule
+from lit_longpo.engine import base_model, check_routers
 from lit_longpo.errors import InputError
-from lit_longpo.objectives.precision import CASTS, precision_problem
 from lit_longpo.optimization import Optimization
-from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
-from lit_longpo.policy.rope import window_problem
 from lit_longpo.policy.trainable import check_training
-from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.policy.weights.full_precision import FullPrecision, kept_parameters
-from lit_longpo.start_checks import check_reach, check_sharing, check_training_rows, reach_of
 from lit_longpo.strategies import check_strategy, is_deepspeed, split_by, splits_parameters
-
-log = logging.getLogger(__name__)
+from lit_longpo.training.precision import CASTS, precision_problem
 
 # Of the policy: how it is computed, not what is trained.
 _HOW = {
@@ -115,76 +101,6 @@ class Sections:
                 f"--trainer.precision 32-true, under which the others stay {self.policy.dtype}, or train adapters"
             )
         return FullPrecision(model)
-
-
-def check_draws(policy: PolicyConfig) -> None:
-    """Refuse, before it is loaded, a policy whose log-probabilities are drawn by chance in training.
-
-    Args:
-        policy: to be trained.
-
-    Raises:
-        InputError: saying what draws.
-    """
-    if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
-        raise InputError(problem)
-
-
-def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
-    """Refuse rows that nobody could train this policy on.
-
-    Args:
-        trainer: whose data they are.
-        policy: that is not loaded yet.
-
-    Raises:
-        ValueError: there are none, they reach beyond the model's window, or are filled by what it does not bear.
-    """
-    check_training_rows(trainer)
-    if starts_anew(trainer) and policy.gguf_file is None:  # its configuration takes long to read
-        config = policy.config()
-        check_reach(trainer, config)
-        check_sharing(trainer, config, sharing_rule(config))
-
-
-def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
-    """Packed rows, or one sequence at a time; said once.
-
-    Args:
-        model: the policy.
-        views: of the objective.
-        trainer: that runs it.
-
-    Raises:
-        UnsupportedModelError: positions leap, or rows are filled by sharing, and the model does not bear that.
-    """
-    found = plan_scoring(model)
-    if found.path == "packed":
-        log.info("packed rows agree with separate rows (relative error %.1e)", found.error)
-    elif trainer.is_global_zero:
-        log.warning("%s; %s", found.cause, scoring_cost(base_model(model), views))
-    if found.no_leaps and getattr(getattr(trainer, "datamodule", None), "leaps", False):
-        raise UnsupportedModelError(leap_message(base_model(model), found.no_leaps))
-    check_sharing(trainer, base_model(model).config, found.no_sharing)
-    return found
-
-
-def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
-    """Log in which precision an optimizer keeps its states, where that is not fp32."""
-    if trainer.is_global_zero and (precision := in_words(optimizer)):
-        log.info(precision)
-
-
-def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
-    """Say once if sequences reach beyond what the model was made for, where that is no error.
-
-    Args:
-        trainer: whose data they are.
-        config: of the policy.
-    """
-    problem = window_problem(reach_of(trainer), config)
-    if problem is not None and trainer.is_global_zero:
-        log.warning(problem)
 
 
 def _files(policy: PolicyConfig) -> str | None:

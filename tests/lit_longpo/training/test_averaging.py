@@ -9,7 +9,7 @@ import torch
 from support import validation_worker as worker
 from support.ranks import run_ranks
 
-from lit_longpo.objectives.averaging import ExampleMeans, Window
+from lit_longpo.training.averaging import ExampleMeans, Window
 
 ROWS = [[3.0], [1.0, 5.0, 9.0], [2.0, 4.0]]
 

@@ -9,8 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from lit_longpo.errors import InputError
-from lit_longpo.objectives import resuming
-from lit_longpo.objectives.resuming import Resumption, check_trained, trained_names
+from lit_longpo.training import resuming
+from lit_longpo.training.resuming import Resumption, check_trained, trained_names
 
 
 class Half(LightningModule):

@@ -20,12 +20,12 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from support.preference_data import RandomPairs
 from support.zero3 import needs_deepspeed
 
-from lit_longpo.callback_checks import check_callbacks
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import message_for_user
 from lit_longpo.objectives import DPO, SFT
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
+from lit_longpo.training.callback_checks import check_callbacks
 
 
 @pytest.mark.parametrize(

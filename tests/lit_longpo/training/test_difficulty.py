@@ -1,4 +1,4 @@
-from lit_longpo.difficulty import Difficulty
+from lit_longpo.training.difficulty import Difficulty
 
 
 def test_shares_and_histogram_by_hand():

@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lit_longpo.batch import Views
-from lit_longpo.objectives.preference_signal import PreferenceSignal
+from lit_longpo.training.preference_signal import PreferenceSignal
 
 
 class FirstPairs:

@@ -1,16 +1,14 @@
 """What a run's settings are recorded as, and what is refused before a policy is loaded."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, SFT
-from lit_longpo.objectives.start import Sections, say_precision
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
+from lit_longpo.training.sections import Sections
 
 
 def sections(policy, objective=DPO, reference=None):
@@ -59,13 +57,3 @@ def test_half_precision_that_would_start_elsewhere_is_refused_before_loading(pol
     sections(policy).check(None, "32-true")
     with pytest.raises(InputError, match="precision"):
         sections(policy).check(None, "bf16-true")
-
-
-def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
-    monkeypatch.setattr("lit_longpo.objectives.start.in_words", lambda _: "states of 8 bits")
-    caplog.set_level("INFO")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-    say_precision(optimizer, SimpleNamespace(is_global_zero=False))
-    assert not caplog.text
-    say_precision(optimizer, SimpleNamespace(is_global_zero=True))
-    assert "states of 8 bits" in caplog.text

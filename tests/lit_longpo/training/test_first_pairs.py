@@ -11,8 +11,8 @@ from support.preference_data import RandomPairs
 
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.objectives import SimPO
-from lit_longpo.objectives.first_pairs import FirstPairs
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.training.first_pairs import FirstPairs
 
 SAID = "in {} of the first {} pairs"
 VIEWS = SimPO().views

@@ -8,7 +8,7 @@ from support.parallel_worker import DEVICES, train
 from support.ranks import run_ranks
 from support.zero3 import needs_deepspeed
 
-from lit_longpo.objectives.precision import precision_problem
+from lit_longpo.training.precision import precision_problem
 
 ZERO = ("zero2", "zero3")
 SLOW = [

@@ -1,14 +1,10 @@
-"""Settings that would stop a run late, and with a library's words: said before a model is loaded."""
+"""Settings that this machine cannot follow, or that a shell has changed: said before any class is made."""
 
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from transformers import PretrainedConfig
 
-from lit_longpo.engine.sharing import sharing_message
 from lit_longpo.errors import InputError
-from lit_longpo.policy.rope import check_window
 
 _GPUS = ("gpu", "cuda")
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
@@ -76,64 +72,3 @@ def check_length(config: Any) -> None:
                 f"expected a training of at least one step, got `trainer.{name}: {length}`; type --trainer.{name} "
                 f"{instead}, or validate in place of fit to only score the validation data"
             )
-
-
-def check_training_rows(trainer: Trainer) -> None:
-    """Refuse rows that cannot be filled, and a validation that would never be due.
-
-    Args:
-        trainer: about to fit; its data are set up.
-
-    Raises:
-        ValueError: an example does not fit into a row, none is left, or an epoch has fewer rows than
-            `trainer.val_check_interval`.
-    """
-    data = getattr(trainer, "datamodule", None)
-    if data is None:
-        return
-    rows, limit, interval = len(data.train_dataloader()), trainer.limit_train_batches, trainer.val_check_interval
-    rows = min(rows, limit) if isinstance(limit, int) else int(rows * limit)
-    over_epochs = trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches
-    if isinstance(interval, int) and interval > rows and not over_epochs:
-        raise InputError(
-            f"expected a `trainer.val_check_interval` of at most the {rows} rows of an epoch, got {interval}; type "
-            "--trainer.val_check_interval 1.0 to validate once an epoch, or --trainer.check_val_every_n_epoch null to "
-            "count rows over epochs"
-        )
-
-
-def reach_of(trainer: Trainer) -> int:
-    """Positions of the longest sequence in a trainer's data.
-
-    Args:
-        trainer: about to fit; its data are set up.
-    """
-    return getattr(getattr(trainer, "datamodule", None), "reach", 0)
-
-
-def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None) -> None:
-    """Refuse rows that keep their budget only if prompts share their beginnings, for a model that cannot.
-
-    Args:
-        trainer: about to fit; its data are set up.
-        config: of the policy.
-        cause: why it cannot; `None` if it can.
-
-    Raises:
-        InputError: saying what to type.
-    """
-    if cause is not None and getattr(getattr(trainer, "datamodule", None), "fills_by_sharing", False):
-        raise InputError(sharing_message(type(config).__name__.removesuffix("Config"), cause))
-
-
-def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
-    """Refuse data beyond the model's window, but for synthesised positions, whose target the user has stated.
-
-    Args:
-        trainer: about to fit; its data are set up.
-        config: of the policy, with its rotary settings as they are used.
-
-    Raises:
-        InputError: saying what to type.
-    """
-    check_window(getattr(getattr(trainer, "datamodule", None), "true_reach", 0), config)

@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from lit_longpo.batch import Scores, Slot
 from lit_longpo.checkpoints import ResumableTrainer
-from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO, preference_signal
-from lit_longpo.objectives.preference_signal import PreferenceSignal
+from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.training import preference_signal
+from lit_longpo.training.preference_signal import PreferenceSignal
 
 SAID = "the untrained policy prefers the chosen answer in {} of the first {} pairs"
 ALONE = SimpleNamespace(is_global_zero=True, loggers=[], logger=None)

@@ -1,0 +1,60 @@
+"""What is found out about a policy before and after it is loaded: chance, packed rows, an optimizer's precision."""
+
+import logging
+
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.optim import Optimizer
+
+from lit_longpo.batch import Views
+from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, plan_scoring
+from lit_longpo.engine.leaps import leap_message
+from lit_longpo.engine.own_logits import scoring_cost
+from lit_longpo.errors import InputError
+from lit_longpo.optimization.quantized import in_words
+from lit_longpo.policy.loading import PolicyConfig
+from lit_longpo.policy.weights.dropout import chance_problem
+from lit_longpo.training.row_checks import check_sharing
+
+log = logging.getLogger(__name__)
+
+
+def check_draws(policy: PolicyConfig) -> None:
+    """Refuse, before it is loaded, a policy whose log-probabilities are drawn by chance in training.
+
+    Args:
+        policy: to be trained.
+
+    Raises:
+        InputError: saying what draws.
+    """
+    if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
+        raise InputError(problem)
+
+
+def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
+    """Packed rows, or one sequence at a time; said once.
+
+    Args:
+        model: the policy.
+        views: of the objective.
+        trainer: that runs it.
+
+    Raises:
+        UnsupportedModelError: positions leap, or rows are filled by sharing, and the model does not bear that.
+    """
+    found = plan_scoring(model)
+    if found.path == "packed":
+        log.info("packed rows agree with separate rows (relative error %.1e)", found.error)
+    elif trainer.is_global_zero:
+        log.warning("%s; %s", found.cause, scoring_cost(base_model(model), views))
+    if found.no_leaps and getattr(getattr(trainer, "datamodule", None), "leaps", False):
+        raise UnsupportedModelError(leap_message(base_model(model), found.no_leaps))
+    check_sharing(trainer, base_model(model).config, found.no_sharing)
+    return found
+
+
+def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
+    """Log in which precision an optimizer keeps its states, where that is not fp32."""
+    if trainer.is_global_zero and (precision := in_words(optimizer)):
+        log.info(precision)
