@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from data_modules.records import PreferencePair, QARecord
 from lit_longpo.errors import InputError
-from lit_longpo.shared_parts import about_documents_of
-from lit_longpo.shared_texts import DocumentKeys, context_keys, head_keys, message_keys, text_key
+from lit_longpo.shared_texts import DocumentKeys, about_documents_of, context_keys, head_keys, message_keys, text_key
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_longpo.shared_texts import AROUND_FACTS, KINDS, MESSAGE, DocumentKeys
+from lit_longpo.shared_texts.documents import DocumentKeys
+from lit_longpo.shared_texts.keys import AROUND_FACTS, KINDS, MESSAGE
 
 _SHARE = 3  # two contexts are about one document if they share one in so many parts of the one with fewer
 
@@ -48,7 +49,7 @@ class _Parts:
         values: of all parts, ascending. Shape: (parts,).
         holders: number of what holds each. Shape: (parts,).
         records: each holder's record, kind and number of parts. Shape: (holders,), as of the next two.
-        kinds: see `shared_texts`.
+        kinds: see `keys`.
         sizes: at least 1.
     """
 

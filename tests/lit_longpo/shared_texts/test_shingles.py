@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_longpo import shingles
-from lit_longpo.shingles import _hashes, chosen_shingles, window_for
+from lit_longpo.shared_texts import shingles
+from lit_longpo.shared_texts.shingles import _hashes, chosen_shingles, window_for
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,.桥河é"
 

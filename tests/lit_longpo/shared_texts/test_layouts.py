@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_longpo.shared_parts import about_documents_of
-from lit_longpo.shared_texts import AROUND_FACTS, CONTEXT, FACTS, MESSAGE, DocumentKeys
+from lit_longpo.shared_texts.documents import DocumentKeys
+from lit_longpo.shared_texts.keys import AROUND_FACTS, CONTEXT, FACTS, MESSAGE
+from lit_longpo.shared_texts.layouts import about_documents_of
 
 PARTS = st.frozensets(st.integers(0, 8), max_size=6)
 RECORDS = st.lists(
