@@ -7,7 +7,7 @@
 articles at each length), the pairs of the first stage (sft.jsonl, from half of the training questions) and the other
 half's questions (pairs.squad.json, or pairs.qa.jsonl of lines), which the model of the first stage answers in
 `python -m lit_longpo build`. `pairs` puts each built pair's paragraph among others: a file for each length, the same
-pairs in the same order. With `--together N` it keeps N pairs of every paragraph that has as many, in one long context.
+pairs in the same order. With `--together N` it keeps groups of N about one paragraph, which share its long context.
 
 A two-hop question has several paragraphs, which lie apart. No other paragraph mentions an answer, and depths are dealt
 out evenly. Left out are questions to be answered with yes or no, which a substring cannot tell, and test questions one
@@ -27,7 +27,6 @@ from data_modules.qa_sets.contexts import SEPARATOR, CountTokens, passage_text
 from data_modules.qa_sets.formats import read_qa
 from data_modules.qa_sets.matching import mentions
 from data_modules.records import Passage, PreferencePair, QARecord, read_pairs, write_pairs
-from lit_longpo.engine import SHARED_FROM
 from lit_longpo.policy import PolicyConfig
 from results.outcomes import FINGERPRINT
 
@@ -166,26 +165,19 @@ def first_stage(evidence: Iterable[Evidence]) -> Iterator[PreferencePair]:
             )
 
 
-def together(
-    pairs: Sequence[PreferencePair], evidence: Sequence[Evidence], size: int, count: CountTokens
-) -> list[PreferencePair]:
-    """As many pairs of every paragraph, one paragraph after the other; what has fewer is left out.
-
-    So is a paragraph that is too short to be shared by its prompts: its pairs would be steps of their own for
-    objectives that read it alone.
+def together(pairs: Sequence[PreferencePair], evidence: Sequence[Evidence], size: int) -> list[PreferencePair]:
+    """Pairs in groups about one paragraph, one paragraph after the other; what fills no group is left out.
 
     Args:
         pairs: in the order in which paragraphs and their pairs are taken.
         evidence: of all training questions.
-        size: pairs of a paragraph.
-        count: tokens of a text.
+        size: pairs of a group.
     """
     about = {question.id: item for item in evidence for question in item.questions}
     found = dict[str, list[PreferencePair]]()
     for pair in pairs:
-        if count(about[pair.id].text) >= SHARED_FROM:
-            found.setdefault(about[pair.id].name, []).append(pair)
-    return [pair for of_one in found.values() if len(of_one) >= size for pair in of_one[:size]]
+        found.setdefault(about[pair.id].name, []).append(pair)
+    return [pair for of_one in found.values() for pair in of_one[: len(of_one) // size * size]]
 
 
 def lengthened(
@@ -262,7 +254,7 @@ def write_pairs_of_lengths(options: argparse.Namespace) -> None:
     random.Random(0).shuffle(built)
     evidence = evidence_of(options.train)
     if options.together > 1:
-        kept = together(built, evidence, options.together, count)
+        kept = together(built, evidence, options.together)
     else:
         kept = built[: len(built) // options.batch * options.batch]
     folder.mkdir(parents=True, exist_ok=True)

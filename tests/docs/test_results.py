@@ -547,27 +547,26 @@ def test_questions_are_asked_alone_and_at_every_length():
     assert {record["depth"] for record in records[len(PARAGRAPHS) : 2 * len(PARAGRAPHS)]} == {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
-def test_pairs_of_a_paragraph_share_their_context(monkeypatch):
-    """A paragraph that is too short to be shared, or has too few pairs, is left out; depths go round."""
-    monkeypatch.setattr("results.passages.SHARED_FROM", 12)
+def test_pairs_of_a_paragraph_share_their_context_in_groups():
+    """What fills no group is left out; depths go round."""
     about = [
-        replace(item, questions=tuple(replace(item.questions[0], id=f"{item.name}/{n}") for n in range(3)))
-        for item in [*PARAGRAPHS, paragraph(5, "")]
+        replace(item, questions=tuple(replace(item.questions[0], id=f"{item.name}/{n}") for n in range(5)))
+        for item in PARAGRAPHS
     ]
-    about[5] = replace(about[5], passages=(Passage("T5", "Too short.", supporting=True),))
     built = [
-        PreferencePair(f"p{number}/{n}", f"What is it {n}?", "", "", "x", ("wrong",), ("gold",))
-        for n in range(3)
-        for number in (3, 0, 5, 4, 1)
+        PreferencePair(f"p{number}/{n}", "What is it?", "", "", "x", ("wrong",), ("gold",))
+        for n in range(5)
+        for number in (3, 0, 4)
     ]
-    kept = together(built[:-1], about, 3, words)
-    assert [pair.id for pair in kept] == [f"p{number}/{n}" for number in (3, 0, 4) for n in range(3)]
-    long = [*lengthened(kept, about, 130, words, sharing=3)]
-    assert [len({pair.long_context for pair in long[first : first + 3]}) for first in (0, 3, 6)] == [1, 1, 1]
-    assert len({pair.long_context for pair in long}) == 3
-    first, second, _ = ({pair.supporting[0][0] for pair in long[n : n + 3]} for n in (0, 3, 6))
-    assert first == {0}
-    assert min(second) > 0
+    kept = together(built[:-8], about, 2)  # three of the first paragraph, two of the others
+    assert [pair.id for pair in kept] == [f"p{number}/{n}" for number in (3, 0, 4) for n in range(2)]
+    assert len(together(built, about, 2)) == 12
+    long = [*lengthened(kept, about, 130, words, sharing=2)]
+    contexts = [{pair.long_context for pair in long[first : first + 2]} for first in (0, 2, 4)]
+    assert [len(context) for context in contexts] == [1, 1, 1]
+    assert len(set.union(*contexts)) == 3
+    assert long[0].supporting[0][0] == 0
+    assert long[2].supporting[0][0] > 0
 
 
 class _Shared(PairDataModule):
@@ -586,7 +585,7 @@ class _Shared(PairDataModule):
             for n in range(4)
             for number in range(6)
         ]
-        return [*lengthened(together(built, about, 4, words), about, 400, words, sharing=4)]
+        return [*lengthened(together(built, about, 4), about, 400, words, sharing=4)]
 
 
 def test_steps_are_the_same_for_every_objective():

@@ -7,7 +7,7 @@ questions about paragraphs alone, sampled; its own wrong answers are the rejecte
 From the first model every objective then trains on the same pairs for the same number of steps and leaves its
 adapters; asking them is a cell of its own, on this machine or another one.
 
-`smollm2-shared` costs a quarter: the questions about a paragraph share its long context and make a step. There every
+`smollm2-shared` costs a quarter: three questions about a paragraph share its long context and make a step. There every
 seed has a first stage and pairs of its own.
 """
 
@@ -267,7 +267,7 @@ def _converted(name: str, source: Words, settings: Settings, seed: int = 0, afte
 _FAMILY = (
     _OnQuestions("smollm2"),
     _OnQuestions("smollm2-twohop", "pairs.qa.jsonl", ("--source.format", "2wikimultihop")),
-    _OnQuestions("smollm2-shared", asked=_LENGTHS, together=4, chains=True),
+    _OnQuestions("smollm2-shared", asked=_LENGTHS, together=3, chains=True),
 )
 SUITE, TWO_HOP, SHARED = (
     Suite(one.name, one.cells, questions_share_contexts=True, pairs_by_seed=one.chains) for one in _FAMILY
