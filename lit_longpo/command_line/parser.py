@@ -9,10 +9,12 @@ from jsonargparse._actions import ActionConfigFile
 from jsonargparse._common import parent_parser
 
 from lit_longpo.command_line.consent import not_consented
+from lit_longpo.command_line.known_names import actions_of, commands_of
 from lit_longpo.command_line.precedence import own_defaults, texts_as_typed, typed_last, with_negative_values
 from lit_longpo.command_line.recipes import fragments_found, with_files
 from lit_longpo.command_line.sections import fill_unknown_sections, lost_sections, null_values, strange_switches
-from lit_longpo.command_line.suggestions import actions_of, command_line, commands_of, typed_words, with_suggestion
+from lit_longpo.command_line.suggestions import with_suggestion
+from lit_longpo.command_line.typed_words import command_line, typed_words
 from lit_longpo.errors import InputError, UserError, readable
 from lit_longpo.help.layout import USAGE, HelpFormatter, examples
 
