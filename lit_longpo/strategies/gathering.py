@@ -1,7 +1,7 @@
 """What ZeRO-3 has to gather beyond a module's own weights before that module runs."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,9 +13,10 @@ from lit_longpo.engine.tiled_layers import tiled_modules
 def gather_at_once(module: nn.Module) -> None:
     """Let modules that read weights of their parts gather all of them before they run and free them after.
 
-    DeepSpeed calls that a leaf module. It reduces a leaf's gradients when that of its input is there, and at once if
-    the input needs none, before there are any: so the input is made to need one. Call it before DeepSpeed sets itself
-    up.
+    DeepSpeed calls that a leaf module. It would reduce a leaf's gradients with each of its calls, so those of a leaf
+    that a row calls several times (one sequence after the other) before they are there and once more, at which it stops
+    with an AssertionError: so it is told when all of them are there. It frees a leaf's weights with the gradient of its
+    input, so the input is made to need one. Call it before DeepSpeed sets itself up.
 
     - Modules that are run in tiles: once for all tiles.
     - Adapters of routers and stacked experts: peft reads the weight and its own two matrices past all hooks.
@@ -25,6 +26,7 @@ def gather_at_once(module: nn.Module) -> None:
     for leaf in [*tiled_modules(module), *_adapted_parameters(module)]:
         if any(True for part in leaf.children() for _ in part.parameters()):
             set_z3_leaf_module(leaf, True)
+            cast(Any, leaf).register_full_backward_hook = _LastGradient(leaf)
             leaf.register_forward_pre_hook(_with_input_gradients)
 
 
@@ -38,6 +40,38 @@ def gather_what_mixers_read(module: nn.Module) -> None:
     for mixer in mixers(module):
         for parameter in (parameter for part in mixer.children() for parameter in part.parameters()):
             deepspeed.zero.register_external_parameter(mixer, parameter)
+
+
+class _LastGradient:
+    """Stands for the `register_full_backward_hook` of a leaf: its hook runs once a backward, behind all its calls.
+
+    A weight's gradient is there when it has been added up over all of a graph.
+
+    Args:
+        leaf: whose trained weights all get a gradient in every backward.
+    """
+
+    def __init__(self, leaf: nn.Module) -> None:
+        self._leaf, self._missing = leaf, set[int]()
+
+    def __call__(self, hook: Callable[..., Any]) -> "_LastGradient":
+        """Register the hook, which gets no gradients: it looks at the weights'."""
+        trained = [parameter for parameter in self._leaf.parameters() if parameter.requires_grad]
+
+        def note(parameter: torch.Tensor) -> None:
+            self._missing = self._missing or {id(each) for each in trained}
+            self._missing.discard(id(parameter))
+            if not self._missing:
+                hook(self._leaf, (), ())
+
+        self._handles = [parameter.register_post_accumulate_grad_hook(note) for parameter in trained]
+        del cast(Any, self._leaf).register_full_backward_hook  # for whoever else comes
+        return self
+
+    def remove(self) -> None:
+        """As of the handle that torch returns."""
+        for handle in self._handles:
+            handle.remove()
 
 
 def _adapted_parameters(module: nn.Module) -> Iterator[nn.Module]:

@@ -99,6 +99,38 @@ def test_the_gradient_that_nobody_asked_for_changes_no_other():
         assert torch.equal(found, expected)
 
 
+def test_gradients_are_reduced_once_behind_all_calls_of_a_row():
+    """DeepSpeed would come with each call, before the gradients are there, and stop at the second (AssertionError)."""
+    model = tiled()
+    gather_at_once(model)
+    mlp, reduced = model.model.layers[0].mlp, []
+    weights = list(mlp.parameters())
+    # As DeepSpeed does.
+    handle = mlp.register_full_backward_hook(lambda *_: reduced.append([p.grad.clone() for p in weights]))
+    rows = torch.randn(3, 1, 7, 32)
+    for times in (1, 2):
+        checkpointed = torch.utils.checkpoint.checkpoint(mlp, rows[0], use_reentrant=False)
+        (checkpointed.square().sum() + sum(mlp(row).square().sum() for row in rows[1:])).backward()
+        assert len(reduced) == times
+        expected = torch.autograd.grad(sum(mlp(row).square().sum() for row in rows), weights)
+        for found, value in zip(reduced[-1], expected, strict=True):
+            torch.testing.assert_close(found, value)
+        mlp.zero_grad()
+    handle.remove()
+    mlp(rows[0]).sum().backward()
+    assert len(reduced) == 2
+
+
+def test_others_hook_a_leaf_as_any_module():
+    model = tiled()
+    gather_at_once(model)
+    mlp, called = model.model.layers[0].mlp, []
+    mlp.register_full_backward_hook(lambda *_: None)  # DeepSpeed's
+    mlp.register_full_backward_hook(lambda _, inputs, outputs: called.append((inputs, outputs)))
+    mlp(torch.randn(1, 7, 32)).sum().backward()
+    assert [len(inputs) + len(outputs) for inputs, outputs in called] == [2]
+
+
 @pytest.mark.parametrize("name", ["Lfm2", "Mamba", "Qwen3_5Text"])
 def test_layers_with_state_gather_all_weights_of_their_parts(name):
     model = tiny_hybrid(name)
