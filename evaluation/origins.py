@@ -16,7 +16,8 @@ from lit_longpo.export.run import Run, plain_section, read_run
 from lit_longpo.files.stored import stored_line
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
-from lit_longpo.policy.adapter_folder import ADAPTER_CONFIG, AdapterFolder, hub_adapters
+from lit_longpo.policy.adapter_config import ADAPTER_CONFIG
+from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
 
 _CARD, _CONFIG, _MODEL = "README.md", "config.yaml", "model"

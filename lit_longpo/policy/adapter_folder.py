@@ -7,7 +7,7 @@ heads or biases) lies in places that the engine reads directly; such folders can
 
 import logging
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,8 +19,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.stored import check_fields, stored_object
-from lit_longpo.files.strict_json import RecordError, instead, shortened
+from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, read_adapter_config
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
@@ -29,28 +28,10 @@ from lit_longpo.policy.weights.linear_maps import unadaptable
 if TYPE_CHECKING:
     from peft import PeftModel
 
-ADAPTER_CONFIG = "adapter_config.json"
 _MODEL_CONFIG = "config.json"
 _MODELS = ("model*.safetensors", "pytorch_model*.bin")
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
-_KINDS = ("use_rslora", "use_dora")  # of LoRA, by the name that peft's settings and ours give them
-# Of adapter_config.json: without rank and scale the adapters mean nothing, however peft would fill them in.
-_NEEDED: dict[str, Any] = {"r": int, "lora_alpha": int | float}
-_OPTIONAL: dict[str, Any] = {
-    "base_model_name_or_path": str | None,
-    "revision": str | None,
-    "target_modules": str | list[str] | None,
-    "lora_dropout": float,
-    "bias": str,
-    **dict.fromkeys(_KINDS, bool | None),
-}
-_ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers alone would be on for every token
-# Ways to begin that change the base by chance, by data or by code of a GPU: nobody finds that base again.
-_LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
-_MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
-_OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
-_COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
 
 log = logging.getLogger(__name__)
 
@@ -83,21 +64,7 @@ class AdapterFolder:
                 f"expected a model or adapters at {path}, got both {models[0]} and {ADAPTER_CONFIG}; move what does "
                 "not belong there into a folder of its own"
             )
-        config = path / ADAPTER_CONFIG
-        settings = stored_object(config, _COPY)
-        kind = settings.get("peft_type")
-        if kind != "LORA":
-            raise InputError(
-                f"expected LoRA adapters at {path}, got {kind}; merge them into their base with PEFT "
-                "(`merge_and_unload`) and set `policy.source` to the result"
-            )
-        with instead(_COPY):
-            check_fields(settings, _NEEDED, str(config), _OPTIONAL)
-            for name in _NEEDED:
-                if not settings[name] > 0:  # with 0 they would be read, and do nothing
-                    raise RecordError.at(str(config), f"field {name!r}", "a number above 0", settings[name])
-        _refuse_unread(config, settings)
-        _refuse_lost_base(config, settings)
+        settings = read_adapter_config(path)
         if not any((path / name).is_file() for name in _WEIGHTS):
             raise InputError(f"expected {' or '.join(_WEIGHTS)} at {path}, found neither; copy the whole folder")
         return cls(path, settings)
@@ -157,7 +124,7 @@ class AdapterFolder:
             dropout=wanted.dropout if wanted else self.settings.get("lora_dropout", 0.0),
             target_modules=targets if isinstance(targets, str) else sorted(targets),
             also_train=wanted.also_train if wanted else [],
-            **{name: bool(self.settings.get(name, False)) for name in _KINDS},
+            **{name: bool(self.settings.get(name, False)) for name in LORA_KINDS},
         )
 
     def check(self, wanted: LoRA | None) -> None:
@@ -169,7 +136,7 @@ class AdapterFolder:
         if wanted and (wanted.r, wanted.alpha) != (self.settings["r"], self.settings["lora_alpha"]):
             mine = f"r {self.settings['r']} and alpha {self.settings['lora_alpha']}"
             raise self._contradiction(f"r {wanted.r} and alpha {wanted.alpha}", mine)
-        for name in _KINDS if wanted else ():
+        for name in LORA_KINDS if wanted else ():
             asked, there = getattr(wanted, name), bool(self.settings.get(name, False))
             if asked != there:
                 raise self._contradiction(f"`{name}: {str(asked).lower()}`", f"`{name}: {str(there).lower()}`")
@@ -296,55 +263,6 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
 
 def _shape(tensor: Tensor) -> torch.Size:
     return cast(torch.Size, getattr(tensor, "ds_shape", tensor.shape))
-
-
-def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
-    """Settings that say something which would not be done: the adapters would be others than were trained.
-
-    Raises:
-        InputError: naming them, or a package that would be imported; what is no switch is said in the log.
-    """
-    from peft import LoraConfig, __version__
-
-    said = [name for name in sorted(settings) if settings[name] and name not in _OF_FILES]  # null, false, 0, empty: off
-    if _ALORA in said:
-        raise InputError(
-            f"expected adapters that are on for every token in {config}, got `{_ALORA}: "
-            f"{shortened(str(settings[_ALORA]))}`; name adapters without it"
-        )
-    if settings.get(_MEGATRON[0]):
-        raise InputError(
-            f"expected adapters of a model of transformers in {config}, got those of Megatron, whose package it names "
-            f"({shortened(str(settings.get(_MEGATRON[1])))}): nothing that a file names is imported; merge them where "
-            "they were trained, and set `policy.source` to the result"
-        )
-    known = {item.name for item in fields(LoraConfig)}
-    unread = {name: settings[name] for name in said if name not in known}
-    listed = shortened(", ".join(f"`{name}: {value}`" for name, value in unread.items()))
-    got = f"{listed} (of peft {shortened(str(settings.get('peft_version') or 'unknown'))})"
-    if any(value is True or isinstance(value, dict | list) for value in unread.values()):  # a switch, or settings
-        raise InputError(
-            f"expected settings that peft {__version__} knows in {config}, got {got}, which would be left out; type "
-            "pip install -U peft, or take out what changes nothing"
-        )
-    if unread:  # most often a number beside a switch that is off
-        log.warning("%s: peft %s does not know %s and leaves it out", config, __version__, got)
-
-
-def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:
-    """Adapters that began by changing their base's weights, in a way that no reader repeats.
-
-    peft changes them again when it reads adapters, exactly for "pissa", "olora" and "mica"; for these it draws other
-    numbers, or leaves the base as it was, without a word (peft#2184).
-    """
-    start = str(settings.get("init_lora_weights")).lower()
-    if start.startswith(_LOST_BASES):
-        raise InputError(
-            f"expected adapters whose base can be found again in {config}, got `init_lora_weights: {shortened(start)}"
-            "`, which has changed the base's weights as nobody can repeat; save them with peft's "
-            "`path_initial_model_for_weight_conversion`, or merge them where they were trained, and set "
-            "`policy.source` to the result"
-        )
 
 
 def _refuse_several(path: Path) -> None:

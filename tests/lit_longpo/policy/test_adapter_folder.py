@@ -5,58 +5,21 @@ import json
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from support.groups import random_groups
+from support.adapter_folders import ROW, TARGETS, adapters, edited, ours, plain, plain_sums
 from support.preference_data import RandomPairs
 from support.ranks import run_ranks
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed, releasing_zero3
-from transformers import AutoModelForCausalLM
 
 from lit_longpo.callbacks import SavePretrained
-from lit_longpo.engine import check_model, pack, score
+from lit_longpo.engine import check_model, score
 from lit_longpo.errors import UserError
 from lit_longpo.objectives import SFT
 from lit_longpo.optimization import FusedAdamW, Optimization
-from lit_longpo.policy import LoRA, PolicyConfig
-
-[GROUP] = random_groups([(9, [2, 3])])
-ROW = pack([GROUP])
-TARGETS = ["q_proj", "v_proj"]
-
-
-def plain_sums(model):
-    """Log-probabilities of the two responses, one padded-free sequence each, by the model's own forward."""
-    sums = []
-    for response in GROUP.responses:
-        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
-        with torch.no_grad():
-            log_probs = model(ids).logits[0].float().log_softmax(-1)
-        first = len(GROUP.prompt_ids)
-        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
-    return torch.stack(sums)
-
-
-def plain(base):
-    return AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager", dtype=torch.float32)
-
-
-def adapters(base, folder, *, config=None, **options):
-    """A trained-looking folder of peft's, and what plain peft says it is worth."""
-    torch.manual_seed(1)
-    config = config or LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": TARGETS, **options})
-    model = get_peft_model(plain(base), config)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-    return plain_sums(PeftModel.from_pretrained(plain(base), folder).eval())
-
-
-def ours(source, **options):
-    return PolicyConfig(source=str(source), **options)
+from lit_longpo.policy import LoRA
 
 
 def trained(model):
@@ -189,16 +152,6 @@ def test_adapters_that_began_in_another_way_are_what_peft_made_of_them(start, po
         torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("start", ["pissa_niter_4", "corda", "loftq", "lora_ga"])
-def test_a_base_that_nobody_finds_again_is_refused(start, policy_folder, tmp_path):
-    """ "pissa_niter_4" draws other numbers each time: log-probabilities were off by 4."""
-    adapters(policy_folder, tmp_path)
-    path = tmp_path / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "init_lora_weights": start}))
-    with pytest.raises(UserError, match=rf"expected adapters whose base can be found.*`init_lora_weights: {start}`"):
-        ours(tmp_path).load()
-
-
 def test_a_bias_of_an_adapter_needs_one_to_be_added_to(policy_folder, tmp_path):
     expected = adapters(policy_folder, tmp_path, lora_bias=True)
     torch.testing.assert_close(score(ours(tmp_path).load(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
@@ -215,12 +168,6 @@ def test_weights_in_torchs_format_and_in_half_precision_are_read(policy_folder, 
     model = ours(tmp_path / "a").load()
     torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def edited(folder, **settings):
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
-    return ours(folder)
 
 
 def test_a_base_that_does_not_fit_is_refused(policy_folder, tmp_path):
@@ -264,30 +211,6 @@ def test_what_peft_cannot_read_is_one_line(damage, told, policy_folder, tmp_path
     with pytest.raises(UserError, match=f"at {tmp_path / 'a'}.*{told}") as caught:
         ours(tmp_path / "a").load()
     assert "\n" not in str(caught.value)
-
-
-def test_settings_that_peft_would_leave_out_are_refused_or_said(policy_folder, tmp_path, caplog):
-    adapters(policy_folder, tmp_path / "a")
-    edited(tmp_path / "a", use_newlora=False, newlora_config=None, newlora_terms=[])
-    ours(tmp_path / "a").load()
-    assert "does not know" not in caplog.text
-    edited(tmp_path / "a", newlora_size=16, peft_version="9.9").load()
-    assert "does not know `newlora_size: 16` (of peft 9.9) and leaves it out" in caplog.text
-    with pytest.raises(ValueError, match=r"knows in .*_config\.json, got `newlora_size: 16`, `use_newlora: True`"):
-        edited(tmp_path / "a", use_newlora=True).load()
-    with pytest.raises(ValueError, match=r"`newlora_config: {'x': 1}`.*type pip install -U peft"):
-        edited(tmp_path / "a", use_newlora=False, newlora_config={"x": 1}).load()
-    with pytest.raises(ValueError, match=r"on for every token in .*got `alora_invocation_tokens: \[3\]`"):
-        edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens=[3]).load()
-    with pytest.raises(ValueError, match=r"got `alora_invocation_tokens: \\n`; name") as caught:
-        edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens="\n").load()
-    assert "\n" not in str(caught.value)
-
-
-def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
-    adapters(policy_folder, tmp_path / "p", config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
-    with pytest.raises(ValueError, match=r"expected LoRA adapters .*, got PROMPT_TUNING"):
-        ours(tmp_path / "p").load()
 
 
 def test_random_weights_under_adapters_and_two_kinds_in_one_folder_are_refused(policy_folder, tmp_path):

@@ -1,0 +1,43 @@
+"""Settings of adapters that would be read as others than were trained are refused, or said."""
+
+import json
+
+import pytest
+from peft import PromptTuningConfig
+from support.adapter_folders import adapters, edited, ours
+
+from lit_longpo.errors import UserError
+
+
+@pytest.mark.parametrize("start", ["pissa_niter_4", "corda", "loftq", "lora_ga"])
+def test_a_base_that_nobody_finds_again_is_refused(start, policy_folder, tmp_path):
+    """ "pissa_niter_4" draws other numbers each time: log-probabilities were off by 4."""
+    adapters(policy_folder, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "init_lora_weights": start}))
+    with pytest.raises(UserError, match=rf"expected adapters whose base can be found.*`init_lora_weights: {start}`"):
+        ours(tmp_path).load()
+
+
+def test_settings_that_peft_would_leave_out_are_refused_or_said(policy_folder, tmp_path, caplog):
+    adapters(policy_folder, tmp_path / "a")
+    edited(tmp_path / "a", use_newlora=False, newlora_config=None, newlora_terms=[])
+    ours(tmp_path / "a").load()
+    assert "does not know" not in caplog.text
+    edited(tmp_path / "a", newlora_size=16, peft_version="9.9").load()
+    assert "does not know `newlora_size: 16` (of peft 9.9) and leaves it out" in caplog.text
+    with pytest.raises(ValueError, match=r"knows in .*_config\.json, got `newlora_size: 16`, `use_newlora: True`"):
+        edited(tmp_path / "a", use_newlora=True).load()
+    with pytest.raises(ValueError, match=r"`newlora_config: {'x': 1}`.*type pip install -U peft"):
+        edited(tmp_path / "a", use_newlora=False, newlora_config={"x": 1}).load()
+    with pytest.raises(ValueError, match=r"on for every token in .*got `alora_invocation_tokens: \[3\]`"):
+        edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens=[3]).load()
+    with pytest.raises(ValueError, match=r"got `alora_invocation_tokens: \\n`; name") as caught:
+        edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens="\n").load()
+    assert "\n" not in str(caught.value)
+
+
+def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
+    adapters(policy_folder, tmp_path / "p", config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    with pytest.raises(ValueError, match=r"expected LoRA adapters .*, got PROMPT_TUNING"):
+        ours(tmp_path / "p").load()
