@@ -10,6 +10,7 @@ from rich.console import Console
 from evaluation.reports.comparison import score_names
 from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
+from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import table
 from evaluation.running.processes import rank
@@ -79,7 +80,7 @@ def _label(pages: Pages, output: Path) -> str:
 def _before(path: Path) -> BenchmarkReport | None:
     """The report that lies there; one that cannot be read is put aside, as the answers make another."""
     try:
-        return BenchmarkReport.load(path) if path.is_file() else None
+        return load_report(path) if path.is_file() else None
     except RecordError as error:
         aside = path.with_name(f"{path.name}.unreadable")
         path.replace(aside)

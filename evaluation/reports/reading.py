@@ -32,6 +32,19 @@ class _Stored(BenchmarkReport):
     sections: tuple[Mapping[str, object], ...] = ()
 
 
+def load_report(path: Path) -> BenchmarkReport:
+    """A report as it was saved.
+
+    Args:
+        path: of what `BenchmarkReport.save` wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RecordError: it is something else, or damaged; the message names the field.
+    """
+    return read_report(path)[0]
+
+
 def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:
     """A report and the mean that its file states, `None` for none.
 

@@ -232,18 +232,6 @@ class BenchmarkReport:
         ]
 
     @classmethod
-    def load(cls, path: Path) -> "BenchmarkReport":
-        """Read what `save` wrote.
-
-        Raises:
-            MissingFileError: there is no such file.
-            RecordError: it is something else, or damaged; the message names the field.
-        """
-        from evaluation.reports.reading import read_report  # which is made of this class
-
-        return read_report(path)[0]
-
-    @classmethod
     def of(cls, data: Mapping[str, Any]) -> "BenchmarkReport":
         """From plain values, as `dataclasses.asdict` gives them."""
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]

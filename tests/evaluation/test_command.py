@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from evaluation import own_settings
 from evaluation.command import evaluate_parser, parse_evaluation
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from evaluation.reports.table import escape
 from evaluation.respondent import Respondent
 from evaluation.running.responses import stored_responses
@@ -48,7 +48,7 @@ def run(*given):
 
 def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, monkeypatch, capsys):
     run(*arguments(folder, tmp_path, "--model", model))
-    report = BenchmarkReport.load(tmp_path / "longbench-step0.json")
+    report = load_report(tmp_path / "longbench-step0.json")
     assert len(report.predictions) == 5
     assert re.fullmatch(rf"{re.escape(str(model))} \([0-9a-f]{{8}}\)", report.model)
     printed = capsys.readouterr().out
@@ -62,13 +62,13 @@ def test_a_run_leaves_predictions_a_report_and_a_table(folder, model, tmp_path, 
     assert [row["id"] for row in rows] == ["trec/r0", "trec/r1"]
 
     run(*arguments(folder, tmp_path, "--model", model))  # nothing is left to do
-    assert BenchmarkReport.load(tmp_path / "longbench-step0.json") == report
+    assert load_report(tmp_path / "longbench-step0.json") == report
 
     path = stored / "trec.jsonl"
     path.write_text("".join(json.dumps({**row, "response": "Greta", "crc": None}) + "\n" for row in rows))
     monkeypatch.setattr("lit_longpo.policy.PolicyConfig.load_base", lambda self: pytest.fail("a model was loaded"))
     run(*arguments(folder, tmp_path, "--model", model, "--rescore"))
-    again = BenchmarkReport.load(tmp_path / "longbench-step0.json")
+    again = load_report(tmp_path / "longbench-step0.json")
     manifest = json.loads((stored / "manifest.json").read_text())
     (stored / "manifest.json").write_text(
         json.dumps({**manifest, "benchmark settings": {"mode": "another"}, "crc": None})
@@ -86,7 +86,7 @@ def test_a_fuller_report_stays(folder, model, tmp_path, monkeypatch, caplog):
     assert len(files) == 3
     run(*arguments(folder, tmp_path, "--model", model, "--tasks", "[trec]"))
     part = tmp_path / "longbench-part-step0.json"
-    assert [row.task for row in BenchmarkReport.load(part).predictions] == ["trec"] * 2
+    assert [row.task for row in load_report(part).predictions] == ["trec"] * 2
     assert "keeps its 5 answers, 3 of which are not in this report, written as longbench-part-step0.json" in caplog.text
     part.unlink()
     run(*arguments(folder, tmp_path, "--rescore", "--tasks", "[trec]"))
@@ -101,7 +101,7 @@ def test_a_fuller_report_stays(folder, model, tmp_path, monkeypatch, caplog):
 def test_scores_and_answers_are_in_tensorboard(folder, model, tmp_path):
     run(*arguments(folder, tmp_path, "--model", model, "--limit", "1"))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    report = BenchmarkReport.load(tmp_path / "longbench-step0.json")
+    report = load_report(tmp_path / "longbench-step0.json")
     [value] = events.Scalars("benchmark/longbench/trec")
     assert value.value == pytest.approx(report.tables["trec"]["score"] / 100)
     assert events.Tags()["tensors"] == ["benchmark/longbench/text_summary"]
@@ -162,10 +162,10 @@ def test_exported_adapters_are_part_of_the_model(folder, model, tmp_path):
         byte_tokenizer().save_pretrained(tmp_path / f"adapters{number}")
         given = arguments(folder, tmp_path / f"out{number}", "--model", tmp_path / f"adapters{number}")
         run(*given)
-        report = BenchmarkReport.load(tmp_path / f"out{number}" / "longbench-step0.json")
+        report = load_report(tmp_path / f"out{number}" / "longbench-step0.json")
         texts.append([report.model[-9:], *(row.prediction for row in report.predictions)])
     run(*arguments(folder, tmp_path / "plain", "--model", model))
-    plain = BenchmarkReport.load(tmp_path / "plain" / "longbench-step0.json")
+    plain = load_report(tmp_path / "plain" / "longbench-step0.json")
     assert texts[0][1:] == [row.prediction for row in plain.predictions]  # fresh adapters change nothing
     assert texts[0][1:] != texts[1][1:]
     assert len({texts[0][0], texts[1][0], plain.model[-9:]}) == 3
@@ -243,7 +243,7 @@ def test_own_questions_are_asked_in_the_models_own_chat_template(tmp_path):
     given = ("--config", CONFIGS / "eval" / "qa.yaml", "--model", tmp_path / "model", "--output", tmp_path / "out")
     given += ("--benchmark.path", tmp_path / "q.jsonl", "--benchmark.max_new_tokens", 8, "--accelerator", "cpu")
     run(*map(str, given))
-    report = BenchmarkReport.load(tmp_path / "out" / "qa-step0.json")
+    report = load_report(tmp_path / "out" / "qa-step0.json")
     assert len(report.predictions) == 3
     for row, item in zip(rows, report.predictions, strict=True):
         messages = [{"role": "user", "content": f"{row['context']}\n\n{row['question']}"}]
@@ -390,13 +390,13 @@ def test_reports_of_two_runs_are_compared(folder, model, tmp_path, capsys):
     assert "trec" in printed
     assert "b - a" in printed
     assert "differs: command:" in printed
-    other = BenchmarkReport.load(tmp_path / "b" / "longbench-step0.json")
+    other = load_report(tmp_path / "b" / "longbench-step0.json")
     changes = {"chat template": "sha256 0", "dtype": "bfloat16", "end tokens": "3 x", "versions": "torch 9"}
     changes |= {"commit": "0" * 12, "date": "2020-01-01 00:00 UTC"}
     dataclasses.replace(other, settings={**other.settings, **changes}).save(tmp_path / "c.json")
     run("--compare", paths[0], str(tmp_path / "c.json"))
     printed = capsys.readouterr().out
-    first = BenchmarkReport.load(tmp_path / "a" / "longbench-step0.json")  # a minute earlier, perhaps
+    first = load_report(tmp_path / "a" / "longbench-step0.json")  # a minute earlier, perhaps
     told = [f"differs: {name}: {first.settings[name]} and {value}" for name, value in changes.items()]
     assert all(escape(text) in printed for text in told)
     with pytest.raises(UserError, match=r"found none at nowhere\.json; reports are"):

@@ -10,7 +10,7 @@ from support.command_line import COMMANDS, CONFIGS
 from support.tiny_models import following_model
 
 from evaluation.command import parse_evaluation
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from evaluation.short_context import ShortContext
 from lit_longpo.errors import MissingPackageError, UserError
 
@@ -79,7 +79,7 @@ def test_scores_are_the_harness_own_with_the_shots_of_each_task(tasks, models, f
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    report = BenchmarkReport.load(folders[0] / "short_context-step0.json")
+    report = load_report(folders[0] / "short_context-step0.json")
     assert report.settings["shots"] == {"colours": 2, "shades": 0}
     manager = TaskManager(include_path=str(tasks), include_defaults=False)
     for task, shots in (("colours", 2), ("shades", 0)):
@@ -110,7 +110,7 @@ def test_answers_end_where_the_model_ends_turns(tmp_path):
     (tmp_path / "who.yaml").write_text(GENERATED.format(path=tmp_path / "rows.jsonl", cache=tmp_path / "cache"))
     more = ("--short_context.tasks", "{who: 0}", "--short_context.apply_chat_template", "true")
     COMMANDS["evaluate"](given(tmp_path, *more, "--model", tmp_path / "model", "--output", tmp_path / "out"))
-    report = BenchmarkReport.load(tmp_path / "out" / "short_context-step0.json")
+    report = load_report(tmp_path / "out" / "short_context-step0.json")
     assert [item.prediction for item in report.predictions] == ["B", "B"]
     assert report.tables["who"]["exact_match"] == 100.0
 
@@ -120,7 +120,7 @@ def test_a_groups_shots_are_those_of_all_of_its_parts(tasks, models, tmp_path):
     """As MMLU's 57 subjects; the harness lets parts keep shots of their own where a group is told some."""
     more = ("--short_context.tasks", "{both: 1}", "--limit", 3, "--model", models[0], "--output", tmp_path)
     COMMANDS["evaluate"](given(tasks, *more))
-    report = BenchmarkReport.load(tmp_path / "short_context-step0.json")
+    report = load_report(tmp_path / "short_context-step0.json")
     assert report.settings["shots"] == {"both": 1}
     assert [item.groups for item in report.predictions] == [
         {"both": part} for part in ("colours", "shades") for _ in "123"
@@ -140,7 +140,7 @@ def test_more_shots_than_there_are_examples_are_refused_before_a_model_is_loaded
 
 @needs_harness
 def test_two_reports_are_one_table_of_what_was_forgotten(folders, capsys):
-    before, after = (BenchmarkReport.load(folder / "short_context-step0.json") for folder in folders)
+    before, after = (load_report(folder / "short_context-step0.json") for folder in folders)
     capsys.readouterr()
     COMMANDS["evaluate"](["--compare", *(str(folder / "short_context-step0.json") for folder in folders)])
     printed = capsys.readouterr().out

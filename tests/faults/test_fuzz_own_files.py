@@ -16,6 +16,7 @@ from data_modules.builders.journal import ANSWERS, open_journal
 from data_modules.builders.report import BuildReport, Outcome
 from evaluation.benchmarks import downloads
 from evaluation.benchmarks.downloads import RemoteFile
+from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.responses import StoredResponse, open_responses
 from lit_longpo.checkpoints.whole import MANIFEST, Manifest, fault
@@ -93,7 +94,7 @@ def test_a_report_is_what_its_file_says_or_refused(examples: int, tmp_path: Path
             path.write_text(json.dumps(changed(data.draw, json.loads(text))))
         else:
             path.write_bytes(damaged(data.draw, text.encode()))
-        found = outcome(lambda: BenchmarkReport.load(path))
+        found = outcome(lambda: load_report(path))
         if isinstance(found, Refused):
             assert str(path) in found.message
         else:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from support.byte_tokenizer import CHAT, byte_model
 from support.command_line import CONFIGS
 
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from lit_longpo import __main__ as command_line
 
 
@@ -88,4 +88,4 @@ def evaluated(name, folder, *more):
     words += [*arguments(name, folder / "records"), "--benchmark.max_new_tokens", 8, "--output", folder / "out"]
     command_line.main([*map(str, words), "--accelerator", "cpu"])
     [path] = (folder / "out").glob("*-step0.json")
-    return BenchmarkReport.load(path)
+    return load_report(path)

@@ -5,7 +5,7 @@ from support.byte_tokenizer import byte_tokenizer
 from support.made_up_records import PROMPTS, babilong, evaluated
 
 from evaluation import BABILong
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 FORMAT = PromptFormat(byte_tokenizer(), PromptTemplate())
@@ -22,7 +22,7 @@ def test_the_command_line_asks_a_tiny_model(tmp_path):
     assert [row.id for row in report.predictions] == names
     assert report.tables["qa1"] == {"0k": 0.0, "1k": 0.0, "score": 0.0}
     assert any("prompts.py is not the official file" in text for text in report.deviations)
-    means = BABILong.means(BenchmarkReport.load(tmp_path / "out" / "babilong-step0.json"))["length"]
+    means = BABILong.means(load_report(tmp_path / "out" / "babilong-step0.json"))["length"]
     assert {length: list(mean.parts) for length, mean in means.items()} == {"0k": ["qa1"], "1k": ["qa1"]}
 
 

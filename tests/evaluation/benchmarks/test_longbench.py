@@ -13,6 +13,7 @@ from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.longbench import E_TASKS, NO_CHAT, LongBench
 from evaluation.benchmarks.official_files import OfficialFileError
 from evaluation.metrics.longbench import TASKS
+from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport, truncation_report
 from evaluation.running.results import TaskScores, make_report
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -119,7 +120,7 @@ def test_answers_become_a_report(folder, tmp_path):
     report = BenchmarkReport(bench.name, 0, tuple(rows))
     assert report.by_length() == {3999: 1.0, 4000: 1.0}
     report.save(tmp_path / "report.json")
-    assert BenchmarkReport.load(tmp_path / "report.json") == report
+    assert load_report(tmp_path / "report.json") == report
     assert table_of(bench, examples, ["Oslo", "x"]) == {"score": 50.0}
 
 

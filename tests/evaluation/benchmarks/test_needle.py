@@ -16,7 +16,7 @@ from evaluation.benchmarks.haystack import _book
 from evaluation.benchmarks.needle import Haystack, NeedleBenchmark, TextHaystack
 from evaluation.benchmarks.riddles import Sizes
 from evaluation.reports.figures import heat_map
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from evaluation.running.batching import Batching, plan_rounds
 from evaluation.running.preflight import extreme_examples
 from evaluation.running.responses import Responses, record_hash
@@ -94,7 +94,7 @@ def test_a_question_is_made_once_however_often_it_is_asked(policy_folder, monkey
 
 def test_reports_survive_the_disk(report, tmp_path):
     report.save(tmp_path / "deep" / "report.json")
-    assert BenchmarkReport.load(tmp_path / "deep" / "report.json") == report
+    assert load_report(tmp_path / "deep" / "report.json") == report
     assert json.loads((tmp_path / "deep" / "report.json").read_text())["scores"]["mean"] == 0.5
 
 

@@ -12,7 +12,7 @@ from data_modules import SyntheticDataModule, WorldHaystack
 from evaluation import BenchmarkCallback, NeedleBenchmark, NeedleCallback
 from evaluation.benchmarks.riddles import Sizes
 from evaluation.callbacks.scheduled import callbacks_of
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from evaluation.reports.terminal import comparison
 from evaluation.running import answerers
 from lit_longpo.objectives import SoLoPO
@@ -152,7 +152,7 @@ def test_two_of_one_benchmark_leave_their_own_reports_and_scalars(tmp_path):
     folder = Path(trainer.log_dir) / "benchmarks"
     for name, callback in {"needle": plain, "needle-other": other}.items():
         for report in callback.reports:
-            assert BenchmarkReport.load(folder / f"{name}-step{report.step}.json").predictions == report.predictions
+            assert load_report(folder / f"{name}-step{report.step}.json").predictions == report.predictions
     events = EventAccumulator(trainer.log_dir)
     events.Reload()
     tags = events.Tags()

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data_modules import MixtureDataModule, SyntheticDataModule
 from evaluation import LongBenchCallback, LongBenchV2Callback, LVEvalCallback, QACallback
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.policy import PolicyConfig
 
@@ -88,7 +88,7 @@ def test_scalars_have_the_promised_names(run):
 
 def test_reports_lie_beside_the_run(run):
     folder = Path(run[0].log_dir) / "benchmarks"
-    report = BenchmarkReport.load(folder / "longbench-step2.json")
+    report = load_report(folder / "longbench-step2.json")
     assert report.predictions == run[2][0].reports[-1].predictions
     assert report.model == "embedded at step 2"
     assert report.settings["limit"] == 2
@@ -113,7 +113,7 @@ def test_two_modes_of_one_benchmark_are_told_apart_by_a_label(folders, tmp_path)
     ]
     trainer, _ = fit(tmp_path, modes, validate=True)
     for name, mode in {"longbench_v2": "zero_shot", "longbench_v2-memorised": "no_context"}.items():
-        report = BenchmarkReport.load(Path(trainer.log_dir) / "benchmarks" / f"{name}-step0.json")
+        report = load_report(Path(trainer.log_dir) / "benchmarks" / f"{name}-step0.json")
         assert report.settings["mode"] == mode
         assert f"benchmark/{name}/Overall" in trainer.callback_metrics
 

@@ -10,7 +10,7 @@ from support.official_data import official
 
 from evaluation.command import parse_evaluation
 from evaluation.papers.paper import SIZES
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from lit_longpo.errors import UserError
 
 PAPERS = ("logo", "longpo", "solopo")
@@ -94,13 +94,13 @@ def test_logos_tables_over_real_records_are_the_means_of_their_reports(books, mo
     COMMANDS["evaluate"](more)
     path = tmp_path / "longbench" / "predictions" / "longbench" / "musique.jsonl"
     row = json.loads(path.read_text())
-    report = BenchmarkReport.load(tmp_path / "longbench" / "longbench-step0.json")
+    report = load_report(tmp_path / "longbench" / "longbench-step0.json")
     [asked] = [item for item in report.predictions if item.task == "musique"]
     path.write_text(json.dumps({**row, "response": f"Say {asked.answers[0]}", "crc": None}) + "\n")
     COMMANDS["evaluate"]([*more, "--rescore"])
     sheet = json.loads((tmp_path / "logo_paper.json").read_text())
     tables = {item["title"]: {row[0]: row[2] for row in item["rows"]} for item in sheet["sections"]}
-    report = BenchmarkReport.load(tmp_path / "longbench" / "longbench-step0.json")
+    report = load_report(tmp_path / "longbench" / "longbench-step0.json")
     numbers = {task: table["score"] for task, table in report.tables.items()}
     assert len(numbers) == 14
     pair = [numbers["hotpotqa"], numbers["2wikimqa"], numbers["musique"]]

@@ -13,7 +13,7 @@ from support import reports
 
 from evaluation.reports import figures, intervals, pages
 from evaluation.reports.pages import Pages
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from evaluation.reports.samples import samples
 
 
@@ -50,7 +50,7 @@ def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
     paths = Pages(report).write(tmp_path / "deep")
     assert [path.name for path in paths] == [f"{report.name}-step20.{suffix}" for suffix in ("json", "md", "html")]
     assert all(path.is_file() for path in paths)
-    back = BenchmarkReport.load(paths[0])
+    back = load_report(paths[0])
     assert back.predictions == report.predictions
     assert json.dumps(dict(back.tables)) == json.dumps(dict(report.tables))  # NaN too
     json.loads(paths[0].read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -60,7 +60,7 @@ def test_three_files_are_written_and_the_json_comes_back(report, tmp_path):
 def test_a_label_is_part_of_the_files_names(report, tmp_path):
     paths = Pages(report).write(tmp_path, "prose")
     assert [path.stem for path in paths] == [f"{report.name}-prose-step20"] * 3
-    assert BenchmarkReport.load(paths[0]).name == report.name
+    assert load_report(paths[0]).name == report.name
 
 
 def test_pages_ask_nothing_of_the_network_and_run_nothing(page):

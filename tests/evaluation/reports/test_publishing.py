@@ -9,6 +9,7 @@ from support.byte_tokenizer import byte_model
 from support.command_line import COMMANDS, CONFIGS
 
 from evaluation.reports.publishing import publish
+from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
 
 
@@ -58,7 +59,7 @@ def test_a_report_that_cannot_be_read_is_put_aside_and_written_anew(tmp_path, ca
     path = tmp_path / f"needle-step{report.step}.json"
     path.write_text('{"name": "needle", "predictions": [')
     publish(report, tmp_path, [Recorded()])
-    assert BenchmarkReport.load(path) == report
+    assert load_report(path) == report
     assert (tmp_path / f"{path.name}.unreadable").read_text() == '{"name": "needle", "predictions": ['
     assert f"kept as {path.name}.unreadable, a new one is written" in caplog.text
 
@@ -77,7 +78,7 @@ def test_a_kill_while_a_report_is_written_leaves_the_one_of_before(tmp_path, mon
     monkeypatch.setattr(Path, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         publish(report, tmp_path, [Recorded()])
-    assert BenchmarkReport.load(path) == report
+    assert load_report(path) == report
 
 
 @pytest.mark.usefixtures("blank_pictures")
@@ -88,7 +89,7 @@ def test_another_score_of_the_same_answers_is_a_report_beside_the_official_one(t
     part = replace(sub_em, predictions=official.predictions[:2])
     for report in (official, sub_em, part, official):
         publish(report, tmp_path, [Recorded()])
-    found = {path.name: BenchmarkReport.load(path) for path in tmp_path.glob("*.json")}
+    found = {path.name: load_report(path) for path in tmp_path.glob("*.json")}
     step = f"step{official.step}.json"
     assert found == {
         f"needle-{step}": official,

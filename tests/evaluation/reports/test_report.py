@@ -7,6 +7,7 @@ from support import reports
 from evaluation.metrics import aggregate
 from evaluation.prompting import Prompt
 from evaluation.reports.intervals import Mean, Part
+from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules, truncation_report
 from evaluation.reports.scalars import scalars
 from evaluation.reports.table import means_section
@@ -37,7 +38,7 @@ def test_means_leave_out_what_the_official_table_of_v2_leaves_out():
 def test_a_mean_of_nothing_becomes_null(tmp_path):
     report = answers("", "")
     assert saved(report, tmp_path)["scores"] == {"mean": None, "by_length": {}, "cells": []}
-    assert BenchmarkReport.load(tmp_path / "report.json") == report
+    assert load_report(tmp_path / "report.json") == report
 
 
 def test_cells_hold_what_has_a_depth_by_task(tmp_path):
@@ -62,7 +63,7 @@ def test_sections_are_for_readers_of_the_file(tmp_path):
     [average] = [row for row in sections["Categories, English"]["rows"] if row[0] == "average"]
     interval = average[sections["Categories, English"]["header"].index("interval")]
     assert " to " in interval
-    assert BenchmarkReport.load(tmp_path / "report.json") == report
+    assert load_report(tmp_path / "report.json") == report
 
 
 def prompt(num_tokens, num_lost):

@@ -10,7 +10,7 @@ from support.ranks import run_command, run_ranks
 from support.zero3 import needs_deepspeed
 
 from evaluation import LongBench
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
@@ -51,7 +51,7 @@ def test_the_command_on_two_processes(options, model, records, single, tmp_path)
     batching = ["--batching.max_batch_tokens", 600, "--batching.prefill_chunk", 64, "--batching.min_shared", 0]
     run_command(*arguments, *own, *batching, "--accelerator", "cpu", "--devices", 2, *options, num_ranks=2)
     [path] = tmp_path.glob("longbench-step0.json")
-    assert BenchmarkReport.load(path).predictions == single.predictions
+    assert load_report(path).predictions == single.predictions
     answered = [path for path in tmp_path.rglob("predictions/**/*.jsonl") if path.name != "runs.jsonl"]
     rows = [line for path in answered for line in path.read_text().splitlines()]
     assert len(rows) == len(set(rows)) == len(single.predictions)
@@ -69,7 +69,7 @@ def test_the_command_on_two_processes(options, model, records, single, tmp_path)
 )
 def test_the_callback_on_two_processes(strategy, model, records, single, tmp_path):
     run_ranks(evaluation_worker.run, strategy, str(model), str(records), tmp_path)
-    before, after = (BenchmarkReport.load(tmp_path / "benchmarks" / f"longbench-step{step}.json") for step in (0, 3))
+    before, after = (load_report(tmp_path / "benchmarks" / f"longbench-step{step}.json") for step in (0, 3))
     assert before.predictions == single.predictions
     assert [row.id for row in after.predictions] == [row.id for row in before.predictions]
     assert after.predictions != before.predictions

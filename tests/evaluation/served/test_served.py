@@ -10,7 +10,7 @@ from support.model_server import KEY, Served, ascii_model, serve
 from support.ranks import free_port
 
 from evaluation.reports.comparison import compare_files
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.reading import load_report
 from lit_longpo.errors import message_for_user
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
 def run(folder, out, server, *more):
     config = ("--config", CONFIGS / "eval" / "longbench.yaml", "--benchmark.init_args.folder", folder)
     COMMANDS["evaluate"]([str(word) for word in (*config, "--output", out, "--model", server.folder, *more)])
-    return BenchmarkReport.load(out / "longbench-step0.json")
+    return load_report(out / "longbench-step0.json")
 
 
 def refusal(caught):

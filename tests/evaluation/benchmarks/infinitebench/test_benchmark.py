@@ -12,6 +12,7 @@ from evaluation.benchmarks.infinitebench import FAMILIES
 from evaluation.benchmarks.official_files import OfficialFileError
 from evaluation.metrics import aggregate
 from evaluation.metrics.infinitebench import TASKS
+from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport, Prediction
 from lit_longpo import __main__ as command_line
 from lit_longpo.policy import PromptFormat, PromptTemplate
@@ -168,7 +169,7 @@ def test_the_command_line_asks_a_tiny_model(folder, tmp_path):
     words += ["--benchmark.new_tokens", '{"longbook_qa_eng": 8}', "--model", tmp_path / "model", "--tasks"]
     words += ["[longbook_qa_eng, longbook_choice_eng]"]
     command_line.main([*map(str, words), "--output", str(tmp_path / "out"), "--accelerator", "cpu"])
-    report = BenchmarkReport.load(tmp_path / "out" / "infinitebench-step0.json")
+    report = load_report(tmp_path / "out" / "infinitebench-step0.json")
     assert len(report.predictions) == 4
     [qa] = [[item for item in report.predictions if item.task == "longbook_qa_eng"]]
     expected = aggregate("infinitebench", "longbook_qa_eng", [x.prediction for x in qa], [x.answers for x in qa])
