@@ -11,7 +11,9 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.adapter_weights import lost_by_peft
 from lit_longpo.policy.weights import hub_commit
+from lit_longpo.policy.weights.left_out import left_out
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -91,6 +93,9 @@ def save_policy(
     base = base_model(model)
     if model is not base:
         _name_base(cast("PeftModel", model), base)
+        _tell_lost(cast("PeftModel", model))
+    else:
+        _tell_left_out(base)
     settings = base.generation_config
     base.generation_config = GenerationConfig()  # a model's own may be such that transformers refuses to save it
     try:
@@ -100,6 +105,26 @@ def save_policy(
     _write_generation_settings(model, prompt_format.end_id, folder)
     prompt_format.tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")  # peft has written one without a word on the run
+
+
+def _tell_left_out(model: PreTrainedModel) -> None:
+    if names := left_out(model):
+        log.warning(
+            "the saved model lacks %d tensors of its source, for which %s has no layers (%s): drafts of several tokens "
+            "at once, or pictures, need them from %s",
+            *(len(names), type(model).__name__, ", ".join(names[:2]) + (", ..." if names[2:] else "")),
+            model.name_or_path,
+        )
+
+
+def _tell_lost(model: "PeftModel") -> None:
+    if lost := lost_by_peft(model):
+        log.warning(
+            "peft alone leaves out %d of these adapters' tensors, to which it gives other names as it reads them (%s); "
+            "`policy.source` reads them all, and so does whoever reads an export with --merge_adapters true",
+            len(lost),
+            lost[0],
+        )
 
 
 def _name_base(model: "PeftModel", base: PreTrainedModel) -> None:

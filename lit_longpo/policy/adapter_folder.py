@@ -20,6 +20,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, read_adapter_config
+from lit_longpo.policy.adapter_weights import set_weights
 from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
@@ -189,7 +190,7 @@ class AdapterFolder:
     def _wrapped(
         self, model: PreTrainedModel, weights: dict[str, Tensor], dropout: float, *, apart: bool = True
     ) -> "PeftModel":
-        from peft import LoraConfig, set_peft_model_state_dict
+        from peft import LoraConfig
 
         if apart and (strangers := self._strangers(model, weights)):
             raise self._not_apart(strangers[0])
@@ -199,7 +200,7 @@ class AdapterFolder:
             config.base_model_name_or_path = model.name_or_path
             wrapped = with_adapters(model, config, f"the adapters of {self.path}")
         self._check_fit(wrapped, weights)
-        set_peft_model_state_dict(wrapped, weights)
+        set_weights(wrapped, weights)
         mark_as_start(wrapped)
         log.info("adapters of %s on %s", self.path, model.name_or_path)
         return wrapped

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.policy.adapter_weights import set_weights
 from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
@@ -143,7 +145,7 @@ def merge_adapters(model: nn.Module) -> PreTrainedModel:
     4-bit weights are made whole first: quantised again, the sum would be another model.
 
     Raises:
-        InputError: an adapter sits on one of two tied layers, which share the weight it would be added to; or has a
+        InputError: an adapter sits on one of several tied layers, which share the weight it would be added to; or has a
             bias, and its layer none.
     """
     base = base_model(model)
@@ -160,6 +162,12 @@ def _check_mergeable(base: PreTrainedModel) -> None:
         raise InputError(
             "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
             "model a head of its own first (`tie_word_embeddings: false`)"
+        )
+    if shared := _on_shared_weights(base):
+        raise InputError(
+            f"expected adapters on layers with weights of their own, got {len(shared)} on layers that share theirs "
+            f"({shared[0]}), each of which would change the others: they cannot be merged; leave --merge_adapters out, "
+            "or name other layers in `policy.lora.target_modules`"
         )
     for name, module in base.named_modules():
         if any(getattr(module, "lora_bias", {}).values()) and getattr(module.base_layer, "bias", None) is None:
@@ -181,13 +189,21 @@ def _differing_rows(ends: Iterable[nn.Module]) -> bool:
     return bool(given) and (len(given) > 1 or None in rows)
 
 
+def _on_shared_weights(base: PreTrainedModel) -> list[str]:
+    """Adapted layers whose weight is another layer's, too (Zamba has one attention block in several places)."""
+    layers = {name: module.base_layer for name, module in base.named_modules() if hasattr(module, "base_layer")}
+    plain = [module for module in base.modules() if not hasattr(module, "base_layer")]
+    users = Counter(id(weight) for module in plain for weight in module._parameters.values() if weight is not None)
+    return [name for name, layer in layers.items() if users[id(getattr(layer, "weight", None))] > 1]
+
+
 def _on_whole_base(model: "PeftModel") -> "PeftModel":
     """The same adapters on plain linear maps."""
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import get_peft_model_state_dict
 
     state, [config] = get_peft_model_state_dict(model, save_embedding_layers=False), model.peft_config.values()
     wrapped = with_adapters(dequantized(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
-    set_peft_model_state_dict(wrapped, state)
+    set_weights(wrapped, state)
     return wrapped
 
 

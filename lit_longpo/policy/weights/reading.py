@@ -13,6 +13,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_maps, stay_whole
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     _untie(model)
     settle_maps(model)
     stay_whole(model)
+    note_left_out(model, source, options.get("revision"))
     cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
     return model
 

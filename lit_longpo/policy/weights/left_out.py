@@ -1,0 +1,72 @@
+"""Parts of published files that a model of transformers has no layers for, and leaves out without a word.
+
+Such are the layers that predict several tokens at once (`mtp`, or the layer behind the last one of DeepSeek-V3 and
+GLM-4.5) and the eyes of a model that is read as a language model (Qwen3.5). They are not trained, and saved models lack
+them.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+_LAYER = re.compile(r".*?\.\d+(?=\.)")
+
+
+def note_left_out(model: PreTrainedModel, source: str, revision: str | None) -> None:
+    """Remember which of its files' tensors a model has left out.
+
+    Args:
+        model: as it was read.
+        source: folder or hub name.
+        revision: on the hub.
+    """
+    cast(Any, model).left_out = left_out_of(model, _tensor_names(source, revision))
+
+
+def left_out(model: PreTrainedModel) -> Sequence[str]:
+    """Names of the tensors that its files hold and it does not; none of a model that no files were read for."""
+    return cast(Sequence[str], getattr(model, "left_out", ()))
+
+
+def left_out_of(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
+    """Those of a file's tensors that a model leaves out as they belong to layers that it does not have.
+
+    Args:
+        model: whose class says which names are passed over.
+        names: of the tensors in its files.
+    """
+    patterns = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
+    modules = [f".{name}" for name, _ in model.named_modules()]
+
+    def is_inside(name: str) -> bool:
+        """Whether it is a part of a layer that is there: a buffer of older versions, or keys that layers share."""
+        layer = _LAYER.match(name)
+        return layer is not None and any(module.endswith(f".{layer.group()}") for module in modules)
+
+    passed_over = (name for name in names if any(pattern.search(name) for pattern in patterns))
+    return sorted(name for name in passed_over if not name.endswith("inv_freq") and not is_inside(name))
+
+
+def _tensor_names(source: str, revision: str | None) -> list[str]:
+    """Of safetensors files; torch's own are not looked into."""
+    if (index := _kept(source, SAFE_WEIGHTS_INDEX_NAME, revision)) is not None:
+        return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    if (whole := _kept(source, SAFE_WEIGHTS_NAME, revision)) is None:
+        return []
+    with safe_open(whole, "pt") as tensors:  # type: ignore[no-untyped-call]
+        return list(tensors.keys())
+
+
+def _kept(source: str, file: str, revision: str | None) -> Path | None:
+    if Path(source).is_dir():
+        path: Any = Path(source) / file
+        return path if path.is_file() else None
+    path = try_to_load_from_cache(source, file, revision=revision)
+    return Path(path) if isinstance(path, str) else None
