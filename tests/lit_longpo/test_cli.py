@@ -1,8 +1,6 @@
 """Misspelt keys and class names get a short answer, through the real command line."""
 
 import ast
-import gc
-import importlib
 import multiprocessing
 import os
 import re
@@ -241,22 +239,6 @@ def test_a_fit_of_all_weights_waits_for_no_adapters_and_no_compiler(tmp_path):
     started = imported_by(f"from lit_longpo.__main__ import main; main({words!r})")
     assert {"lit_longpo.objectives.solopo", "torch.utils.checkpoint"} <= started
     assert not started & (HEAVY - {"tensorboard"} | TRAINER | {"bitsandbytes", "torch._inductor.compile_fx"})
-
-
-def test_nothing_is_collected_while_libraries_are_imported(monkeypatch):
-    with command._importing():
-        assert gc.isenabled()  # torch was there: this process is not ours alone
-    monkeypatch.delitem(sys.modules, "torch")
-    try:
-        with command._importing():
-            assert not gc.isenabled()
-        assert gc.isenabled()
-        with pytest.raises(ImportError), command._importing():
-            importlib.import_module("no_such_library")
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > 10_000
-    finally:
-        gc.unfreeze()
 
 
 def test_a_parser_is_built_for_the_command_alone_that_is_typed(capsys):

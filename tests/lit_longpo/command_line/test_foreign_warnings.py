@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from lit_longpo import __main__ as command
+from lit_longpo.command_line import process
 from lit_longpo.command_line.foreign_warnings import _WARNINGS, leave_out
 
 
@@ -47,7 +47,7 @@ def test_of_several_processes_the_first_speaks_for_all(rank, said, monkeypatch, 
     for logger in packages:
         logger.handlers, logger.propagate = [], False
     try:
-        command._log_to_terminal(first_process=command._is_first(os.environ))
+        process.log_to_terminal(first_process=process.is_first(os.environ))
         logging.getLogger("data_modules.rows").warning("everything")
         assert capsys.readouterr().err.strip() == said
     finally:
