@@ -12,7 +12,7 @@ from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from data_modules.splitting import compared_keys
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import EncodedPrompt
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt
 
 # (prompt, tokens of the longest response, record id) -> position ids of the prompt's tokens, or `None`.
 PromptPositions = Callable[[EncodedPrompt, int, str], tuple[int, ...] | None]

@@ -15,7 +15,7 @@ from data_modules.rows.truncation import (
     too_long,
 )
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import EncodedPrompt
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt
 
 
 class PromptFitter:

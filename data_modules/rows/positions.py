@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.prompting import EncodedPrompt
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Scheme = Literal["mixed", "continuous", "sparse", "none"]

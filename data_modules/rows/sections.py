@@ -9,7 +9,7 @@ from data_modules.records import PreferencePair
 from lit_longpo.batch import Context, Response
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt, Surroundings
 
 
 @dataclass(frozen=True)

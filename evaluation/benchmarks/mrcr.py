@@ -9,7 +9,7 @@ from evaluation.benchmarks.records import WholeRecordBenchmark, shown
 from evaluation.metrics import score
 from evaluation.prompting import Prompt, uncut
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
 _NEW_TOKENS = 4096
 _ROLES = ("system", "user", "assistant")

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 from evaluation.benchmarks.questions import Question, about_passages, place_of
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
 Which = Literal["long", "short"]
 

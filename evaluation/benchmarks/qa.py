@@ -17,7 +17,7 @@ from evaluation.prompting import Prompt, check_room, decode
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt, Surroundings
 from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 NAME = "qa"

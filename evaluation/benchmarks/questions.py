@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
 from lit_longpo.files.strict_json import RecordError, refuse_misspelt, refuse_unread_answers
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from data_modules.messages import Conversation, check_messages, conversation
 from lit_longpo.files.strict_json import RecordError
 from lit_longpo.policy import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
 USER = {"role": "user", "content": "How many crates?"}
 PARTS = {"role": "user", "content": [{"type": "text", "text": "How many"}, {"type": "text", "text": " crates?"}]}

@@ -1,65 +1,18 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.answer_frames import unframed
+from lit_longpo.policy.prompts.borders import added_in_front, end_of_answer
 from lit_longpo.policy.prompts.chat import Chat, Rendered, Utterance
 from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens
+from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import Span, UserText
-from lit_longpo.policy.prompts.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What is said around the message with the context, in a record of its own.
-
-    Args:
-        system: the system message; `None` for that of the template.
-        history: roles and texts before that message.
-        followup: roles and texts behind it and before the answer; the user has the last word.
-    """
-
-    system: str | None = None
-    history: tuple[Utterance, ...] = ()
-    followup: tuple[Utterance, ...] = ()
-
-
-_ALONE = Surroundings()
-
-
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """A prompt in three parts, so that truncation can cut the context and nothing else.
-
-    Args:
-        head: tokens before the context.
-        context: the context's tokens.
-        tail: tokens after it, up to where the answer begins.
-        head_format: True where the chat template wrote a token of the head; empty if it wrote none.
-        tail_format: likewise of the tail.
-    """
-
-    head: tuple[int, ...]
-    context: tuple[int, ...]
-    tail: tuple[int, ...]
-    head_format: tuple[bool, ...] = ()
-    tail_format: tuple[bool, ...] = ()
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The whole prompt's tokens."""
-        return self.head + self.context + self.tail
-
-    @property
-    def format_mask(self) -> tuple[bool, ...]:
-        """True where the chat template wrote the token; a system message counts as part of it."""
-        head = self.head_format or (False,) * len(self.head)
-        return head + (False,) * len(self.context) + (self.tail_format or (False,) * len(self.tail))
+from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
 
 class PromptFormat:
@@ -96,9 +49,9 @@ class PromptFormat:
         self._texts = TextEncoder(tokenizer)
         self._chat = Chat(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
         self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
-        self.added_in_front = _added_in_front(tokenizer)
+        self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
-        self._closing, self._end = self._end_of_answer()
+        self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
 
     @property
@@ -131,7 +84,7 @@ class PromptFormat:
         mark = "" if self._chat is None else self._chat.tail.strip()
         return bool(mark) and mark in text
 
-    def encode_prompt(self, context: str, question: str | None, around: Surroundings = _ALONE) -> EncodedPrompt:
+    def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
 
         A token across the context's border belongs to head or tail.
@@ -145,7 +98,7 @@ class PromptFormat:
             ValueError: the chat template changes or drops a text, or there is none for a conversation.
         """
         text, spans = self._user_text(context, question)
-        if around != _ALONE:
+        if around != ALONE:
             return self._in_conversation(text, spans, around)
         rendered = self._render(text)
         data = [_moved(span, rendered) for span in spans]
@@ -225,7 +178,7 @@ class PromptFormat:
         return str(self.tokenizer.decode(list(ids), **options))
 
     def encode_jointly(
-        self, context: str, turns: Sequence[tuple[str, str]], around: Surroundings = _ALONE
+        self, context: str, turns: Sequence[tuple[str, str]], around: Surroundings = ALONE
     ) -> tuple[int, ...]:
         """A whole conversation tokenised as one text, up to and with the token that ends answers.
 
@@ -303,60 +256,12 @@ class PromptFormat:
         ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
         return unframed(text, ends, self.tokenizer.bos_token)
 
-    def _opening(self, later: Sequence[int]) -> int | None:
-        """The control token that opens turns: the first one of a prompt that comes again between answer and question.
-
-        Args:
-            later: tokens between them.
-        """
-        ids = self._texts.encode(self._chat.head).ids if self._chat is not None else ()
-        again = set(later) & self.tokenizer.added_tokens_decoder.keys() - {self.tokenizer.bos_token_id}
-        return next((number for number in ids if number in again), None)
-
-    def _end_of_answer(self) -> tuple[str, tuple[int, ...]]:
-        """What closes an answer in the chat template's text, and the token to put behind it (often none).
-
-        A template may write more behind the last answer than behind others (Phi-3: the end of the text behind
-        the end of the turn): what both begin with closes an answer, up to what opens a turn. Some open the next answer
-        behind the last one whatever they are told (Llama 3's first).
-        """
-        eos = (int(self.tokenizer.eos_token_id),)
-        if self._chat is None:
-            return "", eos
-        last = self._texts.encode_after("", self._chat.suffix)
-        following = self._chat.after_earlier_answer
-        later = last.ids if following is None else self._ids_after("", following)
-        count = shared_length(last.ids, later) or len(last.ids)
-        opening = self._opening(later)
-        count = last.ids.index(opening, 1, count) if opening in last.ids[1:count] else count
-        ends = [_text_of(last, self._chat.suffix, number) for number in range(1, count + 1)]
-        while ends and ends[-1] == (ends[-2] if len(ends) > 1 else ""):
-            ends.pop()
-        closing = ends[-1] if ends else ""
-        token = last.ids[len(ends) - 1] if ends else None
-        return closing, () if token in self.tokenizer.added_tokens_decoder else eos
-
 
 def _moved(span: tuple[int, int], rendered: Rendered) -> tuple[int, int]:
     """A stretch of our text in the rendered one, less what the template cut off."""
     offset = rendered.start - rendered.dropped
     start, end = (min(max(char + offset, rendered.start), rendered.end) for char in span)
     return start, end
-
-
-def _text_of(tokens: Tokens, text: str, count: int) -> str:
-    """The text of the first tokens, without white space at its end."""
-    if isinstance(tokens, LocatedTokens):
-        return text[: tokens.spans[count - 1][1]].rstrip()
-    ends = (end for end in range(len(text) + 1) if tokens.starting_before(end) >= count)
-    return text[: next(ends, len(text))].rstrip()
-
-
-def _added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The special tokens that a tokenizer puts before a text."""
-    alone, whole = tokenizer.encode("a", add_special_tokens=False), list(tokenizer("a")["input_ids"])
-    starts = (start for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
-    return tuple(whole[: next(starts, 0)])
 
 
 def message(role: str, content: str) -> dict[str, str]:

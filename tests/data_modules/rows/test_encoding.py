@@ -25,7 +25,7 @@ from lit_longpo.engine import score
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.objectives import LongPO
 from lit_longpo.policy import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompts.prompting import EncodedPrompt, Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt, Surroundings
 
 CHAT = (
     "{% for m in messages %}word70 {{ m['role'] == 'assistant' and 'word71' or 'word72' }} {{ m['content'] }} <eos> "

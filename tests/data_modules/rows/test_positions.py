@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.rows.positions import PositionSynthesis, continuous_chunks, sparse_chunks
-from lit_longpo.policy.prompts.prompting import EncodedPrompt
+from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt
 
 sizes = st.tuples(st.integers(1, 200), st.integers(1, 64), st.integers(0, 2000), st.integers(0, 99))
 

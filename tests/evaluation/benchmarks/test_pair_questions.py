@@ -10,7 +10,7 @@ from data_modules.splitting import keys_of
 from evaluation.benchmarks.pair_questions import ValidationQuestions, questions_of
 from evaluation.benchmarks.qa import QA
 from evaluation.benchmarks.questions import Question, documents_of
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 from lit_longpo.shared_texts import DocumentKeys
 
 PAIR = PreferencePair("p", "Who?", "Ann.", "Bob. Ann. Tom.", "It is Ann", ("Bob",), ("Ann",), supporting=((5, 9),))

@@ -14,7 +14,7 @@ from evaluation.running.responses import Responses
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
 from lit_longpo.policy import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
 CHAT = (
     "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}[/end]{% endfor %}"

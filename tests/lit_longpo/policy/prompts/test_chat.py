@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from lit_longpo.policy import PromptFormat, PromptTemplate
-from lit_longpo.policy.prompts.prompting import Surroundings
+from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
 _TRL = importlib.util.find_spec("trl")
 TEMPLATES = sorted((Path(_TRL.origin).parent / "chat_templates").glob("*.jinja")) if _TRL and _TRL.origin else []

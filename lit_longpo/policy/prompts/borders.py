@@ -1,0 +1,68 @@
+"""What a tokenizer and a chat template put at the borders of texts: before every text, and behind an answer."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_longpo.policy.prompts.chat import Chat
+from lit_longpo.policy.prompts.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
+
+
+def added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The special tokens that a tokenizer puts before a text."""
+    alone, whole = tokenizer.encode("a", add_special_tokens=False), list(tokenizer("a")["input_ids"])
+    starts = (start for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
+    return tuple(whole[: next(starts, 0)])
+
+
+def end_of_answer(
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat | None
+) -> tuple[str, tuple[int, ...]]:
+    """What closes an answer in the chat template's text, and the token to put behind it (often none).
+
+    A template may write more behind the last answer than behind others (Phi-3: the end of the text behind
+    the end of the turn): what both begin with closes an answer, up to what opens a turn. Some open the next answer
+    behind the last one whatever they are told (Llama 3's first).
+
+    Args:
+        tokenizer: any.
+        texts: that encodes by it.
+        chat: its template; `None` for plain text, which the end of the sequence ends.
+    """
+    eos = (int(tokenizer.eos_token_id),)
+    if chat is None:
+        return "", eos
+    last = texts.encode_after("", chat.suffix)
+    following = chat.after_earlier_answer
+    later = last.ids if following is None else texts.encode_after("", following).ids
+    count = shared_length(last.ids, later) or len(last.ids)
+    opening = _opening(tokenizer, texts, chat, later)
+    count = last.ids.index(opening, 1, count) if opening in last.ids[1:count] else count
+    ends = [_text_of(last, chat.suffix, number) for number in range(1, count + 1)]
+    while ends and ends[-1] == (ends[-2] if len(ends) > 1 else ""):
+        ends.pop()
+    closing = ends[-1] if ends else ""
+    token = last.ids[len(ends) - 1] if ends else None
+    return closing, () if token in tokenizer.added_tokens_decoder else eos
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, later: Sequence[int]) -> int | None:
+    """The control token that opens turns: the first one of a prompt that comes again between answer and question.
+
+    Args:
+        tokenizer: any.
+        texts: that encodes by it.
+        chat: its template.
+        later: tokens between them.
+    """
+    ids = texts.encode(chat.head).ids
+    again = set(later) & tokenizer.added_tokens_decoder.keys() - {tokenizer.bos_token_id}
+    return next((number for number in ids if number in again), None)
+
+
+def _text_of(tokens: Tokens, text: str, count: int) -> str:
+    """The text of the first tokens, without white space at its end."""
+    if isinstance(tokens, LocatedTokens):
+        return text[: tokens.spans[count - 1][1]].rstrip()
+    ends = (end for end in range(len(text) + 1) if tokens.starting_before(end) >= count)
+    return text[: next(ends, len(text))].rstrip()
