@@ -169,7 +169,8 @@ class RecordReader:
         if {"prompt", "rejected"} <= record.keys() and not mapping_of(record):
             return "`chosen`, the better answer, beside `prompt` and `rejected`"
         inside = [name for name, value in record.items() if isinstance(value, list) and value and len(record) < 3]
-        if inside and isinstance(record[inside[0]][0], dict):
+        missing = without_a_choice(record)
+        if inside and missing is None and isinstance(record[inside[0]][0], dict):
             if self.options is not None and "paragraphs" in record[inside[0]][0]:
                 return (
                     "preference pairs, not a set of questions: make pairs of it (`python -m lit_longpo build --config "
@@ -180,7 +181,7 @@ class RecordReader:
         if self.options is None:
             return f"`question`, `answers` and `context`, a known set of questions, or pairs of a format ({names})"
         mapping = mapping_of(record)
-        if not mapping and (missing := without_a_choice(record)) is not None:
+        if not mapping and missing is not None:
             return missing
         example = mapping or {"long_context": "document", "question": "ask", "chosen": "good"}
         return (

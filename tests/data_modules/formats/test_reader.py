@@ -410,6 +410,15 @@ def test_the_shared_samples_mean_what_they_say(path: Path) -> None:
         assert not pair.history + pair.followup
 
 
+def test_ranked_answers_are_told_what_they_lack() -> None:
+    """Nectar's: the list of answers was taken for the list of records."""
+    answers = [{"answer": "So.", "rank": 1.0}, {"answer": "No.", "rank": 2.0}]
+    with pytest.raises(
+        RecordError, match=r"the best answer as `chosen` and others as `rejected`.* not all .*'answers'"
+    ):
+        read({"prompt": "Why?", "answers": answers})
+
+
 SPOKEN = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 OTHERS = [SPOKEN[0], {"role": "assistant", "content": "No."}]
 
