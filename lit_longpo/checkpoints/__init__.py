@@ -2,6 +2,7 @@
 
 from lit_longpo.checkpoints.progress import (
     finish_epoch,
+    log_from,
     note_validation,
     reopen_epoch,
     rows_so_far,
@@ -22,6 +23,7 @@ __all__ = [
     "finish_epoch",
     "gather_random_states",
     "load_weights",
+    "log_from",
     "newest_whole",
     "note_validation",
     "read_record",

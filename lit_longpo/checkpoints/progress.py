@@ -60,6 +60,19 @@ def note_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int
     )
 
 
+def log_from(trainer: Trainer, step: int) -> None:
+    """Say under which step the next values are logged: the steps before them, as in a run that was not stopped.
+
+    Lightning 2.6 counts them apart, and guesses when it goes on: it is one too far where a checkpoint was saved behind
+    a step's end, as the last one of a training and that of a stopped one are.
+
+    Args:
+        trainer: whose training is about to go on.
+        step: from 0.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = step
+
+
 def rows_so_far(trainer: Trainer) -> int:
     """Rows that this rank was trained on in all epochs."""
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready

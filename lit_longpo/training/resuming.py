@@ -8,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_longpo.checkpoints import (
     gather_random_states,
+    log_from,
     note_validation,
     reopen_epoch,
     restore_random_state,
@@ -18,6 +19,7 @@ from lit_longpo.checkpoints import (
     validation_due,
 )
 from lit_longpo.errors import InputError
+from lit_longpo.strategies import ends_window
 
 
 @dataclass
@@ -51,8 +53,9 @@ class Resumption:
         self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
 
     def restore_random_states(self, rank: int, trainer: Trainer) -> None:
-        """The first batch draws what it would have drawn: nothing else uses these states between."""
+        """The first batch draws what it would have drawn, nothing else uses these states between; steps count on."""
         if self.random_states is not None:
+            log_from(trainer, trainer.global_step)
             restore_random_state(self.random_states, rank, trainer.world_size)
             self.random_states = None
 
@@ -60,6 +63,7 @@ class Resumption:
         """A validation that was due comes first."""
         if self.validation_is_due:
             self.validation_is_due = False
+            log_from(trainer, max(0, trainer.global_step - ends_window(trainer)))
             validate_now(trainer)
 
     def note_validation(self, trainer: Trainer) -> None:

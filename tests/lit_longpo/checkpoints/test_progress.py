@@ -1,14 +1,20 @@
 """A run that was stopped just before a validation, or before its end, catches up when it goes on."""
 
+import csv
+
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from support import resume_worker
+from support.preference_data import RandomPairs
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.callbacks import SavePretrained
-from lit_longpo.checkpoints import read_weights
+from lit_longpo.checkpoints import ResumableTrainer, read_weights
+from lit_longpo.objectives import ORPO
+from lit_longpo.policy import PolicyConfig
 
 EPOCH = 5  # rows
 
@@ -120,3 +126,34 @@ def test_a_schedule_of_accumulation_goes_on_in_the_middle_of_an_epoch(tmp_path):
 
     whole, resumed = trained(tmp_path / "whole"), trained(tmp_path / "resumed", tmp_path / "whole/step=3.ckpt")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def logged(folder, steps, checkpoint=None, **options):
+    """Steps under which losses are logged, and the checkpoints: one of every step, one of the end."""
+    module = ORPO(policy=PolicyConfig(weights="random"))
+    save = ModelCheckpoint(folder, "{step}", save_last=True, save_top_k=-1, every_n_train_steps=1)
+    logger = CSVLogger(folder)
+    trainer = ResumableTrainer(
+        accelerator="cpu", max_steps=steps, logger=logger, log_every_n_steps=1, callbacks=[save],
+        default_root_dir=folder, num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, check_val_every_n_epoch=None, **options,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=RandomPairs(module.views, num_examples=12), ckpt_path=checkpoint)
+    trainer.save_checkpoint(folder / "end.ckpt")
+    with open(folder / "lightning_logs" / f"version_{logger.version}" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [[int(row["step"]) for row in rows if row.get(name)] for name in ("train/loss", "val/loss")]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_run_that_goes_on_logs_under_the_steps_that_it_would_have_had(rows, tmp_path):
+    """Lightning#19403: behind a checkpoint of a training's end every step was logged as the next one."""
+    seed_everything(0, verbose=False)
+    options = {"accumulate_grad_batches": rows, "val_check_interval": 2 * rows}
+    assert logged(tmp_path / "half", 4, **options) == [[0, 1, 2, 3], [1, 3]]
+    for name, trained, validated in (
+        ("end.ckpt", [4, 5], [5]),
+        ("step=4.ckpt", [4, 5], [3, 5]),  # saved before the validation, which comes first
+        ("step=3.ckpt", [3, 4, 5], [3, 5]),
+    ):
+        assert logged(tmp_path / name, 6, tmp_path / "half" / name, **options) == [trained, validated], name
