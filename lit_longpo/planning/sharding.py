@@ -66,7 +66,7 @@ def read_sharding(trainer: Mapping[str, Any], devices: int, sequence_parallel: i
 
     Raises:
         ValueError: no formula is known for it, the devices do not divide into its groups, or DeepSpeed is told to
-            train with an optimizer of its own.
+            train with an optimizer or a precision of its own.
     """
     strategy = trainer.get("strategy") or "auto"
     name = strategy if isinstance(strategy, str) else str(strategy["class_path"]).rpartition(".")[2]

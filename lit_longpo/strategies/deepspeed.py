@@ -27,6 +27,20 @@ from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
 
 _OLDEST = "0.19.2"  # 0.18.0 has accumulated gradients whose norm is 0.4 of the right one (DeepSpeed#7718, #7967)
 
+# Parts of a configuration that are ours to say, with what to type.
+_OURS = {
+    "optimizer": "--optimization.optimizer.lr 1e-6",
+    "scheduler": "--optimization.schedule cosine",
+    "bf16": "--trainer.precision bf16-true --policy.dtype bfloat16",
+    "fp16": "--trainer.precision 16-true --policy.dtype float16",
+    "amp": "--trainer.precision bf16-true --policy.dtype bfloat16",
+    "gradient_accumulation_steps": "--trainer.accumulate_grad_batches 8",
+    "train_batch_size": "--data.max_tokens 8192",
+    "gradient_clipping": "--trainer.gradient_clip_val 1.0",
+    "train_micro_batch_size_per_gpu": "--data.max_tokens 8192",
+}
+_NUMBERS = ("gradient_clipping", "train_micro_batch_size_per_gpu")  # that are compared, or mean nothing
+
 
 class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
     """ZeRO stage 1, 2 or 3 with Lightning, on GPUs or CPUs.
@@ -41,12 +55,12 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         head_chunks: in how many parts these ranks exchange their heads: more take less memory, and send more and
             smaller messages. "auto": as few as leave no more than 256 MiB of queries in a part.
         **options: see Lightning's `DeepSpeedStrategy`. A `config` of one's own (a dictionary or a JSON file) says
-            stage and offloading itself, and nothing about the optimizer.
+            stage and offloading itself, and nothing about optimizer, precision and numbers of rows.
 
     Raises:
         MissingPackageError: DeepSpeed is too old to add gradients up rightly.
-        ValueError: no such stage, stage or offloading beside `config`, which would overrule them, or an optimizer or
-            schedule in it, which would be trained with in place of `optimization`.
+        ValueError: no such stage, stage or offloading beside `config`, which would overrule them, or an optimizer,
+            schedule or precision in it, which would be trained with in place of ours.
     """
 
     def __init__(
@@ -279,21 +293,35 @@ def _check_version() -> None:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse an optimizer or a schedule that DeepSpeed would take in place of ours, or leave aside, without a word.
+    """Refuse what DeepSpeed would take in place of ours, or leave aside, without a word, and stages that split nothing.
 
     Args:
         config: DeepSpeed's, of one's own.
 
     Raises:
-        InputError: saying where they belong.
+        InputError: saying where it belongs.
     """
-    names = [f"`{name}`" for name in ("optimizer", "scheduler") if config.get(name) is not None]
-    if names:
+    taken = [name for name in _OURS if _decides(name, config.get(name))]
+    if taken:
+        names = " and ".join(f"`{name}`" for name in taken)
         raise InputError(
-            f"expected a DeepSpeed configuration that leaves optimizer and schedule to `optimization`, got "
-            f"{' and '.join(names)} in it; remove {' and '.join(names)}, and type --optimization.optimizer.lr and "
-            "--optimization.schedule"
+            "expected a DeepSpeed configuration that leaves optimizer, schedule, precision, clipping and numbers of "
+            f"rows to `optimization`, `trainer` and `data`, got {names} in it; remove {names}, and type "
+            f"{' '.join(dict.fromkeys(_OURS[name] for name in taken))}"
         )
+    stage = (config.get("zero_optimization") or {}).get("stage", 0)
+    if stage not in (1, 2, 3):
+        raise InputError(
+            f"expected `zero_optimization.stage` 1, 2 or 3 in the DeepSpeed configuration, got {stage!r}, which splits "
+            "nothing; set it, or type --config configs/overlays/ddp.yaml in place of --trainer.strategy"
+        )
+
+
+def _decides(name: str, value: Any) -> bool:
+    """Whether a part of a configuration says something of its own."""
+    if name in _NUMBERS:
+        return isinstance(value, str)  # "auto" is a word of other trainers
+    return value is not None and not (isinstance(value, Mapping) and value.get("enabled") is False)
 
 
 def _use_cpu() -> None:

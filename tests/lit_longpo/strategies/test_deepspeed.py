@@ -19,6 +19,7 @@ from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.planning.optimizer_states import optimizer_bytes
+from lit_longpo.planning.sharding import read_sharding
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 from lit_longpo.strategies.sharding import optimizer_device
@@ -92,7 +93,7 @@ def test_a_configuration_of_ones_own_gets_what_packed_rows_need(tmp_path):
     strategy = AnyDeviceDeepSpeedStrategy(config=str(path))
     assert strategy.zero_stage_3
     assert strategy.config["train_micro_batch_size_per_gpu"] == 1
-    stated = AnyDeviceDeepSpeedStrategy(config={"train_micro_batch_size_per_gpu": 4})
+    stated = AnyDeviceDeepSpeedStrategy(config={"zero_optimization": {"stage": 1}, "train_micro_batch_size_per_gpu": 4})
     assert stated.config["train_micro_batch_size_per_gpu"] == 4
 
 
@@ -118,6 +119,33 @@ def test_an_optimizer_in_a_configuration_is_refused(own, names, tmp_path):
     path.write_text(json.dumps({"zero_optimization": {"stage": 2}, **own}))
     with pytest.raises(InputError, match=f"got {names} in it; remove {names}, and type --optimization.optimizer.lr"):
         AnyDeviceDeepSpeedStrategy(config=str(path))
+
+
+@pytest.mark.parametrize(
+    ("own", "names", "typed"),
+    [
+        ({"bf16": {"enabled": True}}, "`bf16`", "--trainer.precision bf16-true --policy.dtype bfloat16"),
+        ({"fp16": {"enabled": "auto"}, "amp": {"enabled": False}}, "`fp16`", "--trainer.precision 16-true"),
+        ({"bf16": {"enabled": False}, "train_batch_size": 8}, "`train_batch_size`", "--data.max_tokens"),
+        ({"gradient_accumulation_steps": 4}, "`gradient_accumulation_steps`", "--trainer.accumulate_grad_batches"),
+        ({"gradient_clipping": "auto"}, "`gradient_clipping`", "--trainer.gradient_clip_val"),
+    ],
+)
+def test_what_the_trainer_says_is_refused_in_a_configuration(own, names, typed):
+    """With `bf16` and `trainer.precision: 32-true` the policy was cast, and no longer its own reference."""
+    config = {"zero_optimization": {"stage": 2}, **own}
+    told = {"strategy": {"class_path": "AnyDeviceDeepSpeedStrategy", "init_args": {"config": config}}}
+    for refused in (partial(AnyDeviceDeepSpeedStrategy, config=config), partial(read_sharding, told, 2, None)):
+        with pytest.raises(InputError, match=f"got {names} in it; remove {names}, and type {typed}"):
+            refused()
+
+
+@pytest.mark.parametrize("section", [None, {}, {"stage": 0}, {"stage": "auto"}])
+def test_a_configuration_that_splits_nothing_is_refused(section):
+    """Accumulated rows ended in an error after the first step, which told of `data_types`."""
+    config = {"gradient_clipping": 1.0} | ({} if section is None else {"zero_optimization": section})
+    with pytest.raises(InputError, match=r"zero_optimization.stage` 1, 2 or 3 .*ddp.yaml"):
+        AnyDeviceDeepSpeedStrategy(config=config)
 
 
 def test_a_deepspeed_that_loses_gradients_is_refused(monkeypatch):
