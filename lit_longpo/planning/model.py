@@ -22,6 +22,7 @@ from lit_longpo.policy.adapters import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.weights import freeze_weights
 from lit_longpo.policy.weights.quantization import quantizable
+from lit_longpo.policy.weights.unread import freeze_unread
 
 Depth = int | tuple[str, ...]  # how many layers, or of which kinds
 
@@ -102,6 +103,8 @@ class ModelPlan:
             for linear in quantizable(model) if self.quantization else ():
                 cast(Any, linear.weight).quantized_as = self.quantization
             wrapped: nn.Module = model if self.lora is None else add_adapters(model, self.lora)
+            if layers is None:
+                freeze_unread(wrapped)
         return (wrapped.to(self.dtype) if self.converted else wrapped).train()
 
 

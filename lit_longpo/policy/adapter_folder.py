@@ -25,6 +25,7 @@ from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfr
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable
+from lit_longpo.policy.weights.unread import unread_maps
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -255,7 +256,7 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     head = model.get_output_embeddings()
     if wanted == ALL_LINEAR:
         linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head}
-        return linear - unadaptable(model)
+        return linear - unadaptable(model) - unread_maps(model)
     names = {name for name, _ in model.named_modules()}
     if isinstance(wanted, str):
         return {name for name in names if re.fullmatch(wanted, name)}

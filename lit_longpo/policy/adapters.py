@@ -17,6 +17,7 @@ from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.quantization import dequantized, is_quantized
+from lit_longpo.policy.weights.unread import unread_maps
 from lit_longpo.ranges import check_range
 from lit_longpo.strategies.sharding import whole_parameters
 
@@ -83,7 +84,9 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
         use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
     )
-    odd, meant = unadaptable(model), meant_by(model, lora.target_modules)
+    unread = unread_maps(model)
+    config.exclude_modules = sorted(unread) or None
+    odd, meant = unadaptable(model) | unread, meant_by(model, lora.target_modules)
     wrapped = with_adapters(model, config, "`policy.lora.target_modules`")
     _check_read(wrapped, odd)
     _tell_passed_over(wrapped, set(meant) - set(odd))
@@ -249,7 +252,7 @@ def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "P
     from peft import get_peft_model
 
     if config.target_modules == ALL_LINEAR:
-        config.exclude_modules = sorted(unadaptable(model)) or None
+        config.exclude_modules = sorted(unadaptable(model) | unread_maps(model)) or None
     # Checkpointing needs an input that requires gradients although the embedding is frozen.
     model.enable_input_require_grads()
     try:

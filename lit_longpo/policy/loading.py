@@ -37,6 +37,7 @@ from lit_longpo.policy.weights.quantization import (
     require_bitsandbytes,
     unpacking_gguf,
 )
+from lit_longpo.policy.weights.unread import freeze_unread
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class PolicyConfig:
             wrapped = folder.continued(model, self.lora)
         elif self.lora is not None:
             wrapped = add_adapters(model, self.lora)
+        freeze_unread(wrapped)
         check_trained(wrapped, self.new_tokens())
         return wrapped.train()
 

@@ -1,0 +1,51 @@
+"""Parts of a model that text never reaches: eyes and ears beside its language model (Gemma 3, Gemma 4).
+
+Such weights have no gradient. Adapters on them would be trained for nothing, DDP waits for their gradients and ends in
+an error, and an optimizer counts them (trl#6617).
+"""
+
+import logging
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from lit_longpo.engine import base_model
+from lit_longpo.engine.decoder import decoder_of
+
+log = logging.getLogger(__name__)
+
+
+def unread_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """What lies beside the language model below the head, by name; nothing in a model of text alone.
+
+    Args:
+        model: without adapters or with them.
+    """
+    whole, decoder = model.base_model, decoder_of(model)
+    names = {id(module): name for name, module in model.named_modules()}
+    beside = [child for child in whole.children() if child is not decoder]
+    return {names[id(child)]: child for child in beside} if len(beside) < len(list(whole.children())) else {}
+
+
+def unread_maps(model: PreTrainedModel) -> set[str]:
+    """Names of the linear maps in those parts."""
+    return {
+        f"{part}.{name}" if name else part
+        for part, module in unread_parts(model).items()
+        for name, inner in module.named_modules()
+        if isinstance(inner, nn.Linear)
+    }
+
+
+def freeze_unread(model: nn.Module) -> None:
+    """Train nothing in those parts.
+
+    Args:
+        model: perhaps PEFT-wrapped; changed in place.
+    """
+    parts = unread_parts(base_model(model))
+    trained = [name for name, part in parts.items() if any(p.requires_grad for p in part.parameters())]
+    for part in parts.values():
+        part.requires_grad_(False)
+    if trained:
+        log.info("text never reaches %s, so they stay as they are", ", ".join(trained))
