@@ -11,8 +11,9 @@ from typing import Any, TextIO
 from data_modules.builders.checks.decontamination import Decontamination
 from data_modules.builders.checks.verifiers import Verdict, Verifier, combined
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.jobs import Answers, BuildProgress, Job, finish
+from data_modules.builders.jobs import Answers, Job, finish
 from data_modules.builders.journal import describe, open_journal
+from data_modules.builders.progress import BuildProgress
 from data_modules.builders.recipes.base import Recipe, Steps, Workbench
 from data_modules.builders.report import BuildReport, Outcome, Verdicts
 from data_modules.builders.sources.base import Item, Source, Unreadable

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any, Protocol
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request
+from data_modules.builders.progress import BuildProgress
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from data_modules.builders.report import Outcome, Verdicts
 from data_modules.records import PreferencePair
@@ -76,50 +76,6 @@ class Job:
         """Without a pair."""
         self.steps.close()
         self.outcome = Outcome(self.id, status, reason, None, self.bench.counts)
-
-
-class BuildProgress:
-    """A bar with records done, answers, new tokens and the time that is left; on terminals, nothing elsewhere.
-
-    Args:
-        total: records.
-    """
-
-    def __init__(self, total: int) -> None:
-        from rich import console, progress
-
-        terminal = console.Console(stderr=True)
-        columns = (
-            progress.TextColumn("building"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[answers]} answers, {task.fields[tokens]} tokens"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-        )
-        self._bar = progress.Progress(*columns, console=terminal, disable=not terminal.is_terminal)
-        self._task = self._bar.add_task("building", total=total, answers=0, tokens=0)
-        self._answers = self._tokens = 0
-
-    def __enter__(self) -> "BuildProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def answer(self, completion: Completion) -> None:
-        """One more answer came in."""
-        self._answers += 1
-        self._tokens += completion.new_tokens
-        self._bar.update(self._task, answers=self._answers, tokens=self._tokens)
-
-    def record(self) -> None:
-        """One more record is done."""
-        self._bar.advance(self._task)
 
 
 def finish(

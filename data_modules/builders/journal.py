@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_modules.builders.generators.requests import Completion, digest
+from lit_longpo.files.locks import lock
+from lit_longpo.files.manifest import as_known_there, check_manifest, complete_lines
 from lit_longpo.files.stored import line_of, stored_as, stored_line
 from lit_longpo.files.storing import check_there
 from lit_longpo.files.strict_json import RecordError, instead
-from lit_longpo.run_folder import as_known_there, check_manifest, complete_lines, lock
 
 ANSWERS = "answers.jsonl"
 _LATER = ("tokenizer or chat template",)  # in manifests

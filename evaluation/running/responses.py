@@ -12,19 +12,19 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from evaluation.benchmark import Benchmark, Example
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
-from lit_longpo.files.strict_json import RecordError, instead, shortened
-from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.identity import tokens_hash
-from lit_longpo.run_folder import (
+from lit_longpo.files.locks import lock
+from lit_longpo.files.manifest import (
     MANIFEST,
     as_known_there,
     check_known,
     check_manifest,
     complete_lines,
-    lock,
     read_manifest,
 )
+from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_line
+from lit_longpo.files.strict_json import RecordError, instead, shortened
+from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.identity import tokens_hash
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some

@@ -31,8 +31,8 @@ from evaluation.running.responses import Responses, StoredResponse, open_respons
 from lit_longpo.checkpoints.whole import Manifest, newest_whole
 from lit_longpo.errors import UserError
 from lit_longpo.files.checksums import changed, checksum_of
+from lit_longpo.files.manifest import check_manifest
 from lit_longpo.policy.adapter_folder import AdapterFolder
-from lit_longpo.run_folder import check_manifest
 
 _URL = "https://example.invalid/a.json"
 

@@ -1,0 +1,131 @@
+"""What the lines of a folder depend on, written before the first one, so that a killed run can go on with them."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lit_longpo.errors import InputError
+from lit_longpo.files.stored import sealed, stored_object, unsealed
+from lit_longpo.files.strict_json import instead, shortened
+
+MANIFEST = "manifest.json"
+_ANEW = "type --output FOLDER to use another folder, or delete {folder} to start over"
+
+
+def check_manifest(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    kind: str,
+    notes: Mapping[str, Any] | None = None,
+    lines: Iterable[Path] = (),
+) -> None:
+    """Write down what the folder's lines depend on, or compare with what the first run wrote.
+
+    Args:
+        folder: of the run.
+        manifest: what is compared.
+        kind: of the run, for example "build".
+        notes: what is written with it and not compared.
+        lines: files of the folder that depend on it.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
+    """
+    path = folder / MANIFEST
+    wanted = json.loads(json.dumps(dict(manifest), default=str))
+    if not path.exists():
+        _refuse_unnamed(folder, lines)
+        draft = path.with_suffix(".partial")
+        everything = json.loads(json.dumps({**wanted, **(notes or {})}, default=str))
+        draft.write_text(json.dumps(sealed(everything), indent=2) + "\n")
+        draft.replace(path)
+        return
+    held = read_manifest(folder)
+    stored = {name: value for name, value in held.items() if name not in (notes or {})}
+    _refuse_other(path, stored, wanted, kind)
+
+
+def as_known_there(folder: Path, manifest: Mapping[str, Any], later: Collection[str]) -> dict[str, Any]:
+    """The manifest without what folders of before do not know, if this is one, so that they go on.
+
+    Args:
+        folder: of the run.
+        manifest: what will be compared.
+        later: names that came into manifests later.
+
+    Raises:
+        RecordError: the folder's own is damaged.
+    """
+    held = read_manifest(folder) if (folder / MANIFEST).exists() else manifest
+    return {name: value for name, value in manifest.items() if name not in later or name in held}
+
+
+def check_known(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
+    """As `check_manifest`, of what can be known early; nothing is written.
+
+    Args:
+        folder: of the run; it may not be there yet.
+        known: part of the manifest.
+        kind: of the run, for example "build".
+        lines: files of the folder that depend on it.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        _refuse_unnamed(folder, lines)
+    else:
+        stored = read_manifest(folder)
+        wanted = json.loads(json.dumps(dict(known), default=str))
+        _refuse_other(path, {name: stored.get(name) for name in wanted}, wanted, kind)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the first run has written down.
+
+    Args:
+        folder: of the run, with a manifest.
+
+    Raises:
+        RecordError: it is damaged, or another than was written.
+    """
+    with instead(_ANEW.format(folder=folder)):
+        return unsealed(stored_object(folder / MANIFEST), str(folder / MANIFEST))
+
+
+def _refuse_unnamed(folder: Path, lines: Iterable[Path]) -> None:
+    """A run writes its manifest before its first line: another model's answers would be taken for this one's."""
+    for file in sorted(lines):
+        if file.is_file() and file.stat().st_size:
+            raise InputError(
+                f"expected {MANIFEST} beside {file}, which says what made its lines, found none; put it back, or "
+                f"{_ANEW.format(folder=folder)}"
+            )
+
+
+def _refuse_other(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], kind: str) -> None:
+    changed = sorted(name for name in {*stored, *wanted} if stored.get(name) != wanted.get(name))
+    if changed:
+        named = " and another ".join(shortened(name) for name in changed if name != "hash")
+        raise InputError(
+            f"expected the {kind} in {path.parent} to be of the same settings, got one with another {named} (see "
+            f"{path}); type --output FOLDER to use another folder, or delete this one to start over"
+        )
+
+
+def complete_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Every line and where it starts; a last one without an end was being written at the kill, and is cut off.
+
+    Args:
+        file: opened for reading and writing.
+    """
+    file.seek(0)
+    start = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            file.truncate(start)
+            return
+        yield start, line
+        start += len(line)
