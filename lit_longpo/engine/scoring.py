@@ -114,7 +114,7 @@ def _packed(base: PreTrainedModel, part: RowPart) -> Tensor:
     if not shares_prefixes(base):
         raise UnsupportedModelError(
             f'{type(base).__name__} was loaded with attention "{base.config._attn_implementation}"; packed rows need '
-            f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.load does that)'
+            f'attn_implementation="{PREFIX_SHARED}" (lit_longpo.policy.PolicyConfig.load does that)'
         )
     decoder = decoder_of(base)
     with angles_by_group(decoder, part.row, part.span):

@@ -6,7 +6,6 @@ import pytest
 
 from lit_longpo.__main__ import main
 from lit_longpo.command_line.parser import SuggestingParser
-from lit_longpo.command_line.suggestions import _expected_class
 from lit_longpo.command_line.wording import in_one_line
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
@@ -116,15 +115,6 @@ def of_fit(capsys, *words):
     with pytest.raises(SystemExit, match="2"):
         main(["fit", *words])
     return capsys.readouterr().err.splitlines(keepends=True)[0]
-
-
-def test_a_kind_of_class_without_any_and_without_settings_is_named():
-    class Lone:
-        pass
-
-    assert _expected_class("rule", Lone, "mine") == (
-        "expected `rule` to name a Lone with its module, got mine; type --rule package.Class"
-    )
 
 
 def test_what_is_missing_is_named():
