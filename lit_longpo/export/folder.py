@@ -10,6 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError
+from lit_longpo.export.processor import copy_processor
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.adapter_weights import lost_by_peft
 from lit_longpo.policy.weights import hub_commit
@@ -96,6 +97,7 @@ def save_policy(
         _tell_lost(cast("PeftModel", model))
     else:
         _tell_left_out(base)
+        copy_processor(base, folder)
     settings = base.generation_config
     base.generation_config = GenerationConfig()  # a model's own may be such that transformers refuses to save it
     try:
