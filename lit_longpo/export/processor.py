@@ -9,8 +9,8 @@ from transformers.utils import (
     IMAGE_PROCESSOR_NAME,
     PROCESSOR_NAME,
     VIDEO_PROCESSOR_NAME,
-    cached_file,
 )
+from transformers.utils.hub import cached_file
 
 from lit_longpo.policy.weights import hub_commit
 from lit_longpo.policy.weights.unread import unread_parts
@@ -29,7 +29,7 @@ def copy_processor(model: PreTrainedModel, folder: Path) -> None:
         return
     for name in _FILES:
         path = cached_file(
-            model.name_or_path,
+            str(model.name_or_path),
             name,
             revision=hub_commit(model),
             _raise_exceptions_for_gated_repo=False,
