@@ -42,8 +42,8 @@ def _decoded(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue  # TypeError: `{{"role": 1}}`, as templates are written, is a set of a dictionary to Python
     return None
 
 

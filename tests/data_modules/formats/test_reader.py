@@ -445,6 +445,7 @@ def test_answers_that_print_messages_are_refused(prints: Any, field: str) -> Non
         '[{"role": "assistant", "content": "cut off',
         '{"role": "assistant", "content": ["a"]} and more',
         json.dumps([{"name": "f", "arguments": {"role": "assistant"}}]),
+        '{{"role": "assistant", "content": "{answer}"}}',  # a template's letters: to Python a set of a dictionary
     ],
 )
 def test_answers_in_json_stay_answers(answer: str) -> None:
