@@ -21,10 +21,13 @@ def unread_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
     Args:
         model: without adapters or with them.
     """
-    whole, decoder = model.base_model, decoder_of(model)
+    decoder, head = decoder_of(model), model.get_output_embeddings()
+    # A model whose prefix is another class's is its own base (Llama 4's text), and its head lies beside its decoder.
+    read = {id(weight) for part in (decoder, head) if part is not None for weight in part.parameters()}
     names = {id(module): name for name, module in model.named_modules()}
-    beside = [child for child in whole.children() if child is not decoder]
-    return {names[id(child)]: child for child in beside} if len(beside) < len(list(whole.children())) else {}
+    children = list(model.base_model.children())
+    beside = [child for child in children if not any(id(weight) in read for weight in child.parameters())]
+    return {names[id(child)]: child for child in beside} if decoder in children else {}
 
 
 def unread_maps(model: PreTrainedModel) -> set[str]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.groups import random_groups
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import SHAPE, tiny_model
 from support.word_tokenizer import word_tokenizer
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
@@ -62,3 +63,10 @@ def test_plan_counts_what_is_trained(case, with_eyes):
 def test_a_model_of_text_alone_has_no_such_parts():
     assert unread_parts(tiny_model("Llama")) == {}
     assert unread_parts(tiny_model("GPT2")) == {}
+
+
+def test_a_head_beside_the_decoder_is_trained():
+    """Llama 4's text model names the prefix of another class, so transformers takes it for its own base."""
+    model = tiny_hybrid("Llama4Text")
+    assert model.base_model is model
+    assert unread_parts(model) == {}
