@@ -72,10 +72,9 @@ def _leave(aside: Path, path: Path) -> None:
 
 
 def _continue(logger: CSVLogger, aside: Path, path: Path, steps: int | None) -> None:
-    with aside.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if steps is None or _is_done(row, steps)]
-        names = list(reader.fieldnames or ())
+    reader = csv.DictReader(_whole_lines(aside))
+    rows = [row for row in reader if steps is None or _is_done(row, steps)]
+    names = list(reader.fieldnames or ())
     draft = path.with_name(f"{path.name}.partial")
     with draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
@@ -84,6 +83,12 @@ def _continue(logger: CSVLogger, aside: Path, path: Path, steps: int | None) -> 
     os.replace(draft, path)
     logger.experiment.metrics_keys = names
     aside.unlink()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Without a last line that was cut off, when the process was killed or the disk was full."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [line for line in file if line.endswith("\n")]
 
 
 def _is_done(row: dict[str, str], steps: int) -> bool:

@@ -63,6 +63,15 @@ def test_a_run_that_goes_on_writes_behind_its_rows(tmp_path, recwarn):
     assert not [warning for warning in recwarn if "will be deleted" in str(warning.message)]
 
 
+@pytest.mark.parametrize("cut", ["0", "10.0,0,1,0."])
+def test_a_line_that_was_cut_off_does_not_keep_a_run_from_going_on(cut, tmp_path):
+    trained(tmp_path, 2).save_checkpoint(tmp_path / "two.ckpt")
+    path = tmp_path / "run" / "version_0" / "metrics.csv"
+    path.write_text(path.read_text() + cut)
+    trained(tmp_path, 3, ckpt_path=tmp_path / "two.ckpt")
+    assert rows(tmp_path) == [(0, 10.0), (0, 0.0), (1, 1.0), (2, 10.0), (2, 2.0), (3, 10.0)]
+
+
 def test_a_start_that_is_refused_leaves_them(tmp_path):
     trained(tmp_path, 2)
     before = (tmp_path / "run" / "version_0" / "metrics.csv").read_text()
