@@ -1,6 +1,7 @@
 """A model with eyes is saved with what shows it pictures (NeMo Automodel 3256)."""
 
 import json
+import shutil
 
 import pytest
 from support.tiny_models import SHAPE
@@ -22,18 +23,33 @@ EYES = {
 SEES = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "width": 28}}
 
 
-@pytest.mark.parametrize("way", ["whole", "merged", "adapters"])
-def test_the_processor_is_saved_beside_a_whole_model(way, tmp_path):
+@pytest.fixture
+def source(tmp_path):
     text = {**SHAPE, "head_dim": 8, "sliding_window": 8}
     config = Gemma3Config(text_config=text, vision_config=EYES, mm_tokens_per_image=4)
     Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "m")
     word_tokenizer().save_pretrained(tmp_path / "m")
     (tmp_path / "m/preprocessor_config.json").write_text(json.dumps(SEES))
-    model = PolicyConfig(str(tmp_path / "m"), lora=None if way == "whole" else LoRA(r=2)).load()
-    folder = tmp_path / "saved"
+    return tmp_path / "m"
+
+
+def saved(model, folder):
     folder.mkdir()
-    saved = merge_adapters(model) if way == "merged" else model
-    save_policy(saved, PromptFormat(word_tokenizer(), PromptTemplate()), folder, "")
+    save_policy(model, PromptFormat(word_tokenizer(), PromptTemplate()), folder, "")
+    return folder
+
+
+@pytest.mark.parametrize("way", ["whole", "merged", "adapters"])
+def test_the_processor_is_saved_beside_a_whole_model(way, source, tmp_path):
+    model = PolicyConfig(str(source), lora=None if way == "whole" else LoRA(r=2)).load()
+    folder = saved(merge_adapters(model) if way == "merged" else model, tmp_path / "saved")
     assert (folder / "preprocessor_config.json").is_file() == (way != "adapters")
     if way == "whole":
         assert json.loads((folder / "preprocessor_config.json").read_text()) == SEES
+
+
+def test_a_model_is_saved_when_its_source_has_gone(source, tmp_path, caplog):
+    model = PolicyConfig(str(source)).load()
+    shutil.rmtree(source)
+    assert (saved(model, tmp_path / "saved") / "model.safetensors").is_file()
+    assert "has gone since it was read, and with it its processor files" in caplog.text
