@@ -34,9 +34,17 @@ def test_what_is_trained_has_to_be_there_and_nothing_else():
         check_trained({"state_dict": {"model.base.weight": torch.zeros(2, 2)}}, module)
 
 
-def test_the_next_draw_is_the_one_that_was_due_and_only_once():
-    """Whatever start-up draws in between; and a second row draws on."""
-    resumption, trainer = Resumption(), SimpleNamespace(world_size=1)
+@pytest.fixture
+def logged(monkeypatch):
+    """Steps from which a trainer is told to log."""
+    steps = list[int]()
+    monkeypatch.setattr(resuming, "log_from", lambda _, step: steps.append(step))
+    return steps
+
+
+def test_the_next_draw_is_the_one_that_was_due_and_only_once(logged):
+    """Whatever start-up draws in between; and a second row draws on. Steps count on from the checkpoint's."""
+    resumption, trainer = Resumption(), SimpleNamespace(world_size=1, global_step=5)
     torch.manual_seed(1)
     states = resuming.gather_random_states()
     due = torch.rand(3)
@@ -46,17 +54,23 @@ def test_the_next_draw_is_the_one_that_was_due_and_only_once():
     assert torch.equal(torch.rand(3), due)
     resumption.restore_random_states(0, trainer)
     assert not torch.equal(torch.rand(3), due)
+    assert logged == [5]
 
 
-def test_a_validation_that_was_due_is_done_once(monkeypatch):
+@pytest.mark.parametrize(("steps", "ends", "step"), [(5, True, 4), (5, False, 5), (0, True, 0)])
+def test_a_validation_that_was_due_is_done_once(steps, ends, step, logged, monkeypatch):
+    """Under the step of a run that was not stopped: it validates before it counts the row that steps."""
     done = []
+    monkeypatch.setattr(resuming, "ends_window", lambda _: ends)
     monkeypatch.setattr(resuming, "validate_now", done.append)
     resumption = Resumption()
     resumption.load({"validation_due": True, "run": {"metrics": {"train/loss": 1.0}}})
     assert resumption.metrics_before == {"train/loss": 1.0}
+    trainer = SimpleNamespace(global_step=steps)
     for _ in range(2):
-        resumption.validate_if_due("trainer")
-    assert done == ["trainer"]
+        resumption.validate_if_due(trainer)
+    assert done == [trainer]
+    assert logged == [step]
 
 
 @pytest.mark.parametrize(("stage", "sanity"), [(TrainerFn.VALIDATING, False), (TrainerFn.FITTING, True)])
