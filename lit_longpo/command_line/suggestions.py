@@ -20,6 +20,8 @@ from lit_longpo.command_line.known_names import (
 from lit_longpo.command_line.typed_words import command_of, read_files, typed_value, typed_words
 from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
 
+_CAME = r"\. Got value: (?:Namespace\(class_path=\')?([\w.]+)"  # a class path, typed or in YAML
+
 # How jsonargparse 4 quotes the word it did not know; the first group is the word.
 _UNKNOWN = (
     re.compile(r"[Oo]ption '([\w.]+)' is not accepted"),
@@ -27,6 +29,7 @@ _UNKNOWN = (
     re.compile(r"dot import path string: ([\w.]+)"),
     re.compile(r"does not accept (?:option|key|nested key) '([\w.]+)'"),
     re.compile(r"class_path '([\w.]+)':\s+(?:module|No module) "),
+    re.compile(rf"callable class: (?:module|No module) [^\n]+{_CAME}"),
 )
 _CLASS_PATH = re.compile(r"class_path '([\w.]+)'")
 # A class name where jsonargparse wanted a subclass: the key, the class, the name.
@@ -42,6 +45,8 @@ _OTHER_CLASS = re.compile(
 )
 # A class that is not where its import path says: the key, the path, what Python says.
 _NO_IMPORT = re.compile(r'key "([\w.]+)":.*?class_path \'([\w.]+)\':\s+((?:module|No module) [^\n]+)', re.DOTALL)
+# The same where a function would do: the key, what Python says, the path.
+_NO_FUNCTION = re.compile(rf'key "([\w.]+)":.*?callable class: ((?:module|No module) [^\n]+){_CAME}', re.DOTALL)
 # A short name that no class has where a class was to be named: the key, the name.
 _NO_NAME = re.compile(
     r'key "([\w.]+)":[^\n]*\n(?:[^\n]*Expected a path[^\n]*\n)?[ -]*Expected a dot import path string: (\w+)$'
@@ -98,6 +103,9 @@ def _in_one_line(message: str, parser: ArgumentParser) -> str:
         return f"expected a class before its arguments; type one of {names} for `{key}` first"
     if match := _NO_IMPORT.search(message):
         key, path, cause = match.groups()
+        return f"expected a class for `{key}`, got {path}: {cause}"
+    if match := _NO_FUNCTION.search(message):
+        key, cause, path = match.groups()
         return f"expected a class for `{key}`, got {path}: {cause}"
     if (match := _NO_NAME.search(message)) and (base := class_of(parser, match.group(1))):
         return _expected_class(match.group(1), base, match.group(2))

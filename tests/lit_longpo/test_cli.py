@@ -98,6 +98,10 @@ def test_only_what_a_base_takes_is_sent_there(arguments, capsys):
     [
         (("--model", "lit_longpo.objectives.pairwise.DPO"), r"`model`, got .*\.DPO: module .* did you mean DPO\?$"),
         (("--trainer.callbacks+", "evaluation.callbacks.NeedleCallback"), r"did you mean NeedleCallback\?$"),
+        (
+            ("--optimization.optimizer", "lit_longpo.quantized_optimizers.QuantizedAdamW"),  # as older files have it
+            r"expected a class for `optimization.optimizer`, got .*: module .* did you mean QuantizedAdamW\?$",
+        ),
         (("--data", "nothing.Here"), r"`data`, got nothing\.Here: No module named 'nothing'"),
         (
             ("--trainer.callbacks+", "NeedleCalback"),
