@@ -19,8 +19,13 @@ from lit_longpo.ranges import MOST, check_numbers
 Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
 
-# Of a data base or a store only with a password: `hf://gpt2@main` has no user.
-_USER = re.compile(r"(https?://)[^/@\s]+@|([a-z][a-z0-9+.-]*://)[^/@:\s]*:[^/@\s]*@", re.IGNORECASE)
+# Of a data base or a store only with a password, which SQLAlchemy reads up to the @, slashes too, or behind the
+# question mark: `hf://gpt2@main` has no user.
+_USER = re.compile(
+    r"(https?://)[^/@\s]+@|([a-z][a-z0-9+.-]*://)[^/@:\s]*:(?!\d+/)[^@\s]*@"
+    r"|(?<=[?&])((?:password|passwd|pwd)=)[^&\s\"']*",
+    re.IGNORECASE,
+)
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as openai's client waits
 _SHORTEST_SECRET = 4  # characters; shorter texts are in messages anyway
 
@@ -100,8 +105,8 @@ class Server:
 
 
 def without_passwords(text: str) -> str:
-    """The same text, the user part of every address in it left out."""
-    return _USER.sub(lambda found: found[1] or found[2], text)
+    """The same text, the user part of every address in it left out, and a password in its query."""
+    return _USER.sub(lambda found: found[1] or found[2] or found[3], text)
 
 
 def whole_characters(text: str) -> str:

@@ -50,6 +50,10 @@ def test_what_is_written_down_has_no_password():
     assert "geheim" not in str(written)
     assert written.data.init_args.build["generator"]["init_args"]["base_url"] == "http://host:8000/v1"
     assert vars(written.store) == {**vars(store), "tracking_uri": "mysql://db/m"}
+    told = ["mysql+pymysql://me:ge/heim@db/m", "postgresql://db/m?user=me&password=geheim&sslmode=require"]
+    assert SettingsCallback(None, Namespace(told=[*told, "redis://db:6379/0?name=a@b"])).config.told == [
+        "mysql+pymysql://db/m", "postgresql://db/m?user=me&password=&sslmode=require", "redis://db:6379/0?name=a@b",
+    ]  # fmt: skip
     comet = Namespace(
         class_path="CometLogger", init_args=Namespace(api_key="geheim", workspace="me", token_cache="here")
     )
