@@ -4,30 +4,19 @@ import json
 import shutil
 
 import pytest
-from support.tiny_models import SHAPE
+from support.tiny_models import tiny_with_eyes
 from support.word_tokenizer import word_tokenizer
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from lit_longpo.export import save_policy
 from lit_longpo.policy import LoRA, PolicyConfig, PromptFormat, PromptTemplate
 from lit_longpo.policy.adapters import merge_adapters
 
-EYES = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
 SEES = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "width": 28}}
 
 
 @pytest.fixture
 def source(tmp_path):
-    text = {**SHAPE, "head_dim": 8, "sliding_window": 8}
-    config = Gemma3Config(text_config=text, vision_config=EYES, mm_tokens_per_image=4)
-    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "m")
+    tiny_with_eyes().save_pretrained(tmp_path / "m")
     word_tokenizer().save_pretrained(tmp_path / "m")
     (tmp_path / "m/preprocessor_config.json").write_text(json.dumps(SEES))
     return tmp_path / "m"

@@ -4,9 +4,8 @@ import pytest
 import torch
 from support.groups import random_groups
 from support.tiny_hybrids import tiny_hybrid
-from support.tiny_models import SHAPE, tiny_model
+from support.tiny_models import tiny_model, tiny_with_eyes
 from support.word_tokenizer import word_tokenizer
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from lit_longpo.engine import pack, score
 from lit_longpo.planning.model import ModelPlan
@@ -14,14 +13,6 @@ from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.weights.unread import unread_parts
 
 ROW = pack(random_groups([(9, [2, 3])]))
-EYES = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
 CASES = {
     "all": None,
     "all-linear": LoRA(r=2, alpha=4),
@@ -32,9 +23,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def with_eyes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gemma3")
-    text = {**SHAPE, "head_dim": 8, "sliding_window": 8}
-    config = Gemma3Config(text_config=text, vision_config=EYES, mm_tokens_per_image=4)
-    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    tiny_with_eyes().save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     return folder
 
