@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ def _beside(options: argparse.Namespace) -> Iterator[Errand]:
         yield Errand(f"parity {name}", measure_twin, (name, options.device), 60, "parity.log")
         if name in HYBRIDS:
             yield Errand(f"parity {name} without fla", measure_twin, (name, options.device, ("fla",)), 60, "parity.log")
-    for name, setting in {_name(setting): setting for _, setting in _settings(options)}.items():
+    planned = (setting for _, setting in _settings(options) if setting.layer_kernels == "own")
+    for name, setting in {_name(setting): setting for setting in planned}.items():
         yield Errand(f"plan {name}", predict, (setting, options.device_gib), 60, "plans.log")
 
 
@@ -122,37 +123,45 @@ def _settings(options: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], Se
     """Sides and settings of measurements, the most telling first."""
     both = ("ours", "trl")
     small, large = options.shapes
-    short, long = options.prompts
-    deep = _setting(options, large, "lora", long, checkpointing=True, steps=1)
-    yield both, _setting(options, small, "full", short)
-    yield ("ours",), deep
-    yield both, _setting(options, small, "lora", short)
-    yield ("ours",), replace(deep, checkpointing="offload")
-    yield ("trl",), deep
-    yield both, _setting(options, small, "full", long, checkpointing=True)
-    yield both, _setting(options, small, "lora", long, checkpointing=True)
+    short, *_, long = options.prompts
+    for prompt in options.prompts:
+        yield both, _setting(options, small, "full", prompt)
+    for prompt in (long, short):
+        yield both, _setting(options, large, "lora", prompt, checkpointing=True, steps=1 if prompt == long else 2)
+        yield both, _setting(options, small, "lora", prompt)
+    yield both, _setting(options, small, "full", short, answers=(options.answer,) * 4)
+    for name in options.layer_kernels:
+        for shape, training in ((small, "full"), (large, "lora")):
+            kernels = {"layer_kernels": name, "checkpointing": shape == large, "warmup": 3}
+            yield ("ours",), _setting(options, shape, training, short, **kernels)
+    yield ("ours",), _setting(options, large, "lora", long, checkpointing="offload", steps=1)
 
 
 def _setting(options: argparse.Namespace, shape: str, training: str, prompt: int, **other: Any) -> Setting:
-    return replace(gpu.setting_of(options, shape, training, prompt, 2), **other)
+    """A pair's step, recomputed where rows are long."""
+    made = gpu.setting_of(options, shape, training, prompt, 2)
+    return replace(made, **{"checkpointing": prompt >= options.recomputed, **other})
 
 
 def _name(setting: Setting) -> str:
     how = {False: "", True: " recomputed", "offload": " offload"}[setting.checkpointing]
-    return f"{setting.shape} {'lora' if setting.lora else 'full'} {setting.prompt}{how}"
+    more = f" k {len(setting.answers)}" if len(setting.answers) > 2 else ""
+    more += f" {setting.layer_kernels}" if setting.layer_kernels != "own" else ""
+    return f"{setting.shape} {'lora' if setting.lora else 'full'} {setting.prompt}{how}{more}"
 
 
 def _alone(options: argparse.Namespace) -> Iterator[Errand]:
     """What needs the GPU for itself."""
-    yield Errand("kernels", time_kernels, (options.device, options.prompts[1], options.dtype), 20)
+    yield Errand("kernels", time_kernels, (options.device, options.prompts[-1], options.dtype), 30)
     for sides, setting in _settings(options):
         for side in sides:
-            limit = 30.0 if setting.shape == options.shapes[0] else 40.0 if side == "ours" else 75.0
+            limit = 40.0 if setting.shape == options.shapes[0] and setting.layer_kernels == "own" else 90.0
             yield Errand(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
     for checkpointing in (True, "offload"):
-        setting = _setting(options, options.shapes[1], "lora", options.prompts[1], checkpointing=checkpointing)
+        setting = _setting(options, options.shapes[1], "lora", options.prompts[-1], checkpointing=checkpointing)
         longest = replace(setting, steps=1, warmup=0)
-        yield Errand(f"longest {checkpointing}", find_longest, (longest, options.cap_gib, options.out), 200)
+        arguments = (longest, options.cap_gib, options.factors)
+        yield Errand(f"longest {checkpointing}", find_longest, arguments, options.longest_limit)
 
 
 def measure_step(setting: Setting, side: str) -> dict[str, Any]:
@@ -164,13 +173,13 @@ def measure_step(setting: Setting, side: str) -> dict[str, Any]:
     return {**gpu.numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
 
 
-def find_longest(setting: Setting, cap_gib: float, folder: Path) -> dict[str, Any]:
+def find_longest(setting: Setting, cap_gib: float, factors: Sequence[float]) -> dict[str, Any]:
     """With so much memory: does the prompt survive that the plan calls longest, and do longer ones?"""
     predicted = predict(setting, cap_gib)
     tried = dict[str, Any]()
     if setting.device == "cuda":
         torch.cuda.set_per_process_memory_fraction(cap_gib * 2**30 / torch.cuda.mem_get_info()[1])
-    for factor in (1.0, 1.1, 1.2):
+    for factor in factors:
         prompt = max(1, int(predicted["longest_prompt"] * factor))
         torch.cuda.empty_cache() if setting.device == "cuda" else None
         try:
@@ -279,10 +288,13 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=8, help="processes side by side")
     parser.add_argument("--workers", type=int, default=8, help="of the tests on CPUs")
     parser.add_argument("--cap-gib", type=float, default=30.0, help="memory that the longest prompt is sought in")
+    parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 1.1, 1.2], help="of the longest by plan")
+    parser.add_argument("--longest-limit", type=float, default=200.0, help="seconds")
     parser.add_argument("--smoke", action="store_true", help="the same code on a CPU at toy sizes")
     parser.add_argument("--out", type=Path, default=Path("runs/device"))
     parser.set_defaults(device="cuda", accelerator="gpu", dtype="bfloat16", twins=list(TWINS), shapes=("0.5b", "8b"))
-    parser.set_defaults(prompts=(8192, 32768), answer=512, steps=4, device_gib=78.0, fit_steps=20)
+    parser.set_defaults(prompts=(8192, 4096, 16384, 32768), answer=512, steps=4, device_gib=78.0, fit_steps=20)
+    parser.set_defaults(layer_kernels=("liger", "compile"), recomputed=16384)
     options = parser.parse_args(flags)
     if options.smoke:
         parser.set_defaults(**_SMOKE)
@@ -301,6 +313,8 @@ _SMOKE: dict[str, Any] = {
     "shapes": ("toy", "toy"),
     "dtype": "float32",
     "prompts": (48, 96),
+    "layer_kernels": ("compile",),
+    "recomputed": 96,
     "answer": 6,
     "cap_gib": 0.002,
     "workers": 1,

@@ -52,8 +52,8 @@ LONG = {
     "logo": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("mixed")),
     "dpo-long": _objective("DPO", _COMPARISON, context="long"),
 }
+_ANSWERS_NLL = ("longpo-answer", _objective("LongPO", nll="answer", pref_weight=0.1))
 MORE = {
-    "longpo-answer": _objective("LongPO", nll="answer", pref_weight=0.1),
     "logo-none": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("none")),
     "solopo-dpo": _solopo("DPO", _COMPARISON),
     "simpo-long": _objective("SimPO", _COMPARISON, context="long"),
@@ -103,11 +103,13 @@ class _OnQuestions:
         return f"{name}-seed{seed}" if self.chains else name
 
     def _trainings(self, settings: Settings) -> Iterator[Cell]:
+        first = _LENGTHS[0]
         for length in _LENGTHS[:1] if settings.toy else _LENGTHS:
             for seed in settings.seeds:
                 for name, words in {**SHORT, **LONG}.items():
                     yield from self._training(settings, name, words, length, seed)
-        first = _LENGTHS[0]
+            for seed in settings.seeds:
+                yield from self._training(settings, *_ANSWERS_NLL, first, seed)
         for seed in settings.seeds:
             yield from self._equal_flops(settings, seed)
             for name, words in MORE.items():
@@ -181,7 +183,7 @@ class _OnQuestions:
         row = name if name in SHORT else f"{name}-{length}"
         model = "convert" if one_stage else self._key("first", seed)
         words = (*self._fit(settings, model, seed), *words, *self._pairs(settings, length, seed))
-        if length > _LENGTHS[0]:  # several cells share a card
+        if length > _LENGTHS[0] and self.together == 1:  # several cells share a card
             words = (*words, "--policy.gradient_checkpointing=true")
         row = f"{row}-one-stage" if one_stage else row
         return self._trained_and_asked(settings, row, words, seed, (model, self._key("pairs", seed)))
