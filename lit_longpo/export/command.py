@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Literal
 
 from lit_longpo.checkpoints.reading import fill, read_record, read_weights
 from lit_longpo.checkpoints.whole import refuse_broken, replacing
@@ -12,10 +13,12 @@ from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.policy.adapters import merge_adapters as merged_model
+from lit_longpo.policy.merging import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
 log = logging.getLogger(__name__)
+
+Dtype = Literal["float32"]
 
 _ELSEWHERE = "--output FOLDER"
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -29,6 +32,7 @@ def export_checkpoint(
     overwrite: bool = False,
     trust_checkpoint: bool = False,
     trust_remote_code: bool = False,
+    dtype: Dtype | None = None,
 ) -> None:
     """Write a checkpoint's policy as a folder that transformers alone loads, in one process.
 
@@ -42,9 +46,12 @@ def export_checkpoint(
         overwrite: replace the model that is in the folder.
         trust_checkpoint: load it whatever it holds, which may run code.
         trust_remote_code: run the modelling code that the policy's source ships; a config.yaml cannot ask for it.
+        dtype: "float32" for a whole model in single precision, into which adapters are merged without rounding; by
+            default `policy.dtype`.
 
     Raises:
-        ValueError: the checkpoint is broken or belongs to another policy, or the folder is in use.
+        ValueError: the checkpoint is broken or belongs to another policy, the folder is in use, or a `dtype` is asked
+            of adapters.
     """
     path, folder = Path(checkpoint).expanduser(), Path(output).expanduser().resolve()
     refuse_broken(path, "--checkpoint")
@@ -53,6 +60,8 @@ def export_checkpoint(
     config = Path(run_config).expanduser() if run_config else None
     run = read_run(path, config, trust_remote_code=trust_remote_code)
     merged = is_merged(run.policy, merge_adapters)
+    adapters = run.policy.trained_lora is not None and not merged
+    _check_dtype(dtype, adapters=adapters)
     weights = read_weights(path, trusted=trust_checkpoint)
     prompt_format = run.policy.prompt_format()
     model = dataclasses.replace(run.policy, gradient_checkpointing=False).load().eval()
@@ -60,8 +69,9 @@ def export_checkpoint(
     remedy = "set --config to the config.yaml of the run that wrote it"
     fill(model, weights, path, remedy, everything=run.policy.weights == "random")
     if merged:
-        model = merged_model(model)
-    adapters = run.policy.trained_lora is not None and not merged
+        model = merged_model(model, single=dtype is not None)
+    elif dtype:
+        model = model.float()
     card = model_card(run.config, read_record(path), adapters=adapters)
     with storing(folder.parent, _ELSEWHERE), replacing(folder) as partial:
         save_policy(model, prompt_format, partial, card)
@@ -77,12 +87,23 @@ def export(arguments: list[str]) -> None:
     parser.add_argument("--output", type=str, required=True, help="folder to write")
     parser.add_argument("--config", type=str | None, default=None, help="the run's config.yaml, if it is elsewhere")
     parser.add_argument("--merge_adapters", type=bool | None, default=None, help="write LoRA adapters into the weights")
+    parser.add_argument("--dtype", type=Dtype | None, default=None, help="a whole model in single precision")
     parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder")
     parser.add_argument("--trust_checkpoint", action="store_true", help="load what may run code; for your own only")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that the policy's source ships")
     values = parser.parse_args(arguments)
-    trust = {name: values[name] for name in ("trust_checkpoint", "trust_remote_code")}
-    export_checkpoint(values.checkpoint, values.output, values.config, values.merge_adapters, values.overwrite, **trust)
+    others = {name: values[name] for name in ("trust_checkpoint", "trust_remote_code", "dtype")}
+    export_checkpoint(
+        values.checkpoint, values.output, values.config, values.merge_adapters, values.overwrite, **others
+    )
+
+
+def _check_dtype(dtype: Dtype | None, *, adapters: bool) -> None:
+    if dtype and adapters:
+        raise InputError(
+            f"expected a whole model with --dtype {dtype}, got adapters, which stay in the precision that they were "
+            "trained in; type --merge_adapters true beside it, or leave it out"
+        )
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:

@@ -25,6 +25,7 @@ _ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers
 # Ways to begin that change the base by chance, by data or by code of a GPU: nobody finds that base again.
 _LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
 _MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
+_REPEATED = "layer_replication"  # layers that stand in the model more often than in its configuration
 _OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
 _COPY = "copy the whole folder once more, or write its adapter_config.json anew with peft"
 
@@ -72,6 +73,12 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
         raise InputError(
             f"expected adapters that are on for every token in {config}, got `{_ALORA}: "
             f"{shortened(str(settings[_ALORA]))}`; name adapters without it"
+        )
+    if _REPEATED in said:
+        raise InputError(
+            f"expected adapters of the layers that their base has in {config}, got `{_REPEATED}: "
+            f"{shortened(str(settings[_REPEATED]))}`, which repeats some of them; set `policy.source` to the deeper "
+            "model, saved whole where it was trained"
         )
     if settings.get(_MEGATRON[0]):
         raise InputError(

@@ -21,7 +21,8 @@ from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, read_adapter_config
 from lit_longpo.policy.adapter_weights import set_weights
-from lit_longpo.policy.adapters import LoRA, mark_as_start, merge_adapters, unfreeze, with_adapters
+from lit_longpo.policy.adapters import LoRA, mark_as_start, unfreeze, with_adapters
+from lit_longpo.policy.merging import merge_adapters
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable

@@ -1,8 +1,7 @@
-"""Low-rank adapters on a model, and back into its weights."""
+"""Low-rank adapters on a model."""
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -12,14 +11,11 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapter_weights import set_weights
 from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
-from lit_longpo.policy.weights.quantization import dequantized, is_quantized
 from lit_longpo.policy.weights.unread import unread_maps
 from lit_longpo.ranges import check_range
-from lit_longpo.strategies.sharding import whole_parameters
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -140,83 +136,6 @@ def mark_as_start(model: "PeftModel") -> None:
 def adapters_are_start(model: nn.Module) -> bool:
     """Whether the model before training is the one with its adapters on; new adapters change nothing yet."""
     return bool(getattr(model, "adapters_are_start", False))
-
-
-def merge_adapters(model: nn.Module) -> PreTrainedModel:
-    """The model with its adapters added to its weights; it is changed in place.
-
-    4-bit weights are made whole first: quantised again, the sum would be another model.
-
-    Raises:
-        InputError: an adapter sits on one of several tied layers, which share the weight it would be added to; or has a
-            bias, and its layer none.
-    """
-    base = base_model(model)
-    _check_mergeable(base)
-    model = _on_whole_base(cast("PeftModel", model)) if is_quantized(base) else model
-    _merge_layers(model)
-    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
-
-
-def _check_mergeable(base: PreTrainedModel) -> None:
-    ends = [module for module in (base.get_input_embeddings(), base.get_output_embeddings()) if module is not None]
-    tied = len({id(_below(module).weight) for module in ends}) == 1
-    if tied and (any(hasattr(module, "base_layer") for module in ends) or _differing_rows(ends)):
-        raise InputError(
-            "an adapter sits on an embedding or head whose weight both share, so it cannot be merged; give the base "
-            "model a head of its own first (`tie_word_embeddings: false`)"
-        )
-    if shared := _on_shared_weights(base):
-        raise InputError(
-            f"expected adapters on layers with weights of their own, got {len(shared)} on layers that share theirs "
-            f"({shared[0]}), each of which would change the others: they cannot be merged; leave --merge_adapters out, "
-            "or name other layers in `policy.lora.target_modules`"
-        )
-    for name, module in base.named_modules():
-        if any(getattr(module, "lora_bias", {}).values()) and getattr(module.base_layer, "bias", None) is None:
-            raise InputError(
-                f"expected a bias at {name}, to which that of its adapter (`lora_bias: true`) is added, got none: "
-                "such adapters cannot be merged; type --policy.adapters continue"
-            )
-
-
-def _below(module: nn.Module) -> Any:
-    """The layer under adapters."""
-    return getattr(getattr(module, "token_adapter", module), "base_layer", module)
-
-
-def _differing_rows(ends: Iterable[nn.Module]) -> bool:
-    """Whether embeddings and head were given rows of their own (`trainable_token_indices`), each for itself."""
-    rows: list[Any] = [getattr(module, "token_adapter", None) for module in ends]
-    given = {id(adapter if adapter.tied_adapter is None else adapter.tied_adapter) for adapter in rows if adapter}
-    return bool(given) and (len(given) > 1 or None in rows)
-
-
-def _on_shared_weights(base: PreTrainedModel) -> list[str]:
-    """Adapted layers whose weight is another layer's, too (Zamba has one attention block in several places)."""
-    layers = {name: module.base_layer for name, module in base.named_modules() if hasattr(module, "base_layer")}
-    plain = [module for module in base.modules() if not hasattr(module, "base_layer")]
-    users = Counter(id(weight) for module in plain for weight in module._parameters.values() if weight is not None)
-    return [name for name, layer in layers.items() if users[id(getattr(layer, "weight", None))] > 1]
-
-
-def _on_whole_base(model: "PeftModel") -> "PeftModel":
-    """The same adapters on plain linear maps."""
-    from peft import get_peft_model_state_dict
-
-    state, [config] = get_peft_model_state_dict(model, save_embedding_layers=False), model.peft_config.values()
-    wrapped = with_adapters(dequantized(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
-    set_weights(wrapped, state)
-    return wrapped
-
-
-def _merge_layers(model: nn.Module) -> None:
-    """One layer after the other, so that under ZeRO-3 no rank holds more than that whole; peft passes over them."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for layer in [module for module in model.modules() if isinstance(module, BaseTunerLayer)]:
-        with whole_parameters(layer):
-            layer.merge()
 
 
 def unfreeze(model: nn.Module, parts: Iterable[str]) -> None:

@@ -41,3 +41,10 @@ def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
     adapters(policy_folder, tmp_path / "p", config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(ValueError, match=r"expected LoRA adapters .*, got PROMPT_TUNING"):
         ours(tmp_path / "p").load()
+
+
+def test_layers_that_stand_in_the_model_more_than_once_are_refused(policy_folder, tmp_path):
+    """peft copies configurations, too, where the engine has set no attention: training ended in a traceback."""
+    adapters(policy_folder, tmp_path, layer_replication=[(0, 2), (1, 2)])
+    with pytest.raises(UserError, match=r"got `layer_replication: \[\[0, 2\], \[1, 2\]\]`, which repeats some of them"):
+        ours(tmp_path).load()

@@ -29,8 +29,8 @@ from lit_longpo.errors import MissingPackageError
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
-from lit_longpo.policy.adapters import merge_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.merging import merge_adapters
 from lit_longpo.policy.reference import reference_mode
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
