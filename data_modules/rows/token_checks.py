@@ -1,9 +1,10 @@
-"""Rows that teach nothing although their texts look right: answers that are the same as tokens, unknown words."""
+"""Rows that teach nothing although their texts look right: equal answers, unknown words, pairs that others undo."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.repeated_pairs import RepeatedPairs
 from lit_longpo.batch import Group
 from lit_longpo.errors import InputError
 
@@ -19,16 +20,22 @@ class TokenChecks:
         equal_answers: pairs whose rejected answers all have the chosen one's tokens: no preference, no gradient.
         tokens: of all that the policy reads.
         unknown: how many of them stand for text that the tokenizer does not know.
+        repeated: examples with all tokens of an earlier one.
+        opposed: pairs that prefer, in the same context, what another pair rejects for it.
     """
 
     examples: int = 0
     equal_answers: int = 0
     tokens: int = 0
     unknown: int = 0
+    repeated: int = 0
+    opposed: int = 0
 
     def counted(self, examples: Iterable[EncodedPair], unknown_id: int | None) -> Iterator[EncodedPair]:
-        """The examples, counted on their way."""
+        """The examples, counted on their way; with the last one, those that are there twice."""
+        pairs = RepeatedPairs()
         for example in examples:
+            pairs.add(example)
             self.examples += 1
             self.equal_answers += _equal_answers(example.policy)
             for group in example.policy:
@@ -36,6 +43,7 @@ class TokenChecks:
                     self.tokens += len(ids)
                     self.unknown += 0 if unknown_id is None else ids.count(unknown_id)
             yield example
+        self.repeated, self.opposed = pairs.repeated, pairs.opposed
 
     def check(self, split: str) -> str:
         """A warning, or nothing.
@@ -57,7 +65,17 @@ class TokenChecks:
         if split.split()[0] == "train" and self.examples and self.equal_answers == self.examples:
             raise InputError(f"{split}: expected answers that differ, got {equal}: no gradient; correct the data")
         lines = [f"{equal}: they have no gradient"] * bool(self.equal_answers) + [unknown] * bool(self.unknown)
+        lines += self._said_again()
         return f"{split}: {'; '.join(lines)}" if lines else ""
+
+    def _said_again(self) -> list[str]:
+        of_all = f"of {self.examples:,}"
+        repeated = f"{self.repeated:,} {of_all} examples have all tokens of an earlier one, and count again"
+        opposed = (
+            f"{self.opposed:,} {of_all} pairs prefer, in the same context, the answer that another pair rejects to the "
+            "one that it prefers: they undo each other, keep one of the two"
+        )
+        return [repeated] * bool(self.repeated) + [opposed] * bool(self.opposed)
 
 
 def _equal_answers(groups: Sequence[Group]) -> bool:

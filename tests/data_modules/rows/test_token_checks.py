@@ -1,6 +1,7 @@
 """Answers that are the same as tokens, and texts that a tokenizer does not know."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 from support.word_tokenizer import WORDS, word_tokenizer
@@ -11,6 +12,8 @@ from data_modules.preference import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
 from lit_longpo.objectives import DPO, LOGO, SFT
 from lit_longpo.policy import PromptFormat, PromptTemplate
+
+NOT_AGAIN = {"repeated": 0, "opposed": 0}
 
 
 def module(tmp_path, pairs, objective=None, tokenizer=None, **options):
@@ -35,7 +38,9 @@ def test_pairs_without_a_preference_are_counted_and_said_once(tmp_path, caplog):
         "train: 1 of 3 pairs have the same tokens in chosen and rejected answers: they have no gradient; "
         "2 of 25 tokens (8%) are unknown to the tokenizer"
     ]
-    assert data.reports()["tokens"]["train"] == {"examples": 3, "equal_answers": 1, "tokens": 25, "unknown": 2}
+    assert (
+        data.reports()["tokens"]["train"] == {"examples": 3, "equal_answers": 1, "tokens": 25, "unknown": 2} | NOT_AGAIN
+    )
 
 
 @pytest.mark.parametrize("prefix_sharing", [True, False])
@@ -98,3 +103,45 @@ def test_an_end_that_is_also_the_unknown_token_is_not_unknown(tmp_path):
     data = module(tmp_path, [pair(0, WORDS[5], WORDS[6])], tokenizer=tokenizer)
     data.setup("fit")
     assert data.splits["train"].tokens.unknown == 0
+
+
+def warnings_of(data, caplog):
+    with caplog.at_level(logging.WARNING):
+        data.setup("fit")
+    return [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize("prefix_sharing", [True, False])
+def test_pairs_that_undo_each_other_are_counted(tmp_path, caplog, prefix_sharing):
+    """Ranks of three answers agree, whatever is chosen in one and rejected in another."""
+    a, b, c, d = WORDS[5:9]
+    pairs = [pair(0, a, b), pair(1, b, c), pair(2, a, c), pair(3, c, d), pair(4, d, c)]
+    data = module(tmp_path, pairs, prefix_sharing=prefix_sharing)
+    (said,) = warnings_of(data, caplog)
+    assert said.startswith("train: 2 of 5 pairs prefer, in the same context, the answer that another pair rejects")
+    assert (data.splits["train"].tokens.opposed, data.splits["train"].tokens.repeated) == (2, 0)
+
+
+def test_the_same_answers_in_another_context_undo_nothing(tmp_path, caplog):
+    a, b = WORDS[5:7]
+    other = replace(pair(1, b, a), short_context="word3 word2")
+    assert warnings_of(module(tmp_path, [pair(0, a, b), other]), caplog) == []
+
+
+def test_one_of_several_rejected_answers_is_enough_to_undo_a_pair(tmp_path):
+    a, b, c = WORDS[5:8]
+    data = module(tmp_path, [pair(0, a, b, c), pair(1, c, a, b)], LOGO(num_rejected=2))
+    data.setup("fit")
+    assert data.splits["train"].tokens.opposed == 2
+
+
+def test_examples_that_are_there_again_are_counted(tmp_path, caplog):
+    """Under names of their own; SFT reads the same of pairs that differ in what they reject."""
+    a, b, c = WORDS[5:8]
+    pairs = [pair(0, a, b), pair(1, a, b), pair(2, a, c), pair(3, b, c)]
+    assert warnings_of(module(tmp_path, pairs), caplog) == [
+        "train: 1 of 4 examples have all tokens of an earlier one, and count again"
+    ]
+    alone = module(tmp_path, pairs, SFT(context="short"))
+    alone.setup("fit")
+    assert alone.splits["train"].tokens.repeated == 2

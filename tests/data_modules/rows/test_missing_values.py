@@ -1,0 +1,50 @@
+"""Texts that a program has printed where a table had nothing."""
+
+import csv
+import json
+import logging
+
+import pytest
+from support.word_pairs import FORMAT, pair
+
+from data_modules.preference import PreferenceDataModule
+from data_modules.records import Message, Turn
+from data_modules.rows.missing_values import counted_missing
+from lit_longpo.objectives import DPO
+
+
+def test_every_field_is_looked_at():
+    one = pair(0)
+    texts = {"system": "nan", "long_context": "null", "question": "undefined", "short_context": "NaT"}
+    again = Turn("None", "<NA>", "NULL", ("none",))
+    said = type(one)(**vars(one) | texts | {"history": (Message("user", "NaN"),), "turns": (again,)})
+    counts = {}
+    assert list(counted_missing([one, said], counts)) == [one, said]
+    assert counts == {
+        "system": 1, "long_context": 1, "messages": 1, "question": 2, "short_context": 2, "chosen": 1, "rejected": 1
+    }  # fmt: skip
+
+
+def test_what_holds_such_a_word_is_text(tmp_path):
+    counts = {}
+    said = type(pair(0))(**vars(pair(0)) | {"chosen": "None of them", "rejected": ("NA",), "system": " nan"})
+    assert list(counted_missing([said], counts)) == [said]
+    assert not counts
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.jsonl"])
+def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
+    """As unsloth#10813: blank cells became the word None, and training ended without a warning."""
+    rows = [["word1 word2", "word4", "word5"], ["word3", None, "word6"]]
+    path, columns = tmp_path / name, ("prompt", "chosen", "rejected")
+    with open(path, "w", newline="") as file:
+        if name.endswith("csv"):
+            csv.writer(file).writerows([columns, *([str(cell) for cell in row] for row in rows)])
+        else:
+            file.writelines(f"{json.dumps(dict(zip(columns, map(str, row), strict=True)))}\n" for row in rows)
+    data = PreferenceDataModule(str(path), views=DPO().views, prompt_format=FORMAT, val_fraction=0)
+    with caplog.at_level(logging.WARNING):
+        data.setup("fit")
+    said = [record.message for record in caplog.records if "missing value" in record.message]
+    assert len(said) == 1
+    assert "1 in `chosen`" in said[0]
