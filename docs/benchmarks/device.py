@@ -157,6 +157,13 @@ def _alone(options: argparse.Namespace) -> Iterator[Errand]:
         for side in sides:
             limit = 40.0 if setting.shape == options.shapes[0] and setting.layer_kernels == "own" else 90.0
             yield Errand(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
+    for training, prompt in (
+        ("full", options.prompts[0]),
+        ("full", options.prompts[-1]),
+        ("lora", options.prompts[-1]),
+    ):
+        setting = _setting(options, options.shapes[0], training, prompt)
+        yield Errand(f"profile {_name(setting)}", profile_step, (replace(setting, steps=1), "ours"), 90)
     for checkpointing in (True, "offload"):
         setting = _setting(options, options.shapes[1], "lora", options.prompts[-1], checkpointing=checkpointing)
         longest = replace(setting, steps=1, warmup=0)
@@ -173,6 +180,25 @@ def measure_step(setting: Setting, side: str) -> dict[str, Any]:
     return {**gpu.numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
 
 
+def profile_step(setting: Setting, side: str) -> dict[str, Any]:
+    """What takes a side's time: seconds in kernels and on the host, by name; setting up is among them."""
+    from benchmarks.side import SIDES
+
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    activities += [torch.profiler.ProfilerActivity.CUDA] if setting.device == "cuda" else []
+    with torch.profiler.profile(activities=activities) as profile:
+        result = SIDES[side](setting)
+    events = profile.key_averages()
+    ways = {"host": lambda event: event.self_cpu_time_total, "kernels": lambda event: event.self_device_time_total}
+    most = {way: sorted(events, key=time_of, reverse=True)[:30] for way, time_of in ways.items()}
+    return {
+        "walls": result["wall"],
+        "launches": sum(event.count for event in events if "LaunchKernel" in event.key),
+        "busy": sum(event.self_device_time_total for event in events) / 1e6,
+        **{way: {event.key: [event.count, ways[way](event) / 1e6] for event in most[way]} for way in ways},
+    }
+
+
 def find_longest(setting: Setting, cap_gib: float, factors: Sequence[float]) -> dict[str, Any]:
     """With so much memory: does the prompt survive that the plan calls longest, and do longer ones?"""
     predicted = predict(setting, cap_gib)
@@ -185,7 +211,7 @@ def find_longest(setting: Setting, cap_gib: float, factors: Sequence[float]) -> 
         try:
             tried[f"{factor}"] = {"prompt": prompt, **measure_step(replace(setting, prompt=prompt), "ours")}
         except torch.OutOfMemoryError as error:
-            tried[f"{factor}"] = {"prompt": prompt, "out_of_memory": str(error)[:300]}
+            tried[f"{factor}"] = {"prompt": prompt, "out_of_memory": str(error)}
             break
         print(tried, flush=True)
     return {"cap_gib": cap_gib, "plan": predicted, "tried": tried}
@@ -305,7 +331,14 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     return options
 
 
-_FIRST = ["tests*", "command*", "parity*", "plan*", "kernels", "speed*"]  # not "longest*", which takes minutes
+_FIRST = [
+    "tests*",
+    "command*",
+    "parity*",
+    "plan*",
+    "kernels",
+    "speed*",
+]  # not "longest*" and "profile*", which take minutes
 _SMOKE: dict[str, Any] = {
     "device": "cpu",
     "accelerator": "cpu",

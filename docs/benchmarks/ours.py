@@ -92,10 +92,10 @@ class SeededSFT(_Seeded, SFT):
 
 
 class PackedRows(Dataset[PreferenceBatch]):
-    """The same row again and again, packed anew each time as a data module would."""
+    """The same row again and again, packed anew each time as a data module would; its tokens are there before."""
 
     def __init__(self, setting: Setting, views: Views) -> None:
-        self.setting, self.views = setting, views
+        self.setting, self.views, self.groups = setting, views, groups(setting, views)
 
     def __len__(self) -> int:
         return self.setting.steps + self.setting.warmup
@@ -103,7 +103,7 @@ class PackedRows(Dataset[PreferenceBatch]):
     def __getitem__(self, index: int) -> PreferenceBatch:
         if index >= len(self):
             raise IndexError(index)
-        row = pack(groups(self.setting, self.views))
+        row = pack(self.groups)
         return PreferenceBatch(row, row if self.views.reference else None)
 
 

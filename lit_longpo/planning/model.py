@@ -79,7 +79,8 @@ class ModelPlan:
         is_quick = self.on_cpu and checkpointing == "keep_attention"
         itemsize = (self.autocast or self.dtype).itemsize if is_quick else None
         sizes = mlp_sizes(self.config)
-        return chosen_tile(num_tokens, sizes, recomputed=recomputes_all(checkpointing), quick=itemsize)
+        recomputed = recomputes_all(checkpointing)
+        return chosen_tile(num_tokens, sizes, recomputed=recomputed, quick=itemsize, on_cpu=self.on_cpu)
 
     def build(self, layers: Depth | None = None, *, checkpointing: Checkpointing = False) -> nn.Module:
         """The policy with as many layers (all by default) or with these kinds of layers, on the meta device."""

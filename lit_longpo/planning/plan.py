@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the configuration's peak is below the device's memory, and the host has room for the rest."""
+        """Whether the peak is below the device's share for it, and the host has room for the rest."""
         return self.configuration.has_room(self.memory[self.mode])
 
     @property

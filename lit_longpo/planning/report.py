@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lit_longpo.planning.configuration import PLANNED_SHARE
 from lit_longpo.planning.longest import Candidate, Longest
 from lit_longpo.planning.plan import GIB, MODES, Plan
 from lit_longpo.planning.reference_pass import ReferencePass
@@ -88,7 +89,8 @@ def show(plan: Plan, console: Console) -> None:
     peak = plan.memory[plan.mode].peak / GIB
     verdict = "[green]fits[/green]" if plan.fits else "[red]does not fit[/red]"
     when = plan.memory[plan.mode].when
-    console.print(f"{verdict}: peak {peak:.2f} GiB of {room:.4g} GiB a device ({source}), at: {when}", soft_wrap=True)
+    taken = f"peak {peak:.2f} GiB of {room:.4g} GiB a device ({source})"
+    console.print(f"{verdict}: {taken}, {PLANNED_SHARE:.0%} of which are for it, at: {when}", soft_wrap=True)
 
 
 def _alone(plan: Plan) -> str:

@@ -124,7 +124,30 @@ def test_tiles_of_a_recomputed_layer_cost_no_product_more():
     ],
 )
 def test_tiles_grow_with_rows_within_bounds(tokens, hidden, inside, expected):
-    assert auto_tile(tokens, hidden, inside) == expected
+    assert auto_tile(tokens, hidden, inside, on_cpu=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "hidden", "inside", "expected"),
+    [
+        (16_383, 896, 4864, None),
+        (17_408, 896, 4864, 8192),  # three tiles; 17 took an H200 twice TRL's time
+        (9216, 4096, 14336, 2048),
+        (32_768, 4096, 14336, 4096),
+        (4096, 8192, 28672, 1024),
+        (2**20, 8192, 28672, 8192),
+    ],
+)
+def test_a_tile_keeps_a_gpu_busy(tokens, hidden, inside, expected):
+    """Each of its kernels treats some eight million numbers."""
+    assert auto_tile(tokens, hidden, inside, on_cpu=False) == expected
+
+
+def test_devices_have_tiles_of_their_own():
+    model = tiny_model("Llama")  # 32 channels
+    tile_layers(model, "auto", recomputed=True)
+    tiles = model.model.layers[0].mlp.tiles
+    assert [tiles.of(12_000, torch.ones(1, device=device)) for device in ("cpu", "meta")] == [2048, 12_000]
 
 
 def test_experts_count_as_often_as_a_token_meets_them():

@@ -11,6 +11,7 @@ from data_modules import PreferenceDataModule, SyntheticDataModule
 from data_modules.records import write_pairs
 from lit_longpo.planning.command import PlanCLI, configuration_of
 from lit_longpo.planning.conflicts import conflicts
+from lit_longpo.planning.memory import Memory, States
 
 COUNTS = (70, 300, 150, 80)  # words of the contexts
 
@@ -88,3 +89,10 @@ def test_memory_without_a_gpu_is_this_machines(path):
         assert run.device_memory_gib == pytest.approx(expected)
     gpu = planned(path, "--trainer.accelerator", "gpu")
     assert (gpu.device_memory_gib, "assumed" in gpu.device_memory_from) == (80, True)
+
+
+def test_a_plan_leaves_a_device_some_room(path):
+    """A row that was planned to take all of 78 GiB ran out of it on an H200 (RESULTS.md)."""
+    run = planned(path, "--device_memory_gib", 100)
+    taken = [States(peak, 0, 0, 0, 0) for peak in (95 * 2**30, 96 * 2**30)]
+    assert [run.has_room(Memory(states, 0, {"step": states.parameters}, 0, 0)) for states in taken] == [True, False]
