@@ -26,6 +26,7 @@ from results.running import Runner
 from results.suites import SUITES, benchmarks, smollm2
 
 # On a card cells share time, not only memory: with twelve, trainings of a minute took five and no evaluation ended.
+# Asking takes as long as training (a minute of an H200, seven at a time): with two of seven, half the models were left.
 _JOBS = {"cpu": 1, "gpu": 5}
 _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
 
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
         suites,
         jobs=jobs,
         cpu_jobs=jobs if options.cpu_jobs is None else options.cpu_jobs,
-        evaluations=options.evaluations,
+        evaluations=(jobs + 1) // 2 if options.evaluations is None else options.evaluations,
         minutes=options.minutes,
         patterns=options.only,
         start=options.start,
@@ -113,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument("--stored", type=Path, default=STORED)
         if name == "run":
             part.add_argument("--jobs", type=int, default=None, help="cells of the real suite at a time; 5 on a GPU")
-            part.add_argument("--evaluations", type=int, default=2, help="of them, those that only ask")
+            part.add_argument("--evaluations", type=int, default=None, help="of them, those that only ask; half")
             part.add_argument("--cpu-jobs", type=int, default=None, help="cells of the embedded model beside them")
             part.add_argument("--minutes", type=float, default=None)
             part.add_argument("--start", choices=("forkserver", "spawn"), default="forkserver")
