@@ -18,7 +18,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
-from lit_longpo.strategies import shard
+from lit_longpo.strategies import check_devices, check_processes, shard
 from lit_longpo.strategies.lifeline import Lifeline
 
 _AGAIN = "type the same command again: the answers that are stored stay"
@@ -55,7 +55,15 @@ class Respondent:
             )
 
     def check(self, settings: RunSettings) -> None:
-        """What can be known before records are read."""
+        """What can be known before records are read.
+
+        Args:
+            settings: which examples are asked, and how.
+
+        Raises:
+            InputError: the devices are not here, or a launcher started another number of processes.
+        """
+        check_processes(check_devices(self.accelerator, self.devices) or 1)
 
     def known(self) -> tuple[PromptFormat, int | None] | None:
         """Tokenizer with template and positions that can be read, before `load`; `None` where that takes as long."""

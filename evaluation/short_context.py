@@ -136,9 +136,11 @@ class ShortContextEvaluation(Request):
 
         Raises:
             FileNotFoundError: `include_path` is not there.
-            ValueError: a task is unknown, has fewer examples than shots, or has no score of single questions.
+            ValueError: a task is unknown, has fewer examples than shots, or has no score of single questions, or the
+                devices are not here.
         """
         self.respondent.check_likelihoods()
+        self.respondent.check(self.settings)
         manager = self._manager()
         if self.short_context.include_path is not None:  # the harness's own tasks have enough to choose from
             _check_shots(self.shots, manager)

@@ -15,6 +15,7 @@ from data_modules.builders.sources.base import Source
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.left_behind import left_behind
+from lit_longpo.strategies import check_processes
 
 log = logging.getLogger(__name__)
 
@@ -58,4 +59,5 @@ def build(arguments: list[str]) -> None:
     if dry_run:
         sys.stdout.write(rehearse(job) + "\n")
         return
+    check_processes(1, "build")
     job.run()

@@ -23,6 +23,7 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptTemplate
+from lit_longpo.strategies import check_devices, check_processes
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ def ask(arguments: Sequence[str]) -> None:
     """Ask as the arguments say, print the answers side by side."""
     words = with_lists(with_policy(arguments))
     values = _parsed(words, None)
+    check_processes(1, "ask")
+    check_devices(values.accelerator, 1)
     document = read_document(values.document)
     asked = Asked(document.text, tuple(values.question), tuple(map(tuple, values.answers)))
     rules = PromptRules(values.question_template, values.max_new_tokens, values.max_length, values.on_overlength)

@@ -20,6 +20,7 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
+from lit_longpo.strategies import check_devices, check_processes
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def perplexity(arguments: Sequence[str]) -> None:
     """Measure as the arguments say, print the table, write the report."""
     parser = perplexity_parser()
     values: Any = parser.instantiate_classes(parse_with_own(parser, with_policy(arguments)))
+    check_processes(1, "perplexity")
+    check_devices(values.accelerator, 1)
     windows = Windows(values.lengths, values.stride, values.counted, values.max_windows)
     files, policy = text_files(values.path), values.policy
     prompt_format = policy.prompt_format()

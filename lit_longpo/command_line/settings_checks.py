@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from lit_longpo.errors import InputError
+from lit_longpo.strategies import check_devices
 
-_GPUS = ("gpu", "cuda")
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
 _TEXTS = ("user", "system")
 _LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
@@ -19,17 +19,14 @@ def check_typed(config: Any) -> None:
         config: of `fit`, `validate` or `test`, as the command line has parsed it.
 
     Raises:
-        ValueError: there is no GPU where one is wanted, a template has the two characters that should have been a
+        ValueError: there are no such devices as are wanted, a template has the two characters that should have been a
             line break, or a section stands where the top-level one would take its place.
     """
     _check_places(config)
     accelerator = config.get("trainer.accelerator")
-    if accelerator in _GPUS and not torch.accelerator.is_available():
-        precise = "" if config.get("policy.dtype") == "float32" else " --policy.dtype float32"  # faster on a CPU
-        raise InputError(
-            f"expected a GPU for `trainer.accelerator: {accelerator}`, found none that torch can use; type "
-            f"--trainer.accelerator cpu{precise}, or --trainer trainer/laptop"
-        )
+    precise = "" if config.get("policy.dtype") == "float32" else " --policy.dtype float32"  # faster on a CPU
+    instead = f"{precise}, or --trainer trainer/laptop"
+    check_devices(accelerator, config.get("trainer.devices"), "trainer.", instead)
     if config.get("policy.attention") == "flash" and (accelerator == "cpu" or not torch.accelerator.is_available()):
         raise InputError(
             "expected a GPU for `policy.attention: flash`, got a CPU; type --policy.attention auto, which takes flash "

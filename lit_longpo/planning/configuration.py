@@ -16,6 +16,7 @@ from lit_longpo.planning.memory import Memory
 from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.strategies import check_accelerator, num_devices
 from lit_longpo.training.precision import CASTS
 
 _CONVERTED: dict[str, torch.dtype] = {precision: getattr(torch, dtype) for precision, dtype in CASTS.items()}
@@ -299,11 +300,11 @@ def read_configuration(config: Namespace) -> Configuration:
 
 def _devices(trainer: Mapping[str, Any]) -> int | None:
     """Devices of one node; `None` for "auto" where there are none to count."""
-    devices = trainer.get("devices", "auto")
-    if isinstance(devices, list):
-        return len(devices)
-    if str(devices).lstrip("-").isdigit() and int(devices) > 0:
-        return int(devices)
-    if str(trainer["accelerator"]) == "cpu":
+    accelerator = str(trainer["accelerator"])
+    if isinstance(trainer["accelerator"], str):
+        check_accelerator(accelerator, "trainer.")
+    if (number := num_devices(accelerator, trainer.get("devices", "auto"), "trainer.")) is not None:
+        return number
+    if accelerator == "cpu":
         return 1
     return torch.accelerator.device_count() or None

@@ -11,7 +11,8 @@ from lit_longpo.strategies.deepspeed import (
     split_while_loading,
     whole_loading,
 )
-from lit_longpo.strategies.launching import check_launch, launch_problem
+from lit_longpo.strategies.devices import check_accelerator, check_devices, check_torch_device, num_devices
+from lit_longpo.strategies.launching import check_launch, check_processes, launch_problem
 from lit_longpo.strategies.sharding import (
     any_rank,
     data_parallel_mesh,
@@ -28,8 +29,12 @@ __all__ = [
     "AnyDeviceDeepSpeedStrategy",
     "SequenceParallelDDPStrategy",
     "any_rank",
+    "check_accelerator",
+    "check_devices",
     "check_launch",
+    "check_processes",
     "check_strategy",
+    "check_torch_device",
     "data_parallel_mesh",
     "ends_window",
     "feasible_degrees",
@@ -41,6 +46,7 @@ __all__ = [
     "launch_problem",
     "mesh_problem",
     "multiply_gradients",
+    "num_devices",
     "rows_of_a_step",
     "shard",
     "split_by",

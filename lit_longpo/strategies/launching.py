@@ -6,6 +6,7 @@ makes every process train alone, or wait for others that never come.
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from lightning.pytorch import Trainer
 
@@ -33,14 +34,14 @@ def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> 
         nodes: as the trainer was told.
         environment: variables that launchers set.
     """
-    if "TORCHELASTIC_RUN_ID" in environment:
-        return _disagreement("torchrun", "WORLD_SIZE", "LOCAL_WORLD_SIZE", devices, nodes, environment)
-    if _started_by_srun(environment):
-        return _disagreement("SLURM", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", devices, nodes, environment)
-    if "WORLD_SIZE" in environment and "LOCAL_RANK" in environment:
-        disagreement = _disagreement("the launcher", "WORLD_SIZE", "LOCAL_WORLD_SIZE", devices, nodes, environment)
-        if disagreement is not None:
-            return disagreement
+    launched = _launched(devices, nodes, environment)
+    if launched is not None and not launched.agrees(devices, nodes):
+        return (
+            f"expected as many processes as `trainer.devices` {devices} x `trainer.num_nodes` {nodes}, but {launched}; "
+            f"type --trainer.devices {launched.here} --trainer.num_nodes {launched.nodes}, or start others"
+        )
+    if launched is not None and launched.brings_addresses:
+        return None
     missing = [name for name in _RENDEZVOUS if name not in environment]
     if nodes > 1 and missing:
         return (
@@ -50,21 +51,69 @@ def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> 
     return None
 
 
+def check_processes(devices: int, command: str = "") -> None:
+    """Compare a command on one machine with the environment: other processes would do the same work once more.
+
+    Args:
+        devices: as its `--devices` says.
+        command: its name, if it has no such option.
+
+    Raises:
+        InputError: a launcher started another number of processes.
+    """
+    launched = _launched(devices, 1, os.environ)
+    if launched is None or launched.agrees(devices, 1):
+        return
+    if command:
+        wanted, instead = f"`{command}` to run in one process", "start it without a launcher"
+    elif launched.nodes > 1:
+        wanted, instead = f"the {devices} processes of `--devices` on one machine", "start it on one"
+    else:
+        wanted, instead = f"as many processes as `--devices` {devices}", f"type --devices {launched.here}"
+    raise InputError(f"expected {wanted}, but {launched}; {instead}")
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """Processes that a launcher has started: its name, its variable of their number, that number and those here."""
+
+    launcher: str
+    variable: str
+    total: int
+    local: int
+    here: int
+    brings_addresses: bool
+
+    def __str__(self) -> str:
+        return f"{self.launcher} started {self.variable}={self.total} in all and {self.here} on this machine"
+
+    @property
+    def nodes(self) -> int:
+        """Machines, as far as the launcher says."""
+        return max(1, self.total // self.here)
+
+    def agrees(self, devices: int, nodes: int) -> bool:
+        """Whether they are as many as somebody has been told of."""
+        return self.total == devices * nodes and self.local == devices
+
+
+def _launched(devices: int, nodes: int, environment: Mapping[str, str]) -> _Launched | None:
+    """Who has started these processes; `None` if nobody has. What a launcher does not say is as it was told."""
+    if "TORCHELASTIC_RUN_ID" in environment:
+        names, brings_addresses = ("torchrun", "WORLD_SIZE", "LOCAL_WORLD_SIZE"), True
+    elif _started_by_srun(environment):
+        names, brings_addresses = ("SLURM", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"), True
+    elif "WORLD_SIZE" in environment and "LOCAL_RANK" in environment:
+        names, brings_addresses = ("the launcher", "WORLD_SIZE", "LOCAL_WORLD_SIZE"), False
+    else:
+        return None
+    launcher, total_name, local_name = names
+    total = int(environment.get(total_name, devices * nodes))
+    local = int(environment.get(local_name, devices))
+    here = max(1, int(environment.get(local_name, total // nodes)))
+    return _Launched(launcher, total_name, total, local, here, brings_addresses)
+
+
 def _started_by_srun(environment: Mapping[str, str]) -> bool:
     """Whether this process is one of srun's tasks, and not a shell inside an allocation."""
     return "SLURM_PROCID" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive")
-
-
-def _disagreement(
-    launcher: str, total_name: str, local_name: str, devices: int, nodes: int, environment: Mapping[str, str]
-) -> str | None:
-    total = int(environment.get(total_name, devices * nodes))
-    local = int(environment.get(local_name, devices))
-    if total == devices * nodes and local == devices:
-        return None
-    here = max(1, int(environment.get(local_name, total // nodes)))
-    return (
-        f"expected as many processes as `trainer.devices` {devices} x `trainer.num_nodes` {nodes}, but {launcher} "
-        f"started {total_name}={total} in all and {here} on this machine; type --trainer.devices {here} "
-        f"--trainer.num_nodes {max(1, total // here)}, or start others"
-    )

@@ -17,6 +17,7 @@ from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.prompts.identity import tokens_hash
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
+from lit_longpo.strategies import check_torch_device
 
 
 @dataclass
@@ -40,7 +41,13 @@ class TransformersGenerator(TextGenerator):
         self._plain: PromptFormat | None = None
 
     def open(self, policy: PolicyConfig) -> str:
-        """Load the policy; the identity is a hash of its weights and of its chat template's settings."""
+        """Load the policy; the identity is a hash of its weights and of its chat template's settings.
+
+        Raises:
+            InputError: there is no such device here.
+        """
+        if self.device is not None:
+            check_torch_device(self.device, "generator.init_args.device")
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model: Any = policy.load_base()
         self._policy, self._model = policy, model.to(device).eval()

@@ -47,7 +47,10 @@ def refused(*arguments):
             r"line breaks in `policy.template.user`.* bash type \$'",
         ),
         (["--model.reference.mode", "online"], r"`model.init_args.reference`, whose .* type --reference in place of"),
-        (["--trainer.devices", "0"], "not a valid input using cpu"),
+        (["--trainer.accelerator", "tpu"], "expected a TPU .* type --trainer.accelerator cpu"),
+        (["--trainer.accelerator", "gpus"], "`trainer.accelerator` to be one of auto, .* --trainer.accelerator gpu$"),
+        (["--trainer.devices", "0"], "`trainer.devices` to be a number from 1 or auto, got 0"),
+        (["--trainer.devices", "[0,1]"], r"number from 1 or auto, got \[0, 1\]; type --trainer.devices 1"),
         (["--trainer.strategy", "fsdpp"], "settings of `trainer` that Lightning takes.*fsdpp"),
         (["--data.max_tokens", "10"], "max_tokens` to at least"),
         (["--data.max_length", "8", "--data.on_overlength", "skip"], "expected examples in the train split, got none"),
@@ -64,6 +67,8 @@ def refused(*arguments):
 def test_a_mistake_is_one_line_before_a_model_is_loaded(arguments, expected, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("lightning.fabric.accelerators.cuda.num_cuda_devices", lambda: 0)
+    monkeypatch.setattr("lightning.fabric.accelerators.mps._get_all_available_mps_gpus", list)
     assert re.search(expected, refused(*arguments))
     assert not list(Path().glob("runs/lightning_logs/*"))  # the first run that trains is `version_0`
 

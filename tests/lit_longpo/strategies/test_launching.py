@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_longpo.strategies import launch_problem
+from lit_longpo.errors import UserError
+from lit_longpo.strategies import check_processes, launch_problem
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
@@ -45,6 +46,24 @@ def test_several_nodes_need_to_find_each_other():
 
 def test_a_shell_inside_an_allocation_is_not_a_task():
     assert launch_problem(1, 1, {**SLURM, "SLURM_JOB_NAME": "interactive"}) is None
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, SLURM, OWN], ids=["torchrun", "slurm", "own"])
+def test_a_command_of_one_machine_counts_its_processes(environment, monkeypatch):
+    for name, value in (environment | {"WORLD_SIZE": "2", "SLURM_NTASKS": "2"}).items():
+        monkeypatch.setenv(name, value)
+    check_processes(2)
+    with pytest.raises(UserError, match=r"as many processes as `--devices` 1, but .*=2 in all and 2 on this"):
+        check_processes(1)
+    with pytest.raises(UserError, match=r"`ask` to run in one process, .*; start it without a launcher"):
+        check_processes(1, "ask")
+
+
+def test_a_command_of_one_machine_is_refused_on_two(monkeypatch):
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"the 4 processes of `--devices` on one machine, .*=4 in all and 2 on this"):
+        check_processes(4)
 
 
 def torchrun(processes, *arguments):
