@@ -42,6 +42,7 @@ from lit_longpo.strategies import (
 from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.training.callback_checks import check_callbacks
 from lit_longpo.training.first_pairs import FirstPairs
+from lit_longpo.training.precision import trained_dtype
 from lit_longpo.training.resuming import Resumption, check_trained, trained_names
 from lit_longpo.training.row_checks import check_reach, check_rows, warn_of_window
 from lit_longpo.training.sections import Sections
@@ -149,10 +150,12 @@ class PreferenceModule(LightningModule, ABC):
         strategy = getattr(self._trainer, "strategy", None)
         mesh = data_parallel_mesh(self.device_mesh) if self.device_mesh is not None else None
         precision = "32-true" if self._trainer is None else str(self._trainer.precision)
-        self._sections.check(strategy, precision)
+        fits = self._trainer is None or self._trainer.state.fn == TrainerFn.FITTING
+        self._sections.check(strategy, precision, fits=fits)
         _ = self.settings  # as they are before training; a source that is not there is said here
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            check_callbacks(getattr(self._trainer, "callbacks", []), strategy)
+        if self._trainer is not None and fits:
+            trained = trained_dtype(self.policy.dtype, precision, self.policy.trained_lora)
+            check_callbacks(getattr(self._trainer, "callbacks", []), strategy, trained)
             self.check_names()
             check_draws(self.policy)
             self.optimization.check_trainer(self._trainer, vectors=self.policy.trains_everything)

@@ -32,29 +32,31 @@ _INSTEAD: dict[type[Callback], str] = {
 }
 
 
-def check_callbacks(callbacks: list[Callback], strategy: object = None) -> None:
+def check_callbacks(callbacks: list[Callback], strategy: object = None, trained: str = "float32") -> None:
     """Refuse what would choose the wrong weights without a word, or end in an error late.
 
     Args:
         callbacks: of a trainer that is about to fit.
         strategy: of that trainer.
+        trained: precision of the trained weights.
 
     Raises:
         InputError: naming the first.
     """
     for callback in callbacks:
-        problem = next(_problems(callback, strategy), None)
+        problem = next(_problems(callback, strategy, trained), None)
         if problem is not None:
             raise InputError(problem)
 
 
-def _problems(callback: Callback, strategy: object) -> Iterator[str]:
+def _problems(callback: Callback, strategy: object, trained: str) -> Iterator[str]:
     name = type(callback).__name__
     for kind, instead in _INSTEAD.items():
         if isinstance(callback, kind):
             yield f"expected callbacks that objectives here can serve in `trainer.callbacks`, got {name}; {instead}"
     if isinstance(callback, WeightAveraging):
         yield from _not_averaged(name, strategy)
+        yield from _averaged_late_or_not_at_all(callback, trained)
     if isinstance(callback, ModelCheckpoint | EarlyStopping) and callback.monitor:
         yield from _wrong_way(name, callback.monitor, callback.mode)
     if isinstance(callback, ModelCheckpoint) and callback.monitor:
@@ -68,6 +70,23 @@ def _not_averaged(name: str, strategy: object) -> Iterator[str]:
         yield (
             f"expected a strategy that leaves whole weights on every rank beside {name}, got {splits}; type "
             f"--trainer.strategy ddp, or take {name} out"
+        )
+
+
+def _averaged_late_or_not_at_all(callback: WeightAveraging, trained: str) -> Iterator[str]:
+    """Until its first update an average is what training began with, and is validated and stored (Lightning#21724)."""
+    name = type(callback).__name__
+    if not callback.should_update(step_idx=0):
+        yield (
+            f"expected {name} to average from the first step on, got one that begins later: until then Lightning "
+            "validates and stores the weights that training began with; leave `update_starting_at_step` out, and "
+            "lower `decay` so that early steps are forgotten"
+        )
+    if trained != "float32":
+        yield (
+            f"expected trained weights in float32 beside {name}, got {trained}, in which an average stays where it "
+            "is: the share that a step adds is rounded away; type --policy.dtype float32 --trainer.precision "
+            "bf16-mixed, or train adapters under --trainer.precision 32-true"
         )
 
 

@@ -60,12 +60,13 @@ class Sections:
             settings |= {} if other is None else {"reference.policy.files": _files(other)}
         return settings | self.optimization.settings
 
-    def check(self, strategy: object, precision: str) -> None:
+    def check(self, strategy: object, precision: str, *, fits: bool = True) -> None:
         """Refuse what would make another policy or reference than the configuration says.
 
         Args:
             strategy: of the trainer; `None` without one.
             precision: of the trainer.
+            fits: whether it is about to train.
 
         Raises:
             ValueError: see above.
@@ -76,7 +77,8 @@ class Sections:
         whole = lora is None or bool(lora.also_train)
         if self.optimization.router_loss:
             check_routers(self.policy.original_config())
-        problem = precision_problem(self.policy.dtype, precision, deepspeed=deepspeed, trains_weights=whole)
+        dtype = self.policy.dtype
+        problem = precision_problem(dtype, precision, deepspeed=deepspeed, trains_weights=whole, trains=fits)
         if problem is None and self.views.reference and splits_parameters(strategy):
             problem = copy_problem(self.reference, self.policy)
         if problem:

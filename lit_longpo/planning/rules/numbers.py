@@ -8,7 +8,7 @@ from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.rules import by_fit
 from lit_longpo.policy import LoRA
 from lit_longpo.policy.locations import EMBEDDED
-from lit_longpo.training.precision import precision_problem
+from lit_longpo.training.precision import CASTS, precision_problem, trained_dtype
 
 _LARGEST_RATE = 1e-5  # of Adam's kind, where every weight is trained
 
@@ -26,16 +26,18 @@ def _trained_lora(run: Configuration) -> LoRA | None:
 
 
 def lost_updates(run: Configuration) -> str | None:
-    """Weights of half precision that are trained without a master copy."""
+    """Weights or adapters of half precision that are trained without a master copy."""
     lora = _trained_lora(run)
-    whole, parts = lora is None, bool(lora and lora.also_train)
-    if run.dtype == torch.float32 or run.sharding.kind == "zero" or not (whole or parts):
+    if run.sharding.kind == "zero" or trained_dtype(run.policy.dtype, run.precision, lora) == "float32":
         return None
-    trained = "every weight" if whole else "what `policy.lora.also_train` names"
+    trained, instead = "every weight", "float32 weights, or LoRA"
+    if lora is not None and run.precision in CASTS:
+        trained, instead = "every adapter", "or type --trainer.precision 32-true, under which adapters are fp32"
+    elif lora is not None:
+        trained, instead = "what `policy.lora.also_train` names", "float32 weights, or LoRA alone"
     return (
-        f"{trained} is trained in {run.dtype} without an fp32 master copy: updates below 1/256 of a weight "
-        "round to nothing, at small learning rates nearly all; take a DeepSpeed overlay with `precision: bf16-true`, "
-        f"float32 weights, or LoRA{'' if whole else ' alone'}"
+        f"{trained} is trained in {run.dtype} without an fp32 master copy: updates below 1/256 of a weight round to "
+        f"nothing, at small learning rates nearly all; take a DeepSpeed overlay with `precision: bf16-true`, {instead}"
     )
 
 

@@ -121,6 +121,12 @@ def test_every_rule_has_a_case():
     assert len(set(RULES)) == len(RULES)  # nothing is said twice
 
 
+def test_adapters_that_a_precision_casts_lose_updates_too(messages):
+    """`bf16-true` casts the finished model, adapters included."""
+    found = messages(*GPU, *BF16, "--policy.lora.r", "4", "--trainer.precision", "bf16-true")
+    assert any("every adapter is trained in torch.bfloat16" in message for message in found), found
+
+
 SOUND = {
     "round to nothing": [(*GPU, *BF16, "--policy.lora.r", "4"), (*GPU, "--policy.lora.also_train", "[norm]")],
     "lr 0.001": [(*SMOLLM2, "--policy.weights", "random"), (*SMOLLM2, "--policy.lora.r", "4"), ()],

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from support.preference_data import RandomPairs
 from support.zero3 import needs_deepspeed
+from torch.optim.swa_utils import get_ema_avg_fn
 
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import message_for_user
@@ -63,6 +64,27 @@ def test_averages_need_whole_weights(strategy, said):
     with pytest.raises(ValueError, match=rf"beside EMAWeightAveraging, got {said}; type --trainer\.strategy ddp, or"):
         check_callbacks([EMAWeightAveraging()], strategy())
     check_callbacks([EMAWeightAveraging()], DDPStrategy())
+
+
+@pytest.mark.parametrize("late", [{"update_starting_at_step": 100}, {"update_every_n_steps": 0}])
+def test_an_average_that_begins_late_is_refused(late):
+    """A run of fewer steps wrote the weights that it began with, and validated them until then (Lightning#21724)."""
+    with pytest.raises(ValueError, match=r"expected EMAWeightAveraging to average from the first step on"):
+        check_callbacks([EMAWeightAveraging(update_starting_at_epoch=1, **late)])
+    check_callbacks([EMAWeightAveraging(update_starting_at_epoch=1), EMAWeightAveraging(update_every_n_steps=5)])
+
+
+def test_an_average_in_half_precision_is_refused(policy_folder):
+    """It stays at the weights of the first step: decay 0.999 adds a thousandth, and bf16 has steps of four."""
+    still, moving = torch.ones(1, dtype=torch.bfloat16), torch.full((1,), 1.5, dtype=torch.bfloat16)
+    average = get_ema_avg_fn(0.999)
+    for _ in range(1000):
+        still = average(still, moving, torch.ones(()))
+    assert still == 1
+    module = DPO(policy=PolicyConfig(source=str(policy_folder), dtype="bfloat16"))
+    trainer = ResumableTrainer(max_steps=1, accelerator="cpu", logger=False, callbacks=[EMAWeightAveraging()])
+    with pytest.raises(ValueError, match=r"trained weights in float32 beside EMAWeightAveraging, got bfloat16"):
+        trainer.fit(module, datamodule=RandomPairs(module.views))
 
 
 def test_what_chooses_rightly_passes():
