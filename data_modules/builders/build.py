@@ -15,6 +15,7 @@ from data_modules.builders.jobs import Answers, Job, finish
 from data_modules.builders.journal import describe, open_journal
 from data_modules.builders.progress import BuildProgress
 from data_modules.builders.recipes.base import Recipe, Steps, Workbench
+from data_modules.builders.repeats import Repeats
 from data_modules.builders.report import BuildReport, Outcome, Verdicts
 from data_modules.builders.sources.base import Item, Source, Unreadable
 from data_modules.builders.sources.tokens import TextTokens
@@ -158,10 +159,10 @@ class Build:
 
     def outcomes(self, answers: Answers, progress: BuildProgress | None = None) -> Iterator[tuple[Outcome, list[str]]]:
         """What becomes of every record, in order, with the keys of the answers it used."""
-        pool, ids = self.source.pool(), set[str]()
+        pool, repeats = self.source.pool(), Repeats()
         items = iter(islice(self.source.items(self.tokens), self.limit))
         while window := list(islice(items, self.window)):
-            jobs = [self._job(item, pool, ids) for item in window]
+            jobs = [self._job(item, pool, repeats) for item in window]
             finish(jobs, self.generator, self._model, answers, progress)
             for job in jobs:
                 assert job.outcome is not None
@@ -196,13 +197,14 @@ class Build:
             return outcome
         return replace(outcome, status="filtered", reason="the policy is surer of chosen than max_margin", pair=None)
 
-    def _job(self, item: Item | Unreadable, pool: Sequence[Passage], ids: set[str]) -> Job:
-        """The record's job; ended at once if the record cannot be used."""
+    def _job(self, item: Item | Unreadable, pool: Sequence[Passage], repeats: Repeats) -> Job:
+        """The record's job; ended at once if the record cannot be used, or was there before."""
+        is_used = repeats.used(item.id)
         bench = Workbench(item.id, self.tokens, self.policy.template, self.seed, pool)
         job = Job(item.id, self._steps(item, bench), bench)
         if isinstance(item, Unreadable):
             job.end("failed", item.error)
-        elif item.id in ids:
+        elif is_used:
             job.end("failed", f"expected an id not used before, got {item.id!r} again")
         elif not isinstance(item, self.recipe.accepts):
             kinds = " or ".join(kind.__name__ for kind in self.recipe.accepts)
@@ -210,7 +212,8 @@ class Build:
                 f"expected {kinds} from the source, got {type(item).__name__}: {type(self.recipe).__name__} cannot be "
                 f"fed by {type(self.source).__name__}; set another `source`"
             )
-        ids.add(item.id)
+        elif again := repeats.said(item):
+            job.end("filtered", again)
         return job
 
     def _steps(self, item: Item | Unreadable, bench: Workbench) -> Steps[tuple[PreferencePair, Verdicts]]:

@@ -18,17 +18,24 @@ _SPACE_BYTES = _SPACE.encode()
 
 def json_lines(path: str | Path) -> Rows:
     """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
-    blank: int | None = None
+    for number, text in numbered_lines(path):
+        if not text.strip(_SPACE_BYTES):
+            raise RecordError.at(f"{path}:{number}", "record", "UTF-8 JSON on every line but the last", b"")
+        yield f"{path}:{number}", decode_json(text, f"{path}:{number}")
+
+
+def numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """The lines from 1 on, without a mark of the byte order in front and without empty ones at the end."""
+    blank = list[tuple[int, bytes]]()
     with _opened(path) as file:
-        lines = _unpacked(file, path)
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_unpacked(file, path), 1):
             text = line.removeprefix(_BOM) if number == 1 else line
             if not text.strip(_SPACE_BYTES):
-                blank = blank or number
+                blank.append((number, text))
                 continue
-            if blank is not None:
-                raise RecordError.at(f"{path}:{blank}", "record", "UTF-8 JSON on every line but the last", b"")
-            yield f"{path}:{number}", decode_json(text, f"{path}:{number}")
+            yield from blank
+            blank.clear()
+            yield number, text
 
 
 def json_list(path: str | Path) -> Rows:

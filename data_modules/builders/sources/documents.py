@@ -9,6 +9,7 @@ from data_modules.builders.sources.base import Document, Source, Unreadable, con
 from data_modules.builders.sources.chunking import Chunking
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.files.json_files import numbered_lines
 from lit_longpo.files.strict_json import RecordError, check_text, decode_json
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
@@ -121,10 +122,9 @@ def clip(text: str, start_after: str | None, end_before: str | None) -> str:
 
 def _read(file: Path, text_field: str) -> Iterator[tuple[str, Document | Unreadable]]:
     if file.suffix == ".jsonl":
-        with open(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                where = f"{file.name}:{number}"
-                yield where, _of_line(line, where, text_field)
+        for number, line in numbered_lines(file):
+            where = f"{file.name}:{number}"
+            yield where, _of_line(line, where, text_field)
     else:
         yield file.name, _of_file(file)
 
@@ -144,7 +144,8 @@ def _of_line(line: bytes, where: str, text_field: str) -> Document | Unreadable:
         row = decode_json(line, where)
         if not isinstance(row, dict):
             raise RecordError.at(where, "record", "a JSON object", row)
-        identifier = check_text(str(row.get("id", where)), "id", where)
+        own = row.get("id")
+        identifier = check_text(where if own is None else str(own), "id", where)
         return Document(identifier, check_text(row.get(text_field), text_field, where))
     except RecordError as error:
         return Unreadable(where, str(error))
