@@ -84,7 +84,7 @@ def check_message(value: object, name: str, where: str, *, empty_system: bool = 
     if layout is None:
         raise RecordError.at(where, f"field {name!r}", "a message {role, content} of text", value)
     for key, item in message.items():
-        if key not in layout and item not in _NOTHING:
+        if key not in layout and not _says_nothing(item):
             option = ", or `data.init_args.extra_columns: ignore`" if _is_note(key) else ""
             expected = f"nothing beside {' and '.join(layout)}{option}"
             raise RecordError.at(where, f"field '{name}.{key}'", expected, item)
@@ -95,6 +95,13 @@ def check_message(value: object, name: str, where: str, *, empty_system: bool = 
     place = f"{name}.{layout[1]}"
     text = "" if empty and content is None else _text_of(content, place, where)
     return Message(ROLES[role], check_text(text, place, where, blank=empty))
+
+
+def _says_nothing(item: object) -> bool:
+    """How data sets write what is not there; tables give every object the fields of the others, as null."""
+    if isinstance(item, dict):
+        return all(map(_says_nothing, item.values()))
+    return item in _NOTHING
 
 
 def without_notes(value: object) -> tuple[object, list[str]]:

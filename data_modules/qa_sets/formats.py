@@ -181,6 +181,8 @@ def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
         if one in row and other in row:
             raise RecordError.at(where, f"field {other!r}", f"this field or {one!r}, not both", row[other])
     answers = row.get("answers", row.get("answer"))
+    if isinstance(answers, dict) and isinstance(answers.get("text"), list):  # a row of SQuAD's as `datasets` has it
+        answers = answers["text"]
     texts = check_texts([answers] if isinstance(answers, str) else answers, "answers", where)
     number = row.get("id", name)
     identifier = str(number) if type(number) is int else check_text(number, "id", where)

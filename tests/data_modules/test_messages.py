@@ -76,3 +76,11 @@ def test_an_empty_system_message_is_none(role: str, content: object) -> None:
 def test_what_is_refused(messages: object, message: str) -> None:
     with pytest.raises(RecordError, match=message):
         read(messages)
+
+
+def test_fields_that_a_table_fills_in_are_nothing() -> None:
+    """Arrow gives every message the fields of all others, and every object in them (huggingface/datasets 7617)."""
+    padded = {**USER, "tool_calls": None, "meta": {"a": None, "b": {"c": []}}, "from": None}
+    assert read([padded]) == read([USER])
+    with pytest.raises(RecordError, match=r"field 'prompt\[0\].meta': expected nothing beside role and content"):
+        read([{**USER, "meta": {"a": None, "b": 0}}])

@@ -155,9 +155,9 @@ class PromptFormat:
         An answer that already ends with that is not ended twice, and does not begin like a text then.
 
         Raises:
-            ValueError: the chat template leaves out a part of the answer.
+            ValueError: the chat template leaves out a part of the answer, or nothing is in it but the end.
         """
-        text = self._unframed(text)
+        text = self._answer(text)
         if self._chat is None:
             data = self._data(self._in_answers, (0, len(text)))
             return self._ids_after(self._last_words(), text, data) + self._end
@@ -250,6 +250,13 @@ class PromptFormat:
     def _last_words(self) -> str:
         """What always stands before an answer in the user's text."""
         return self.template.last_words
+
+    def _answer(self, text: str) -> str:
+        """What an answer says; one that is empty is the caller's own, one of marks alone says nothing by mistake."""
+        said = self._unframed(text)
+        if text.strip() and not said.strip():
+            raise InputError(f"expected an answer with text in it, got {text.strip()!r:.60}, which only ends one")
+        return said
 
     def _unframed(self, text: str) -> str:
         """The answer without marks of its own around it, as data from other trainers has them."""

@@ -68,6 +68,21 @@ def test_plain_questions(tmp_path: Path) -> None:
         read_qa(write(tmp_path / "number.jsonl", [{**rows[0], "answers": 3}]))
 
 
+def test_rows_of_squad_as_datasets_has_them(tmp_path: Path) -> None:
+    """What `evaluate` reads: several gold answers under `text`, none where nothing answers."""
+    rows = [
+        {
+            "question": "Who won?",
+            "context": "Ada won.",
+            "answers": {"text": ["Ada", "Ada won"], "answer_start": [0, 0]},
+        },
+        {"question": "Who lost?", "context": "Ada won.", "answers": {"text": [], "answer_start": []}},
+    ]
+    path = write(tmp_path / "rows.jsonl", [{"id": str(n), "title": "t", **row} for n, row in enumerate(rows)])
+    assert [record.answers for record in read_qa(path)] == [("Ada", "Ada won"), ()]
+    assert [question.answers for question in read_records(str(path))] == [("Ada", "Ada won"), ()]
+
+
 HOTPOTQA = hotpotqa(0)
 MALFORMED_FACTS = [[[["a", "list"], 0]], [["title"]], [["title", "0"]], [["title", True]], [], "title", [{}]]
 

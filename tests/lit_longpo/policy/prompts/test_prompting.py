@@ -44,6 +44,13 @@ def test_responses_end_with_the_end_of_sequence_token():
     assert plain.decode(ids) == "word1 word2"
 
 
+@pytest.mark.parametrize("format", [plain, chat])
+@pytest.mark.parametrize("answer", ["<eos>", " <eos> <eos>\n", "<bos> <eos>"])
+def test_an_answer_of_marks_alone_is_refused(format, answer):
+    with pytest.raises(InputError, match="expected an answer with text in it"):
+        format.encode_response(answer)
+
+
 @pytest.mark.parametrize("user", ["{question}", "{context}", "{context} {question} {context}"])
 def test_templates_without_both_placeholders_are_refused(user):
     with pytest.raises(ValueError, match=r"policy\.template\.user"):
