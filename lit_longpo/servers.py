@@ -20,9 +20,10 @@ Item = TypeVar("Item")
 Send = Callable[[Any, Item], Any]  # an `openai.OpenAI` and what is asked, to its reply
 
 # Of a data base or a store only with a password, which SQLAlchemy reads up to the @, slashes too, or behind the
-# question mark: `hf://gpt2@main` has no user.
+# question mark: `hf://gpt2@main` has no user. There the user stays, without whom nobody gets in again; before a
+# server's address it may be the key itself.
 _USER = re.compile(
-    r"(https?://)[^/@\s]+@|([a-z][a-z0-9+.-]*://)[^/@:\s]*:(?!\d+/)[^@\s]*@"
+    r"(https?://)[^/@\s]+@|([a-z][a-z0-9+.-]*://)([^/@:\s]*):(?!\d+/)[^@\s]*@"
     r"|(?<=[?&])((?:password|passwd|pwd)=)[^&\s\"']*",
     re.IGNORECASE,
 )
@@ -105,8 +106,13 @@ class Server:
 
 
 def without_passwords(text: str) -> str:
-    """The same text, the user part of every address in it left out, and a password in its query."""
-    return _USER.sub(lambda found: found[1] or found[2] or found[3], text)
+    """The same text without the user part of every server's address in it, and without every other password."""
+    return _USER.sub(_shown, text)
+
+
+def _shown(found: re.Match[str]) -> str:
+    server, store, user, query = found.groups()
+    return server or (f"{store}{user}@" if user else store) or query
 
 
 def whole_characters(text: str) -> str:

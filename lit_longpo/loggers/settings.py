@@ -1,5 +1,6 @@
 """What a run was started with, told to its loggers."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_longpo.loggers.pages import pages_of
 from lit_longpo.servers import without_passwords
+
+log = logging.getLogger(__name__)
 
 _SECTIONS = ("name", "seed_everything", "initial_weights", "policy", "model", "data", "optimization", "reference")
 _OF_TRAINER = (
@@ -29,7 +32,9 @@ class SettingsCallback(SaveConfigCallback):
     _folder = Path()
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, *more: Any, **options: Any) -> None:
-        super().__init__(parser, _without_passwords(config), *more, **options)
+        kept = _without_passwords(config)
+        self._left_out = [name for name, value in config.items() if kept.get(name) != value]
+        super().__init__(parser, kept, *more, **options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run's folder while all processes are here: asking for it is a broadcast."""
@@ -40,6 +45,11 @@ class SettingsCallback(SaveConfigCallback):
         """Tell the loggers; on the first process, after the file is written."""
         if stage != "fit":
             return
+        if self._left_out:
+            log.info(
+                "%s holds no passwords and keys (%s): type them again to start from it",
+                *(self.config_filename, ", ".join(self._left_out)),
+            )
         for pages in pages_of(trainer.loggers, self._folder):
             pages.settings(hyper_parameters(self.config.as_dict()), self._folder / self.config_filename)
 

@@ -133,7 +133,10 @@ def test_mlflow_runs_that_go_on_keep_what_they_began_with(config, caplog):
     ("address", "shown"),
     [
         ("https://me:geheim@mlflow.example/x", "open https://mlflow.example/x"),
-        ("postgresql+psycopg2://me:geheim@db:5432/m", "mlflow ui --backend-store-uri postgresql+psycopg2://db:5432/m"),
+        (
+            "postgresql+psycopg2://me:geheim@db:5432/m",
+            "mlflow ui --backend-store-uri postgresql+psycopg2://me@db:5432/m",
+        ),
         ("sqlite:////tmp/a@b:c/m.db", "mlflow ui --backend-store-uri sqlite:////tmp/a@b:c/m.db"),
     ],
 )

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import yaml
 from jsonargparse import Namespace
@@ -49,10 +51,12 @@ def test_what_is_written_down_has_no_password():
     assert "geheim" in str(config)
     assert "geheim" not in str(written)
     assert written.data.init_args.build["generator"]["init_args"]["base_url"] == "http://host:8000/v1"
-    assert vars(written.store) == {**vars(store), "tracking_uri": "mysql://db/m"}
+    assert vars(written.store) == {**vars(store), "tracking_uri": "mysql://me@db/m"}
     told = ["mysql+pymysql://me:ge/heim@db/m", "postgresql://db/m?user=me&password=geheim&sslmode=require"]
+    told.append("redis://:geheim@db/0")
     assert SettingsCallback(None, Namespace(told=[*told, "redis://db:6379/0?name=a@b"])).config.told == [
-        "mysql+pymysql://db/m", "postgresql://db/m?user=me&password=&sslmode=require", "redis://db:6379/0?name=a@b",
+        *("mysql+pymysql://me@db/m", "postgresql://db/m?user=me&password=&sslmode=require", "redis://db/0"),
+        "redis://db:6379/0?name=a@b",
     ]  # fmt: skip
     comet = Namespace(
         class_path="CometLogger", init_args=Namespace(api_key="geheim", workspace="me", token_cache="here")
@@ -60,3 +64,15 @@ def test_what_is_written_down_has_no_password():
     loggers = SettingsCallback(None, Namespace(logger=[comet])).config.logger
     assert vars(loggers[0].init_args) == {"api_key": None, "workspace": "me", "token_cache": "here"}
     assert (written.servers, written.name) == (["http://host:8000/v1"], "a@b")
+
+
+def test_what_a_file_lacks_to_start_from_it_is_said(caplog):
+    """A server without its user, a service without its key: the next run would be somebody else."""
+    logger = Namespace(class_path="MLFlowLogger", init_args=Namespace(tracking_uri="http://me:geheim@host"))
+    config = Namespace(policy=Namespace(source="embedded"), trainer=Namespace(logger=logger))
+    trainer = SimpleNamespace(loggers=[])
+    caplog.set_level("INFO", "lit_longpo")
+    for given in (config, Namespace(policy=config.policy)):
+        SettingsCallback(None, given).save_config(trainer, None, "fit")
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("config.yaml holds no passwords and keys (trainer.logger.init_args.tracking_uri): type")
