@@ -14,7 +14,7 @@ from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.jobs import Answers, Job, finish
 from data_modules.builders.journal import describe, open_journal
 from data_modules.builders.progress import BuildProgress
-from data_modules.builders.recipes.base import Recipe, Steps, Workbench
+from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, Recipe, Steps, Workbench
 from data_modules.builders.repeats import Repeats
 from data_modules.builders.report import BuildReport, Outcome, Verdicts
 from data_modules.builders.sources.base import Item, Source, Unreadable
@@ -239,6 +239,12 @@ class Build:
         if report.statuses["failed"]:
             log.warning(
                 "%d records failed; report.json says why, the same command tries them again", len(report.errors)
+            )
+        if cut_off := report.candidates[CHOSEN_CUT_OFF]:
+            log.warning(
+                "%d %s: `fit` teaches to end there, in the middle of what was to be said; raise max_new_tokens of the "
+                "recipe, or ask for shorter answers in its instruction",
+                *(cut_off, CHOSEN_CUT_OFF),
             )
         if not report.statuses["pair"]:
             log.warning("no pair was built: `fit` needs at least one; report.md lists the reasons")

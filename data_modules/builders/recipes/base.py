@@ -17,6 +17,7 @@ from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.policy import PromptTemplate
 
+CHOSEN_CUT_OFF = "chosen answers cut off at max_new_tokens"  # in the report
 Result = TypeVar("Result", covariant=True)
 Steps = Generator[list[Request], list[Completion], Result]
 
@@ -69,6 +70,10 @@ class Workbench:
     def count_cut_off(self, replies: Iterable[Completion]) -> None:
         """Count answers that ran into their limit; they stay in, and the report says how many."""
         self.counts["answers cut off at max_new_tokens"] += sum(not reply.finished for reply in replies)
+
+    def count_chosen(self, *, finished: bool) -> None:
+        """Count a chosen answer if it ran into its limit: `fit` would teach to end there."""
+        self.counts[CHOSEN_CUT_OFF] += not finished
 
     def _request(
         self, name: str, text: str, decoding: Decoding, system: str | None, stand_in: str = "an answer"

@@ -130,7 +130,10 @@ class LOGORecipe(Recipe):
         return [join_passages([Passage("", chunks[n]) for n in sorted(numbers)])[0] for numbers in sets]
 
     def _pick(self, replies: Sequence[Completion], contexts: list[str], bench: Workbench) -> list[str]:
-        """The first usable attempt for every context; a rejected one differs from chosen, and from others if it can."""
+        """The first usable attempt for every context, as chosen the first that came to its end, if one did.
+
+        A rejected one differs from chosen, and from others if it can.
+        """
         answers = list[str]()
         for number, context in enumerate(contexts):
             attempts = replies[number * self.attempts : (number + 1) * self.attempts]
@@ -142,6 +145,9 @@ class LOGORecipe(Recipe):
             new = [a for a in different if a.text not in answers]
             bench.counts["rejected answers that another one is, too"] += not new
             best = (new or different)[0]
+            if number == 0:
+                best = next((a for a in different if a.finished), best)
+                bench.count_chosen(finished=best.finished)
             bench.count_cut_off([best])
             answers.append(best.text)
         return answers

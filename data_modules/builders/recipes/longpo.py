@@ -104,6 +104,7 @@ class LongPORecipe(Recipe):
         for (n, text), chosen, rejected in zip(texts.items(), replies, replies[len(short) :], strict=False):
             bench.count_cut_off([chosen, rejected])
             if self._keep(chosen.text, chunks[n], rejected.text, document, bench):
+                bench.count_chosen(finished=chosen.finished)
                 turns[n] = Turn(text, chunks[n], chosen.text, (rejected.text,))
         return turns
 

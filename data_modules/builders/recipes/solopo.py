@@ -5,7 +5,8 @@ answer, take a right one as chosen and a wrong one as rejected. The long context
 passages among irrelevant ones; nothing is generated on it.
 
 Choices of ours where the paper is silent: the short context may hold a few distractors (`short_distractors`),
-no distractor mentions a gold answer, passages come in random order, ties are drawn by seed; samples may be taken at
+no distractor mentions a gold answer, passages come in random order, ties are drawn by seed, among right answers that
+came to their end where there are some; samples may be taken at
 several temperatures, and of the wrong ones the one that the model gives most often.
 """
 
@@ -91,8 +92,7 @@ class SoLoPORecipe(Recipe):
         question = self.instruction.render(question=item.question)
         decodings = [self._decodings[n % len(self._decodings)] for n in range(self.samples)]
         replies = yield [bench.ask("sample", short.text, question, how, n) for n, how in enumerate(decodings)]
-        times = Counter(reply.text for reply in replies)
-        chosen, rejected = self._choose(self._usable(replies, short.text, bench), times, item, bench)
+        chosen, rejected = self._choose(self._usable(replies, short.text, bench), replies, item, bench)
         return PreferencePair(
             id=item.id,
             question=question,
@@ -117,12 +117,12 @@ class SoLoPORecipe(Recipe):
         texts = [reply.text for reply in replies]
         return sorted({text for text in texts if first_reason(self.filters, text, context, bench.counts) is None})
 
-    def _choose(self, texts: list[str], times: Counter[str], item: QARecord, bench: Workbench) -> tuple[str, str]:
+    def _choose(self, texts: list[str], replies: list[Completion], item: QARecord, bench: Workbench) -> tuple[str, str]:
         """One of the best and one of the worst answers, drawn by seed.
 
         Args:
             texts: different usable answers.
-            times: how many samples each of them is.
+            replies: all samples.
             item: with the gold answers.
             bench: of the record.
         """
@@ -139,8 +139,13 @@ class SoLoPORecipe(Recipe):
             raise DroppedError("no sample is wrong")
         if best - worst < self.min_margin or best <= worst:
             raise DroppedError("right and wrong are closer than min_margin")
+        ended = {reply.text for reply in replies if reply.finished} | set(item.answers)
+        right = [text for text in right if text in ended] or right
         if self.wrong == "likeliest":
+            times = Counter(reply.text for reply in replies)
             most = max(times[text] for text in wrong)
             wrong = [text for text in wrong if times[text] == most]
         rng = bench.rng("choose")
-        return rng.choice(right), rng.choice(wrong)
+        chosen, rejected = rng.choice(right), rng.choice(wrong)
+        bench.count_chosen(finished=chosen in ended)
+        return chosen, rejected

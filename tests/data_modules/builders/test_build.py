@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_a_record_that_no_count_knows_is_an_error_and_the_sum_is_said(tmp_path, 
     with pytest.raises(LostRecordsError, match="records are lost or doubled: 12 read, 11 counted, 11 ended"):
         build.run()
     assert not build.finished
+
+
+class Unfinished(Scripted):
+    """Never comes to an end."""
+
+    def answer(self, batches):
+        for completion in super().answer(batches):
+            yield replace(completion, finished=False)
+
+
+def test_chosen_answers_that_were_cut_off_are_said(tmp_path, caplog):
+    world_build(tmp_path / "whole").run()
+    assert "cut off" not in caplog.text
+    report = world_build(tmp_path / "cut", generator=Unfinished()).run()
+    said = rf"{report.statuses['pair']} chosen answers cut off at max_new_tokens: `fit` .*; raise max_new_tokens"
+    assert re.search(said, caplog.text)
 
 
 class Knowing(Scripted):

@@ -3,8 +3,8 @@
 import pytest
 from support.builders import RECORD, bench, drive
 
-from data_modules.builders.generators.requests import RequestTemplate
-from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.generators.requests import Completion, RequestTemplate
+from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
 from data_modules.builders.recipes.chunk_scores import ChunkScorer
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.questions import Cloze
@@ -52,6 +52,19 @@ def test_logo_takes_another_attempt_when_rejected_equals_chosen():
         drive(logo().steps(RECORD, bench()), lambda request: "same")
     with pytest.raises(DroppedError, match="no usable chosen"):
         drive(logo().steps(RECORD, bench()), lambda request: "")
+
+
+def test_an_attempt_that_came_to_its_end_is_chosen_before_those_cut_off():
+    def answer(request, ended=("1", "2")):
+        _, name, attempt = request.id.split("/")
+        return Completion(request.id, f"{name} {attempt}", finished=attempt in ended)
+
+    pair, _ = drive(logo().steps(RECORD, own := bench()), answer)
+    assert (pair.chosen, pair.rejected) == ("answer0 1", ("answer1 0", "answer2 0"))
+    assert own.counts[CHOSEN_CUT_OFF] == 0
+    pair, _ = drive(logo().steps(RECORD, own := bench()), lambda request: answer(request, ()))
+    assert pair.chosen == "answer0 0"
+    assert own.counts[CHOSEN_CUT_OFF] == 1
 
 
 def test_rejected_answers_differ_from_each_other_if_an_attempt_does():

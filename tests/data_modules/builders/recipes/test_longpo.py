@@ -4,7 +4,7 @@ import pytest
 from support.builders import bench, drive
 
 from data_modules.builders.generators.requests import Completion, Decoding, RequestTemplate
-from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze, SelfInstruct
 from data_modules.builders.sources.base import Document
@@ -92,3 +92,4 @@ def test_cut_off_answers_are_counted():
 
     _, _ = drive(longpo(long_tokens=1000).steps(DOCUMENT, own := bench()), answer)
     assert own.counts["answers cut off at max_new_tokens"] == 6
+    assert own.counts[CHOSEN_CUT_OFF] == 3

@@ -1,11 +1,13 @@
 """SoLoPO's recipe step by step, its answers scripted."""
 
+from dataclasses import replace
+
 import pytest
 from support.builders import RECORD, bench, drive
 
-from data_modules.builders.generators.requests import RequestTemplate
+from data_modules.builders.generators.requests import Completion, RequestTemplate
 from data_modules.builders.journal import describe
-from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.base import CHOSEN_CUT_OFF, DroppedError
 from data_modules.builders.recipes.judges import Judge
 from data_modules.builders.recipes.solopo import SoLoPORecipe
 
@@ -55,6 +57,23 @@ class Near(Judge):
 
     def score(self, prediction, answers):
         return {"Oslo": 1.0, "Rome": 0.6}[prediction]
+
+
+def test_a_right_answer_that_came_to_its_end_is_chosen_before_those_cut_off():
+    """`fit` ends every answer (trl#1839)."""
+    texts = ["In Oslo, where she", "In Oslo.", "In Oslo, which is", "In Rome, where he"]
+
+    def answer(request, ended=(1,)):
+        number = int(request.id.rpartition("/")[2])
+        return Completion(request.id, texts[number], finished=number in ended)
+
+    for seed in range(8):
+        pair, _ = drive(solopo().steps(RECORD, own := replace(bench(), seed=seed)), answer)
+        assert (pair.chosen, pair.rejected) == ("In Oslo.", (texts[3],))
+        assert own.counts[CHOSEN_CUT_OFF] == 0
+    pair, _ = drive(solopo().steps(RECORD, own := bench()), lambda request: answer(request, ()))
+    assert pair.chosen.startswith("In Oslo")
+    assert own.counts[CHOSEN_CUT_OFF] == 1
 
 
 def test_solopo_keeps_a_margin():
