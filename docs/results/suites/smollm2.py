@@ -56,6 +56,8 @@ _ANSWERS_NLL = ("longpo-answer", _objective("LongPO", nll="answer", pref_weight=
 MORE = {
     "logo-none": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("none")),
     "solopo-dpo": _solopo("DPO", _COMPARISON),
+    "dpo-long-faster": _objective("DPO", _LIKELIHOOD, context="long"),
+    "logo-faster": (*_objective("LOGO", _LIKELIHOOD, num_rejected=1), *_positions("mixed")),
     "simpo-long": _objective("SimPO", _COMPARISON, context="long"),
     "solopo-simpo": _solopo("SimPO", _COMPARISON),
 }
