@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from data_modules.rows.encoding import EncodedPair
+from lit_longpo.batch import Context
 
 _KEYS = "q"  # 64 bits: Python's hash of a tuple of whole numbers, the same in every process
 
@@ -41,8 +42,8 @@ class RepeatedPairs:
 
 def _preferences(example: EncodedPair) -> Iterator[tuple[int, int, int]]:
     """Hashes of prompt, chosen and rejected answer, for each that differ; groups without sharing hold one answer."""
-    prompts = dict[tuple[str, int], int]()
-    chosen, rejected = dict[tuple[str, int], list[int]](), dict[tuple[str, int], list[int]]()
+    prompts = dict[tuple[Context, int], int]()
+    chosen, rejected = dict[tuple[Context, int], list[int]](), dict[tuple[Context, int], list[int]]()
     for group in example.policy:
         place = group.context, group.turn
         prompts[place] = hash(group.prompt_ids)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
 from evaluation.benchmarks.questions import Question, QuestionSource, documents_of, read_records
-from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score
+from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, joins_words
 from evaluation.metrics.longbench import total
 from evaluation.prompting import Prompt, check_room, decode
 from evaluation.reports.report import Prediction
@@ -140,9 +140,15 @@ class QA(Benchmark):
     @property
     def notes(self) -> tuple[str, ...]:  # type: ignore[override]
         """Which score the means are of, and what a length is."""
+        joined = sum(any(map(joins_words, item.answers)) for item in self.asked)
+        by_spaces = (
+            f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, whose words are joined: "
+            "F1 takes what stands between spaces for a word, as SQuAD's script does; see sub_em"
+        )
         return (
             f"mean score, intervals and lengths: {self.metric}",
             "a length is the most tokens that its prompts have without the chat template",
+            *[by_spaces] * bool(joined),
         )
 
     @property

@@ -2,7 +2,8 @@
 
 English and other texts with spaces follow SQuAD's official normalisation and `sub_em`. An answer with Chinese or
 Japanese characters is compared without punctuation and white space, and its tokens are those characters (and the words
-between them), as MLQA's official script does it for Chinese. A letter and its accent are one character, however a file
+between them), as MLQA's official script does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token
+each, as in XQuAD, which is scored by SQuAD's script. A letter and its accent are one character, however a file
 writes them.
 """
 
@@ -17,6 +18,7 @@ AnswerScore = Literal["sub_em", "f1", "em"]
 
 _CHARACTER = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _HAS_CHARACTER = re.compile(_CHARACTER)
+_JOINED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Burmese, Khmer
 _TOKEN = re.compile(rf"{_CHARACTER}|(?:(?!{_CHARACTER})\S)+")
 
 
@@ -40,6 +42,11 @@ ANSWER_SCORES: Mapping[AnswerScore, Callable[[str, str], float]] = {
     "f1": answer_f1,
     "em": exact_match,
 }
+
+
+def joins_words(answer: str) -> bool:
+    """Whether an answer is in a script that joins words, of which F1 takes what stands between spaces for one."""
+    return bool(_JOINED.search(answer))
 
 
 def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> float:

@@ -167,6 +167,17 @@ def test_a_report_bootstraps_over_contexts_and_says_what_its_score_is():
     assert isinstance(report, BenchmarkReport)
 
 
+def test_answers_in_scripts_that_join_words_are_told():
+    """An answer of three Thai words beside one of them more shares no token with it; Chinese and Japanese do."""
+    thai, chinese = (
+        asked(1, answers=("\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e",)),
+        asked(2, answers=("\u5317\u4eac",)),
+    )
+    note = next(note for note in QA(questions=Listed(thai, chinese, asked(3))).notes if "Thai" in note)
+    assert note.startswith("1 of 3 questions have answers in Thai, Lao, Burmese or Khmer")
+    assert len(QA(questions=Listed(chinese, asked(3))).notes) == 2
+
+
 def test_preferred_answers_are_scored_by_f1_and_the_report_says_so():
     bench = QA(questions=Listed(asked(1), asked(2, is_gold=False)))
     assert bench.metric == "f1"
