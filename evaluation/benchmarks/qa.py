@@ -142,7 +142,7 @@ class QA(Benchmark):
         """Which score the means are of, and what a length is."""
         joined = sum(any(map(joins_words, item.answers)) for item in self.asked)
         by_spaces = (
-            f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, whose words are joined: "
+            f"{joined} of {len(self.asked)} questions have answers in Thai, Lao, Burmese or Khmer, which join words: "
             "F1 takes what stands between spaces for a word, as SQuAD's script does; see sub_em"
         )
         return (
