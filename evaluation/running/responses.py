@@ -49,6 +49,7 @@ class StoredResponse:
         num_lost: of them, cut out of the middle.
         record: hash of the record that was asked about.
         in_chat: whether the prompt was wrapped in the chat template; `None` in files of before.
+        thinks: whether the prompt opened thoughts, which the text then goes on with; `None` in files of before.
     """
 
     id: str
@@ -58,6 +59,7 @@ class StoredResponse:
     num_lost: int
     record: str
     in_chat: bool | None = None
+    thinks: bool | None = None
 
 
 class Responses:

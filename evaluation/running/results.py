@@ -18,6 +18,7 @@ from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
+from lit_longpo.policy.prompts.thoughts import has_thoughts, without_thoughts
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class TaskScores:
         num_chosen: examples that were to be answered.
         num_examples: examples that the task has.
         in_chat: whether all prompts were wrapped in the chat template; `None` if that was not written down.
+        num_thought: answers that came behind thoughts, which are left out.
+        num_cut_off: of them, those that have nothing but thoughts.
     """
 
     predictions: tuple[Prediction, ...]
@@ -37,6 +40,8 @@ class TaskScores:
     num_chosen: int = 0
     num_examples: int = 0
     in_chat: bool | None = None
+    num_thought: int = 0
+    num_cut_off: int = 0
 
 
 def subset(
@@ -124,12 +129,25 @@ def score_task(
     done = [(example, rows) for example, rows in answered if is_done(rows, benchmark.num_calls)]
     if not done:
         return TaskScores((), {}, len(examples), num_examples)
-    scores = _scores(benchmark, [(example, rows[-1].response) for example, rows in done], device)
-    scored = zip(done, scores, strict=True)
-    predictions = tuple(benchmark.placed(_prediction(*row, score)) for row, score in scored)
+    said = [_said(benchmark, example, rows[-1]) for example, rows in done]
+    scores = _scores(benchmark, [(example, text) for (example, _), text in zip(done, said, strict=True)], device)
+    scored = zip(done, said, scores, strict=True)
+    predictions = tuple(benchmark.placed(_prediction(*row, text, score)) for row, text, score in scored)
     table = benchmark.table([item for item in predictions if benchmark.counts(item)])
     in_chat = _in_chat([row for _, rows in done for row in rows])
-    return TaskScores(predictions, table, len(examples), num_examples, in_chat)
+    thought = [rows[-1] for _, rows in done if has_thoughts(rows[-1].response, opened=bool(rows[-1].thinks))]
+    cut_off = sum(not _answer(row) for row in thought)
+    return TaskScores(predictions, table, len(examples), num_examples, in_chat, len(thought), cut_off)
+
+
+def _answer(row: StoredResponse) -> str:
+    return without_thoughts(row.response, opened=bool(row.thinks))
+
+
+def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
+    """What is scored: the answer without thoughts; all of it where an empty one would not count against the model."""
+    answer = _answer(row)
+    return answer if answer or benchmark.counts(example.answered("", 0.0)) else row.response
 
 
 def _in_chat(rows: Sequence[StoredResponse]) -> bool | None:
@@ -186,7 +204,7 @@ def make_report(
         tuple(row for part in scores.values() for row in part.predictions),
         model=model,
         protocol=benchmark.protocol,
-        deviations=(*benchmark.deviations, *of_run, *more, *_incomplete(benchmark, scores)),
+        deviations=(*benchmark.deviations, *of_run, *more, *_thoughts(scores), *_incomplete(benchmark, scores)),
         tables={task: dict(part.table) for task, part in scores.items() if part.table},
         settings=said,
         notes=tuple(benchmark.notes),
@@ -204,9 +222,24 @@ def _with_use_of_chat(settings: Mapping[str, Any], scores: Mapping[str, TaskScor
     return said
 
 
-def _prediction(example: Example, rows: Sequence[StoredResponse], score: float) -> Prediction:
-    answered = example.answered(rows[-1].response, score)
+def _prediction(example: Example, rows: Sequence[StoredResponse], said: str, score: float) -> Prediction:
+    answered = example.answered(said, score)
     return replace(answered, num_tokens=rows[0].num_tokens, num_lost=rows[0].num_lost)  # the call with the document
+
+
+def _thoughts(scores: Mapping[str, TaskScores]) -> tuple[str, ...]:
+    """What official scripts, which score all that is generated, do not leave out."""
+    left_out = {task: (part.num_thought, len(part.predictions)) for task, part in scores.items() if part.num_thought}
+    cut_off = {task: (part.num_cut_off, part.num_thought) for task, part in scores.items() if part.num_cut_off}
+    said = {
+        "thoughts (<think>) are left out of answers before these are scored: {}": left_out,
+        "still thinking when the tokens were over: {}; raise the answers' tokens, or switch thinking off": cut_off,
+    }
+    counted = {
+        text: ", ".join(f"{task} {num} of {whole}" for task, (num, whole) in counts.items())
+        for text, counts in said.items()
+    }
+    return tuple(text.format(names) for text, names in counted.items() if names)
 
 
 def _incomplete(benchmark: Benchmark, scores: Mapping[str, TaskScores]) -> tuple[str, ...]:

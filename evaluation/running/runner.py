@@ -23,6 +23,9 @@ from evaluation.running.results import TaskScores, is_done, make_report, score_t
 from evaluation.running.settings import RunSettings, length_deviation
 from lit_longpo.errors import UnreachableError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.thoughts import opens_thoughts
+
+_END = 16  # tokens of a prompt in which thoughts may be opened, whatever the tokenizer makes of the mark
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +186,8 @@ class Runner:
 
     def _response(self, example: Example, prompt: Prompt, call: int, text: str) -> StoredResponse:
         asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
-        return StoredResponse(example.id, call, text, *asked)
+        end = self.prompt_format.tokenizer.decode(list(prompt.ids[-_END:]))
+        return StoredResponse(example.id, call, text, *asked, thinks=opens_thoughts(str(end)))
 
     def _check_answered(self) -> None:
         if self._unanswered:

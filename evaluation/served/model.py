@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -49,6 +48,7 @@ class ServedModel(Answerer):
     source: str
     own_window: int | None
     generation: GenerationConfig
+    _told: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def reach(cls, settings: ServerSettings, policy: PolicyConfig, prompt_format: PromptFormat) -> "ServedModel":
@@ -193,8 +193,19 @@ class ServedModel(Answerer):
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
         if text == "" and _only_thought(choice):
-            _tell_thoughts(self.connection.server.shown)
+            self._tell_thoughts()
         return None if text is None else whole_characters(text)
+
+    def _tell_thoughts(self) -> None:
+        """Once; how many there are stands in the report's column of empty responses."""
+        if not self._told:
+            log.warning(
+                "%s: some answers are empty, as the model was still thinking when its tokens were over; they score so: "
+                "type --server.extra_body '{chat_template_kwargs: {enable_thinking: false}}', or raise the answers' "
+                "tokens",
+                self.connection.server.shown,
+            )
+        self._told.append("thoughts")
 
     def _check_whole(self, reply: Any, prompt: Prompt) -> None:
         """Refuse what a server has cut without a word."""
@@ -216,12 +227,3 @@ def _only_thought(choice: Any) -> bool:
     """Whether the answer's tokens were over before the thoughts were, which the server keeps apart."""
     message = getattr(choice, "message", None)
     return choice.finish_reason == "length" and any(getattr(message, name, None) for name in _THOUGHTS)
-
-
-@cache
-def _tell_thoughts(shown: str) -> None:
-    log.warning(
-        "%s: some answers are empty, as the model was still thinking when its tokens were over; they score so: "
-        "type --server.extra_body '{chat_template_kwargs: {enable_thinking: false}}', or raise the answers' tokens",
-        shown,
-    )

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.checks.log_probs import margins_of
-from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, without_thoughts
+from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge
 from data_modules.records import PreferencePair, Turn
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Verdict = bool | None

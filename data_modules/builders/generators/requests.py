@@ -11,7 +11,6 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import message
 from lit_longpo.ranges import MOST_ANSWERED, check_numbers, check_range
 
-_THINKS, _THOUGHT = "<think>", "</think>"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -144,16 +143,6 @@ def until_stop(text: str, stop: Sequence[str]) -> str:
     """The text before the first of the stop texts."""
     ends = [text.index(mark) for mark in stop if mark in text]
     return text[: min(ends)].strip() if ends else text.strip()
-
-
-def without_thoughts(text: str) -> str:
-    """What a reply says behind its thoughts; nothing if it was cut off while it thought.
-
-    Args:
-        text: of a model that may think between `<think>` and `</think>`; some prompts open thoughts themselves.
-    """
-    said = text.rpartition(_THOUGHT)[2]
-    return said.partition(_THINKS)[0].strip()
 
 
 def _braced(names: set[str]) -> str:

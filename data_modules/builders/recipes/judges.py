@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_modules.qa_sets.matching import holds, normalise, words_of
+from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 
 class Judge(ABC):
@@ -24,8 +25,8 @@ class ContainsGold(Judge):
     scripts join words (Chinese, Japanese, Korean, Thai), characters.
 
     Args:
-        after: judge only what follows the last occurrence of this text, for answers that think first
-            and would otherwise be right by listing candidates; `None` judges everything.
+        after: judge only what follows the last occurrence of this text, for answers that think aloud first
+            and would otherwise be right by listing candidates; `None` judges everything behind `</think>`.
     """
 
     after: str | None = None
@@ -60,7 +61,8 @@ class TokenF1(Judge):
 
 
 def conclusion(prediction: str, after: str | None) -> str:
-    """What follows the last `after`, or everything if it does not occur."""
+    """What follows the last `after`, or everything if it does not occur; thoughts (`<think>`) are no part of it."""
+    prediction = without_thoughts(prediction)
     return prediction.rpartition(after)[2] if after and after in prediction else prediction
 
 

@@ -4,9 +4,10 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from data_modules.builders.generators.requests import Decoding, RequestTemplate, without_thoughts
+from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.recipes.base import DroppedError, Steps, Workbench
 from lit_longpo.errors import InputError
+from lit_longpo.policy.prompts.thoughts import without_thoughts
 from lit_longpo.ranges import MOST, check_numbers
 
 _AFTER = r"[.):\u3001\uff0e\uff09\uff1a]"  # a number, full-width too

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from support import official_layout
@@ -114,6 +115,38 @@ def test_few_answers_are_scored_too(tmp_path, texts):
     bench = LongBench(official_layout.longbench(tmp_path, {"hotpotqa": 6}))
     part = score_task(bench, *answered(bench, texts), 6)
     assert [item.score for item in part.predictions] == SCORES[: len(texts)]
+
+
+def test_thoughts_are_not_scored(tmp_path):
+    """Candidates in them are no answers, and their words no wrong ones (lighteval#869, lm-evaluation-harness#3675)."""
+    texts = ("<think>\nOslo?\n</think>\n\nGreta", "Greta or Oslo?</think>Oslo", "<think>Greta", "Greta", "Greta, or")
+    bench = LongBench(official_layout.longbench(tmp_path, {"hotpotqa": 6}))
+    examples, responses = answered(bench, texts)
+    last = replace(responses.of_task("hotpotqa")[-1], thinks=True)  # the prompt opened thoughts
+    responses.remember("hotpotqa", [last])
+    part = score_task(bench, examples, responses, 6)
+    assert [item.prediction for item in part.predictions] == ["Greta", "Oslo", "", "Greta", ""]
+    assert [item.score for item in part.predictions] == [1.0, 0.0, 0.0, 1.0, 0.0]
+    report = make_report(bench, {"hotpotqa": part})
+    assert said(report, "thoughts") == [
+        "thoughts (<think>) are left out of answers before these are scored: hotpotqa 4 of 5"
+    ]
+    [cut_off] = said(report, "still thinking")
+    assert cut_off.startswith("still thinking when the tokens were over: hotpotqa 2 of 4; raise")
+    assert not said(make_report(bench, {"hotpotqa": score_task(bench, *answered(bench, TEXTS), 6)}), "thoughts")
+
+
+def test_an_answer_cut_off_in_its_thoughts_counts_against_the_model(tmp_path):
+    """LongBench v2 leaves empty answers out of its means: the model would be the better the more it is cut off."""
+    bench = LongBenchV2(official("longbench_v2"))
+    examples, responses = list(bench.examples("longbench_v2"))[:2], Responses()
+    for example, text in zip(
+        examples, ("<think>The correct", "<think>A</think>The correct answer is (A)"), strict=True
+    ):
+        responses.remember("longbench_v2", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example))])
+    part = score_task(bench, examples, responses, 503)
+    assert [bench.counts(item) for item in part.predictions] == [True, True]
+    assert part.predictions[0].score == 0
 
 
 def score_on_rank(folder, records):

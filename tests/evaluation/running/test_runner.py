@@ -60,6 +60,22 @@ def test_every_example_is_in_the_report_in_the_official_order(longbench, whole):
         assert row.task == row.id.split("/")[0]
 
 
+def test_a_prompt_that_opens_thoughts_is_known_with_its_answers(longbench, whole):
+    """DeepSeek-R1's: an answer without `</think>` is nothing but thoughts."""
+    thinking = PromptFormat(
+        byte_tokenizer(chat_template=CHAT.replace("[assistant]", "[assistant]<think>\n")), chat.template
+    )
+    responses = Responses()
+    report = Runner(longbench, MODEL, thinking, RunSettings(tasks=["hotpotqa", "trec"]), responses).run()
+    asked_in_chat = {row.task: row.prediction for row in report.predictions}
+    assert asked_in_chat["hotpotqa"] == ""
+    assert asked_in_chat["trec"]  # is asked plainly
+    assert any(
+        text.startswith("still thinking when the tokens were over: hotpotqa 5 of 5") for text in report.deviations
+    )
+    assert not any("think" in text for text in whole.deviations)
+
+
 def test_tables_are_the_official_numbers(longbench, whole):
     for task in longbench.tasks:
         texts = [row.prediction for row in whole.predictions if row.task == task]

@@ -40,3 +40,10 @@ def test_token_f1():
     assert TokenF1().score("the red fox", ["red fox"]) == pytest.approx(0.8)
     assert TokenF1().score("", ["red fox"]) == 0.0
     assert TokenF1().score("\u5317\u4eac\u5e02\u3002", ["\u5317\u4eac"]) == pytest.approx(0.8)
+
+
+def test_candidates_in_thoughts_are_no_answer():
+    text = "<think>Oslo or Rome?</think>Rome"
+    assert [ContainsGold().score(text, [city]) for city in ("Oslo", "Rome")] == [0, 1]
+    assert [TokenF1().score(text, [city]) for city in ("Oslo", "Rome")] == [0, 1]
+    assert ContainsGold().score("<think>Oslo, as she", ["Oslo"]) == 0

@@ -1,0 +1,39 @@
+"""What models think before they answer, between `<think>` and `</think>`; some prompts open the thoughts themselves."""
+
+_THINKS, _THOUGHT = "<think>", "</think>"
+
+
+def without_thoughts(text: str, *, opened: bool = False) -> str:
+    """What a reply says behind its thoughts, as it stands where there are none.
+
+    Args:
+        text: of a model that may think.
+        opened: whether the prompt opened thoughts (see `opens_thoughts`).
+
+    Returns:
+        The answer; empty if the reply was cut off in its thoughts.
+    """
+    if not has_thoughts(text, opened=opened):
+        return text
+    if opened and _THOUGHT not in text:
+        return ""
+    return text.rpartition(_THOUGHT)[2].partition(_THINKS)[0].strip()
+
+
+def has_thoughts(text: str, *, opened: bool = False) -> bool:
+    """Whether a reply thinks: it begins so, or ends thoughts.
+
+    Args:
+        text: of a model.
+        opened: whether the prompt opened thoughts.
+    """
+    return opened or _THOUGHT in text or text.lstrip().startswith(_THINKS)
+
+
+def opens_thoughts(prompt: str) -> bool:
+    """Whether a prompt ends in opened thoughts, as DeepSeek-R1's and QwQ's do.
+
+    Args:
+        prompt: text of its last tokens.
+    """
+    return prompt.rstrip().endswith(_THINKS)
