@@ -109,8 +109,17 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         return torch.device("cpu", 0) if device.type == "cpu" else device
 
     def setup_environment(self) -> None:
-        """Accept CPUs, and start the processes' communication, then that of groups which share rows."""
+        """Accept CPUs, and start the processes' communication, then that of groups which share rows.
+
+        Raises:
+            InputError: fp16 is wanted on CPUs, for which DeepSpeed has none.
+        """
         if isinstance(self.accelerator, CPUAccelerator):
+            if self.precision_plugin.precision == "16-true":
+                raise InputError(
+                    "expected a GPU with `trainer.precision: 16-true` under DeepSpeed, got CPUs, on which it has no "
+                    "fp16; type --trainer.precision bf16-true --policy.dtype bfloat16"
+                )
             _use_cpu()
             self._process_group_backend = self._process_group_backend or "gloo"
             super(DeepSpeedStrategy, self).setup_environment()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
 from safetensors.torch import load_file
@@ -138,6 +139,13 @@ def test_what_the_trainer_says_is_refused_in_a_configuration(own, names, typed):
     for refused in (partial(AnyDeviceDeepSpeedStrategy, config=config), partial(read_sharding, told, 2, None)):
         with pytest.raises(InputError, match=f"got {names} in it; remove {names}, and type {typed}"):
             refused()
+
+
+def test_fp16_on_cpus_is_refused_before_anything_is_loaded():
+    """It ended in DeepSpeed's ValueError, after the model was loaded."""
+    trainer = Trainer(strategy=AnyDeviceDeepSpeedStrategy(stage=2), precision="16-true", accelerator="cpu", devices=1)
+    with pytest.raises(InputError, match=r"expected a GPU with `trainer\.precision: 16-true` under DeepSpeed, got CPUs"):
+        trainer.strategy.setup_environment()
 
 
 @pytest.mark.parametrize("section", [None, {}, {"stage": 0}, {"stage": "auto"}])
