@@ -172,9 +172,7 @@ class AdapterFolder:
 
     def merged(self, model: PreTrainedModel) -> PreTrainedModel:
         """One plain model, the adapters added to its weights, all of which can be trained."""
-        plain = merge_adapters(self._wrapped(model, self._weights(), dropout=0.0, apart=False))
-        plain.disable_input_require_grads()
-        return plain.requires_grad_(True)
+        return merge_adapters(self._wrapped(model, self._weights(), dropout=0.0, apart=False)).requires_grad_(True)
 
     def _weights(self) -> dict[str, Tensor]:
         from peft.utils import load_peft_weights

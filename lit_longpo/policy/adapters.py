@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.policy.checkpointing import begin_graph
 from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
@@ -172,12 +173,12 @@ def with_adapters(model: PreTrainedModel, config: "LoraConfig", what: str) -> "P
 
     if config.target_modules == ALL_LINEAR:
         config.exclude_modules = sorted(unadaptable(model) | unread_maps(model)) or None
-    # Checkpointing needs an input that requires gradients although the embedding is frozen.
-    model.enable_input_require_grads()
     try:
-        return cast("PeftModel", get_peft_model(model, config))
+        wrapped = cast("PeftModel", get_peft_model(model, config))
     except ValueError as error:
         raise InputError(
             f"expected {what} to name modules of {type(model).__name__}, got {config.target_modules}; `all-linear` "
             f"always works ({error})"
         ) from error
+    begin_graph(model)
+    return wrapped

@@ -7,6 +7,7 @@ from support.tiny_models import tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_longpo.engine import pack, score
+from lit_longpo.errors import InputError
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 ROW = pack(random_groups([(9, [2, 3])]))
@@ -47,3 +48,21 @@ def test_layers_are_computed_twice_and_kept_attention_once():
     assert plain.attention > 0
     assert (recomputed.attention, kept.attention) == (2 * plain.attention, plain.attention)
     assert plain.products < kept.products == recomputed.products
+
+
+def test_layers_that_cannot_be_recomputed_are_refused():
+    """It was transformers' ValueError."""
+    with pytest.raises(InputError, match=r"for CTRLLMHeadModel, .*; type --policy\.gradient_checkpointing false"):
+        enable_checkpointing(tiny_model("CTRL"), True)
+
+
+def test_what_frozen_embeddings_give_holds_no_gradient():
+    """A leaf would, for as long as the step."""
+    model = tiny_model("Llama")
+    enable_checkpointing(model, True)
+    model.get_input_embeddings().requires_grad_(False)
+    given = []
+    model.get_input_embeddings().register_forward_hook(lambda module, inputs, hidden: given.append(hidden))
+    score(model, ROW).sums.sum().backward()
+    assert given[0].requires_grad
+    assert not given[0].is_leaf
