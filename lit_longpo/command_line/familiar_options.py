@@ -63,6 +63,8 @@ _FAMILIAR: dict[str, tuple[str, ...]] = {
     "lora_alpha": ("--policy.lora.alpha 32",),
     "lora_dropout": ("--policy.lora.dropout 0.05",),
     **dict.fromkeys(("lora_target", "lora_target_modules"), ("--policy.lora.target_modules all-linear",)),
+    **dict.fromkeys(("modules_to_save", "additional_target"), ("--policy.lora.also_train '[embed_tokens,lm_head]'",)),
+    **dict.fromkeys(("trainable_token_indices", "new_special_tokens"), ("--policy.added_tokens '[<fact>]'",)),
     **dict.fromkeys(("template", "chat_template"), ("--policy.template.user '{context} {question}'",)),
     **dict.fromkeys(("loss_type", "objective", "method", "pref_loss", "rl"), ("--model DPO",)),
     **dict.fromkeys(("beta", "pref_beta", "rl_beta"), ("--model.beta 0.1",)),
@@ -99,6 +101,22 @@ _NOT_OFFERED = {
     "load_in_8bit": "8-bit weights are not offered; type --policy.quantization 4bit",
     "packing": "rows are packed always; --data.max_tokens is their budget",
     "rpo_alpha": "an SFT term beside DPO is not offered; --model ORPO has one",
+    **dict.fromkeys(
+        ("loraplus_lr_ratio", "loraplus_lr_embedding"),
+        "a higher rate for one half of the adapters (LoRA+) is not offered; all parameters share one",
+    ),
+    **dict.fromkeys(
+        (
+            "init_lora_weights",
+            "peft_init_lora_weights",
+            "pissa_init",
+            "loftq_config",
+            "eva_config",
+            "target_parameters",
+        ),
+        "adapters that begin otherwise, or sit on stacked experts, are made with peft: save them untrained, and name "
+        "their folder in --policy.source",
+    ),
     "neftune_noise_alpha": "noise in the embeddings is not offered",
 }
 

@@ -21,6 +21,7 @@ _USUAL = "--optimization.optimizer FusedAdamW"
 INSTEAD = f"type {_USUAL}"
 _BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
 _SAID = 160  # characters of an error, which may hold a compiler's whole command
+_OF_NAMES = frozenset({"LoraFAOptimizer"})  # peft's
 _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
 
 
@@ -79,10 +80,15 @@ def check_gradients(optimizer: Optimizer) -> None:
     """Refuse an optimizer whose first step would fail.
 
     Raises:
-        InputError: it takes sparse gradients alone.
+        InputError: it takes sparse gradients alone, or names beside parameters.
     """
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise InputError(f"expected an optimizer of dense gradients, got SparseAdam; {INSTEAD}")
+    if names_of(optimizer) & _OF_NAMES:
+        raise InputError(
+            f"expected an optimizer that takes parameters alone, got {type(optimizer).__name__}, which looks for the "
+            f"names and scales of adapters beside them; {INSTEAD}"
+        )
 
 
 def probe_of(make: OptimizerFactory) -> Optimizer:
@@ -96,6 +102,11 @@ def probe_of(make: OptimizerFactory) -> Optimizer:
     """
     try:
         optimizer: Optimizer = make([nn.Parameter(torch.zeros(1, 1))])
+    except TypeError as error:
+        raise InputError(
+            f"expected an optimizer that is made of parameters and of the settings given, got one that is not ({error})"
+            f"; {INSTEAD}"
+        ) from error
     except RuntimeError as error:
         causes = "; ".join(shorten(str(each), _SAID) for each in (error, error.__cause__) if each is not None)
         raise InputError(

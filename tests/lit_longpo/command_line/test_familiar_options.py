@@ -99,7 +99,14 @@ def test_tables_of_values_are_about_known_options():
 def test_what_is_not_offered_is_said():
     assert "not offered" in not_offered("label_smoothing")
     assert "--policy.lora null" in not_offered("finetuning_type")
+    assert "(LoRA+) is not offered" in not_offered("loraplus_lr_ratio")
+    assert "made with peft" in not_offered("init_lora_weights")
     assert not_offered("lr") is None
+
+
+def test_what_adapters_are_told_elsewhere_is_called_otherwise_here():
+    assert familiar("modules_to_save", ANY).startswith("--policy.lora.also_train")
+    assert familiar("trainable_token_indices", ANY).startswith("--policy.added_tokens")
 
 
 def test_saving_is_parsed():

@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from peft.optimizers import create_loraplus_optimizer
+from peft.optimizers.lorafa import LoraFAOptimizer
 from support.command_line import CONFIGS, build
 from support.preference_data import RandomPairs
 from support.tiny_models import tiny_model
@@ -70,6 +72,19 @@ def test_optimizers_of_whole_tensors_are_refused_before_the_policy_is_loaded(
 def test_an_optimizer_of_sparse_gradients_is_refused():
     with pytest.raises(InputError, match=r"dense gradients, got SparseAdam; type --optimization"):
         Optimization(partial(torch.optim.SparseAdam, lr=0.01))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (LoraFAOptimizer, r"takes parameters alone, got LoraFAOptimizer, .*names and scales of adapters.*; type --opt"),
+        (create_loraplus_optimizer, r"made of parameters and of the settings given, .*'optimizer_cls'\); type --opt"),
+    ],
+)
+def test_optimizers_of_adapters_by_name_are_refused(optimizer, message):
+    """LoRA-FA ended in a KeyError at its first step, what makes LoRA+ in a TypeError."""
+    with pytest.raises(InputError, match=message):
+        Optimization(partial(optimizer, lr=0.01))
 
 
 class DeepSpeedCPUAdam(torch.optim.AdamW):
