@@ -12,7 +12,7 @@ from lit_longpo.files.strict_json import RecordError
 
 _TEXTS = ("prompt", "chosen", "rejected")
 _SIDES = {"Human": "user", "Assistant": "assistant"}
-_SIDE = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_SIDE = re.compile(r"(?:\A\s*|\r?\n\r?\n)(Human|Assistant):")
 # What may stand beside the messages, and when it means nothing.
 _WITHOUT_TOOLS: dict[str, Callable[[object], bool]] = {
     "tools": lambda value: value in (None, []),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Selection
 from data_modules.rows.encoding import EncodedPair, PairEncoder
-from data_modules.rows.missing_values import counted_missing
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.seams import SeamComparison, SeamReport
+from data_modules.rows.suspect_texts import SuspectTexts
 from data_modules.rows.token_checks import TokenChecks
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.batch import Views
@@ -24,7 +24,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 10  # of what is stored; another one tokenises anew
+VERSION = 11  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -42,7 +42,7 @@ class SplitReport:
         earlier: records without rejected answers that hold earlier answers, which are not trained.
         rendered: whole messages that hold the chat template's marks already, which are text there.
         same_role: conversations in which one side speaks twice in a row.
-        printed: by field, texts that are only what programs print for a missing value.
+        suspect: texts that are probably not what was meant.
         selection: which of the records that were read are in the split.
     """
 
@@ -56,7 +56,7 @@ class SplitReport:
     rendered: int = 0
     earlier: int = 0
     same_role: int = 0
-    printed: dict[str, int] = field(default_factory=dict)
+    suspect: SuspectTexts = field(default_factory=SuspectTexts)
     selection: Selection = field(default_factory=Selection)
 
     @classmethod
@@ -73,7 +73,7 @@ class SplitReport:
             notes["rendered"],
             notes["earlier"],
             notes["same_role"],
-            notes["printed"],
+            SuspectTexts(**notes["suspect"]),
             Selection(**notes["selection"]),
         )
 
@@ -127,7 +127,7 @@ class Tokenising:
             every_view=self.every_view,
         )
         seams = SeamComparison(self.prompt_format, self.views, long_from_short=self.long_from_short)
-        told = counted_missing(seams.compared(pairs), report.printed)
+        told = report.suspect.counted(seams.compared(pairs))
         kept = (example for pair in told if (example := encoder.encode(pair, report.lengths)))
         for example in report.tokens.counted(kept, self.prompt_format.unknown_id):
             report.weighted += (example.weight, example.margin) != (1.0, 0.0)
@@ -182,12 +182,7 @@ class Tokenising:
                 "in a row (user after user, or assistant after assistant), which many models never saw; they are "
                 "written one after the other, as the chat template does: join them if they are one message"
             )
-        if report.printed:
-            counts = ", ".join(f"{number} in `{name}`" for name, number in report.printed.items())
-            yield (
-                f"texts that are only what programs print for a missing value ('None', 'nan', 'null'), and are read as "
-                f"words: {counts}; leave such fields out, or null in .jsonl and empty in .csv, if nothing is meant"
-            )
+        yield from report.suspect.warnings(report.lengths.examples)
 
     def _count_position(self, example: EncodedPair, report: SplitReport) -> None:
         if self.positions is None or self.positions.scheme == "none":

@@ -43,6 +43,8 @@ class PromptTemplate:
                 "expected `user` to hold {context} once, and {question} before or behind it; "
                 f"got {shortened(repr(self.user))}; set `policy.template.user`"
             )
+        for name in ("user", "system"):
+            check_line_breaks(getattr(self, name) or "", f"policy.template.{name}")
         if self.markup not in get_args(MarkupRule):
             raise InputError(f"expected `policy.template.markup` of text or control, got {self.markup!r}")
         self.day()
@@ -83,6 +85,23 @@ class PromptTemplate:
             raise InputError(
                 f"expected `policy.template.date` as YYYY-MM-DD or null, got {self.date!r}; for example 2024-07-26"
             ) from error
+
+
+def check_line_breaks(text: str, setting: str) -> None:
+    """Refuse the two characters that a shell and plain YAML make of a line break.
+
+    Args:
+        text: of a template.
+        setting: its name.
+
+    Raises:
+        InputError: a backslash and an n are in it.
+    """
+    if "\\n" in text:
+        raise InputError(
+            f"expected line breaks in `{setting}`, got a backslash and an n, which a shell and plain YAML keep: "
+            f"{shortened(text)}; in bash type $'...\\n...', in YAML write \"...\\n...\" in double quotes"
+        )
 
 
 def _with_question(piece: str, question: str, start: int) -> UserText:

@@ -167,6 +167,15 @@ def test_a_report_bootstraps_over_contexts_and_says_what_its_score_is():
     assert isinstance(report, BenchmarkReport)
 
 
+def test_a_line_break_that_a_shell_made_two_characters_is_refused():
+    with pytest.raises(ValueError, match=r"expected line breaks in `question_template`, got a backslash and an n"):
+        QA(questions=Listed(asked(1)), question_template="Briefly.\\n{question}")
+    with pytest.raises(ValueError, match=r"expected line breaks in `policy.template.system`"):
+        PromptTemplate(system="Be brief.\\nBe kind.")
+    with pytest.raises(ValueError, match=r"expected line breaks in `policy.template.user`"):
+        PromptTemplate("{context}\\n\\n{question}")
+
+
 def test_answers_in_scripts_that_join_words_are_told():
     """An answer of three Thai words beside one of them more shares no token with it; Chinese and Japanese do."""
     thai, chinese = (

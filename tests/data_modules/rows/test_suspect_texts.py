@@ -1,4 +1,4 @@
-"""Texts that a program has printed where a table had nothing."""
+"""Texts that are probably not what was meant."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from support.word_pairs import FORMAT, pair
 
 from data_modules.preference import PreferenceDataModule
 from data_modules.records import Message, Turn
-from data_modules.rows.missing_values import counted_missing
+from data_modules.rows.suspect_texts import SuspectTexts
 from lit_longpo.objectives import DPO
 
 
@@ -18,18 +18,18 @@ def test_every_field_is_looked_at():
     texts = {"system": "nan", "long_context": "null", "question": "undefined", "short_context": "NaT"}
     again = Turn("None", "<NA>", "NULL", ("none",))
     said = type(one)(**vars(one) | texts | {"history": (Message("user", "NaN"),), "turns": (again,)})
-    counts = {}
-    assert list(counted_missing([one, said], counts)) == [one, said]
-    assert counts == {
+    found = SuspectTexts()
+    assert list(found.counted([one, said])) == [one, said]
+    assert found.printed == {
         "system": 1, "long_context": 1, "messages": 1, "question": 2, "short_context": 2, "chosen": 1, "rejected": 1
     }  # fmt: skip
 
 
 def test_what_holds_such_a_word_is_text(tmp_path):
-    counts = {}
     said = type(pair(0))(**vars(pair(0)) | {"chosen": "None of them", "rejected": ("NA",), "system": " nan"})
-    assert list(counted_missing([said], counts)) == [said]
-    assert not counts
+    found = SuspectTexts()
+    assert list(found.counted([said])) == [said]
+    assert found == SuspectTexts()
 
 
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.jsonl"])
@@ -48,3 +48,17 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
     said = [record.message for record in caplog.records if "missing value" in record.message]
     assert len(said) == 1
     assert "1 in `chosen`" in said[0]
+
+
+LATIN = ["caf\u00e9", "don\u2019t", "a \u2013 b", "10\u00b0", "a\u00a0b"]
+
+
+@pytest.mark.parametrize("damaged", ["caf\ufffd", *(text.encode().decode("cp1252") for text in LATIN)])
+def test_letters_of_a_wrong_decoding_are_counted(damaged):
+    found = SuspectTexts()
+    texts = [damaged, *LATIN, "\u00c2 la fin", "S\u00c3O", "\u00e2ge", "\u00c3"]
+    pairs = [type(pair(0))(**vars(pair(0)) | {"history": (Message("user", text),)}) for text in texts]
+    assert len(list(found.counted(pairs))) == len(texts)
+    assert found.damaged == 1
+    (line,) = found.warnings(len(texts))
+    assert line.startswith(f"1 of {len(texts)} records hold what a wrong decoding leaves")

@@ -1,0 +1,67 @@
+"""Texts that are probably not what was meant: a printed missing value (`None`, `nan`), letters wrongly decoded."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from data_modules.records import PreferencePair
+
+# As Python, pandas, numpy, JSON and JavaScript write it; `NA` and `N/A` are people's words.
+_PRINTED = {"None", "none", "nan", "NaN", "null", "NULL", "<NA>", "NaT", "undefined"}
+# What stands for bytes that are no text, and UTF-8 that was read as Latin: an accented letter, a dash or quotation
+# mark, a sign or space.
+_DAMAGED = re.compile("\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac[\u0080-\u2122]|\u00c2[\u00a0-\u00bf]")
+
+
+@dataclass
+class SuspectTexts:
+    """How many there are in a split; they may be meant, so nothing is changed.
+
+    Args:
+        printed: by field, texts that are only what programs print for a missing value.
+        damaged: records with letters that a wrong decoding has left.
+    """
+
+    printed: dict[str, int] = field(default_factory=dict)
+    damaged: int = 0
+
+    def counted(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
+        """The pairs, counted on their way."""
+        for pair in pairs:
+            texts = list(_texts(pair))
+            for name, text in texts:
+                if text in _PRINTED:
+                    self.printed[name] = self.printed.get(name, 0) + 1
+            self.damaged += any(_DAMAGED.search(text) for _, text in texts)
+            yield pair
+
+    def warnings(self, records: int) -> Iterator[str]:
+        """What was found, a line for each kind.
+
+        Args:
+            records: in all.
+        """
+        if self.printed:
+            counts = ", ".join(f"{number} in `{name}`" for name, number in self.printed.items())
+            yield (
+                "texts that are only what programs print for a missing value ('None', 'nan', 'null'), and are read as "
+                f"words: {counts}; leave such fields out, or null in .jsonl and empty in .csv, if nothing is meant"
+            )
+        if self.damaged:
+            yield (
+                f"{self.damaged} of {records} records hold what a wrong decoding leaves (\ufffd, UTF-8 read as Latin: "
+                "\u00e2\u20ac\u2122, \u00c3\u00a9), and are trained as they stand: decode their source as UTF-8"
+            )
+
+
+def _texts(pair: PreferencePair) -> Iterator[tuple[str, str]]:
+    yield "system", pair.system or ""
+    yield "long_context", pair.long_context
+    for message in (*pair.history, *pair.followup):
+        yield "messages", message.content
+    for turn in pair.all_turns:
+        yield "question", turn.question
+        yield "short_context", turn.short_context
+        yield "chosen", turn.chosen
+        for answer in turn.rejected:
+            yield "rejected", answer
