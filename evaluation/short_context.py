@@ -13,7 +13,7 @@ from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from evaluation.respondent import Request
 from evaluation.running.facts import model_facts, run_facts
-from evaluation.running.harness import asked_by_harness, numbers, require_harness, task_manager
+from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -147,9 +147,9 @@ class ShortContextEvaluation(Request):
         model, prompt_format = self.respondent.load()
         assert isinstance(model, nn.Module), "nobody else gives likelihoods"
         name = self.respondent.name(model_fingerprint(model, with_adapters=True))
-        results = self._results(model, prompt_format, manager)
+        results, cut = self._results(model, prompt_format, manager)
         facts = run_facts(model_facts(model, prompt_format), prompt_format, self.command)
-        return publish(self._report(name, results, facts), self.output, self.loggers)
+        return publish(self._report(name, results, facts, cut), self.output, self.loggers)
 
     def rescore(self) -> BenchmarkReport:
         """Nothing is stored that could be.
@@ -162,21 +162,27 @@ class ShortContextEvaluation(Request):
     def _manager(self) -> Any:
         return task_manager(self.short_context.include_path, self.shots)
 
-    def _results(self, model: nn.Module, prompt_format: PromptFormat, manager: Any) -> dict[str, dict[str, Any]]:
-        """What the harness says, task by task: each has shots of its own."""
+    def _results(
+        self, model: nn.Module, prompt_format: PromptFormat, manager: Any
+    ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+        """What the harness says, task by task: each has shots of its own; and what it cut."""
         from lm_eval import simple_evaluate
 
-        common = {"limit": self.settings.limit, "apply_chat_template": self.short_context.apply_chat_template}
+        common = {"limit": self.settings.limit, **chat_options(prompt_format, self.short_context.apply_chat_template)}
         common |= {"bootstrap_iters": 0, "log_samples": True, "task_manager": manager}
         found = {}
         with asked_by_harness(model, prompt_format, self.short_context.batch_size) as judge:
             for task, shots in self.shots.items():
                 log.info("%s: %s shots", task, "its own" if shots is None else shots)
                 found[task] = simple_evaluate(model=judge, tasks=[task], num_fewshot=shots, **common)
-        return found
+            return found, cut_note(judge)
 
     def _report(
-        self, name: str, results: Mapping[str, Mapping[str, Any]], facts: Mapping[str, object]
+        self,
+        name: str,
+        results: Mapping[str, Mapping[str, Any]],
+        facts: Mapping[str, object],
+        cut: tuple[str, ...],
     ) -> BenchmarkReport:
         subset = [f"the first {self.settings.limit} questions of each task"] if self.settings.limit else []
         shots = {task: _shots(found) for task, found in results.items()}
@@ -188,7 +194,7 @@ class ShortContextEvaluation(Request):
             tuple(row for task, found in results.items() for row in _predictions(task, found["samples"])),
             model=name,
             protocol=f"lm-evaluation-harness {metadata.version('lm_eval')}",
-            deviations=tuple(subset),
+            deviations=(*subset, *cut),
             tables={task: _table(task, found) for task, found in results.items()},
             settings={"shots": shots, "task versions": versions, **facts, "in the chat template": chat},
         )

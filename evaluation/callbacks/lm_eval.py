@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from evaluation.reports.table import Section, change_rows
-from evaluation.running.harness import asked_by_harness, numbers, require_harness, task_manager
+from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
 from lit_longpo.errors import InputError
 from lit_longpo.loggers import Table, pages_of
 from lit_longpo.objectives import PreferenceModule
@@ -72,7 +72,8 @@ class LMEvalCallback(ScheduledCallback):
         for name, number, least in (("num_fewshot", num_fewshot, 0), ("limit", limit, 1)):
             if number is not None:
                 check_range(name, number, "leave it out for what the task says", at_least=least, at_most=MOST)
-        self.options = {"num_fewshot": num_fewshot, "limit": limit, "apply_chat_template": apply_chat_template}
+        self.options: dict[str, Any] = {"num_fewshot": num_fewshot, "limit": limit}
+        self.options |= {"apply_chat_template": apply_chat_template}
         super().__init__(before_training, every_n_validations, label)
         self.scores: dict[int, dict[str, float]] = {}
         self._manager: Any = None
@@ -135,8 +136,11 @@ class LMEvalCallback(ScheduledCallback):
         assert module.prompt_format is not None
         with asked_by_harness(module.model, module.prompt_format, self.batch_size) as judge:
             asked = {**self.options, "limit": self.limit(self.options["limit"])}
+            asked |= chat_options(module.prompt_format, self.options["apply_chat_template"])
             options = {**asked, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
             results = simple_evaluate(model=judge, tasks=self.tasks, **options)
+            for note in cut_note(judge):
+                log.warning("%s: %s", self.title, note)
         return None if results is None else {name: results[name] for name in _KEPT if name in results}
 
     def _save(self, path: Path, step: int, results: Mapping[str, Any]) -> None:

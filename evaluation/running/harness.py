@@ -12,6 +12,8 @@ from torch import nn
 from lit_longpo.engine import base_model, end_ids, generation_mode
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.thoughts import THOUGHT
+from lit_longpo.policy.rope import readable_positions
 
 
 def require_harness(wanted_by: str) -> None:
@@ -48,11 +50,59 @@ def task_manager(include_path: str | None, tasks: Collection[str]) -> Any:
 
 
 def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Any:
-    """A model as the harness asks it."""
+    """A model as the harness asks it, in the policy's own chat template if in any, its thoughts left out of answers.
+
+    Its `num_cut` counts the prompts that lost their beginning, for which the harness leaves a line in its log.
+    """
     from lm_eval.models.huggingface import HFLM
 
+    class Counting(HFLM):  # type: ignore[misc]  # the harness has no types
+        num_cut = 0
+
+        def _loglikelihood_tokens(self, requests: Any, *rest: Any, **options: Any) -> Any:
+            self.num_cut += sum(len(asked) + len(said) > self.max_length + 1 for _, asked, said in requests)
+            return super()._loglikelihood_tokens(requests, *rest, **options)
+
+        def tok_batch_encode(
+            self, strings: Any, *rest: Any, left_truncate_len: int | None = None, **options: Any
+        ) -> Any:
+            found = super().tok_batch_encode(strings, *rest, left_truncate_len=None, **options)
+            if left_truncate_len is None:
+                return found
+            self.num_cut += int((found[1].sum(-1) > left_truncate_len).sum())
+            return tuple(part[:, -left_truncate_len:] for part in found)
+
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
-    return HFLM(pretrained=base_model(model), tokenizer=tokenizer, batch_size=batch_size)
+    return Counting(
+        pretrained=base_model(model),
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        max_length=readable_positions(base_model(model).config),
+        think_end_token=THOUGHT,
+        chat_template_args=dict(prompt_format.chat_arguments),
+    )
+
+
+def chat_options(prompt_format: PromptFormat, apply_chat_template: bool) -> dict[str, Any]:
+    """How the harness wraps its prompts: in the policy's chat template, below its system message, or in none.
+
+    Args:
+        prompt_format: the policy's.
+        apply_chat_template: whether it does.
+    """
+    system = prompt_format.template.system if apply_chat_template else None
+    return {"apply_chat_template": apply_chat_template, "system_instruction": system}
+
+
+def cut_note(judge: Any) -> tuple[str, ...]:
+    """What to say of prompts that did not fit, if there were any.
+
+    Args:
+        judge: a `harness_model` that has been asked.
+    """
+    if not judge.num_cut:
+        return ()
+    return (f"{judge.num_cut} prompts lost their beginning, longer than the model's {judge.max_length:,} positions",)
 
 
 @contextmanager

@@ -3,16 +3,19 @@
 import json
 import math
 from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 from support.byte_tokenizer import CHAT, END_OF_TURN, byte_model, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
-from support.tiny_models import following_model
+from support.tiny_models import following_model, tiny_model
 
 from evaluation.command import parse_evaluation
 from evaluation.reports.reading import load_report
+from evaluation.running.harness import harness_model
 from evaluation.short_context import ShortContext
 from lit_longpo.errors import MissingPackageError, UserError
+from lit_longpo.policy import PromptFormat, PromptTemplate
 
 needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="no extra lm-eval")
 TASK = """
@@ -113,6 +116,61 @@ def test_answers_end_where_the_model_ends_turns(tmp_path):
     report = load_report(tmp_path / "out" / "short_context-step0.json")
     assert [item.prediction for item in report.predictions] == ["B", "B"]
     assert report.tables["who"]["exact_match"] == 100.0
+
+
+@needs_harness
+def test_the_chat_template_is_the_policys_own_and_thoughts_are_left_out(tmp_path):
+    """Options and system message (`enable_thinking: false`) had no effect; lm-evaluation-harness#3675."""
+    template = CHAT.replace("[assistant]", "[assistant]{{ mood }}{% if thinks is not defined %}<think>{% endif %}]")
+    tokenizer = byte_tokenizer(chat_template=template)
+    tokenizer.add_tokens(["</think>"])
+    chain = tokenizer.encode("]</think>B", add_special_tokens=False)
+    end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    model = following_model(260, dict(pairwise([*chain, end])), otherwise=chain[-1] + 1)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "rows.jsonl").write_text('{"question": "Who?", "answer": "B"}\n')
+    (tmp_path / "who.yaml").write_text(GENERATED.format(path=tmp_path / "rows.jsonl", cache=tmp_path / "cache"))
+    more = ("--short_context.tasks", "{who: 0}", "--short_context.apply_chat_template", "true")
+    own = ("--policy.template.options", "{thinks: false, mood: calm}", "--policy.template.system", "Be brief.")
+    COMMANDS["evaluate"](given(tmp_path, *more, *own, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+    [item] = load_report(tmp_path / "out" / "short_context-step0.json").predictions
+    assert item.question == "<bos>[system]Be brief.<end>[user]Who?<end>[assistant]calm]"
+    assert (item.prediction, item.score) == ("B", 1.0)
+
+
+@needs_harness
+def test_prompts_that_lose_their_beginning_are_counted(tasks, tmp_path):
+    """A line in the harness's log was all there was of them (lm-evaluation-harness#3115)."""
+    model = byte_model(tmp_path / "model", max_position_embeddings=40)
+    COMMANDS["evaluate"](given(tasks, "--model", model, "--output", tmp_path / "out"))
+    report = load_report(tmp_path / "out" / "short_context-step0.json")
+    rows = [json.loads(line) for line in (tasks / "rows.jsonl").read_text().splitlines()]
+    shown = {item.id: item.question for item in report.predictions}
+    ends = [(prompt, f" {choice}") for prompt in shown.values() for choice in rows[0]["choices"]]
+    num_cut = sum(len(f"{prompt}{choice}".encode()) > 41 for prompt, choice in ends)
+    assert 0 < num_cut < len(ends)
+    assert report.deviations == (f"{num_cut} prompts lost their beginning, longer than the model's 40 positions",)
+
+
+@needs_harness
+def test_a_generated_answers_prompt_that_loses_its_beginning_is_counted(tmp_path):
+    model = byte_model(tmp_path / "model", max_position_embeddings=40)
+    rows = [{"question": "Who? " * repeats, "answer": "B"} for repeats in (1, 6, 7, 20)]  # room for 34 tokens
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "who.yaml").write_text(GENERATED.format(path=tmp_path / "rows.jsonl", cache=tmp_path / "cache"))
+    more = ("--short_context.tasks", "{who: 0}", "--model", model, "--output", tmp_path / "out")
+    COMMANDS["evaluate"](given(tmp_path, *more))
+    report = load_report(tmp_path / "out" / "short_context-step0.json")
+    assert report.deviations == ("2 prompts lost their beginning, longer than the model's 40 positions",)
+
+
+@needs_harness
+def test_the_window_is_the_one_that_stretched_positions_give(tmp_path):
+    model = tiny_model("Llama", vocab_size=260, max_position_embeddings=64, rope_parameters={
+        "rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0, "original_max_position_embeddings": 64
+    })  # fmt: skip
+    assert harness_model(model, PromptFormat(byte_tokenizer(), PromptTemplate()), 1).max_length == 256
 
 
 @needs_harness

@@ -66,6 +66,11 @@ class Chat:
         self.prefix, self.suffix = self._around_answer()
         self._later = self._around_later_turn()
 
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What `apply_chat_template` is told beside the messages: the template as it is used, and its variables."""
+        return {**self._options, "chat_template": self.source}
+
     def render(
         self, messages: Sequence[Utterance], *, answer_next: bool = False, system: Sequence[Utterance] | None = None
     ) -> str:
@@ -81,9 +86,11 @@ class Chat:
         """
         before = self._system if system is None else system
         chat = [{"role": role, "content": self._content(text)} for role, text in (*before, *messages)]
-        options = {**self._options, "add_generation_prompt": answer_next, "chat_template": self.source}
         try:
-            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, **options))
+            rendered = self._tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=answer_next, **self.arguments
+            )
+            return str(rendered)
         except Exception as error:  # a template is a program, and fails in any way
             roles = ", ".join(message["role"] for message in chat)
             raise InputError(

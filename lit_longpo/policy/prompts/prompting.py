@@ -1,6 +1,7 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -164,6 +165,11 @@ class PromptFormat:
         answer = self._chat.answer(text)
         data = self._data(self._in_answers, (answer.start, answer.end))
         return self._ids_after(self._chat.tail, answer.text + self._closing, data) + self._end
+
+    @property
+    def chat_arguments(self) -> Mapping[str, Any]:
+        """What `apply_chat_template` is told beside the messages, for whoever calls it; nothing without a template."""
+        return {} if self._chat is None else self._chat.arguments
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """Text of generated tokens, special tokens and white space around it left out."""

@@ -1,6 +1,6 @@
 """What models think before they answer, between `<think>` and `</think>`; some prompts open the thoughts themselves."""
 
-_THINKS, _THOUGHT = "<think>", "</think>"
+_THINKS, THOUGHT = "<think>", "</think>"
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
@@ -15,9 +15,9 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
     """
     if not has_thoughts(text, opened=opened):
         return text
-    if opened and _THOUGHT not in text:
+    if opened and THOUGHT not in text:
         return ""
-    return text.rpartition(_THOUGHT)[2].partition(_THINKS)[0].strip()
+    return text.rpartition(THOUGHT)[2].partition(_THINKS)[0].strip()
 
 
 def has_thoughts(text: str, *, opened: bool = False) -> bool:
@@ -27,7 +27,7 @@ def has_thoughts(text: str, *, opened: bool = False) -> bool:
         text: of a model.
         opened: whether the prompt opened thoughts.
     """
-    return opened or _THOUGHT in text or text.lstrip().startswith(_THINKS)
+    return opened or THOUGHT in text or text.lstrip().startswith(_THINKS)
 
 
 def opens_thoughts(prompt: str) -> bool:
