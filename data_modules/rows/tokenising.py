@@ -24,7 +24,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 11  # of what is stored; another one tokenises anew
+VERSION = 12  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -40,7 +40,7 @@ class SplitReport:
         weighted: records with a weight, or a margin, of their own.
         cut_messages: cut contexts that are whole messages, with the question somewhere in them.
         earlier: records without rejected answers that hold earlier answers, which are not trained.
-        rendered: whole messages that hold the chat template's marks already, which are text there.
+        rendered: whole messages that a chat template has been around already; its marks are text there.
         same_role: conversations in which one side speaks twice in a row.
         suspect: texts that are probably not what was meant.
         selection: which of the records that were read are in the split.
@@ -209,7 +209,7 @@ def _of_templates(report: SplitReport) -> Iterator[str]:
     """What the chat template makes of the records."""
     if report.rendered:
         yield (
-            f"{report.rendered} prompts already hold what the chat template writes before an answer, and "
+            f"{report.rendered} prompts already hold what the chat template writes around messages, and "
             "would be put into it once more, the marks as text; store them as messages, or set "
             "`policy.template.chat: false` and `policy.template.markup: control`"
         )

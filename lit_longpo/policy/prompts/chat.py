@@ -128,6 +128,12 @@ class Chat:
         return self._placed(whole.partition(_MARK)[2], head, text, tail)
 
     @property
+    def opening(self) -> str:
+        """What the template writes to open an answer; nothing if it opens none, or opens one whatever it is told."""
+        closed = self.render([("user", _QUESTION)])
+        return self._opened.removeprefix(closed) if self._opened.startswith(closed) else ""
+
+    @property
     def after_earlier_answer(self) -> str | None:
         """From the end of an answer to a second question; `None` if there can be none."""
         return None if self._later is None else self._later[0]

@@ -50,6 +50,7 @@ class PromptFormat:
         self._texts = TextEncoder(tokenizer)
         self._chat = Chat(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
         self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
+        self._opening = "" if self._chat is None else self._marks_in(self._chat.opening)
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
@@ -81,9 +82,16 @@ class PromptFormat:
         return self._start + self._texts.encode(self._render(text).text + answer_prefix).ids
 
     def is_rendered(self, text: str) -> bool:
-        """Whether a text holds what the chat template writes between a user's message and the answer to it."""
-        mark = "" if self._chat is None else self._chat.tail.strip()
-        return bool(mark) and mark in text
+        """Whether a text is a chat template's, not a message.
+
+        It holds what the template writes between a user's message and the answer to it, or begins or ends with one of
+        the template's marks.
+        """
+        if self._chat is None:
+            return False
+        between, whole = self._chat.tail.strip(), text.strip()
+        marks = tuple(name for name in self._in_prompts.tokens if name in self._chat.head + self._chat.tail)
+        return (bool(between) and between in text) or whole.startswith(marks) or whole.endswith(marks)
 
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
@@ -264,8 +272,16 @@ class PromptFormat:
             raise InputError(f"expected an answer with text in it, got {text.strip()!r:.60}, which only ends one")
         return said
 
+    def _marks_in(self, text: str) -> str:
+        """The text, if a token that opens turns is in it: no answer begins with one."""
+        return text if any(name in text for name in self._in_answers.tokens) else ""
+
     def _unframed(self, text: str) -> str:
         """The answer without marks of its own around it, as data from other trainers has them."""
+        for opening in filter(None, (self._opening, self._opening.strip())):
+            if text.lstrip().startswith(opening):
+                text = text.lstrip().removeprefix(opening)
+                break
         ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
         return unframed(text, ends, self.tokenizer.bos_token)
 

@@ -129,3 +129,31 @@ def test_templates_that_always_open_an_answer_do_not_train_its_opening(name):
     assert forms.encode_turn("And?") == right.encode_turn("And?")
     asked = ("Read this.", [("Why?", "So."), ("And?", "No.")])
     assert forms.encode_jointly(*asked) == right.encode_jointly(*asked)
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "qwen3"])
+def test_an_answer_in_its_turns_marks_is_the_answer(name):
+    """As data rendered beside its prompt has it (xfactlab/orpo 7): its opening was trained, as text."""
+    options = {"enable_thinking": False} if name == "qwen3" else {}
+    form = PromptFormat(chat_bpe_tokenizer(name), PromptTemplate(options=options))
+    messages = [{"role": "user", "content": "Where?"}]
+    closed, opened = (
+        form.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next, **options)
+        for answer_next in (False, True)
+    )
+    opening = opened.removeprefix(closed)
+    for written in (f"{opening}In Oslo.", f"\n{opening}In Oslo.{FORMATS[name].end_of_turn}\n"):
+        assert form.encode_response(written) == form.encode_response("In Oslo.")
+        assert form.encode_jointly("x", [("Where?", written)]) == form.encode_jointly("x", [("Where?", "In Oslo.")])
+    said = f"It begins with {opening.strip()}"
+    assert form.decode(form.encode_response(said)) == said
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "mistral"])
+def test_a_prompt_that_was_rendered_without_opening_an_answer_is_known(name):
+    form = PromptFormat(chat_bpe_tokenizer(name), PromptTemplate())
+    messages = [{"role": "user", "content": "Where?"}]
+    for answer_next in (False, True):
+        text = form.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next)
+        assert form.is_rendered(text)
+    assert not form.is_rendered(f"A page about {FORMATS[name].marks[0]} and {FORMATS[name].end_of_turn} as marks.")
