@@ -72,14 +72,33 @@ def _cut(text: str, level: int) -> list[str]:
 
 
 def _join(pieces: Sequence[str], sizes: Sequence[int], target: int, budget: int, count: CountTokens) -> Iterator[str]:
-    """Neighbouring pieces together until the target is reached, never beyond the budget."""
-    chunk, filled = "", 0
-    for piece, size in zip(pieces, sizes, strict=True):
+    """Neighbouring pieces together until the target is reached, never beyond the budget.
+
+    Pieces have about as many tokens together as apart, a border may cost one more: what is counted anew is a chunk that
+    could be over the budget by that, and not, in a book of one line, every chunk with every word.
+    """
+    start, filled, most = 0, 0, 0  # most: tokens that the chunk can have
+    for number, (piece, size) in enumerate(zip(pieces, sizes, strict=True)):
         heading = bool(_HEADING.match(piece)) and filled * 2 >= target
         # The middle of a piece decides on which side of the target it lies.
-        if chunk and (heading or filled + size / 2 > target or count(chunk + piece) > budget):
-            yield chunk
-            chunk, filled = "", 0
-        chunk, filled = chunk + piece, filled + size
-    if chunk:
+        full = heading or filled + size / 2 > target
+        most += size + (number > start)
+        if number > start and not full and most > budget:
+            most = count("".join(pieces[start : number + 1]))
+        if number > start and (full or most > budget):
+            yield from _within(pieces[start:number], budget, count)
+            start, filled, most = number, 0, size
+        filled += size
+    if start < len(pieces):
+        yield from _within(pieces[start:], budget, count)
+
+
+def _within(pieces: Sequence[str], budget: int, count: CountTokens) -> Iterator[str]:
+    """The pieces as one chunk; as several, if borders cost more than that."""
+    chunk = "".join(pieces)
+    if len(pieces) == 1 or count(chunk) <= budget:
         yield chunk
+        return
+    half = len(pieces) // 2
+    yield from _within(pieces[:half], budget, count)
+    yield from _within(pieces[half:], budget, count)

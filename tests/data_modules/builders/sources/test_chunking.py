@@ -56,3 +56,25 @@ def test_balance_leaves_no_small_remainder():
 def test_an_impossible_length_is_refused():
     with pytest.raises(ValueError, match="max_tokens"):
         Chunking(0)
+
+
+def test_a_book_of_one_line_is_not_counted_anew_with_every_word():
+    """Each chunk was counted with every word that joined it: 200 kB took minutes."""
+    text, counted = "word " * 5000, []
+
+    def count(part):
+        counted.append(len(part))
+        return words(part)
+
+    chunks = Chunking(500).split(text, count)
+    assert [words(chunk) for chunk in chunks] == [500] * 10
+    assert sum(counted) < 20 * len(text)
+
+
+def test_chunks_keep_their_budget_where_borders_cost_tokens():
+    def count(part):
+        return words(part) ** 2
+
+    chunks = Chunking(9).split("a b c d e f g h", count)
+    assert "".join(chunks) == "a b c d e f g h"
+    assert all(count(chunk) <= 9 for chunk in chunks)
