@@ -77,6 +77,7 @@ class Benchmark(ReportRules, ABC):
         generates_as_model_does: the official script answers through transformers, with the model's generation settings.
         in_own_template: contexts and questions are put into the policy's own `template.user`.
         fills_length: contexts are made for lengths that count the answer, so that nothing of the window is kept free.
+        begins_answers: prompts end in first words of the answer.
         chat_names: parts of the names of models for which that script has a chat string of its own.
     """
 
@@ -89,6 +90,7 @@ class Benchmark(ReportRules, ABC):
     generates_as_model_does: bool = False
     in_own_template: bool = False
     fills_length: bool = False
+    begins_answers: bool = False
     chat_names: tuple[str, ...] = ()
 
     @property

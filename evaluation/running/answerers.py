@@ -28,6 +28,7 @@ class Answerer(ABC):
     """Gives the most likely answers to prompts, and knows what the run has to know about the model behind them."""
 
     device: torch.device | str = "cpu"
+    gives_thoughts = True  # an answer goes on with the thoughts that its prompt opens
 
     @property
     @abstractmethod

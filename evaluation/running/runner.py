@@ -23,9 +23,11 @@ from evaluation.running.results import TaskScores, is_done, make_report, score_t
 from evaluation.running.settings import RunSettings, length_deviation
 from lit_longpo.errors import UnreachableError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.thoughts import opens_thoughts
 
-_END = 16  # tokens of a prompt in which thoughts may be opened, whatever the tokenizer makes of the mark
+_BEGUN = (
+    "the first words of answers stand in the thoughts that the chat template opens: where it can leave them out, type "
+    "--policy.template.options '{enable_thinking: false}'"
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class Runner:
             *length_deviation(self.benchmark, self.max_length, self.window),
             *self.protocol.deviations(in_chat=self.prompt_format.uses_chat),
             *self.answerer.deviations,
+            *([_BEGUN] if self.benchmark.begins_answers and self.prompt_format.opens_thoughts else []),
         ]
         facts = run_facts(self.answerer.facts(self.prompt_format), self.prompt_format, self.command)
         if self.benchmark.in_own_template:
@@ -186,8 +189,8 @@ class Runner:
 
     def _response(self, example: Example, prompt: Prompt, call: int, text: str) -> StoredResponse:
         asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
-        end = self.prompt_format.tokenizer.decode(list(prompt.ids[-_END:]))
-        return StoredResponse(example.id, call, text, *asked, thinks=opens_thoughts(str(end)))
+        thinks = prompt.uses_chat and self.prompt_format.opens_thoughts and not self.benchmark.begins_answers
+        return StoredResponse(example.id, call, text, *asked, thinks=thinks and self.answerer.gives_thoughts)
 
     def _check_answered(self) -> None:
         if self._unanswered:

@@ -87,6 +87,11 @@ class ServedModel(Answerer):
         return f"completions, prompts as {sent}, answers as {given}"
 
     @property
+    def gives_thoughts(self) -> bool:  # type: ignore[override]  # frozen fields are no place for it
+        """Chat servers may keep them apart, and the rest of the answer holds no sign of it."""
+        return self.endpoint.settings.way != "chat"
+
+    @property
     def window(self) -> int | None:
         """The server's, where it states one."""
         return self.endpoint.card.window or self.own_window

@@ -73,6 +73,7 @@ class RULER(Benchmark):
     tasks: tuple[str, ...] = ()
     protocol = "NVIDIA/RULER c3f5e3b"
     fills_length = True
+    begins_answers = True
     notes = (
         "the answer goes on from the official answer prefix, as before 48cbc8b and from 8ef9e90 on; figures of "
         "NeMo-Skills (rulerv1-ns) are without it and not comparable",

@@ -13,6 +13,7 @@ from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_token
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import Span, UserText
+from lit_longpo.policy.prompts.thoughts import opens_thoughts
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
 
@@ -173,6 +174,11 @@ class PromptFormat:
         answer = self._chat.answer(text)
         data = self._data(self._in_answers, (answer.start, answer.end))
         return self._ids_after(self._chat.tail, answer.text + self._closing, data) + self._end
+
+    @property
+    def opens_thoughts(self) -> bool:
+        """Whether answers begin in thoughts that the chat template opens."""
+        return self._chat is not None and opens_thoughts(self._chat.tail)
 
     @property
     def chat_arguments(self) -> Mapping[str, Any]:

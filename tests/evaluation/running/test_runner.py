@@ -60,20 +60,44 @@ def test_every_example_is_in_the_report_in_the_official_order(longbench, whole):
         assert row.task == row.id.split("/")[0]
 
 
-def test_a_prompt_that_opens_thoughts_is_known_with_its_answers(longbench, whole):
-    """DeepSeek-R1's: an answer without `</think>` is nothing but thoughts."""
-    thinking = PromptFormat(
+def thinking():
+    """The format of prompts that open thoughts."""
+    return PromptFormat(
         byte_tokenizer(chat_template=CHAT.replace("[assistant]", "[assistant]<think>\n")), chat.template
     )
+
+
+def test_a_prompt_that_opens_thoughts_is_known_with_its_answers(longbench, whole):
+    """DeepSeek-R1's: an answer without `</think>` is nothing but thoughts."""
     responses = Responses()
-    report = Runner(longbench, MODEL, thinking, RunSettings(tasks=["hotpotqa", "trec"]), responses).run()
-    asked_in_chat = {row.task: row.prediction for row in report.predictions}
-    assert asked_in_chat["hotpotqa"] == ""
-    assert asked_in_chat["trec"]  # is asked plainly
+    report = Runner(longbench, MODEL, thinking(), RunSettings(tasks=["hotpotqa", "trec"]), responses).run()
+    by_task = {row.task: row.prediction for row in report.predictions}
+    assert by_task["hotpotqa"] == ""
+    assert by_task["trec"]  # is asked plainly
     assert any(
         text.startswith("still thinking when the tokens were over: hotpotqa 5 of 5") for text in report.deviations
     )
     assert not any("think" in text for text in whole.deviations)
+
+
+class Apart(answerers.LocalModel):
+    """Keeps thoughts to itself, as chat servers with a parser for them do."""
+
+    gives_thoughts = False
+
+
+def test_thoughts_that_are_kept_apart_are_missed_by_nobody(longbench):
+    report = Runner(longbench, Apart(MODEL), thinking(), RunSettings(tasks=["hotpotqa"]), Responses()).run()
+    assert all(row.prediction for row in report.predictions)
+    assert not any("think" in text for text in report.deviations)
+
+
+def test_answers_that_begin_in_opened_thoughts_are_said(longbench):
+    """RULER's answer prefix (RULER#99, lm-evaluation-harness#3403)."""
+    begun = type("Begun", (LongBench,), {"begins_answers": True})(longbench.folder)
+    report = Runner(begun, MODEL, thinking(), RunSettings(tasks=["hotpotqa"]), Responses()).run()
+    assert any(text.startswith("the first words of answers stand in the thoughts") for text in report.deviations)
+    assert any(row.prediction for row in report.predictions)
 
 
 def test_tables_are_the_official_numbers(longbench, whole):

@@ -136,6 +136,14 @@ def test_thoughts_that_leave_no_room_for_an_answer_are_said(longbench, server, c
     assert caplog.text.count("still thinking when its tokens were over") == 1
 
 
+@pytest.mark.parametrize("way", ["chat", "completions"])
+def test_a_chat_server_may_keep_thoughts_apart(server, way):
+    """With `--reasoning-parser` the content is the answer alone, with no sign that the prompt opened thoughts."""
+    policy = PolicyConfig(source=str(server.folder))
+    model = ServedModel.reach(ServerSettings(server.url, "tiny", way), policy, policy.prompt_format())
+    assert model.gives_thoughts == (way == "completions")
+
+
 def test_a_server_that_fails_is_asked_again(longbench, server, local):
     """Codes 500 and 429, garbage and a cut connection, each once; then the answer."""
     wait = {"Retry-After": "0.01"}
