@@ -28,7 +28,7 @@ class PromptFitter:
 
     def __init__(self, prompt_format: PromptFormat, lengths: LengthPolicy) -> None:
         self._format, self._lengths = prompt_format, lengths
-        self.num_rendered = 0  # whole messages that hold a chat template's marks, which are text there
+        self.num_rendered = 0  # prompts with messages that hold a chat template's marks, which are text there
         self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
     def fit(self, pair: PreferencePair, section: Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
@@ -42,7 +42,7 @@ class PromptFitter:
         Raises:
             OverlengthError: the sequence is too long and may not, or cannot, be cut.
         """
-        self.num_rendered += not section.question and self._format.is_rendered(section.text)
+        self.num_rendered += any(map(self._format.is_rendered, _said(pair, section)))
         prompt = self._prompt(pair, section, section.text)
         length, limit = len(prompt.ids) + section.longest, self._lengths.max_length
         if limit is None or length <= limit:
@@ -96,3 +96,9 @@ class PromptFitter:
 
     def _count_tokens(self, text: str) -> int:
         return len(self._format.encode(text))
+
+
+def _said(pair: PreferencePair, section: Section) -> list[str]:
+    """What the prompt's messages say, but for a context with the question apart, which may be a page about marks."""
+    others = (message.content for message in (*pair.history, *pair.followup))
+    return [section.question or section.text, pair.system or "", *others]

@@ -173,6 +173,10 @@ def test_prompts_that_a_template_has_written_already_are_told(tmp_path: Path, ca
     module(path, SFT().views).setup("fit")
     assert "train: 3 prompts already hold what the chat template writes around messages" in caplog.text
     caplog.clear()
+    said = talk("Hello.", "Hello!<|im_end|>\n", ASK)  # an earlier answer with its end
+    module(write(path, {"prompt": said, "chosen": "nine", "rejected": "two"}), SFT().views).setup("fit")
+    assert "train: 1 prompts already hold" in caplog.text
+    caplog.clear()
     module(write(path, RECORDS["text"][0]), SFT().views).setup("fit")  # a mark alone is no template
     assert "already hold" not in caplog.text
 

@@ -51,6 +51,8 @@ class PromptFormat:
         self._texts = TextEncoder(tokenizer)
         self._chat = Chat(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
         self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
+        frame = "" if self._chat is None else self._chat.head + self._chat.tail
+        self._marks = tuple(name for name in self._in_prompts.tokens if name in frame)
         self._opening = "" if self._chat is None else self._marks_in(self._chat.opening)
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
