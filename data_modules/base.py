@@ -349,6 +349,7 @@ class PairDataModule(LightningDataModule, ABC):
             "tokens": {name: asdict(report.tokens) for name, report in splits},
             "tokenised_jointly": {name: asdict(report.seams) for name, report in splits},
             "weighted": {name: report.weighted for name, report in splits},
+            "suspect_texts": {name: asdict(report.suspect) for name, report in splits},
             "documents": self.documents,
         }
 

@@ -48,6 +48,7 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
     said = [record.message for record in caplog.records if "missing value" in record.message]
     assert len(said) == 1
     assert "1 in `chosen`" in said[0]
+    assert data.reports()["suspect_texts"]["train"] == {"printed": {"chosen": 1}, "damaged": 0}
 
 
 LATIN = ["caf\u00e9", "don\u2019t", "a \u2013 b", "10\u00b0", "a\u00a0b"]
