@@ -32,8 +32,8 @@ def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
     form = kind(path)
     if not trusted:
         refuse_code(path, f"python -m lit_longpo export --checkpoint {path} --output FOLDER --trust_checkpoint")
-    readers = {"torch folder": _from_torch_folder, "DeepSpeed folder": _from_deepspeed_folder}
-    weights = _from_file(path, trusted) if form == "file" else readers[form](path)
+    readers = {"file": _from_file, "torch folder": _from_torch_folder, "DeepSpeed folder": _from_deepspeed_folder}
+    weights = readers[form](path, trusted)
     return {name.removeprefix(_ATTRIBUTE): tensor for name, tensor in weights.items()}
 
 
@@ -115,7 +115,7 @@ def _from_file(path: Path, trusted: bool) -> dict[str, Tensor]:
     return torch.load(path, map_location="cpu", mmap=True, weights_only=not trusted)["state_dict"]
 
 
-def _from_torch_folder(path: Path) -> dict[str, Tensor]:
+def _from_torch_folder(path: Path, _: bool) -> dict[str, Tensor]:
     """Read every tensor of the model and none of the optimizer."""
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -132,7 +132,7 @@ def _from_torch_folder(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(_NESTED): tensor for name, tensor in state.items()}
 
 
-def _from_deepspeed_folder(path: Path) -> dict[str, Tensor]:
+def _from_deepspeed_folder(path: Path, trusted: bool) -> dict[str, Tensor]:
     try:
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
     except ImportError as missing:
@@ -141,7 +141,21 @@ def _from_deepspeed_folder(path: Path) -> dict[str, Tensor]:
         ) from missing
     with contextlib.redirect_stdout(sys.stderr):  # it prints as it goes
         state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(path))
-    return state
+    return _whole_on_first_rank(path, trusted) | state
+
+
+def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
+    """The model's own state, where ZeRO-1 leaves frozen weights: DeepSpeed's reader passes over them there."""
+    file = path / _tag(path) / "mp_rank_00_model_states.pt"  # of ZeRO-3 every rank has one of another name
+    if not file.is_file():
+        return {}
+    contents = (
+        torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+        if trusted
+        else plain_contents(file, of_deepspeed=True)
+    )
+    held = contents["module"].items()
+    return {name: tensor for name, tensor in held if name.startswith(_ATTRIBUTE) and tensor.numel()}
 
 
 def _tag(path: Path) -> str:

@@ -40,7 +40,7 @@ from lit_longpo.strategies import (
     split_while_loading,
 )
 from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
-from lit_longpo.training.callback_checks import check_callbacks
+from lit_longpo.training.callback_checks import check_averages, check_callbacks
 from lit_longpo.training.first_pairs import FirstPairs
 from lit_longpo.training.precision import trained_dtype
 from lit_longpo.training.resuming import Resumption, check_trained, trained_names
@@ -274,6 +274,8 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            check_averages(getattr(self._trainer, "callbacks", []), checkpoint)
         self._resumption.load(checkpoint)
         self._first_pairs.load(checkpoint.get("first_pairs"))
         check_trained(checkpoint, self)

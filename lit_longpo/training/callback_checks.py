@@ -1,6 +1,6 @@
 """Callbacks of Lightning's that would keep or stop at the wrong place, or that find nothing to work on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback
@@ -47,6 +47,24 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
         problem = next(_problems(callback, strategy, trained), None)
         if problem is not None:
             raise InputError(problem)
+
+
+def check_averages(callbacks: list[Callback], checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to go on from an average: beside it lie the weights that the optimizer's states belong to.
+
+    Args:
+        callbacks: of a trainer that is about to go on.
+        checkpoint: that it goes on from.
+
+    Raises:
+        InputError: nobody puts those weights back.
+    """
+    if "current_model_state" in checkpoint and not any(isinstance(each, WeightAveraging) for each in callbacks):
+        raise InputError(
+            "expected EMAWeightAveraging (or WeightAveraging) in `trainer.callbacks`, with which this checkpoint was "
+            "written, got none: training would go on from the averaged weights; name it again, or begin anew from the "
+            "average with --initial_weights in place of --ckpt_path"
+        )
 
 
 def _problems(callback: Callback, strategy: object, trained: str) -> Iterator[str]:

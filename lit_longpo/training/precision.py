@@ -48,9 +48,9 @@ def precision_problem(
 
 def _half_states(dtype: str, precision: str, *, trains_weights: bool) -> str | None:
     """Adam's squares of gradients below 2e-4 are zero in fp16: its steps become a hundred times too large."""
-    if precision == "16-mixed" and dtype == "float16" and trains_weights:
+    if precision == "16-mixed" and dtype != "float32" and trains_weights:
         return (
-            "expected `policy.dtype: float32` beside `trainer.precision: 16-mixed`, got float16, whose gradients no "
+            f"expected `policy.dtype: float32` beside `trainer.precision: 16-mixed`, got {dtype}, whose gradients no "
             "loss scale can be taken from; type --policy.dtype float32, or train adapters"
         )
     if precision == "16-true" or (dtype == "float16" and trains_weights):

@@ -22,6 +22,7 @@ STRATEGIES = {
     "one": lambda: "auto",
     "ddp": lambda: "ddp",
     "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo"),
+    "zero1": partial(AnyDeviceDeepSpeedStrategy, stage=1),
     "zero2": partial(AnyDeviceDeepSpeedStrategy, stage=2),
     "zero3": releasing_zero3,
 }

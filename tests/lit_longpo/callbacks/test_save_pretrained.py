@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from lit_longpo.callbacks import SavePretrained, save_pretrained
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.engine import base_model, pack, score
+from lit_longpo.errors import InputError
 from lit_longpo.export import save_policy
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -282,3 +283,11 @@ def test_averaged_adapters_go_on_as_if_never_stopped(policy_folder, tmp_path):
     expected = run("whole")
     actual = run("resumed", ckpt_path=tmp_path / "whole" / "step=2.ckpt")
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_an_average_is_not_trained_on(policy_folder, tmp_path):
+    """Its optimizer's states belong to the weights beside it (schnetpack#785, anemoi-core#1373)."""
+    steps = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
+    averaged(tmp_path, policy_folder, [EMAWeightAveraging(decay=0.5), steps], lora=LoRA(r=2))
+    with pytest.raises(InputError, match=r"^expected EMAWeightAveraging .*; name it again, or .*--initial_weights"):
+        averaged(tmp_path / "on", policy_folder, [], lora=LoRA(r=2), ckpt_path=tmp_path / "step=2.ckpt")

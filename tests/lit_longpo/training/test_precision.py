@@ -47,6 +47,7 @@ def test_agreement_is_no_problem(dtype, precision, deepspeed):
         ("float32", "bf16-mixed", True, "type --trainer.precision bf16-true --policy.dtype bfloat16"),
         ("float32", "64-true", False, "one of 32-true"),
         ("float16", "16-mixed", False, "type --policy.dtype float32, or train adapters"),
+        ("bfloat16", "16-mixed", False, "type --policy.dtype float32, or train adapters"),  # a GPU's scaler has no bf16
     ],
 )
 def test_disagreement_says_what_to_type(dtype, precision, deepspeed, typed):
