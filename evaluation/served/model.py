@@ -21,11 +21,10 @@ from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.servers import Connection, Failure, whole_characters
+from lit_longpo.servers import CUT_OFF, ENDED, Connection, Failure, whole_characters
 
 log = logging.getLogger(__name__)
 
-_FINISHED = ("stop", "length", "eos_token", "stop_sequence")  # the last two are TGI's
 _SENT = ("repetition_penalty",)  # of the settings that `generate` knows, those that servers know, too
 _THOUGHTS = ("reasoning_content", "reasoning")  # of a reply: as servers name them
 _PORTION = 4  # times the questions under way, between two looks at the clock
@@ -194,7 +193,7 @@ class ServedModel(Answerer):
             return None
         choice = reply.choices[0]
         self._check_whole(reply, prompt)
-        text = self.endpoint.text(choice, prompt) if choice.finish_reason in _FINISHED else None
+        text = self.endpoint.text(choice, prompt) if choice.finish_reason in (*ENDED, CUT_OFF) else None
         if text is None:
             log.warning("no answer: expected a text that is finished, got %.200r", choice)
         if text == "" and _only_thought(choice):

@@ -8,7 +8,15 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.servers import Connection, Failure, Server, whole_characters, without_passwords
+from lit_longpo.servers import (
+    CUT_OFF,
+    ENDED,
+    Connection,
+    Failure,
+    Server,
+    whole_characters,
+    without_passwords,
+)
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +155,12 @@ def _completion(request: Request, reply: Any) -> Completion:
     if isinstance(reply, Failure):
         return Completion(request.id, "", error=reply.error)
     choice, usage = reply.choices[0], reply.usage
+    if choice.finish_reason not in (None, *ENDED, CUT_OFF):  # some do not say
+        return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     return Completion(
         request=request.id,
         text=until_stop(whole_characters(choice.message.content or ""), request.decoding.stop),
-        finished=choice.finish_reason != "length",
+        finished=choice.finish_reason != CUT_OFF,
         prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
         new_tokens=getattr(usage, "completion_tokens", 0) or 0,
         server_id=str(getattr(reply, "_request_id", None) or reply.id or ""),

@@ -11,6 +11,7 @@ from data_modules.builders.generators.transformers import prompts_identity, requ
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
+from lit_longpo.servers import CUT_OFF, ENDED
 
 
 @dataclass
@@ -85,7 +86,11 @@ class VLLMGenerator(TextGenerator):
         outputs = self._engine.generate(prompts, settings)
         for request, output in zip(requests, outputs, strict=True):
             best = output.outputs[0]
-            finished, counts = best.finish_reason != "length", (len(output.prompt_token_ids), len(best.token_ids))
+            if best.finish_reason not in (None, *ENDED, CUT_OFF):
+                error = f"the engine ended the answer with {best.finish_reason!r:.100}"
+                yield Completion(request.id, "", error=error)
+                continue
+            finished, counts = best.finish_reason != CUT_OFF, (len(output.prompt_token_ids), len(best.token_ids))
             yield Completion(request.id, best.text.strip(), finished, *counts, server_id=str(output.request_id))
 
 

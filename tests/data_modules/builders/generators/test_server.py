@@ -144,6 +144,29 @@ def test_hosted_models_that_refuse_penalties_answer(tmp_path, caplog):
     assert caplog.text.count("refuses repetition_penalty, top_k, min_p, frequency_penalty, presence_penalty:") == 1
 
 
+@needs_client
+@pytest.mark.parametrize(
+    ("reason", "error", "finished"),
+    [
+        *(("stop", "", True), ("eos_token", "", True), (None, "", True), ("length", "", False)),
+        *(
+            (other, f"the server ended the answer with '{other}'", True)
+            for other in ("content_filter", "abort", "error")
+        ),
+    ],
+)
+def test_a_part_of_an_answer_is_none(reason, error, finished, tmp_path):
+    """What a filter or an abort left was taken for a whole answer (vllm#57082, curator#261)."""
+    model = ascii_model(tmp_path / "model")
+    with serve(Served(model, fault=lambda number, body: {"choice": {"finish_reason": reason}})) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0)
+        generator.open(PolicyConfig())
+        [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2))])
+        generator.close()
+    assert (reply.error, bool(reply.text)) == (error, not error)
+    assert error or reply.finished == finished
+
+
 @installed
 def test_a_server_that_is_not_there_ends_the_build_with_advice():
     url = f"http://127.0.0.1:{free_port()}/v1"

@@ -44,7 +44,17 @@ def test_other_weights_in_the_same_folder_are_another_model(monkeypatch, tmp_pat
     assert identities[0] == identities[1] != identities[2]
 
 
-def engine(monkeypatch):
+@pytest.mark.parametrize(("reason", "error"), [("stop", False), ("length", False), ("abort", True), ("error", True)])
+def test_a_part_of_an_answer_is_none(reason, error, monkeypatch):
+    engine(monkeypatch, reason)
+    generator = VLLMGenerator()
+    generator.open(PolicyConfig())
+    [completion] = generator.answer([[Request("r", "Who ?", Decoding())]])
+    assert (bool(completion.error), completion.text) == (error, "" if error else "Rome")
+    assert error or completion.finished == (reason == "stop")
+
+
+def engine(monkeypatch, reason="stop"):
     """A stand-in for vLLM; gives the list of what it will be asked."""
     asked = []
 
@@ -54,7 +64,7 @@ def engine(monkeypatch):
 
         def generate(self, prompts, settings):
             asked.extend(zip(prompts, settings, strict=True))
-            answer = SimpleNamespace(text=" Rome ", finish_reason="stop", token_ids=[1])
+            answer = SimpleNamespace(text=" Rome ", finish_reason=reason, token_ids=[1])
             return [
                 SimpleNamespace(outputs=[answer], prompt_token_ids=prompt["prompt_token_ids"], request_id="r")
                 for prompt in prompts
