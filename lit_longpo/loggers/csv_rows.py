@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 log = logging.getLogger(__name__)
 
 _ASIDE = "metrics.csv.before"
+_RATE = "lr-"  # how a LearningRateMonitor's names begin
 _DELETES = "Experiment logs directory"  # how Lightning's warning begins; nothing is left to delete
 
 
@@ -95,8 +96,10 @@ def _is_done(row: dict[str, str], steps: int) -> bool:
     """Whether a row is of the steps that are done: Lightning counts them from 0, benchmarks name how many there were.
 
     Args:
-        row: with text in every cell; rows of benchmarks have no epoch.
+        row: with text in every cell; rows of benchmarks have no epoch, nor have those of a `LearningRateMonitor`, which
+            writes the rate of a step before it is taken.
         steps: that are done.
     """
     step = int(row["step"])
-    return step < steps or (step == steps and not row.get("epoch"))
+    is_ahead = bool(row.get("epoch")) or any(value and name.startswith(_RATE) for name, value in row.items())
+    return step < steps or (step == steps and not is_ahead)

@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
 
@@ -34,8 +35,9 @@ class Counting(BoringModel):
         self.logger.log_metrics({"benchmark/mean": 10.0}, step=self.global_step)
 
 
-def trained(folder, steps, model=None, **options):
+def trained(folder, steps, model=None, callbacks=(), **options):
     trainer = ResumableTrainer(
+        callbacks=list(callbacks),
         accelerator="cpu", max_steps=steps, log_every_n_steps=1, limit_val_batches=0, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, logger=CSVLogger(folder, name="run", version=0),
     )  # fmt: skip
@@ -61,6 +63,15 @@ def test_a_run_that_goes_on_writes_behind_its_rows(tmp_path, recwarn):
     trained(tmp_path, 5, ckpt_path=tmp_path / "four.ckpt")  # what came behind the checkpoint comes once
     assert rows(tmp_path) == [*whole, (4, 4.0), (5, 10.0)]
     assert not [warning for warning in recwarn if "will be deleted" in str(warning.message)]
+
+
+def test_the_rate_of_a_step_that_comes_again_comes_once(tmp_path):
+    """A LearningRateMonitor writes it before the step, without an epoch, as benchmarks write what is done."""
+    trained(tmp_path, 3, callbacks=[LearningRateMonitor(), ModelCheckpoint(tmp_path, "two", every_n_train_steps=2)])
+    trained(tmp_path, 4, callbacks=[LearningRateMonitor()], ckpt_path=tmp_path / "two.ckpt")
+    with open(tmp_path / "run" / "version_0" / "metrics.csv", newline="") as lines:
+        steps = [int(row["step"]) for row in csv.DictReader(lines) if row["lr-SGD"]]
+    assert steps == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("cut", ["0", "10.0,0,1,0."])
