@@ -67,8 +67,10 @@ def test_a_run_that_goes_on_writes_behind_its_rows(tmp_path, recwarn):
 
 def test_the_rate_of_a_step_that_comes_again_comes_once(tmp_path):
     """A LearningRateMonitor writes it before the step, without an epoch, as benchmarks write what is done."""
-    trained(tmp_path, 3, callbacks=[LearningRateMonitor(), ModelCheckpoint(tmp_path, "two", every_n_train_steps=2)])
-    trained(tmp_path, 4, callbacks=[LearningRateMonitor()], ckpt_path=tmp_path / "two.ckpt")
+    trained(
+        tmp_path, 3, callbacks=[LearningRateMonitor("step"), ModelCheckpoint(tmp_path, "two", every_n_train_steps=2)]
+    )
+    trained(tmp_path, 4, callbacks=[LearningRateMonitor("step")], ckpt_path=tmp_path / "two.ckpt")
     with open(tmp_path / "run" / "version_0" / "metrics.csv", newline="") as lines:
         steps = [int(row["step"]) for row in csv.DictReader(lines) if row["lr-SGD"]]
     assert steps == [0, 1, 2, 3]
