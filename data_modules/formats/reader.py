@@ -101,13 +101,14 @@ class RecordReader:
         absent = set(self.columns.values())
         for where, record in rows:
             parser = parser or self.parser(record, where, source)
-            absent.difference_update(_checked(record, where))
-            pair, place = self._pair(parser, where, record), parser.place(where)
+            absent.difference_update(known := _checked(record, where))
+            renamed = _renamed(known, self.columns)
+            pair, place = self._pair(parser, where, renamed), parser.place(where)
             if parser.layout.unique_ids:
                 seen.add(pair.id, where)
             elif pair.id != place:
                 pair = replace(pair, id=repeated.name(pair.id, place))
-            notes.update(parser.notes(record, pair))
+            notes.update(parser.notes(renamed, pair))
             yield pair.read_from(where)
         seen.check(source)
         if new := sorted(absent - self._told):
@@ -117,14 +118,13 @@ class RecordReader:
             log.warning("%s: in %d records %s", source, notes[note], note)
             self._told.add(note)
 
-    def _pair(self, parser: "PairParser", where: str, record: object) -> PreferencePair:
-        """The record's pair by the first record's layout.
+    def _pair(self, parser: "PairParser", where: str, record: Record) -> PreferencePair:
+        """The pair of a record under our names, by the first record's layout.
 
         Raises:
             RecordError: it is malformed, or would be another pair if it came first.
         """
-        renamed = _renamed(_checked(record, where), self.columns)
-        other = self._matching(renamed) if self.format == "auto" else None
+        other = self._matching(record) if self.format == "auto" else None
         if other is None or other.name == parser.layout.name:
             return parser(where, record)
         said = (
@@ -199,10 +199,10 @@ def _repeats_prompt(pair: PreferencePair) -> bool:
 
 
 class PairParser:
-    """Reads the records of one file; call it with where a record stands and the record.
+    """Reads the records of one file; call it with where a record stands and the record under our names.
 
     Args:
-        layout: what the records look like, after renaming.
+        layout: what the records look like, so named.
         columns: our name -> theirs.
         extra_columns: see `RecordReader`.
         folder: taken off the front of `where` for the id of a record without one.
@@ -220,31 +220,30 @@ class PairParser:
         self.layout, self.columns, self.extra_columns, self.folder = layout, columns, extra_columns, folder
         self._told = set[str]() if told is None else told
 
-    def __call__(self, where: str, record: object) -> PreferencePair:
+    def __call__(self, where: str, record: Record) -> PreferencePair:
         """The record's pair.
 
         Raises:
             RecordError: the record is malformed; the error has the data's names.
         """
-        renamed = _renamed(_checked(record, where), self.columns)
         try:
-            known = self._without_extras(renamed, where)
+            known = self._without_extras(record, where)
             pair = self.layout.pair(known, where, self.place(where))
             check_answers(pair, where)
             return replace(pair, **numbers_of(known, where))
         except RecordError as error:
             raise _in_their_words(error, self.columns) from error
 
-    def notes(self, record: object, pair: PreferencePair) -> list[str]:
+    def notes(self, record: Record, pair: PreferencePair) -> list[str]:
         """What is odd about a record though it makes a pair, to be counted and said once."""
-        said = self.layout.note(_renamed(_checked(record, ""), self.columns))
+        said = self.layout.note(record)
         return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said)
 
     def by(self, layout: RecordFormat) -> "PairParser":
         """The same for another layout."""
         return PairParser(layout, self.columns, self.extra_columns, self.folder, self._told)
 
-    def reads_otherwise(self, pair: PreferencePair, where: str, record: object) -> bool:
+    def reads_otherwise(self, pair: PreferencePair, where: str, record: Record) -> bool:
         """Whether it reads a record at all, and another pair than this one, whatever that is called."""
         try:
             own = self(where, record)
