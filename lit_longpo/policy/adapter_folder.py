@@ -213,6 +213,12 @@ class AdapterFolder:
         odd = sorted(weights.keys() - expected.keys() - of_base.keys())
         shapes = {**of_base, **expected}
         other = sorted(name for name, tensor in weights.items() if shapes.get(name, tensor.shape) != tensor.shape)
+        if other and not lost and not odd and (rows := _resized_rows(base, weights, other)):
+            raise InputError(
+                f"expected adapters of {base.name_or_path} at {self.path}, got some whose base had {rows} rows of "
+                f"embeddings, as training has resized them; resize the base's (`resize_token_embeddings({rows})`), "
+                f"save it, and name that folder as `base_model_name_or_path` in {self.path / ADAPTER_CONFIG}"
+            )
         if lost or odd or other:
             raise InputError(
                 f"expected adapters of {base.name_or_path} at {self.path}, got {len(lost)} tensors too few, {len(odd)} "
@@ -260,6 +266,15 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     if isinstance(wanted, str):
         return {name for name in names if re.fullmatch(wanted, name)}
     return {name for name in names if any(name == part or name.endswith(f".{part}") for part in wanted)}
+
+
+def _resized_rows(base: PreTrainedModel, weights: dict[str, Tensor], other: list[str]) -> int | None:
+    """How many tokens the adapters' base had, if that is all that tensors of another shape tell."""
+    ends = (base.get_input_embeddings(), base.get_output_embeddings())
+    width = {_shape(end.weight)[1] for end in ends if end is not None}
+    shapes = {tuple(weights[name].shape) for name in other if name.endswith((".weight", ".base_layer.weight"))}
+    rows = {shape[0] for shape in shapes if len(shape) == 2 and shape[1] in width}
+    return rows.pop() if len(rows) == 1 and len(shapes) == 1 else None
 
 
 def _shape(tensor: Tensor) -> torch.Size:

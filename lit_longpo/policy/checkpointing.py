@@ -52,9 +52,9 @@ def begin_graph(model: PreTrainedModel) -> None:
         model: a transformers model, or what peft has made of it.
     """
     model.disable_input_require_grads()
-    hooks = cast(nn.Module, model.get_input_embeddings())._forward_hooks
-    if _begun not in hooks.values():
-        cast(nn.Module, model.get_input_embeddings()).register_forward_hook(_begun)
+    embeddings = model.get_input_embeddings()
+    if _begun not in embeddings._forward_hooks.values():
+        embeddings.register_forward_hook(_begun)
 
 
 def _begun(embeddings: nn.Module, inputs: Any, hidden: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from support.adapter_folders import ROW, TARGETS, adapters, edited, ours, plain, plain_sums
+from support.adapter_folders import GROUP, ROW, TARGETS, adapters, edited, ours, plain, plain_sums
 from support.preference_data import RandomPairs
 from support.ranks import run_ranks
 from support.tiny_models import tiny_config, tiny_model
@@ -125,8 +125,37 @@ def test_embeddings_saved_beside_adapters_are_not_dropped(policy_folder, tmp_pat
     torch.testing.assert_close(score(model, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
     weights["base_model.model.model.embed_tokens.weight"] = torch.zeros(98, 32)
     save_file(weights, tmp_path / "a/adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"whose base had 98 rows of embeddings.*`resize_token_embeddings\(98\)`"):
+        ours(tmp_path / "a", adapters="merge").load()  # axolotl#2277
+    weights["base_model.model.model.embed_tokens.weight"] = torch.zeros(98, 16)
+    save_file(weights, tmp_path / "a/adapter_model.safetensors")
     with pytest.raises(ValueError, match=r"1 of another shape, for example 'base_model\.model\.model\.embed_tokens"):
         ours(tmp_path / "a", adapters="merge").load()
+
+
+EXPERTS = {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
+
+
+@pytest.mark.parametrize("memory", [{}, {"gradient_checkpointing": True, "tile_tokens": 4}], ids=["kept", "recomputed"])
+def test_adapters_of_stacked_experts_are_continued_as_peft_has_them(memory, tmp_path):
+    """peft puts them on while the experts run (`target_parameters`, peft#2710), also when these run in tiles."""
+    tiny_model("Qwen3Moe").save_pretrained(tmp_path / "base")
+    expected = adapters(tmp_path / "base", tmp_path / "a", **EXPERTS)
+    apart = PeftModel.from_pretrained(plain(tmp_path / "base"), tmp_path / "a", is_trainable=True).eval()
+    model = ours(tmp_path / "a", **memory).load()
+    sums = score(model, ROW).sums
+    torch.testing.assert_close(sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    sums.sum().backward()
+    for response in GROUP.responses:
+        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
+        asked = torch.where(torch.arange(ids.shape[1]) < len(GROUP.prompt_ids), -100, ids)
+        (-apart(ids, labels=asked).loss * len(response.token_ids)).backward()
+    wanted = {name: weight.grad for name, weight in apart.named_parameters() if weight.requires_grad}
+    assert sum(".experts." in name for name in wanted) == 8
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            torch.testing.assert_close(weight.grad, wanted.pop(name), rtol=1e-3, atol=1e-4, msg=name)
+    assert not wanted
 
 
 def test_an_adapter_on_tied_weights_is_not_merged(tmp_path):
