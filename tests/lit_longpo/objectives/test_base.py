@@ -92,6 +92,23 @@ def test_two_runs_with_one_seed_give_the_same_losses(policy_folder, tmp_path):
     assert runs[0] == runs[1]
 
 
+def test_the_first_step_of_solopo_on_dpo_has_the_base_losss_gradient(policy_folder, tmp_path):
+    """Policy and reference are one to the last bit, so |r| is 0 there and its gradient 0, not a sign of rounding."""
+
+    class Gradients(Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            self.found = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+
+    found = []
+    for alpha in (0.0, 3.0):
+        policy, watch = PolicyConfig(source=str(policy_folder), lora=LoRA(r=2, use_dora=True)), Gradients()
+        module = SoLoPO(base=DPO(), alpha=alpha, policy=policy, optimization=fast())
+        _, trainer = run(module, tmp_path / str(alpha), steps=1, callbacks=[watch], limit_val_batches=0)
+        assert trainer.callback_metrics["train/solo_ra"] == 0
+        found.append(watch.found)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize(("accumulate", "kept"), [(1, [False] * 4), (2, [False, True, False, True])])
 def test_no_gradients_of_the_step_before_lie_beside_a_forward(accumulate, kept, policy_folder, tmp_path):
     class Watch(Callback):
