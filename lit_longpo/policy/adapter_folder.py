@@ -271,7 +271,7 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
 def _resized_rows(base: PreTrainedModel, weights: dict[str, Tensor], other: list[str]) -> int | None:
     """How many tokens the adapters' base had, if that is all that tensors of another shape tell."""
     ends = (base.get_input_embeddings(), base.get_output_embeddings())
-    width = {_shape(end.weight)[1] for end in ends if end is not None}
+    width = {_shape(cast(Tensor, end.weight))[1] for end in ends if end is not None}
     shapes = {tuple(weights[name].shape) for name in other if name.endswith((".weight", ".base_layer.weight"))}
     rows = {shape[0] for shape in shapes if len(shape) == 2 and shape[1] in width}
     return rows.pop() if len(rows) == 1 and len(shapes) == 1 else None
