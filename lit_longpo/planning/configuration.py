@@ -16,6 +16,7 @@ from lit_longpo.planning.memory import Memory
 from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
+from lit_longpo.ranges import check_range
 from lit_longpo.strategies import check_accelerator, num_devices
 from lit_longpo.training.precision import CASTS
 
@@ -300,6 +301,7 @@ def read_configuration(config: Namespace) -> Configuration:
 
 def _devices(trainer: Mapping[str, Any]) -> int | None:
     """Devices of one node; `None` for "auto" where there are none to count."""
+    check_range("trainer.num_nodes", int(trainer.get("num_nodes", 1)), "type --trainer.num_nodes 1", at_least=1)
     accelerator = str(trainer["accelerator"])
     if isinstance(trainer["accelerator"], str):
         check_accelerator(accelerator, "trainer.")

@@ -98,6 +98,7 @@ def test_a_device_of_torch_that_is_not_here_is_one_line(name, expected, gpus):
         (["perplexity", "--path", "qa.jsonl", "--lengths", "[8]", "--accelerator", "gpus"], "got gpus; type"),
         (["build", "--config", "build/solopo", "--generator.device", "cuda"], "`generator.init_args.device: cuda`"),
         (["plan", "--config", "solopo", "--trainer.accelerator", "gpus"], "`trainer.accelerator` to be one of"),
+        (["plan", "--config", "solopo", "--trainer.num_nodes", "0"], "trainer.num_nodes"),
         (["plan", "--config", "solopo", "--trainer.devices", "x"], "`trainer.devices` to be a number"),
     ],
     ids=lambda words: words[0] if isinstance(words, list) else "",
