@@ -29,7 +29,7 @@ _USER = re.compile(
 )
 # Why an answer ended, as servers name it: the model ended it, or its tokens were over. Others (a filter, an error
 # halfway, an abort) leave a part of an answer that looks like one.
-ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence"), "length"  # the later two are TGI's
+ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI's in the middle, Together's last
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as openai's client waits
 _SHORTEST_SECRET = 4  # characters; shorter texts are in messages anyway
 

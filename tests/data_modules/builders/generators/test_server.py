@@ -148,7 +148,7 @@ def test_hosted_models_that_refuse_penalties_answer(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("reason", "error", "finished"),
     [
-        *(("stop", "", True), ("eos_token", "", True), (None, "", True), ("length", "", False)),
+        *(("stop", "", True), ("eos_token", "", True), ("eos", "", True), (None, "", True), ("length", "", False)),
         *(
             (other, f"the server ended the answer with '{other}'", True)
             for other in ("content_filter", "abort", "error")
