@@ -18,7 +18,7 @@ from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.thoughts import has_thoughts, without_thoughts
+from lit_longpo.policy.prompts.thoughts import THINKS, has_thoughts, without_thoughts
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,11 @@ def _answer(row: StoredResponse) -> str:
 
 
 def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
-    """What is scored: the answer without thoughts; all of it where an empty one would not count against the model."""
+    """What is scored: the answer without thoughts; a mark of cut-off ones where an empty answer would not count."""
     answer = _answer(row)
-    return answer if answer or benchmark.counts(example.answered("", 0.0)) else row.response
+    if answer or not row.response or benchmark.counts(example.answered("", 0.0)):
+        return answer
+    return THINKS
 
 
 def _in_chat(rows: Sequence[StoredResponse]) -> bool | None:

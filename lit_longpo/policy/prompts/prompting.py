@@ -13,7 +13,7 @@ from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_token
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import Span, UserText
-from lit_longpo.policy.prompts.thoughts import opens_thoughts
+from lit_longpo.policy.prompts.thoughts import opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
 
@@ -53,7 +53,7 @@ class PromptFormat:
         self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
         frame = "" if self._chat is None else self._chat.head + self._chat.tail
         self._marks = tuple(name for name in self._in_prompts.tokens if name in frame)
-        self._opening = "" if self._chat is None else self._marks_in(self._chat.opening)
+        self._opening = parted("" if self._chat is None else self._marks_in(self._chat.opening))
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
@@ -93,8 +93,7 @@ class PromptFormat:
         if self._chat is None:
             return False
         between, whole = self._chat.tail.strip(), text.strip()
-        marks = tuple(name for name in self._in_prompts.tokens if name in self._chat.head + self._chat.tail)
-        return (bool(between) and between in text) or whole.startswith(marks) or whole.endswith(marks)
+        return (bool(between) and between in text) or whole.startswith(self._marks) or whole.endswith(self._marks)
 
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
@@ -286,10 +285,9 @@ class PromptFormat:
 
     def _unframed(self, text: str) -> str:
         """The answer without marks of its own around it, as data from other trainers has them."""
-        for opening in filter(None, (self._opening, self._opening.strip())):
-            if text.lstrip().startswith(opening):
-                text = text.lstrip().removeprefix(opening)
-                break
+        for part in self._opening:
+            if part.strip() and text.lstrip().startswith(part.strip()):
+                text = text.lstrip().removeprefix(part.strip()).removeprefix(part[len(part.rstrip()) :])
         ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
         return unframed(text, ends, self.tokenizer.bos_token)
 

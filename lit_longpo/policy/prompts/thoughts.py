@@ -1,6 +1,6 @@
 """What models think before they answer, between `<think>` and `</think>`; some prompts open the thoughts themselves."""
 
-_THINKS, THOUGHT = "<think>", "</think>"
+THINKS, THOUGHT = "<think>", "</think>"
 
 
 def without_thoughts(text: str, *, opened: bool = False) -> str:
@@ -17,7 +17,7 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
         return text
     if opened and THOUGHT not in text:
         return ""
-    return text.rpartition(THOUGHT)[2].partition(_THINKS)[0].strip()
+    return text.rpartition(THOUGHT)[2].partition(THINKS)[0].strip()
 
 
 def has_thoughts(text: str, *, opened: bool = False) -> bool:
@@ -27,7 +27,7 @@ def has_thoughts(text: str, *, opened: bool = False) -> bool:
         text: of a model.
         opened: whether the prompt opened thoughts.
     """
-    return opened or THOUGHT in text or text.lstrip().startswith(_THINKS)
+    return opened or THOUGHT in text or text.lstrip().startswith(THINKS)
 
 
 def opens_thoughts(prompt: str) -> bool:
@@ -36,4 +36,14 @@ def opens_thoughts(prompt: str) -> bool:
     Args:
         prompt: text of its last tokens.
     """
-    return prompt.rstrip().endswith(_THINKS)
+    return prompt.rstrip().endswith(THINKS)
+
+
+def parted(opening: str) -> tuple[str, str]:
+    """What a template opens an answer with: the turn's marks, and whole thoughts if it writes some (Qwen3's empty).
+
+    Args:
+        opening: the whole of it.
+    """
+    marks, thinks, rest = opening.partition(THINKS)
+    return marks, thinks + rest if THOUGHT in rest else ""

@@ -140,13 +140,17 @@ def test_an_answer_cut_off_in_its_thoughts_counts_against_the_model(tmp_path):
     """LongBench v2 leaves empty answers out of its means: the model would be the better the more it is cut off."""
     bench = LongBenchV2(official("longbench_v2"))
     examples, responses = list(bench.examples("longbench_v2"))[:2], Responses()
-    for example, text in zip(
-        examples, ("<think>The correct", "<think>A</think>The correct answer is (A)"), strict=True
-    ):
-        responses.remember("longbench_v2", [StoredResponse(example.id, 0, text, 10, 0, record_hash(example))])
-    part = score_task(bench, examples, responses, 503)
-    assert [bench.counts(item) for item in part.predictions] == [True, True]
-    assert part.predictions[0].score == 0
+    right = [f"The correct answer is ({example.answers[0]})" for example in examples]
+    for opened, text in ((None, f"<think>{right[0]}? Or"), (True, f"{right[0]}? Or")):  # by the model, by its prompt
+        for example, said in zip(examples, (text, f"<think>A</think>{right[1]}"), strict=True):
+            row = StoredResponse(example.id, 0, said, 10, 0, record_hash(example), thinks=opened)
+            responses.remember("longbench_v2", [row])
+        part = score_task(bench, examples, responses, 503)
+        assert [bench.counts(item) for item in part.predictions] == [True, True]
+        assert [item.score for item in part.predictions] == [0, 1]
+    responses.remember("longbench_v2", [StoredResponse(examples[0].id, 0, "", 10, 0, record_hash(examples[0]))])
+    empty = score_task(bench, examples, responses, 503).predictions[0]
+    assert not bench.counts(empty)
 
 
 def score_on_rank(folder, records):

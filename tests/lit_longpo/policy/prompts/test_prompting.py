@@ -149,6 +149,16 @@ def test_an_answer_in_its_turns_marks_is_the_answer(name):
     assert form.decode(form.encode_response(said)) == said
 
 
+def test_empty_thoughts_that_the_prompt_writes_are_not_trained_again():
+    """Qwen3's with thinking off: data has its turn's marks, its thoughts, or both."""
+    form = PromptFormat(chat_bpe_tokenizer("qwen3"), PromptTemplate(options={"enable_thinking": False}))
+    marks, thoughts = "<|im_start|>assistant\n", "<think>\n\n</think>\n\n"
+    for opening in (marks, thoughts, marks + thoughts):
+        assert form.encode_response(f"{opening}In Oslo.<|im_end|>") == form.encode_response("In Oslo.")
+    thinking = "<think>\nWhere?\n</think>\n\nIn Oslo."
+    assert "Where?" in form.tokenizer.decode(form.encode_response(thinking))
+
+
 @pytest.mark.parametrize("name", ["chatml", "llama3", "mistral"])
 def test_a_prompt_that_was_rendered_without_opening_an_answer_is_known(name):
     form = PromptFormat(chat_bpe_tokenizer(name), PromptTemplate())
