@@ -62,7 +62,7 @@ def check_processes(devices: int, command: str = "") -> None:
         InputError: a launcher started another number of processes.
     """
     launched = _launched(devices, 1, os.environ)
-    if launched is None or launched.agrees(devices, 1):
+    if launched is None or launched.agrees(devices, 1) or (command and launched.is_batch_script):
         return
     if command:
         wanted, instead = f"`{command}` to run in one process", "start it without a launcher"
@@ -75,7 +75,10 @@ def check_processes(devices: int, command: str = "") -> None:
 
 @dataclass(frozen=True)
 class _Launched:
-    """Processes that a launcher has started: its name, its variable of their number, that number and those here."""
+    """Processes that a launcher has started: its name, its variable of their number, that number and those here.
+
+    sbatch's script, which is one process itself, has the number of tasks that its job may start, and no step's number.
+    """
 
     launcher: str
     variable: str
@@ -83,6 +86,7 @@ class _Launched:
     local: int
     here: int
     brings_addresses: bool
+    is_batch_script: bool = False
 
     def __str__(self) -> str:
         return f"{self.launcher} started {self.variable}={self.total} in all and {self.here} on this machine"
@@ -109,9 +113,10 @@ def _launched(devices: int, nodes: int, environment: Mapping[str, str]) -> _Laun
         return None
     launcher, total_name, local_name = names
     total = int(environment.get(total_name, devices * nodes))
-    local = int(environment.get(local_name, devices))
-    here = max(1, int(environment.get(local_name, total // nodes)))
-    return _Launched(launcher, total_name, total, local, here, brings_addresses)
+    local = min(int(environment.get(local_name, devices)), total)  # a step of one task keeps its job's tasks per node
+    here = max(1, min(int(environment.get(local_name, total // nodes)), total))
+    in_script = launcher == "SLURM" and "SLURM_STEP_ID" not in environment
+    return _Launched(launcher, total_name, total, local, here, brings_addresses, in_script)
 
 
 def _started_by_srun(environment: Mapping[str, str]) -> bool:

@@ -12,7 +12,8 @@ from lit_longpo.strategies import check_processes, launch_problem
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-SLURM = {"SLURM_PROCID": "0", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2"}
+SCRIPT = {"SLURM_PROCID": "0", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2"}
+SLURM = {**SCRIPT, "SLURM_STEP_ID": "0"}
 OWN = {"WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "0"}
 
 
@@ -57,6 +58,14 @@ def test_a_command_of_one_machine_counts_its_processes(environment, monkeypatch)
         check_processes(1)
     with pytest.raises(UserError, match=r"`ask` to run in one process, .*; start it without a launcher"):
         check_processes(1, "ask")
+
+
+@pytest.mark.parametrize("environment", [SCRIPT, {**SLURM, "SLURM_NTASKS": "1"}], ids=["script", "srun --ntasks=1"])
+def test_a_command_of_one_process_runs_in_a_job_of_more(environment, monkeypatch):
+    """`build` behind `srun fit` in one batch script."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    check_processes(1, "build")
 
 
 def test_a_command_of_one_machine_is_refused_on_two(monkeypatch):
