@@ -16,6 +16,7 @@ from lit_longpo.errors import InputError, MissingPackageError
 
 _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
 _NESTED = "state_dict."  # the weights' name inside torch's folders
+_SCALES = ".quant_state."  # in a name below that of a 4-bit weight
 
 
 def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
@@ -145,7 +146,10 @@ def _from_deepspeed_folder(path: Path, trusted: bool) -> dict[str, Tensor]:
 
 
 def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
-    """The model's own state, where ZeRO-1 leaves frozen weights: DeepSpeed's reader passes over them there."""
+    """The model's own state, where ZeRO-1 leaves frozen weights: DeepSpeed's reader passes over them there.
+
+    Scales of 4-bit weights are in it, too, which have no place in a policy's names: they are the base's.
+    """
     file = path / _tag(path) / "mp_rank_00_model_states.pt"  # of ZeRO-3 every rank has one of another name
     if not file.is_file():
         return {}
@@ -154,8 +158,10 @@ def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
         if trusted
         else plain_contents(file, of_deepspeed=True)
     )
-    held = contents["module"].items()
-    return {name: tensor for name, tensor in held if name.startswith(_ATTRIBUTE) and tensor.numel()}
+    held = contents["module"]
+    scaled = tuple(name.partition(_SCALES)[0] + "." for name in held if _SCALES in name)
+    wanted = (name for name in held if name.startswith(_ATTRIBUTE) and not name.startswith(scaled))
+    return {name: held[name] for name in wanted if held[name].numel()}
 
 
 def _tag(path: Path) -> str:

@@ -16,6 +16,7 @@ from support import parallel_worker, resume_worker, small_fit
 from support.ranks import run_ranks
 
 from lit_longpo.checkpoints import read_weights
+from lit_longpo.checkpoints.reading import fill
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.objectives import SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
@@ -270,6 +271,20 @@ def test_tiles_whose_input_needs_no_gradient_train_their_adapters(policy_folder,
     for name, expected in gradients[0].items():
         assert expected.abs().max() > 1e-4
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["zero1", "zero2"])
+def test_adapters_over_4_bit_weights_come_back_without_those_weights_scales(strategy, policy_folder, tmp_path):
+    policy = PolicyConfig(source=str(policy_folder), quantization="4bit", dtype="float32", lora=LoRA(r=2, alpha=4))
+    run_ranks(small_fit.fit, policy, tmp_path, 2, strategy)
+    weights, model = read_weights(tmp_path / "step=2.ckpt"), policy.load()
+    fill(model, weights, tmp_path, "", everything=False)
+    trained = load_file(tmp_path / "model/adapter_model.safetensors")
+    held = {name.replace(".default", ""): tensor for name, tensor in model.state_dict().items()}
+    assert trained
+    for name, tensor in trained.items():
+        assert torch.equal(held[name], tensor), name
 
 
 @pytest.mark.slow
