@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_longpo.objectives import DPO, SFT
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig
 from lit_longpo.strategies import data_parallel_mesh, splits_parameters
 
 ONLINE = ReferenceConfig("online")
+FITTING = SimpleNamespace(fn=TrainerFn.FITTING)
 
 
 class Mesh(dict):
@@ -35,7 +37,7 @@ def test_a_copy_of_a_split_policy_is_refused_before_it_is_loaded(policy, strateg
     monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("the policy was loaded"))
     assert splits_parameters(strategy)
     module = DPO(policy=policy, reference=ONLINE)
-    module._trainer = SimpleNamespace(strategy=strategy, precision="32-true")
+    module._trainer = SimpleNamespace(strategy=strategy, precision="32-true", state=FITTING)
     with pytest.raises(ValueError, match=r"expected `reference.mode: cached`.*; type --reference.mode cached"):
         module.configure_model()
 
@@ -51,7 +53,7 @@ def test_a_copy_of_a_split_policy_is_refused_before_it_is_loaded(policy, strateg
     ids=["another model", "adapters off", "cached", "no reference"],
 )
 def test_what_needs_no_copy_goes_on(module):
-    module._trainer = SimpleNamespace(strategy=ModelParallelStrategy(), precision="32-true")
+    module._trainer = SimpleNamespace(strategy=ModelParallelStrategy(), precision="32-true", state=FITTING)
     with pytest.raises(FileNotFoundError):
         module.configure_model()
 

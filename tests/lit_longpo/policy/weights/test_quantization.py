@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
@@ -255,7 +256,8 @@ def test_a_checkpoint_of_another_base_is_refused_with_what_to_type(base, tmp_pat
 def test_strategies_that_split_parameters_are_refused(strategy, base, monkeypatch):
     split = {"model_parallel": ModelParallelStrategy, "deepspeed_stage_3": partial(AnyDeviceDeepSpeedStrategy, stage=3)}
     module = DPO(policy=policy(base))
-    module._trainer = SimpleNamespace(precision="32-true", strategy=split[strategy]())
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    module._trainer = SimpleNamespace(precision="32-true", strategy=split[strategy](), state=state)
     monkeypatch.setattr(PolicyConfig, "load", lambda _: pytest.fail("loaded"))
     with pytest.raises(ValueError, match=r"4-bit weights and their scales belong together; type --trainer\.strategy"):
         module.configure_model()
