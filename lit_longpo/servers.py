@@ -108,6 +108,15 @@ class Server:
         return Connection(self)
 
 
+def broke_off(reason: str | None) -> bool:
+    """Whether an answer was left in its middle by something else than its number of tokens.
+
+    Args:
+        reason: for which it ended, as a server or an engine names it; `None` where it does not say.
+    """
+    return reason not in (None, *ENDED, CUT_OFF)
+
+
 def without_passwords(text: str) -> str:
     """The same text without the user part of every server's address in it, and without every other password."""
     return _USER.sub(_shown, text)

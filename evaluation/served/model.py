@@ -219,7 +219,7 @@ class ServedModel(Answerer):
                 f"expected {self.connection.server.shown} to read a prompt of {len(prompt.ids):,} tokens as it is, got "
                 f"{read:,} tokens read; raise the server's window, or lower --max_length"
             )
-        is_cut = reply.choices[0].finish_reason == "length"
+        is_cut = reply.choices[0].finish_reason == CUT_OFF
         if is_cut and written is not None and written < prompt.max_new_tokens:
             raise UnreachableError(
                 f"expected {self.connection.server.shown} to write up to {prompt.max_new_tokens:,} tokens, got an "
@@ -230,4 +230,4 @@ class ServedModel(Answerer):
 def _only_thought(choice: Any) -> bool:
     """Whether the answer's tokens were over before the thoughts were, which the server keeps apart."""
     message = getattr(choice, "message", None)
-    return choice.finish_reason == "length" and any(getattr(message, name, None) for name in _THOUGHTS)
+    return choice.finish_reason == CUT_OFF and any(getattr(message, name, None) for name in _THOUGHTS)

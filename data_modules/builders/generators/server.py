@@ -8,15 +8,7 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.servers import (
-    CUT_OFF,
-    ENDED,
-    Connection,
-    Failure,
-    Server,
-    whole_characters,
-    without_passwords,
-)
+from lit_longpo.servers import CUT_OFF, Connection, Failure, Server, broke_off, whole_characters, without_passwords
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +147,7 @@ def _completion(request: Request, reply: Any) -> Completion:
     if isinstance(reply, Failure):
         return Completion(request.id, "", error=reply.error)
     choice, usage = reply.choices[0], reply.usage
-    if choice.finish_reason not in (None, *ENDED, CUT_OFF):  # some do not say
+    if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     return Completion(
         request=request.id,

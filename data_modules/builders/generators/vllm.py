@@ -11,7 +11,7 @@ from data_modules.builders.generators.transformers import prompts_identity, requ
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
-from lit_longpo.servers import CUT_OFF, ENDED
+from lit_longpo.servers import CUT_OFF, broke_off
 
 
 @dataclass
@@ -86,7 +86,7 @@ class VLLMGenerator(TextGenerator):
         outputs = self._engine.generate(prompts, settings)
         for request, output in zip(requests, outputs, strict=True):
             best = output.outputs[0]
-            if best.finish_reason not in (None, *ENDED, CUT_OFF):
+            if broke_off(best.finish_reason):
                 error = f"the engine ended the answer with {best.finish_reason!r:.100}"
                 yield Completion(request.id, "", error=error)
                 continue
