@@ -152,20 +152,17 @@ def _name(setting: Setting) -> str:
 
 def _alone(options: argparse.Namespace) -> Iterator[Errand]:
     """What needs the GPU for itself."""
-    yield Errand("kernels", time_kernels, (options.device, options.prompts[-1], options.dtype), 30)
+    short, *_, long = options.prompts
+    yield Errand("kernels", time_kernels, (options.device, long, options.dtype), 30)
     for sides, setting in _settings(options):
         for side in sides:
             limit = 40.0 if setting.shape == options.shapes[0] and setting.layer_kernels == "own" else 90.0
             yield Errand(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
-    for training, prompt in (
-        ("full", options.prompts[0]),
-        ("full", options.prompts[-1]),
-        ("lora", options.prompts[-1]),
-    ):
+    for training, prompt in (("full", short), ("full", long), ("lora", long)):
         setting = _setting(options, options.shapes[0], training, prompt)
         yield Errand(f"profile {_name(setting)}", profile_step, (replace(setting, steps=1), "ours"), 90)
     for checkpointing in (True, "offload"):
-        setting = _setting(options, options.shapes[1], "lora", options.prompts[-1], checkpointing=checkpointing)
+        setting = _setting(options, options.shapes[1], "lora", long, checkpointing=checkpointing)
         longest = replace(setting, steps=1, warmup=0)
         arguments = (longest, options.cap_gib, options.factors)
         yield Errand(f"longest {checkpointing}", find_longest, arguments, options.longest_limit)
@@ -331,14 +328,7 @@ def _options(flags: list[str] | None) -> argparse.Namespace:
     return options
 
 
-_FIRST = [
-    "tests*",
-    "command*",
-    "parity*",
-    "plan*",
-    "kernels",
-    "speed*",
-]  # not "longest*" and "profile*", which take minutes
+_FIRST = ["tests*", "command*", "parity*", "plan*", "kernels", "speed*"]  # the others take minutes
 _SMOKE: dict[str, Any] = {
     "device": "cpu",
     "accelerator": "cpu",

@@ -139,7 +139,7 @@ def test_tiles_grow_with_rows_within_bounds(tokens, hidden, inside, expected):
     ],
 )
 def test_a_tile_keeps_a_gpu_busy(tokens, hidden, inside, expected):
-    """Each of its kernels treats some eight million numbers."""
+    """Each of its kernels treats four to eight million numbers."""
     assert auto_tile(tokens, hidden, inside, on_cpu=False) == expected
 
 
