@@ -25,6 +25,7 @@ from lit_longpo.files.stored import check_fields, line_of, stored_as, stored_lin
 from lit_longpo.files.strict_json import RecordError, instead, shortened
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.identity import tokens_hash
+from lit_longpo.policy.prompts.thoughts import has_thoughts, without_thoughts
 
 KIND = "evaluation"
 _RUNS = "runs.jsonl"  # how the answers beside it were made, one line for every run that gave some
@@ -60,6 +61,16 @@ class StoredResponse:
     record: str
     in_chat: bool | None = None
     thinks: bool | None = None
+
+    @property
+    def answer(self) -> str:
+        """What it says behind its thoughts; empty if these were cut off."""
+        return without_thoughts(self.response, opened=bool(self.thinks))
+
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether there are thoughts before the answer."""
+        return has_thoughts(self.response, opened=bool(self.thinks))
 
 
 class Responses:

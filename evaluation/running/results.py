@@ -18,7 +18,7 @@ from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.thoughts import THINKS, has_thoughts, without_thoughts
+from lit_longpo.policy.prompts.thoughts import THINKS
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TaskScores:
         num_chosen: examples that were to be answered.
         num_examples: examples that the task has.
         in_chat: whether all prompts were wrapped in the chat template; `None` if that was not written down.
-        num_thought: answers that came behind thoughts, which are left out.
+        num_thought: answers that came behind thoughts, in any of their calls, which are left out.
         num_cut_off: of them, those that have nothing but thoughts.
     """
 
@@ -73,8 +73,8 @@ def subset(
 
 
 def is_done(rows: Sequence[StoredResponse], num_calls: int) -> bool:
-    """Whether an example needs no further call: an empty response ends it."""
-    return len(rows) == num_calls or bool(rows and not rows[-1].response)
+    """Whether an example needs no further call: a response that says nothing, or nothing but thoughts, ends it."""
+    return len(rows) == num_calls or bool(rows and not rows[-1].answer)
 
 
 class AnswerScores(Metric):
@@ -135,18 +135,14 @@ def score_task(
     predictions = tuple(benchmark.placed(_prediction(*row, text, score)) for row, text, score in scored)
     table = benchmark.table([item for item in predictions if benchmark.counts(item)])
     in_chat = _in_chat([row for _, rows in done for row in rows])
-    thought = [rows[-1] for _, rows in done if has_thoughts(rows[-1].response, opened=bool(rows[-1].thinks))]
-    cut_off = sum(not _answer(row) for row in thought)
+    thought = [rows[-1] for _, rows in done if any(row.has_thoughts for row in rows)]
+    cut_off = sum(row.has_thoughts and not row.answer for row in thought)
     return TaskScores(predictions, table, len(examples), num_examples, in_chat, len(thought), cut_off)
-
-
-def _answer(row: StoredResponse) -> str:
-    return without_thoughts(row.response, opened=bool(row.thinks))
 
 
 def _said(benchmark: Benchmark, example: Example, row: StoredResponse) -> str:
     """What is scored: the answer without thoughts; a mark of cut-off ones where an empty answer would not count."""
-    answer = _answer(row)
+    answer = row.answer
     if answer or not row.response or benchmark.counts(example.answered("", 0.0)):
         return answer
     return THINKS

@@ -177,7 +177,7 @@ class Runner:
     def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
         """With the prompt of the next call, built when it is taken."""
         for example in examples:
-            yield example, self._prompt(example, [row.response for row in self.responses.of_example(example)])
+            yield example, self._prompt(example, [row.answer for row in self.responses.of_example(example)])
 
     def _prompt(self, example: Example, earlier: list[str]) -> Prompt:
         length = self.max_length

@@ -412,6 +412,34 @@ def test_the_second_prompt_holds_the_reasoning(tmp_path, monkeypatch):
     assert report.settings["mode"] == "chain_of_thought"
 
 
+class Scripted(answerers.LocalModel):
+    """Says of every prompt what was written down, and remembers what it was asked."""
+
+    def __init__(self, model, said):
+        super().__init__(model)
+        self.said, self.asked = said, []
+
+    def answers(self, prompts, prompt_format, batching, **options):
+        self.asked.append([prompt.messages[0][1] for prompt in prompts])
+        yield dict(enumerate(self.said[len(self.asked) - 1]))
+
+
+def test_the_second_call_reads_what_was_said_behind_the_thoughts(tmp_path):
+    """Its 1,024 tokens are the answer's by the authors, whose server keeps thoughts apart (LongBench#113)."""
+    bench = LongBenchV2(official_layout.longbench_v2(tmp_path, 4), mode="chain_of_thought")
+    keys = [example.answers[0] for example in bench.examples()]
+    first = ["<think>Hm, B?</think>\nSo A.", "<think>The correct answer is (A). The correct answer is (B)", "C", ""]
+    model = Scripted(MODEL, [first, [f"<think>D</think>The correct answer is ({keys[0]})", "<think>hm"]])
+    report = Runner(bench, model, chat, RunSettings(max_length=4000), Responses()).run()
+    known = zip(bench.examples(), ("So A.", "", "C"), strict=False)
+    second = [bench.prompt(example, chat, 4000, earlier=[said]) for example, said in known]
+    assert model.asked[1] == [second[0].messages[0][1], second[2].messages[0][1]]
+    assert [row.score for row in report.predictions] == [1.0, 0.0, 0.0, 0.0]
+    assert [bench.counts(row) for row in report.predictions] == [True, True, True, False]
+    assert "scored: longbench_v2 3 of 4" in " ".join(report.deviations)
+    assert "tokens were over: longbench_v2 2 of 3" in " ".join(report.deviations)
+
+
 def test_an_empty_response_ends_an_example(longbench, tmp_path):
     bench = LongBenchV2(official_layout.longbench_v2(tmp_path, 2), mode="chain_of_thought")
     silent = tiny_model("Llama", vocab_size=260, max_position_embeddings=4096).eval()
