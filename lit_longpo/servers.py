@@ -30,6 +30,7 @@ _USER = re.compile(
 # Why an answer ended, as servers name it: the model ended it, or its tokens were over. Others (a filter, an error
 # halfway, an abort) leave a part of an answer that looks like one.
 ENDED, CUT_OFF = ("stop", "eos_token", "stop_sequence", "eos"), "length"  # TGI's in the middle, Together's last
+_THOUGHTS = ("reasoning_content", "reasoning")  # of a reply's message: what servers that keep them apart call them
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as openai's client waits
 _SHORTEST_SECRET = 4  # characters; shorter texts are in messages anyway
 
@@ -115,6 +116,16 @@ def broke_off(reason: str | None) -> bool:
         reason: for which it ended, as a server or an engine names it; `None` where it does not say.
     """
     return reason not in (None, *ENDED, CUT_OFF)
+
+
+def keeps_thoughts_apart(choice: Any) -> bool:
+    """Whether a reply has thoughts beside its text.
+
+    Args:
+        choice: of a reply.
+    """
+    message = getattr(choice, "message", None)
+    return any(getattr(message, name, None) for name in _THOUGHTS)
 
 
 def without_passwords(text: str) -> str:

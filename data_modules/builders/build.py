@@ -200,7 +200,8 @@ class Build:
     def _job(self, item: Item | Unreadable, pool: Sequence[Passage], repeats: Repeats) -> Job:
         """The record's job; ended at once if the record cannot be used, or was there before."""
         is_used = repeats.used(item.id)
-        bench = Workbench(item.id, self.tokens, self.policy.template, self.seed, pool)
+        opened = self.generator.gives_thoughts and self.tokens.prompt_format.opens_thoughts
+        bench = Workbench(item.id, self.tokens, self.policy.template, self.seed, pool, opened=opened)
         job = Job(item.id, self._steps(item, bench), bench)
         if isinstance(item, Unreadable):
             job.end("failed", item.error)

@@ -21,12 +21,11 @@ from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.servers import CUT_OFF, ENDED, Connection, Failure, whole_characters
+from lit_longpo.servers import CUT_OFF, ENDED, Connection, Failure, keeps_thoughts_apart, whole_characters
 
 log = logging.getLogger(__name__)
 
 _SENT = ("repetition_penalty",)  # of the settings that `generate` knows, those that servers know, too
-_THOUGHTS = ("reasoning_content", "reasoning")  # of a reply: as servers name them
 _PORTION = 4  # times the questions under way, between two looks at the clock
 
 
@@ -229,5 +228,4 @@ class ServedModel(Answerer):
 
 def _only_thought(choice: Any) -> bool:
     """Whether the answer's tokens were over before the thoughts were, which the server keeps apart."""
-    message = getattr(choice, "message", None)
-    return choice.finish_reason == CUT_OFF and any(getattr(message, name, None) for name in _THOUGHTS)
+    return choice.finish_reason == CUT_OFF and keeps_thoughts_apart(choice)

@@ -27,8 +27,8 @@ def text_tokens():
     return TextTokens(PromptFormat(word_tokenizer(), PromptTemplate()))
 
 
-def bench(item="record", pool=(), template="{context}\n\n{question}"):
-    return Workbench(item, text_tokens(), PromptTemplate(template), pool=pool)
+def bench(item="record", pool=(), template="{context}\n\n{question}", *, opened=False):
+    return Workbench(item, text_tokens(), PromptTemplate(template), pool=pool, opened=opened)
 
 
 def drive(steps, answer):

@@ -50,8 +50,10 @@ class GoldAnswer(Verifier):
         yield from ()
         if not pair.answers:
             return None
-        chosen = self.judge.score(pair.chosen, pair.answers)
-        return _all([_compare(chosen, self.judge.score(text, pair.answers)) for text in pair.rejected])
+        chosen, *rejected = (
+            self.judge.score(_said(text, pair, bench), pair.answers) for text in (pair.chosen, *pair.rejected)
+        )
+        return _all([_compare(chosen, score) for score in rejected])
 
 
 @dataclass
@@ -112,11 +114,12 @@ class ModelJudge(Verifier):
         contests = [(turn, text) for turn in pair.all_turns for text in turn.rejected]
         requests = list[Request]()
         for number, (turn, rejected) in enumerate(contests):
-            for order, texts in enumerate(((turn.chosen, rejected), (rejected, turn.chosen))):
+            both = tuple(_said(text, pair, bench) for text in (turn.chosen, rejected))
+            for order, texts in enumerate((both, both[::-1])):
                 fields = {"context": turn.short_context, "question": turn.question}
                 fields |= {"first": texts[0], "second": texts[1]}
                 requests.append(bench.request(f"judge{number}/{order}", self.prompt, self.decoding, fields))
-        replies = [parse_letter(reply.text) for reply in (yield requests)]
+        replies = [parse_letter(bench.said(reply.text)) for reply in (yield requests)]
         bench.counts["judge's replies that name neither A nor B, or both"] += replies.count(None)
         return _all([_agreed(*replies[start : start + 2]) for start in range(0, len(replies), 2)])
 
@@ -150,6 +153,11 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 def combined(verdicts: list[Verdict]) -> Verdict:
     """False if any verifier says worse, True if the others that could tell say better, else `None`."""
     return _all([verdict for verdict in verdicts if verdict is not None])
+
+
+def _said(text: str, pair: PreferencePair, bench: Workbench) -> str:
+    """An answer without its thoughts; a gold one was not generated and has none."""
+    return text if text in pair.answers else bench.said(text)
 
 
 def _compare(chosen: float, rejected: float) -> Verdict:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from data_modules.builders.generators.requests import Completion, Request
 from data_modules.records import PreferencePair
@@ -9,7 +10,13 @@ from lit_longpo.policy import PolicyConfig
 
 
 class TextGenerator(ABC):
-    """Answers requests; a subclass is a dataclass whose fields are its settings."""
+    """Answers requests; a subclass is a dataclass whose fields are its settings.
+
+    Attributes:
+        gives_thoughts: an answer goes on with the thoughts that the policy's prompts open, if they do.
+    """
+
+    gives_thoughts: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, policy: PolicyConfig) -> str:

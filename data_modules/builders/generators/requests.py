@@ -9,6 +9,7 @@ from typing import Any
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import message
+from lit_longpo.policy.prompts.thoughts import answer_start
 from lit_longpo.ranges import MOST_ANSWERED, check_numbers, check_range
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -22,7 +23,7 @@ class Decoding:
         temperature: 0 takes the likeliest token each time (greedy).
         top_p: sample from the smallest set of tokens with this probability.
         max_new_tokens: tokens of an answer at most.
-        stop: texts that end an answer and are left out of it.
+        stop: texts that end an answer and are left out of it; in its thoughts they end nothing.
     """
 
     temperature: float = 0.0
@@ -139,10 +140,23 @@ def seed_of(*parts: object) -> int:
     return int(digest([str(part) for part in parts])[:8], 16) >> 1
 
 
-def until_stop(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the stop texts."""
-    ends = [text.index(mark) for mark in stop if mark in text]
-    return text[: min(ends)].strip() if ends else text.strip()
+def until_stop(text: str, stop: Sequence[str], *, opened: bool = False) -> str:
+    """The text before the first of the stop texts that is behind the thoughts: in these it ends nothing.
+
+    Args:
+        text: of a model.
+        stop: what ends an answer.
+        opened: whether the prompt opened thoughts.
+    """
+    end = stop_place(text, stop, opened=opened)
+    return text.strip() if end is None else text[:end].strip()
+
+
+def stop_place(text: str, stop: Sequence[str], *, opened: bool = False) -> int | None:
+    """Where the first of the stop texts behind the thoughts begins; `None` if there is none."""
+    start = answer_start(text, opened=opened)
+    places = [] if start is None else [text.find(mark, start) for mark in stop]
+    return min((place for place in places if place >= 0), default=None)
 
 
 def _braced(names: set[str]) -> str:

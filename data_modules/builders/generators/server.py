@@ -8,7 +8,18 @@ from typing import Any
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.servers import CUT_OFF, Connection, Failure, Server, broke_off, whole_characters, without_passwords
+from lit_longpo.policy.prompts.thoughts import answer_start
+from lit_longpo.servers import (
+    CUT_OFF,
+    ENDED,
+    Connection,
+    Failure,
+    Server,
+    broke_off,
+    keeps_thoughts_apart,
+    whole_characters,
+    without_passwords,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +90,13 @@ class ServerGenerator(TextGenerator):
         self._server = Server(self.base_url, self.key_variable, *patience, "`generator.init_args.base_url`")
         self.base_url = without_passwords(self.base_url)  # settings are written down
         self._connection: Connection | None = None
+        self._opens_thoughts = False  # as far as the policy's own template tells
         self._form: _Form | None = None  # the fullest that the server takes; `None` until it has answered
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
         self._connection = self._server.connect()
+        self._opens_thoughts = policy.prompt_format().opens_thoughts
         return f"server:{self.model}:{self.extra_body}"
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
@@ -112,8 +125,17 @@ class ServerGenerator(TextGenerator):
                     forms.append(replace(form, limit=_LATER_LIMIT))
             else:
                 self._settle(form)
-                return reply
+                return self._behind_thoughts(client, request, form, reply)
         raise refused[-1]
+
+    def _behind_thoughts(self, client: Any, request: Request, form: _Form, reply: Any) -> Any:
+        """The reply; if a stop text ended it in its thoughts, another one that no text has ended."""
+        if not request.decoding.stop or not getattr(reply, "choices", None):
+            return reply
+        if not _ends_in_thoughts(reply.choices[0], opened=self._opens_thoughts):
+            return reply
+        unended = replace(request, decoding=replace(request.decoding, stop=()))
+        return client.chat.completions.create(**self._body(unended, form))
 
     def _settle(self, form: _Form) -> None:
         """Ask the same way from now on."""
@@ -143,16 +165,26 @@ class ServerGenerator(TextGenerator):
         }
 
 
+def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
+    """Whether an answer that is said to be at its end has not begun."""
+    text = choice.message.content or ""
+    if choice.finish_reason not in ENDED:
+        return False
+    return not text.strip() if keeps_thoughts_apart(choice) else answer_start(text, opened=opened) is None
+
+
 def _completion(request: Request, reply: Any) -> Completion:
     if isinstance(reply, Failure):
         return Completion(request.id, "", error=reply.error)
     choice, usage = reply.choices[0], reply.usage
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
+    text = whole_characters(choice.message.content or "")
+    answer = until_stop(text, request.decoding.stop)
     return Completion(
         request=request.id,
-        text=until_stop(whole_characters(choice.message.content or ""), request.decoding.stop),
-        finished=choice.finish_reason != CUT_OFF,
+        text=answer,
+        finished=choice.finish_reason != CUT_OFF or answer != text.strip(),
         prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
         new_tokens=getattr(usage, "completion_tokens", 0) or 0,
         server_id=str(getattr(reply, "_request_id", None) or reply.id or ""),

@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from data_modules.builders.generators.requests import Request
+from data_modules.builders.generators.requests import Request, stop_place
 from lit_longpo.policy import PromptFormat
 
 
@@ -41,6 +41,8 @@ class SeededNoise(LogitsProcessor):
 class StopTexts(StoppingCriteria):
     """Ends a row whose answer holds a stop text (transformers' own criterion needs a byte-level vocabulary).
 
+    Those in its thoughts end nothing (vllm#14170).
+
     Args:
         stop: the texts.
         prompt_format: decodes.
@@ -53,7 +55,7 @@ class StopTexts(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
         """Rows that are done. Shape: (batch,)."""
         texts = [self.format.decode(row) for row in input_ids[:, self.width :].tolist()]
-        done = [any(mark in text for mark in self.stop) for text in texts]
+        done = [stop_place(text, self.stop, opened=self.format.opens_thoughts) is not None for text in texts]
         return torch.tensor(done, device=input_ids.device)
 
 

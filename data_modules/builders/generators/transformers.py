@@ -32,6 +32,8 @@ class TransformersGenerator(TextGenerator):
     max_batch_tokens: int = 16384
     device: str | None = None
 
+    gives_thoughts = True
+
     def __post_init__(self) -> None:
         check_numbers(self, "generator.init_args.", max_batch_tokens=(1, MOST_TOKENS))
         # Not fields: the command line would take fields for settings.
@@ -97,7 +99,7 @@ class TransformersGenerator(TextGenerator):
     def _completion(self, request: Request, prompt_tokens: int, row: list[int], ends: Sequence[int]) -> Completion:
         ids = list(takewhile(lambda token: token not in ends, row))
         text = self._format(None).decode(ids)
-        answer = until_stop(text, request.decoding.stop)
+        answer = until_stop(text, request.decoding.stop, opened=self._format(None).opens_thoughts)
         finished = len(ids) < len(row) or answer != text or len(row) < request.decoding.max_new_tokens
         return Completion(request.id, answer, finished, prompt_tokens, len(ids))
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request
+from data_modules.builders.generators.requests import Completion, Request, until_stop
 from data_modules.builders.generators.transformers import prompts_identity, request_format
 from lit_longpo.errors import InputError, MissingPackageError
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import files_fingerprint
-from lit_longpo.servers import CUT_OFF, broke_off
+from lit_longpo.policy.prompts.thoughts import answer_start
+from lit_longpo.servers import CUT_OFF, ENDED, broke_off
 
 
 @dataclass
@@ -24,9 +25,12 @@ class VLLMGenerator(TextGenerator):
 
     options: dict[str, Any] = field(default_factory=dict)
 
+    gives_thoughts = True
+
     def __post_init__(self) -> None:
         self._engine: Any = None
         self._policy = PolicyConfig()
+        self._formats: dict[str | None, PromptFormat] = {}
 
     def open(self, policy: PolicyConfig) -> str:
         """Start the engine.
@@ -63,35 +67,60 @@ class VLLMGenerator(TextGenerator):
         return prompts_identity(policy)
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
-        """All at once; the engine schedules them."""
+        """All at once; the engine schedules them. What a stop text ends in its thoughts is asked again without it."""
+        requests = [request for batch in batches for request in batch]
+        asked_again = list[Request]()
+        for request, output in self._outputs(requests, stops=True):
+            if self._ends_in_thoughts(request, output.outputs[0]):
+                asked_again.append(request)
+            else:
+                yield self._completion(request, output)
+        for request, output in self._outputs(asked_again, stops=False) if asked_again else ():
+            yield self._completion(request, output)
+
+    def _outputs(self, requests: Sequence[Request], *, stops: bool) -> Iterator[tuple[Request, Any]]:
+        """Every request with what the engine says, ended by stop texts or not."""
         from vllm import SamplingParams
 
-        requests = [request for batch in batches for request in batch]
-        formats = {system: request_format(self._policy, system) for system in {request.system for request in requests}}
+        formats = [self._format(request.system) for request in requests]
         prompts = [
-            {"prompt_token_ids": list(formats[request.system].encode_prompt("", request.text).ids)}
-            for request in requests
+            {"prompt_token_ids": list(form.encode_prompt("", request.text).ids)}
+            for request, form in zip(requests, formats, strict=True)
         ]
         settings = [
             SamplingParams(
                 temperature=request.decoding.temperature,
                 top_p=request.decoding.top_p,
                 max_tokens=request.decoding.max_new_tokens,
-                stop=list(request.decoding.stop),
+                stop=list(request.decoding.stop) if stops else [],
                 seed=request.seed,
-                stop_token_ids=[formats[request.system].end_id],
+                stop_token_ids=[form.end_id],
             )
-            for request in requests
+            for request, form in zip(requests, formats, strict=True)
         ]
-        outputs = self._engine.generate(prompts, settings)
-        for request, output in zip(requests, outputs, strict=True):
-            best = output.outputs[0]
-            if broke_off(best.finish_reason):
-                error = f"the engine ended the answer with {best.finish_reason!r:.100}"
-                yield Completion(request.id, "", error=error)
-                continue
-            finished, counts = best.finish_reason != CUT_OFF, (len(output.prompt_token_ids), len(best.token_ids))
-            yield Completion(request.id, best.text.strip(), finished, *counts, server_id=str(output.request_id))
+        yield from zip(requests, self._engine.generate(prompts, settings), strict=True)
+
+    def _ends_in_thoughts(self, request: Request, best: Any) -> bool:
+        """Whether a stop text may have ended an answer before it began (vllm#14170)."""
+        if not request.decoding.stop or best.finish_reason not in ENDED:
+            return False
+        return answer_start(best.text, opened=self._format(request.system).opens_thoughts) is None
+
+    def _completion(self, request: Request, output: Any) -> Completion:
+        best = output.outputs[0]
+        if broke_off(best.finish_reason):
+            error = f"the engine ended the answer with {best.finish_reason!r:.100}"
+            return Completion(request.id, "", error=error)
+        opened = self._format(request.system).opens_thoughts
+        answer = until_stop(best.text, request.decoding.stop, opened=opened)
+        finished = best.finish_reason != CUT_OFF or answer != best.text.strip()
+        counts = (len(output.prompt_token_ids), len(best.token_ids))
+        return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))
+
+    def _format(self, system: str | None) -> PromptFormat:
+        if system not in self._formats:
+            self._formats[system] = request_format(self._policy, system)
+        return self._formats[system]
 
 
 def _weights(policy: PolicyConfig) -> str:

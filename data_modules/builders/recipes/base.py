@@ -16,6 +16,7 @@ from data_modules.builders.sources.base import Document
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, PreferencePair, QARecord
 from lit_longpo.policy import PromptTemplate
+from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 CHOSEN_CUT_OFF = "chosen answers cut off at max_new_tokens"  # in the report
 Result = TypeVar("Result", covariant=True)
@@ -37,6 +38,7 @@ class Workbench:
         seed: of the build.
         pool: passages to draw distractors from.
         counts: what happened to candidates on the way; goes into the report.
+        opened: whether prompts open thoughts, with which what is generated goes on.
     """
 
     item: str
@@ -45,6 +47,11 @@ class Workbench:
     seed: int = 0
     pool: Sequence[Passage] = ()
     counts: Counter[str] = field(default_factory=Counter)
+    opened: bool = False
+
+    def said(self, text: str) -> str:
+        """What a generated text says behind its thoughts; nothing if these were cut off."""
+        return without_thoughts(text, opened=self.opened)
 
     def rng(self, name: str) -> random.Random:
         """Random numbers of one step of this record."""

@@ -78,7 +78,7 @@ class SelfInstruct(QuestionMaker):
         stand_in = f"1. What is said of {' '.join(chunk.split()[:12])}?"
         fields = {"context": chunk, "count": str(self.count)}
         (reply,) = yield [bench.request(f"{name}/question", self.prompt, self.decoding, fields, stand_in=stand_in)]
-        questions = parse_questions(reply.text)
+        questions = parse_questions(bench.said(reply.text))
         if questions and not reply.finished:
             bench.counts["questions cut off at max_new_tokens"] += 1
             questions.pop()

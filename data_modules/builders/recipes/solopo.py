@@ -126,7 +126,7 @@ class SoLoPORecipe(Recipe):
             item: with the gold answers.
             bench: of the record.
         """
-        scores = {text: self.judge.score(text, item.answers) for text in texts}
+        scores = {text: self.judge.score(bench.said(text), item.answers) for text in texts}
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]
         if not right and self.without_right == "drop":

@@ -30,6 +30,18 @@ def has_thoughts(text: str, *, opened: bool = False) -> bool:
     return opened or THOUGHT in text or text.lstrip().startswith(THINKS)
 
 
+def answer_start(text: str, *, opened: bool = False) -> int | None:
+    """Where the answer begins behind the thoughts; `None` if these are not over.
+
+    Args:
+        text: of a model, perhaps not at its end.
+        opened: whether the prompt opened thoughts.
+    """
+    if THOUGHT in text:
+        return text.index(THOUGHT) + len(THOUGHT)
+    return None if has_thoughts(text, opened=opened) else 0
+
+
 def opens_thoughts(prompt: str) -> bool:
     """Whether a prompt ends in opened thoughts, as DeepSeek-R1's and QwQ's do.
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.builders import Scripted, text_tokens, world_build
+from support.builders import FirstWords, Scripted, text_tokens, world_build
+from support.byte_tokenizer import CHAT, byte_model
 
 from data_modules.builders.generators.requests import Decoding, RequestTemplate
 from data_modules.builders.journal import ANSWERS
@@ -22,6 +23,7 @@ from data_modules.builders.sources.qa_files import QAFiles
 from data_modules.builders.sources.worlds import WorldDocuments
 from data_modules.records import read_pairs
 from lit_longpo.errors import LostRecordsError
+from lit_longpo.policy import PolicyConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -69,6 +71,24 @@ def test_chosen_answers_that_were_cut_off_are_said(tmp_path, caplog):
     report = world_build(tmp_path / "cut", generator=Unfinished()).run()
     said = rf"{report.statuses['pair']} chosen answers cut off at max_new_tokens: `fit` .*; raise max_new_tokens"
     assert re.search(said, caplog.text)
+
+
+class Thinking(Scripted):
+    """Says what comes first to mind, and no more."""
+
+    gives_thoughts = True
+
+
+@pytest.mark.parametrize(("generator", "pairs"), [(Scripted, True), (Thinking, False)])
+def test_a_prompt_that_opens_thoughts_is_known_to_the_judges(generator, pairs, tmp_path):
+    """DeepSeek-R1's: an answer without `</think>` is nothing but thoughts; servers may keep these to themselves."""
+    byte_model(tmp_path, chat_template=CHAT.replace("[assistant]", "[assistant]<think>\n"))
+    lengths = {"short_tokens": 1500, "long_tokens": 3000}
+    recipe = SoLoPORecipe(RequestTemplate("{question}"), Decoding(1.0), 4, FirstWords(), **lengths)
+    build = world_build(tmp_path / "out", recipe=recipe, generator=generator(), verifiers=())
+    report = replace(build, policy=PolicyConfig(str(tmp_path))).run()
+    assert bool(report.statuses["pair"]) == pairs
+    assert pairs or set(report.reasons) >= {"no sample is right"}
 
 
 class Knowing(Scripted):

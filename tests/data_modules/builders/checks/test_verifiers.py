@@ -46,6 +46,17 @@ def test_flips_are_found(verifier):
     assert verdict(verifier, FLIPPED)[0] is False
 
 
+def test_thoughts_that_the_prompt_opened_are_not_judged():
+    """A rejected answer that was cut off in them is no right one; a gold answer has none."""
+    pair = PreferencePair("p", "Pour Ada", FACTS, FACTS, "tea", ("tea or",), ("tea",))
+    assert drive(GoldAnswer().steps(pair, bench()), None)[0] is None
+    assert drive(GoldAnswer().steps(pair, bench(opened=True)), None)[0] is True
+    thought = PreferencePair("p", "Pour Ada", FACTS, FACTS, "milk?</think>tea", ("tea?</think>milk",), ("tea",))
+    result, asked = drive(ModelJudge().steps(thought, bench(opened=True)), lambda request: "A, as")
+    assert result is None  # the judge was cut off, too
+    assert "Answer A: tea\n\nAnswer B: milk\n\n" in asked[0].text
+
+
 def test_unknown_is_neither():
     assert verdict(GoldAnswer(), PreferencePair("p", "q", "c", "c", "tea", ("milk",)))[0] is None
     assert verdict(GoldAnswer(), PreferencePair("p", "q", "c", "c", "rice", ("milk",), ("tea",)))[0] is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.builders.checks.verifiers import ModelJudge
-from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, seed_of
+from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, seed_of, until_stop
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze, SelfInstruct
@@ -50,6 +50,22 @@ def test_other_placeholders_are_refused(user):
 def test_a_recipe_refuses_a_wrong_template_before_anything_runs():
     with pytest.raises(ValueError, match=r"recipe\.init_args\.instruction\.user"):
         SoLoPORecipe(instruction=RequestTemplate("{query}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "answer"),
+    [
+        ("one. two. three", False, "one"),
+        ("<think>a. t</think>Oslo. three", False, "<think>a. t</think>Oslo"),
+        ("a. t</think>Oslo", True, "a. t</think>Oslo"),
+        ("a. t </think>Oslo. to", False, "a. t </think>Oslo"),  # opened by nobody knows whom
+        ("a. to", True, "a. to"),
+        ("<think>a. to", False, "<think>a. to"),
+    ],
+)
+def test_stop_texts_end_answers_and_not_thoughts(text, opened, answer):
+    """vllm#14170: a stop text in the thoughts ended them, and there was no answer."""
+    assert until_stop(text, (". t", ". two"), opened=opened) == answer
 
 
 def test_the_key_changes_with_everything_the_answer_depends_on():

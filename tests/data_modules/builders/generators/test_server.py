@@ -167,6 +167,45 @@ def test_a_part_of_an_answer_is_none(reason, error, finished, tmp_path):
     assert error or reply.finished == finished
 
 
+ENDED_IN_THOUGHTS = [
+    {"content": "<think>a"},
+    {"content": None, "reasoning_content": "a"},  # of a server that keeps them apart
+    {"content": "", "reasoning": "a"},
+]
+
+
+@needs_client
+@pytest.mark.parametrize("message", ENDED_IN_THOUGHTS)
+def test_a_stop_text_in_thoughts_ends_nothing(message, tmp_path):
+    """vllm#14170: the server ends them there, so it is asked again, and the answer is cut here."""
+    model, whole = ascii_model(tmp_path / "model"), {"content": "<think>a. b</think>Oslo. No"}
+
+    def said(number, body):
+        return {"choice": {"finish_reason": "stop", "message": message if body.get("stop") else whole}}
+
+    with serve(Served(model, fault=said)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0)
+        generator.open(PolicyConfig())
+        [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2, stop=(". ",)))])
+        generator.close()
+    assert (reply.text, reply.finished) == ("<think>a. b</think>Oslo", True)
+    assert [body.get("stop") for body in server.asked] == [[". "], None]
+
+
+@needs_client
+@pytest.mark.parametrize(
+    "message", [{"content": "Oslo"}, {"content": "<think>a</think>Oslo"}, {"content": "Oslo", "reasoning": "a"}]
+)
+def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
+    model = ascii_model(tmp_path / "model")
+    with serve(Served(model, fault=lambda *_: {"choice": {"finish_reason": "stop", "message": message}})) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0)
+        generator.open(PolicyConfig())
+        [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2, stop=(". ",)))])
+        generator.close()
+    assert (reply.text, len(server.asked)) == (message["content"], 1)
+
+
 @installed
 def test_a_server_that_is_not_there_ends_the_build_with_advice():
     url = f"http://127.0.0.1:{free_port()}/v1"

@@ -1,5 +1,6 @@
 """The policy answers: greedy as evaluation does, samples by their own seed, whoever shares the batch."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -79,6 +80,26 @@ def test_stop_texts_end_an_answer(generator):
     ).values()
     assert reply.text == ""
     assert until_stop("one. two. three", (". t",)) == "one"
+
+
+THINKS = ("<think>", "</think>")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_stop_texts_in_thoughts_end_nothing(opened, tmp_path):
+    """Opened by the model or by its prompt (vllm#14170)."""
+    opening = "<think>" if opened else ">"
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}OPEN{% endif %}"
+    tokenizer = bpe_tokenizer("bytes", added=THINKS, chat_template=template.replace("OPEN", opening))
+    said = [*([] if opened else ["<think>"]), "a", "b", "</think>", "c", "d"]
+    ids = [tokenizer.encode(text, add_special_tokens=False)[-1] for text in (opening, *said, "e")]
+    after = {token: token for token in range(len(tokenizer))} | dict(itertools.pairwise(ids))
+    following_model(len(tokenizer), after, otherwise=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    generator = TransformersGenerator()
+    generator.open(PolicyConfig(source=str(tmp_path)))
+    (reply,) = answers(generator, [Request("r", "Who?", Decoding(max_new_tokens=9, stop=("b", "d")))]).values()
+    assert (reply.text, reply.finished, reply.new_tokens) == ("".join(said[:-1]), True, len(said))
 
 
 def test_an_answer_ends_at_the_end_of_the_text_in_chats_too(tmp_path):

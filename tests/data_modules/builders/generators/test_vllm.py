@@ -54,7 +54,20 @@ def test_a_part_of_an_answer_is_none(reason, error, monkeypatch):
     assert error or completion.finished == (reason == "stop")
 
 
-def engine(monkeypatch, reason="stop"):
+@pytest.mark.parametrize(("said", "rounds"), [("<think>a b</think>c d", 2), ("c d", 1)])
+def test_a_stop_text_in_thoughts_ends_nothing(said, rounds, monkeypatch):
+    """vllm#14170: the engine ends them there, so it is asked again."""
+    asked = engine(
+        monkeypatch, says=lambda stop: min((said.partition(mark)[0] for mark in stop), key=len, default=said)
+    )
+    generator = VLLMGenerator()
+    generator.open(PolicyConfig())
+    [completion] = generator.answer([[Request("r", "Who ?", Decoding(stop=("b", "d")))]])
+    assert (completion.text, completion.finished) == (said.removesuffix(" d"), True)
+    assert [settings["stop"] for _, settings in asked] == [["b", "d"], []][:rounds]
+
+
+def engine(monkeypatch, reason="stop", says=lambda stop: " Rome "):
     """A stand-in for vLLM; gives the list of what it will be asked."""
     asked = []
 
@@ -64,10 +77,11 @@ def engine(monkeypatch, reason="stop"):
 
         def generate(self, prompts, settings):
             asked.extend(zip(prompts, settings, strict=True))
-            answer = SimpleNamespace(text=" Rome ", finish_reason=reason, token_ids=[1])
+            texts = [says(values["stop"]) for values in settings]
+            answers = [SimpleNamespace(text=text, finish_reason=reason, token_ids=[1]) for text in texts]
             return [
                 SimpleNamespace(outputs=[answer], prompt_token_ids=prompt["prompt_token_ids"], request_id="r")
-                for prompt in prompts
+                for prompt, answer in zip(prompts, answers, strict=True)
             ]
 
     stand_in = SimpleNamespace(LLM=LLM, SamplingParams=lambda **values: values, __spec__=ModuleSpec("vllm", None))

@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import bench, drive
 
-from data_modules.builders.recipes.questions import parse_questions
+from data_modules.builders.recipes.base import DroppedError
+from data_modules.builders.recipes.questions import SelfInstruct, parse_questions
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,15 @@ from data_modules.builders.recipes.questions import parse_questions
 )
 def test_lists_of_questions_are_read_whatever_their_marks(text, questions):
     assert parse_questions(text) == questions
+
+
+def test_questions_are_read_behind_thoughts_that_the_prompt_opened():
+    def asked(**options):
+        return drive(SelfInstruct().steps("A chunk.", "c", bench(**options)), lambda request: "1. Is it Ada?")[0].text
+
+    assert asked() == "Is it Ada?"
+    with pytest.raises(DroppedError, match="no question could be read"):
+        asked(opened=True)
 
 
 def test_headings_are_no_questions_and_repeated_numbers_go():

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_longpo.policy.prompts.thoughts import has_thoughts, opens_thoughts, without_thoughts
+from lit_longpo.policy.prompts.thoughts import answer_start, has_thoughts, opens_thoughts, without_thoughts
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,15 @@ from lit_longpo.policy.prompts.thoughts import has_thoughts, opens_thoughts, wit
 def test_what_is_said_is_behind_the_thoughts(text, opened, answer):
     assert without_thoughts(text, opened=opened) == answer
     assert has_thoughts(text, opened=opened) == (answer != text)
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "answer"),
+    [("Oslo", False, "Oslo"), ("Rome", True, None), ("<think>Rome", False, None), ("<think>a</think> b", False, " b")],
+)
+def test_an_answer_begins_where_the_thoughts_are_over(text, opened, answer):
+    start = answer_start(text, opened=opened)
+    assert (None if start is None else text[start:]) == answer
 
 
 def test_a_prompt_that_ends_in_opened_thoughts_is_known():
