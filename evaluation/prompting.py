@@ -64,7 +64,7 @@ def build_prompt(
 
     As in the official scripts the kept tokens are decoded and encoded again, so a cut prompt may differ
     from `max_length` by a few tokens, and the chat template comes on top. Unlike them, a beginning-of-text
-    token that the chat template writes itself is not doubled.
+    token that the chat template writes itself is not doubled, and no end of a text stands before the answer.
 
     Args:
         text: the whole prompt, no chat template.
@@ -81,14 +81,14 @@ def build_prompt(
             f"expected max_length of at least 2 tokens, got {max_length}; pass the model's window minus 500"
         )
     tokenizer = prompt_format.tokenizer
-    whole = _encode(text, prompt_format)
+    whole = prompt_format.encode_text(text)
     kept = truncate_middle(whole, max_length, style=rules.style)
     if len(kept) < len(whole):
         half = len(kept) // 2 if rules.style == "longbench" else len(kept)
         text = "".join(decode(part, prompt_format) for part in (kept[:half], kept[half:]) if part)
     uses_chat = rules.chat and prompt_format.uses_chat
     # Control tokens that the text writes out are read as such, here and in the official scripts.
-    ids = list(prompt_format.encode_message(text)) if uses_chat else _encode(text, prompt_format)
+    ids = prompt_format.encode_message(text) if uses_chat else prompt_format.encode_text(text)
     check_room(len(ids), rules.max_new_tokens, max_length, window)
     newline = tokenizer.encode("\n", add_special_tokens=False)[-1:] if rules.stop_at_newline else []
     stops = dict.fromkeys((*prompt_format.stop_ids, *newline))
@@ -96,7 +96,7 @@ def build_prompt(
     only_these = rules.stop_at_newline  # the official script then names all stops itself
     shortest = int(rules.stop_at_newline)
     counts = (len(whole), lost, uses_chat, only_these)
-    return Prompt(tuple(ids), rules.max_new_tokens, tuple(stops), shortest, *counts, (("user", text),))
+    return Prompt(ids, rules.max_new_tokens, tuple(stops), shortest, *counts, (("user", text),))
 
 
 def whole_prompt(
@@ -218,11 +218,6 @@ def truncate_middle(ids: Sequence[int], max_length: int, *, style: Style) -> lis
     head = max_length // 2
     tail = max_length - head if style == "longbench_v2" else head
     return ids[:head] + ids[-tail:]  # a tail of 0 is everything, as in the official slice
-
-
-def _encode(text: str, prompt_format: PromptFormat) -> list[int]:
-    """With the special tokens this tokenizer adds; long texts are expected."""
-    return list(prompt_format.tokenizer(text, verbose=False)["input_ids"])
 
 
 def decode(ids: Sequence[int], prompt_format: PromptFormat) -> str:

@@ -76,7 +76,7 @@ def _ask(connection: Connection, send: Send[Prompt], prompt: Prompt, endpoint: E
 
 
 def _prompt(prompt_format: PromptFormat, max_new_tokens: int = 1, stops: Sequence[int] = ()) -> Prompt:
-    ids = tuple(prompt_format.tokenizer(_TEXT)["input_ids"])
+    ids = prompt_format.encode_text(_TEXT)
     ends = tuple(stops) or prompt_format.stop_ids
     only_these = bool(stops)
     return Prompt(ids, max_new_tokens, ends, 0, len(ids), 0, False, only_these, (("user", _TEXT),))

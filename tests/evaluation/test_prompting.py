@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.word_tokenizer import word_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from evaluation import truncate_middle
 from evaluation.prompting import Rules, build_prompt, check_template, decode
@@ -47,6 +48,17 @@ def test_longbench_decodes_the_halves_apart_and_v2_does_not(style, kept):
     assert decode(prompt.ids, plain) == kept
     assert prompt.num_lost == 13 - 6
     assert len(prompt.ids) == (9 if style == "longbench" else 6)  # replacement characters take three bytes each
+
+
+def test_no_end_of_the_text_stands_before_the_answer():
+    """`add_eos_token: true`, which many a fine-tuned model leaves in its files: it would answer an ended text."""
+    tokenizer = byte_tokenizer()
+    ends = [("<bos>", BOS), ("<eos>", EOS)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<bos> $A <eos>", special_tokens=ends)
+    assert tokenizer("01")["input_ids"][-1] == EOS
+    form = PromptFormat(tokenizer, PromptTemplate())
+    for length, kept in ((500, "<bos>0123456789"), (6, "<bos>01789")):
+        assert text_of(build_prompt("0123456789", form, Rules("longbench", 5), length)) == kept
 
 
 def test_decoded_text_is_not_cleaned_up():

@@ -75,6 +75,14 @@ class PromptFormat:
         """Tokens of plain text, no special tokens added."""
         return self._texts.encode(text, self._data(self._in_prompts, (0, len(text)))).ids
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a whole text for a model to go on with, control tokens in it read as such.
+
+        With the special tokens that the tokenizer puts before texts. What some put behind them (`add_eos_token`) would
+        end the text before the answer, and is left out.
+        """
+        return self.added_in_front + tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
     def encode_message(self, text: str, answer_prefix: str = "") -> tuple[int, ...]:
         """Tokens of a user's message with an answer to follow, control tokens in it read as such.
 

@@ -17,6 +17,8 @@ from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lit_longpo.policy.prompts.merge_dropout import end_merge_dropout, merge_all
+
 log = logging.getLogger(__name__)
 
 _COMPARED = dict[tuple[Any, ...], str | None]()  # a text that is cut in another way, by file and class
@@ -51,6 +53,7 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
         stored = Tokenizer.from_file(str(path))
         stored.no_truncation()
         stored.no_padding()
+        end_merge_dropout(stored)
         built = cast(Any, tokenizer).backend_tokenizer
         _COMPARED[key] = next(_differing(built, stored, may_begin=begins), None)
     if (text := _COMPARED[key]) is None:
@@ -91,6 +94,7 @@ def _read_as_stored(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
         token = getattr(tokenizer, role)
         if getattr(plain, role) is None and token in known:
             setattr(plain, role, token)
+    merge_all(plain, where)
     return plain
 
 

@@ -1,0 +1,51 @@
+"""Byte pairs that a tokenizer leaves out at random: its own regularisation while a model is trained from nothing.
+
+The setting stays in tokenizer.json, and whoever reads that file gets other tokens of the same text at every call
+(tokenizers#644): another prompt when a run goes on, when a reference is scored, when a model is asked.
+"""
+
+import logging
+from functools import cache
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+
+def end_merge_dropout(backend: Tokenizer) -> float:
+    """Have all pairs merged from now on.
+
+    Args:
+        backend: changed in place.
+
+    Returns:
+        The share that was left out so far, for most tokenizers 0.
+    """
+    share = float(getattr(backend.model, "dropout", None) or 0)
+    if share:
+        backend.model.dropout = None
+    return share
+
+
+def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """The same for a tokenizer of transformers, with a word about it.
+
+    Args:
+        tokenizer: changed in place; one that is not of tokenizer.json stays as it is.
+        where: folder or hub name that it was read from.
+    """
+    backend: Any = tokenizer
+    if tokenizer.is_fast and (share := end_merge_dropout(backend.backend_tokenizer)):
+        _tell(where, share)
+
+
+@cache
+def _tell(where: str, share: float) -> None:
+    log.warning(
+        "%s: tokenizer.json leaves out %g of the merges at random (dropout), for other tokens of a text at every call: "
+        "all are done here, and in what is exported",
+        where,
+        share,
+    )
