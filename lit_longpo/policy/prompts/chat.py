@@ -134,6 +134,11 @@ class Chat:
         return self._opened.removeprefix(closed) if self._opened.startswith(closed) else ""
 
     @property
+    def sample(self) -> str:
+        """One question and its answer, each of a word."""
+        return f"{self._opened}answer{self.suffix}"
+
+    @property
     def after_earlier_answer(self) -> str | None:
         """From the end of an answer to a second question; `None` if there can be none."""
         return None if self._later is None else self._later[0]

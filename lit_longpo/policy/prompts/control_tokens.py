@@ -1,15 +1,19 @@
 """Tokens that steer a model (a turn's beginning, the end of the text), and where data writes them out as text."""
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.chat import Chat
+
+log = logging.getLogger(__name__)
 
 _BOTH_WAYS = ({"split_special_tokens": False}, {"split_special_tokens": True})
 
@@ -108,3 +112,32 @@ def written_out(text: str, data: Sequence[Data]) -> list[tuple[int, int]]:
         matches = part.markup.pattern.finditer(text, max(0, part.start - longest), part.end + longest)
         hits |= {hit.span() for hit in matches if hit.start() < part.end and hit.end() > part.start}
     return sorted(hits)
+
+
+def tell_of_split_marks(markup: Markup, text: str, ids: Sequence[int], where: str) -> None:
+    """Say which marks of a chat template do not become their tokens.
+
+    A tokenizer that normalises texts before it looks for added tokens (`normalized: true`), or takes them for words of
+    their own alone (`single_word: true`), reads a mark as text wherever other text touches it (tokenizers#1408).
+
+    Args:
+        markup: control tokens of prompts.
+        text: that the template writes.
+        ids: its tokens. Shape: (num_ids,)
+        where: the tokenizer comes from.
+    """
+    written = Counter(match.group() for match in markup.pattern.finditer(text))
+    read = Counter(ids)
+    for name in (name for name, times in written.items() if read[markup.tokens[name]] < times):
+        _tell_of_split_mark(name, where)
+
+
+@cache
+def _tell_of_split_mark(name: str, where: str) -> None:
+    log.warning(
+        "%s: the tokenizer reads the chat template's %r as text, though it has a token of that name: no turn begins or "
+        "ends with that token; set `normalized` and `single_word` of it to false in tokenizer.json if the model was "
+        "trained with it",
+        where or "the tokenizer",
+        name,
+    )

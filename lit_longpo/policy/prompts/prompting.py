@@ -9,7 +9,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.answer_frames import unframed
 from lit_longpo.policy.prompts.borders import added_in_front, end_of_answer
 from lit_longpo.policy.prompts.chat import Chat, Rendered, Utterance
-from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens
+from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens, tell_of_split_marks
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import Span, UserText
@@ -58,6 +58,9 @@ class PromptFormat:
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
+        if self._chat is not None:
+            sample = self._chat.sample
+            tell_of_split_marks(self._in_prompts, sample, self._texts.encode(sample).ids, tokenizer.name_or_path)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

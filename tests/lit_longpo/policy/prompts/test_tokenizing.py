@@ -317,3 +317,32 @@ def test_a_format_can_be_sent_to_other_processes():
     form = form_of("bytes")
     form.encode_prompt(INJECTED, "Who?")
     assert pickle.loads(pickle.dumps(form)).encode_prompt(INJECTED, "Who?") == form.encode_prompt(INJECTED, "Who?")
+
+
+@pytest.mark.parametrize(
+    ("kind", "odd"),
+    [
+        ("sentencepiece", {"normalized": True}),  # looked for where the text has got its marks of word beginnings
+        ("bytes", {"single_word": True}),
+    ],
+)
+def test_marks_of_the_template_that_become_text_are_told(kind, odd, caplog):
+    """As plain transformers has them; the model may have been trained so (tokenizers#1408)."""
+    mark = f"<|end of {kind}|>"
+    template = CHATML.replace("<|im_end|>", mark)
+    for settings_, told in ((odd, True), ({}, False)):
+        caplog.clear()
+        special = ["<|im_start|>", AddedToken(mark, special=True, **{"normalized": False, **settings_})]
+        form = form_of(kind, special=special, template=template)
+        whole = form.tokenizer.apply_chat_template(user("Bob", "Who"), add_generation_prompt=True)["input_ids"]
+        assert list(form.encode_prompt("Bob", "Who").ids) == whole
+        assert (form.tokenizer.convert_tokens_to_ids(mark) in whole) is not told
+        assert (f"reads the chat template's {mark!r} as text" in caplog.text) is told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_marks_that_are_tokens_are_not_told(name, kind, caplog):
+    chat = FORMATS[name]
+    PromptFormat(bpe_tokenizer(kind, special=chat.marks, chat_template=chat.template), PromptTemplate())
+    assert "as text" not in caplog.text
