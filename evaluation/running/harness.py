@@ -1,19 +1,21 @@
 """lm-evaluation-harness through its Python API: is it there, does it know the tasks, who answers it."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from lit_longpo.engine import base_model, end_ids, generation_mode
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.thoughts import THOUGHT
+from lit_longpo.policy.prompts.thoughts import THOUGHT, answer_start, opens_thoughts
 from lit_longpo.policy.rope import readable_positions
+
+_OPENING = 8  # tokens at a prompt's end, in which thoughts may be opened
 
 
 def require_harness(wanted_by: str) -> None:
@@ -72,6 +74,16 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
             self.num_cut += int((found[1].sum(-1) > left_truncate_len).sum())
             return tuple(part[:, -left_truncate_len:] for part in found)
 
+        def generate_until(self, requests: Any, *rest: Any, **options: Any) -> Any:
+            _check_room(requests, self.max_length, self.max_gen_toks)
+            return super().generate_until(requests, *rest, **options)
+
+        def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:
+            found: Tensor = super()._model_generate(context, max_length, stop, **options)
+            if found.shape[1] < max_length and _end_in_thoughts(self.tokenizer, context, found, stop):
+                return cast(Tensor, super()._model_generate(context, max_length, [], **options))
+            return found
+
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
     return Counting(
         pretrained=base_model(model),
@@ -81,6 +93,46 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
         think_end_token=THOUGHT,
         chat_template_args=dict(prompt_format.chat_arguments),
     )
+
+
+def _check_room(requests: Sequence[Any], positions: int, usual: int) -> None:
+    """Refuse answers that leave no room for a prompt; the harness would end in an AssertionError.
+
+    Args:
+        requests: the harness's, of tasks that generate.
+        positions: that the model reads.
+        usual: tokens of an answer where a task does not say.
+
+    Raises:
+        InputError: naming the task.
+    """
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    for request in requests:
+        tokens = normalize_gen_kwargs(request.args[1], usual)["max_gen_toks"]
+        if tokens >= positions:
+            raise InputError(
+                f"expected answers shorter than the model's {positions:,} positions, got up to {tokens:,} tokens in "
+                f"{request.task_name}; leave the task out of `tasks`, or set `generation_kwargs: {{max_gen_toks: "
+                f"{positions // 2}}}` in a YAML of your own and `include_path` to its folder"
+            )
+
+
+def _end_in_thoughts(tokenizer: Any, context: Tensor, found: Tensor, stop: Sequence[str]) -> bool:
+    """Whether a stop text has ended an answer before it began (lm-evaluation-harness#3700).
+
+    Args:
+        tokenizer: that decodes.
+        context: prompts. Shape: (batch, num_prompt_ids)
+        found: prompts and what was generated. Shape: (batch, num_ids)
+        stop: what ends an answer, empty texts aside.
+    """
+    for prompt, row in zip(context, found, strict=True):
+        opened = opens_thoughts(tokenizer.decode(prompt[-_OPENING:]))
+        text = tokenizer.decode(row[len(prompt) :], skip_special_tokens=True)
+        if answer_start(text, opened=opened) is None and any(mark and mark in text for mark in stop):
+            return True
+    return False
 
 
 def chat_options(prompt_format: PromptFormat, apply_chat_template: bool) -> dict[str, Any]:

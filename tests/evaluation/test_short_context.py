@@ -118,6 +118,44 @@ def test_answers_end_where_the_model_ends_turns(tmp_path):
     assert report.tables["who"]["exact_match"] == 100.0
 
 
+def follower(folder, said):
+    """A chat model whose prompt opens thoughts and which goes on with `said`, and a task that asks it."""
+    tokenizer = byte_tokenizer(chat_template=CHAT.replace("[assistant]", "[assistant]<think>"))
+    tokenizer.add_tokens(["<think>", "</think>"])
+    chain = tokenizer.encode("<think>" + said, add_special_tokens=False)
+    end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    after = {token: token for token in range(264)} | dict(pairwise([*chain, end]))
+    model = following_model(264, after, otherwise=0)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "rows.jsonl").write_text('{"question": "Who?", "answer": "B"}\n')
+    task = GENERATED.format(path=folder / "rows.jsonl", cache=folder / "cache")
+    (folder / "who.yaml").write_text(task)
+    return task
+
+
+ASKED = ("--short_context.tasks", "{who: 0}", "--short_context.apply_chat_template", "true")
+
+
+@needs_harness
+def test_a_stop_text_in_thoughts_ends_nothing(tmp_path):
+    """lm-evaluation-harness#3700, which mends it for vLLM: there was no answer, and the thoughts were scored."""
+    task = follower(tmp_path, "a</think>B")
+    (tmp_path / "who.yaml").write_text(task.replace('"zz"', '"a"'))
+    COMMANDS["evaluate"](given(tmp_path, *ASKED, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+    [item] = load_report(tmp_path / "out" / "short_context-step0.json").predictions
+    assert (item.prediction, item.score) == ("B", 1.0)
+
+
+@needs_harness
+def test_answers_that_leave_no_room_for_a_prompt_are_refused(tmp_path):
+    """It was the harness's AssertionError."""
+    task = follower(tmp_path, "a</think>B")
+    (tmp_path / "who.yaml").write_text(task.replace("max_gen_toks: 6", "max_gen_toks: 1000000"))
+    with pytest.raises(UserError, match=r"got up to 1,000,000 tokens in who; leave the task out of `tasks`, or set"):
+        COMMANDS["evaluate"](given(tmp_path, *ASKED, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+
+
 @needs_harness
 def test_the_chat_template_is_the_policys_own_and_thoughts_are_left_out(tmp_path):
     """Options and system message (`enable_thinking: false`) had no effect; lm-evaluation-harness#3675."""
