@@ -10,6 +10,7 @@ from evaluation.served.settings import ServedCard, ServerSettings, Way
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.prompting import message
+from lit_longpo.policy.prompts.thoughts import answer_start
 
 _NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
@@ -105,8 +106,7 @@ class Endpoint(ABC):
         """Where the server was not told of the token: up to a newline that is not the first character."""
         if not prompt.only_these_stops or self.abilities.obeys_ends:
             return text
-        end = text.find("\n", 1)
-        return text if end < 0 else text[:end]
+        return _first_line(text)
 
 
 class Completions(Endpoint):
@@ -206,16 +206,29 @@ class Chat(Endpoint):
         kept = prompt.num_tokens - prompt.num_lost
         return num_read < min(0.95 * kept, kept - 32 * len(prompt.messages))
 
+    def stops(self, prompt: Prompt) -> tuple[int, ...]:
+        """Without the newline that ends a line of an answer: here it would end thoughts, too."""
+        return self.prompt_format.stop_ids if prompt.only_these_stops else super().stops(prompt)
+
     def text(self, choice: Any, prompt: Prompt) -> str | None:
-        """As the server gives it, up to where it ends."""
+        """As the server gives it; where a newline ends it, with its thoughts and one line behind them."""
         text = self.raw(choice)
-        return self._until_newline(text, prompt) if isinstance(text, str) else None
+        if not isinstance(text, str) or not prompt.only_these_stops:
+            return text if isinstance(text, str) else None
+        start = answer_start(text)
+        return text if start is None else text[:start] + _first_line(text[start:].lstrip() if start else text)
 
     def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
         system = self.prompt_format.template.system
         own = prompt.messages[0][0] == "system"
         said = prompt.messages if system is None or own else (("system", system), *prompt.messages)
         return [message(role, text) for role, text in said]
+
+
+def _first_line(text: str) -> str:
+    """Up to a newline that is not the first character."""
+    end = text.find("\n", 1)
+    return text if end < 0 else text[:end]
 
 
 ENDPOINTS: dict[Way, type[Endpoint]] = {"completions": Completions, "chat": Chat}

@@ -111,6 +111,25 @@ def test_chat_sends_texts_and_the_server_its_template(longbench, server, local):
     assert {name: texts(report)[name] for name in same} == same
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("\nOslo\nRome", "\nOslo"),
+        ("<think>\nOslo?\nRome\n</think>\n\nOslo.\nRome", "Oslo."),
+        ("Oslo?\n</think>\nOslo.", "Oslo."),
+        ("<think>\nOslo?\nRome", ""),
+    ],
+)
+def test_a_newline_in_thoughts_ends_no_chat(said, answer, longbench, server):
+    """A line of SAMSum's: the server ended thoughts at their first newline, or we did (vllm#14170)."""
+    fault = {"choice": {"finish_reason": "stop", "message": {"content": said}}}
+    server.fault = lambda number, body: fault if body["max_tokens"] == NUM_NEW else None
+    report = run(longbench, server, way="chat", settings=RunSettings(tasks=["samsum"]))
+    assert set(texts(report).values()) == {answer}
+    newline = AutoTokenizer.from_pretrained(server.folder).encode("\n", add_special_tokens=False)[-1]
+    assert all(newline not in body["stop_token_ids"] for body in questions(server))
+
+
 def test_the_models_own_penalty_is_sent_under_the_official_protocol(longbench, server):
     run(longbench, server, settings=RunSettings(tasks=["trec"]))
     run(longbench, server, settings=RunSettings(tasks=["trec"], protocol="official"))
