@@ -18,7 +18,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
-from lit_longpo.strategies import check_devices, check_processes, shard
+from lit_longpo.strategies import check_devices, check_processes, own_launcher, shard
 from lit_longpo.strategies.lifeline import Lifeline
 
 _AGAIN = "type the same command again: the answers that are stored stay"
@@ -84,7 +84,9 @@ class Respondent:
 
     def load(self) -> tuple[nn.Module | Answerer, PromptFormat]:
         """The model on its device, in every process, and its tokenizer with its chat template."""
-        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=self._strategy())
+        fabric = Fabric(
+            accelerator=self.accelerator, devices=self.devices, strategy=self._strategy(), plugins=own_launcher()
+        )
         fabric.launch()
         self.lifeline.connect(fabric.global_rank, fabric.world_size, fabric.broadcast, here=True)
         model, prompt_format = self._on(fabric.device), self.policy.prompt_format()

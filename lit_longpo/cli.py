@@ -23,7 +23,7 @@ from lit_longpo.optimization import Optimization
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.policy.left_behind import left_behind
 from lit_longpo.policy.trainable import check_training
-from lit_longpo.strategies import check_launch, check_strategy, split_by
+from lit_longpo.strategies import check_job, check_launch, check_strategy, split_by
 from lit_longpo.training.callback_checks import check_callbacks
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ class LongPOCLI(LightningCLI):
         """Before any class is made: what could only fail later, and with many words."""
         config = self.config[self.subcommand] if self.subcommand else self.config
         check_typed(config)
+        check_job()
         name_loggers(config["trainer"], config.get("name"))
         if self.subcommand == "fit":
             check_length(self.config["fit"])

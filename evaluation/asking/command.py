@@ -23,7 +23,7 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptTemplate
-from lit_longpo.strategies import check_devices, check_processes
+from lit_longpo.strategies import check_devices, check_processes, own_launcher
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def ask(arguments: Sequence[str]) -> None:
         check_writable(Path(values.json).parent, "--json FILE")
     prepared = [Prepared.of(side, asked, rules) for side in _sides(words, values)]
     _say(prepared, document.name)
-    device = Fabric(accelerator=values.accelerator, devices=1).device
+    device = Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device
     columns = [Column(one, one.replies(asked, device, values.batching)) for one in reversed(prepared)]
     columns.reverse()
     for table in tables(asked, columns):

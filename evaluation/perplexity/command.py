@@ -20,7 +20,7 @@ from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.files.storing import check_writable, storing
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
-from lit_longpo.strategies import check_devices, check_processes
+from lit_longpo.strategies import check_devices, check_processes, own_launcher
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def perplexity(arguments: Sequence[str]) -> None:
     _tell_front(prompt_format, is_there=bool(front))
     windows.starts(windows.lengths[-1] - len(front), len(tokens))
     check_writable(Path(values.output), "--output FOLDER")
-    model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1).device)
+    model = policy.load_base().to(Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device)
     check_vocabulary(model, prompt_format.tokenizer)
     check_lengths(model, windows, len(tokens) + len(front), len(front))
     facts = run_facts(model_facts(model, prompt_format), prompt_format, typed("perplexity", arguments))

@@ -12,7 +12,7 @@ from lit_longpo.strategies.deepspeed import (
     whole_loading,
 )
 from lit_longpo.strategies.devices import check_accelerator, check_devices, check_torch_device, num_devices
-from lit_longpo.strategies.launching import check_launch, check_processes, launch_problem
+from lit_longpo.strategies.launching import check_job, check_launch, check_processes, launch_problem, own_launcher
 from lit_longpo.strategies.sharding import (
     any_rank,
     data_parallel_mesh,
@@ -31,6 +31,7 @@ __all__ = [
     "any_rank",
     "check_accelerator",
     "check_devices",
+    "check_job",
     "check_launch",
     "check_processes",
     "check_strategy",
@@ -47,6 +48,7 @@ __all__ = [
     "mesh_problem",
     "multiply_gradients",
     "num_devices",
+    "own_launcher",
     "rows_of_a_step",
     "shard",
     "split_by",

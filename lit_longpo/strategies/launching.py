@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch import Trainer
 
 from lit_longpo.errors import InputError
@@ -35,6 +36,11 @@ def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> 
         environment: variables that launchers set.
     """
     launched = _launched(devices, nodes, environment)
+    if launched is not None and launched.is_batch_script and launched.total > 1:
+        return (
+            f"expected srun before the command in a batch script of SLURM with SLURM_NTASKS={launched.total}, whose "
+            "tasks nobody has started; type srun python -m lit_longpo ..., or #SBATCH --ntasks=1"
+        )
     if launched is not None and not launched.agrees(devices, nodes):
         return (
             f"expected as many processes as `trainer.devices` {devices} x `trainer.num_nodes` {nodes}, but {launched}; "
@@ -51,8 +57,26 @@ def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> 
     return None
 
 
+def check_job() -> None:
+    """Refuse a job of SLURM that Lightning refuses, before a trainer is made.
+
+    Raises:
+        InputError: it has several tasks, and does not say how many on each node.
+    """
+    names = os.environ
+    tasks = int(names.get("SLURM_NTASKS", 1)) if _started_by_srun(names) else 1
+    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in names and "TORCHELASTIC_RUN_ID" not in names:
+        raise InputError(
+            f"expected tasks by node in a job of SLURM, as Lightning counts its processes, got SLURM_NTASKS={tasks} "
+            f"alone; write #SBATCH --ntasks-per-node={tasks} in place of --ntasks ({tasks} is for one node)"
+        )
+
+
 def check_processes(devices: int, command: str = "") -> None:
     """Compare a command on one machine with the environment: other processes would do the same work once more.
+
+    A batch script of SLURM without srun is one process, whatever it could start: the command's own ones come from it
+    (`own_launcher`).
 
     Args:
         devices: as its `--devices` says.
@@ -62,7 +86,10 @@ def check_processes(devices: int, command: str = "") -> None:
         InputError: a launcher started another number of processes.
     """
     launched = _launched(devices, 1, os.environ)
-    if launched is None or launched.agrees(devices, 1) or (command and launched.is_batch_script):
+    if launched is not None and launched.is_batch_script:
+        return
+    check_job()
+    if launched is None or launched.agrees(devices, 1):
         return
     if command:
         wanted, instead = f"`{command}` to run in one process", "start it without a launcher"
@@ -71,6 +98,15 @@ def check_processes(devices: int, command: str = "") -> None:
     else:
         wanted, instead = f"as many processes as `--devices` {devices}", f"type --devices {launched.here}"
     raise InputError(f"expected {wanted}, but {launched}; {instead}")
+
+
+def own_launcher() -> list[ClusterEnvironment]:
+    """Plugins of a `Fabric` on one machine: in a batch script of SLURM, whose tasks nobody started, it starts its own.
+
+    Lightning takes the script for one of the tasks there, and waits for the others.
+    """
+    launched = _launched(1, 1, os.environ)
+    return [LightningEnvironment()] if launched is not None and launched.is_batch_script else []
 
 
 @dataclass(frozen=True)

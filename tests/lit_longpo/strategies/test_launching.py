@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning.fabric import Fabric
 
 from lit_longpo.errors import UserError
-from lit_longpo.strategies import check_processes, launch_problem
+from lit_longpo.strategies import check_job, check_processes, launch_problem, own_launcher
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
@@ -62,10 +63,40 @@ def test_a_command_of_one_machine_counts_its_processes(environment, monkeypatch)
 
 @pytest.mark.parametrize("environment", [SCRIPT, {**SLURM, "SLURM_NTASKS": "1"}], ids=["script", "srun --ntasks=1"])
 def test_a_command_of_one_process_runs_in_a_job_of_more(environment, monkeypatch):
-    """`build` behind `srun fit` in one batch script."""
+    """`build` and `evaluate` behind `srun fit` in one batch script."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     check_processes(1, "build")
+    check_processes(1)
+
+
+@pytest.mark.parametrize("per_node", [{}, {"SLURM_NTASKS_PER_NODE": "4"}])
+def test_a_command_in_a_batch_script_starts_its_own_processes(per_node, monkeypatch):
+    """Lightning took the script for one of the job's tasks, and waited for the others."""
+    monkeypatch.setattr("os.environ", {"SLURM_PROCID": "0", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", **per_node})
+    for devices, strategy in ((1, "auto"), (2, "ddp")):
+        check_processes(devices)
+        fabric = Fabric(accelerator="cpu", devices=devices, strategy=strategy, plugins=own_launcher())
+        assert (fabric.world_size, str(fabric.device)) == (devices, "cpu")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    assert own_launcher() == []
+
+
+def test_a_training_in_a_batch_script_needs_srun():
+    """Four devices and four tasks agreed, and waited for tasks that nobody had started."""
+    assert launch_problem(1, 1, {**SCRIPT, "SLURM_NTASKS": "1"}) is None
+    for devices, nodes in ((2, 2), (1, 1)):
+        assert "type srun python -m lit_longpo" in str(launch_problem(devices, nodes, SCRIPT))
+
+
+def test_a_job_that_lightning_cannot_count_is_refused(monkeypatch):
+    """It was a RuntimeError, for `fit` in a batch script and for every command behind srun."""
+    monkeypatch.setattr("os.environ", {name: SLURM[name] for name in SLURM if name != "SLURM_NTASKS_PER_NODE"})
+    for check in (check_job, lambda: check_processes(4)):
+        with pytest.raises(UserError, match=r"SLURM_NTASKS=4 alone; write #SBATCH --ntasks-per-node=4 in place"):
+            check()
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
+    check_job()
 
 
 def test_a_command_of_one_machine_is_refused_on_two(monkeypatch):
