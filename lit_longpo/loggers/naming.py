@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lit_longpo.errors import InputError
 
@@ -61,6 +61,16 @@ def check_name(name: str | None) -> None:
 def named_logger(root: str | None, name: str) -> TensorBoardLogger:
     """What stands for Lightning's default logger: its runs are `<root>/<name>/version_<n>`."""
     return TensorBoardLogger(root or ".", name=name, default_hp_metric=False)
+
+
+def place_of(logger: Logger) -> str:
+    """Where a logger writes: its folder, or what its server calls the run.
+
+    Args:
+        logger: that has begun to write.
+    """
+    folder = getattr(logger, "log_dir", None) or logger.save_dir
+    return f"{type(logger).__name__} {folder and Path(folder).resolve()} {logger.name} {logger.version}"
 
 
 def _name(logger: Namespace, name: str | None, root: Any) -> None:

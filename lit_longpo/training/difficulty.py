@@ -28,6 +28,11 @@ class Difficulty:
         return sum(margin > 0 for margin in self.margins) / len(self.margins)
 
     @property
+    def median_margin(self) -> float:
+        """The higher one of two in the middle."""
+        return median_high(self.margins)
+
+    @property
     def is_easy(self) -> bool:
         """Whether the model ranks nearly all of them right already."""
         return self.ranked_right > _EASY
@@ -48,6 +53,6 @@ class Difficulty:
             "pairs": len(self.margins),
             "ranked_right": self.ranked_right,
             "measure": self.measure,
-            "median_margin": median_high(self.margins),
+            "median_margin": self.median_margin,
             "margins": self.histogram(),
         }

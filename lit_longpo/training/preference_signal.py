@@ -2,16 +2,18 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from lit_longpo.batch import Context, Views
 from lit_longpo.files.stored import stored_object
+from lit_longpo.loggers.naming import place_of
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.training.difficulty import Difficulty
 
@@ -44,6 +46,7 @@ class PreferenceSignal:
         self.folder: str | None = None
         self._margins: list[Tensor] = []
         self._num_pairs = self._steps = 0
+        self._told = set[str]()  # loggers that have the numbers, in an earlier start too
 
     @classmethod
     def of(cls, views: Views) -> "PreferenceSignal":
@@ -79,12 +82,15 @@ class PreferenceSignal:
             difficulty = self.difficulty()
             if difficulty.is_easy:
                 log.warning(_advice(difficulty))
-            _report(difficulty, self._steps, trainer, self.folder)
+            if not keeps_nothing(trainer) and trainer.loggers:
+                self._log(difficulty, trainer.loggers)
+                _report(difficulty, self._steps, self.folder)
         return True
 
     def state(self) -> dict[str, Any]:
         """What was seen so far, for a checkpoint; waits for the device."""
-        return {"margins": [margin for part in self._margins for margin in part.float().tolist()], "steps": self._steps}
+        margins = [margin for part in self._margins for margin in part.float().tolist()]
+        return {"margins": margins, "steps": self._steps, "told": sorted(self._told)}
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """What was seen before a resume, which the policy is no longer untrained for.
@@ -94,12 +100,25 @@ class PreferenceSignal:
         """
         self._margins = [torch.tensor(state["margins"])]
         self._num_pairs, self._steps = len(state["margins"]), state["steps"]
+        self._told = set(state.get("told", ()))
 
     def difficulty(self) -> Difficulty:
         """Of the pairs so far; waits for the device."""
         unit = "summed log-probabilities, nats" if self.by_log_probs else "the objective's rewards"
         measure = f"{unit}, {self.context} context"
         return Difficulty(tuple(self.state()["margins"]), measure)
+
+    def _log(self, difficulty: Difficulty, loggers: Iterable[Logger]) -> None:
+        """Once to every logger: a run that goes on where it was logged has the numbers."""
+        numbers = {"ranked_right": difficulty.ranked_right, "median_margin": difficulty.median_margin}
+        for logger in loggers:
+            if (place := place_of(logger)) in self._told:
+                continue
+            self._told.add(place)
+            logger.log_metrics({f"data/{name}_before_training": value for name, value in numbers.items()}, step=0)
+            draw = getattr(getattr(logger, "experiment", None), "add_histogram", None)  # TensorBoard's
+            if draw is not None:
+                draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
 
 
 def _advice(difficulty: Difficulty) -> str:
@@ -110,17 +129,9 @@ def _advice(difficulty: Difficulty) -> str:
     )
 
 
-def _report(difficulty: Difficulty, steps: int, trainer: Trainer, folder: str | None) -> None:
-    """Into `data_report.json` where there is one, and to every logger."""
-    if keeps_nothing(trainer) or not trainer.loggers:
-        return
+def _report(difficulty: Difficulty, steps: int, folder: str | None) -> None:
+    """Into `data_report.json` where there is one."""
     found = {**difficulty.as_json(), "within_steps": steps}
-    for logger in trainer.loggers:
-        numbers = {"ranked_right": difficulty.ranked_right, "median_margin": found["median_margin"]}
-        logger.log_metrics({f"data/{name}_before_training": value for name, value in numbers.items()}, step=0)
-        draw = getattr(getattr(logger, "experiment", None), "add_histogram", None)  # TensorBoard's
-        if draw is not None:
-            draw("data/margins_before_training", torch.tensor(difficulty.margins), 0)
     if folder is not None and (report := Path(folder) / "data_report.json").exists():
         known = stored_object(report, "delete it: the next run writes it anew")
         report.write_text(json.dumps({**known, "difficulty": found}, indent=2) + "\n")

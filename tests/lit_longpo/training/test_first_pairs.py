@@ -1,12 +1,13 @@
 """When the first pairs are watched: from a validation before training on, over a resume, and said once."""
 
+import csv
 import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from support.preference_data import RandomPairs
 
 from lit_longpo.checkpoints import ResumableTrainer
@@ -86,3 +87,25 @@ def test_a_resumed_run_says_what_the_untrained_policy_made_of_the_first_pairs(po
     assert whole["pairs"] == 40
     assert difficulty(5, tmp_path / "step=2.ckpt") == whole
     assert difficulty(6, tmp_path / "step=5.ckpt") == whole
+
+
+def test_a_run_that_goes_on_where_it_was_logged_does_not_log_them_again(policy_folder, tmp_path):
+    """A named `CSVLogger` had a second row; a logger that was not there before has its first."""
+
+    def rows(steps, *names, resume=None):
+        module = SimPO(policy=PolicyConfig(source=str(policy_folder)))
+        loggers = [CSVLogger(tmp_path, "rows", version=name) for name in names]
+        trainer = ResumableTrainer(
+            max_steps=steps, max_epochs=-1, accelerator="cpu", logger=loggers, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0, log_every_n_steps=1,
+            callbacks=[ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)],
+        )  # fmt: skip
+        trainer.fit(module, datamodule=RandomPairs(module.views, 60, 10), ckpt_path=resume)
+        found = [csv.DictReader((tmp_path / "rows" / name / "metrics.csv").open()) for name in names]
+        return [[row["data/ranked_right_before_training"] for row in one if row["step"] == "0"] for one in found]
+
+    [first] = rows(5, "a")
+    [said] = [share for share in first if share]
+    for name, share in (("a", said), ("b", said)):
+        [again] = [[each for each in one if each] for one in rows(6, name, resume=tmp_path / "step=5.ckpt")]
+        assert again == [share]
