@@ -17,6 +17,8 @@ from lit_longpo.files.strict_json import RecordError
 
 log = logging.getLogger(__name__)
 
+_OTHERS_RECORDS = (".ndjson", ".arrow", ".xlsx", ".zip", ".tar", ".gz", ".xz", ".bz2", ".zst")  # we do not read them
+_PAPERS = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "CITATION", "CHANGELOG")  # LICENSE, license.txt, ...
 _SECONDS = 10.0  # for one answer of the hub
 
 
@@ -115,9 +117,15 @@ def _rows(source: str, split: str, argument: str) -> Rows:
             f"expected a file of {', '.join(_READERS)}, got {source}; write its records into one of those, and set "
             f"`{argument}`"
         )
-    if Path(source, "dataset_dict.json").is_file() or Path(source, "state.json").is_file():
+    if _is_saved(Path(source)):
         return _table(_saved(source, split, argument), f"{source} [{split}]")
     return _folder(source, split, argument) if Path(source).is_dir() else _hub(source, split, argument)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote the folder; a file of that name beside others may be anybody's."""
+    has_table = (folder / "state.json").is_file() and any(folder.glob("*.arrow"))
+    return has_table or (folder / "dataset_dict.json").is_file()
 
 
 def _saved(folder: str, split: str, argument: str) -> Any:
@@ -146,6 +154,7 @@ def _folder(source: str, split: str, argument: str) -> Rows:
     found = files[_known_split(split, list(files), source, argument)]
     # `datasets` makes them absolute; an id must not depend on where the folder lies.
     paths = [os.path.join(source, os.path.relpath(path, Path(source).resolve())) for path in found]
+    paths = [path for path in paths if not _is_about_the_set(Path(path).name)]
     if not any(_reader_of(path) for path in paths):
         return _hub(source, split, argument)
     if unread := [path for path in paths if not _reader_of(path)]:
@@ -158,12 +167,27 @@ def _folder(source: str, split: str, argument: str) -> Rows:
 
 
 def _left_out(source: str, taken: Iterable[str]) -> list[str]:
-    """Files of records in a folder that no split has: `datasets` goes by names, and reads files of one kind only."""
+    """Files of records in a folder that no split has: `datasets` goes by names, and reads files of one kind only.
+
+    Not its own files about a data set, nor what cannot hold records; such as hold them where we do not look are.
+    """
     resolved = {Path(path).resolve() for path in taken}
     inside = (path for path in sorted(Path(source).rglob("*")) if path.is_file())
     files = ((path.relative_to(source), path.resolve()) for path in inside)
     shown = [(name, path) for name, path in files if not any(part[0] in "._" for part in name.parts)]
-    return [str(name) for name, path in shown if _reader_of(str(name)) and path not in resolved]
+    return [str(name) for name, path in shown if _may_hold_records(name) and path not in resolved]
+
+
+def _may_hold_records(name: Path) -> bool:
+    readable = _reader_of(name.name) is not None or name.suffix.lower() in _OTHERS_RECORDS
+    return readable and not _is_about_the_set(name.name)
+
+
+def _is_about_the_set(name: str) -> bool:
+    """Whether a file of this name belongs to a data set's folder without being data."""
+    from datasets.data_files import FILES_TO_IGNORE
+
+    return name in (*FILES_TO_IGNORE, "state.json") or name.partition(".")[0].upper() in _PAPERS
 
 
 @cache  # a source is gone through several times

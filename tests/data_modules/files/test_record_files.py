@@ -101,12 +101,32 @@ def test_part_of_a_split_of_a_folder(tmp_path: Path) -> None:
 def test_files_of_a_folder_that_no_split_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`datasets` takes files of one kind, and once a name says train only those; all else would be lost in silence."""
     folder = write(tmp_path / "set/train.jsonl", lines(RECORDS[:1])).parent
-    for name in ("more.jsonl", "old/more.csv", ".cache/x.json", "notes.md"):
-        write(folder / name, lines())
+    for name in ("more.jsonl", "old/more.csv", "x.ndjson", "y.zip", ".cache/x.json", "notes.md", *ABOUT):
+        write(folder / name, b"{}" if name in ABOUT else lines())
     for _ in range(2):
         assert [record for _, record in read_records(str(folder), "train", "data.init_args.path")] == RECORDS[:1]
     [told] = [message for message in caplog.messages if "not read" in message]
-    assert "by their names or kind: more.jsonl, old/more.csv; give" in told
+    assert "by their names or kind: more.jsonl, old/more.csv, x.ndjson, y.zip; give" in told
+
+
+ABOUT = (
+    "README.md",
+    "LICENSE",
+    ".gitattributes",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "state.json",
+    "notice.txt",
+)
+
+
+def test_what_belongs_to_a_data_sets_folder_is_no_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A licence was refused where no file's name says train, `state.json` made the folder one of `save_to_disk`."""
+    folder = write(tmp_path / "set/pairs.jsonl", lines()).parent
+    for name in ABOUT:
+        write(folder / name, b"{}")
+    assert [record for _, record in read_records(str(folder), "train", "data.init_args.path")] == RECORDS
+    assert not [message for message in caplog.messages if "not read" in message]
 
 
 def test_a_draft_in_a_folder_is_no_data(tmp_path: Path) -> None:
