@@ -12,7 +12,7 @@ from results.cells import Cell
 _MIB = 2**20
 ADAPTERS = "model/adapter_model.safetensors"
 _SMALL = ("*/log.txt", "**/metrics.csv", "**/report.json", "*/done.json", "**/costs.json", "training-*/**/config.yaml")
-_DATA = ("questions/*.json*", "pairs/*.jsonl", "pairs/fingerprint.txt", "build/built/pairs.jsonl")
+_DATA = ("questions/*.json*", "pairs*/*.jsonl", "pairs*/fingerprint.txt", "build*/built/pairs.jsonl")  # of each seed
 
 
 @dataclass

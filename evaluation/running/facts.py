@@ -137,13 +137,21 @@ def versions() -> str:
 def commit() -> str:
     """Of this checkout, and whether files of it are changed; where the package is installed, its version."""
     if not (_ROOT / ".git").exists():
-        return f"lit_longpo {metadata.version('lit_longpo')}"
+        return _installed_version()
     words = ["git", "-C", str(_ROOT), "describe", "--always", "--exclude", "*", "--dirty=, changed", "--abbrev=12"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown ({type(error).__name__})"
     return done.stdout.strip()
+
+
+def _installed_version() -> str:
+    """Of the package; files that were copied without their history, and run from where they lie, have none."""
+    try:
+        return f"lit_longpo {metadata.version('lit_longpo')}"
+    except metadata.PackageNotFoundError:
+        return "unknown (neither installed nor a checkout)"
 
 
 def this_command(words: Sequence[str]) -> str:

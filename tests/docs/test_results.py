@@ -176,7 +176,7 @@ def test_readme_shows_what_is_stored(label, cell):
     from results.__main__ import _PAGE
 
     rows = rows_of(load(outcomes.STORED / "smollm2"))
-    shown = (_PAGE.parent / "README.md").read_text(encoding="utf-8").partition("A real model")[2]
+    shown = (_PAGE.parent / "README.md").read_text(encoding="utf-8").partition("SmolLM2-135M on XQuAD")[2]
     means = " | ".join(f"{rows[cell].mean([length]):.1f}" for length in ("1024", "2048", "4096"))
     gain = ""
     if "long" in cell or "solopo" in cell:
@@ -410,32 +410,33 @@ def test_archives_keep_within_their_limits_the_most_needed_first(tmp_path, capsy
     assert {path.name for path in pack.folder.iterdir()} == {"results.tar.gz", "smollm2-c.tar.gz", "smollm2-d.tar.gz"}
 
 
-def test_run_goes_on_from_what_was_unpacked(tmp_path):
+@pytest.mark.parametrize(("name", "first"), [("smollm2", "first"), ("smollm2-shared", "first-seed1")])
+def test_run_goes_on_from_what_was_unpacked(tmp_path, name, first):
     """Training and pairs are there, the model that is made of them is not; results that lie there already stay."""
-    suite, at = SUITES["smollm2"], settings(tmp_path / "runs", seeds=(1,))
+    suite, at = SUITES[name], settings(tmp_path / "runs", seeds=(1,))
     row, key = "orpo-long-1024-seed1", "training-orpo-long-1024-seed1"
     for cell in suite.cells(at, [row]):
-        run = tmp_path / "runs/smollm2" / cell.key
-        for name in cell.made:
-            (run / name).parent.mkdir(parents=True, exist_ok=True)
-            (run / name).write_text("made")
+        run = tmp_path / f"runs/{name}" / cell.key
+        for made in cell.made:
+            (run / made).parent.mkdir(parents=True, exist_ok=True)
+            (run / made).write_text("made")
         run.mkdir(parents=True, exist_ok=True)
         if cell.key != row:
             (run / "done.json").write_text(json.dumps({"identity": suite.identities(at)[cell.key]}))
-    outcome("base", 0, {}).save(tmp_path / "stored/smollm2")
-    runner = Runner({"smollm2": (suite, at)}, stored=tmp_path / "stored", patterns=[row])
+    outcome("base", 0, {}).save(tmp_path / f"stored/{name}")
+    runner = Runner({name: (suite, at)}, stored=tmp_path / "stored", patterns=[row])
     runner.pack = Pack(tmp_path / "pack")
     runner._pack()
 
     elsewhere = tmp_path / "elsewhere"
-    (elsewhere / "stored/smollm2").mkdir(parents=True)
-    (elsewhere / "stored/smollm2/base.json").write_text("newer")
+    (elsewhere / f"stored/{name}").mkdir(parents=True)
+    (elsewhere / f"stored/{name}/base.json").write_text("newer")
     unpack(tmp_path / "pack", elsewhere / "runs", elsewhere / "stored")
-    assert (elsewhere / "runs/smollm2" / key / ADAPTERS).read_text() == "made"
-    assert (elsewhere / "stored/smollm2/base.json").read_text() == "newer"
-    there = Runner({"smollm2": (suite, settings(elsewhere / "runs", seeds=(1,)))}, stored=elsewhere / "stored")
+    assert (elsewhere / f"runs/{name}" / key / ADAPTERS).read_text() == "made"
+    assert (elsewhere / f"stored/{name}/base.json").read_text() == "newer"
+    there = Runner({name: (suite, settings(elsewhere / "runs", seeds=(1,)))}, stored=elsewhere / "stored")
     there.patterns = [row]
-    assert [job.cell.key for job in there._jobs()] == ["convert", "first", row]
+    assert [job.cell.key for job in there._jobs()] == ["convert", first, row]
 
 
 def test_unpacking_nothing_is_refused(tmp_path):

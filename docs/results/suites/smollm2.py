@@ -57,6 +57,7 @@ MORE = {
     "logo-none": (*_objective("LOGO", _COMPARISON, num_rejected=1), *_positions("none")),
     "solopo-dpo": _solopo("DPO", _COMPARISON),
     "dpo-long-faster": _objective("DPO", _LIKELIHOOD, context="long"),
+    "dpo-short-faster": _objective("DPO", _LIKELIHOOD, context="short"),
     "logo-faster": (*_objective("LOGO", _LIKELIHOOD, num_rejected=1), *_positions("mixed")),
     "simpo-long": _objective("SimPO", _COMPARISON, context="long"),
     "solopo-simpo": _solopo("SimPO", _COMPARISON),
@@ -182,7 +183,7 @@ class _OnQuestions:
         self, settings: Settings, name: str, words: Words, length: int, seed: int, *, one_stage: bool = False
     ) -> Iterator[Cell]:
         """Cells on short contexts alone see the same pairs whatever the length, and exist once."""
-        row = name if name in SHORT else f"{name}-{length}"
+        row = name if "--model.context=short" in words else f"{name}-{length}"
         model = "convert" if one_stage else self._key("first", seed)
         words = (*self._fit(settings, model, seed), *words, *self._pairs(settings, length, seed))
         if length > _LENGTHS[0] and self.together == 1:  # several cells share a card

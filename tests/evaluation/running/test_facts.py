@@ -4,6 +4,7 @@ from support.byte_tokenizer import byte_tokenizer
 from support.tiny_models import tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from evaluation.running import facts
 from evaluation.running.facts import ROTARY, model_facts
 from lit_longpo.policy import PromptFormat, PromptTemplate, RoPE
 
@@ -32,3 +33,14 @@ def test_rotary_settings_are_those_that_are_used():
 def test_models_without_rotary_positions_say_nothing_of_them():
     config = GPT2Config(vocab_size=260, n_embd=32, n_layer=1, n_head=2)
     assert ROTARY not in model_facts(GPT2LMHeadModel(config), FORM)
+
+
+def test_copied_files_without_history_say_that_their_commit_is_unknown(tmp_path, monkeypatch):
+    """As on a machine to which the files were carried: neither a checkout nor installed."""
+
+    def version(name):
+        raise facts.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(facts, "_ROOT", tmp_path)
+    monkeypatch.setattr(facts.metadata, "version", version)
+    assert facts.commit.__wrapped__() == "unknown (neither installed nor a checkout)"
