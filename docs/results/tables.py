@@ -40,6 +40,10 @@ class Row:
         """Percent, the mean of the lengths."""
         return fmean(100 * fmean(self.scores([length]).values()) for length in lengths)
 
+    def other(self, name: str, lengths: Iterable[str]) -> float:
+        """Percent by another score than the questions', "f1" or "em", the mean of the lengths and over seeds."""
+        return fmean(item.means[length][name] for length in lengths for item in self.outcomes)
+
     def cost(self, *names: str) -> float | None:
         """The mean over seeds of a sum of costs; `None` without a training."""
         if not self.outcomes[0].costs:
@@ -89,6 +93,7 @@ class Layout:
         forgetting: row that the short length is compared with.
         groups: heading of a second table, by group; empty for none.
         apart: row that every other one is compared with at each length, in another table; empty for none.
+        others: scores beside sub-EM, which a longer answer raises and they do not.
     """
 
     lengths: tuple[str, ...]
@@ -98,6 +103,7 @@ class Layout:
     forgetting: str
     groups: str = ""
     apart: str = ""
+    others: tuple[str, ...] = ()
 
 
 _REAL = Layout(
@@ -107,6 +113,7 @@ _REAL = Layout(
     {"base": "base", "SFT-short": "sft-short"},
     "first-stage-scores",
     apart="sft-short",
+    others=("f1", "em"),
 )
 LAYOUTS = {
     "smollm2": _REAL,
@@ -164,6 +171,7 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     mean = " and ".join(_number(length) for length in long) if len(long) < 3 else "long"
     header = [
         *("sub-EM %", "seeds", *map(_number, lengths), f"mean of {mean}"),
+        *(f"its {name.upper()}" for name in layout.others),
         *(f"less {name}" for name in layout.against),
         *(f"{layout.short} less {layout.forgetting}", "steps", "M tokens", "TFLOP", "s"),
     ]
@@ -172,7 +180,8 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     for row in ordered:
         others = [rows.get(name) for name in layout.against.values()]
         cells = [row.name, str(len(row.outcomes)), *(f"{row.mean([length]):.1f}" for length in lengths)]
-        cells += [f"{row.mean(long):.1f}", *(_gap(row, other, long, shared=shared) for other in others)]
+        cells += [f"{row.mean(long):.1f}", *(f"{row.other(name, long):.1f}" for name in layout.others)]
+        cells += [*(_gap(row, other, long, shared=shared) for other in others)]
         cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)]
         lines.append(line([*cells, *_costs(row)]))
     return "\n".join(lines)
