@@ -51,8 +51,9 @@ _WARNINGS = (
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
 # Lightning's advertisement of a service, at every start, and one seed, once more for every process; that the README in
-# a folder of data is none of the hub's.
+# a folder of data is none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py).
 _LINES = {
+    "transformers.tokenization_utils_tokenizers": _LeftOut("The tokenizer you are loading from"),
     "lightning.pytorch.utilities.rank_zero": _LeftOut("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud"),
     "lightning.fabric.utilities.seed": _LeftOut("[rank: "),
     "huggingface_hub.repocard": _LeftOut("Repo card metadata block was not found"),

@@ -11,6 +11,7 @@ from lit_longpo.errors import MissingFileError, MissingPackageError
 from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.merge_dropout import merge_all
+from lit_longpo.policy.prompts.mistral_rules import tell_of_mistral_rules
 from lit_longpo.policy.prompts.stored_rules import by_stored_rules
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 
@@ -102,6 +103,7 @@ def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
     with read_by_transformers("a tokenizer", where):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
         merge_all(tokenizer, where)
+        tell_of_mistral_rules(tokenizer, where, **options)
         tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
     # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
     tokenizer.split_special_tokens = False

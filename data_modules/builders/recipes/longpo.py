@@ -77,7 +77,10 @@ class LongPORecipe(Recipe):
         # Only what is left of the document can be asked about it.
         chunks = [chunk.strip() for chunk in self.chunking.split(document, bench.tokens.count) if chunk.strip()]
         if len(chunks) < 2:
-            raise DroppedError("the document is a single chunk: short and long context would be the same")
+            raise DroppedError(
+                "the document is a single chunk, short and long context would be the same: lower "
+                "`recipe.chunking.max_tokens`, or join short documents in one file"
+            )
         numbers = sorted(bench.rng("chunks").sample(range(len(chunks)), min(self.max_turns, len(chunks))))
         # All chunks' requests travel together.
         makers = {n: self.questions.steps(chunks[n], f"chunk{n}", bench) for n in numbers}

@@ -130,7 +130,7 @@ class SoLoPORecipe(Recipe):
         best, worst = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
         right = [text for text in texts if scores[text] == best >= self.min_chosen]
         if not right and self.without_right == "drop":
-            raise DroppedError("no sample is right")
+            raise DroppedError("no sample is right: `recipe.without_right: gold` would choose the gold answer")
         if not right:
             bench.counts["chosen is the gold answer, not a sample"] += 1
             right, best = [item.answers[0]], self.judge.score(item.answers[0], item.answers)

@@ -88,7 +88,7 @@ def test_a_prompt_that_opens_thoughts_is_known_to_the_judges(generator, pairs, t
     build = world_build(tmp_path / "out", recipe=recipe, generator=generator(), verifiers=())
     report = replace(build, policy=PolicyConfig(str(tmp_path))).run()
     assert bool(report.statuses["pair"]) == pairs
-    assert pairs or set(report.reasons) >= {"no sample is right"}
+    assert pairs or any("no sample is right" in reason for reason in report.reasons)
 
 
 class Knowing(Scripted):

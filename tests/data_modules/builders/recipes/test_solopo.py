@@ -45,7 +45,7 @@ def test_thoughts_that_the_prompt_opened_are_not_judged():
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [
-        (["Rome"] * 4, "no sample is right"),
+        (["Rome"] * 4, "no sample is right: `recipe.without_right: gold`"),
         (["Oslo"] * 4, "no sample is wrong"),
         ([""] * 4, "no sample is right"),
     ],
