@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lit_longpo.errors import InputError
 from lit_longpo.files.stored import stored_object
-from lit_longpo.strategies.deepspeed import check_config
+from lit_longpo.strategies.deepspeed_config import check_config
 from lit_longpo.strategies.sharding import Split
 
 

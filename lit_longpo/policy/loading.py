@@ -7,12 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_longpo.engine import ATTENTION_NAMES, check_heads
 from lit_longpo.engine.layer_kernels import LayerKernels, check_layer_kernels, use_layer_kernels
@@ -20,25 +15,23 @@ from lit_longpo.engine.layers import attention_at_start
 from lit_longpo.engine.sequential import score_sequentially
 from lit_longpo.engine.states import share_states
 from lit_longpo.engine.tiled_layers import check_tile_tokens, tile_layers
-from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.errors import InputError
 from lit_longpo.policy.adapter_folder import AdapterFolder
 from lit_longpo.policy.adapters import LoRA, add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
-from lit_longpo.policy.locations import EMBEDDED, locate
+from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
-from lit_longpo.policy.weights import Quantization, freeze_weights, load_weights
+from lit_longpo.policy.start_adapters import AdaptersAtStart, continued_adapters, start_adapters
+from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
-from lit_longpo.policy.weights.quantization import (
-    reading_whole,
-    report_quantization,
-    require_bitsandbytes,
-    unpacking_gguf,
-)
+from lit_longpo.policy.weights.quantization import report_quantization, require_bitsandbytes, unquantizable
+from lit_longpo.policy.weights.reading import random_weights, undropped_weights, warn_of_slow_halves
 from lit_longpo.policy.weights.unread import freeze_unread
 from lit_longpo.policy.weights.vocabulary import add_tokens, check_trained, grow
+from lit_longpo.policy.weights.whole import reading_whole, unpacking_gguf
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +87,7 @@ class PolicyConfig:
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     rope: RoPE | None = None
     lora: LoRA | None = None
-    adapters: Literal["continue", "merge"] = "continue"
+    adapters: AdaptersAtStart = "continue"
     template: PromptTemplate = field(default_factory=PromptTemplate)
     train_only: list[str] = field(default_factory=list)
     freeze: list[str] = field(default_factory=list)
@@ -156,22 +149,17 @@ class PolicyConfig:
         config = None if self.gguf_file and self.rope is None and self.weights != "random" else self.original_config()
         check_heads(self.original_config)
         check_layer_kernels(self.layer_kernels)
-        _warn_of_slow_halves(self.torch_dtype)
+        warn_of_slow_halves(self.torch_dtype)
         log.info("loading the policy from %s (%s weights, %s)", self.source, self.weights, self.dtype)
         options = self.files.options() | self._quantization_options(config)
         if config is not None and self.rope is not None:
             self.rope.apply(config)
         attention = attention_at_start(config, ATTENTION_NAMES[self.attention])
+        how = {"dtype": self.torch_dtype, "attn_implementation": attention}
         if self.weights == "random":
-            vars(config).pop("quantization_config", None)  # of the files that are not read
-            with read_by_transformers("a language model's configuration", self.files.where()):
-                model = AutoModelForCausalLM.from_config(config, dtype=self.torch_dtype, attn_implementation=attention)
+            model = random_weights(config, self.files.where(), **how)
         else:
-            options |= {"dtype": self.torch_dtype, "attn_implementation": attention}
-            model = load_weights(self.files.where(), config, **options)
-            if config is None and dropouts(model.config):  # by default: a gguf file says nothing of it (GPT-2)
-                turn_off(model.config)
-                model = load_weights(self.files.where(), model.config, **options)
+            model = undropped_weights(self.files.where(), config, **(options | how))
         if self.quantized is not None:
             report_quantization(model)
         if new := self.new_tokens():
@@ -180,8 +168,9 @@ class PolicyConfig:
             score_sequentially(model, ATTENTION_NAMES[self.attention])
         share_states(model)
         use_layer_kernels(model, self.layer_kernels)
-        how = self.gradient_checkpointing
-        tile_layers(model, self.tile_tokens, recomputed=recomputes_all(how), attention_kept=how == "keep_attention")
+        recomputed = recomputes_all(self.gradient_checkpointing)
+        attention_kept = self.gradient_checkpointing == "keep_attention"
+        tile_layers(model, self.tile_tokens, recomputed=recomputed, attention_kept=attention_kept)
         return model
 
     def config_before_rope(self) -> PretrainedConfig | None:
@@ -245,11 +234,7 @@ class PolicyConfig:
         return self.lora is not None and not self.lora.also_train and not self.continues_adapters
 
     def _continued_folder(self) -> AdapterFolder | None:
-        """The adapters that are trained further; `None` where nothing lies at `source` yet, as `plan` may find it."""
-        try:
-            return self.files.adapters() if self.adapters == "continue" else None
-        except MissingFileError:  # whoever reads the source says what is missing
-            return None
+        return continued_adapters(self.files, self.adapters)
 
     @property
     def files(self) -> ModelFiles:
@@ -270,36 +255,17 @@ class PolicyConfig:
         return config
 
     def _start_adapters(self) -> AdapterFolder | None:
-        """The adapters that training starts with.
-
-        Raises:
-            ValueError: there are none to merge, or random weights are wanted under them.
-        """
-        folder = self.files.adapters()
-        if folder is None and self.adapters == "merge":
-            raise InputError(
-                f"expected adapters at {locate(self.source, self.gguf_file)} for `policy.adapters: merge`, got a "
-                "model; type --policy.adapters continue, which does nothing to a model"
-            )
-        if folder is not None and self.weights == "random":
-            raise InputError(
-                f"expected `policy.weights: pretrained` with the adapters at {folder.path}, got random weights, which "
-                f"they were not trained on; type --policy.source {folder.base}"
-            )
-        return folder
+        """The adapters that training starts with."""
+        return start_adapters(self.files, self.adapters, random=self.weights == "random")
 
     def quantization_problem(self) -> str | None:
         """What to type where weights cannot be quantised as they are read."""
-        odd = {
+        others = {
             "policy.weights random": self.weights == "random",
             "policy.gguf_file": self.gguf_file is not None,
             "policy.adapters merge": self.adapters == "merge",
         }
-        conflict = next((name for name, is_there in odd.items() if is_there and self.quantized), None)
-        return conflict and (
-            f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
-            "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
-        )
+        return None if self.quantized is None else unquantizable(others)
 
     def _quantization_options(self, config: PretrainedConfig | None) -> dict[str, Any]:
         """What makes `from_pretrained` quantise the weights, if that is wanted."""
@@ -313,17 +279,6 @@ class PolicyConfig:
         if self.gguf_file is not None:
             return unpacking_gguf()
         return reading_whole(config, self.files.where()) if config is not None else {}
-
-
-def _warn_of_slow_halves(dtype: torch.dtype) -> None:
-    """Half-precision products have no kernel on older CPUs and take many times as long as in fp32."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    if dtype.itemsize < 4 and not torch.accelerator.is_available() and not capability.startswith("AVX512"):
-        log.warning(
-            "%s weights on a CPU with %s are many times slower than fp32; set `policy.dtype: float32`",
-            dtype,
-            capability,
-        )
 
 
 @cache

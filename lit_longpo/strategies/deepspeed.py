@@ -7,9 +7,8 @@ the micro-batch, and checks that clipping reached DeepSpeed. Ranks may share row
 DeepSpeed itself need not know.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -17,29 +16,13 @@ from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
-from packaging.version import Version
 from torch.optim import Optimizer
 
 from lit_longpo.engine.head_chunks import HeadChunks
-from lit_longpo.errors import InputError, MissingPackageError
+from lit_longpo.errors import InputError
+from lit_longpo.strategies.deepspeed_config import check_config, check_version, refuse_beside_config
 from lit_longpo.strategies.gathering import gather_at_once, gather_what_mixers_read
 from lit_longpo.strategies.shared_rows import SharedRowsStrategy, form_groups
-
-_OLDEST = "0.19.2"  # 0.18.0 has accumulated gradients whose norm is 0.4 of the right one (DeepSpeed#7718, #7967)
-
-# Parts of a configuration that are ours to say, with what to type.
-_OURS = {
-    "optimizer": "--optimization.optimizer.lr 1e-6",
-    "scheduler": "--optimization.schedule cosine",
-    "bf16": "--trainer.precision bf16-true --policy.dtype bfloat16",
-    "fp16": "--trainer.precision 16-true --policy.dtype float16",
-    "amp": "--trainer.precision bf16-true --policy.dtype bfloat16",
-    "gradient_accumulation_steps": "--trainer.accumulate_grad_batches 8",
-    "train_batch_size": "--data.max_tokens 8192",
-    "gradient_clipping": "--trainer.gradient_clip_val 1.0",
-    "train_micro_batch_size_per_gpu": "--data.max_tokens 8192",
-}
-_NUMBERS = ("gradient_clipping", "train_micro_batch_size_per_gpu")  # that are compared, or mean nothing
 
 
 class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
@@ -73,11 +56,11 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
         head_chunks: HeadChunks = "auto",
         **options: Any,
     ) -> None:
-        _check_version()
+        check_version()
         if stage not in (1, 2, 3):
             raise InputError(f"expected `trainer.strategy.init_args.stage` 1, 2 or 3, got {stage}")
         if options.get("config") is not None:
-            _refuse_beside_config(
+            refuse_beside_config(
                 {
                     "stage": stage != 2,
                     "offload_optimizer": offload_optimizer,
@@ -276,61 +259,6 @@ def split_while_loading(strategy: object) -> None:
 def whole_loading(strategy: object) -> AbstractContextManager[None]:
     """Models that are loaded inside of the block are whole on every rank, whatever the strategy does to the policy."""
     return strategy.whole_loading() if isinstance(strategy, AnyDeviceDeepSpeedStrategy) else nullcontext()
-
-
-def _refuse_beside_config(given: dict[str, bool]) -> None:
-    """Refuse arguments that a configuration of one's own would overrule without a word."""
-    names = [f"`{name}`" for name, stated in given.items() if stated]
-    if names:
-        raise InputError(
-            "expected `trainer.strategy.init_args.config` to say stage and offloading alone (its `zero_optimization`), "
-            f"got {' and '.join(names)} beside it; remove {' and '.join(names)}, or `config`"
-        )
-
-
-def _check_version() -> None:
-    """Refuse a DeepSpeed whose ZeRO-2 trains on other gradients wherever rows are accumulated, without a word."""
-    try:
-        found = version("deepspeed")
-    except PackageNotFoundError:  # Lightning says so
-        return
-    if Version(found) < Version(_OLDEST):
-        raise MissingPackageError(
-            f"expected DeepSpeed {_OLDEST} or newer, got {found}, whose ZeRO-2 loses gradients of accumulated rows; "
-            f'type: pip install "deepspeed>={_OLDEST}"'
-        )
-
-
-def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse what DeepSpeed would take in place of ours, or leave aside, without a word, and stages that split nothing.
-
-    Args:
-        config: DeepSpeed's, of one's own.
-
-    Raises:
-        InputError: saying where it belongs.
-    """
-    taken = [name for name in _OURS if _decides(name, config.get(name))]
-    if taken:
-        names = " and ".join(f"`{name}`" for name in taken)
-        raise InputError(
-            "expected a DeepSpeed configuration that leaves optimizer, schedule, precision, clipping and numbers of "
-            f"rows to `optimization`, `trainer` and `data`, got {names} in it; remove {names}, and type "
-            f"{' '.join(dict.fromkeys(_OURS[name] for name in taken))}"
-        )
-    stage = (config.get("zero_optimization") or {}).get("stage", 0)
-    if stage not in (1, 2, 3):
-        raise InputError(
-            f"expected `zero_optimization.stage` 1, 2 or 3 in the DeepSpeed configuration, got {stage!r}, which splits "
-            "nothing; set it, or type --config configs/overlays/ddp.yaml in place of --trainer.strategy"
-        )
-
-
-def _decides(name: str, value: Any) -> bool:
-    """Whether a part of a configuration says something of its own."""
-    if name in _NUMBERS:
-        return isinstance(value, str)  # "auto" is a word of other trainers
-    return value is not None and not (isinstance(value, Mapping) and value.get("enabled") is False)
 
 
 def _use_cpu() -> None:

@@ -6,14 +6,13 @@ be trained. Embeddings, head, norms and biases stay as they are.
 
 import importlib.util
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy.weights.linear_maps import unadaptable
@@ -59,19 +58,19 @@ class Quantization:
             InputError: the files are quantised in another way.
         """
         compute = self.compute_dtype or dtype
-        settings = _as_dict(getattr(config, "quantization_config", None))
+        settings = stored_as(config)
         if settings is None:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, **how)
             return {"quantization_config": self._for_transformers(compute, model)}
         there = (settings.get("bnb_4bit_quant_type", "fp4"), bool(settings.get("bnb_4bit_use_double_quant", False)))
-        if not _is_4bit(settings) or there != (self.type, self.double):
+        if not is_4bit(settings) or there != (self.type, self.double):
             raise InputError(
                 f"expected weights of full precision, or quantised as `policy.quantization` says, at {where}, got "
                 + (
                     f"{there[0]} with double {str(there[1]).lower()}; type --policy.quantization.type {there[0]} "
                     f"--policy.quantization.double {str(there[1]).lower()}"
-                    if _is_4bit(settings)
+                    if is_4bit(settings)
                     else f"{settings.get('quant_method')}; set the source to the model before quantisation"
                 )
             )
@@ -103,6 +102,19 @@ def settle_maps(model: PreTrainedModel) -> None:
             setattr(module, _PACKS, False)
 
 
+def unquantizable(others: Mapping[str, bool]) -> str | None:
+    """What to type where weights cannot be quantised as they are read; `None` if they can.
+
+    Args:
+        others: settings that exclude it, and whether each is made.
+    """
+    conflict = next((name for name, is_made in others.items() if is_made), None)
+    return conflict and (
+        f"expected weights that are quantised as they are read, got `policy.quantization` with `{conflict}`; type "
+        "--policy.quantization null, or set `policy.source` to a folder of whole, merged weights"
+    )
+
+
 def require_bitsandbytes() -> None:
     """Say what to install before anything is loaded.
 
@@ -114,98 +126,6 @@ def require_bitsandbytes() -> None:
             "`policy.quantization` needs bitsandbytes, which is not installed; type: pip install "
             '"lit_longpo[quantized]", or --policy.quantization null'
         )
-
-
-def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
-    """Refuse files that hold quantised weights where none were asked for.
-
-    Raises:
-        InputError: saying what to type.
-    """
-    settings = _as_dict(getattr(config, "quantization_config", None))
-    if settings is not None:
-        way_out = "type --policy.quantization 4bit with `policy.lora`, or " if _is_4bit(settings) else ""
-        raise InputError(
-            f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: "
-            f"{settings.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
-            "`base_model_name_or_path`)"
-        )
-
-
-def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
-    """What `from_pretrained` is told so that it reads weights of full precision: nothing, but for MXFP4 files.
-
-    gpt-oss is published with experts in MXFP4, 4 bits that stand for exact numbers of any precision.
-
-    Args:
-        config: of the files.
-        where: they lie, for the error.
-
-    Raises:
-        InputError: they are quantised in a way that cannot be undone while reading.
-    """
-    files = _as_dict(getattr(config, "quantization_config", None))
-    if files is not None and files.get("quant_method") == "mxfp4":
-        log.info("the experts at %s are in MXFP4: they are held as the whole numbers that these stand for", where)
-        return {"quantization_config": Mxfp4Config(dequantize=True)}
-    refuse_quantized_source(config, where)
-    return {}
-
-
-def hold_experts_as(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Experts that were read from MXFP4 as all other weights are; transformers 5.17 leaves them in bf16.
-
-    Args:
-        model: just read with `reading_whole`; bf16 holds every number of MXFP4 exactly.
-        dtype: of its other weights.
-    """
-    for parameter in model.parameters():
-        if parameter.dtype == torch.bfloat16:
-            parameter.data = parameter.data.to(dtype)
-
-
-def unpacking_gguf() -> dict[str, Any]:
-    """What `from_pretrained` is told so that it holds a gguf file's weights whole, and the model as an ordinary one.
-
-    Of itself it keeps them packed where it has a kernel for that; elsewhere it makes them whole, and yet calls the
-    model one that can be neither trained nor saved. Before transformers knew of either, they were whole.
-    """
-    settings = getattr(transformers, "GgufConfig", None)
-    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
-
-
-def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
-    """Refuse, before it is trained, a model that transformers would not write.
-
-    Args:
-        model: just read.
-        where: its files lie.
-
-    Raises:
-        InputError: its weights are quantised in a way that has no form on disk.
-    """
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is not None and not quantizer.is_serializable():
-        method = getattr(quantizer.quantization_config, "quant_method", "an unknown way")
-        raise InputError(
-            f"expected weights that can be saved after training at {where}, got quantised ones "
-            f"({getattr(method, 'value', method)}), which transformers cannot write; set the source to the model "
-            "before quantisation"
-        )
-
-
-def stay_whole(model: PreTrainedModel) -> None:
-    """Have weights that were read whole out of quantised files saved as they are.
-
-    transformers saves under the names of the files that it has read, and cannot quantise again.
-    """
-    kept = [step for step in getattr(model, "_weight_conversions", None) or () if not _dequantises(step)]
-    if hasattr(model, "_weight_conversions"):
-        cast(Any, model)._weight_conversions = kept
-
-
-def _dequantises(step: Any) -> bool:
-    return any(type(operation).__name__.endswith("Dequantize") for operation in getattr(step, "operations", ()))
 
 
 def is_quantized(model: PreTrainedModel) -> bool:
@@ -264,9 +184,12 @@ def report_quantization(model: PreTrainedModel) -> None:
     )
 
 
-def _as_dict(settings: Any) -> dict[str, Any] | None:
+def stored_as(config: PretrainedConfig) -> dict[str, Any] | None:
+    """How a configuration says that its files are quantised; `None` if they are not."""
+    settings = getattr(config, "quantization_config", None)
     return settings.to_dict() if hasattr(settings, "to_dict") else settings
 
 
-def _is_4bit(settings: dict[str, Any]) -> bool:
+def is_4bit(settings: dict[str, Any]) -> bool:
+    """Whether bitsandbytes has quantised such files to 4 bits."""
     return settings.get("quant_method") == _METHOD and bool(settings.get("load_in_4bit"))

@@ -1,4 +1,4 @@
-"""Pretrained weights, every one of them or none: transformers would invent what a file lacks."""
+"""A model's weights: all from its files, where transformers would invent what these lack, or all random."""
 
 import logging
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -13,8 +14,10 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
-from lit_longpo.policy.weights.quantization import hold_experts_as, refuse_unsaveable, settle_maps, stay_whole
+from lit_longpo.policy.weights.quantization import settle_maps
+from lit_longpo.policy.weights.whole import hold_experts_as, refuse_unsaveable, stay_whole
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,55 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     note_left_out(model, source, options.get("revision"))
     cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
     return model
+
+
+def undropped_weights(source: str, config: PretrainedConfig | None = None, **options: Any) -> PreTrainedModel:
+    """As `load_weights`, and without the dropout that GPT-2 has by default: a gguf file does not say that it is off.
+
+    Args:
+        source: folder or hub name.
+        config: architecture, with its dropout turned off; `None` to read it from a gguf file.
+        **options: of `from_pretrained`.
+
+    Raises:
+        InputError, MissingFileError: see `load_weights`.
+    """
+    model = load_weights(source, config, **options)
+    if config is None and dropouts(model.config):
+        turn_off(model.config)
+        return load_weights(source, model.config, **options)
+    return model
+
+
+def random_weights(config: PretrainedConfig | None, source: str, **options: Any) -> PreTrainedModel:
+    """A model of an architecture whose weights are drawn, not read.
+
+    Args:
+        config: architecture; it no longer says how the files are quantised.
+        source: folder or hub name, for errors.
+        **options: of `from_config`.
+
+    Raises:
+        InputError: transformers makes no model of the configuration.
+    """
+    vars(config).pop("quantization_config", None)
+    with read_by_transformers("a language model's configuration", source):
+        return AutoModelForCausalLM.from_config(config, **options)
+
+
+def warn_of_slow_halves(dtype: torch.dtype) -> None:
+    """Say where half-precision products have no kernel, on older CPUs: they take many times as long as in fp32.
+
+    Args:
+        dtype: that weights are held in.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    if dtype.itemsize < 4 and not torch.accelerator.is_available() and not capability.startswith("AVX512"):
+        log.warning(
+            "%s weights on a CPU with %s are many times slower than fp32; set `policy.dtype: float32`",
+            dtype,
+            capability,
+        )
 
 
 def hub_commit(model: PreTrainedModel) -> str | None:

@@ -159,7 +159,7 @@ def test_a_configuration_that_splits_nothing_is_refused(section):
 
 def test_a_deepspeed_that_loses_gradients_is_refused(monkeypatch):
     """0.18.0 gave ZeRO-2 other gradients where rows are accumulated; 0.19.2 passes `test_accumulation.py`."""
-    monkeypatch.setattr("lit_longpo.strategies.deepspeed.version", lambda name: "0.18.9")
+    monkeypatch.setattr("lit_longpo.strategies.deepspeed_config.version", lambda name: "0.18.9")
     with pytest.raises(MissingPackageError, match=r"DeepSpeed 0.19.2 or newer, got 0.18.9, .* type: pip install"):
         AnyDeviceDeepSpeedStrategy()
 

@@ -1,0 +1,48 @@
+"""Adapters that lie at `policy.source`: what becomes of them when training starts."""
+
+from typing import Literal
+
+from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.policy.adapter_folder import AdapterFolder
+from lit_longpo.policy.locations import locate
+from lit_longpo.policy.model_files import ModelFiles
+
+AdaptersAtStart = Literal["continue", "merge"]
+
+
+def start_adapters(files: ModelFiles, how: AdaptersAtStart, *, random: bool) -> AdapterFolder | None:
+    """The adapters that training starts with; `None` if the source is a whole model.
+
+    Args:
+        files: what lies at the source.
+        how: "continue" to train them further, "merge" to add them to their base first.
+        random: whether the policy's weights are random.
+
+    Raises:
+        InputError: there are none to merge, or random weights are wanted under them.
+    """
+    folder = files.adapters()
+    if folder is None and how == "merge":
+        raise InputError(
+            f"expected adapters at {locate(files.source, files.gguf_file)} for `policy.adapters: merge`, got a "
+            "model; type --policy.adapters continue, which does nothing to a model"
+        )
+    if folder is not None and random:
+        raise InputError(
+            f"expected `policy.weights: pretrained` with the adapters at {folder.path}, got random weights, which "
+            f"they were not trained on; type --policy.source {folder.base}"
+        )
+    return folder
+
+
+def continued_adapters(files: ModelFiles, how: AdaptersAtStart) -> AdapterFolder | None:
+    """The adapters that are trained further; `None` also where nothing lies at the source yet, as `plan` may find it.
+
+    Args:
+        files: what lies at the source.
+        how: see `start_adapters`.
+    """
+    try:
+        return files.adapters() if how == "continue" else None
+    except MissingFileError:  # whoever reads the source says what is missing
+        return None

@@ -1,0 +1,109 @@
+"""Weights of full precision out of files that hold quantised ones, and models that stay ordinary ones.
+
+Files in MXFP4 and gguf can be read whole. All others are refused, and so is what transformers could not save.
+"""
+
+import logging
+from typing import Any, cast
+
+import torch
+import transformers
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils.quantization_config import Mxfp4Config
+
+from lit_longpo.errors import InputError
+from lit_longpo.policy.weights.quantization import is_4bit, stored_as
+
+log = logging.getLogger(__name__)
+
+
+def refuse_quantized_source(config: PretrainedConfig, where: str) -> None:
+    """Refuse files that hold quantised weights where none were asked for.
+
+    Raises:
+        InputError: saying what to type.
+    """
+    settings = stored_as(config)
+    if settings is not None:
+        way_out = "type --policy.quantization 4bit with `policy.lora`, or " if is_4bit(settings) else ""
+        raise InputError(
+            f"expected weights of full precision at {where}, got quantised ones (`quantization_config`: "
+            f"{settings.get('quant_method')}); {way_out}set the source to the model before quantisation (for adapters: "
+            "`base_model_name_or_path`)"
+        )
+
+
+def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
+    """What `from_pretrained` is told so that it reads weights of full precision: nothing, but for MXFP4 files.
+
+    gpt-oss is published with experts in MXFP4, 4 bits that stand for exact numbers of any precision.
+
+    Args:
+        config: of the files.
+        where: they lie, for the error.
+
+    Raises:
+        InputError: they are quantised in a way that cannot be undone while reading.
+    """
+    files = stored_as(config)
+    if files is not None and files.get("quant_method") == "mxfp4":
+        log.info("the experts at %s are in MXFP4: they are held as the whole numbers that these stand for", where)
+        return {"quantization_config": Mxfp4Config(dequantize=True)}
+    refuse_quantized_source(config, where)
+    return {}
+
+
+def hold_experts_as(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Experts that were read from MXFP4 as all other weights are; transformers 5.17 leaves them in bf16.
+
+    Args:
+        model: just read with `reading_whole`; bf16 holds every number of MXFP4 exactly.
+        dtype: of its other weights.
+    """
+    for parameter in model.parameters():
+        if parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(dtype)
+
+
+def unpacking_gguf() -> dict[str, Any]:
+    """What `from_pretrained` is told so that it holds a gguf file's weights whole, and the model as an ordinary one.
+
+    Of itself it keeps them packed where it has a kernel for that; elsewhere it makes them whole, and yet calls the
+    model one that can be neither trained nor saved. Before transformers knew of either, they were whole.
+    """
+    settings = getattr(transformers, "GgufConfig", None)
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
+
+
+def refuse_unsaveable(model: PreTrainedModel, where: str) -> None:
+    """Refuse, before it is trained, a model that transformers would not write.
+
+    Args:
+        model: just read.
+        where: its files lie.
+
+    Raises:
+        InputError: its weights are quantised in a way that has no form on disk.
+    """
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and not quantizer.is_serializable():
+        method = getattr(quantizer.quantization_config, "quant_method", "an unknown way")
+        raise InputError(
+            f"expected weights that can be saved after training at {where}, got quantised ones "
+            f"({getattr(method, 'value', method)}), which transformers cannot write; set the source to the model "
+            "before quantisation"
+        )
+
+
+def stay_whole(model: PreTrainedModel) -> None:
+    """Have weights that were read whole out of quantised files saved as they are.
+
+    transformers saves under the names of the files that it has read, and cannot quantise again.
+    """
+    kept = [step for step in getattr(model, "_weight_conversions", None) or () if not _dequantises(step)]
+    if hasattr(model, "_weight_conversions"):
+        cast(Any, model)._weight_conversions = kept
+
+
+def _dequantises(step: Any) -> bool:
+    return any(type(operation).__name__.endswith("Dequantize") for operation in getattr(step, "operations", ()))
