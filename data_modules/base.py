@@ -1,7 +1,5 @@
 """What every data module shares: pairs -> tokens -> packed batches, resumable and distributed-aware."""
 
-import json
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -9,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
+from data_modules.rows import data_report
 from data_modules.rows.accounts import Account, Selection, account_of
 from data_modules.rows.bundles import (
     Bundle,
@@ -27,6 +25,7 @@ from data_modules.rows.bundles import (
     say_bundles,
 )
 from data_modules.rows.collating import collate
+from data_modules.rows.dealt import DealtRows
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
@@ -44,9 +43,6 @@ from lit_longpo.errors import InputError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
 from lit_longpo.ranges import MOST_TOKENS, MOST_WORKERS, SEEDS, check_numbers
-
-log = logging.getLogger(__name__)
-
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -117,7 +113,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.splits: dict[str, SplitReport] = {}
         self.documents: dict[str, int] = {}
         self._selections: dict[str, Selection] = {}
-        self._rows: TokenBudgetBatchSampler | None = None  # of the training
+        self._rows: DealtRows | None = None  # of the training
         self._encoded: dict[str, Examples] = {}
         self._bundles: dict[str, Sequence[Bundle]] = {}
         self._fingerprint: str | None = None
@@ -147,7 +143,8 @@ class PairDataModule(LightningDataModule, ABC):
         if "train" in self._encoded:
             self.records()  # a sum that is wrong is said before a model is loaded
         self.documents = shared_documents({name: store.documents for name, store in self._encoded.items()})
-        self._write_report()
+        data_report.say_lengths(self.splits)
+        data_report.write(self.reports, self.trainer)
 
     def _settle(self) -> None:
         """What is decided when all splits are there: nothing, for one source."""
@@ -156,7 +153,7 @@ class PairDataModule(LightningDataModule, ABC):
         """Training rows, shuffled every epoch."""
         overfitting = getattr(self.trainer, "overfit_batches", 0) > 0
         loader = self._loader("train", shuffle=not overfitting)
-        self._rows = None if overfitting else loader.batch_sampler
+        self._rows = None if overfitting else DealtRows(loader.batch_sampler, self._encoded["train"])
         return loader
 
     def val_dataloader(self) -> StatefulDataLoader | list[PreferenceBatch]:
@@ -186,10 +183,7 @@ class PairDataModule(LightningDataModule, ABC):
 
     def planned(self, epoch: int, start: int, end: int) -> Iterator[str] | None:
         """Names of the examples in this rank's training rows from `start` to `end`; `None` if rows were not dealt."""
-        if self._rows is None:
-            return None
-        encoded = self._encoded["train"]
-        return (encoded.name_of(number) for row in self._rows.batches(epoch)[start:end] for number in row)
+        return None if self._rows is None else self._rows.names(epoch, start, end)
 
     def account(self, rows: Mapping[int, int]) -> str | None:
         """What became of every record that was read for training, in a line; `None` if rows were not dealt.
@@ -200,15 +194,7 @@ class PairDataModule(LightningDataModule, ABC):
         Raises:
             LostRecordsError: records are lost or doubled.
         """
-        if self._rows is None:
-            return None
-        encoded = self._encoded["train"]
-        trained = np.zeros(len(encoded), dtype=np.bool_)
-        for epoch, count in rows.items():
-            if trained.all():
-                break
-            trained[[number % len(encoded) for row in self._rows.first(epoch, count) for number in row]] = True
-        return self.records().line(int(trained.sum()))
+        return None if self._rows is None else self.records().line(self._rows.num_trained(rows))
 
     def records(self) -> Account:
         """How many training records were read, and what of them is an example."""
@@ -326,43 +312,19 @@ class PairDataModule(LightningDataModule, ABC):
 
     @property
     def reach(self) -> int:
-        """Positions that the longest sequence of the policy takes, in whatever has been tokenised."""
-        return max((report.lengths.reach for report in self.splits.values()), default=0)
+        """Positions that the policy's longest sequence takes, in whatever has been tokenised."""
+        return data_report.reach(self.splits)
 
     @property
     def true_reach(self) -> int:
-        """The same, where no position is synthesised: the target of those that are has been stated."""
-        splits = self.splits.values()
-        return max((report.lengths.reach for report in splits if not report.positions.get("stretched")), default=0)
+        """The same for true positions alone: the target of synthesised ones has been stated."""
+        return data_report.true_reach(self.splits)
 
     @property
     def leaps(self) -> bool:
         """Whether any long prompt has synthesised positions, in whatever has been tokenised."""
-        return any(report.positions.get("stretched") for report in self.splits.values())
+        return data_report.leaps(self.splits)
 
     def reports(self) -> dict[str, Any]:
         """What `data_report.json` in the run's folder says, by topic; subclasses add theirs."""
-        splits = self.splits.items()
-        return {
-            "positions": {name: report.positions for name, report in splits},
-            "truncation": {name: asdict(report.lengths) for name, report in splits},
-            "tokens": {name: asdict(report.tokens) for name, report in splits},
-            "tokenised_jointly": {name: asdict(report.seams) for name, report in splits},
-            "weighted": {name: report.weighted for name, report in splits},
-            "suspect_texts": {name: asdict(report.suspect) for name, report in splits},
-            "documents": self.documents,
-        }
-
-    def _write_report(self) -> None:
-        """Log what the length policy did; write every report into the run's folder, if a logger makes one."""
-        for name, report in self.splits.items():
-            counts = report.lengths
-            log.info("%s: %s", name, counts)
-            if counts.cut or counts.skipped:
-                log.warning("the length policy changed the %s split, see data_report.json", name)
-        if self.trainer is None or not self.trainer.loggers or getattr(self.trainer, "fast_dev_run", False):
-            return
-        folder = self.trainer.log_dir  # asked on every rank: it broadcasts
-        if folder is not None and self.trainer.is_global_zero:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / "data_report.json").write_text(json.dumps(self.reports(), indent=2) + "\n")
+        return data_report.topics(self.splits) | {"documents": self.documents}

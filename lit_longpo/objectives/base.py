@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from lit_longpo.batch import PreferenceBatch, Scores, Views, tensor_on
+from lit_longpo.batch import PreferenceBatch, Scores, Views
 from lit_longpo.checkpoints import draw_apart, finish_epoch, load_weights
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
@@ -21,6 +20,7 @@ from lit_longpo.engine import (
     router_coefficient,
     score,
 )
+from lit_longpo.objectives.rewards import Metrics
 from lit_longpo.optimization import Optimization, num_optimizer_steps
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat
@@ -40,17 +40,13 @@ from lit_longpo.strategies import (
     split_while_loading,
 )
 from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
-from lit_longpo.training.callback_checks import check_averages, check_callbacks
+from lit_longpo.training.callback_checks import check_averages
 from lit_longpo.training.first_pairs import FirstPairs
-from lit_longpo.training.precision import trained_dtype
-from lit_longpo.training.resuming import Resumption, check_trained, trained_names
-from lit_longpo.training.row_checks import check_reach, check_rows, warn_of_window
+from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen_out
+from lit_longpo.training.row_checks import check_reach, warn_of_window
+from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_draws, found_path, say_precision
-
-Metrics = dict[str, Tensor]
-
-_ON_THE_BAR = {"loss", "rewards/margins"}
+from lit_longpo.training.start import check_fit, found_path, say_precision
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -154,12 +150,8 @@ class PreferenceModule(LightningModule, ABC):
         self._sections.check(strategy, precision, fits=fits)
         _ = self.settings  # as they are before training; a source that is not there is said here
         if self._trainer is not None and fits:
-            trained = trained_dtype(self.policy.dtype, precision, self.policy.trained_lora)
-            check_callbacks(getattr(self._trainer, "callbacks", []), strategy, trained)
             self.check_names()
-            check_draws(self.policy)
-            self.optimization.check_trainer(self._trainer, vectors=self.policy.trains_everything)
-            check_rows(self._trainer, self.policy)
+            check_fit(self._trainer, self.policy, self.optimization)
         self.prompt_format = self.policy.prompt_format()
         if self.views.reference:
             self.reference.check_tokenizer(self.prompt_format.tokenizer)
@@ -217,8 +209,8 @@ class PreferenceModule(LightningModule, ABC):
         self._first_pairs.add(values, self.global_step)
         loss, means = self._step_mean.add(values, self.trainer)
         if means:
-            self._log_means("train", means)
-            self._log_learning_rate()
+            log_means(self, "train", means)
+            log_learning_rate(self)
             self.step_loss = means["loss"]
         return loss
 
@@ -266,11 +258,8 @@ class PreferenceModule(LightningModule, ABC):
         """Add random states and what the run was; leave frozen weights out, unless sharded or random."""
         self._resumption.save(checkpoint, self.trainer, type(self).__name__)
         checkpoint["first_pairs"] = self._first_pairs.state()
-        found_again = self.policy.weights != "random" and not is_sharded(self.model)
-        averaged = "averaging_state" in checkpoint  # Lightning's WeightAveraging loads all or nothing
-        if not self.policy.trains_everything and found_again and not averaged and "state_dict" in checkpoint:
-            trained = trained_names(self)
-            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        if not self.policy.trains_everything and self.policy.weights != "random" and not is_sharded(self.model):
+            leave_frozen_out(checkpoint, self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
@@ -306,18 +295,7 @@ class PreferenceModule(LightningModule, ABC):
     def _log_evaluated(self, stage: str) -> None:
         means, _ = self._evaluated.over_all_ranks(self.trainer.strategy.reduce)
         self._evaluated = ExampleMeans()
-        self._log_means(stage, means)
-
-    def _log_means(self, stage: str, means: Metrics) -> None:
-        """Log what all ranks agree on already; `sync_dist` keeps Lightning from warning that they might not."""
-        sync = stage != "train"
-        for name, mean in means.items():
-            self.log(f"{stage}/{name}", mean, prog_bar=name in _ON_THE_BAR, batch_size=1, sync_dist=sync)
-
-    def _log_learning_rate(self) -> None:
-        """The step's; all parameters share one. A number would wait for the GPU on its way there."""
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("train/learning_rate", tensor_on(self.device, [float(rate)], torch.float32)[0], batch_size=1)
+        log_means(self, stage, means)
 
     def _find_path(self) -> None:
         """Packed rows, or one sequence at a time; found out and said once."""
@@ -333,14 +311,3 @@ class PreferenceModule(LightningModule, ABC):
     def _prepare_reference(self) -> None:
         if self.views.reference:
             self.reference.prepare(self.model, self.trainer)
-
-
-def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:
-    """Reward metrics under TRL's names. Shapes: (B,) each."""
-    margins = (chosen_rewards - rejected_rewards).detach()
-    return {
-        "rewards/chosen": chosen_rewards.detach(),
-        "rewards/rejected": rejected_rewards.detach(),
-        "rewards/margins": margins,
-        "rewards/accuracies": (margins > 0).to(margins.dtype),
-    }

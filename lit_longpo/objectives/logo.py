@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_longpo.batch import Scores, View, Views
-from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
+from lit_longpo.objectives.base import PreferenceModule
+from lit_longpo.objectives.rewards import Metrics, preference_metrics
 from lit_longpo.ranges import check_range, check_scale, check_weight
 
 

@@ -31,8 +31,9 @@ from torch.nn.functional import logsigmoid
 
 from lit_longpo.batch import Scores, View, Views
 from lit_longpo.errors import InputError
-from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
+from lit_longpo.objectives.base import PreferenceModule
 from lit_longpo.objectives.pairwise import Scored
+from lit_longpo.objectives.rewards import Metrics, preference_metrics
 from lit_longpo.ranges import check_scale, check_weight
 
 

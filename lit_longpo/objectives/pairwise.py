@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lit_longpo.batch import Context, Scores, View, Views
 from lit_longpo.errors import InputError
-from lit_longpo.objectives.base import Metrics, PreferenceModule, preference_metrics
+from lit_longpo.objectives.base import PreferenceModule
+from lit_longpo.objectives.rewards import Metrics, preference_metrics
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from lit_longpo.batch import Context, Scores, View, Views
-from lit_longpo.objectives.base import Metrics, PreferenceModule
+from lit_longpo.objectives.base import PreferenceModule
+from lit_longpo.objectives.rewards import Metrics
 from lit_longpo.ranges import check_weight
 
 

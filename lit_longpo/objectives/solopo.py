@@ -25,9 +25,10 @@ from torch.nn.functional import softplus
 
 from lit_longpo.batch import Role, Scores, View, Views
 from lit_longpo.errors import InputError
-from lit_longpo.objectives.base import Metrics, PreferenceModule
+from lit_longpo.objectives.base import PreferenceModule
 from lit_longpo.objectives.orpo import ORPO
 from lit_longpo.objectives.pairwise import PairwiseModule, Scored, pair_metrics
+from lit_longpo.objectives.rewards import Metrics
 from lit_longpo.ranges import check_weight
 
 Penalty = Literal["l1", "softplus", "squared"]

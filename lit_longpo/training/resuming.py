@@ -77,6 +77,18 @@ def trained_names(module: LightningModule) -> set[str]:
     return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
+def leave_frozen_out(checkpoint: dict[str, Any], module: LightningModule) -> None:
+    """Keep of a checkpoint's weights those that are trained; the others are read from the policy's source again.
+
+    Args:
+        checkpoint: about to be written; one of Lightning's `WeightAveraging` stays whole, which loads all or nothing.
+        module: the objective.
+    """
+    if "state_dict" in checkpoint and "averaging_state" not in checkpoint:
+        trained = trained_names(module)
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+
+
 def check_trained(checkpoint: dict[str, Any], module: LightningModule) -> None:
     """Refuse a part that lacks what is trained: it is loaded non-strictly.
 

@@ -11,10 +11,13 @@ from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, pl
 from lit_longpo.engine.leaps import leap_message
 from lit_longpo.engine.own_logits import scoring_cost
 from lit_longpo.errors import InputError
+from lit_longpo.optimization import Optimization
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.weights.dropout import chance_problem
-from lit_longpo.training.row_checks import check_sharing
+from lit_longpo.training.callback_checks import check_callbacks
+from lit_longpo.training.precision import trained_dtype
+from lit_longpo.training.row_checks import check_rows, check_sharing
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,24 @@ def check_draws(policy: PolicyConfig) -> None:
     """
     if policy.gguf_file is None and (problem := chance_problem(policy.original_config())):
         raise InputError(problem)
+
+
+def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization) -> None:
+    """Refuse, before the policy is loaded, callbacks, optimizers and rows with which it could not be trained.
+
+    Args:
+        trainer: about to fit; its data are set up.
+        policy: to be trained.
+        optimization: how.
+
+    Raises:
+        ValueError: saying what to type.
+    """
+    trained = trained_dtype(policy.dtype, str(trainer.precision), policy.trained_lora)
+    check_callbacks(getattr(trainer, "callbacks", []), getattr(trainer, "strategy", None), trained)
+    check_draws(policy)
+    optimization.check_trainer(trainer, vectors=policy.trains_everything)
+    check_rows(trainer, policy)
 
 
 def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:

@@ -186,7 +186,7 @@ def report_quantization(model: PreTrainedModel) -> None:
 
 def stored_as(config: PretrainedConfig) -> dict[str, Any] | None:
     """How a configuration says that its files are quantised; `None` if they are not."""
-    settings = getattr(config, "quantization_config", None)
+    settings: Any = getattr(config, "quantization_config", None)
     return settings.to_dict() if hasattr(settings, "to_dict") else settings
 
 

@@ -1,0 +1,71 @@
+"""What tokenising the splits of a run has found: how far positions reach, and `data_report.json`."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from data_modules.rows.tokenising import SplitReport
+
+log = logging.getLogger(__name__)
+
+Splits = Mapping[str, SplitReport]
+
+
+def reach(splits: Splits) -> int:
+    """Positions that the longest sequence of the policy takes; 0 before there are any."""
+    return max((report.lengths.reach for report in splits.values()), default=0)
+
+
+def true_reach(splits: Splits) -> int:
+    """The same, in splits without synthesised positions."""
+    return max((report.lengths.reach for report in splits.values() if not _stretched(report)), default=0)
+
+
+def leaps(splits: Splits) -> bool:
+    """Whether any long prompt has synthesised positions."""
+    return any(map(_stretched, splits.values()))
+
+
+def topics(splits: Splits) -> dict[str, Any]:
+    """What is reported of every split, by topic."""
+    return {
+        "positions": {name: report.positions for name, report in splits.items()},
+        "truncation": {name: asdict(report.lengths) for name, report in splits.items()},
+        "tokens": {name: asdict(report.tokens) for name, report in splits.items()},
+        "tokenised_jointly": {name: asdict(report.seams) for name, report in splits.items()},
+        "weighted": {name: report.weighted for name, report in splits.items()},
+        "suspect_texts": {name: asdict(report.suspect) for name, report in splits.items()},
+    }
+
+
+def say_lengths(splits: Splits) -> None:
+    """Log what the length policy did to each split."""
+    for name, report in splits.items():
+        counts = report.lengths
+        log.info("%s: %s", name, counts)
+        if counts.cut or counts.skipped:
+            log.warning("the length policy changed the %s split, see data_report.json", name)
+
+
+def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> None:
+    """Write `data_report.json` into the run's folder, if a logger makes one.
+
+    Args:
+        reports: gives what it says; called on the rank that writes.
+        trainer: of the run; `None` without one.
+    """
+    if trainer is None or not trainer.loggers or getattr(trainer, "fast_dev_run", False):
+        return
+    folder = trainer.log_dir  # asked on every rank: it broadcasts
+    if folder is not None and trainer.is_global_zero:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "data_report.json").write_text(json.dumps(reports(), indent=2) + "\n")
+
+
+def _stretched(report: SplitReport) -> bool:
+    return bool(report.positions.get("stretched"))

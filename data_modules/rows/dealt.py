@@ -1,0 +1,46 @@
+"""The rows of a training as they are dealt: whose examples they hold, and how many examples a run has seen."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.token_store import Examples
+
+
+@dataclass(frozen=True)
+class DealtRows:
+    """What a sampler deals of its examples.
+
+    Args:
+        sampler: of the training.
+        examples: that it deals; it numbers on where an example comes again.
+    """
+
+    sampler: TokenBudgetBatchSampler
+    examples: Examples
+
+    def names(self, epoch: int, start: int, end: int) -> Iterator[str]:
+        """Names of the examples in this rank's rows of an epoch.
+
+        Args:
+            epoch: which one.
+            start: first row.
+            end: row behind the last one.
+        """
+        rows = self.sampler.batches(epoch)[start:end]
+        return (self.examples.name_of(number) for row in rows for number in row)
+
+    def num_trained(self, rows: Mapping[int, int]) -> int:
+        """How many different examples have been trained on.
+
+        Args:
+            rows: how many rows each rank has trained on, by epoch.
+        """
+        trained = np.zeros(len(self.examples), dtype=np.bool_)
+        for epoch, count in rows.items():
+            if trained.all():
+                break
+            trained[[number % len(trained) for row in self.sampler.first(epoch, count) for number in row]] = True
+        return int(trained.sum())

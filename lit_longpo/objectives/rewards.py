@@ -1,0 +1,21 @@
+"""What every preference objective logs of its rewards, under TRL's names."""
+
+from torch import Tensor
+
+Metrics = dict[str, Tensor]
+
+
+def preference_metrics(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Metrics:
+    """Rewards, their margin, and whether it is above 0, detached and per example.
+
+    Args:
+        chosen_rewards: of the chosen responses. Shape: (B,).
+        rejected_rewards: of the rejected responses. Shape: (B,).
+    """
+    margins = (chosen_rewards - rejected_rewards).detach()
+    return {
+        "rewards/chosen": chosen_rewards.detach(),
+        "rewards/rejected": rejected_rewards.detach(),
+        "rewards/margins": margins,
+        "rewards/accuracies": (margins > 0).to(margins.dtype),
+    }
