@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 
 from lit_longpo.errors import InputError
@@ -100,7 +101,7 @@ def check_processes(devices: int, command: str = "") -> None:
     raise InputError(f"expected {wanted}, but {launched}; {instead}")
 
 
-def own_launcher() -> list[ClusterEnvironment]:
+def own_launcher() -> list[Precision | ClusterEnvironment | CheckpointIO]:
     """Plugins of a `Fabric` on one machine: in a batch script of SLURM, whose tasks nobody started, it starts its own.
 
     Lightning takes the script for one of the tasks there, and waits for the others.
