@@ -100,14 +100,44 @@ class ModelFiles:
 
 
 def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
+    _require_sentencepiece(where)
     with read_by_transformers("a tokenizer", where):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
+        _check_words(tokenizer, where)
         merge_all(tokenizer, where)
         tell_of_mistral_rules(tokenizer, where, **options)
         tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
     # Else the chat template's own marks would be text; which of them are in data is `template.markup`'s.
     tokenizer.split_special_tokens = False
     return tokenizer
+
+
+def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """Refuse a tokenizer of control tokens alone, which transformers 5 makes of a class where no file has words.
+
+    Raises:
+        MissingFileError: every text would have no tokens.
+    """
+    if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
+        raise MissingFileError(
+            f"expected a tokenizer with a vocabulary at {where}, got {type(tokenizer).__name__} without one: there is "
+            "no tokenizer.json (or vocab.json with merges.txt, or tokenizer.model); copy it there from the model that "
+            "this one was trained from"
+        )
+
+
+def _require_sentencepiece(where: str) -> None:
+    """Ask for sentencepiece where transformers would try tiktoken, which reads few such files, and ask for that.
+
+    Raises:
+        MissingPackageError: the vocabulary is in tokenizer.model alone.
+    """
+    alone = Path(where, "tokenizer.model").is_file() and not Path(where, "tokenizer.json").is_file()
+    if alone and importlib.util.find_spec("sentencepiece") is None:
+        raise MissingPackageError(
+            f"expected tokenizer.json at {where}, or the package `sentencepiece` to read the tokenizer.model there, "
+            "found none; type: pip install sentencepiece protobuf (of Llama 3's own files: tiktoken, too)"
+        )
 
 
 def _require_gguf() -> None:

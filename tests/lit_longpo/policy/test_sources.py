@@ -1,5 +1,6 @@
 """Whether a model is where the source says is known before any library looks for it."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -7,9 +8,10 @@ import time
 
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from support.tiny_models import tiny_config
 from transformers import PretrainedConfig
 
-from lit_longpo.errors import InputError, MissingFileError, UserError
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError
 from lit_longpo.policy import PolicyConfig, sources
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.sources import check_depth, check_hub_name
@@ -163,3 +165,25 @@ def test_a_root_folder_of_runs_names_the_newest(tmp_path):
     for root in (tmp_path, tmp_path / "long"):
         with pytest.raises(MissingFileError, match=f"type --policy.source {tmp_path}/long/version_1/model, the newest"):
             locate(str(root))
+
+
+@pytest.mark.parametrize("model", ["Qwen3", "GPT2", "Cohere"])
+@pytest.mark.parametrize("settings", [{"eos_token": "</s>"}, None])
+def test_a_tokenizer_without_words_is_refused(model, settings, tmp_path):
+    """Who forgets to save the tokenizer gets one from transformers 5, by which every text is empty."""
+    tiny_config(model).save_pretrained(tmp_path)
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(MissingFileError, match=r"expected a tokenizer with a vocabulary at .* no tokenizer.json"):
+        PolicyConfig(source=str(tmp_path)).prompt_format()
+
+
+def test_a_sentencepiece_model_alone_asks_for_its_package(policy_folder, monkeypatch, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    (folder / "tokenizer.model").write_bytes(b"pieces")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert PolicyConfig(source=str(folder)).tokenizer() is not None
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(MissingPackageError, match="pip install sentencepiece"):
+        PolicyConfig(source=str(folder)).tokenizer()
