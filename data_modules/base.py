@@ -280,7 +280,8 @@ class PairDataModule(LightningDataModule, ABC):
             report.selection = self._selections.get(split) or Selection(len(pairs))
             if type(self).pairs.__module__.partition(".")[0] != "data_modules":  # what a class of others leaves out
                 report.selection.filter(f"left out by {type(self).__name__}", pairs)
-            return tokenising.examples(with_progress(pairs, name, shown=shown), report)
+            yield from tokenising.examples(with_progress(pairs, name, shown=shown), report)
+            report.selection.unread = self.unread_columns
 
         if folder is None:
             store = TokenStore.of(examples())
@@ -309,6 +310,11 @@ class PairDataModule(LightningDataModule, ABC):
             return None
         identity = content_of_pairs(self.pairs(split)) if content is None else content.identity
         return StoreFolder(Path(self.token_cache or root / "token_cache"), tokenising.key(identity))
+
+    @property
+    def unread_columns(self) -> Sequence[str]:
+        """Columns of the records so far that nothing reads, as a setting allows."""
+        return ()
 
     @property
     def reach(self) -> int:

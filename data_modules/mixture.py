@@ -13,6 +13,7 @@ from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, account_of, joined
 from data_modules.rows.bundles import SharePrompts
 from data_modules.rows.mixed_examples import MixedExamples, Smaller, SourceCounts, counts_of
+from data_modules.rows.repeated_pairs import RepeatedPairs, opposed_across
 from data_modules.rows.token_store import Examples
 from data_modules.splitting import held_out_elsewhere
 from lit_longpo.batch import Views
@@ -22,6 +23,7 @@ from lit_longpo.ranges import check_scale
 
 log = logging.getLogger(__name__)
 
+_MOST_COMPARED = 100_000_000  # tokens of a mixture's examples that are gone through at every start, some seconds
 _OF_ROWS = {  # what the mixture alone decides, and what a source has that says nothing
     name: signature(PairDataModule).parameters[name].default
     for name in ("max_tokens", "max_examples", "num_workers", "share_prompts")
@@ -92,6 +94,7 @@ class MixtureDataModule(PairDataModule):
                     f"{name}: {' and '.join(unused)} of a source have no effect, the mixture's do; leave them out"
                 )
         self.counts: dict[str, SourceCounts] = {}
+        self.opposed: int | None = None  # training pairs that those of another source undo; `None`: not looked for
         self.left_out: dict[str, int] = {}  # training examples about documents that another source holds out
 
     def prepare_data(self) -> None:
@@ -121,7 +124,13 @@ class MixtureDataModule(PairDataModule):
         """Adds how many examples of each source an epoch has, and what the sources report of themselves."""
         own = {name: _own_reports(source) for name, source in self.sources.items()}
         mixture = {name: asdict(counts) for name, counts in self.counts.items()}
-        return {**super().reports(), "mixture": mixture, "sources": own, "held_out_elsewhere": self.left_out}
+        return {
+            **super().reports(),
+            "mixture": mixture,
+            "sources": own,
+            "held_out_elsewhere": self.left_out,
+            "opposed_across_sources": self.opposed,
+        }
 
     def records(self) -> Account:
         """How many training records the sources have read, and what of them is an example."""
@@ -152,8 +161,27 @@ class MixtureDataModule(PairDataModule):
         self.counts = counts_of(train.sizes, self.weights, self.smaller)
         train.set_shares(self.counts)
         self._encoded["train"] = train
+        self._look_across(train)
         for name, counts in self.counts.items():
             log.info(f"{name}: an epoch has {counts.per_epoch:,} ({counts.weight:.0%}) of {counts.examples:,}")
+
+    def _look_across(self, train: MixedExamples) -> None:
+        """Say how many pairs another source undoes; each source has said so of its own."""
+        if not any(view.role == "rejected" for view in self._views.policy):
+            return
+        if int(train.lengths.sum()) > _MOST_COMPARED:
+            log.info("pairs that those of another source undo are not looked for in more than 100 million tokens")
+            return
+        sources = [RepeatedPairs() for _ in self.sources]
+        for said, (_, examples) in zip(sources, train.parts, strict=True):
+            for example in examples:
+                said.add(example)
+        self.opposed = opposed_across(sources)
+        if self.opposed:
+            log.warning(
+                f"train: {self.opposed:,} of {len(train):,} pairs prefer, in the same context, the answer that a pair "
+                "of another source rejects to the one that it prefers: they undo each other, keep one of the two"
+            )
 
 
 def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] | None, smaller: str) -> None:

@@ -87,6 +87,11 @@ class PreferenceDataModule(PairDataModule):
         fraction = 0.0 if self._source_of("val") else self.val_fraction
         return selection.filter(OTHER_SPLIT[split], share_of(split, pairs, fraction, self.seed))
 
+    @property
+    def unread_columns(self) -> Sequence[str]:
+        """Those that `extra_columns: ignore` leaves out."""
+        return self.reader.unread
+
     def content(self, split: str) -> Content | None:
         """Files and settings that a split's pairs are read by."""
         source = self._source_of(split)

@@ -60,7 +60,8 @@ class RecordReader:
     Args:
         format: name of a layout, or one of your own; "auto" looks at the first record.
         columns: our name -> the data's name, for columns that are called something else.
-        extra_columns: columns that the layout does not know are an "error"; "ignore" names them in the log once.
+        extra_columns: columns that the layout does not know are an "error"; "ignore" names them in the log once, and
+            in `unread`.
         options: how the error about an unknown layout calls `format` and `columns`; `None` where neither can be set.
 
     Raises:
@@ -72,6 +73,7 @@ class RecordReader:
     extra_columns: ExtraColumns = "error"
     options: str | None = field(default="data.init_args", repr=False, compare=False)
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)  # files are read several times
+    _unread: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         layouts = FORMATS.values() if isinstance(self.format, str) else [self.format]
@@ -86,6 +88,11 @@ class RecordReader:
                 )
         if isinstance(self.format, str) and self.format not in (*FORMATS, "auto"):
             raise InputError(f"expected `data.init_args.format` of auto, {', '.join(FORMATS)}, got {self.format!r}")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Columns of the records so far that nothing reads, by `extra_columns: ignore`."""
+        return tuple(sorted(self._unread))
 
     def pairs(self, rows: Iterable[tuple[str, object]], source: str = "") -> Iterator[PreferencePair]:
         """Pairs of (where, record) rows, one by one, each with an id of its own.
@@ -152,7 +159,7 @@ class RecordReader:
         renamed = _renamed(_checked(record, where), self.columns)
         layout = self._layout(renamed, where)
         layout = OwnPairs(mapped=True) if type(layout) is OwnPairs and self.columns else layout
-        return PairParser(layout, self.columns, self.extra_columns, _folder(source), self._told)
+        return PairParser(layout, self.columns, self.extra_columns, _folder(source), self._unread)
 
     def _layout(self, record: Record, where: str) -> RecordFormat:
         if isinstance(self.format, RecordFormat):

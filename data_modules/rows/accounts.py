@@ -19,11 +19,13 @@ class Selection:
         read: records at the beginning.
         filtered: those that a setting left out, by reason.
         refused: those that nothing could be made of, by reason.
+        unread: their columns that nothing reads, as a setting allows.
     """
 
     read: int = 0
     filtered: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
+    unread: Sequence[str] = ()
 
     @property
     def left(self) -> int:

@@ -39,6 +39,7 @@ def topics(splits: Splits) -> dict[str, Any]:
         "tokens": {name: asdict(report.tokens) for name, report in splits.items()},
         "tokenised_jointly": {name: asdict(report.seams) for name, report in splits.items()},
         "weighted": {name: report.weighted for name, report in splits.items()},
+        "ignored_columns": {name: list(report.selection.unread) for name, report in splits.items()},
         "suspect_texts": {name: asdict(report.suspect) for name, report in splits.items()},
     }
 

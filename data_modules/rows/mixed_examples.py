@@ -64,6 +64,11 @@ class MixedExamples(Examples):
                 parts[name] = KeptExamples(parts[name], np.setdiff1d(np.arange(len(parts[name])), left_out))
         return MixedExamples(parts)
 
+    @property
+    def parts(self) -> list[tuple[str, Examples]]:
+        """The stores, by source."""
+        return list(zip(self._part_names, self._parts, strict=True))
+
     def set_shares(self, counts: Mapping[str, SourceCounts]) -> None:
         """Say how many examples of each source an epoch has."""
         starts = [0, *self._ends]

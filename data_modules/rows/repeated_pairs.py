@@ -1,7 +1,7 @@
 """Examples that say again what another one says, or the opposite: in the same context, chosen and rejected swapped."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -38,6 +38,21 @@ class RepeatedPairs:
         """Examples that prefer an answer to one which another example prefers to it, in the same context."""
         found = np.isin(np.asarray(self._opposite), np.asarray(self._preferred))
         return len(np.unique(np.asarray(self._owners)[found]))
+
+
+def opposed_across(sources: Sequence[RepeatedPairs]) -> int:
+    """Examples that prefer an answer to one which an example of another source prefers to it, in the same context.
+
+    Args:
+        sources: what the examples of each say.
+    """
+    preferred = [np.asarray(source._preferred) for source in sources]
+    count = 0
+    for number, source in enumerate(sources):
+        others = np.concatenate([keys for other, keys in enumerate(preferred) if other != number] or [preferred[0][:0]])
+        found = np.isin(np.asarray(source._opposite), others)
+        count += len(np.unique(np.asarray(source._owners)[found]))
+    return count
 
 
 def _preferences(example: EncodedPair) -> Iterator[tuple[int, int, int]]:

@@ -102,6 +102,30 @@ def test_examples_are_those_of_their_source_and_validation_has_all_once():
     assert {f for row in data.reference_dataloader() for f in row.fingerprints} == wanted
 
 
+class Swapped(Pairs):
+    """Rejects what `Pairs` prefers, in some of its pairs."""
+
+    def pairs(self, split):
+        pairs = super().pairs(split)
+        return [
+            replace(each, chosen=each.rejected[0], rejected=(each.chosen,)) if number < 2 else each
+            for number, each in enumerate(pairs)
+        ]
+
+
+@pytest.mark.parametrize("views", [SOLOPO_DPO, SFT().views], ids=["pairs", "answers"])
+def test_pairs_that_another_source_undoes_are_told(views, caplog):
+    """Two raters of the same answers; each source alone is of one mind."""
+    sources = {"one": Pairs(6, 2), "two": Swapped(5, 2), "three": Pairs(3, 2, long=30)}
+    data = ready(MixtureDataModule(sources, views=views, prompt_format=FORMAT, max_tokens=80))
+    undone = views is SOLOPO_DPO
+    assert data.reports()["opposed_across_sources"] == (6 if undone else None)  # two of each source
+    assert (
+        "train: 6 of 14 pairs prefer, in the same context, the answer that a pair of another" in caplog.text
+    ) == undone
+    assert ready(mixture()).opposed == 0
+
+
 def test_report_has_the_counts(tmp_path):
     data = ready(mixture({"long": 3, "short": 1}, smaller="stop"))
     report = json.loads(json.dumps(data.reports()))

@@ -1,5 +1,6 @@
 """Pairs from JSONL, parquet and data sets: the same records, the same strictness."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,20 @@ def test_the_first_pairs_have_tokens_of_their_own(tmp_path: Path) -> None:
     every, few = (module(tmp_path / "pairs.jsonl", val_fraction=0, first=first) for first in (None, 1))
     assert [pair.id for pair in few.pairs("train")] == [PAIRS[0].id]
     assert few.content("train") != every.content("train")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_report_names_columns_that_nothing_reads(cached: bool, tmp_path: Path) -> None:
+    """As the log does, which says them once; tokens on disk are not read from the records again."""
+    rows = [{**asdict(pair), "tools": ["search"], "score_of": n} for n, pair in enumerate(PAIRS)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_pairs(tmp_path / "val.jsonl", PAIRS[:1])
+    options = {"val_path": str(tmp_path / "val.jsonl"), "extra_columns": "ignore"}
+    for _ in range(2):
+        data = module(tmp_path / "pairs.jsonl", token_cache=str(tmp_path / "cache") if cached else None, **options)
+        data.setup("validate")
+        data.setup("fit")
+        assert data.reports()["ignored_columns"]["train"] == ["score_of", "tools"]
+    plain = module(tmp_path / "val.jsonl", val_fraction=0.0)
+    plain.setup("fit")
+    assert plain.reports()["ignored_columns"]["train"] == []

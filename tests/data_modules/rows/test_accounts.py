@@ -183,4 +183,4 @@ def test_sums_that_are_wrong_are_no_account():
         Account(7, 4, {"a": 2}, {}).line(4)
     with pytest.raises(LostRecordsError, match="lost or doubled"):
         Account(4, 4, {}, {}).line(5)
-    assert json.loads(json.dumps(Selection(3).__dict__)) == {"read": 3, "filtered": {}, "refused": {}}
+    assert json.loads(json.dumps(Selection(3).__dict__)) == {"read": 3, "filtered": {}, "refused": {}, "unread": []}
