@@ -22,7 +22,8 @@ def end_of_answer(
 
     A template may write more behind the last answer than behind others (Phi-3: the end of the text behind
     the end of the turn): what both begin with closes an answer, up to what opens a turn. Some open the next answer
-    behind the last one whatever they are told (Llama 3's first).
+    behind the last one whatever they are told (Llama 3's first), others leave the last one open: what closes the
+    earlier ones closes it, too.
 
     Args:
         tokenizer: any.
@@ -35,6 +36,8 @@ def end_of_answer(
     last = texts.encode_after("", chat.suffix)
     following = chat.after_earlier_answer
     later = last.ids if following is None else texts.encode_after("", following).ids
+    if following is not None and not chat.suffix.strip() and (mark := _first_mark(tokenizer, texts, chat, following)):
+        return mark, ()
     count = shared_length(last.ids, later) or len(last.ids)
     opening = _opening(tokenizer, texts, chat, later)
     count = last.ids.index(opening, 1, count) if opening in last.ids[1:count] else count
@@ -44,6 +47,22 @@ def end_of_answer(
     closing = ends[-1] if ends else ""
     token = last.ids[len(ends) - 1] if ends else None
     return closing, () if token in tokenizer.added_tokens_decoder else eos
+
+
+def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, following: str) -> str:
+    """The control token that closes an earlier answer; nothing if none does, as where the first one opens a turn.
+
+    Args:
+        tokenizer: any.
+        texts: that encodes by it.
+        chat: its template.
+        following: from the end of an answer to a second question.
+    """
+    text = following.lstrip()
+    ids = texts.encode_after("", text).ids
+    opens = {_opening(tokenizer, texts, chat, ids), tokenizer.bos_token_id} - {tokenizer.eos_token_id}
+    token = tokenizer.added_tokens_decoder.get(ids[0]) if ids and ids[0] not in opens else None
+    return token.content if token is not None and text.startswith(token.content) else ""
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, later: Sequence[int]) -> int | None:

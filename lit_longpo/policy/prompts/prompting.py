@@ -188,6 +188,11 @@ class PromptFormat:
         return self._ids_after(self._chat.tail, answer.text + self._closing, data) + self._end
 
     @property
+    def leaves_answers_open(self) -> bool:
+        """Whether the chat template writes no end behind answers: the end of the sequence is trained as one."""
+        return self._chat is not None and not self._closing.strip()
+
+    @property
     def opens_thoughts(self) -> bool:
         """Whether answers begin in thoughts that the chat template opens."""
         return self._chat is not None and opens_thoughts(self._chat.tail)

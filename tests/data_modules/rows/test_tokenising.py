@@ -1,8 +1,10 @@
 """What the tokens of a split depend on, and what was found in it."""
 
 import datetime
+import logging
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
 from support.word_tokenizer import word_tokenizer
@@ -61,6 +63,16 @@ def test_a_report_comes_back_from_json():
     assert report.positions == {"stretched": 2, "too_long": 1}
     assert (report.seams.checked, report.lengths.examples, report.weighted) == (3, 3, 2)
     assert SplitReport.of(asdict(report)) == report
+
+
+@pytest.mark.parametrize("end", ["", " <eos>"])
+def test_an_end_that_the_chat_template_does_not_write_is_said(end, caplog):
+    template = "{% for m in messages %}word70 {{ m['content'] }}END {% endfor %}".replace("END", end)
+    form = PromptFormat(word_tokenizer(chat_template=template), PromptTemplate("{context} {question}"))
+    with caplog.at_level(logging.INFO):
+        replace(BASE, prompt_format=form).say("train of a", SplitReport(), np.array([3]))
+    said = "train of a: the chat template writes no end behind answers: <eos> is trained as theirs"
+    assert (said in caplog.messages) == (not end)
 
 
 def test_pairs_pass_with_and_without_a_bar(monkeypatch):

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.bpe_tokenizers import bpe_tokenizer
 from support.chat_formats import FORMATS, chat_bpe_tokenizer
 from support.word_tokenizer import WORDS, word_tokenizer
 
@@ -42,6 +43,31 @@ def test_responses_end_with_the_end_of_sequence_token():
     ids = plain.encode_response("word1 word2")
     assert ids[-1] == plain.tokenizer.eos_token_id
     assert plain.decode(ids) == "word1 word2"
+
+
+TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}END{% endfor %}"
+UNLESS_LAST = "{% if not loop.last or add_generation_prompt %}END{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("behind", "end", "told"),
+    [
+        ("<|im_end|>\n", "<|im_end|>", False),
+        (UNLESS_LAST.replace("END", "<|im_end|>\n"), "<|im_end|>", False),  # the end of the sequence came in between
+        (UNLESS_LAST.replace("END", "</s>"), "</s>", False),  # which was there twice
+        ("\n", "</s>", True),
+        (UNLESS_LAST.replace("END", "<s>"), "</s>", True),  # begins a turn
+    ],
+)
+def test_an_answer_that_the_template_leaves_open_ends_as_the_earlier_ones(behind, end, told):
+    template = TURNS.replace("END", behind) + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = bpe_tokenizer("bytes", special=["<|im_start|>", "<|im_end|>"], chat_template=template)
+    form = PromptFormat(tokenizer, PromptTemplate(user="{context}{question}"))
+    assert tokenizer.decode(form.encode_response("Oslo")) == f"Oslo{end}"
+    assert (form.end_id, form.leaves_answers_open) == (tokenizer.convert_tokens_to_ids(end), told)
+    apart = (*form.encode_prompt("who ", "is it?").ids, *form.encode_response("Oslo"), *form.encode_turn("Why?").ids)
+    together = form.encode_jointly("who ", [("is it?", "Oslo"), ("Why?", "b")])
+    assert told or (*apart, *form.encode_response("b")) == together
 
 
 @pytest.mark.parametrize("format", [plain, chat])
