@@ -20,16 +20,16 @@ class _Warning:
 
 @dataclass(frozen=True)
 class _LeftOut(logging.Filter):
-    """Lets every line of a log pass but one.
+    """Lets every line of a log pass but some.
 
     Args:
-        beginning: of that one.
+        beginnings: of those.
     """
 
-    beginning: str
+    beginnings: tuple[str, ...]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self.beginning)
+        return not record.getMessage().startswith(self.beginnings)
 
 
 _WARNINGS = (
@@ -48,15 +48,27 @@ _WARNINGS = (
         RuntimeWarning,
         "The following alpha_pattern keys did not match any targeted module",
     ),
+    *(
+        _Warning(
+            "Lightning 2.6 on machines of many cores, by its own name for `data.num_workers`; batches are packed from "
+            "stored tokens, and `perf/data_seconds` says what a step waits for them",
+            UserWarning,
+            f"The '{name}_dataloader' does not have many workers",
+        )
+        for name in ("train", "val")
+    ),
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
-# Lightning's advertisement of a service, at every start, and one seed, once more for every process; that the README in
-# a folder of data is none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py).
+# Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
+# checks of packed rows do not allow for; one seed, once more for every process; that the README in a folder of data is
+# none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py).
 _LINES = {
-    "transformers.tokenization_utils_tokenizers": _LeftOut("The tokenizer you are loading from"),
-    "lightning.pytorch.utilities.rank_zero": _LeftOut("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud"),
-    "lightning.fabric.utilities.seed": _LeftOut("[rank: "),
-    "huggingface_hub.repocard": _LeftOut("Repo card metadata block was not found"),
+    "transformers.tokenization_utils_tokenizers": _LeftOut(("The tokenizer you are loading from",)),
+    "lightning.pytorch.utilities.rank_zero": _LeftOut(
+        ("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud", "You are using a CUDA device")
+    ),
+    "lightning.fabric.utilities.seed": _LeftOut(("[rank: ",)),
+    "huggingface_hub.repocard": _LeftOut(("Repo card metadata block was not found",)),
 }
 
 

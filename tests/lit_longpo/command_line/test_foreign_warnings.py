@@ -3,6 +3,8 @@ import os
 import warnings
 
 import pytest
+import torch
+from lightning.fabric.accelerators import cuda
 
 from lit_longpo.command_line import process
 from lit_longpo.command_line.foreign_warnings import _WARNINGS, leave_out
@@ -36,6 +38,23 @@ def test_lightnings_advertisement_is_left_out(caplog):
         logger.info("GPU available: False")
     assert "GPU available: False" in caplog.text or not logger.propagate
     assert "Tip" not in caplog.text
+
+
+def test_lightnings_advice_on_fp32_products_is_left_out(monkeypatch, caplog):
+    """By the very function that gives it on GPUs with tensor cores."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H200")
+    monkeypatch.setattr(cuda, "_is_ampere_or_later", lambda device: True)
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    cuda._check_cuda_matmul_precision(torch.device("cuda", 0))
+    assert "Tensor Cores" in caplog.text
+    caplog.clear()
+    leave_out()
+    cuda._check_cuda_matmul_precision(torch.device("cuda", 0))
+    assert "Tensor Cores" not in caplog.text
 
 
 @pytest.mark.parametrize(("rank", "said"), [("0", "everything"), ("1", "")])
