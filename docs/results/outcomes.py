@@ -3,8 +3,10 @@
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ class Outcome:
         scores: by length, then by group (a context, or a depth), a digit for each question: 1 if an accepted answer
             is in the response.
         means: by length, other scores in percent.
+        f1: by length, then by group, each question's F1 in percent, parted by spaces, in the order of the digits; empty
+            in results from before it was kept.
         facts: what else a run says.
         identity: hash of the cell's command, whatever the machine.
     """
@@ -42,6 +46,7 @@ class Outcome:
     means: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     identity: str = ""
+    f1: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -91,9 +96,9 @@ def collect(cell: Cell, run: Path, command: Sequence[str], machine: Mapping[str,
     rows = json.loads(reports[-1].read_text())["predictions"]
     training = training_of(cell, run)
     costs = json.loads(next(training.glob("**/costs.json")).read_text()) if cell.has_costs else {}
-    scores, means = scores_of(rows)
+    found = {"costs": costs, "scores": scores_of(rows), "means": means_of(rows), "f1": f1_of(rows)}
     facts = _logged(training, "train/") | (pairs if costs else {})
-    return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), costs, scores, means, facts, identity)
+    return Outcome(cell.name, cell.seed, " ".join(command), dict(machine), facts=facts, identity=identity, **found)
 
 
 def shown(page: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,25 +129,46 @@ def keep_configuration(cell: Cell, run: Path, folder: Path) -> None:
         shutil.copy(path, folder / f"{cell.key}.yaml")
 
 
-def scores_of(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, float]]]:
-    """A report's predictions by length and group, and their F1 and EM.
+def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """A report's predictions by length and group, a digit each.
 
     The id of a question that shares its context with others is LENGTH/CONTEXT/QUESTION; needles have a length and a
     depth of their own.
     """
-    from evaluation.metrics.answers import best_score
+    grouped = _grouped(rows, lambda row: str(int(row["score"])))
+    return {length: {group: "".join(digits) for group, digits in groups.items()} for length, groups in grouped.items()}
 
-    scores, texts = dict[str, dict[str, str]](), dict[str, list[tuple[str, Sequence[str]]]]()
+
+def f1_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """The same by F1, in whole percent."""
+    grouped = _grouped(rows, lambda row: f"{100 * _score('f1', row):.0f}")
+    return {length: {group: " ".join(values) for group, values in groups.items()} for length, groups in grouped.items()}
+
+
+def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """F1 and EM by length, in percent."""
+    found = {name: _grouped(rows, partial(_score, name)) for name in ("f1", "em")}
+    return {
+        length: {name: _percent([*chain(*groups[length].values())]) for name, groups in found.items()}
+        for length in found["f1"]
+    }
+
+
+def _grouped(
+    rows: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], Any]
+) -> dict[str, dict[str, list[Any]]]:
+    """A value of each prediction by length and group, in the order of their ids."""
+    found = dict[str, dict[str, list[Any]]]()
     for row in sorted(rows, key=lambda row: str(row["id"])):
         length, group = place(row)
-        digits = scores.setdefault(length, {})
-        digits[group] = digits.get(group, "") + str(int(row["score"]))
-        texts.setdefault(length, []).append((row["prediction"], row["answers"]))
-    means = {
-        length: {name: _percent([best_score(name, *item) for item in items]) for name in ("f1", "em")}
-        for length, items in texts.items()
-    }
-    return scores, means
+        found.setdefault(length, {}).setdefault(group, []).append(value(row))
+    return found
+
+
+def _score(name: str, row: Mapping[str, Any]) -> float:
+    from evaluation.metrics.answers import best_score
+
+    return best_score(name, row["prediction"], row["answers"])
 
 
 def place(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Tables from stored results: means over seeds, paired differences with intervals over contexts, costs."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -36,6 +36,17 @@ class Row:
             for number in range(len(digits))
         }
 
+    def f1(self, lengths: Iterable[str]) -> dict[Key, float]:
+        """The same by F1."""
+        tables = [item.f1 for item in self.outcomes]
+        values = {
+            (length, group, number): [float(table[length][group].split()[number]) / 100 for table in tables]
+            for length in lengths
+            for group, words in tables[0][length].items()
+            for number in range(len(words.split()))
+        }
+        return {key: fmean(each) for key, each in values.items()}
+
     def mean(self, lengths: Iterable[str]) -> float:
         """Percent, the mean of the lengths."""
         return fmean(100 * fmean(self.scores([length]).values()) for length in lengths)
@@ -51,6 +62,9 @@ class Row:
         return fmean(sum(item.costs[name] for name in names) for item in self.outcomes)
 
 
+Score = Callable[[Row, Sequence[str]], dict[Key, float]]
+
+
 def rows_of(outcomes: Mapping[str, Outcome]) -> dict[str, Row]:
     """Results of one cell's seeds together."""
     found = dict[str, list[Outcome]]()
@@ -60,7 +74,7 @@ def rows_of(outcomes: Mapping[str, Outcome]) -> dict[str, Row]:
     return {name: Row(name, tuple(sorted(items, key=lambda item: item.seed))) for name, items in found.items()}
 
 
-def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool) -> Estimate:
+def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool, score: Score = Row.scores) -> Estimate:
     """Mean paired difference over questions, row minus other, with a bootstrap over contexts.
 
     Args:
@@ -68,9 +82,10 @@ def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool) ->
         other: likewise; of seeds that both have, if there are any.
         lengths: whose questions count.
         shared: whether questions of one group share a context, whatever the length; else each is its own.
+        score: what each question has, sub-EM or F1.
     """
     seeds = {item.seed for item in row.outcomes} & {item.seed for item in other.outcomes}
-    one, two = (_of_seeds(item, seeds).scores(lengths) for item in (row, other))
+    one, two = (score(_of_seeds(item, seeds), lengths) for item in (row, other))
     keys = [key for key in one if key in two]
     gaps = tuple(one[key] - two[key] for key in keys)
     return estimate(Sample(gaps, tuple(group if shared else "" for _, group, _ in keys)))
@@ -169,9 +184,11 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     lengths = [length for length in layout.lengths if any(length in row.outcomes[0].scores for row in rows.values())]
     long = [length for length in layout.long if length in lengths] or lengths[-1:]
     mean = " and ".join(_number(length) for length in long) if len(long) < 3 else "long"
+    f1 = bool(layout.others) and any(item.f1 for row in rows.values() for item in row.outcomes)
     header = [
         *("sub-EM %", "seeds", *map(_number, lengths), f"mean of {mean}"),
         *(f"its {name.upper()}" for name in layout.others),
+        *([f"F1 less {layout.apart}"] if f1 else []),
         *(f"less {name}" for name in layout.against),
         *(f"{layout.short} less {layout.forgetting}", "steps", "M tokens", "TFLOP", "s"),
     ]
@@ -181,6 +198,7 @@ def _main(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
         others = [rows.get(name) for name in layout.against.values()]
         cells = [row.name, str(len(row.outcomes)), *(f"{row.mean([length]):.1f}" for length in lengths)]
         cells += [f"{row.mean(long):.1f}", *(f"{row.other(name, long):.1f}" for name in layout.others)]
+        cells += [_f1_gap(row, rows.get(layout.apart), long, shared=shared)] if f1 else []
         cells += [*(_gap(row, other, long, shared=shared) for other in others)]
         cells += [_gap(row, rows.get(layout.forgetting), [layout.short], shared=shared)]
         lines.append(line([*cells, *_costs(row)]))
@@ -199,7 +217,24 @@ def _gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool) -
     """Points with an interval; empty for a row against itself."""
     if other is None or other.name == row.name or lengths[0] not in other.outcomes[0].scores:
         return ""
-    found = difference(row, other, lengths, shared=shared)
+    return _points(difference(row, other, lengths, shared=shared))
+
+
+def _f1_gap(row: Row, other: Row | None, lengths: Sequence[str], *, shared: bool) -> str:
+    """The same by F1, over the seeds for which both have kept it, named where others have not."""
+    if other is None or other.name == row.name:
+        return ""
+    kept = [Row(each.name, tuple(item for item in each.outcomes if item.f1)) for each in (row, other)]
+    seeds = [{item.seed for item in each.outcomes} for each in (row, other)]
+    common = set.intersection(*({item.seed for item in each.outcomes} for each in kept))
+    if not common:
+        return ""
+    points = _points(difference(*kept, lengths, shared=shared, score=Row.f1))
+    named = f"seed{'s' if len(common) > 1 else ''} {', '.join(map(str, sorted(common)))}"
+    return points if common == seeds[0] & seeds[1] else f"{points} ({named})"
+
+
+def _points(found: Estimate) -> str:
     return f"{100 * found.mean:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from results import outcomes
 from results.cells import Cell, Settings, Suite
-from results.outcomes import Outcome, load, scores_of
+from results.outcomes import Outcome, f1_of, load, means_of, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
 from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened, together
 from results.running import Runner, filled
@@ -83,6 +83,23 @@ def test_table_says_means_differences_and_costs(tmp_path):
     assert "| mean of 1,024 and 2,048 | its F1 | its EM |" in text
     means, gain = "75.0 | 75.0 | 75.0 | 75.0 | 60.2 | 30.0", "+25.0 [0.0, 50.0]"
     assert f"| sft-long-1024 | 2 | {means} | {gain} |  |  | 4 | 3.00 | 4.0 | 7 |" in text
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [((1, 2), "+75.0 [75.0, 75.0]"), ((2,), "+100.0 [100.0, 100.0] (seed 2)")],
+)
+def test_table_compares_f1_over_the_seeds_that_kept_it(kept, said, tmp_path):
+    """Sub-EM is the same everywhere: longer answers would have raised it, and lowered F1."""
+    digits = {length: {"p": "1", "q": "1"} for length in ("alone", "1024", "2048")}
+    costs = dict.fromkeys(("steps", "tokens", "reference_tokens", "flops", "reference_flops", "seconds"), 1.0)
+    for seed in (1, 2):
+        for name, percent in (("sft-short", "0"), ("orpo-long-1024", {1: "50", 2: "100"}[seed])):
+            f1 = {length: dict.fromkeys("pq", percent) for length in digits} if seed in kept else {}
+            outcome(name, seed, digits, f1=f1, costs=costs).save(tmp_path)
+    text = markdown(SUITES["smollm2"], tmp_path)
+    assert "| its EM | F1 less sft-short |" in text
+    assert f"| orpo-long-1024 | 2 | 100.0 | 100.0 | 100.0 | 100.0 | 60.0 | 40.0 | {said} |" in text
 
 
 def test_table_says_gains_over_short_sft_at_every_length_and_beyond_the_trained_one(tmp_path):
@@ -492,11 +509,12 @@ def test_scores_keep_a_digit_for_each_question(tmp_path):
         {"id": "512/p1/a", "prediction": "cat", "answers": ["dog"], "score": 0.0, "length": 9, "depth": 0.5},
         {"id": "needle/64-0.5-0", "prediction": "tea", "answers": ["tea"], "score": 1.0, "length": 64, "depth": 0.5},
     ]
-    scores, means = scores_of(rows)
+    scores, means, f1 = scores_of(rows), means_of(rows), f1_of(rows)
     assert scores == {"512": {"p1": "01"}, "64": {"0.5": "1"}}
     assert means["64"] == {"f1": 100.0, "em": 100.0}
     assert means["512"]["em"] == 50.0  # SQuAD's rule leaves the article out
-    kept = outcome("a", 1, scores, means=means)
+    assert f1 == {"512": {"p1": "0 100"}, "64": {"0.5": "100"}}
+    kept = outcome("a", 1, scores, f1=f1)
     kept.save(tmp_path)
     assert load(tmp_path) == {"a-seed1": kept}
     assert json.loads((tmp_path / "a-seed1.json").read_text())["scores"] == scores
