@@ -74,7 +74,7 @@ class ScheduledCallback(Callback, ABC):
                 f"{len(same)}: {', '.join(type(item).__name__ for item in same)}; set `label` of one, for example "
                 "`label: second`"
             )
-        self._trial_limit = None
+        self._trial_limit, self._last_step = None, None
         if keeps_nothing(trainer):
             self._try_with(_DEV_QUESTIONS, trainer)
 
@@ -92,12 +92,12 @@ class ScheduledCallback(Callback, ABC):
             self._run(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At every n-th validation, never in the sanity check."""
+        """At every n-th validation, never in the sanity check; no policy twice, as between two optimizer steps."""
         if trainer.sanity_checking:
             return
         self._validations += 1
         due = self.every_n_validations and self._validations % self.every_n_validations == 0
-        if trainer.state.fn == "validate" or due:
+        if trainer.state.fn == "validate" or (due and self._last_step != trainer.global_step):
             self._run(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

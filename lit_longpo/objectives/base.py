@@ -46,7 +46,7 @@ from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_fit, found_path, say_precision
+from lit_longpo.training.start import check_fit, found_path, say_few_steps, say_precision
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -250,8 +250,10 @@ class PreferenceModule(LightningModule, ABC):
         """Optimizer over the trainable parameters; the schedule moves every optimizer step."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         embeddings = [module.weight for module in self.model.modules() if isinstance(module, nn.Embedding)]
-        optimizer, schedule = self.optimization.build(parameters, num_optimizer_steps(self.trainer), embeddings)
+        steps = num_optimizer_steps(self.trainer)
+        optimizer, schedule = self.optimization.build(parameters, steps, embeddings)
         say_precision(optimizer, self.trainer)
+        say_few_steps(self.trainer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

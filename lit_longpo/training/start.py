@@ -21,6 +21,8 @@ from lit_longpo.training.row_checks import check_rows, check_sharing
 
 log = logging.getLogger(__name__)
 
+_FEW_STEPS = 10
+
 
 def check_draws(policy: PolicyConfig) -> None:
     """Refuse, before it is loaded, a policy whose log-probabilities are drawn by chance in training.
@@ -79,3 +81,22 @@ def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
     """Log in which precision an optimizer keeps its states, where that is not fp32."""
     if trainer.is_global_zero and (precision := in_words(optimizer)):
         log.info(precision)
+
+
+def say_few_steps(trainer: Trainer, steps: int) -> None:
+    """Warn where the data make so few steps that nothing is learnt; not where somebody wants no more.
+
+    Args:
+        trainer: about to fit.
+        steps: that its optimizer will take.
+    """
+    wanted = steps == trainer.max_steps or isinstance(trainer.limit_train_batches, int)
+    if wanted or not 0 <= steps < _FEW_STEPS or not trainer.is_global_zero:
+        return
+    rows = trainer.accumulate_grad_batches
+    fewer = f"--trainer.accumulate_grad_batches 1 (a step has {rows} rows), " if rows > 1 else ""
+    log.warning(
+        "the data make %d optimizer steps in all, which change little; type %s--trainer.max_epochs %d, or bring more "
+        "pairs",
+        *(steps, fewer, 3 * (trainer.max_epochs or 1)),
+    )

@@ -94,3 +94,18 @@ def test_a_dry_run_writes_its_reports_for_a_try_only(dry, limits, tmp_path, monk
     assert all(map(all, written))
     assert (list(tmp_path.iterdir()) == []) == dry
     assert ("reports are not kept" in caplog.text) == dry
+
+
+def test_a_validation_between_two_steps_asks_nothing_again(limits, tmp_path):
+    """Of 64 rows the 16th ends a step: validations behind rows 8, 24, 40 and 56 meet a policy that was asked."""
+    trainer, model = trainer_and_model(
+        tmp_path, None, max_epochs=1, accumulate_grad_batches=16, val_check_interval=8, limit_val_batches=1
+    )
+    trainer.fit(model)
+    assert len(limits) == 1 + 4  # before training and behind every step
+    other, model = trainer_and_model(tmp_path, None, max_steps=4, val_check_interval=4, limit_val_batches=1)
+    limits.clear()
+    other.callbacks[:1] = trainer.callbacks[:1]  # the callback of a fit that ended at step 4
+    other.callbacks[0].before_training = False
+    other.fit(model)
+    assert len(limits) == 1

@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
-from lit_longpo.training.start import say_precision
+from lit_longpo.training.start import say_few_steps, say_precision
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
@@ -15,3 +16,23 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
     assert not caplog.text
     say_precision(optimizer, SimpleNamespace(is_global_zero=True))
     assert "states of 8 bits" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "2 optimizer steps in all, which change little; type --trainer.accumulate_grad_batches 1 (a step has 8"),
+        ({"accumulate_grad_batches": 1}, "which change little; type --trainer.max_epochs 3"),
+        ({"max_steps": 2}, ""),  # wanted
+        ({"limit_train_batches": 16}, ""),
+        ({"is_global_zero": False}, ""),
+    ],
+)
+def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
+    trainer = {"max_steps": -1, "max_epochs": 1, "accumulate_grad_batches": 8, "limit_train_batches": 1.0}
+    say_few_steps(SimpleNamespace(**{**trainer, "is_global_zero": True, **change}), 2)
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)
+    caplog.clear()
+    say_few_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
+    assert not caplog.text
