@@ -51,26 +51,26 @@ class PairDataModule(LightningDataModule, ABC):
     """Turns the pairs of a subclass into packed batches for the views of an objective.
 
     Args:
-        max_tokens: budget of one packed row; the batch size in tokens.
-        max_examples: at most this many examples in a row; `None` means as many as fit.
-        rows_by: rows are cut by the tokens that the "objective" scores, or by those of "all_views" of a record, which
-            are the same for every objective: then all of them see the same pairs in the same steps.
-        max_length: tokens of one sequence (prompt and longest response); `None` means any length.
-        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip".
-        truncation: cut in the "middle" of the context, or drop whole distractor "passages".
-        prefix_sharing: responses of one prompt share it; False gives each its own copy.
-        share_prompts: prompts of a row that begin alike (128 tokens or more) hold that beginning once, with the values
-            and gradients that they would have apart. "auto" leaves rows as they are dealt; "together" also deals
-            examples of one document as one, into one row: a step then has more examples, of fewer documents. `None`
-            computes every prompt by itself.
+        max_tokens: tokens of one packed row at most: the batch size in tokens.
+        max_examples: examples of one row at most; `None` means as many as fit.
+        rows_by: cut rows by the tokens that the "objective" scores, or by those of "all_views" of a record. The latter
+            are the same for every objective, so all objectives see the same pairs in the same steps.
+        max_length: tokens of one sequence (prompt and longest response) at most; `None` means any length.
+        on_overlength: what happens to longer sequences: "error", "truncate" the context, or "skip" the pair.
+        truncation: cut the "middle" of the context, or drop whole distractor "passages".
+        prefix_sharing: let responses of one prompt share it; False gives each its own copy.
+        share_prompts: store the common beginning of a row's prompts (128 tokens or more) once, with the values and
+            gradients of separate prompts. "auto" leaves rows as they are dealt. "together" also deals examples of one
+            document into one row, so a step has more examples, of fewer documents. `None` computes every prompt
+            separately.
         positions: synthesised position ids of long prompts (LOGO); `None` means true positions.
-        long_positions: "synthesised" fills long prompts with the short context's tokens, at `positions`:
-            no truly long row is ever computed (an experiment; single-turn pairs only).
-        seed: of the order of training examples and of whatever a data module draws.
+        long_positions: "synthesised" fills long prompts with the short context's tokens, at `positions`, so no truly
+            long row is computed (an experiment; single-turn pairs only).
+        seed: of the order of training examples, and of everything that a data module draws.
         num_workers: processes that pack batches.
-        token_cache: folder where tokenised examples are kept for later runs with the same data and settings; `None`
-            keeps them in memory, unless texts are above 2 MB: then in `token_cache` in the run's root folder.
-        views: what the objective asks; the command line fills it in.
+        token_cache: folder that keeps tokenised examples for later runs with the same data and settings. `None` keeps
+            them in memory, except texts above 2 MB, which go to `token_cache` in the run's root folder.
+        views: what the objective wants scored; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
     """
 

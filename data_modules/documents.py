@@ -15,15 +15,15 @@ from data_modules.splitting import share_of
 class DocumentDataModule(PairDataModule):
     """Pairs that a model builds from raw documents before training (LongPO, LOGO).
 
-    The build runs on one process, continues after an interruption, and is read from its cache by every
-    later run with the same settings and files.
+    One process builds them. An interrupted build continues, and later runs with the same settings and files read it
+    from its cache.
 
     Args:
         source: a file or folder of documents (`DocumentFiles`), or the synthetic world.
         build: recipe, generator and cache.
         val_source: documents of the validation pairs; `None` holds out `val_fraction`.
-        val_fraction: share of the documents that is held out, with all their pairs, without `val_source`; 0 for
-            none.
+        val_fraction: share of the documents that is held out, with all their pairs, if there is no `val_source`; 0
+            holds out none.
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 

@@ -33,25 +33,25 @@ _OF_ROWS = {  # what the mixture alone decides, and what a source has that says 
 class MixtureDataModule(PairDataModule):
     """Trains on several data modules at once, each with a share of every epoch.
 
-    A row may hold examples of all sources; none is trained on whose document another source holds out. The sources say
-    how their examples are made (`max_length`, `on_overlength`, `truncation`, `prefix_sharing`, `positions`,
+    A row may hold examples of all sources. No source trains on a document that another one holds out. The sources
+    decide how their examples are made (`max_length`, `on_overlength`, `truncation`, `prefix_sharing`, `positions`,
     `token_cache`, `rows_by`, what they hold out); rows and their order are this module's. Validation and test have
     every example of every source once.
 
     Args:
         sources: data modules, by the name that reports and records give them.
-        weights: share of an epoch's examples, by source; in any unit. `None` takes every example of all once.
-        smaller: what happens to a source that has too few examples for its weight: "repeat" lasts until every example
-            of every source came, so smaller sources come again; "stop" ends an epoch where the first source has no
-            more, so none comes twice and of larger sources another part comes every epoch.
-        max_tokens: budget of one packed row; the batch size in tokens.
-        max_examples: at most this many examples in a row; `None` means as many as fit.
+        weights: share of an epoch's examples, by source, in any unit. `None` takes every example of all once.
+        smaller: what happens to a source that has too few examples for its weight. "repeat" ends an epoch when every
+            example of every source has come, so smaller sources repeat. "stop" ends it when the first source has no
+            more, so no example repeats, and larger sources give another part in every epoch.
+        max_tokens: tokens of one packed row at most: the batch size in tokens.
+        max_examples: examples of one row at most; `None` means as many as fit.
         seed: of the order of training examples.
         num_workers: processes that pack batches.
-        views: what the objective asks; the command line fills it in.
+        views: what the objective wants scored; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
-        share_prompts: prompts of a row that begin alike hold that beginning once; "together" also brings examples of
-            one document into one row, whatever their sources. `None` computes every prompt by itself.
+        share_prompts: store the common beginning of a row's prompts once. "together" also deals examples of one
+            document into one row, whatever their sources. `None` computes every prompt separately.
 
     Raises:
         ValueError: there is no source, or the weights are not those of the sources.

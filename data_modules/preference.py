@@ -20,32 +20,32 @@ from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 
 class PreferenceDataModule(PairDataModule):
-    """Pairs read from files or from a data set, in any known format; only what the objective reads must be there.
+    """Pairs from files or from a data set, in any known format; only what the objective reads is required.
 
     The project's own records have `question`, `long_context`, `short_context`, `chosen`, `rejected` (a list) and may
     have `id`, `answers`, `supporting`, `turns`, `system`, `history` and `followup`; data_modules/formats/README.md
-    lists the others. What is not as it must be is an error that names file, line and field.
+    lists the other formats. A malformed record is an error that names file, line and field.
 
     Args:
-        path: training pairs: a `.jsonl`, `.json` (both also with `.gz`), `.parquet`, `.csv` or `.tsv` file, a folder of
-            them or of `Dataset.save_to_disk`, or a name that `datasets` knows.
+        path: training pairs: a `.jsonl`, `.json` (both also with `.gz`), `.parquet`, `.csv` or `.tsv` file; a folder of
+            these, or of `Dataset.save_to_disk`; or a name that `datasets` knows.
         split: split of the data set to train on; files have none.
-        val_path: validation pairs, in the same forms; `None` takes `val_split` or `val_fraction` of `path`.
+        val_path: validation pairs, in the same forms; `None` takes `val_split`, or `val_fraction` of `path`.
         val_split: split of the data set to validate on.
-        val_fraction: share of the training pairs' long contexts that is held out, with all their pairs, when there is
-            neither; 0 for none.
+        val_fraction: share of the long contexts of `path` that is held out, with all their pairs, if there is neither;
+            0 holds out none.
         test_path: test pairs, in the same forms.
         test_split: split of the data set to test on.
-        first: take the first contexts of `path`, with all of their pairs, until there are so many pairs, before any is
-            held out; `None` takes all.
-        keep: pairs to train on by their verifiers' label: "all", "not_worse" (without those whose rejected
-            answer was found better) or "verified" (only those whose chosen answer was).
+        first: take the first contexts of `path`, with all of their pairs, until there are that many pairs, before any
+            is held out; `None` takes all.
+        keep: which pairs to train on, by their verifiers' label: "all", "not_worse" (without those whose rejected
+            answer was found better) or "verified" (only those whose chosen answer was found better).
         format: layout of the records: "pairs" (ours), "trl", "prompt_completion", "messages", "ultrafeedback", "tulu",
             "openrlhf", "sharegpt", "alpaca", "hh", "openai", "compared" or a class of yours; "auto" looks at the first
             record of each source.
-        columns: our name -> the data's, where columns are called something else, for example
-            `{long_context: document, question: ask}`.
-        extra_columns: columns that the format does not know are an "error"; "ignore" names them in the log.
+        columns: our name -> the data's, if columns have other names, for example `{long_context: document, question:
+            ask}`.
+        extra_columns: whether columns that the format does not know are an "error", or named in the log ("ignore").
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 

@@ -75,7 +75,7 @@ class WorldTextDataModule(LightningDataModule):
         batch_size: examples in a row.
         seed: of the worlds.
         num_workers: processes that make and pack examples.
-        views: what the objective asks; the command line fills it in.
+        views: what the objective wants scored; the command line fills it in.
         prompt_format: tokenizer and template; the command line fills it in.
     """
 

@@ -26,32 +26,32 @@ OnUnbuildable = Literal["skip", "error"]
 class QADataModule(PairDataModule):
     """Short and long pairs from MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD files.
 
-    Short context: the supporting passages and a few distractors. Long context: the same passages among
-    as many distractors as fit. Chosen: the gold answer. Rejected: a wrong answer of the same kind, read in the short
-    context where it holds one. No distractor mentions a gold answer.
+    The short context has the supporting passages and a few distractors, the long context the same passages among as
+    many distractors as fit. The chosen answer is the gold one, the rejected one a wrong answer of the same kind, from
+    the short context if it has one. No distractor mentions a gold answer.
 
     Args:
         path: training questions: a MuSiQue, HotpotQA, 2WikiMultihopQA or SQuAD file (JSON or JSON Lines).
         format: how to read the files; "auto" looks at their first record.
-        corpus: JSON list of {title, text} to draw distractors from; `None` takes the passages of the
-            file's other questions.
+        corpus: JSON list of {title, text} to draw distractors from; `None` takes the passages of the file's other
+            questions.
         short_tokens: budget of the short context, in tokens of the policy's tokenizer.
         long_tokens: budget of the long context, likewise.
-        short_distractors: at most this many distractors in the short context.
-        rejected_from: where rejected answers are read: in the "short" context, its supporting passages first, so that a
-            pair can be told apart in neither context by what is there; or in the distractors of the "long" one.
+        short_distractors: distractors in the short context at most.
+        rejected_from: where rejected answers come from: the "short" context, its supporting passages first, so that
+            both answers occur in both contexts; or the distractors of the "long" one.
         num_rejected: wrong answers of each question; an objective that reads more of them gets more.
-        turns: questions about the same supporting passages (SQuAD's about one paragraph) that become turns of one pair
-            and share its long context, at most this many; 1 makes a pair of every question.
-        first: take the first contexts of `path`, with all of their questions, until there are so many questions, before
-            any is held out; `None` takes all. The passages of the others still fill long contexts.
-        on_unbuildable: records that hold no pair are left out and reported ("skip"), or an "error".
+        turns: how many questions about the same supporting passages (SQuAD's about one paragraph) may become turns of
+            one pair and share its long context; 1 makes a pair of every question.
+        first: take the first contexts of `path`, with all of their questions, until there are that many questions,
+            before any is held out; `None` takes all. The passages of the others still fill long contexts.
+        on_unbuildable: what happens to records that make no pair: "skip" leaves them out and reports them, or "error".
         val_path: validation questions; `None` holds out `val_fraction` of `path`.
-        val_fraction: share of the training questions' documents that is held out, with all their questions, without
-            `val_path`; 0 for none.
+        val_fraction: share of the training questions' documents that is held out, with all their questions, if there is
+            no `val_path`; 0 holds out none.
         test_path: test questions.
-        build: let a model write the answers (`SoLoPORecipe`, `LOGORecipe`); `None` takes gold and wrong
-            answers from the records. It has its own budgets; those above are then unused.
+        build: let a model write the answers (`SoLoPORecipe`, `LOGORecipe`); `None` takes gold and wrong answers from
+            the records. It has its own budgets; those above are then unused.
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
     """
 

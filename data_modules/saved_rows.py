@@ -18,7 +18,7 @@ class SavedRows(LightningDataModule):
     Args:
         path: of the file.
         views: of the objective, which must be that of the run; the command line fills it in.
-        prompt_format: the command line fills it in; the tokens are there already.
+        prompt_format: unused, as the rows hold tokens; the command line fills it in.
     """
 
     def __init__(self, path: str, views: Views | None = None, prompt_format: PromptFormat | None = None) -> None:

@@ -21,17 +21,16 @@ _BYTES_PER_WORD = 6  # about, with the space behind it
 class SyntheticDataModule(PairDataModule):
     """Preference pairs about made-up people; train, val and test are different worlds.
 
-    The chosen answer is what the context states, the rejected one another value of the same
-    attribute, one that a distractor states if there is one. Lengths are words of the context; the embedded tokenizer
-    makes one token of each.
+    The chosen answer is what the context states. The rejected one is another value of the same attribute, if possible
+    one that a distractor states. Lengths are words of the context; the embedded tokenizer makes one token of each.
 
     Args:
         num_train: training examples.
         num_val: validation examples.
         num_test: test examples.
         short_words: words of the short context.
-        long_words: words of the long context, drawn evenly from this range.
-        hops: facts that an answer takes.
+        long_words: words of the long context, drawn uniformly from this range.
+        hops: facts that an answer needs.
         num_turns: questions about one long context; more than one makes multi-turn pairs (LongPO).
         num_rejected: rejected answers of each question (LOGO).
         **rows: see `PairDataModule`: budgets, lengths, positions, seed.
@@ -103,7 +102,7 @@ class WorldHaystack:
     Args:
         split: whose people; "test" shares no world with training.
         seed: of the worlds.
-        hops: facts that an answer takes; they lie side by side at the depth.
+        hops: facts that an answer needs; they are placed side by side at the depth.
     """
 
     split: Split = "test"

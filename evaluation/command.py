@@ -44,26 +44,28 @@ def evaluate_parser() -> SuggestingParser:
     """Top-level keys: `benchmark`, `policy`, `output`, and the settings of the run."""
     parser = SuggestingParser(
         prog="python -m lit_longpo evaluate",
-        description="A model on a benchmark. --model X is short for --policy X (a YAML file) or --policy.source X; "
-        "what is not typed of dtype and template is the model's own. "
-        "--server URL --server_model NAME lets an OpenAI-compatible server answer; of --model only the tokenizer is "
-        "read then. `evaluate --compare a.json b.json` (or two folders of reports) compares instead, with --output as "
-        "pages, too.",
+        description="Run a benchmark on a model. --model X is short for --policy X (a YAML file) or --policy.source X; "
+        "dtype and template are the model's own unless you type them. "
+        "With --server URL --server_model NAME an OpenAI-compatible server answers, and of --model only the tokenizer "
+        "is read. `evaluate --compare a.json b.json` (or two folders of reports) compares reports instead; --output "
+        "also writes the comparison as pages.",
     )
     parser.recipe_room, parser.shorthands = "eval", ("model", "server_model", "server_way")
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
-    parser.add_argument("--benchmark", type=Benchmark, help="what is asked")
-    parser.add_argument("--paper", type=Paper, help="or the benchmark columns of a paper")
-    parser.add_argument("--short_context", type=ShortContext, help="or lm-evaluation-harness tasks")
+    parser.add_argument("--benchmark", type=Benchmark, help="which benchmark")
+    parser.add_argument("--paper", type=Paper, help="or the benchmarks of a paper's tables")
+    parser.add_argument("--short_context", type=ShortContext, help="or tasks of lm-evaluation-harness")
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_class_arguments(RunSettings, skip={"batching"})
     parser.add_class_arguments(Batching, "batching")
     parser.add_class_arguments(ServerSettings, "server")
-    parser.add_argument("--output", type=str, required=True, help="folder of the predictions and the report")
+    parser.add_argument("--output", type=str, required=True, help="folder for predictions and report")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
     parser.add_argument("--devices", type=int | Literal["auto"], default=1, help="processes that share the questions")
     parser.add_argument("--shard", action="store_true", help="split the weights over the processes (FSDP2)")
-    parser.add_argument("--logger", type=Loggers, default=None, help="shows the report; null: TensorBoard in --output")
+    parser.add_argument(
+        "--logger", type=Loggers, default=None, help="where the report is shown; null means TensorBoard in --output"
+    )
     parser.add_argument("--rescore", action="store_true", help="score the stored predictions again, without a model")
     parser.add_argument("--prepare_data", action="store_true", help="only download what the benchmark needs")
     return parser

@@ -120,8 +120,8 @@ class LongPOCLI(LightningCLI):
             "--name",
             type=str | None,
             default=None,
-            help="of the run: its folder is NAME/version_N below trainer.default_root_dir; W&B, MLflow and other "
-            "loggers call it so",
+            help="name of the run. Its folder is NAME/version_N below trainer.default_root_dir; W&B, MLflow and other "
+            "loggers show it",
         )
         parser.link_arguments("model", "data.init_args.views", compute_fn=_views, apply_on="instantiate")
 

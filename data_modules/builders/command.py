@@ -22,20 +22,29 @@ log = logging.getLogger(__name__)
 
 def build_parser() -> SuggestingParser:
     """Top-level keys: `source`, `recipe`, `generator`, `policy`, and what `Build` takes beside."""
-    parser = SuggestingParser(prog="python -m lit_longpo build", description="Preference pairs from raw text.")
+    parser = SuggestingParser(prog="python -m lit_longpo build", description="Build preference pairs from raw text.")
     parser.recipe_room = "build"
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_subclass_arguments(Source, "source", required=True)
     parser.add_subclass_arguments(Recipe, "recipe", required=True)
     parser.add_subclass_arguments(TextGenerator, "generator", required=True)
     parser.add_class_arguments(PolicyConfig, "policy")
-    parser.add_argument("--verifiers", type=list[Verifier], default=[], enable_path=True, help="label every pair")
-    parser.add_argument("--decontamination", type=Decontamination | None, default=None, help="evaluation files")
+    parser.add_argument(
+        "--verifiers", type=list[Verifier], default=[], enable_path=True, help="judges that label every pair"
+    )
+    parser.add_argument(
+        "--decontamination",
+        type=Decontamination | None,
+        default=None,
+        help="evaluation files whose questions are left out",
+    )
     parser.add_argument("--output", type=str, required=True, help="folder of pairs.jsonl, report.md and the answers")
-    parser.add_argument("--seed", type=int, default=0, help="of everything drawn")
-    parser.add_argument("--window", type=int, default=16, help="records under way at a time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn")
+    parser.add_argument("--window", type=int, default=16, help="records that are processed at a time")
     parser.add_argument("--limit", type=int | None, default=None, help="at most this many records")
-    parser.add_argument("--max_margin", type=float | None, default=None, help="leave out pairs easier for the policy")
+    parser.add_argument(
+        "--max_margin", type=float | None, default=None, help="leave out pairs with a larger margin for the policy"
+    )
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show three prompts and the cost")
     return parser
 

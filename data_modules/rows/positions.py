@@ -26,11 +26,11 @@ class PositionSynthesis:
     """Position ids of long prompts, by record.
 
     Args:
-        target_length: K, positions of the prompt and the longest response; shorter sequences are
-            stretched to it, longer ones keep their true positions.
-        chunk_tokens: tokens that keep together in the continuous scheme.
+        target_length: K, positions of the prompt and the longest response. Shorter sequences are stretched to it,
+            longer ones keep their true positions.
+        chunk_tokens: tokens that stay together in the continuous scheme.
         scheme: "continuous", "sparse", "mixed" (9 : 1, the paper's), or "none": true positions, the baseline.
-        seed: together with a record's id it decides that record's positions.
+        seed: decides a record's positions, together with its id.
     """
 
     target_length: int

@@ -36,38 +36,43 @@ def ask_parser() -> SuggestingParser:
     """Top-level keys: document, questions, answers, `policy` and how it is asked."""
     parser = SuggestingParser(
         prog="python -m lit_longpo ask",
-        description="Questions about a document to a trained model and its base, side by side. --model X is short for "
-        "--policy.source X: a folder, a run's folder, a checkpoint, a hub name, or embedded; prompt and base are those "
-        "of its run, if that is known. What is typed of `policy` holds for both.",
+        description="Ask a trained model and its base about a document, side by side. --model X is short for "
+        "--policy.source X: a folder, a run's folder, a checkpoint, a hub name, or embedded. Prompt and base are those "
+        "of its run, if that is known. What you type of `policy` applies to both.",
     )
     parser.shorthands = ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
-    parser.add_argument("--document", type=list[str], default=[], help="text files, one context; - is what is piped in")
-    parser.add_argument("--question", type=list[str], default=[], help="what is asked; several may follow each other")
+    parser.add_argument(
+        "--document", type=list[str], default=[], help="text files, read as one context; - reads standard input"
+    )
+    parser.add_argument("--question", type=list[str], default=[], help="the question; several may follow each other")
     parser.add_argument(
         "--answers",
         type=list[list[str]],
         default=[],
-        help="behind a question: answers whose log-probabilities are compared, the right one first",
+        help="after a question: answers whose log-probabilities are compared, the right one first",
     )
     parser.add_argument(
-        "--base", type=str | None, default=None, help="the other model, as --model; none for one model alone"
+        "--base", type=str | None, default=None, help="the model to compare with, as --model; none for no comparison"
     )
     parser.add_argument("--question_template", type=str, default="{question}", help="how the question is worded")
     parser.add_argument("--max_new_tokens", type=int, default=64, help="tokens of an answer at most")
     parser.add_argument(
-        "--max_length", type=int | None, default=None, help="tokens of a prompt; null: the window without the answer"
+        "--max_length",
+        type=int | None,
+        default=None,
+        help="tokens of a prompt at most; null means what the window leaves",
     )
     parser.add_argument(
         "--on_overlength",
         type=Literal["truncate", "error"],
         default="truncate",
-        help="a longer document is cut in the middle, or refused",
+        help="cut a longer document in the middle, or refuse it",
     )
     parser.add_class_arguments(PolicyConfig, "policy")
     parser.add_class_arguments(Batching, "batching")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
-    parser.add_argument("--json", type=str | None, default=None, help="file to write the same to")
+    parser.add_argument("--json", type=str | None, default=None, help="file that gets the same output as JSON")
     return parser
 
 

@@ -35,30 +35,31 @@ _ANSWERS = "benchmark_answers"  # of runs that have not written their report yet
 
 
 class BenchmarkCallback(ScheduledCallback):
-    """A benchmark before training, at validation, at the end of `fit`, and in `validate` and `test`.
+    """Runs a benchmark before training, at validation, at the end of `fit`, and in `validate` and `test`.
 
-    Logs `benchmark/<name>/<task>` and `benchmark/<name>/mean` (0 to 1), sample answers and figures, leaves
-    reports in `benchmarks` beside the run, and prints before and after side by side. Training is the same
-    with and without it: random states are restored. Several processes share the questions. Responses are
-    on disk until the report is (`benchmark_answers` in the root folder), by what they depend on, the weights too: a
-    `fit` that is killed during a benchmark and started again goes on with them.
+    It logs `benchmark/<name>/<task>` and `benchmark/<name>/mean` (0 to 1), sample answers and figures, writes reports
+    to `benchmarks` beside the run, and prints before and after side by side. Training is the same with and without it:
+    random states are restored. Several processes share the questions.
+
+    Responses are stored until the report is written (`benchmark_answers` in the root folder), by everything they depend
+    on, including the weights. So a `fit` that is killed during a benchmark continues with them when started again.
 
     Args:
-        benchmark: what is asked; `LongBenchCallback` and its like make their own.
+        benchmark: what to run; `LongBenchCallback` and the like make their own.
         tasks: of the benchmark; `None` means all.
-        limit: examples of each task at most, the same random subset at every run; a `fit` that is a trial
-            (`fast_dev_run`, or stopped within 10 steps) asks fewer.
+        limit: examples of each task at most, the same random subset at every run. A trial `fit` (`fast_dev_run`, or
+            stopped within 10 steps) takes fewer.
         seed: of the subset.
-        max_length: tokens that longer prompts are cut to in the middle; `None` means the official number, or what the
-            window leaves.
+        max_length: tokens of a prompt at most; longer ones are cut in the middle. `None` means the official number, or
+            what the window allows.
         max_minutes: of one run; what is not answered then is left out, and the report says so.
         batching: which prompts share a forward; `None` means the defaults.
         before_training: also run on the untrained policy.
         every_n_validations: run at every n-th validation; 0 means only before and after training.
         num_samples: answers of each task shown as text.
         protocol: "served", or "official" as the benchmark's own script (see `RunSettings`).
-        label: tells several callbacks of one benchmark apart: with it, reports are `<name>-<label>-step<n>.*`
-            and scalars `benchmark/<name>-<label>/...`.
+        label: distinguishes several callbacks of one benchmark: reports are `<name>-<label>-step<n>.*`, scalars
+            `benchmark/<name>-<label>/...`.
     """
 
     def __init__(

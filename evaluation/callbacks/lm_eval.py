@@ -29,22 +29,21 @@ _KEPT = ("results", "versions", "n-shot", "n-samples")
 class LMEvalCallback(ScheduledCallback):
     """Scores of lm-evaluation-harness before training, at validation and at the end of `fit`.
 
-    Logs `benchmark/lm_eval/<task>/<metric>` and leaves `benchmarks/lm_eval-step<n>.json` beside the run.
-    Every process asks every question, so sharded weights are gathered in step. Training is the same with
-    and without it: random states are restored. Its own tasks download their data; tasks of a local folder
-    need no network.
+    It logs `benchmark/lm_eval/<task>/<metric>` and writes `benchmarks/lm_eval-step<n>.json` beside the run. Every
+    process asks every question, so sharded weights are gathered in step. Training is the same with and without it:
+    random states are restored. The harness's own tasks download their data; tasks of a local folder need no network.
 
     Args:
         tasks: names, for example `[arc_challenge, hellaswag]`.
-        include_path: folder of task YAML files of your own; then only those are known.
+        include_path: folder of your own task YAML files; then only those are known.
         num_fewshot: solved examples in every prompt; `None` means what each task says.
         limit: questions of each task at most; `None` means all.
         batch_size: questions in one forward.
         apply_chat_template: wrap prompts in the tokenizer's chat template.
         before_training: also run on the untrained policy.
         every_n_validations: run at every n-th validation; 0 means only before and after training.
-        label: tells several of these callbacks apart: with it, reports are `lm_eval-<label>-step<n>.json` and
-            scalars `benchmark/lm_eval-<label>/...`.
+        label: distinguishes several of these callbacks: reports are `lm_eval-<label>-step<n>.json`, scalars
+            `benchmark/lm_eval-<label>/...`.
 
     Raises:
         ModuleNotFoundError: the extra `lm-eval` is not installed.

@@ -18,10 +18,10 @@ class InfiniteBenchCallback(BenchmarkCallback):
     """InfiniteBench: `benchmark/infinitebench/<task>`, `benchmark/infinitebench/average/LongPO`.
 
     Args:
-        folder: of `<task>.jsonl`, as on the hub.
+        folder: with `<task>.jsonl` files, as on the hub.
         prompts: the official `prompt.py`; `None` looks for it in the folder.
         templates: "gpt4" or "yarn_mistral".
-        new_tokens: longer answers of tasks, for example `{math_find: 32}`.
+        new_tokens: tasks with longer answers, for example `{math_find: 32}`.
         metric: "official", or "sub_em", "f1", "em" of tasks with short answers.
         tasks: which ones; `None` means all that have a file.
         **options: of `BenchmarkCallback`.
@@ -53,8 +53,8 @@ class RULERCallback(BenchmarkCallback):
         hotpotqa: HotpotQA's dev file of the distractor setting, for qa_2.
         words: folder of word lists.
         english_words: a longer list, for cwe.
-        ruler_seed: of all that is drawn.
-        tasks: which of the 13; `None` means all that need no file that is missing.
+        ruler_seed: of everything that is drawn.
+        tasks: which of the 13; `None` means all whose files are there.
         **options: of `BenchmarkCallback`; its `seed` is that of the subset.
     """
 

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class NeedleCallback(BenchmarkCallback):
     """Needle-in-a-haystack accuracy before training, at validation and at the end of `fit`.
 
-    Logs `benchmark/needle/<length>` and `benchmark/needle/mean`, of other tasks
-    `benchmark/needle/<task>/<length>`, a heat map and sample answers, and prints before and after side by
-    side. Training is the same with and without it: random states are restored.
+    It logs `benchmark/needle/<length>` and `benchmark/needle/mean`, for other tasks `benchmark/needle/<task>/<length>`,
+    a heat map and sample answers, and prints before and after side by side. Training is the same with and without it:
+    random states are restored.
 
     Args:
         haystack: where needles and hay come from; `None` means plain prose (`TextHaystack`).
@@ -35,11 +35,11 @@ class NeedleCallback(BenchmarkCallback):
         max_new_tokens: tokens of an answer at most; `None` means what each task needs, 16 for "needle".
         max_batch_tokens: padded prompt tokens of one generation batch.
         tasks: of "needle", "multi_key", "multi_value", "multi_query", "variable_tracking".
-        scoring: of the other tasks: "share" of the strings found, or 1 only if "all" are.
+        scoring: of the other tasks: the "share" of strings found, or 1 only if "all" are.
         sizes: how much the other tasks hide; `None` means the defaults.
         hay: text file between the facts of the other tasks; `None` means simple made-up sentences.
         needle_seed: of the other tasks.
-        **options: of `BenchmarkCallback`; its `seed` is that of the subset, and a prompt over its `max_length` is
+        **options: of `BenchmarkCallback`. Its `seed` is that of the subset; a prompt longer than its `max_length` is
             refused, not cut.
     """
 
@@ -75,18 +75,19 @@ class NeedleCallback(BenchmarkCallback):
 
 
 class QACallback(BenchmarkCallback):
-    """Questions of one's own: `benchmark/qa/{sub_em,f1,em}`, `benchmark/qa/<length>`, `benchmark/qa/mean`.
+    """Your own questions: `benchmark/qa/{sub_em,f1,em}`, `benchmark/qa/<length>`, `benchmark/qa/mean`.
 
     Args:
-        path: file of questions (see `QA`); `None` asks those of the run's own validation pairs (in `test`, of its test
-            pairs), and nothing where the data module is told to hold out none (`val_fraction: 0`).
+        path: file of questions (see `QA`). `None` takes those of the run's own validation pairs (in `test`, of its test
+            pairs), and asks nothing if the data module holds out none (`val_fraction: 0`).
         context: which context of preference pairs is read, "long" or "short".
-        score_by: "sub_em", "f1" or "em"; "auto" is "sub_em" where all answers are gold, else "f1".
-        question_template: how the policy's template is given the question.
+        score_by: "sub_em", "f1" or "em"; "auto" is "sub_em" if all answers are gold, else "f1".
+        question_template: how a question is given to the policy's template.
         max_new_tokens: tokens of an answer at most.
-        first: ask the first contexts, with all of their questions, until there are so many questions.
-        lengths: tokens up to which a prompt counts as of that length; longer ones and all without are powers of two.
-        num_depths: equal parts of a context that depths are rounded to.
+        first: take the first contexts, with all of their questions, until there are that many questions.
+        lengths: lengths under which prompts are reported, each with the prompts up to it. Longer prompts, and all
+            prompts if there are none, are reported by powers of two.
+        num_depths: number of equal parts of a context to which depths are rounded.
         **options: of `BenchmarkCallback`; `limit` chooses whole contexts at random, or a part of one.
     """
 
@@ -127,8 +128,8 @@ class LongBenchCallback(BenchmarkCallback):
     """LongBench or LongBench-E: `benchmark/longbench/<task>`, `benchmark/longbench_e/<task>/<length>`.
 
     Args:
-        folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
-        extended: LongBench-E.
+        folder: in the official layout; `None` downloads it (see `evaluation.benchmarks.downloads`).
+        extended: run LongBench-E.
         metric: "official", or "sub_em", "f1", "em" of tasks with short answers.
         **options: of `BenchmarkCallback`.
     """
@@ -143,7 +144,7 @@ class LongBenchV2Callback(BenchmarkCallback):
     """LongBench v2: `benchmark/longbench_v2/{Overall,Easy,Hard,Short,Medium,Long}`.
 
     Args:
-        folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
+        folder: in the official layout; `None` downloads it (see `evaluation.benchmarks.downloads`).
         mode: "zero_shot", "chain_of_thought" or "no_context".
         **options: of `BenchmarkCallback`.
     """
@@ -156,7 +157,7 @@ class LVEvalCallback(BenchmarkCallback):
     """LV-Eval: `benchmark/lveval/<dataset>_<level>`.
 
     Args:
-        folder: in the official layout; `None` downloads (see `evaluation.benchmarks.downloads`).
+        folder: in the official layout; `None` downloads it (see `evaluation.benchmarks.downloads`).
         datasets: which ones; `None` means all.
         levels: which ones, for example `[16k, 32k]`; `None` means all.
         metric: "official", or "sub_em", "f1", "em" of tasks with short answers.

@@ -24,17 +24,17 @@ _DEV_QUESTIONS = 2
 class ScheduledCallback(Callback, ABC):
     """Measures before training, at validation, at the end of `fit`, and in `validate` and `test`.
 
-    Training is the same with and without it: random states are restored. A run that is only a trial is asked
-    less: 2 questions of each task under `fast_dev_run`, which keeps no reports, 20 in a `fit` that is
-    stopped within 10 steps, before it has gone through its epochs.
+    Training is the same with and without it: random states are restored. A trial run measures less: 2 questions of each
+    task under `fast_dev_run`, which keeps no reports, and 20 in a `fit` that is stopped within 10 steps, before it has
+    gone through its epochs.
 
     Args:
         before_training: also measure the untrained policy.
         every_n_validations: measure at every n-th validation; 0 means only before and after training.
-        label: tells several of one name apart.
+        label: distinguishes several callbacks of one name.
 
     Raises:
-        ValueError: a label that is no part of a file's name.
+        ValueError: a label that cannot be part of a file's name.
     """
 
     def __init__(self, before_training: bool = True, every_n_validations: int = 1, label: str = "") -> None:

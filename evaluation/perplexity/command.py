@@ -32,11 +32,13 @@ def perplexity_parser() -> SuggestingParser:
     parser = SuggestingParser(
         prog="python -m lit_longpo perplexity",
         description="Perplexity of plain text by length, and its negative log-likelihood by position. --model X is "
-        "short for --policy X (a YAML file) or --policy.source X; what is not typed of dtype is the model's own.",
+        "short for --policy X (a YAML file) or --policy.source X. If you do not type a dtype, it is the model's own.",
     )
     parser.recipe_room, parser.shorthands = "eval", ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
-    parser.add_argument("--path", type=str, required=True, help="text file, or folder of .txt files: one sequence")
+    parser.add_argument(
+        "--path", type=str, required=True, help="text file, or folder of .txt files, read as one sequence"
+    )
     parser.add_class_arguments(Windows)
     parser.add_argument("--bos", type=bool, default=False, help="begin every window with the tokenizer's first token")
     parser.add_class_arguments(PolicyConfig, "policy")

@@ -18,14 +18,14 @@ _ROUNDS = 4  # between two looks at the clock before prompts are built
 
 @dataclass(frozen=True)
 class Batching:
-    """How prompts share forward passes. Answers do not depend on it, but for the last digits of floating point.
+    """How prompts share forward passes. Answers do not depend on it, except for rounding.
 
     Args:
         max_batch_tokens: padded prompt tokens of one batch; one prompt may exceed it.
         prefill_chunk: prompt tokens of one forward, so that a prompt of any length fits; `None` means all.
-        min_shared: tokens that prompts must begin with in common, and at least half of each, for their keys
-            and values to be computed once; 0 means never. Layers that keep a state answer such prompts one after the
-            other, those with a window only prompts of one length together.
+        min_shared: prompts share the keys and values of a common beginning if it has this many tokens, and at least
+            half of each prompt; 0 means never. Layers with a state answer such prompts one after the other, layers with
+            a window only prompts of one length together.
     """
 
     max_batch_tokens: int = 16384

@@ -21,20 +21,20 @@ SLACK = 64  # a cut prompt grows by a few tokens when its text is encoded again
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Which examples are asked, how much of them, and for how long.
+    """Which examples are run, how long their prompts are, and for how much time.
 
     Args:
         tasks: of the benchmark; `None` means all.
         limit: examples of each task at most, a random subset; a larger limit adds to a smaller one.
         seed: of the subset.
-        max_length: tokens that the middle of a longer prompt is cut to, before the chat template. `None`
-            means the benchmark's official number, or what the model's window leaves after the longest answer and
-            the chat template (see `default_max_length`).
-        max_minutes: stop after this time, between batches. Each task gets the same share of what is left, and
-            so does each call of a task. Examples are taken in a random order, by `seed`.
+        max_length: tokens of a prompt at most, before the chat template; longer ones are cut in the middle. `None`
+            means the benchmark's official number, or what the model's window leaves after the longest answer and the
+            chat template (see `default_max_length`).
+        max_minutes: stop after this time, between batches. Each task gets the same share of the remaining time, and so
+            does each call of a task. Examples are taken in a random order, by `seed`.
         batching: which prompts share a forward.
-        protocol: "served": most likely tokens, up to the end of the turn; "official": as the benchmark's own script,
-            with the repetition penalty of the model's generation settings and its own end tokens only.
+        protocol: "served" takes the most likely tokens up to the end of the turn. "official" does what the benchmark's
+            own script does, with the repetition penalty of the model's generation settings and its own end tokens only.
 
     Raises:
         ValueError: a number below what makes sense, or no task.

@@ -14,16 +14,17 @@ _SHORT = ("--server", "--server_")  # of options: `--server URL`, `--server_mode
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """An OpenAI-compatible server (vLLM, SGLang, llama.cpp, TGI) in place of a model in these processes.
+    """An OpenAI-compatible server (vLLM, SGLang, llama.cpp, TGI) that answers instead of a model loaded here.
 
     Args:
-        url: where it listens, for example http://127.0.0.1:8000/v1; `null` means no server. Short: --server URL.
+        url: its address, for example http://127.0.0.1:8000/v1; `null` means no server. Short: --server URL.
         model: the model's name there; `null` means the only one. Short: --server_model NAME.
-        way: "completions": the same prompts, token for token; "chat": their texts, in the server's own chat template.
-        key_variable: environment variable that holds the access key; local servers take any.
-        concurrency: questions under way at most.
-        max_retries: further attempts after connection errors, time-outs, codes 408, 409, 429 and 5xx and garbage, with
-            exponential back-off or as long as the server asks for.
+        way: "completions" sends the prompts of a local run, token for token; "chat" sends their texts, and the server
+            applies its own chat template.
+        key_variable: environment variable with the access key; local servers accept any.
+        concurrency: requests at a time at most.
+        max_retries: further attempts after connection errors, time-outs, codes 408, 409, 429 and 5xx, and malformed
+            replies, with exponential back-off or after the time that the server asks for.
         timeout: seconds until an attempt counts as failed.
         max_failures: failed questions in a row that end the run; the same command continues it.
         extra_body: further fields of every request, for example `{chat_template_kwargs: {enable_thinking: false}}`.

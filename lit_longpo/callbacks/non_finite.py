@@ -52,25 +52,25 @@ class _Check:
 class NonFiniteGuard(Callback):
     """Checks loss and gradients at every optimizer step, on all ranks together.
 
-    DeepSpeed keeps gradients to itself. There the loss is checked before the step and the norm of all
-    gradients, which DeepSpeed works out anyway, right after it, before anything is saved.
-
-    It logs that norm, before clipping, as `train/gradient_norm`.
-
-    In fp16 a gradient that is not finite is how the loss scale finds its way: the scaler leaves that step out. It
-    counts only where the scale has fallen to 1. What is checked is the loss without its scale, what is reported the
-    logged `train/loss` while that is a number.
+    It logs the norm of all gradients, before clipping, as `train/gradient_norm`.
 
     On the first bad value it writes `non_finite.json` (step, records, values, what to type) and
-    `non_finite.safetensors` (the rows of that step) into the run's folder and raises, naming the command that computes
-    these rows again; the last checkpoint is intact.
+    `non_finite.safetensors` (the rows of that step) into the run's folder, and raises. The message names the command
+    that computes these rows again; the last checkpoint is intact.
+
+    DeepSpeed does not show its gradients. There the loss is checked before the step, and the norm that DeepSpeed
+    computes anyway right after it, before anything is saved.
+
+    In fp16 the loss scale is found by gradients that are not finite, and the scaler skips such steps. They count only
+    once the scale has fallen to 1. The loss is checked without its scale, and reported as the logged `train/loss` while
+    that is a number.
 
     Args:
-        wait: look before the step; else before the next one, or before a checkpoint is written, so that nobody
-            waits for a GPU at every step. `None` waits on a CPU only.
-        on_bad: "stop", or "skip": leave the step out on all ranks, count it in `train/skipped_steps`, and go on. It
-            looks before every step. The learning rate's schedule and `max_steps` count the step.
-        max_skipped: with "skip", stop all the same when so many steps in a row are left out.
+        wait: check before the step. Otherwise the check comes before the next step, or before a checkpoint is written,
+            so that no step waits for a GPU. `None` waits on a CPU only.
+        on_bad: "stop"; or "skip": leave the step out on all ranks, count it in `train/skipped_steps`, and go on. "skip"
+            checks before every step. The learning rate's schedule and `max_steps` count skipped steps.
+        max_skipped: with "skip", stop when this many steps in a row are left out.
 
     Raises:
         ValueError: `max_skipped` is below 1.

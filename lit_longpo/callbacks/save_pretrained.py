@@ -29,10 +29,9 @@ class SavePretrained(Callback):
     Args:
         directory: folder to write; `None` means `model` in the run's folder.
 
-    Adapters are saved as adapters, unless their base is none that can be named (see `export`): then everything is
-    merged into one model. A model that lies there is replaced as a whole, after the new one is written; under
-    `trainer.fast_dev_run` it stays, and the new one is deleted.
-    `python -m lit_longpo export` does the same from any checkpoint.
+    Adapters are saved as adapters, unless their base cannot be named (see `export`); then everything is merged into one
+    model. An existing model is replaced as a whole, after the new one is written. Under `trainer.fast_dev_run` it
+    stays, and the new one is deleted. `python -m lit_longpo export` does the same from any checkpoint.
     """
 
     def __init__(self, directory: str | None = None) -> None:

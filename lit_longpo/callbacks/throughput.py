@@ -22,24 +22,21 @@ class ThroughputCallback(Callback):
     """Logs speed and memory under `perf/`, averaged over the optimizer steps since the last log.
 
     - `perf/tokens_per_second`, over all ranks (rows that ranks share count once), and `perf/step_seconds`, per
-      optimizer step, without evaluation;
-    - its parts, per optimizer step, over all micro-batches: `perf/data_seconds` (from the end of a batch to
-      the start of the next: waiting for data, and saving checkpoints), `perf/forward_seconds`,
-      `perf/backward_seconds`, `perf/optimizer_seconds` (clipping, update, schedule) and, with an online
-      reference, `perf/reference_seconds`;
-    - `perf/shared_tokens_ratio`: of the tokens of all groups (a prompt and its responses) that were trained on, the
-      part that was not computed, because prompts of a row that begin alike hold that beginning once; 0 where none
-      do, near 7 / 8 with eight questions about one long document in a row (`data.init_args.share_prompts`);
-    - `perf/evaluation_seconds` of one validation, benchmarks included, and `perf/reference_pass_seconds` of
-      the cached reference's pass, when there was one;
-    - `perf/peak_memory_gib`: the GPU's peak allocation, or on a CPU the largest resident size of the process.
+      optimizer step, without evaluation
+    - the parts of a step, over all its micro-batches: `perf/data_seconds` (from the end of a batch to the start of the
+      next: waiting for data, and saving checkpoints), `perf/forward_seconds`, `perf/backward_seconds`,
+      `perf/optimizer_seconds` (clipping, update, schedule) and, with an online reference, `perf/reference_seconds`
+    - `perf/shared_tokens_ratio`: the part of all groups' tokens (a prompt and its responses) that was not computed,
+      because prompts of a row share their beginning (`data.init_args.share_prompts`). 0 if none do; near 7 / 8 with
+      eight questions about one long document in a row
+    - `perf/evaluation_seconds` of one validation, benchmarks included, and `perf/reference_pass_seconds` of the cached
+      reference's pass, if there was one
+    - `perf/peak_memory_gib`: the GPU's peak allocation; on a CPU the largest resident size of the process
 
-    On a GPU the times are the device's own; it is waited for when they are logged, and at no other step.
-
-    A resumed run begins a new average.
+    On a GPU the times are the device's own. Only logging waits for it. A resumed run begins a new average.
 
     Args:
-        every_n_steps: how often rates are worked out, in optimizer steps.
+        every_n_steps: how often rates are computed, in optimizer steps.
     """
 
     def __init__(self, every_n_steps: int = 10) -> None:

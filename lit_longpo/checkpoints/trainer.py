@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class ResumableTrainer(Trainer):
-    """Writes checkpoints under a temporary name first, and refuses broken or unsuitable ones before it starts.
+    """Lightning's trainer; its checkpoints are whole or absent, and broken or unsuitable ones are refused at the start.
 
     Nodes must share the folder of the checkpoints. `ckpt_path="last"` is the newest whole checkpoint below
     `default_root_dir` that was trained with this run's objective, policy, optimizer and data.
@@ -103,17 +103,17 @@ class ResumableTrainer(Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Train, perhaps from a checkpoint.
+        """Train, from the start or from a checkpoint.
 
         Args:
             model: what is trained.
             train_dataloaders: training data, without a data module.
             val_dataloaders: validation data, without a data module.
             datamodule: both.
-            ckpt_path: continue from this checkpoint; "last" is the newest whole one of such a run below
-                `default_root_dir`.
-            weights_only: `False` unpickles whatever the checkpoint holds, which may run code; everything else refuses
-                what is no tensor or plain value.
+            ckpt_path: continue from this checkpoint. "last" is the newest whole one below `default_root_dir` that was
+                trained with these settings.
+            weights_only: `False` unpickles whatever the checkpoint contains, which may run code. Otherwise anything
+                but tensors and plain values is refused.
 
         Raises:
             ValueError: the checkpoint is broken, holds more than tensors and plain values, was trained otherwise or on

@@ -81,15 +81,20 @@ def export_checkpoint(
 def export(arguments: list[str]) -> None:
     """Export as the arguments say."""
     parser = SuggestingParser(
-        prog="python -m lit_longpo export", description="A checkpoint as a folder for transformers."
+        prog="python -m lit_longpo export",
+        description="A checkpoint as a folder that transformers and peft load.",
     )
     parser.add_argument("--checkpoint", type=str, required=True, help="file or folder that any strategy saved")
     parser.add_argument("--output", type=str, required=True, help="folder to write")
     parser.add_argument("--config", type=str | None, default=None, help="the run's config.yaml, if it is elsewhere")
-    parser.add_argument("--merge_adapters", type=bool | None, default=None, help="write LoRA adapters into the weights")
-    parser.add_argument("--dtype", type=Dtype | None, default=None, help="a whole model in single precision")
+    parser.add_argument("--merge_adapters", type=bool | None, default=None, help="merge LoRA adapters into the weights")
+    parser.add_argument(
+        "--dtype", type=Dtype | None, default=None, help="float32 writes the whole model in single precision"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the model in the folder")
-    parser.add_argument("--trust_checkpoint", action="store_true", help="load what may run code; for your own only")
+    parser.add_argument(
+        "--trust_checkpoint", action="store_true", help="load a checkpoint that may run code: only your own"
+    )
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that the policy's source ships")
     values = parser.parse_args(arguments)
     others = {name: values[name] for name in ("trust_checkpoint", "trust_remote_code", "dtype")}

@@ -1,4 +1,4 @@
-"""IPO (arXiv 2310.12036): the log-ratio margin is regressed on a target instead of being pushed up for ever.
+"""IPO (arXiv 2310.12036): the log-ratio margin is regressed on a target instead of growing without bound.
 
 Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences".
 
@@ -43,9 +43,9 @@ def ipo_loss(
 
 
 class IPOAlgorithm(DPOAlgorithm):
-    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), as DPO's; the loss alone is another.
+    """IPO: r(x, y) = beta * log(pi_theta(y|x) / pi_ref(y|x)), DPO's reward with another loss.
 
-    The target is IPO's margin, the same for all pairs, and there is no sigmoid to subtract another one in.
+    The target is IPO's margin, the same for all pairs. There is no sigmoid to subtract a pair's own margin in.
     """
 
     takes_margins: ClassVar[bool] = False

@@ -38,7 +38,7 @@ def logo_loss(
     nll_weight: float,
     margin: Tensor | float = 0.0,
 ) -> Tensor:
-    """LOGO, Eq. 2 plus the regulariser of Eq. 3 (its sign put right, per token).
+    """LOGO, Eq. 2 plus the regulariser of Eq. 3 (with its sign corrected, per token).
 
     Args:
         chosen: summed log-probabilities. Shape: (B,).

@@ -73,10 +73,10 @@ class LongPO(PreferenceModule):
     Args:
         beta: strength of the constraint: 0.1 in the paper, 0.01 in the authors' command.
         pref_weight: weight of the preference term (the paper's lambda).
-        nll: what the NLL covers: the whole chosen "sequence" (paper), its "answer" tokens only, or "none": no NLL.
-        nll_on_format: False leaves the chat template's own tokens out of the sequence NLL.
-        reference_context: what the reference reads: the "short" context (paper), or as an ablation the "long" one, as
-            DPO's does; then nothing ties the policy to what it could do on short contexts.
+        nll: what the NLL covers: the whole chosen "sequence" (paper), only its "answer", or "none" for no NLL.
+        nll_on_format: whether the sequence NLL includes the chat template's own tokens.
+        reference_context: what the reference reads: the "short" context (paper); or, as an ablation, the "long" one, as
+            in DPO. Then nothing ties the policy to what it could do on short contexts.
         **module: see `PreferenceModule`: policy, optimization, reference; with `policy.rope` the reference keeps the
             original positions.
     """

@@ -89,13 +89,13 @@ class SoLoPO(PreferenceModule):
     """Short-to-long preference optimization (arXiv 2505.11166).
 
     Args:
-        base: the pairwise algorithm on the short context, as the objective that trains it alone: a reward to align
-            and a loss. `None` means ORPO with its own defaults.
-        align: whose reward is aligned between the contexts: "chosen" (recommended) or "both".
-        penalty: the alignment's s(.).
+        base: the pairwise objective on the short context; it brings the loss, and the reward to align. `None` means
+            ORPO with its defaults.
+        align: which response's reward is aligned between the contexts: "chosen" (recommended) or "both".
+        penalty: s(.) of the alignment.
         detach_short: stop the gradient of the short reward inside the alignment.
-        alpha: weight of the alignment; `None` takes what the base says (`PairwiseAlgorithm.solopo_alpha`): the
-            paper's value for DPO 3, SimPO 1, ORPO 1.
+        alpha: weight of the alignment; `None` takes the base's (`PairwiseAlgorithm.solopo_alpha`), which is the
+            paper's: DPO 3, SimPO 1, ORPO 1.
         **module: see `PreferenceModule`: policy, optimization, reference (used by bases that need one).
     """
 

@@ -35,16 +35,16 @@ _KERNELS = {"foreach", "fused", "capturable", "differentiable"}
 class Optimization:
     """How the policy is optimized.
 
-    Vectors (norms and biases) have no weight decay; matrices have it, adapters and embeddings among them.
+    Weight decay applies to matrices, including adapters and embeddings, and not to vectors (norms and biases).
 
     Args:
-        optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`;
-            `QuantizedAdamW` holds its states in 8 bits, or pages them (extra `quantized`).
+        optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`.
+            `QuantizedAdamW` stores its states in 8 bits, or pages them (extra `quantized`).
         schedule: shape of the learning rate after the warm-up.
-        warmup_fraction: share of all optimizer steps over which the rate rises from 0.
-        min_lr_fraction: share of the peak rate that "linear" and "cosine" end at.
-        router_loss: coefficient of the load-balancing loss of routed experts, which is added to the objective's;
-            "model" is the one in the model's configuration, `router_aux_loss_coef`.
+        warmup_fraction: share of all optimizer steps during which the rate rises from 0.
+        min_lr_fraction: share of the peak rate at which "linear" and "cosine" end.
+        router_loss: coefficient of the load-balancing loss of routed experts, which is added to the objective's loss.
+            "model" takes `router_aux_loss_coef` of the model's configuration.
 
     Raises:
         ValueError: a number is out of range, or a constant rate is told where to end.

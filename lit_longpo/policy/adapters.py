@@ -31,18 +31,18 @@ class LoRA:
     Args:
         r: rank.
         alpha: scale; adapters are multiplied by alpha / r.
-        dropout: adapter dropout. Above 0 the responses of one prompt share the prompt's dropout mask.
+        dropout: dropout of the adapters. Above 0, the responses of one prompt share its dropout mask.
         target_modules: a list of names (their ends are enough), a regular expression of whole names, or "all-linear"
-            for every linear layer but the head, and but those that cannot have adapters (Llama-4's routers, `out_proj`
-            of Mamba layers). Where experts were linear layers in transformers 4 (Mixtral, Qwen MoE, DeepSeek-V3 and
-            their like), peft takes their names, `gate` among them, and "all-linear" for the stacked experts and the
-            router, and passes over shared experts and dense layers of the same names, which is said; a list of other
-            names leaves all of those frozen.
-        also_train: parts of parameter names that are trained in full beside the adapters, for example
+            for every linear layer except the head and those that cannot have adapters (Llama-4's routers, `out_proj`
+            of Mamba layers). Where experts were linear layers in transformers 4 (for example Mixtral, Qwen MoE,
+            DeepSeek-V3), peft applies their names, including `gate`, and "all-linear" to the stacked experts and the
+            router. It then ignores shared experts and dense layers of the same names, and a message says so. A list of
+            other names leaves all of these frozen.
+        also_train: parts of parameter names that are fully trained beside the adapters, for example
             `[embed_tokens, norm]` (LOGO); `*` stands for anything. They are exported merged, not as adapters.
         use_rslora: scale by alpha / sqrt(r) instead, so that a high rank learns as fast (arXiv 2312.03732).
-        use_dora: train the length of each weight's rows apart from their direction (arXiv 2402.09353): a little
-            better at low ranks, slower. It starts as the base does.
+        use_dora: train length and direction of each weight's rows separately (arXiv 2402.09353): a little better at low
+            ranks, and slower. Training starts from the base.
 
     Raises:
         InputError: a number is out of range.

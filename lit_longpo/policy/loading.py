@@ -41,38 +41,39 @@ class PolicyConfig:
     """Which language model is trained.
 
     Args:
-        source: "embedded" for the tiny model in this package; a folder; a hub name; or
-            "package:NAME" for files that an installed Python package ships. It may hold LoRA adapters, whose base
-            model is found through their adapter_config.json.
-        gguf_file: file name inside `source`, for gguf weights (extra `gguf`).
-        weights: "pretrained", or "random" to keep architecture and tokenizer only.
-        dtype: precision that the weights are held in.
-        quantization: hold the linear maps' weights in 4 bits, under `lora` (extra `quantized`): "4bit" for nf4 with
-            quantised scales, or its settings.
-        gradient_checkpointing: recompute activations in backward: less memory, about a third more time.
-            "keep_attention" recomputes all but attention: faster, most of all at long contexts, for one more
-            hidden state of memory per layer. "offload" recomputes all and keeps the layers' inputs in host
-            memory, copied while the GPU computes, for contexts that fit no other way.
-        tile_tokens: tokens of the row that MLPs, experts and norms treat at a time, forward and in backward: a layer's
-            working set then grows with hidden, not with intermediate size; values and gradients stay. "auto" picks
-            1,024 to 8,192 by row and sizes where `gradient_checkpointing` is true or offload (and without gradients),
-            and leaves short rows whole; with keep_attention, on CPUs, it tiles MLPs of long rows, which is faster. A
-            number always tiles: where activations are kept, MLPs are then computed twice. null never does.
+        source: "embedded" for the tiny model in this package; a folder; a hub name; or "package:NAME" for files that
+            an installed Python package ships. LoRA adapters find their base model through their adapter_config.json.
+        gguf_file: name of the file in `source`, for gguf weights (extra `gguf`).
+        weights: "pretrained", or "random" to keep only architecture and tokenizer.
+        dtype: precision in which the weights are stored.
+        quantization: store the weights of linear maps in 4 bits, under `lora` (extra `quantized`). "4bit" means nf4
+            with quantised scales; its settings may be given instead.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+            "keep_attention" recomputes all but attention. It is faster, above all at long contexts, and needs one more
+            hidden state of memory per layer. "offload" recomputes all and keeps the inputs of layers in host memory,
+            copied while the GPU computes, for contexts that fit no other way.
+        tile_tokens: how many tokens of a row MLPs, experts and norms process at a time, in both passes. A layer's
+            working set then grows with its hidden size, not with its intermediate size; values and gradients stay the
+            same. "auto" picks 1,024 to 8,192 by row and sizes if `gradient_checkpointing` is true or "offload", or
+            without gradients, and leaves short rows whole; with "keep_attention" it tiles MLPs of long rows on CPUs,
+            which is faster. A number always tiles; where activations are kept, MLPs are then computed twice. null
+            never tiles.
         layer_kernels: whose code computes norms and MLPs, with the same values: "liger" (GPU, extra `liger`), "compile"
-            (torch's compiler, half a minute at the start), or the model's own. Which is faster is to be measured.
+            (torch's compiler, half a minute at the start), or null for the model's own. Which is faster is not
+            measured yet.
         attention: "flash" (GPU, bf16 or fp16), "sdpa", or "auto": flash where it runs.
-        rope: changed rotary positions, for longer contexts; a reference keeps the original ones for views that
-            only it scores (LongPO's short context).
+        rope: other rotary positions, for longer contexts. The reference keeps the original ones for views that only it
+            scores (LongPO's short context).
         lora: train adapters instead of all weights.
-        adapters: what becomes of adapters at `source`: "continue" trains them further; "merge" adds them to their
-            base first, and trains that anew. A reference starts where the policy starts.
+        adapters: what happens to adapters at `source`: "continue" trains them further; "merge" first adds them to their
+            base, and trains the result. The reference starts where the policy starts.
         template: how context and question become a prompt.
-        train_only: without `lora`, parts of the names of the weights that are trained, for example `[self_attn]`;
-            none means all. `*` stands for anything.
-        freeze: parts of the names of those that are not, for example `[embed_tokens, "layers.1."]`.
-        added_tokens: tokens that texts may write, for example `["<fact>"]`. Embeddings and head get rows for them,
-            which start as the mean of all others and have to be trained.
-        added_special_tokens: the same for control tokens, which `template.markup: text` keeps text in data.
+        train_only: without `lora`, train only weights whose names contain one of these parts, for example
+            `[self_attn]`; an empty list means all. `*` stands for anything.
+        freeze: freeze weights whose names contain one of these parts, for example `[embed_tokens, "layers.1."]`.
+        added_tokens: new tokens that data may write, for example `["<fact>"]`. Embeddings and head get rows for them,
+            which start as the mean of all others and must be trained.
+        added_special_tokens: new control tokens. In data they stay text under `template.markup: text`.
         trust_remote_code: run the modelling code that the source ships.
     """
 

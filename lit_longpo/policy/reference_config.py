@@ -18,15 +18,15 @@ class ReferenceConfig:
     """Where reference log-probabilities come from.
 
     Args:
-        mode: "cached" scores every record once before step 1; "online" scores each batch when it is
-            trained on (new adapters off, else a frozen copy of what is trained: up to twice the memory, and refused
-            where ZeRO-3 or FSDP2 split the policy).
+        mode: "cached" scores every record once, before step 1. "online" scores each batch when it is trained on: with
+            new adapters turned off, otherwise with a frozen copy of what is trained, which takes up to twice the
+            memory and is refused where ZeRO-3 or FSDP2 split the policy.
         cache_dir: folder of the cache; `None` means `reference_cache` in the run's root folder.
-        policy: another model as reference, of the policy's tokenizer and read as its own `rope` says; `None` means
+        policy: another model as reference. It must have the policy's tokenizer, and uses its own `rope`. `None` means
             the untrained policy.
-        max_tokens: budget of a row of the pass before step 1, whatever `data.init_args.max_examples` says; "auto" takes
-            up to four times the longest row that is trained on, as far as activations that training keeps leave
-            room: gradients are off. The same length for another model and where activations are offloaded.
+        max_tokens: tokens of one row of the pass before step 1, regardless of `data.init_args.max_examples`. "auto"
+            takes up to four times the longest training row, as far as the memory of training's activations allows. For
+            another model, or if activations are offloaded, it takes that row's length.
     """
 
     mode: Literal["cached", "online"] = "cached"

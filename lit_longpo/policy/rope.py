@@ -26,19 +26,19 @@ _EVERY_TYPE = frozenset({"rope_theta", "rope_type", "partial_rotary_factor"})
 
 @dataclass
 class RoPE:
-    """Changes of a model's rotary position embedding; `None` keeps what the model has.
+    """Changes to a model's rotary position embedding; `None` keeps what the model has.
 
-    Models with separate settings for local and global layers are changed in the global ones only.
+    If a model has separate settings for local and global layers, only the global ones change.
 
     Args:
         theta: base of the angles' geometric series.
-        type: scaling; "dynamic" follows the longest sequence of each group (`lit_longpo.engine.rotary`).
-        factor: how many times longer than `original_length` contexts become, 1 or more; for every type but
+        type: kind of scaling. "dynamic" follows the longest sequence of each group (`lit_longpo.engine.rotary`).
+        factor: how many times longer than `original_length` contexts become, at least 1; for every type except
             "default".
-        original_length: tokens the model was trained on ("yarn" and "dynamic"); `None` means what its
-            configuration says, which for a model that is scaled already is not its `max_position_embeddings`.
-        max_length: new `max_position_embeddings`; `None` keeps the model's. Not with "dynamic", which takes
-            it for the length that the model was trained on.
+        original_length: tokens the model was trained on ("yarn" and "dynamic"). `None` takes the value in its
+            configuration, which is not `max_position_embeddings` if the model is scaled already.
+        max_length: new `max_position_embeddings`; `None` keeps the model's. Not allowed with "dynamic", which reads
+            it as the length that the model was trained on.
 
     Raises:
         ValueError: a scaling without a factor, a value out of range, or "dynamic" with `max_length`.

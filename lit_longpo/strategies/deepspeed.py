@@ -29,21 +29,21 @@ class AnyDeviceDeepSpeedStrategy(SharedRowsStrategy, DeepSpeedStrategy):
     """ZeRO stage 1, 2 or 3 with Lightning, on GPUs or CPUs.
 
     Args:
-        stage: what is split: 1 optimizer states, 2 gradients too, 3 parameters too.
-        offload_optimizer: keep optimizer states in host memory; torch's fused AdamW updates them there, as fast as
+        stage: what is split: 1 optimizer states, 2 also gradients, 3 also parameters.
+        offload_optimizer: keep optimizer states in host memory. torch's fused AdamW updates them there, as fast as
             DeepSpeed's own.
         offload_parameters: keep parameters in host memory (stage 3).
-        exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA; random ones are kept all the same.
-        sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
-        head_chunks: in how many parts these ranks exchange their heads: more take less memory, and send more and
-            smaller messages. "auto": as few as leave no more than 256 MiB of queries in a part.
-        **options: see Lightning's `DeepSpeedStrategy`. A `config` of one's own (a dictionary or a JSON file) says
-            stage and offloading itself, and nothing about optimizer, precision and numbers of rows.
+        exclude_frozen_parameters: leave frozen weights out of checkpoints, for LoRA. Random ones are always kept.
+        sequence_parallel: number of ranks that share a row. It must divide the number of processes and of heads.
+        head_chunks: in how many parts these ranks exchange their heads. More parts take less memory, and send more and
+            smaller messages. "auto" takes the fewest that leave at most 256 MiB of queries in a part.
+        **options: see Lightning's `DeepSpeedStrategy`. Your own `config` (a dictionary or a JSON file) states stage and
+            offloading, and nothing about optimizer, precision and numbers of rows.
 
     Raises:
-        MissingPackageError: DeepSpeed is too old to add gradients up rightly.
-        ValueError: no such stage, stage or offloading beside `config`, which would overrule them, or an optimizer,
-            schedule or precision in it, which would be trained with in place of ours.
+        MissingPackageError: DeepSpeed is too old to accumulate gradients correctly.
+        ValueError: no such stage; stage or offloading beside `config`, which would overrule them; or an optimizer,
+            schedule or precision in it, which would replace ours.
     """
 
     def __init__(

@@ -37,9 +37,9 @@ class SequenceParallelDDPStrategy(SharedRowsStrategy):
     """A whole model on every rank; each row is shared by `sequence_parallel` of them.
 
     Args:
-        sequence_parallel: ranks that share a row; divides the number of processes, and the model's heads.
-        head_chunks: in how many parts the ranks exchange their heads: more take less memory, and send more and smaller
-            messages. "auto": as few as leave no more than 256 MiB of queries in a part.
+        sequence_parallel: number of ranks that share a row. It must divide the number of processes and of heads.
+        head_chunks: in how many parts the ranks exchange their heads. More parts take less memory, and send more and
+            smaller messages. "auto" takes the fewest that leave at most 256 MiB of queries in a part.
         **options: see Lightning's `DDPStrategy`.
     """
 

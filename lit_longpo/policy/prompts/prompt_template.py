@@ -18,16 +18,17 @@ class PromptTemplate:
     """How a context and a question become a prompt.
 
     Args:
-        user: the user's text; must hold `{context}` once and `{question}`, before or behind it or both. Later
-            questions about the same context get what follows `{context}`; if no question does, all but the line with
-            the context. Records whose message is a whole, question included, are not put into it.
-        system: system message; ignored (with an error) by models without a chat template. A record's own goes first.
-        chat: wrap the text in the tokenizer's chat template: always, never, or when there is one.
+        user: the user's text. It must contain `{context}` once, and `{question}` before or behind it, or both. Later
+            questions about the same context get what follows `{context}`; if no question follows it, they get
+            everything except the line with the context. Records whose message is a whole, question included, do not use
+            it.
+        system: system message; an error for models without a chat template. A record's own system message comes first.
+        chat: wrap the text in the tokenizer's chat template: always (true), never (false), or if there is one (null).
         options: variables for the chat template, for example `{enable_thinking: false}`.
-        markup: control tokens that contexts, questions and answers write out (`<|im_end|>`): "text" reads
-            them as text, "control" as the tokens (for data that holds them on purpose).
-        date: what chat templates that write the date are told, so that it does not change the prompts from
-            day to day; null tells them the day.
+        markup: how control tokens in contexts, questions and answers are read (`<|im_end|>`): "text" reads them as
+            text, "control" as the tokens, for data that contains them on purpose.
+        date: the date for chat templates that write one, so that prompts do not change from day to day; null gives the
+            current day.
     """
 
     user: str = "{context}\n\n{question}"

@@ -30,8 +30,8 @@ class Quantization:
     """How weights are quantised to 4 bits.
 
     Args:
-        type: "nf4" (for weights that are normally distributed, as they are) or "fp4".
-        double: quantise the scales too: 4.13 bits a weight instead of 4.5.
+        type: "nf4" (for normally distributed weights, as most are) or "fp4".
+        double: quantise the scales too: 4.13 bits per weight instead of 4.5.
         compute_dtype: precision of the products; `None` means `policy.dtype`.
     """
 
