@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ def _alone(options: argparse.Namespace) -> Iterator[Errand]:
             yield Errand(f"speed {_name(setting)} {side}", measure_step, (setting, side), limit)
     for training, prompt in (("full", short), ("full", long), ("lora", long)):
         setting = _setting(options, options.shapes[0], training, prompt)
-        yield Errand(f"profile {_name(setting)}", profile_step, (replace(setting, steps=1), "ours"), 90)
+        yield Errand(f"profile {_name(setting)}", profile_step, (replace(setting, steps=1),), 90)
     for checkpointing in (True, "offload"):
         setting = _setting(options, options.shapes[1], "lora", long, checkpointing=checkpointing)
         longest = replace(setting, steps=1, warmup=0)
@@ -177,23 +177,30 @@ def measure_step(setting: Setting, side: str) -> dict[str, Any]:
     return {**gpu.numbers(result, setting), "walls": result["wall"], "losses": result["losses"], "reserved": reserved}
 
 
-def profile_step(setting: Setting, side: str) -> dict[str, Any]:
-    """What takes a side's time: seconds in kernels and on the host, by name; setting up is among them."""
-    from benchmarks.side import SIDES
-
+def profile_step(setting: Setting) -> dict[str, Any]:
+    """What takes the time of our steps behind the warm-up, by name: seconds in kernels, and on the host."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     activities += [torch.profiler.ProfilerActivity.CUDA] if setting.device == "cuda" else []
-    with torch.profiler.profile(activities=activities) as profile:
-        result = SIDES[side](setting)
-    events = profile.key_averages()
-    ways = {"host": lambda event: event.self_cpu_time_total, "kernels": lambda event: event.self_device_time_total}
-    most = {way: sorted(events, key=time_of, reverse=True)[:30] for way, time_of in ways.items()}
+    profiler = torch.profiler.profile(activities=activities)
+    result = ours.run(setting, profiler)
+    events = [event for event in profiler.key_averages() if not event.is_user_annotation]
+    kernels = {event.key: [event.count, event.self_device_time_total / 1e6] for event in _on(events, "CUDA")}
+    host = {event.key: [event.count, event.self_cpu_time_total / 1e6] for event in _on(events, "CPU")}
     return {
         "walls": result["wall"],
-        "launches": sum(event.count for event in events if "LaunchKernel" in event.key),
-        "busy": sum(event.self_device_time_total for event in events) / 1e6,
-        **{way: {event.key: [event.count, ways[way](event) / 1e6] for event in most[way]} for way in ways},
+        "launches": sum(count for name, (count, _) in host.items() if "LaunchKernel" in name),
+        "busy": sum(seconds for _, seconds in kernels.values()),
+        **{name: _most(times) for name, times in (("kernels", kernels), ("host", host))},
     }
+
+
+def _on(events: Iterable[Any], kind: str) -> list[Any]:
+    """Those that ran there: an operation of the host has its kernels' time, too."""
+    return [event for event in events if event.device_type.name == kind]
+
+
+def _most(times: dict[str, list[Any]], number: int = 30) -> dict[str, list[Any]]:
+    return dict(sorted(times.items(), key=lambda item: item[1][1], reverse=True)[:number])
 
 
 def find_longest(setting: Setting, cap_gib: float, factors: Sequence[float]) -> dict[str, Any]:

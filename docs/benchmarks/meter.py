@@ -21,10 +21,11 @@ class Meter:
     Args:
         device: "cpu" or "cuda".
         warmup: steps that are left out.
+        profiler: runs from the end of the warm-up to `result`.
     """
 
-    def __init__(self, device: str, warmup: int) -> None:
-        self.device, self.warmup = device, warmup
+    def __init__(self, device: str, warmup: int, profiler: torch.profiler.profile | None = None) -> None:
+        self.device, self.warmup, self.profiler = device, warmup, profiler
         self.wall, self.cpu, self.losses = list[float](), list[float](), list[Tensor]()
         self.before = 0.0
 
@@ -46,9 +47,14 @@ class Meter:
             torch.cuda.synchronize()
         self.wall.append(time.perf_counter() - self._wall)
         self.cpu.append(time.process_time() - self._cpu)
+        if self.profiler is not None and len(self.wall) == self.warmup:
+            self.profiler.start()
         self._mark()
 
     def result(self) -> dict[str, Any]:
+        """Losses of all steps; seconds of those after the warm-up; memory."""
+        if self.profiler is not None:
+            self.profiler.stop()
         peak = _peak_mib(self.device)
         return {
             "losses": [loss.item() for loss in self.losses],

@@ -122,9 +122,9 @@ def groups(setting: Setting, views: Views) -> list[Group]:
     return made
 
 
-def run(setting: Setting) -> dict[str, Any]:
+def run(setting: Setting, profiler: torch.profiler.profile | None = None) -> dict[str, Any]:
     """Train for the setting's steps; seconds, losses and memory."""
-    meter = Meter(setting.device, setting.warmup)
+    meter = Meter(setting.device, setting.warmup, profiler)
     with tempfile.TemporaryDirectory() as folder:
         save_policy(setting, Path(folder))
         module = make_module(setting, folder)
