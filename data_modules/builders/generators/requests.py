@@ -140,6 +140,16 @@ def seed_of(*parts: object) -> int:
     return int(digest([str(part) for part in parts])[:8], 16) >> 1
 
 
+def whole_letters(text: str, *, finished: bool) -> str:
+    """An answer without the letter in whose bytes it was cut off (tgi#1235), which every decoder writes as U+FFFD.
+
+    Args:
+        text: of a model.
+        finished: whether the model ended it; then it is what the model wrote.
+    """
+    return text if finished else text.rstrip("\N{REPLACEMENT CHARACTER}").rstrip()
+
+
 def until_stop(text: str, stop: Sequence[str], *, opened: bool = False) -> str:
     """The text before the first of the stop texts that is behind the thoughts: in these it ends nothing.
 

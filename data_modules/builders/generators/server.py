@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, until_stop
+from data_modules.builders.generators.requests import Completion, Request, until_stop, whole_letters
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import answer_start
 from lit_longpo.servers import (
@@ -181,10 +181,11 @@ def _completion(request: Request, reply: Any) -> Completion:
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     text = whole_characters(choice.message.content or "")
     answer = until_stop(text, request.decoding.stop)
+    finished = choice.finish_reason != CUT_OFF or answer != text.strip()
     return Completion(
         request=request.id,
-        text=answer,
-        finished=choice.finish_reason != CUT_OFF or answer != text.strip(),
+        text=whole_letters(answer, finished=finished),
+        finished=finished,
         prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
         new_tokens=getattr(usage, "completion_tokens", 0) or 0,
         server_id=str(getattr(reply, "_request_id", None) or reply.id or ""),

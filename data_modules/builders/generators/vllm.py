@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, until_stop
+from data_modules.builders.generators.requests import Completion, Request, until_stop, whole_letters
 from data_modules.builders.generators.transformers import prompts_identity, request_format
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig, PromptFormat
@@ -114,6 +114,7 @@ class VLLMGenerator(TextGenerator):
         opened = self._format(request.system).opens_thoughts
         answer = until_stop(best.text, request.decoding.stop, opened=opened)
         finished = best.finish_reason != CUT_OFF or answer != best.text.strip()
+        answer = whole_letters(answer, finished=finished)
         counts = (len(output.prompt_token_ids), len(best.token_ids))
         return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))
 

@@ -74,6 +74,23 @@ def test_an_answer_that_hits_the_limit_is_not_finished(generator):
         assert not reply.finished
 
 
+def test_an_answer_that_is_cut_in_a_letter_loses_what_is_there_of_it(tmp_path):
+    """What every decoder writes for bytes that make no letter was trained as one (tgi#1235)."""
+    tokenizer = bpe_tokenizer("bytes")
+    ids = tokenizer.encode("日", add_special_tokens=False)  # three bytes, no merges
+    following = dict(itertools.pairwise(ids))
+    following_model(len(tokenizer), following, otherwise=ids[0]).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    generator = TransformersGenerator()
+    generator.open(PolicyConfig(source=str(tmp_path), template=PromptTemplate("{context}{question}")))
+    said = {}
+    for limit in (1, 2, 3, 4):
+        (reply,) = answers(generator, [Request("r", "Who?", Decoding(max_new_tokens=limit))]).values()
+        assert (reply.finished, reply.new_tokens) == (False, limit)
+        said[limit] = reply.text
+    assert said == {1: "", 2: "", 3: "日", 4: "日"}
+
+
 def test_stop_texts_end_an_answer(generator):
     (reply,) = answers(
         generator, [replace(requests(Decoding(max_new_tokens=4))[0], decoding=Decoding(stop=("tea",)))]

@@ -54,6 +54,15 @@ def test_a_part_of_an_answer_is_none(reason, error, monkeypatch):
     assert error or completion.finished == (reason == "stop")
 
 
+@pytest.mark.parametrize("reason", ["length", "stop"])
+def test_half_a_letter_at_the_end_is_none(reason, monkeypatch):
+    engine(monkeypatch, reason, says=lambda stop: "Jos\ufffd")
+    generator = VLLMGenerator()
+    generator.open(PolicyConfig())
+    [completion] = generator.answer([[Request("r", "Who ?", Decoding())]])
+    assert completion.text == ("Jos" if reason == "length" else "Jos\ufffd")
+
+
 @pytest.mark.parametrize(("said", "rounds"), [("<think>a b</think>c d", 2), ("c d", 1)])
 def test_a_stop_text_in_thoughts_ends_nothing(said, rounds, monkeypatch):
     """vllm#14170: the engine ends them there, so it is asked again."""
