@@ -13,7 +13,7 @@ from rich.console import Console
 from evaluation.benchmark import Benchmark, Example
 from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
 from evaluation.reports.before_after import page_of, write_page
-from evaluation.reports.comparison import Comparison, change, compare, have_common
+from evaluation.reports.comparison import Comparison, change, compare, have_common, longer_answers
 from evaluation.reports.logged import show, show_change, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
@@ -131,6 +131,8 @@ class BenchmarkCallback(ScheduledCallback):
             before, after = self.reports[0], self.reports[-1]
             Console().print(comparison(before, after, self.title))
             log.info("%s, after minus before: %s", self.title, change(before, after))
+            for text in longer_answers(before, after):
+                log.warning("%s: %s", self.title, text)
             if have_common(before, after) and not keeps_nothing(trainer):
                 self._keep_change(compare(before, after), trainer, folder)
             log.info(

@@ -85,6 +85,7 @@ class Comparison:
             ("only in a", _listed(self.only_first)),
             ("only in b", _listed(self.only_second)),
             *(("differs", text) for text in self.differing or ("nothing else",)),
+            *(("beware", text) for text in longer_answers(self.first, self.second)),
         ]
 
     @property
@@ -163,6 +164,29 @@ def change(first: BenchmarkReport, second: BenchmarkReport) -> str:
     last = compare(first, second).rows[-1].difference
     asked = f"{last.num:,} examples in {_differences(pairs).num_contexts:,} contexts"
     return f"{100 * last.mean:+.1f} points (95% interval: {interval(last)}) over {asked}"
+
+
+def longer_answers(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:
+    """Tasks whose sub-EM rises while their F1 falls, by a point or more, as longer answers contain more of anything."""
+    said = list[str]()
+    for task in first.tables.keys() & second.tables.keys():
+        changes = {
+            name: second.tables[task][name] - first.tables[task][name]
+            for name in ("sub_em", "f1")
+            if name in first.tables[task] and name in second.tables[task]
+        }
+        if len(changes) == 2 and changes["sub_em"] >= 1 and changes["f1"] <= -1:
+            words = " to ".join(f"{_mean_words(report, task):.1f}" for report in (first, second))
+            said.append(
+                f"{task}: sub_em {changes['sub_em']:+.1f} but f1 {changes['f1']:+.1f}; answers go from {words} words, "
+                "and sub_em counts whatever contains a right answer: look at f1 and em"
+            )
+    return sorted(said)
+
+
+def _mean_words(report: BenchmarkReport, task: str) -> float:
+    counts = [len(item.prediction.split()) for item in report.counted if (item.task or report.name) == task]
+    return sum(counts) / max(1, len(counts))
 
 
 def _by_id(report: BenchmarkReport) -> dict[str, Prediction]:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from support import reports
 
-from evaluation.reports.comparison import change, compare, compare_files
+from evaluation.reports.comparison import change, compare, compare_files, longer_answers
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from lit_longpo.errors import InputError
 
@@ -73,6 +73,31 @@ def test_a_change_in_one_line():
     first, second = (about(lambda item: str(int(item.id.split("/")[1]) // 10), report(n)) for n in (scores, after))
     assert change(first, second) == "+10.0 points (95% interval: -30.00 to 50.00) over 20 examples in 2 contexts"
     assert change(first, report(after, task="other")) == "no example in both reports"
+
+
+def answered(text, **columns):
+    found = report([0.0, 1.0], task="qa", tables={"qa": columns})
+    return replace(found, predictions=tuple(replace(item, prediction=text) for item in found.predictions))
+
+
+def test_longer_answers_that_raise_sub_em_alone_are_said():
+    """As DPO did to SmolLM2: sub-EM rose by six points while F1 fell by eight."""
+    short, long = answered("in Rome", sub_em=39.4, f1=47.1), answered("in Rome or in Paris or so", sub_em=46.0, f1=38.8)
+    (text,) = longer_answers(short, long)
+    assert text.startswith("qa: sub_em +6.6 but f1 -8.3; answers go from 2.0 to 7.0 words")
+    assert ("beware", text) in compare(short, long).head
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"sub_em": 39.4, "f1": 47.1}, {"sub_em": 46.0, "f1": 46.5}),
+        ({"sub_em": 46.0, "f1": 38.8}, {"sub_em": 39.4, "f1": 47.1}),
+        ({"sub_em": 39.4}, {"sub_em": 46.0, "f1": 38.8}),
+    ],
+)
+def test_scores_that_agree_or_are_not_both_there_need_no_word(before, after):
+    assert longer_answers(answered("a", **before), answered("a", **after)) == []
 
 
 def test_reports_of_before_fall_back_to_questions_and_say_so():
