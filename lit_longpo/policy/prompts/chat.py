@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -46,7 +46,7 @@ class Chat:
         today: the time that templates get to know; `None` means that of the call.
 
     Raises:
-        ValueError: the template changes or drops the user's text.
+        ValueError: the template changes or drops the user's text or the system message.
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class Chat:
         options: Mapping[str, Any] | None = None,
         today: datetime | None = None,
     ) -> None:
-        source = str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
+        source = _source(tokenizer)
         self.source = source if today is None else _pinned(source, today)
         self._tokenizer, self._options = tokenizer, {**_dated(source, today), **(options or {})}
         self._system: list[Utterance] = [] if system is None else [("system", system)]
         self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
+        if system is not None:
+            self._check_system()
         self.head, self.tail = self._around(self.render([("user", _MARK)], answer_next=True), _MARK, "the user's text")
         self._opened = self.render([("user", _QUESTION)], answer_next=True)
         self.prefix, self.suffix = self._around_answer()
@@ -221,6 +223,16 @@ class Chat:
             return True
         return text.count(_MARK) != 1 or text.count(_LATER) != 1
 
+    def _check_system(self) -> None:
+        """Some templates pass over a system message, as if there were none."""
+        text = self.render([("user", _QUESTION)], answer_next=True, system=[("system", _MARK)])
+        if _MARK not in text:
+            raise _refusal(
+                "to write the system message",
+                repr(text[:160]),
+                "it drops or changes it: leave `policy.template.system` out and begin `policy.template.user` with it",
+            )
+
     def _around(self, text: str, mark: str, what: str) -> tuple[str, str]:
         if text.count(mark) != 1:
             raise _refusal(f"to write {what} once, as it is", repr(text[-160:]), "it escapes, drops or doubles texts")
@@ -290,6 +302,22 @@ def _locate(text: str, frame: str, contents: Mapping[int, str]) -> dict[int, Ren
         placed[number] = Rendered(text, position, position + len(body), content.index(body))
         position += len(body) + len(following)
     return placed
+
+
+def _source(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template that a tokenizer has for conversations without tools and documents.
+
+    Raises:
+        InputError: it has several, and none of them is its default.
+    """
+    try:
+        return str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        names = ", ".join(sorted(cast(dict[str, str], tokenizer.chat_template)))
+        raise InputError(
+            f"expected a chat template, or several with one called default, got {names}; put the one that is meant "
+            "into the folder of `policy.source` as chat_template.jinja, or set `policy.template.chat: false`"
+        ) from error
 
 
 def _pinned(source: str, today: datetime) -> str:

@@ -10,6 +10,7 @@ from support.bpe_tokenizers import bpe_tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
@@ -302,3 +303,28 @@ def test_pinning_the_date_changes_nothing_else(pinned: None):
 def test_a_date_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"policy\.template\.date.*YYYY-MM-DD.*'26 July'"):
         PromptTemplate(date="26 July")
+
+
+_TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+
+
+def test_a_system_message_that_the_template_passes_over_is_refused():
+    """It had no effect (vercel/ai#6857); templates that fold it into the user's message are right."""
+    dropping = _TURNS.replace("in messages", "in messages if m['role'] != 'system'")
+    folding = "{% if messages[0]['role'] == 'system' %}[{{ messages[0]['content'] }}]{% endif %}" + dropping
+    tokenizers = {text: tokenizer_for(text, "bytes") for text in (dropping, folding)}
+    assert PromptFormat(tokenizers[dropping], PromptTemplate()).encode_prompt(CONTEXT, QUESTION).ids
+    with pytest.raises(InputError, match=r"to write the system message, got .*leave `policy\.template\.system` out"):
+        PromptFormat(tokenizers[dropping], PromptTemplate(system="Be brief."))
+    form = PromptFormat(tokenizers[folding], PromptTemplate(system="Be brief."))
+    assert form.tokenizer.decode(form.encode_prompt(CONTEXT, QUESTION).ids).startswith("[Be brief.]<|im_start|>user")
+
+
+def test_of_several_templates_the_default_is_taken_and_none_is_refused():
+    tokenizer = tokenizer_for(_TURNS, "bytes")
+    alone = PromptFormat(tokenizer, PromptTemplate()).encode_prompt(CONTEXT, QUESTION).ids
+    tokenizer.chat_template = {"default": _TURNS, "tool_use": "tools"}
+    assert PromptFormat(tokenizer, PromptTemplate()).encode_prompt(CONTEXT, QUESTION).ids == alone
+    tokenizer.chat_template = {"rag": _TURNS, "tool_use": _TURNS}
+    with pytest.raises(InputError, match=r"one called default, got rag, tool_use; put .* chat_template\.jinja"):
+        PromptFormat(tokenizer, PromptTemplate())
