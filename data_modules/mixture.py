@@ -91,7 +91,7 @@ class MixtureDataModule(PairDataModule):
         for name, source in sources.items():
             if unused := [row for row in _OF_ROWS if getattr(source, row) != _OF_ROWS[row]]:
                 log.warning(
-                    f"{name}: {' and '.join(unused)} of a source have no effect, the mixture's do; leave them out"
+                    f"{name}: {' and '.join(unused)} of a source have no effect, the mixture's apply; leave them out"
                 )
         self.counts: dict[str, SourceCounts] = {}
         self.opposed: int | None = None  # training pairs that those of another source undo; `None`: not looked for
@@ -199,8 +199,8 @@ def _check(sources: Mapping[str, PairDataModule], weights: Mapping[str, float] |
         )
     if inner := [name for name, source in sources.items() if isinstance(source, MixtureDataModule)]:
         raise InputError(
-            f"expected sources that are no mixtures themselves, got one as {inner[0]!r}; name its sources in this "
-            "mixture's `data.init_args.sources`, with weights that are products"
+            f"expected sources that are not mixtures, got a mixture as {inner[0]!r}; name its sources in this "
+            "mixture's `data.init_args.sources`, and multiply their weights"
         )
     for name, weight in (weights or {}).items():
         check_scale(f"data.init_args.weights.{name}", weight, "the share of an epoch, for example 0.2")
@@ -218,7 +218,7 @@ def _told_left_out(name: str, count: int, total: int) -> int:
             f"{total}; set `val_fraction: 0` for it or for the source that has the same documents"
         )
     log.warning(
-        f"{name}: {count:,} of {total:,} training examples are left out, another source validates on their documents"
+        f"{name}: {count:,} of {total:,} training examples are left out: another source validates on their documents"
     )
     return count
 

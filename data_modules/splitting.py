@@ -80,8 +80,8 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[Sequenc
     count = max(1, round(fraction * len(documents)))
     if count >= len(documents):
         raise InputError(
-            f"expected examples left for training, got {len(items)} in all, about {len(documents)} documents, and "
-            f"{count} of these held out; lower `data.init_args.val_fraction`, or set it to 0 (or `val_path`)"
+            f"expected examples to be left for training, got {len(items)} in all, with {count} of "
+            f"{len(documents)} documents held out; lower `data.init_args.val_fraction`, or set it to 0 (or `val_path`)"
         )
     numbers = random.Random(seed).sample(range(len(documents)), count)
     held = np.isin(labels, documents[numbers])
@@ -268,8 +268,8 @@ def _counted(found: Mapping[str, NDArray[np.int64]], in_training: Mapping[str, N
         )
         if shared:
             log.warning(
-                f"{split}: {shared} of {counts[split]} documents are in the training split too, so its numbers "
-                "flatter; take them out of one of the two"
+                f"{split}: {shared} of {counts[split]} documents are also in the training split, so its numbers "
+                "are too good; remove them from one of the two"
             )
     return counts
 

@@ -233,18 +233,18 @@ class Build:
         return pair, tuple(verdicts)
 
     def _log(self, report: BuildReport) -> None:
-        log.info("%s; pairs.jsonl and report.md lie in %s", report.line(), self.output)
+        log.info("%s; pairs.jsonl and report.md are in %s", report.line(), self.output)
         difficulty = report.difficulty
         if difficulty is not None:
-            log.info("the policy ranks %.0f %% of the pairs right already", 100 * difficulty.ranked_right)
+            log.info("the policy already ranks %.0f %% of the pairs right", 100 * difficulty.ranked_right)
         if report.statuses["failed"]:
             log.warning(
-                "%d records failed; report.json says why, the same command tries them again", len(report.errors)
+                "%d records failed; report.json says why, and the same command tries them again", len(report.errors)
             )
         if cut_off := report.candidates[CHOSEN_CUT_OFF]:
             log.warning(
-                "%d %s: `fit` teaches to end there, in the middle of what was to be said; raise max_new_tokens of the "
-                "recipe, or ask for shorter answers in its instruction",
+                "%d %s: `fit` would teach the model to end there, in the middle of an answer; raise max_new_tokens of "
+                "the recipe, or ask for shorter answers in its instruction",
                 *(cut_off, CHOSEN_CUT_OFF),
             )
         if not report.statuses["pair"]:

@@ -80,7 +80,7 @@ def content_of_files(path: Path, settings: Any) -> Content:
         states = [(str(file.resolve()), file.stat()) for file in files]
     except FileNotFoundError as error:
         raise MissingFileError(
-            f"expected files that stay while they are read in {path}, but {error.filename} has gone; type the same "
+            f"expected the files in {path} to stay while they are read, but {error.filename} is gone; run the command "
             "again, or name a folder that nothing else writes to"
         ) from error
     lines = [(name, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino) for name, state in states]

@@ -194,8 +194,8 @@ def _is_about_the_set(name: str) -> bool:
 def _say_left_out(source: str, names: tuple[str, ...]) -> None:
     if names:
         log.warning(
-            f"{source}: not read, as they are in no split by their names or kind: {', '.join(names)}; give the files "
-            "of one split one beginning (train-1.jsonl, train-2.jsonl) and one kind"
+            f"{source}: not read, because their names or kinds belong to no split: {', '.join(names)}; give the files "
+            "of one split the same beginning (train-1.jsonl, train-2.jsonl) and the same kind"
         )
 
 

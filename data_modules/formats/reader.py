@@ -83,7 +83,7 @@ class RecordReader:
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f" (did you mean {close[0]!r}?)" if close else ""
                 raise InputError(
-                    f"expected our names in front in `data.init_args.columns`, of {', '.join(known)}{hint}, got "
+                    f"expected our names first in `data.init_args.columns`, of {', '.join(known)}{hint}, got "
                     f"{name!r}; for example {{long_context: document}}"
                 )
         if isinstance(self.format, str) and self.format not in (*FORMATS, "auto"):
@@ -119,7 +119,7 @@ class RecordReader:
             yield pair.read_from(where)
         seen.check(source)
         if new := sorted(absent - self._told):
-            log.warning("%s: columns that no record has, named in `columns`: %s", source, ", ".join(new))
+            log.warning("%s: `columns` names columns that no record has: %s", source, ", ".join(new))
             self._told.update(new)
         for note in notes.keys() - self._told:
             log.warning("%s: in %d records %s", source, notes[note], note)
@@ -271,7 +271,7 @@ class PairParser:
         kept = {name: without_notes(value) for name, value in record.items() if name not in extras}
         notes = [f"{name}[].{note}" for name, (_, names) in kept.items() for note in names]
         if new := [name for name in (*extras, *notes) if name not in self._told]:
-            log.warning("%s: columns that nothing reads, by `extra_columns: ignore`: %s", where, ", ".join(new))
+            log.warning("%s: columns that are ignored (`extra_columns: ignore`): %s", where, ", ".join(new))
             self._told.update(new)
         return {name: value for name, (value, _) in kept.items()}
 

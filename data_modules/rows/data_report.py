@@ -50,7 +50,7 @@ def say_lengths(splits: Splits) -> None:
         counts = report.lengths
         log.info("%s: %s", name, counts)
         if counts.cut or counts.skipped:
-            log.warning("the length policy changed the %s split, see data_report.json", name)
+            log.warning("the length policy cut or skipped examples of the %s split; see data_report.json", name)
 
 
 def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> None:

@@ -118,7 +118,7 @@ class StoreFolder:
                 if size != files[name]["size"]:
                     return f"{name} has {size:,} bytes instead of {files[name]['size']:,}"
                 if not _agrees(self.path / name, files[name]["checksum"]):
-                    return f"the checksum of {name} is another"
+                    return f"the checksum of {name} has changed"
         except (OSError, ValueError, KeyError, TypeError) as error:
             return f"{type(error).__name__}: {error}"
         return None
@@ -131,7 +131,7 @@ class StoreFolder:
         """What was written about the files; its own checksum is its second line."""
         text, checksum = (self.path / MANIFEST).read_text().splitlines()
         if _sha256(text) != checksum:
-            raise InputError(f"the checksum of {MANIFEST} is another")
+            raise InputError(f"the checksum of {MANIFEST} has changed")
         manifest: Notes = json.loads(text)
         return manifest
 

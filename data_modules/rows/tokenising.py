@@ -152,7 +152,7 @@ class Tokenising:
             log.warning(f"{split}: {warning}")
         if split.split()[0] == "train" and self.prompt_format.leaves_answers_open:
             end = self.prompt_format.tokenizer.eos_token
-            log.info(f"{split}: the chat template writes no end behind answers: {end} is trained as theirs")
+            log.info(f"{split}: the chat template writes no end after answers; {end} is trained as their end")
         self._check_positions(split, report.positions)
         if warning := report.tokens.check(split):
             log.warning(warning)

@@ -161,7 +161,7 @@ class NonFiniteGuard(Callback):
         self._look(trainer)
         if self.skipped and trainer.is_global_zero:
             log.warning(
-                "%d optimizer steps were left out (%s): records of their rows are counted as trained on, and moved "
+                "%d optimizer steps were left out (%s): the records of their rows count as trained on, but changed "
                 "no weight",
                 self.skipped,
                 _SKIPPED,

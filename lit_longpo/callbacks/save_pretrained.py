@@ -60,8 +60,8 @@ class SavePretrained(Callback):
         behind = trainer.callbacks[trainer.callbacks.index(self) :]  # type: ignore[attr-defined]
         if later := [one for one in behind if isinstance(one, WeightAveraging)]:
             raise InputError(
-                f"expected {type(later[0]).__name__} before SavePretrained in `trainer.callbacks`, got it behind: it "
-                "puts averaged weights in place when training ends, and the model would be written without them; name "
+                f"expected {type(later[0]).__name__} before SavePretrained in `trainer.callbacks`, got it after: it "
+                "puts the averaged weights in place when training ends, so the model would be saved without them; list "
                 "it first, or leave SavePretrained out and export the last checkpoint, which holds the average"
             )
 
@@ -91,7 +91,7 @@ class SavePretrained(Callback):
                 with replacing(folder) as partial:
                     save_policy(model, module.prompt_format, partial, card, state)
                 if keeps_nothing(trainer):
-                    log.info("model written for a try, and deleted: `trainer.fast_dev_run` keeps nothing")
+                    log.info("the model was saved as a test and deleted: `trainer.fast_dev_run` keeps nothing")
                 else:
                     self.written = folder
                     log.info("model written: %s", folder)

@@ -118,8 +118,8 @@ class PairwiseModule(PreferenceModule):
         """
         if self._settings:
             raise InputError(
-                f"expected a base with arguments of {type(self).__name__}'s own, got {' and '.join(self._settings)} "
-                f"too, which would have no effect; remove `model.init_args.base.init_args.{self._settings[0]}`"
+                f"expected only {type(self).__name__}'s own arguments in the base, got {' and '.join(self._settings)}, "
+                f"which would have no effect; remove `model.init_args.base.init_args.{self._settings[0]}`"
             )
         return self.algorithm
 

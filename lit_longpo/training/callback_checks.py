@@ -62,8 +62,8 @@ def check_averages(callbacks: list[Callback], checkpoint: Mapping[str, Any]) -> 
     if "current_model_state" in checkpoint and not any(isinstance(each, WeightAveraging) for each in callbacks):
         raise InputError(
             "expected EMAWeightAveraging (or WeightAveraging) in `trainer.callbacks`, with which this checkpoint was "
-            "written, got none: training would go on from the averaged weights; name it again, or begin anew from the "
-            "average with --initial_weights in place of --ckpt_path"
+            "written, got none: training would continue from the averaged weights; add it again, or start anew from "
+            "the average with --initial_weights instead of --ckpt_path"
         )
 
 

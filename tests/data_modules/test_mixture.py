@@ -181,7 +181,7 @@ def test_weights_with_overfit_batches_are_refused():
 
 
 def test_a_mixture_inside_a_mixture_is_refused():
-    with pytest.raises(ValueError, match=r"sources that are no mixtures themselves, got one as 'inner'"):
+    with pytest.raises(ValueError, match=r"sources that are not mixtures, got a mixture as 'inner'"):
         MixtureDataModule({"short": Pairs(), "inner": mixture()})
 
 
@@ -210,7 +210,7 @@ def test_no_source_trains_on_what_another_one_holds_out(tmp_path, caplog, whole)
         assert data.reports()["held_out_elsewhere"] == {name: count for name, count in left_out.items() if count}
         assert sum(left_out.values()) == 2 * 16 - len(train)
         assert data.documents["train and val"] == 0
-        assert ("left out, another source validates on their documents" in caplog.text) == (seeds == (0, 1))
+        assert ("left out: another source validates on their documents" in caplog.text) == (seeds == (0, 1))
 
 
 def test_no_source_trains_on_what_another_one_holds_out_in_another_layout(tmp_path):

@@ -253,7 +253,7 @@ def test_the_same_message_in_all_examples_is_held_out_one_by_one(caplog):
 
 
 def test_one_document_alone_cannot_be_split():
-    with pytest.raises(ValueError, match=r"3 in all, about 1 documents, and 1 of these held out"):
+    with pytest.raises(ValueError, match=r"3 in all, with 1 of 1 documents held out"):
         hold_out(records("aaa"), 0.05, 0)
 
 
@@ -303,7 +303,7 @@ def test_what_is_no_list_is_not_copied():
 def test_documents_on_both_sides_are_counted_and_warned_of(caplog):
     splits = hashes(train=records("aab"), val=records("bc"))
     assert shared_documents(splits) == {"train": 2, "val": 2, "train and val": 1}
-    assert "val: 1 of 2 documents are in the training split too" in caplog.text
+    assert "val: 1 of 2 documents are also in the training split" in caplog.text
     assert shared_documents({"val": splits["val"]}) == {"val": 2}
     assert shared_documents({}) == {}
 
@@ -356,7 +356,7 @@ def test_a_document_that_is_laid_out_otherwise_elsewhere_is_left_out(one, other,
     found = held_out_elsewhere(documents)
     assert {name: numbers.tolist() for name, numbers in found.items()} == {"a": [], "b": [6, 7]}
     assert shared_documents(documents)["train and val"] == 2
-    assert "2 of 2 documents are in the training split too" in caplog.text
+    assert "2 of 2 documents are also in the training split" in caplog.text
     documents["train"]["b"] = compared(train[:6])
     assert shared_documents(documents)["train and val"] == 0
 

@@ -141,7 +141,7 @@ class ServerGenerator(TextGenerator):
         """Ask the same way from now on."""
         if self._form is None and form.left_out:
             log.warning(
-                "%s refuses %s: if the model's own generation settings name some, its answers follow them",
+                "%s refuses %s; if the model's own generation settings have them, its answers follow those",
                 self.base_url,
                 ", ".join(form.left_out),
             )

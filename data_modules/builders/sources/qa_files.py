@@ -47,8 +47,8 @@ class QAFiles(Source):
         if not self.corpus and len({passage.text for record in records for passage in record.passages}) < 2:
             raise InputError(
                 f"expected at least two passages in {', '.join(self.paths)}, because those of other questions make the "
-                "long contexts, got one for all; add questions about others, or type --source.corpus '[FILE]', a JSON "
-                "list of {title, text}"
+                "long contexts, got the same for all; add questions about others, or type --source.corpus '[FILE]', a "
+                "JSON list of {title, text}"
             )
         for record in first_of(records, self.first, "source.init_args.first"):
             if record.id in ids:

@@ -112,7 +112,7 @@ def test_difficulty_is_in_the_report_where_the_policy_can_tell(tmp_path, caplog)
     assert "How hard are the pairs?" in (tmp_path / "report.md").read_text()
     rows = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
     assert [row.get("margin") for row in rows if row["status"] == "pair"][:3] == [0.75, 0.75, -0.25]
-    assert "right already" in caplog.text
+    assert "already ranks" in caplog.text
     assert world_build(tmp_path / "served").run().difficulty is None
 
 

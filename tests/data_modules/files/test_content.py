@@ -46,5 +46,5 @@ def test_a_folder_is_all_of_its_files(tmp_path: Path):
 def test_a_file_that_goes_away_meanwhile_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
     monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)  # as it was when the folder was listed
-    with pytest.raises(MissingFileError, match=r"but .*gone\.jsonl has gone; type the same again"):
+    with pytest.raises(MissingFileError, match=r"but .*gone\.jsonl is gone; run the command again"):
         content_of_files(tmp_path, ())

@@ -275,7 +275,7 @@ def test_extra_columns_are_named_once_and_ignored_where_asked(caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         pairs = list(RecordReader(extra_columns="ignore").pairs(rows, "data.jsonl"))
     assert [pair.id for pair in pairs] == [f"data.jsonl:{n}" for n in range(4)]
-    assert [message.partition("`: ")[2] for message in caplog.messages] == ["notes", "n"]
+    assert [message.partition("`): ")[2] for message in caplog.messages] == ["notes", "n"]
 
 
 @pytest.mark.parametrize("system", ["", "Be brief."])
@@ -358,7 +358,7 @@ def test_a_mapped_column_may_be_null_in_a_table(tmp_path: Path, caplog: pytest.L
     assert not caplog.text
     reader = RecordReader(columns={**MAPPED, "system": "sys", "id": "key"})
     load_pairs(str(tmp_path / name), "train", "data.init_args.path", reader)
-    assert "columns that no record has, named in `columns`: key" in caplog.text
+    assert "`columns` names columns that no record has: key" in caplog.text
 
 
 def test_two_texts_without_a_prompt_are_told_what_they_lack() -> None:

@@ -71,7 +71,7 @@ def test_an_end_that_the_chat_template_does_not_write_is_said(end, caplog):
     form = PromptFormat(word_tokenizer(chat_template=template), PromptTemplate("{context} {question}"))
     with caplog.at_level(logging.INFO):
         replace(BASE, prompt_format=form).say("train of a", SplitReport(), np.array([3]))
-    said = "train of a: the chat template writes no end behind answers: <eos> is trained as theirs"
+    said = "train of a: the chat template writes no end after answers; <eos> is trained as their end"
     assert (said in caplog.messages) == (not end)
 
 

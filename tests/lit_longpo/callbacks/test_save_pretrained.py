@@ -80,7 +80,7 @@ def test_a_dry_run_tries_to_save_and_keeps_nothing(policy_folder, tmp_path, monk
     fit(tmp_path, policy_folder, options={"fast_dev_run": True})
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert "model.safetensors" in [path.name for path in tried[0]]
-    assert "model written for a try, and deleted" in caplog.text
+    assert "the model was saved as a test and deleted" in caplog.text
 
 
 def test_a_model_that_cannot_be_written_leaves_no_half(policy_folder, tmp_path, monkeypatch):
@@ -289,5 +289,5 @@ def test_an_average_is_not_trained_on(policy_folder, tmp_path):
     """Its optimizer's states belong to the weights beside it (schnetpack#785, anemoi-core#1373)."""
     steps = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
     averaged(tmp_path, policy_folder, [EMAWeightAveraging(decay=0.5), steps], lora=LoRA(r=2))
-    with pytest.raises(InputError, match=r"^expected EMAWeightAveraging .*; name it again, or .*--initial_weights"):
+    with pytest.raises(InputError, match=r"^expected EMAWeightAveraging .*; add it again, or .*--initial_weights"):
         averaged(tmp_path / "on", policy_folder, [], lora=LoRA(r=2), ckpt_path=tmp_path / "step=2.ckpt")

@@ -64,7 +64,9 @@ def test_a_bare_algorithm_is_that_of_the_module():
     ],
 )
 def test_a_base_with_settings_of_a_training_is_refused(settings, named):
-    with pytest.raises(ValueError, match=rf"DPO's own, got {named} too.*remove `model\.init_args\.base\."):
+    with pytest.raises(
+        ValueError, match=rf"only DPO's own arguments .*, got {named}, which.*remove `model\.init_args\.base\."
+    ):
         DPO(**settings).bare_algorithm()
 
 

@@ -102,7 +102,7 @@ def test_the_models_own_generation_settings_have_no_say(tmp_path, caplog):
             assert said == ([neutral] * 3 if extras == "taken" else [neutral, *[nothing] * 3])
             assert {body["presence_penalty"] for body in server.asked} == {0.0}
             assert {body["max_tokens"] for body in server.asked} == {2}
-    assert caplog.text.count("refuses repetition_penalty, top_k, min_p: if the model's own") == 1
+    assert caplog.text.count("refuses repetition_penalty, top_k, min_p; if the model's own") == 1
 
 
 @needs_client
@@ -141,7 +141,7 @@ def test_hosted_models_that_refuse_penalties_answer(tmp_path, caplog):
         assert [(reply.error, reply.new_tokens > 0) for reply in replies] == [("", True)] * 3
         assert len(server.asked) == 4 + 2  # found out with the first one
         assert all({"seed", "temperature", "top_p"} <= set(body) for body in server.asked)
-    assert caplog.text.count("refuses repetition_penalty, top_k, min_p, frequency_penalty, presence_penalty:") == 1
+    assert caplog.text.count("refuses repetition_penalty, top_k, min_p, frequency_penalty, presence_penalty;") == 1
 
 
 @needs_client
