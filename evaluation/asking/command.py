@@ -87,6 +87,10 @@ def ask(arguments: Sequence[str]) -> None:
     rules = PromptRules(values.question_template, values.max_new_tokens, values.max_length, values.on_overlength)
     if values.json is not None:
         check_writable(Path(values.json).parent, "--json FILE")
+        if Path(values.json).is_dir():
+            raise InputError(
+                f"expected a file for --json, got the folder {values.json}; type --json FOLDER/answers.json"
+            )
     prepared = [Prepared.of(side, asked, rules) for side in _sides(words, values)]
     _say(prepared, document.name)
     device = Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from jsonargparse._paths import Path as NamedPath
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.files.plain_yaml import check_plain
+from lit_longpo.files.plain_yaml import check_plain, keys_of
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,9 @@ def _is_model(option: str, word: str) -> bool:
     if Path(word).is_dir() or (word.endswith(".gguf") and Path(word).is_file()):
         return True
     names_class = option == "--model" and "/" not in word  # of an objective
-    return not names_class and not Path(word).is_file() and not word.startswith("-")
+    if Path(word).is_file():
+        return not keys_of(Path(word))
+    return not names_class and not word.startswith("-")
 
 
 def _fragments_like(word: str) -> list[str]:

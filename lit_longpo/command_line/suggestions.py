@@ -18,7 +18,8 @@ from lit_longpo.command_line.known_names import (
     subclass_names,
 )
 from lit_longpo.command_line.typed_words import command_of, read_files, typed_value, typed_words
-from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, keys_of, typed_option
+from lit_longpo.command_line.wording import REFUSED, configurations, in_one_line, typed_option
+from lit_longpo.files.plain_yaml import keys_of
 
 _CAME = r"\. Got value: (?:Namespace\(class_path=\')?([\w.]+)"  # a class path, typed or in YAML
 

@@ -75,15 +75,6 @@ def configurations(words: Sequence[str]) -> list[Path]:
     return [Path(file) for file in files if file]
 
 
-def keys_of(path: Path) -> list[str]:
-    """Sections of a file; none of one that cannot be read, which is told by whoever reads it."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []
-    return [str(key) for key in content] if isinstance(content, dict) else []
-
-
 def _is_configuration(word: str) -> bool:
     return Path(word).suffix in (".yaml", ".yml") or shipped(word) is not None
 

@@ -113,6 +113,15 @@ def check_plain(path: Path) -> None:
         raise InputError(f"expected each key once in a section of {path}, got {twice}; take one of them out")
 
 
+def keys_of(path: Path) -> list[str]:
+    """Sections of a file; none of one that cannot be read, which is told by whoever reads it."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return [str(key) for key in content] if isinstance(content, dict) else []
+
+
 def _of_text(event: yaml.Event) -> tuple[str, str] | None:
     """What is expected in place of a text or number, and what it is; `None` if it may stand."""
     if not isinstance(event, yaml.ScalarEvent):

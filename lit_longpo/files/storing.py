@@ -30,6 +30,7 @@ _CAUSES = {
     errno.ESTALE: ("the file server has lost it", "mount it again"),
     errno.EIO: ("the disk reports an error", "look into the system's log"),
 }
+_REFUSED = ("no folder can be made there", _LET_WRITE)  # by /proc, for example
 _DELETED = ("it is not there any more", "leave it alone")
 # Libraries that write without Python say it in words only.
 _IN_WORDS = re.compile(r"\b(?:os error|Errno) (\d+)\b")
@@ -126,6 +127,8 @@ def _refusal(error: BaseException, folder: Path) -> tuple[Path, str, str] | None
             return (fullest if number in _FULL else path, *_CAUSES[number])
         if isinstance(one, FileNotFoundError) and _is_gone(path.parent, folder):
             return (path.parent, *_DELETED)
+        if isinstance(one, FileNotFoundError) and path.absolute() in (folder.absolute(), *folder.absolute().parents):
+            return (path, *_REFUSED)
         one = one.__cause__ or one.__context__
     return None
 

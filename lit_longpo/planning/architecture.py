@@ -60,8 +60,8 @@ def _read(policy: PolicyConfig) -> tuple[PretrainedConfig, str]:
         return policy.original_config(), policy.source
     except OSError as error:
         raise InputError(
-            f"expected a configuration at `policy.source: {policy.source}`, got: {str(error).splitlines()[0]} Name its "
-            f"architecture with --shape: a config.json, or one of {', '.join(shape_names())}"
+            f"expected a configuration at `policy.source: {policy.source}`, got none ({str(error).splitlines()[0]}); "
+            f"name its architecture with --shape: a config.json, or one of {', '.join(shape_names())}"
         ) from error
 
 

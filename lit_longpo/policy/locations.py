@@ -30,6 +30,11 @@ def locate(source: str, gguf_file: str | None = None) -> str:
         return _package_folder(source.removeprefix(_PACKAGE))
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1  # hub: owner/name
     folder = Path(source).expanduser()
+    if folder.is_file():
+        raise MissingFileError(
+            f"expected a folder or a model of the hub, got the file {folder}; set `policy.source` to the folder of a "
+            "model (config.json beside its weights)"
+        )
     if looks_like_path and not folder.is_dir():
         raise MissingFileError(
             f"expected a model folder at {folder}, found none; {near_model(folder) or 'set `policy.source`'}"

@@ -246,6 +246,12 @@ def test_a_file_in_place_of_a_folder_is_one_line(tmp_path):
         assert "name another place" in (message_for_user(caught.value) or "")
 
 
+def test_a_folder_that_no_system_makes_is_one_line():
+    """/proc says that it is not there."""
+    with pytest.raises(StorageError, match=r"/proc/x, but no folder can be made there; .*, or type --output FOLDER"):
+        check_writable(Path("/proc/x/y"), "--output FOLDER")
+
+
 def test_a_name_that_no_system_takes_is_said_by_its_beginning(tmp_path):
     long = tmp_path / ("[" * 3000)
     wanted = r"\[\.\.\., but its name is too long; shorten it"

@@ -4,8 +4,10 @@ import pytest
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
+from evaluation.asking.command import ask as run_ask
 from evaluation.asking.command import ask_parser, with_lists
 from lit_longpo import __main__ as command
+from lit_longpo.errors import UserError
 from lit_longpo.policy import PolicyConfig
 
 DOCUMENT = "Pour Ada tea . Show Ben Oslo . Cook Cora soup . Lend Dan cellos ."
@@ -32,6 +34,13 @@ def test_the_embedded_model_answers_several_questions(document, tmp_path, capsys
     shown = capsys.readouterr().out
     assert shown.count("tea") >= 2
     assert "margin of the first" in shown
+
+
+def test_a_folder_in_place_of_the_file_is_said_before_a_model_is_loaded(document, tmp_path, monkeypatch):
+    """It was said when everything was answered."""
+    monkeypatch.setattr(PolicyConfig, "load_base", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(UserError, match=r"expected a file for --json, got the folder .*; type --json"):
+        run_ask(["--model", "embedded", "--document", document, "--question", "Pour Ada", "--json", str(tmp_path)])
 
 
 def test_two_models_side_by_side_and_the_base_gets_the_same_prompt(policy_folder, tmp_path, document, caplog):

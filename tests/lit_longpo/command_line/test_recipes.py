@@ -73,6 +73,7 @@ def test_its_name_may_be_written_like_its_path(name):
         (["--benchmark", "mine.csv"], "type --benchmark.path mine.csv"),
         (["--policy", "folder"], "type --policy.source folder"),
         (["--model", "folder"], "type --policy.source folder"),
+        (["--model", "notes"], "got notes; of a folder or hub name type"),
         (["--policy", "some/hub-name"], "type --policy.source some/hub-name"),
         (["--policy", "smollm2_135m"], "did you mean model/smollm2_135m?"),
         (["--policy", "model/smolm2"], "did you mean model/smollm2_135m?"),
@@ -81,6 +82,7 @@ def test_its_name_may_be_written_like_its_path(name):
 def test_data_and_models_are_no_fragments(words, advice, tmp_path):
     """Which option takes what was given to the section."""
     (tmp_path / "folder").mkdir()
+    (tmp_path / "notes").write_text("Ada lives in Oslo.")
     with pytest.raises(InputError, match=re.escape(advice)):
         with_files(words)
 

@@ -59,7 +59,7 @@ def test_misspelt_options_are_refused_as_in_fit(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--policy.source", "nobody/nothing"), r"Name its architecture with --shape.*llama3_8b"),
+        (("--policy.source", "nobody/nothing"), r"name its architecture with --shape.*llama3_8b"),
         (("--policy.source", "runs/nothing/here"), r"expected a model folder.*--shape"),
         (("--shape", "gpt-9"), r"expected `--shape` to be a config.json or one of"),
         (("--mfu", 0), r"expected `--mfu` above 0"),

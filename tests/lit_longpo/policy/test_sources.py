@@ -54,6 +54,13 @@ def test_a_name_that_is_nowhere_is_said_at_once(error, expected, monkeypatch, tm
     assert time.monotonic() - start < 20  # the hub was tried again for 47
 
 
+def test_a_file_is_called_one(tmp_path):
+    """There was "no folder" of that name, and the hub was asked for it."""
+    (tmp_path / "model.bin").write_text("x")
+    with pytest.raises(MissingFileError, match=r"got the file .*model\.bin; set `policy.source` to the folder of"):
+        PolicyConfig(source=str(tmp_path / "model.bin")).prompt_format()
+
+
 @pytest.mark.parametrize("error", [None, of_the_hub(EntryNotFoundError)])
 def test_a_name_that_the_hub_knows_is_good(error, monkeypatch):
     hub_says(monkeypatch, error)
