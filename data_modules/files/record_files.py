@@ -184,10 +184,11 @@ def _may_hold_records(name: Path) -> bool:
 
 
 def _is_about_the_set(name: str) -> bool:
-    """Whether a file of this name belongs to a data set's folder without being data."""
+    """Whether a file of this name belongs to a data set's folder without being data: citation.jsonl is data."""
     from datasets.data_files import FILES_TO_IGNORE
 
-    return name in (*FILES_TO_IGNORE, "state.json") or name.partition(".")[0].upper() in _PAPERS
+    is_paper = name.partition(".")[0].upper() in _PAPERS and _reader_of(name) is None
+    return is_paper or name in (*FILES_TO_IGNORE, "state.json")
 
 
 @cache  # a source is gone through several times

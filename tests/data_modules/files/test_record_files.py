@@ -129,6 +129,16 @@ def test_what_belongs_to_a_data_sets_folder_is_no_record(tmp_path: Path, caplog:
     assert not [message for message in caplog.messages if "not read" in message]
 
 
+@pytest.mark.parametrize("name", ["notice.jsonl", "citation.v2.json", "License.jsonl.gz"])
+def test_records_in_a_file_that_is_called_like_a_paper_are_read(name: str, tmp_path: Path) -> None:
+    """They were left out without a word."""
+    raw = gzip.compress(lines(RECORDS[1:])) if name.endswith("gz") else lines(RECORDS[1:])
+    folder = write(tmp_path / "set/a.jsonl", lines(RECORDS[:1])).parent
+    write(folder / name, raw)
+    records = [record for _, record in read_records(str(folder), "train", "data.init_args.path")]
+    assert sorted(map(str, records)) == sorted(map(str, RECORDS))
+
+
 def test_a_draft_in_a_folder_is_no_data(tmp_path: Path) -> None:
     """A build writes one until its file is whole; `datasets` would read both."""
     for name in ("pairs.jsonl", "pairs.jsonl.partial"):
