@@ -1,6 +1,7 @@
 """A model's own files, or those of adapters and their base: configuration, tokenizer, and what reading them takes."""
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ class ModelFiles:
 
 
 def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
-    _require_sentencepiece(where)
+    if "gguf_file" not in options:  # which has the vocabulary itself
+        _require_reader(where)
     with read_by_transformers("a tokenizer", where):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
         _check_words(tokenizer, where)
@@ -126,18 +128,27 @@ def _check_words(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
         )
 
 
-def _require_sentencepiece(where: str) -> None:
-    """Ask for sentencepiece where transformers would try tiktoken, which reads few such files, and ask for that.
+def _require_reader(where: str) -> None:
+    """Ask for the package that reads a tokenizer.model; transformers tries both, and asks for tiktoken whatever it is.
 
     Raises:
         MissingPackageError: the vocabulary is in tokenizer.model alone.
     """
-    alone = Path(where, "tokenizer.model").is_file() and not Path(where, "tokenizer.json").is_file()
-    if alone and importlib.util.find_spec("sentencepiece") is None:
+    path = Path(where, "tokenizer.model")
+    if not path.is_file() or path.with_name("tokenizer.json").is_file():
+        return
+    package, more = ("tiktoken", "") if _is_tiktokens(path) else ("sentencepiece", " protobuf")
+    if importlib.util.find_spec(package) is None:
         raise MissingPackageError(
-            f"expected tokenizer.json at {where}, or the package `sentencepiece` to read the tokenizer.model there, "
-            "found none; type: pip install sentencepiece protobuf (of Llama 3's own files: tiktoken, too)"
+            f"expected tokenizer.json at {where}, or the package `{package}` to read the tokenizer.model there, found "
+            f"none; type: pip install {package}{more}"
         )
+
+
+def _is_tiktokens(path: Path) -> bool:
+    """Whether its lines are tokens in base64 and their ranks (Llama 3's own files, GLM-4's), not sentencepiece's."""
+    with path.open("rb") as file:
+        return re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\s*", file.readline(1000)) is not None
 
 
 def _require_gguf() -> None:

@@ -8,11 +8,12 @@ import time
 
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from support.bpe_tokenizers import bpe_tokenizer
 from support.tiny_models import tiny_config
 from transformers import PretrainedConfig
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError
-from lit_longpo.policy import PolicyConfig, sources
+from lit_longpo.policy import PolicyConfig, model_files, sources
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.sources import check_depth, check_hub_name
 
@@ -185,12 +186,26 @@ def test_a_tokenizer_without_words_is_refused(model, settings, tmp_path):
         PolicyConfig(source=str(tmp_path)).prompt_format()
 
 
-def test_a_sentencepiece_model_alone_asks_for_its_package(policy_folder, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("raw", "package"), [(b"\n\x0e\n\x05<unk>\x15", "sentencepiece protobuf"), (b"IQ== 0\nIg== 1\n", "tiktoken")]
+)
+def test_a_vocabulary_in_tokenizer_model_alone_asks_for_its_package(raw, package, policy_folder, monkeypatch, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(policy_folder, folder)
-    (folder / "tokenizer.model").write_bytes(b"pieces")
+    (folder / "tokenizer.model").write_bytes(raw)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert PolicyConfig(source=str(folder)).tokenizer() is not None
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(MissingPackageError, match="pip install sentencepiece"):
+    with pytest.raises(MissingPackageError, match=f"pip install {package}$"):
         PolicyConfig(source=str(folder)).tokenizer()
+
+
+@pytest.mark.parametrize("options", [{}, {"gguf_file": "a.gguf"}])
+def test_a_tokenizer_model_that_sentencepiece_does_not_read_asks_for_none(options, monkeypatch, tmp_path):
+    """Lines of tiktoken (Llama 3's own files, GLM-4's), and what lies beside a gguf file, need no sentencepiece."""
+    lines = b"" if options else b"IQ== 0\n"
+    (tmp_path / "tokenizer.model").write_bytes(lines or b"\n\x0e")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sentencepiece" else object())
+    read = bpe_tokenizer("bytes")
+    monkeypatch.setattr(model_files.AutoTokenizer, "from_pretrained", lambda where, **_: read)
+    assert model_files._read_tokenizer(str(tmp_path), **options) is read
