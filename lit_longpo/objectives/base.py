@@ -29,6 +29,7 @@ from lit_longpo.policy.reference_config import ReferenceConfig
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.policy.weights.full_precision import FullPrecision
+from lit_longpo.policy.weights.untrained_end import tell_of_untrained_end
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.strategies import (
     data_parallel_mesh,
@@ -160,6 +161,8 @@ class PreferenceModule(LightningModule, ABC):
             keep_frozen(strategy)
         self.model = self.policy.load()
         check_vocabulary(self.model, self.prompt_format.tokenizer)
+        if fits:
+            tell_of_untrained_end(self.model, self.prompt_format)
         if self.views.reference:
             self.reference.remember(self.model, self.views)
         if self.initial_weights is not None:

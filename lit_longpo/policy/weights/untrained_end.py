@@ -1,0 +1,66 @@
+"""Base models that never learnt the token which ends answers in a chat, and cannot learn it with a frozen head.
+
+Qwen's and Llama 3's base models have the control tokens of their chat formats in the vocabulary, all with one row that
+no training has moved. Whatever adapters do before the head, such tokens come out with one and the same logit
+(QwenLM/Qwen3#1064): answers go on behind their end.
+"""
+
+import logging
+from typing import TypeGuard, cast
+
+from torch import Tensor, nn
+
+from lit_longpo.engine import base_model
+from lit_longpo.policy.prompts.prompting import PromptFormat
+
+log = logging.getLogger(__name__)
+
+_FIRST = 64  # numbers of each row that are compared first
+_ALIKE = 0.01  # of a row's length; trained rows are at least a tenth apart
+
+
+def tell_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None:
+    """Warn where the end of an answer cannot be told from other tokens.
+
+    Args:
+        model: to be trained, perhaps PEFT-wrapped; nothing is known of weights that are split.
+        prompt_format: which token ends answers.
+    """
+    base = base_model(model)
+    head = cast("nn.Module | None", base.get_output_embeddings())
+    weight, end = getattr(head, "weight", None), prompt_format.end_id
+    if head is None or not _is_whole(weight, end) or any(each.requires_grad for each in head.parameters()):
+        return
+    if getattr(head, "bias", None) is None and (alike := rows_like(weight, end)):
+        names = {id(module): name.rpartition(".")[2] for name, module in base.named_modules()}
+        log.warning(
+            "the head is frozen and cannot tell %r, which ends answers, from %r (%d tokens have one row, which no "
+            "training has moved): answers would not end; type --policy.lora.also_train '[%s]', or start from the model "
+            "that was trained to chat",
+            *prompt_format.tokenizer.convert_ids_to_tokens([end, alike[0]]),
+            1 + len(alike),
+            ", ".join(names[id(module)] for module in (base.get_input_embeddings(), head)),
+        )
+
+
+def rows_like(weight: Tensor, row: int) -> list[int]:
+    """Other rows that are nearly this one.
+
+    Args:
+        weight: Shape: (rows, hidden)
+        row: which.
+    """
+    rows = weight.detach()
+    wanted = rows[row].float()
+    most = _ALIKE * wanted.norm()
+    near = ((rows[:, :_FIRST].float() - wanted[:_FIRST]).norm(dim=1) <= most).nonzero().flatten()
+    alike = near[(rows[near].float() - wanted).norm(dim=1) <= most]
+    return [number for number in alike.tolist() if number != row]
+
+
+def _is_whole(weight: object, row: int) -> TypeGuard[Tensor]:
+    """Whether it is a matrix of numbers with that row; not where a strategy keeps a part of it, or four bits."""
+    if type(weight) not in (Tensor, nn.Parameter):
+        return False
+    matrix = cast(Tensor, weight)
+    return matrix.dim() == 2 and row < len(matrix) and matrix.is_floating_point()
