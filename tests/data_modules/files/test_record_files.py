@@ -106,7 +106,7 @@ def test_files_of_a_folder_that_no_split_has_are_named(tmp_path: Path, caplog: p
     for _ in range(2):
         assert [record for _, record in read_records(str(folder), "train", "data.init_args.path")] == RECORDS[:1]
     [told] = [message for message in caplog.messages if "not read" in message]
-    assert "by their names or kind: more.jsonl, old/more.csv, x.ndjson, y.zip; give" in told
+    assert "because their names or kinds belong to no split: more.jsonl, old/more.csv, x.ndjson, y.zip; give" in told
 
 
 ABOUT = (
