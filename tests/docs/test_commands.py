@@ -155,6 +155,7 @@ STARTS = (
     ("evaluate", "--config", "qa", "--benchmark.path", "questions.jsonl"),
     ("evaluate", "--config", "longbench", "--model", "FOLDER"),
     ("evaluate", "--config", "papers/logo", "--model", "FOLDER"),
+    ("evaluate", "--config", "short_context", "--model", "FOLDER"),
     ("ask", "--model", "FOLDER", "--document", "report.txt", "--question", "Who?"),
     ("perplexity", "--config", "perplexity", "--model", "FOLDER", "--path", "books"),
     ("results", "run", "smollm2"),
