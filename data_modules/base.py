@@ -27,6 +27,7 @@ from data_modules.rows.bundles import (
 from data_modules.rows.collating import collate
 from data_modules.rows.dealt import DealtRows
 from data_modules.rows.encoding import EncodedPair
+from data_modules.rows.given_pairs import check_sequence, checked_pairs
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.ranks import ranks_of
@@ -276,11 +277,14 @@ class PairDataModule(LightningDataModule, ABC):
         shown = folder is not None or self.trainer is None or self.trainer.is_global_zero
 
         def examples() -> Iterator[EncodedPair]:
-            pairs = self.pairs(split)
+            pairs, own = self.pairs(split), type(self).__name__
+            check_sequence(own, pairs)
             report.selection = self._selections.get(split) or Selection(len(pairs))
-            if type(self).pairs.__module__.partition(".")[0] != "data_modules":  # what a class of others leaves out
-                report.selection.filter(f"left out by {type(self).__name__}", pairs)
-            yield from tokenising.examples(with_progress(pairs, name, shown=shown), report)
+            taken: Iterator[PreferencePair] = with_progress(pairs, name, shown=shown)
+            if type(self).pairs.__module__.partition(".")[0] != "data_modules":  # a class of others
+                report.selection.filter(f"left out by {own}", pairs)
+                taken = checked_pairs(own, taken)
+            yield from tokenising.examples(taken, report)
             report.selection.unread = self.unread_columns
 
         if folder is None:

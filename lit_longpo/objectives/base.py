@@ -43,6 +43,7 @@ from lit_longpo.strategies import (
 from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.training.callback_checks import check_averages
 from lit_longpo.training.first_pairs import FirstPairs
+from lit_longpo.training.given_losses import given_losses
 from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen_out
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
@@ -282,7 +283,7 @@ class PreferenceModule(LightningModule, ABC):
         if batch.margins is not None:
             policy = dataclasses.replace(policy, margins=batch.margins)
         reference = None if batch.reference is None else self.reference.scores(self.model, batch.reference)
-        losses, metrics = self.loss(policy, reference)
+        losses, metrics = given_losses(type(self).__name__, self.loss(policy, reference), policy)
         losses = losses if batch.weights is None else losses * batch.weights
         if policy.router_loss is not None:
             config = base_model(self.model).config

@@ -1,0 +1,64 @@
+"""What a data module's `pairs` has to give. Modules of others are told in a line what ours are known to do."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from data_modules.records import PreferencePair
+from lit_longpo.errors import InputError, InputTypeError
+
+_TEXTS = ("id", "question", "short_context", "long_context", "chosen")
+
+
+def check_sequence(module: str, pairs: Any) -> None:
+    """Refuse what cannot be counted and gone through twice.
+
+    Args:
+        module: name of the class.
+        pairs: what it gave.
+
+    Raises:
+        InputTypeError: it is no sequence.
+    """
+    if not isinstance(pairs, Sequence) or isinstance(pairs, str):
+        raise InputTypeError(
+            f"expected {module}.pairs to return a list of PreferencePair, got {type(pairs).__name__}; return a list"
+        )
+
+
+def checked_pairs(module: str, pairs: Iterable[Any]) -> Iterator[PreferencePair]:
+    """The pairs one by one, if they are some.
+
+    Args:
+        module: name of the class.
+        pairs: what it gave.
+
+    Raises:
+        InputTypeError: one is another object, or has another type than text where text is read.
+        InputError: two have one id.
+    """
+    seen = set[str]()
+    for pair in pairs:
+        if not isinstance(pair, PreferencePair):
+            raise InputTypeError(
+                f"expected {module}.pairs to return PreferencePair objects, got {type(pair).__name__}; make one of it"
+            )
+        _check_texts(module, pair)
+        if pair.id in seen:
+            raise InputError(f"expected ids in {module}.pairs that are used once, got {pair.id!r} again; number them")
+        seen.add(pair.id)
+        yield pair
+
+
+def _check_texts(module: str, pair: PreferencePair) -> None:
+    fields = {f"{name!r}": getattr(pair, name) for name in _TEXTS}
+    if not isinstance(pair.rejected, tuple | list):  # of a text, every letter would be an answer
+        got = type(pair.rejected).__name__
+        raise InputTypeError(
+            f"expected 'rejected' of {pair.id!r} in {module}.pairs to be a tuple of texts, got {got}; write (text,)"
+        )
+    fields |= {f"'rejected' {number}": text for number, text in enumerate(pair.rejected)}
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise InputTypeError(
+                f"expected {name} of {pair.id!r} in {module}.pairs to be text, got {type(value).__name__}; write str"
+            )
