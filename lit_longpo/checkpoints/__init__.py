@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
 from lit_longpo.checkpoints.progress import (
+    begin_next_epoch,
     finish_epoch,
     log_from,
     note_validation,
@@ -18,6 +19,7 @@ from lit_longpo.checkpoints.whole import fault, newest_whole
 
 __all__ = [
     "ResumableTrainer",
+    "begin_next_epoch",
     "draw_apart",
     "fault",
     "finish_epoch",

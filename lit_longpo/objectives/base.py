@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
-from lit_longpo.checkpoints import draw_apart, finish_epoch, load_weights
+from lit_longpo.checkpoints import begin_next_epoch, draw_apart, finish_epoch, load_weights
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
     ScoringPlan,
@@ -200,12 +200,14 @@ class PreferenceModule(LightningModule, ABC):
         self.trainer.accumulate_grad_batches = rows_of_a_step(self.trainer, self.trainer.current_epoch)
 
     def on_train_start(self) -> None:
-        """A step begins with its first row, after a resume too; a validation that was due then comes first."""
+        """A step begins with its first row, after a resume too; validation or epoch's end that was due come first."""
         draw_apart(self.global_rank)
         self._step_mean = StepMean()
         self._first_pairs.watch(self.views, self.trainer)
+        self._resumption.restore_metrics(self.trainer)
         finish_epoch(self.trainer)
         self._resumption.validate_if_due(self.trainer)
+        begin_next_epoch(self.trainer)
 
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """The row's share of the loss, which is the mean over all examples of the optimizer step on all ranks."""

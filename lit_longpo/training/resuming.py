@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -51,6 +52,15 @@ class Resumption:
         self.validation_is_due = validation_due(checkpoint)
         self.validated = validated_rows(checkpoint)
         self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
+
+    def restore_metrics(self, trainer: Trainer) -> None:
+        """What callbacks watch has the values that it had: an epoch may end next (Lightning#18595)."""
+        if self.random_states is not None:
+            values = {
+                name: torch.tensor(value, device=trainer.strategy.root_device)
+                for name, value in self.metrics_before.items()
+            }
+            trainer.callback_metrics.update(values)
 
     def restore_random_states(self, rank: int, trainer: Trainer) -> None:
         """The first batch draws what it would have drawn, nothing else uses these states between; steps count on."""
