@@ -35,7 +35,8 @@ _KERNELS = {"foreach", "fused", "capturable", "differentiable"}
 class Optimization:
     """How the policy is optimized.
 
-    Weight decay applies to matrices, including adapters and embeddings, and not to vectors (norms and biases).
+    Weight decay applies to matrices, including adapters and embeddings, and not to norms and biases, those of stacked
+    experts included.
 
     Args:
         optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`.
@@ -108,6 +109,7 @@ class Optimization:
         parameters: Iterable[torch.nn.Parameter],
         num_steps: int,
         embeddings: Iterable[torch.Tensor] = (),
+        biases: Iterable[torch.Tensor] = (),
     ) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.
 
@@ -115,9 +117,10 @@ class Optimization:
             parameters: whole or sharded.
             num_steps: of the whole fit; -1 if nobody knows, see `check_length`.
             embeddings: those of them whose states are never quantised.
+            biases: those of them that do not decay, vectors or not.
         """
         self.check_length(num_steps)
-        optimizer = optimizer_of(self.optimizer, self._groups(list(parameters)))
+        optimizer = optimizer_of(self.optimizer, self._groups(list(parameters), biases))
         prepare(optimizer, embeddings)
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -199,14 +202,24 @@ class Optimization:
         decay = defaults.get("weight_decay", 0.0)
         check_range(f"{_WHERE}.weight_decay", decay, "0 is usual, 0.1 much", at_least=0.0, at_most=10.0)
 
-    def _groups(self, parameters: list[torch.nn.Parameter]) -> list[Any]:
-        """Vectors without weight decay apart from the rest, if there is any decay."""
+    def _groups(self, parameters: list[torch.nn.Parameter], biases: Iterable[torch.Tensor]) -> list[Any]:
+        """What has no weight decay apart from the rest, if there is any decay."""
         if not self.defaults.get("weight_decay"):
             return list(parameters)
-        vectors = [parameter for parameter in parameters if _num_dimensions(parameter) < 2]
-        matrices = [parameter for parameter in parameters if _num_dimensions(parameter) >= 2]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        kept = {id(bias) for bias in biases} | {id(each) for each in parameters if _num_dimensions(each) < 2}
+        decaying = [parameter for parameter in parameters if id(parameter) not in kept]
+        others = [parameter for parameter in parameters if id(parameter) in kept]
+        groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
+
+
+def biases_of(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Biases by their names: those of stacked experts (gpt-oss) are matrices, a row for each expert.
+
+    Args:
+        model: any.
+    """
+    return [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
 
 
 def _num_dimensions(parameter: torch.nn.Parameter) -> int:

@@ -15,7 +15,7 @@ from support.tiny_models import tiny_model
 
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
-from lit_longpo.optimization import FusedAdamW, Optimization
+from lit_longpo.optimization import FusedAdamW, Optimization, biases_of
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters import add_adapters
 
@@ -134,18 +134,21 @@ def test_what_the_trainer_would_stumble_over_is_refused_before_the_policy_is_loa
 
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2, also_train=["norm", "bias"])])
-@pytest.mark.parametrize("optimizer", [FusedAdamW, torch.optim.AdamW, torch.optim.SGD])
-def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, lora):
-    model = tiny_model("Qwen2")  # its attention has biases
+@pytest.mark.parametrize(
+    ("optimizer", "name"),  # with biases of attention, and of stacked experts (Fast-LLM#545)
+    [(FusedAdamW, "Qwen2"), (torch.optim.AdamW, "Qwen2"), (torch.optim.SGD, "Qwen2"), (FusedAdamW, "GptOss")],
+)
+def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, name, lora):
+    model = tiny_model(name)
     model = model if lora is None else add_adapters(model, lora)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     before = {name: value.detach().clone() for name, value in trained.items()}
     decaying = Optimization(partial(optimizer, lr=0.5, weight_decay=0.5), "constant", 0.0)
-    stepper, _ = decaying.build(trained.values(), 1)
+    stepper, _ = decaying.build(trained.values(), 1, biases=biases_of(model))
     for parameter in trained.values():
         parameter.grad = torch.zeros_like(parameter)
     stepper.step()
-    vectors = {name for name in trained if name.endswith(".bias") or "norm" in name}
+    vectors = {name for name in trained if name.endswith(("bias", "sinks")) or "norm" in name}
     assert vectors
     for name, value in trained.items():
         torch.testing.assert_close(value.detach(), before[name] * (1.0 if name in vectors else 0.75), msg=name)
