@@ -41,6 +41,9 @@ def in_one_line(
     message = _LONG_WORD.sub(lambda found: shortened(found[0]), message)
     if _BROKEN.search(message) and (broken := next(filter(None, map(_fault, files)), None)):
         return broken
+    # What a class is read from is tried in other ways, too, and the last try is what the message is about.
+    if "correct that line" not in message and (broken := _first_that_is_no_yaml([*files, *_typed(words)])):
+        return broken
     if match := _REQUIRED.search(message):
         return _missing([name.rpartition("fit.")[2] for name in match.group(1).split(", ")])
     if (match := _STRAY.search(message)) and _is_configuration(match.group(1)):
@@ -115,16 +118,37 @@ def _all(message: str) -> list[tuple[str, str]]:
     return _EXPECTED.findall(message)
 
 
-def _fault(path: Path) -> str | None:
-    """What is wrong with a file before anyone looks for sections in it."""
+def _typed(words: Sequence[str]) -> list[Path]:
+    """YAML files among the words of a command line."""
+    paths = (Path(word.partition("=")[2] or word) for word in words if word.endswith((".yaml", ".yml")))
+    return [path for path in paths if path.is_file()]
+
+
+def _first_that_is_no_yaml(files: Sequence[Path]) -> str | None:
+    return next(filter(None, map(_no_yaml, files)), None)
+
+
+def _no_yaml(path: Path) -> str | None:
+    """What is wrong with a file that cannot be read at all."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for _ in yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
+            pass
+    except OSError:  # whoever reads it says so
+        return None
     except UnicodeDecodeError:
-        return f"expected YAML in {path}, got bytes that are no text; type another --config"
+        return f"expected YAML in {path}, got bytes that are no text; name another file"
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
         place = "" if mark is None else f" line {mark.line + 1}, column {mark.column + 1}"
         return f"expected YAML in {path}, got something else at{place}: {problem}; correct that line"
+    return None
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a file before anyone looks for sections in it."""
+    if (broken := _no_yaml(path)) is not None or not path.is_file():
+        return broken
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         return None
     came = "nothing" if content is None else _FORMS.get(type(content).__name__, str(content))

@@ -110,6 +110,16 @@ def test_what_a_file_calls_otherwise_is_said_before_what_was_typed(tmp_path, cap
     assert "expected one of the arguments of `data` (path, " in named
 
 
+@pytest.mark.parametrize("words", [["fit", "--data", "data/pairs", "--model"], ["evaluate", "--benchmark"]])
+def test_a_class_from_a_file_that_is_no_yaml_is_told_by_its_line(words, capsys, tmp_path):
+    """The parser tries what else the word may be, a list or a class path, and its errors are about the last try."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("class_path: SimPO\ninit_args: {beta: 2.0\n")
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, str(path)])
+    assert f"error: expected YAML in {path}, got something else at line 3" in capsys.readouterr().err
+
+
 def of_fit(capsys, *words):
     """The first line of what the command says."""
     with pytest.raises(SystemExit, match="2"):
