@@ -1,11 +1,12 @@
 """What would go wrong after hours of answers, asked before the first one: records, packages, lengths."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.prompting import Prompt
 from evaluation.running.settings import RunSettings
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, InputTypeError
 from lit_longpo.policy import PromptFormat
 
 Ask = Callable[[Example, list[str]], Prompt]
@@ -59,9 +60,9 @@ def score_of(benchmark: Benchmark, example: Example, prediction: str) -> float:
         InputError: it is not between 0 and 1.
     """
     score = benchmark.score(example, prediction)
-    if not -_ROUNDING <= score <= 1 + _ROUNDING:
+    if not isinstance(score, Real) or not -_ROUNDING <= score <= 1 + _ROUNDING:
         raise InputError(
-            f"expected scores of 0 to 1 from {type(benchmark).__name__}.score, got {score} for {example.id}; correct "
+            f"expected scores of 0 to 1 from {type(benchmark).__name__}.score, got {score!r} for {example.id}; correct "
             "it and type the same command again: answers that are stored stay"
         )
     return score
@@ -76,9 +77,15 @@ def each_id_once(examples: Iterable[Example], task: str) -> Iterator[Example]:
 
     Raises:
         InputError: an id comes twice.
+        InputTypeError: a text stands for several answers, of which each letter would be one.
     """
     ids = set[str]()
     for example in examples:
+        if isinstance(example.answers, str):
+            raise InputTypeError(
+                f"expected `answers` of {example.id} in {task} to be a tuple of texts, got the text "
+                f"{example.answers!r:.60}; write (text,)"
+            )
         if example.id in ids:
             raise InputError(
                 f"expected each id once among the records of {task}, got {example.id!r} twice; give one of the two "

@@ -1,21 +1,24 @@
 """What is wrong with the last task is said before the first answer."""
 
+from types import SimpleNamespace
+
 import pytest
 from support import official_layout
 from support.byte_tokenizer import CHAT, byte_tokenizer
 from support.tiny_models import tiny_model
 
 from evaluation import LongBench, LongBenchV2, NeedleBenchmark
+from evaluation.benchmark import Example
 from evaluation.evaluating import Evaluation
 from evaluation.metrics import extras
 from evaluation.respondent import Respondent
 from evaluation.running import answerers
-from evaluation.running.preflight import extreme_examples
+from evaluation.running.preflight import each_id_once, extreme_examples, score_of
 from evaluation.running.responses import Responses
 from evaluation.running.results import subset
 from evaluation.running.runner import Runner
 from evaluation.running.settings import RunSettings
-from lit_longpo.errors import MissingPackageError
+from lit_longpo.errors import InputError, InputTypeError, MissingPackageError
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 
 MODEL = tiny_model("Llama", vocab_size=260, max_position_embeddings=1024).eval()
@@ -38,6 +41,24 @@ def test_a_broken_record_of_the_last_task(folder):
     path.write_text(path.read_text() + '{"_id": "x"}\n')
     with pytest.raises(ValueError, match=r"passage_count\.jsonl:4"):
         run(folder)
+
+
+def test_a_text_is_not_several_answers():
+    """Each of its letters was one: "Oslo" was right wherever an o was."""
+    example = Example("e", "own", 3, "Where?", "Oslo", {})
+    with pytest.raises(
+        InputTypeError, match=r"`answers` of e in own to be a tuple of texts, got the text 'Oslo'; write"
+    ):
+        list(each_id_once([example], "own"))
+
+
+@pytest.mark.parametrize("given", [None, "1", 70.0, float("nan")])
+def test_a_score_is_a_number_from_0_to_1(given):
+    own = SimpleNamespace(score=lambda example, prediction: given)
+    with pytest.raises(
+        InputError, match=rf"scores of 0 to 1 from SimpleNamespace\.score, got {given!r} for e; correct"
+    ):
+        score_of(own, Example("e", "own", 3, "Where?", ("Oslo",), {}), "Oslo")
 
 
 def test_an_id_that_comes_twice(tmp_path):
