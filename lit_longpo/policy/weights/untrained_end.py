@@ -33,13 +33,15 @@ def tell_of_untrained_end(model: nn.Module, prompt_format: PromptFormat) -> None
         return
     if getattr(head, "bias", None) is None and (alike := rows_like(weight, end)):
         names = {id(module): name.rpartition(".")[2] for name, module in base.named_modules()}
+        both = ", ".join(names[id(module)] for module in (base.get_input_embeddings(), head))
         log.warning(
             "the head is frozen and cannot tell %r, which ends answers, from %r (%d tokens have one row, which no "
-            "training has moved): answers would not end; type --policy.lora.also_train '[%s]', or start from the model "
-            "that was trained to chat",
+            "training has moved): answers would not end; %s, or start from the model that was trained to chat",
             *prompt_format.tokenizer.convert_ids_to_tokens([end, alike[0]]),
             1 + len(alike),
-            ", ".join(names[id(module)] for module in (base.get_input_embeddings(), head)),
+            f"train {both}, too (`policy.freeze`, `policy.train_only`)"
+            if base is model
+            else f"type --policy.lora.also_train '[{both}]'",
         )
 
 
