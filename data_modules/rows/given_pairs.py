@@ -1,6 +1,6 @@
 """What a data module's `pairs` has to give. Modules of others are told in a line what ours are known to do."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from data_modules.records import PreferencePair
@@ -17,9 +17,9 @@ def check_sequence(module: str, pairs: Any) -> None:
         pairs: what it gave.
 
     Raises:
-        InputTypeError: it is no sequence.
+        InputTypeError: it is no sequence, by what it can do: who reads pairs as they are asked for need not derive one.
     """
-    if not isinstance(pairs, Sequence) or isinstance(pairs, str):
+    if not (hasattr(pairs, "__len__") and hasattr(pairs, "__getitem__")) or isinstance(pairs, str | Mapping):
         raise InputTypeError(
             f"expected {module}.pairs to return a list of PreferencePair, got {type(pairs).__name__}; return a list"
         )

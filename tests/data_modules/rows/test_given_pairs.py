@@ -26,6 +26,22 @@ def test_lists_of_pairs_are_taken():
     assert data.splits["train"].lengths.examples == 2
 
 
+class Lazy:
+    """Can do what a sequence can, and is none by its class."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        return [pair(0), pair(1)][number]
+
+
+def test_what_gives_pairs_like_a_list_is_taken():
+    data = Given(Lazy)
+    data.setup("fit")
+    assert data.splits["train"].lengths.examples == 2
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
