@@ -24,11 +24,27 @@ def check_rows(trainer: Trainer, policy: PolicyConfig) -> None:
     Raises:
         ValueError: there are none, they reach beyond the model's window, or are filled by what it does not bear.
     """
+    _check_clock(trainer)
     _check_training_rows(trainer)
     if starts_anew(trainer) and policy.gguf_file is None:  # its configuration takes long to read
         config = policy.config()
         check_reach(trainer, config)
         check_sharing(trainer, config, sharing_rule(config))
+
+
+def _check_clock(trainer: Trainer) -> None:
+    """Processes whose clocks disagree about a validation would wait for each other for ever.
+
+    Raises:
+        InputError: several validate after a time.
+    """
+    seconds = getattr(trainer, "_val_check_time_interval", None)
+    if seconds is not None and trainer.world_size > 1:
+        raise InputError(
+            f"expected a `trainer.val_check_interval` in rows or as a share of an epoch with {trainer.world_size} "
+            f"processes, got {seconds:g} seconds, which each would measure by itself; type "
+            "--trainer.val_check_interval 0.5"
+        )
 
 
 def _check_training_rows(trainer: Trainer) -> None:
@@ -44,7 +60,8 @@ def _check_training_rows(trainer: Trainer) -> None:
     data = getattr(trainer, "datamodule", None)
     if data is None:
         return
-    rows, limit, interval = len(data.train_dataloader()), trainer.limit_train_batches, trainer.val_check_interval
+    interval = getattr(trainer, "val_check_interval", None)  # Lightning 2.6 has none where it is a time
+    rows, limit = len(data.train_dataloader()), trainer.limit_train_batches
     rows = min(rows, limit) if isinstance(limit, int) else int(rows * limit)
     over_epochs = trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches
     if isinstance(interval, int) and interval > rows and not over_epochs:
