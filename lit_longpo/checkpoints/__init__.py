@@ -1,8 +1,7 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
+from lit_longpo.checkpoints.epoch_ends import begin_next_epoch, finish_epoch
 from lit_longpo.checkpoints.progress import (
-    begin_next_epoch,
-    finish_epoch,
     log_from,
     note_validation,
     reopen_epoch,
