@@ -38,9 +38,10 @@ def launch_problem(devices: int, nodes: int, environment: Mapping[str, str]) -> 
     """
     launched = _launched(devices, nodes, environment)
     if launched is not None and launched.is_batch_script and launched.total > 1:
+        alone = ", or #SBATCH --ntasks=1" if devices * nodes == 1 else ""  # more would need tasks again
         return (
             f"expected srun before the command in a batch script of SLURM with SLURM_NTASKS={launched.total}, whose "
-            "tasks nobody has started; type srun python -m lit_longpo ..., or #SBATCH --ntasks=1"
+            f"tasks nobody has started; type srun python -m lit_longpo ...{alone}"
         )
     if launched is not None and not launched.agrees(devices, nodes):
         return (

@@ -85,8 +85,10 @@ def test_a_command_in_a_batch_script_starts_its_own_processes(per_node, monkeypa
 def test_a_training_in_a_batch_script_needs_srun():
     """Four devices and four tasks agreed, and waited for tasks that nobody had started."""
     assert launch_problem(1, 1, {**SCRIPT, "SLURM_NTASKS": "1"}) is None
-    for devices, nodes in ((2, 2), (1, 1)):
-        assert "type srun python -m lit_longpo" in str(launch_problem(devices, nodes, SCRIPT))
+    for devices, nodes in ((2, 2), (4, 1), (1, 1)):
+        told = str(launch_problem(devices, nodes, SCRIPT))
+        assert "type srun python -m lit_longpo" in told
+        assert ("or #SBATCH --ntasks=1" in told) is (devices * nodes == 1)  # of more devices it would be refused next
 
 
 def test_a_job_that_lightning_cannot_count_is_refused(monkeypatch):
