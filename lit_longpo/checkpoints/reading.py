@@ -148,7 +148,8 @@ def _from_deepspeed_folder(path: Path, trusted: bool) -> dict[str, Tensor]:
 def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
     """The model's own state, where ZeRO-1 leaves frozen weights: DeepSpeed's reader passes over them there.
 
-    Scales of 4-bit weights are in it, too, which have no place in a policy's names: they are the base's.
+    Scales of 4-bit weights are in it, too, which have no place in a policy's names: they are the base's. So is the
+    second name of a tied weight whose first one was left out with what is frozen.
     """
     file = path / _tag(path) / "mp_rank_00_model_states.pt"  # of ZeRO-3 every rank has one of another name
     if not file.is_file():
@@ -160,8 +161,9 @@ def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
     )
     held = contents["module"]
     scaled = tuple(name.partition(_SCALES)[0] + "." for name in held if _SCALES in name)
-    wanted = (name for name in held if name.startswith(_ATTRIBUTE) and not name.startswith(scaled))
-    return {name: held[name] for name in wanted if held[name].numel()}
+    left_out = {name for name, first in (contents.get("shared_params") or {}).items() if first not in held}
+    own = (name for name in held if name.startswith(_ATTRIBUTE) and name not in left_out)
+    return {name: held[name] for name in own if held[name].numel() and not name.startswith(scaled)}
 
 
 def _tag(path: Path) -> str:

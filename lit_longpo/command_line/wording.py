@@ -131,16 +131,15 @@ def _first_that_is_no_yaml(files: Sequence[Path]) -> str | None:
 def _no_yaml(path: Path) -> str | None:
     """What is wrong with a file that cannot be read at all."""
     try:
-        for _ in yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
-            pass
+        yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:  # whoever reads it says so
         return None
     except UnicodeDecodeError:
         return f"expected YAML in {path}, got bytes that are no text; name another file"
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
-        place = "" if mark is None else f" line {mark.line + 1}, column {mark.column + 1}"
-        return f"expected YAML in {path}, got something else at{place}: {problem}; correct that line"
+        place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        return f"expected YAML in {path}, got something else{place}: {problem}; correct that line"
     return None
 
 

@@ -120,6 +120,19 @@ def test_a_class_from_a_file_that_is_no_yaml_is_told_by_its_line(words, capsys, 
     assert f"error: expected YAML in {path}, got something else at line 3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("seed_everything: 2024-13-45\n", ": month must be in 1..12; correct that line"),
+        ("policy: !!python/object/apply:os.getcwd []\n", " at line 1, column 9: could not determine a constructor"),
+    ],
+)
+def test_yaml_that_means_no_plain_values_is_one_line(text, problem, capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    said = of_fit(capsys, "--config", "dpo", "--config", str(tmp_path / "mine.yaml"))
+    assert said.startswith(f"error: expected YAML in {tmp_path / 'mine.yaml'}, got something else{problem}")
+
+
 def of_fit(capsys, *words):
     """The first line of what the command says."""
     with pytest.raises(SystemExit, match="2"):
