@@ -117,7 +117,7 @@ def keys_of(path: Path) -> list[str]:
     """Sections of a file; none of one that cannot be read, which is told by whoever reads it."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):  # bytes that are no text, and dates that are none, are ValueErrors
         return []
     return [str(key) for key in content] if isinstance(content, dict) else []
 

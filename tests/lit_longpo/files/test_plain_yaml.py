@@ -3,7 +3,7 @@
 import pytest
 
 from lit_longpo.errors import InputError
-from lit_longpo.files.plain_yaml import check_plain
+from lit_longpo.files.plain_yaml import check_plain, keys_of
 
 TENFOLD = "".join(f"a{i}: &a{i} [{', '.join(['*a' + str(i - 1)] * 10)}]\n" for i in range(1, 9))
 ENDLESS = {
@@ -54,3 +54,19 @@ def test_a_key_that_comes_twice_is_refused(text, said, tmp_path):
         check_plain(path)
     path.write_text(text + "{\n")  # whoever reads it says where it is no YAML
     check_plain(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        (b"model: DPO\n1: x\n", ["model", "1"]),
+        (b"- model\n", []),
+        (b"when: 2024-13-45\n", []),
+        (b"\xff\xfe\x00", []),
+        (b"a: [\n", []),
+    ],
+)
+def test_a_file_that_cannot_be_read_has_no_sections(content, keys, tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    assert keys_of(tmp_path / "mine.yaml") == keys
+    assert keys_of(tmp_path / "none.yaml") == []
