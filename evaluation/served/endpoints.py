@@ -213,10 +213,12 @@ class Chat(Endpoint):
     def text(self, choice: Any, prompt: Prompt) -> str | None:
         """As the server gives it; where a newline ends it, with its thoughts and one line behind them."""
         text = self.raw(choice)
-        if not isinstance(text, str) or not prompt.only_these_stops:
-            return text if isinstance(text, str) else None
-        start = answer_start(text)
-        return text if start is None else text[:start] + _first_line(text[start:].lstrip() if start else text)
+        if not isinstance(text, str):
+            return None
+        start = answer_start(text) if prompt.only_these_stops else None
+        if start is None:
+            return text
+        return text[:start] + _first_line(text[start:].lstrip() if start else text)
 
     def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
         system = self.prompt_format.template.system
