@@ -3,6 +3,7 @@
     PYTHONPATH=docs python -m results run embedded --jobs 2
     PYTHONPATH=docs python -m results run smollm2 --train xquad_train.json --test xquad_test.json
     PYTHONPATH=docs python -m results run smollm2-shared --train xquad_train.json --test xquad_test.json
+    PYTHONPATH=docs python -m results run smollm2-elsewhere --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2-twohop --train 2wiki_330.jsonl --test 2wiki_170.jsonl
     PYTHONPATH=docs python -m results run benchmarks --samples FOLDER
     PYTHONPATH=docs python -m results run smollm2 --unpack FOLDER --train xquad_train.json --test xquad_test.json
@@ -23,18 +24,20 @@ from results.cells import Settings
 from results.outcomes import STORED
 from results.packing import Pack, unpack
 from results.running import Runner
-from results.suites import SUITES, benchmarks, smollm2
+from results.suites import SUITES, benchmarks, elsewhere, smollm2
 
 # On a card cells share time, not only memory: with twelve, trainings of a minute took five and no evaluation ended.
 # Asking takes as long as training (a minute of an H200, seven at a time): with two of seven, half the models were left.
 _JOBS = {"cpu": 1, "gpu": 5}
+TRAINED_ON_FILES = {suite.name for suite in (smollm2.SUITE, smollm2.TWO_HOP, smollm2.SHARED)}
 _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
 
 
 def run(options: argparse.Namespace) -> None:
-    if benchmarks.SUITE.name in options.suites and not options.samples:
-        sys.exit(f"error: expected a folder of samples for {benchmarks.SUITE.name}, got none; type --samples FOLDER")
-    real = [name for name in options.suites if name.startswith(smollm2.SUITE.name)]
+    sampled = [suite.name for suite in (benchmarks.SUITE, elsewhere.SUITE) if suite.name in options.suites]
+    if sampled and not options.samples:
+        sys.exit(f"error: expected a folder of samples for {sampled[0]}, got none; type --samples FOLDER")
+    real = [name for name in options.suites if name in TRAINED_ON_FILES]
     missing = [name for name in ("train", "test") if not getattr(options, name)]
     if real and missing:
         sys.exit(

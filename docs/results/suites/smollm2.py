@@ -14,6 +14,7 @@ seed has a first stage and pairs of its own.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from results.cells import Cell, Settings, Suite
 from results.outcomes import FINGERPRINT
@@ -236,16 +237,27 @@ class _OnQuestions:
         return (f"--data.init_args.path={path}", *(together if self.together > 1 else ()))
 
     def _evaluation(self, settings: Settings, name: str, model: str) -> Cell:
-        here, batching = settings.work / self.name, _batching(settings)
-        words = (
-            *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}"),
-            *("--accelerator", settings.accelerator),
-            *("--policy.source", f"{here}/{model}/model", "--policy.dtype", _dtype(settings)),
-            *("--policy.template.user", json.dumps(_TEMPLATE), "--benchmark.score_by", "sub_em"),
-            *("--benchmark.path", f"{here}/questions/questions.jsonl", "--benchmark.max_new_tokens", "24"),
-            *(word for key, value in batching.items() for word in (f"--batching.{key}", str(value))),
-        )
+        here = settings.work / self.name
+        words = asking(settings, here / f"{model}/model", here / "questions/questions.jsonl")
         return Cell(name, words, after=(model, "questions"))
+
+
+def asking(settings: Settings, model: Path, questions: Path) -> Words:
+    """Words of an evaluation on questions.
+
+    Args:
+        settings: for which it is.
+        model: folder of weights or adapters.
+        questions: file of records.
+    """
+    return (
+        *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}"),
+        *("--accelerator", settings.accelerator),
+        *("--policy.source", str(model), "--policy.dtype", _dtype(settings)),
+        *("--policy.template.user", json.dumps(_TEMPLATE), "--benchmark.score_by", "sub_em"),
+        *("--benchmark.path", str(questions), "--benchmark.max_new_tokens", "24"),
+        *(word for key, value in _batching(settings).items() for word in (f"--batching.{key}", str(value))),
+    )
 
 
 def _batching(settings: Settings) -> dict[str, int]:
