@@ -41,9 +41,11 @@ class Failure:
 
     Args:
         error: why, in one line without keys.
+        is_final: asking again changes nothing.
     """
 
     error: str
+    is_final: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,21 @@ def keeps_thoughts_apart(choice: Any) -> bool:
     """
     message = getattr(choice, "message", None)
     return any(getattr(message, name, None) for name in _THOUGHTS)
+
+
+def num_read(reply: Any) -> int | None:
+    """Tokens of the prompt as the server counts them; `None` where it does not."""
+    return _count(reply, "prompt_tokens")
+
+
+def num_written(reply: Any) -> int | None:
+    """Tokens of the answer as the server counts them."""
+    return _count(reply, "completion_tokens")
+
+
+def _count(reply: Any, name: str) -> int | None:
+    number = getattr(getattr(reply, "usage", None), name, None)
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def without_passwords(text: str) -> str:
@@ -241,7 +258,7 @@ class Connection:
         """The client tries again by itself; not after a reply that is none."""
         for attempt in range(self.server.max_retries + 1):
             reply = _sent(send)
-            if not isinstance(reply, Failure):
+            if not isinstance(reply, Failure) or reply.is_final:
                 return reply
             wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT) * (1 - random.random() / 4)
             if attempt < self.server.max_retries and self._closing.wait(wait):
@@ -257,6 +274,8 @@ def _sent(send: Callable[[], Any]) -> Any:
         reply = send()
     except json.JSONDecodeError as error:
         return Failure(f"expected JSON in the server's reply, got {error.doc!r:.200}")
+    if isinstance(reply, Failure):
+        return reply
     if not getattr(reply, "choices", None):
         return Failure(f"expected one choice in the server's reply, got {reply!r:.200}")
     return reply

@@ -16,12 +16,21 @@ from evaluation.running.answerers import Answerer, Texts
 from evaluation.running.batching import Asked, Batching
 from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
 from evaluation.served.endpoints import ENDPOINTS, Endpoint
-from evaluation.served.probing import num_read, num_written, probe
+from evaluation.served.probing import probe
 from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.servers import CUT_OFF, ENDED, Connection, Failure, keeps_thoughts_apart, whole_characters
+from lit_longpo.servers import (
+    CUT_OFF,
+    ENDED,
+    Connection,
+    Failure,
+    keeps_thoughts_apart,
+    num_read,
+    num_written,
+    whole_characters,
+)
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from evaluation.prompting import Prompt
 from evaluation.served.endpoints import Abilities, Completions, Endpoint
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.servers import Connection, Failure, Send
+from lit_longpo.servers import Connection, Failure, Send, num_read, num_written
 
 # Counting on is easy to go on with, and texts of several languages are many different tokens in other tokenizers.
 _TEXT = "Zähle weiter, 数一数: one two three four five six 1 2 3 4 5 6 7 8"
@@ -45,21 +45,6 @@ def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
             return replace(found, obeys_ends=obeys)
         failures.append(reply.error)
     raise connection.unreachable(failures[-1])
-
-
-def num_read(reply: Any) -> int | None:
-    """Tokens of the prompt as the server counts them."""
-    return _count(reply, "prompt_tokens")
-
-
-def num_written(reply: Any) -> int | None:
-    """Tokens of the answer as the server counts them."""
-    return _count(reply, "completion_tokens")
-
-
-def _count(reply: Any, name: str) -> int | None:
-    number = getattr(getattr(reply, "usage", None), name, None)
-    return number if isinstance(number, int) and number > 0 else None
 
 
 def _ask(connection: Connection, send: Send[Prompt], prompt: Prompt, endpoint: Endpoint) -> Any:

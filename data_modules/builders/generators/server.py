@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, until_stop, whole_letters
+from data_modules.builders.generators.whole_prompts import WholePrompts
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.prompts.thoughts import answer_start
 from lit_longpo.servers import (
@@ -29,6 +31,7 @@ _OPENAIS: dict[str, Any] = {
     "frequency_penalty": 0.0,
     "presence_penalty": 0.0,
 }  # some hosted models refuse them, at 0 too
+_SHORTEST = 16  # tokens of an answer, which hosted models take as a limit
 _LATER_LIMIT = "max_completion_tokens"  # OpenAI's name for `max_tokens`, the only one that its later models take
 
 
@@ -62,7 +65,8 @@ class ServerGenerator(TextGenerator):
     chat template: `policy.template.markup` and `.date` do not reach it, and control tokens that texts write out are
     what it makes of them. Servers fill in what a request does not say from the model's own generation settings (vLLM:
     a repetition penalty, top-k); so requests say it all. Where a server refuses fields beside OpenAI's, or hosted
-    models the penalties too, they are left out, which is said.
+    models the penalties too, they are left out, which is said. A prompt that the server has cut, as some do without a
+    word, fails.
 
     Args:
         model: the model's name on the server.
@@ -90,13 +94,16 @@ class ServerGenerator(TextGenerator):
         self._server = Server(self.base_url, self.key_variable, *patience, "`generator.init_args.base_url`")
         self.base_url = without_passwords(self.base_url)  # settings are written down
         self._connection: Connection | None = None
+        self._whole_prompts: WholePrompts | None = None
         self._opens_thoughts = False  # as far as the policy's own template tells
         self._form: _Form | None = None  # the fullest that the server takes; `None` until it has answered
 
     def open(self, policy: PolicyConfig) -> str:
         """Make the client; nothing is sent yet."""
         self._connection = self._server.connect()
-        self._opens_thoughts = policy.prompt_format().opens_thoughts
+        prompt_format = policy.prompt_format()
+        self._opens_thoughts = prompt_format.opens_thoughts
+        self._whole_prompts = WholePrompts(lambda text: len(prompt_format.encode_text(text)))
         return f"server:{self.model}:{self.extra_body}"
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
@@ -125,8 +132,25 @@ class ServerGenerator(TextGenerator):
                     forms.append(replace(form, limit=_LATER_LIMIT))
             else:
                 self._settle(form)
-                return self._behind_thoughts(client, request, form, reply)
+                return self._of_whole_prompt(client, request, form, reply)
         raise refused[-1]
+
+    def _of_whole_prompt(self, client: Any, request: Request, form: _Form, reply: Any) -> Any:
+        """The reply behind its thoughts; a failure if the server has cut the prompt."""
+        assert self._whole_prompts is not None, "open comes first"
+        missing = self._whole_prompts.missing(request.text, reply, partial(self._read, client, request, form))
+        if not missing:
+            return self._behind_thoughts(client, request, form, reply)
+        return Failure(
+            f"the server has read {missing} of the prompt; raise its window (ollama: OLLAMA_CONTEXT_LENGTH)",
+            is_final=True,
+        )
+
+    def _read(self, client: Any, request: Request, form: _Form, text: str) -> Any:
+        """A reply to another text, for the sake of its tokens."""
+        decoding = replace(request.decoding, max_new_tokens=_SHORTEST, stop=())
+        body = self._body(replace(request, text=text, system=None, decoding=decoding), form)
+        return client.chat.completions.create(**body)
 
     def _behind_thoughts(self, client: Any, request: Request, form: _Form, reply: Any) -> Any:
         """The reply; if a stop text ended it in its thoughts, another one that no text has ended."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.builders import text_tokens
+from support.byte_tokenizer import byte_model
 from support.model_server import Served, ascii_model, serve
 from support.ranks import free_port
 from support.tiny_models import tiny_model
@@ -204,6 +205,27 @@ def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
         [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2, stop=(". ",)))])
         generator.close()
     assert (reply.text, len(server.asked)) == (message["content"], 1)
+
+
+@needs_client
+@pytest.mark.parametrize("window", [1000, 5000])
+def test_a_prompt_that_the_server_cuts_fails(window, tmp_path):
+    """ollama#4967: what exceeds its window, 4,096 tokens unless told otherwise, is dropped, and the rest answered."""
+    model = byte_model(tmp_path / "model", chat_template=CHAT)
+
+    def cut(number, body):
+        return {"usage": {"prompt_tokens": min(window, len(body["messages"][0]["content"]))}}
+
+    with serve(Served(ascii_model(tmp_path / "served"), fault=cut)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=3, concurrency=1)
+        generator.open(PolicyConfig(source=str(model)))
+        asked = [Request(str(size), "word " * size, Decoding(max_new_tokens=2)) for size in (100, 600)]
+        replies = {reply.request: reply.error for reply in generator.answer([[request] for request in asked])}
+        generator.close()
+    assert replies["100"] == ""
+    said = "the server has read 1,000 of about 3,001 tokens of the prompt; raise its window"
+    assert replies["600"].startswith(said) if window == 1000 else replies["600"] == ""
+    assert len(server.asked) == 2 + 2 * (window == 1000)  # once more for either half, and never again
 
 
 @installed
