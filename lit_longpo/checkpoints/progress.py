@@ -62,6 +62,19 @@ def rows_so_far(trainer: Trainer) -> int:
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
+def rows_of_half_a_step(checkpoint: dict[str, Any]) -> int:
+    """Rows before a checkpoint whose optimizer step had not ended: their gradients are in none.
+
+    Args:
+        checkpoint: as Lightning has read it.
+    """
+    loop, settings = checkpoint.get("loops", {}).get("fit_loop"), checkpoint.get("run", {}).get("settings", {})
+    if loop is None or loop["epoch_loop.batch_progress"]["is_last_batch"]:
+        return 0
+    rows = loop["epoch_loop.batch_progress"]["current"]["ready"]
+    return int(rows % settings.get("trainer.accumulate_grad_batches", 1))
+
+
 def validation_due(checkpoint: dict[str, Any]) -> bool:
     """Whether a run that goes on has to validate first; not said by checkpoints of before."""
     return bool(checkpoint.get(_DUE))

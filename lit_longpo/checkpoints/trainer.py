@@ -24,6 +24,7 @@ from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
+from lit_longpo.checkpoints.whole_steps import keep_steps_whole
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers.csv_rows import EarlierRows
@@ -129,6 +130,7 @@ class ResumableTrainer(Trainer):
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
         self._rows_before, self._kept_room = None, None
         refuse_root(self.default_root_dir)
+        keep_steps_whole(self)
         settings = run_settings(self, model, data)
         choice = CheckpointChoice(self, trusted=weights_only is False)
         check = partial(choice.check, settings=settings, fitting=True)

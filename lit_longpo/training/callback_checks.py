@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
+    OnExceptionCheckpoint,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -30,6 +31,9 @@ _INSTEAD: dict[type[Callback], str] = {
     StochasticWeightAveraging: "take EMAWeightAveraging, or WeightAveraging",
     ModelPruning: "take it out: weights keep their names here, and none is left out",
 }
+_WRITES_HALF_STEPS = (
+    "which writes in the middle of a row: a run that goes on from there leaves out that row and the others of its step"
+)
 
 
 def check_callbacks(callbacks: list[Callback], strategy: object = None, trained: str = "float32") -> None:
@@ -72,6 +76,7 @@ def _problems(callback: Callback, strategy: object, trained: str) -> Iterator[st
     for kind, instead in _INSTEAD.items():
         if isinstance(callback, kind):
             yield f"expected callbacks that objectives here can serve in `trainer.callbacks`, got {name}; {instead}"
+    yield from _at_an_error(callback)
     if isinstance(callback, WeightAveraging):
         yield from _not_averaged(name, strategy)
         yield from _averaged_late_or_not_at_all(callback, trained)
@@ -79,6 +84,16 @@ def _problems(callback: Callback, strategy: object, trained: str) -> Iterator[st
         yield from _wrong_way(name, callback.monitor, callback.mode)
     if isinstance(callback, ModelCheckpoint) and callback.monitor:
         yield from _too_early(callback, callback.monitor)
+
+
+def _at_an_error(callback: Callback) -> Iterator[str]:
+    """What an error leaves is no place to go on from; SIGTERM and Ctrl-C have a checkpoint between two steps."""
+    expected = "expected checkpoints between two steps from `trainer.callbacks`, got"
+    instead = "`every_n_train_steps` of a ModelCheckpoint says how many steps an error costs"
+    if isinstance(callback, OnExceptionCheckpoint):
+        yield f"{expected} OnExceptionCheckpoint, {_WRITES_HALF_STEPS}; take it out: {instead}"
+    if isinstance(callback, ModelCheckpoint) and callback.save_on_exception:
+        yield f"{expected} ModelCheckpoint with `save_on_exception`, {_WRITES_HALF_STEPS}; leave it out: {instead}"
 
 
 def _not_averaged(name: str, strategy: object) -> Iterator[str]:

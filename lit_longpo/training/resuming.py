@@ -1,5 +1,6 @@
 """What a checkpoint of an objective holds beside the trainer's part, and what a run that goes on takes from it."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from lit_longpo.checkpoints import (
     note_validation,
     reopen_epoch,
     restore_random_state,
+    rows_of_half_a_step,
     rows_so_far,
     run_record,
     validate_now,
@@ -21,6 +23,8 @@ from lit_longpo.checkpoints import (
 )
 from lit_longpo.errors import InputError
 from lit_longpo.strategies import ends_window
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,12 +36,14 @@ class Resumption:
         validated: rows before the last validation.
         validation_is_due: after a checkpoint that was saved before it.
         metrics_before: of the checkpoint that this run goes on from.
+        left_out: rows before it whose step had not ended: their gradients are lost.
     """
 
     random_states: list[dict[str, Any]] | None = None
     validated: int | None = None
     validation_is_due: bool = False
     metrics_before: dict[str, float] = field(default_factory=dict)
+    left_out: int = 0
 
     def save(self, checkpoint: dict[str, Any], trainer: Trainer, objective: str) -> None:
         """Add random states and what the run was."""
@@ -51,6 +57,7 @@ class Resumption:
         self.random_states = checkpoint.get("random_states")
         self.validation_is_due = validation_due(checkpoint)
         self.validated = validated_rows(checkpoint)
+        self.left_out = rows_of_half_a_step(checkpoint)
         self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
 
     def restore_metrics(self, trainer: Trainer) -> None:
@@ -65,9 +72,19 @@ class Resumption:
     def restore_random_states(self, rank: int, trainer: Trainer) -> None:
         """The first batch draws what it would have drawn, nothing else uses these states between; steps count on."""
         if self.random_states is not None:
+            self._say_left_out(trainer)
             log_from(trainer, trainer.global_step)
             restore_random_state(self.random_states, rank, trainer.world_size)
             self.random_states = None
+
+    def _say_left_out(self, trainer: Trainer) -> None:
+        """Checkpoints of Lightning's own trainer, of before, or of somebody's callback may be such."""
+        if self.left_out and trainer.is_global_zero:
+            log.warning(
+                "the checkpoint was saved between the rows of one optimizer step: its %d rows before that change no "
+                "weight, and the step is made of the others; a checkpoint of `every_n_train_steps` loses none",
+                self.left_out,
+            )
 
     def validate_if_due(self, trainer: Trainer) -> None:
         """A validation that was due comes first."""

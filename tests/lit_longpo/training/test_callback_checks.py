@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
+    OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
@@ -42,6 +43,8 @@ from lit_longpo.training.callback_checks import check_callbacks
         (ModelCheckpoint(monitor="val/loss", mode="max"), "expected `mode: min` of ModelCheckpoint .*smaller it is"),
         (ModelCheckpoint(monitor="val/loss", every_n_train_steps=2), "expected no `every_n_train_steps` .* got 2: it"),
         (ModelCheckpoint(monitor="val/loss", train_time_interval=timedelta(1)), "expected no `train_time_interval`"),
+        (OnExceptionCheckpoint("folder"), "got OnExceptionCheckpoint, which writes in the middle of a row: .*take it"),
+        (ModelCheckpoint(save_on_exception=True), "got ModelCheckpoint with `save_on_exception`, .*every_n_train_ste"),
     ],
 )
 def test_what_would_choose_wrongly_is_refused(callback, said):

@@ -57,6 +57,28 @@ def test_the_next_draw_is_the_one_that_was_due_and_only_once(logged):
     assert logged == [5]
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_last", "left_out"), [(5, False, 1), (7, False, 3), (8, False, 0), (9, True, 0), (0, False, 0)]
+)
+def test_rows_whose_step_had_not_ended_are_said(rows, is_last, left_out, logged, caplog):
+    """Lightning's own trainer saves there: transformers#22143, OneTrainer#1465."""
+    trainer = SimpleNamespace(world_size=1, global_step=1, is_global_zero=True)
+    batches = {"is_last_batch": is_last, "current": {"ready": rows}, "total": {"ready": rows}}
+    loops = {"fit_loop": {"epoch_loop.batch_progress": batches}}
+    resumption = Resumption()
+    resumption.load(
+        {
+            "random_states": resuming.gather_random_states(),
+            "loops": loops,
+            "run": {"settings": {"trainer.accumulate_grad_batches": 4}},
+        }
+    )
+    resumption.restore_random_states(0, trainer)
+    said = [line for line in caplog.messages if "between the rows of one optimizer step" in line]
+    assert len(said) == bool(left_out)
+    assert not left_out or f"its {left_out} rows before that change no weight" in said[0]
+
+
 @pytest.mark.parametrize(("steps", "ends", "step"), [(5, True, 4), (5, False, 5), (0, True, 0)])
 def test_a_validation_that_was_due_is_done_once(steps, ends, step, logged, monkeypatch):
     """Under the step of a run that was not stopped: it validates before it counts the row that steps."""

@@ -1,0 +1,56 @@
+"""Between the rows of one optimizer step nothing is validated, saved by the clock or ended: it comes behind the step.
+
+Gradients of a step's first rows are in no checkpoint. A run that went on from one that was saved between them would
+make the step of the other rows alone.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+
+from lit_longpo.strategies import ends_window
+
+
+def keep_steps_whole(trainer: Trainer) -> None:
+    """Put off what Lightning 2.6 does between the rows of a step.
+
+    After a resume its ModelCheckpoint takes the first row for the end of the step that it has stored already; by time
+    it stores, and `max_time` ends, wherever the clock says so; and validations, with their checkpoints, count rows.
+
+    Args:
+        trainer: about to fit, with its callbacks.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    loop._should_check_val_fx = _ValidationsBehindSteps(trainer)  # type: ignore[method-assign]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ModelCheckpoint | Timer) and "on_train_batch_end" not in vars(callback):
+            callback.on_train_batch_end = partial(_behind_steps, callback.on_train_batch_end)  # type: ignore[method-assign]
+
+
+class _ValidationsBehindSteps:
+    """Whether a validation is due behind a row; one that is due between a step's rows is due behind its last one.
+
+    Args:
+        trainer: about to fit.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._put_off: int | None = None  # steps before the one that a validation was due in
+
+    def __call__(self, data_fetcher: Any) -> bool:
+        trainer = self._trainer
+        loop = trainer.fit_loop.epoch_loop
+        due = type(loop)._should_check_val_fx(loop, data_fetcher)
+        if ends_window(trainer) or trainer.should_stop:
+            return due or (self._put_off is not None and self._put_off == trainer.global_step - 1)
+        self._put_off = trainer.global_step if due else self._put_off
+        return False
+
+
+def _behind_steps(hook: Callable[..., None], trainer: Trainer, *arguments: Any, **options: Any) -> None:
+    if ends_window(trainer):
+        hook(trainer, *arguments, **options)
