@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lit_longpo.engine import base_model, end_ids, generation_mode
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.thoughts import THOUGHT, answer_start, opens_thoughts
+from lit_longpo.policy.prompts.thoughts import THOUGHT, is_thinking, opens_thoughts
 from lit_longpo.policy.rope import readable_positions
 
 _OPENING = 8  # tokens at a prompt's end, in which thoughts may be opened
@@ -130,7 +130,7 @@ def _end_in_thoughts(tokenizer: Any, context: Tensor, found: Tensor, stop: Seque
     for prompt, row in zip(context, found, strict=True):
         opened = opens_thoughts(tokenizer.decode(prompt[-_OPENING:]))
         text = tokenizer.decode(row[len(prompt) :], skip_special_tokens=True)
-        if answer_start(text, opened=opened) is None and any(mark and mark in text for mark in stop):
+        if is_thinking(text, opened=opened) and any(mark and mark in text for mark in stop):
             return True
     return False
 

@@ -10,7 +10,7 @@ from evaluation.served.settings import ServedCard, ServerSettings, Way
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.prompting import message
-from lit_longpo.policy.prompts.thoughts import answer_start
+from lit_longpo.policy.prompts.thoughts import spoken
 
 _NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
@@ -215,10 +215,7 @@ class Chat(Endpoint):
         text = self.raw(choice)
         if not isinstance(text, str):
             return None
-        start = answer_start(text) if prompt.only_these_stops else None
-        if start is None:
-            return text
-        return text[:start] + _first_line(text[start:].lstrip() if start else text)
+        return _spoken_line(text) if prompt.only_these_stops else text
 
     def _messages(self, prompt: Prompt) -> list[dict[str, str]]:
         system = self.prompt_format.template.system
@@ -231,6 +228,15 @@ def _first_line(text: str) -> str:
     """Up to a newline that is not the first character."""
     end = text.find("\n", 1)
     return text if end < 0 else text[:end]
+
+
+def _spoken_line(text: str) -> str:
+    """Up to the first newline outside of the thoughts that has something before it."""
+    for start, end in spoken(text):
+        part = text[start:end].lstrip() if start else text[:end]
+        if (line := _first_line(part)) != part:
+            return text[: end - len(part)] + line
+    return text
 
 
 ENDPOINTS: dict[Way, type[Endpoint]] = {"completions": Completions, "chat": Chat}

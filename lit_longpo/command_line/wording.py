@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -130,25 +131,27 @@ def _first_that_is_no_yaml(files: Sequence[Path]) -> str | None:
 
 def _no_yaml(path: Path) -> str | None:
     """What is wrong with a file that cannot be read at all."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[Any, str | None]:
+    """What a file holds, and what is wrong with one that cannot be read; one that is not there holds no section."""
     try:
-        yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8")), None
     except OSError:  # whoever reads it says so
-        return None
+        return {}, None
     except UnicodeDecodeError:
-        return f"expected YAML in {path}, got bytes that are no text; name another file"
+        return None, f"expected YAML in {path}, got bytes that are no text; name another file"
     except (yaml.YAMLError, ValueError) as error:  # the latter of a date that is none
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
         place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
-        return f"expected YAML in {path}, got something else{place}: {problem}; correct that line"
-    return None
+        return None, f"expected YAML in {path}, got something else{place}: {problem}; correct that line"
 
 
 def _fault(path: Path) -> str | None:
     """What is wrong with a file before anyone looks for sections in it."""
-    if (broken := _no_yaml(path)) is not None or not path.is_file():
+    content, broken = _read(path)
+    if broken is not None or isinstance(content, dict):
         return broken
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if isinstance(content, dict):
-        return None
     came = "nothing" if content is None else _FORMS.get(type(content).__name__, str(content))
     return f"expected sections in {path} (`model:`, `data:`, `trainer:`, ...), got {came}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompting import message
-from lit_longpo.policy.prompts.thoughts import answer_start
+from lit_longpo.policy.prompts.thoughts import spoken
 from lit_longpo.ranges import MOST_ANSWERED, check_numbers, check_range
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -140,6 +140,20 @@ def seed_of(*parts: object) -> int:
     return int(digest([str(part) for part in parts])[:8], 16) >> 1
 
 
+def ended(text: str, stop: Sequence[str], *, cut_off: bool, opened: bool = False) -> tuple[str, bool]:
+    """The answer up to its end, and whether the model, or a stop text, has ended it.
+
+    Args:
+        text: of a model.
+        stop: what ends an answer.
+        cut_off: whether its tokens were over.
+        opened: whether the prompt opened thoughts.
+    """
+    answer = until_stop(text, stop, opened=opened)
+    finished = not cut_off or answer != text.strip()
+    return whole_letters(answer, finished=finished), finished
+
+
 def whole_letters(text: str, *, finished: bool) -> str:
     """An answer without the letter in whose bytes it was cut off (tgi#1235), which every decoder writes as U+FFFD.
 
@@ -164,9 +178,11 @@ def until_stop(text: str, stop: Sequence[str], *, opened: bool = False) -> str:
 
 def stop_place(text: str, stop: Sequence[str], *, opened: bool = False) -> int | None:
     """Where the first of the stop texts behind the thoughts begins; `None` if there is none."""
-    start = answer_start(text, opened=opened)
-    places = [] if start is None else [text.find(mark, start) for mark in stop]
-    return min((place for place in places if place >= 0), default=None)
+    for start, end in spoken(text, opened=opened):
+        places = [place for mark in stop if 0 <= (place := text.find(mark, start)) < end]
+        if places:
+            return min(places)
+    return None
 
 
 def _braced(names: set[str]) -> str:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, until_stop, whole_letters
+from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.whole_prompts import WholePrompts
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.prompts.thoughts import answer_start
+from lit_longpo.policy.prompts.thoughts import is_thinking
 from lit_longpo.servers import (
     CUT_OFF,
     ENDED,
@@ -111,7 +111,7 @@ class ServerGenerator(TextGenerator):
         assert self._connection is not None, "open comes first"
         requests = [request for batch in batches for request in batch]
         for request, reply in self._connection.ask_all(requests, self._ask):
-            yield _completion(request, reply)
+            yield _completion(request, reply, opened=self._opens_thoughts)
 
     def close(self) -> None:
         """Close the connections."""
@@ -194,21 +194,23 @@ def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     text = choice.message.content or ""
     if choice.finish_reason not in ENDED:
         return False
-    return not text.strip() if keeps_thoughts_apart(choice) else answer_start(text, opened=opened) is None
+    return not text.strip() if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
 
 
-def _completion(request: Request, reply: Any) -> Completion:
+def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     if isinstance(reply, Failure):
         return Completion(request.id, "", error=reply.error)
     choice, usage = reply.choices[0], reply.usage
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     text = whole_characters(choice.message.content or "")
-    answer = until_stop(text, request.decoding.stop)
-    finished = choice.finish_reason != CUT_OFF or answer != text.strip()
+    cut_off = choice.finish_reason == CUT_OFF
+    # What ended without `</think>` is the answer of a server that keeps thoughts to itself.
+    opened = opened and cut_off and not keeps_thoughts_apart(choice)
+    answer, finished = ended(text, request.decoding.stop, cut_off=cut_off, opened=opened)
     return Completion(
         request=request.id,
-        text=whole_letters(answer, finished=finished),
+        text=answer,
         finished=finished,
         prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
         new_tokens=getattr(usage, "completion_tokens", 0) or 0,

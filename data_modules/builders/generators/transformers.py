@@ -9,7 +9,7 @@ import torch
 
 from data_modules.builders.checks.log_probs import margin_of
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, digest, until_stop, whole_letters
+from data_modules.builders.generators.requests import Completion, Request, digest, ended
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
@@ -98,10 +98,8 @@ class TransformersGenerator(TextGenerator):
 
     def _completion(self, request: Request, prompt_tokens: int, row: list[int], ends: Sequence[int]) -> Completion:
         ids = list(takewhile(lambda token: token not in ends, row))
-        text = self._format(None).decode(ids)
-        answer = until_stop(text, request.decoding.stop, opened=self._format(None).opens_thoughts)
-        finished = len(ids) < len(row) or answer != text or len(row) < request.decoding.max_new_tokens
-        answer = whole_letters(answer, finished=finished)
+        cut_off, form = len(ids) == request.decoding.max_new_tokens, self._format(None)
+        answer, finished = ended(form.decode(ids), request.decoding.stop, cut_off=cut_off, opened=form.opens_thoughts)
         return Completion(request.id, answer, finished, prompt_tokens, len(ids))
 
     def _encode(self, request: Request) -> tuple[int, ...]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, until_stop, whole_letters
+from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.transformers import prompts_identity, request_format
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import files_fingerprint
-from lit_longpo.policy.prompts.thoughts import answer_start
+from lit_longpo.policy.prompts.thoughts import is_thinking
 from lit_longpo.servers import CUT_OFF, ENDED, broke_off
 
 
@@ -104,7 +104,7 @@ class VLLMGenerator(TextGenerator):
         """Whether a stop text may have ended an answer before it began (vllm#14170)."""
         if not request.decoding.stop or best.finish_reason not in ENDED:
             return False
-        return answer_start(best.text, opened=self._format(request.system).opens_thoughts) is None
+        return is_thinking(best.text, opened=self._format(request.system).opens_thoughts)
 
     def _completion(self, request: Request, output: Any) -> Completion:
         best = output.outputs[0]
@@ -112,9 +112,8 @@ class VLLMGenerator(TextGenerator):
             error = f"the engine ended the answer with {best.finish_reason!r:.100}"
             return Completion(request.id, "", error=error)
         opened = self._format(request.system).opens_thoughts
-        answer = until_stop(best.text, request.decoding.stop, opened=opened)
-        finished = best.finish_reason != CUT_OFF or answer != best.text.strip()
-        answer = whole_letters(answer, finished=finished)
+        cut_off = best.finish_reason == CUT_OFF
+        answer, finished = ended(best.text, request.decoding.stop, cut_off=cut_off, opened=opened)
         counts = (len(output.prompt_token_ids), len(best.token_ids))
         return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))
 

@@ -1,4 +1,9 @@
-"""What models think before they answer, between `<think>` and `</think>`; some prompts open the thoughts themselves."""
+"""What models think before they answer, between `<think>` and `</think>`; some prompts open the thoughts themselves.
+
+Some think again between parts of an answer, some write a `</think>` too many. The answer is behind the last one, as
+Qwen3's and DeepSeek-R1's templates and lm-evaluation-harness take it. What ends an answer (a stop text, a newline)
+ends it at its first place outside of all thoughts, whatever comes later: there a model that writes would have ended.
+"""
 
 THINKS, THOUGHT = "<think>", "</think>"
 
@@ -15,9 +20,26 @@ def without_thoughts(text: str, *, opened: bool = False) -> str:
     """
     if not has_thoughts(text, opened=opened):
         return text
-    if opened and THOUGHT not in text:
-        return ""
-    return text.rpartition(THOUGHT)[2].partition(THINKS)[0].strip()
+    parts = spoken(text, opened=opened)
+    return text[slice(*parts[-1])].rpartition(THOUGHT)[2].strip() if parts else ""
+
+
+def spoken(text: str, *, opened: bool = False) -> list[tuple[int, int]]:
+    """Where the parts of a reply that are no thoughts begin and end; none if it was cut off in its first thoughts.
+
+    Args:
+        text: of a model that may think.
+        opened: whether the prompt opened thoughts.
+    """
+    if not has_thoughts(text, opened=opened):
+        return [(0, len(text))]
+    parts, closed = list[tuple[int, int]](), text.find(THOUGHT)
+    while closed >= 0:
+        start = closed + len(THOUGHT)
+        again = text.find(THINKS, start)
+        parts.append((start, len(text) if again < 0 else again))
+        closed = text.find(THOUGHT, parts[-1][1])
+    return parts
 
 
 def has_thoughts(text: str, *, opened: bool = False) -> bool:
@@ -30,16 +52,15 @@ def has_thoughts(text: str, *, opened: bool = False) -> bool:
     return opened or THOUGHT in text or text.lstrip().startswith(THINKS)
 
 
-def answer_start(text: str, *, opened: bool = False) -> int | None:
-    """Where the answer begins behind the thoughts; `None` if these are not over.
+def is_thinking(text: str, *, opened: bool = False) -> bool:
+    """Whether a reply is in thoughts at its end.
 
     Args:
         text: of a model, perhaps not at its end.
         opened: whether the prompt opened thoughts.
     """
-    if THOUGHT in text:
-        return text.index(THOUGHT) + len(THOUGHT)
-    return None if has_thoughts(text, opened=opened) else 0
+    parts = spoken(text, opened=opened)
+    return not parts or parts[-1][1] < len(text)
 
 
 def opens_thoughts(prompt: str) -> bool:

@@ -118,6 +118,7 @@ def test_chat_sends_texts_and_the_server_its_template(longbench, server, local):
         ("<think>\nOslo?\nRome\n</think>\n\nOslo.\nRome", "Oslo."),
         ("Oslo?\n</think>\nOslo.", "Oslo."),
         ("<think>\nOslo?\nRome", ""),
+        ("<think>\nOslo?</think>In<think>Rome?\nNo.</think>Oslo\nRome", "Oslo"),
     ],
 )
 def test_a_newline_in_thoughts_ends_no_chat(said, answer, longbench, server):

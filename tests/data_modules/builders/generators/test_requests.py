@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.builders.checks.verifiers import ModelJudge
-from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, seed_of, until_stop
+from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate, ended, seed_of, until_stop
 from data_modules.builders.recipes.logo import LOGORecipe
 from data_modules.builders.recipes.longpo import LongPORecipe
 from data_modules.builders.recipes.questions import Cloze, SelfInstruct
@@ -61,11 +61,28 @@ def test_a_recipe_refuses_a_wrong_template_before_anything_runs():
         ("a. t </think>Oslo. to", False, "a. t </think>Oslo"),  # opened by nobody knows whom
         ("a. to", True, "a. to"),
         ("<think>a. to", False, "<think>a. to"),
+        ("<think>a</think>b<think>c. t</think>d. two", False, "<think>a</think>b<think>c. t</think>d"),
+        ("<think>a</think>b. two<think>c. t</think>d", False, "<think>a</think>b"),
+        ("<think>a</think>b<think>c. t", False, "<think>a</think>b<think>c. t"),
     ],
 )
 def test_stop_texts_end_answers_and_not_thoughts(text, opened, answer):
     """vllm#14170: a stop text in the thoughts ended them, and there was no answer."""
     assert until_stop(text, (". t", ". two"), opened=opened) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "cut_off", "answer"),
+    [
+        ("Oslo \ufffd", False, True, ("Oslo", False)),  # half a letter
+        ("Oslo \ufffd", False, False, ("Oslo \ufffd", True)),
+        ("Oslo. two", False, True, ("Oslo", True)),
+        ("Oslo. t", True, True, ("Oslo. t", False)),  # thoughts
+        (" Oslo ", False, True, ("Oslo", False)),
+    ],
+)
+def test_an_answer_is_over_by_itself_or_at_a_stop_text(text, opened, cut_off, answer):
+    assert ended(text, (". t",), cut_off=cut_off, opened=opened) == answer
 
 
 def test_the_key_changes_with_everything_the_answer_depends_on():

@@ -15,6 +15,7 @@ from support.model_server import Served, ascii_model, serve
 from support.ranks import free_port
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
+from transformers import AutoTokenizer
 
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.server import ServerGenerator
@@ -170,6 +171,7 @@ def test_a_part_of_an_answer_is_none(reason, error, finished, tmp_path):
 
 ENDED_IN_THOUGHTS = [
     {"content": "<think>a"},
+    {"content": "<think>a</think>In<think>b"},
     {"content": None, "reasoning_content": "a"},  # of a server that keeps them apart
     {"content": "", "reasoning": "a"},
 ]
@@ -191,6 +193,26 @@ def test_a_stop_text_in_thoughts_ends_nothing(message, tmp_path):
         generator.close()
     assert (reply.text, reply.finished) == ("<think>a. b</think>Oslo", True)
     assert [body.get("stop") for body in server.asked] == [[". "], None]
+
+
+@needs_client
+def test_thoughts_that_their_prompt_opened_and_no_tokens_were_left_for_are_cut_off(tmp_path):
+    """They were a finished answer, up to the stop text in them."""
+    folder = ascii_model(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}{% if add_generation_prompt %}<think>\n{% endif %}"
+    tokenizer.save_pretrained(folder)
+
+    def said(number, body):
+        reason, content = ("stop", "a") if body.get("stop") else ("length", "a. b")
+        return {"choice": {"finish_reason": reason, "message": {"content": content}}}
+
+    with serve(Served(folder, fault=said)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0)
+        generator.open(PolicyConfig(source=str(folder)))
+        [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2, stop=(". ",)))])
+        generator.close()
+    assert (reply.text, reply.finished, len(server.asked)) == ("a. b", False, 2)
 
 
 @needs_client

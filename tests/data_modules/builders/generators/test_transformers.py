@@ -13,7 +13,7 @@ from support.tiny_models import following_model, tiny_model
 from transformers import AutoModelForCausalLM
 
 from data_modules.builders.generators.requests import Decoding, Request
-from data_modules.builders.generators.transformers import TransformersGenerator, until_stop
+from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.records import PreferencePair
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -96,7 +96,6 @@ def test_stop_texts_end_an_answer(generator):
         generator, [replace(requests(Decoding(max_new_tokens=4))[0], decoding=Decoding(stop=("tea",)))]
     ).values()
     assert reply.text == ""
-    assert until_stop("one. two. three", (". t",)) == "one"
 
 
 THINKS = ("<think>", "</think>")

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_longpo.policy.prompts.thoughts import answer_start, has_thoughts, opens_thoughts, without_thoughts
+from lit_longpo.policy.prompts.thoughts import has_thoughts, is_thinking, opens_thoughts, spoken, without_thoughts
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from lit_longpo.policy.prompts.thoughts import answer_start, has_thoughts, opens
         ("Rome", True, ""),
         ("<think>a</think>b<think>c</think>d", False, "d"),
         ("<think>a</think>b<think>c", False, "b"),
+        ("<think>a </think> b</think>c", False, "c"),  # one too many
     ],
 )
 def test_what_is_said_is_behind_the_thoughts(text, opened, answer):
@@ -23,12 +24,33 @@ def test_what_is_said_is_behind_the_thoughts(text, opened, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "opened", "answer"),
-    [("Oslo", False, "Oslo"), ("Rome", True, None), ("<think>Rome", False, None), ("<think>a</think> b", False, " b")],
+    ("text", "opened", "parts"),
+    [
+        ("Oslo", False, ["Oslo"]),
+        ("Rome", True, []),
+        ("<think>Rome", False, []),
+        ("<think>a</think> b", False, [" b"]),
+        ("a</think>b<think>c</think>d<think>e", True, ["b", "d"]),
+        ("a</think>b</think>c", True, ["b</think>c"]),
+    ],
 )
-def test_an_answer_begins_where_the_thoughts_are_over(text, opened, answer):
-    start = answer_start(text, opened=opened)
-    assert (None if start is None else text[start:]) == answer
+def test_the_parts_of_a_reply_outside_of_its_thoughts(text, opened, parts):
+    assert [text[start:end] for start, end in spoken(text, opened=opened)] == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "thinks"),
+    [
+        ("Oslo", False, False),
+        ("Rome", True, True),
+        ("<think>Rome", False, True),
+        ("<think>a</think>", False, False),
+        ("<think>a</think>b<think>c", False, True),
+        ("a <think> b", False, False),
+    ],
+)
+def test_whether_a_reply_is_in_thoughts_at_its_end(text, opened, thinks):
+    assert is_thinking(text, opened=opened) == thinks
 
 
 def test_a_prompt_that_ends_in_opened_thoughts_is_known():
