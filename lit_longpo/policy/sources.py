@@ -3,6 +3,7 @@
 import difflib
 import pickle
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -76,9 +77,17 @@ def read_by_transformers(what: str, where: str, reader: str = "transformers") ->
             raise
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise MissingFileError(
-            f"expected {what} at {where} that {reader} can read, got: {kind}{' '.join(str(error).split())[:500]}; "
-            "copy its files again, or set `policy.source`"
+            f"expected {what} at {where} that {reader} can read, got: {kind}{' '.join(str(error).split())[:500]}"
+            f"{_looked_up(error)}; copy its files again, or set `policy.source`"
         ) from error
+
+
+def _looked_up(error: BaseException) -> str:
+    """The line that did not find a value, which says whose it is: 'su' alone may be any setting's."""
+    if not isinstance(error, KeyError):
+        return ""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f" (not found by `{last.line}`; correct config.json if it is there)"
 
 
 @cache
