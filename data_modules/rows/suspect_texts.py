@@ -1,6 +1,11 @@
-"""Texts that are probably not what was meant: a printed missing value (`None`, `nan`), letters wrongly decoded."""
+"""Texts that are probably not what was meant: a printed missing value (`None`, `nan`), letters wrongly decoded.
+
+And answers that a reader cannot tell apart: the same letters in another Unicode normal form, as files of macOS have
+them, or with characters of no width between them.
+"""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +16,9 @@ _PRINTED = {"None", "none", "nan", "NaN", "null", "NULL", "<NA>", "NaT", "undefi
 # What stands for bytes that are no text, and UTF-8 that was read as Latin: an accented letter, a dash or quotation
 # mark, a sign or space.
 _DAMAGED = re.compile("\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac[\u0080-\u2122]|\u00c2[\u00a0-\u00bf]")
+# Characters that no script needs and nobody sees: soft hyphen, zero-width space, word joiner, byte order mark. (Joiners
+# and non-joiners decide how Indic and Arabic letters look.)
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 
 
 @dataclass
@@ -20,10 +28,12 @@ class SuspectTexts:
     Args:
         printed: by field, texts that are only what programs print for a missing value.
         damaged: records with letters that a wrong decoding has left.
+        alike: records with a rejected answer that looks like the chosen one, in other characters.
     """
 
     printed: dict[str, int] = field(default_factory=dict)
     damaged: int = 0
+    alike: int = 0
 
     def counted(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
         """The pairs, counted on their way."""
@@ -33,6 +43,7 @@ class SuspectTexts:
                 if text in _PRINTED:
                     self.printed[name] = self.printed.get(name, 0) + 1
             self.damaged += any(_DAMAGED.search(text) for _, text in texts)
+            self.alike += any(_seen(turn.chosen) in map(_seen, turn.rejected) for turn in pair.all_turns)
             yield pair
 
     def warnings(self, records: int) -> Iterator[str]:
@@ -52,6 +63,17 @@ class SuspectTexts:
                 f"{self.damaged} of {records} records hold what a wrong decoding leaves (\ufffd, UTF-8 read as Latin: "
                 "\u00e2\u20ac\u2122, \u00c3\u00a9), and are trained as they stand: decode their source as UTF-8"
             )
+        if self.alike:
+            yield (
+                f"{self.alike} of {records} records have a rejected answer that looks like the chosen one (another "
+                "Unicode normal form, or characters that nobody sees), and teach nothing but that; correct their "
+                "source, or leave them out"
+            )
+
+
+def _seen(text: str) -> str:
+    """A text as it looks."""
+    return text.strip() if text.isascii() else unicodedata.normalize("NFC", text.translate(_UNSEEN)).strip()
 
 
 def _texts(pair: PreferencePair) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from lit_longpo.engine import (
     score,
 )
 from lit_longpo.objectives.rewards import Metrics
-from lit_longpo.optimization import Optimization, biases_of, num_optimizer_steps
+from lit_longpo.optimization import Optimization, num_optimizer_steps, undecayed
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat
 from lit_longpo.policy.reference import Reference
@@ -256,8 +256,8 @@ class PreferenceModule(LightningModule, ABC):
         """Optimizer over the trainable parameters; the schedule moves every optimizer step."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         embeddings = [module.weight for module in self.model.modules() if isinstance(module, nn.Embedding)]
-        steps, biases = num_optimizer_steps(self.trainer), biases_of(self.model)
-        optimizer, schedule = self.optimization.build(parameters, steps, embeddings, biases)
+        steps = num_optimizer_steps(self.trainer)
+        optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
         say_precision(optimizer, self.trainer)
         say_few_steps(self.trainer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -2,7 +2,7 @@
 
 from lit_longpo.optimization.fused import FusedAdamW
 from lit_longpo.optimization.quantized import QuantizedAdamW
-from lit_longpo.optimization.settings import Optimization, biases_of
+from lit_longpo.optimization.settings import Optimization, undecayed
 from lit_longpo.optimization.steps import num_optimizer_steps
 
-__all__ = ["FusedAdamW", "Optimization", "QuantizedAdamW", "biases_of", "num_optimizer_steps"]
+__all__ = ["FusedAdamW", "Optimization", "QuantizedAdamW", "num_optimizer_steps", "undecayed"]

@@ -1,5 +1,6 @@
 """The section `optimization` of a configuration: optimizer, learning-rate schedule, and what of them cannot work."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from lit_longpo.strategies.sharding import optimizer_device, optimizer_split
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
+_UNDECAYED = re.compile(r"(bias|\.A_log|\.scale|\.time_mix_\w+)$")  # names of parameters that are no maps
 _KERNELS = {"foreach", "fused", "capturable", "differentiable"}
 
 
@@ -35,8 +37,8 @@ _KERNELS = {"foreach", "fused", "capturable", "differentiable"}
 class Optimization:
     """How the policy is optimized.
 
-    Weight decay applies to matrices, including adapters and embeddings, and not to norms and biases, those of stacked
-    experts included.
+    Weight decay applies to matrices, including adapters and embeddings, and not to norms, biases and rates of decay,
+    which some models hold as matrices (`undecayed`).
 
     Args:
         optimizer: class and arguments, for example `class_path: FusedAdamW` with `init_args: {lr: 5e-7}`.
@@ -109,7 +111,7 @@ class Optimization:
         parameters: Iterable[torch.nn.Parameter],
         num_steps: int,
         embeddings: Iterable[torch.Tensor] = (),
-        biases: Iterable[torch.Tensor] = (),
+        kept: Iterable[torch.Tensor] = (),
     ) -> tuple[Optimizer, LambdaLR]:
         """Optimizer over `parameters` and its per-step schedule over `num_steps` optimizer steps.
 
@@ -117,10 +119,10 @@ class Optimization:
             parameters: whole or sharded.
             num_steps: of the whole fit; -1 if nobody knows, see `check_length`.
             embeddings: those of them whose states are never quantised.
-            biases: those of them that do not decay, vectors or not.
+            kept: those of them that do not decay, beside all vectors (`undecayed`).
         """
         self.check_length(num_steps)
-        optimizer = optimizer_of(self.optimizer, self._groups(list(parameters), biases))
+        optimizer = optimizer_of(self.optimizer, self._groups(list(parameters), kept))
         prepare(optimizer, embeddings)
         # Fused kernels could unscale gradients themselves, but clipping has to see them unscaled: Lightning does it.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -202,24 +204,31 @@ class Optimization:
         decay = defaults.get("weight_decay", 0.0)
         check_range(f"{_WHERE}.weight_decay", decay, "0 is usual, 0.1 much", at_least=0.0, at_most=10.0)
 
-    def _groups(self, parameters: list[torch.nn.Parameter], biases: Iterable[torch.Tensor]) -> list[Any]:
+    def _groups(self, parameters: list[torch.nn.Parameter], undecayed: Iterable[torch.Tensor]) -> list[Any]:
         """What has no weight decay apart from the rest, if there is any decay."""
         if not self.defaults.get("weight_decay"):
             return list(parameters)
-        kept = {id(bias) for bias in biases} | {id(each) for each in parameters if _num_dimensions(each) < 2}
+        kept = {id(each) for each in undecayed} | {id(each) for each in parameters if _num_dimensions(each) < 2}
         decaying = [parameter for parameter in parameters if id(parameter) not in kept]
         others = [parameter for parameter in parameters if id(parameter) in kept]
         groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 
 
-def biases_of(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Biases by their names: those of stacked experts (gpt-oss) are matrices, a row for each expert.
+def undecayed(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """What has no weight decay although it may be a matrix.
+
+    Biases of stacked experts (gpt-oss) have a row for each expert, norms of heads (Command R+) and scales (Inkling 2)
+    one for each head; Mamba's rates of decay (`A_log`, a row for each channel) and RWKV's mixtures do not decay in
+    their authors' code.
 
     Args:
         model: any.
     """
-    return [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    norms = (module for module in model.modules() if type(module).__name__.endswith("Norm"))
+    weights = {id(weight) for norm in norms for weight in norm.parameters(recurse=False)}
+    named = model.named_parameters()
+    return [each for name, each in named if id(each) in weights or _UNDECAYED.search(name)]
 
 
 def _num_dimensions(parameter: torch.nn.Parameter) -> int:

@@ -48,7 +48,7 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
     said = [record.message for record in caplog.records if "missing value" in record.message]
     assert len(said) == 1
     assert "1 in `chosen`" in said[0]
-    assert data.reports()["suspect_texts"]["train"] == {"printed": {"chosen": 1}, "damaged": 0}
+    assert data.reports()["suspect_texts"]["train"] == {"printed": {"chosen": 1}, "damaged": 0, "alike": 0}
 
 
 LATIN = ["caf\u00e9", "don\u2019t", "a \u2013 b", "10\u00b0", "a\u00a0b"]
@@ -63,3 +63,23 @@ def test_letters_of_a_wrong_decoding_are_counted(damaged):
     assert found.damaged == 1
     (line,) = found.warnings(len(texts))
     assert line.startswith(f"1 of {len(texts)} records hold what a wrong decoding leaves")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "alike"),
+    [
+        ("Z\u00fcrich", "Zu\u0308rich", True),
+        ("\u03ac\u03bb\u03c6\u03b1", "\u03b1\u0301\u03bb\u03c6\u03b1 ", True),  # Greek, with a tonos of its own
+        ("Oslo", "Os\u200blo", True),
+        ("Zurich", "Z\u00fcrich", False),
+        ("\u0915\u094d\u0937", "\u0915\u094d\u200d\u0937", False),  # a joiner shows half a letter in Hindi
+        ("2", "\u00b2", False),
+    ],
+)
+def test_answers_that_look_the_same_are_counted(chosen, rejected, alike):
+    found, before = SuspectTexts(), {**vars(pair(0)), "chosen": "yes", "rejected": ("no",)}
+    again = Turn("again", "there", chosen, ("other", rejected))
+    pairs = [type(pair(0))(**before), type(pair(0))(**before | {"turns": (again,)})]
+    assert list(found.counted(pairs)) == pairs
+    assert found.alike == alike
+    assert [line[:31] for line in found.warnings(2)] == ["1 of 2 records have a rejected "] * alike

@@ -11,11 +11,13 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.optimizers.lorafa import LoraFAOptimizer
 from support.command_line import CONFIGS, build
 from support.preference_data import RandomPairs
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
+from transformers import RwkvConfig, RwkvForCausalLM
 
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
-from lit_longpo.optimization import FusedAdamW, Optimization, biases_of
+from lit_longpo.optimization import FusedAdamW, Optimization, undecayed
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters import add_adapters
 
@@ -135,16 +137,22 @@ def test_what_the_trainer_would_stumble_over_is_refused_before_the_policy_is_loa
 
 @pytest.mark.parametrize("lora", [None, LoRA(r=2, also_train=["norm", "bias"])])
 @pytest.mark.parametrize(
-    ("optimizer", "name"),  # with biases of attention, and of stacked experts (Fast-LLM#545)
-    [(FusedAdamW, "Qwen2"), (torch.optim.AdamW, "Qwen2"), (torch.optim.SGD, "Qwen2"), (FusedAdamW, "GptOss")],
+    ("optimizer", "name", "more"),  # with biases of attention, of stacked experts (Fast-LLM#545), and norms of heads
+    [
+        (FusedAdamW, "Qwen2", {}),
+        (torch.optim.AdamW, "Qwen2", {}),
+        (torch.optim.SGD, "Qwen2", {}),
+        (FusedAdamW, "GptOss", {}),
+        (FusedAdamW, "Cohere", {"use_qk_norm": True, "attention_bias": True}),
+    ],
 )
-def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, name, lora):
-    model = tiny_model(name)
+def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, name, more, lora):
+    model = tiny_model(name, **more)
     model = model if lora is None else add_adapters(model, lora)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     before = {name: value.detach().clone() for name, value in trained.items()}
     decaying = Optimization(partial(optimizer, lr=0.5, weight_decay=0.5), "constant", 0.0)
-    stepper, _ = decaying.build(trained.values(), 1, biases=biases_of(model))
+    stepper, _ = decaying.build(trained.values(), 1, kept=undecayed(model))
     for parameter in trained.values():
         parameter.grad = torch.zeros_like(parameter)
     stepper.step()
@@ -154,6 +162,23 @@ def test_norms_and_biases_do_not_decay_and_matrices_do(optimizer, name, lora):
         torch.testing.assert_close(value.detach(), before[name] * (1.0 if name in vectors else 0.75), msg=name)
     if lora is not None:
         assert any("lora_A" in name for name in set(trained) - vectors)
+
+
+MIXTURES = {"time_mix_key", "time_mix_value", "time_mix_receptance"}
+
+
+@pytest.mark.parametrize(
+    ("make", "matrices"),
+    [
+        (lambda: tiny_hybrid("Mamba"), {"A_log"}),  # mamba_ssm marks them, transformers no longer does
+        (lambda: RwkvForCausalLM(RwkvConfig(vocab_size=8, hidden_size=4, num_hidden_layers=2)), MIXTURES),
+    ],
+)
+def test_rates_of_decay_and_mixtures_do_not_decay(make, matrices):
+    model = make()
+    kept = {id(each) for each in undecayed(model)}
+    names = {name.rpartition(".")[2] for name, each in model.named_parameters() if id(each) in kept and each.dim() > 1}
+    assert names == matrices
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,11 @@ def test_files_that_transformers_cannot_read_are_one_line(missing, what, policy_
     [
         ("config.json", lambda text: "null", "TypeError"),
         ("config.json", lambda text: "[" * 3000, "RecursionError"),
-        ("config.json", lambda text: text.replace('"default"', '"defeult"'), r"KeyError: 'defeult' \(not found by .*rope_type"),
+        (
+            "config.json",
+            lambda text: text.replace('"default"', '"defeult"'),
+            r"KeyError: 'defeult' \(not found by .*rope_type",
+        ),
         ("config.json", lambda text: text.replace('"float32"', '"float3"'), "AttributeError"),
         ("config.json", lambda text: text.replace('"num_attention_heads": 4', '"num_attention_heads": -1'), "RuntimeE"),
         ("tokenizer.json", lambda text: text.replace('"<unk>": 3', '"<ukn>": 3'), "UNK"),
