@@ -12,6 +12,7 @@ from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.prompts.thoughts import is_thinking
+from lit_longpo.policy.weights import cached_commit
 from lit_longpo.servers import CUT_OFF, ENDED, broke_off
 
 
@@ -60,7 +61,7 @@ class VLLMGenerator(TextGenerator):
         self._engine = LLM(model=policy.source, dtype=policy.dtype, **self.options)
         self._policy, template = policy, policy.template
         settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
-        return f"vllm:{policy.source}:{_weights(policy)}{settings}:{self.options}"
+        return f"vllm:{policy.source}:{_weights(policy, self.options.get('revision'))}{settings}:{self.options}"
 
     def reads(self, policy: PolicyConfig) -> str:
         """Hash of the tokens of texts, and of the chat template's source."""
@@ -123,7 +124,8 @@ class VLLMGenerator(TextGenerator):
         return self._formats[system]
 
 
-def _weights(policy: PolicyConfig) -> str:
-    """What tells weights in a folder from others that lay there before; a hub's name stands for itself."""
+def _weights(policy: PolicyConfig, revision: str | None) -> str:
+    """What tells weights from others that had the name before: of a folder its files, of a hub's model its commit."""
     folder = policy.files.folder
-    return "" if folder is None else f"{files_fingerprint(folder)}:"
+    found = cached_commit(policy.source, revision) if folder is None else files_fingerprint(folder)
+    return f"{found}:" if found else ""

@@ -49,7 +49,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     settle_maps(model)
     stay_whole(model)
     note_left_out(model, source, options.get("revision"))
-    cast(Any, model).hub_commit = _hub_commit(source, options.get("revision"))
+    cast(Any, model).hub_commit = cached_commit(source, options.get("revision"))
     return model
 
 
@@ -107,8 +107,13 @@ def hub_commit(model: PreTrainedModel) -> str | None:
     return getattr(model, "hub_commit", None)
 
 
-def _hub_commit(source: str, revision: str | None) -> str | None:
-    """From the place in the hub's cache: transformers' configurations no longer say it."""
+def cached_commit(source: str, revision: str | None = None) -> str | None:
+    """The commit of a hub's model that this machine has kept, by its place in the cache: configurations do not say it.
+
+    Args:
+        source: folder, of which there is none, or hub name.
+        revision: branch, tag or commit; `None` for the main branch.
+    """
     if Path(source).is_dir():
         return None
     path = try_to_load_from_cache(source, "config.json", revision=revision)

@@ -6,6 +6,7 @@ from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import constants
 from support.byte_tokenizer import byte_model
 
 from data_modules.builders.generators.requests import Decoding, Request
@@ -42,6 +43,21 @@ def test_other_weights_in_the_same_folder_are_another_model(monkeypatch, tmp_pat
     for seed in (1, 1, 2):
         identities.append(VLLMGenerator().open(PolicyConfig(source=str(byte_model(tmp_path, seed=seed)))))
     assert identities[0] == identities[1] != identities[2]
+
+
+def test_another_commit_of_a_hubs_model_is_another_model(monkeypatch, tmp_path):
+    """Its main branch may move between two builds."""
+    engine(monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--owner--name"
+    (kept / "refs").mkdir(parents=True)
+    identities = []
+    for commit in ("a" * 40, "b" * 40):
+        (kept / "refs" / "main").write_text(commit)
+        (kept / "snapshots" / commit).mkdir(parents=True)
+        byte_model(kept / "snapshots" / commit)
+        identities.append(VLLMGenerator().open(PolicyConfig(source="owner/name")))
+    assert identities[0].replace("a" * 40, "b" * 40) == identities[1] != identities[0]
 
 
 @pytest.mark.parametrize(("reason", "error"), [("stop", False), ("length", False), ("abort", True), ("error", True)])
