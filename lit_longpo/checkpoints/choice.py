@@ -9,6 +9,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 
+from lit_longpo.checkpoints.reading import holds_weights_alone
 from lit_longpo.checkpoints.record import Settings, run_settings
 from lit_longpo.checkpoints.resumption import agreeing, check_settings, newest_agreeing, passed_over
 from lit_longpo.checkpoints.stores import refuse_last_elsewhere
@@ -42,15 +43,16 @@ class CheckpointChoice:
             settings: of this run.
 
         Raises:
-            InputError: as `usable`; or it was trained with other settings.
+            InputError: as `usable`; or it was trained with other settings, or holds weights alone.
         """
         if str(ckpt_path) in ("last", "hpc"):
-            return None, agreeing(self._candidates(str(ckpt_path)), settings)
+            return None, agreeing(self._candidates(str(ckpt_path)), settings, fitting=True)
         if ckpt_path is None and SLURMEnvironment.detect() and (requeued := self._candidates("hpc")):
-            return None, agreeing(requeued, settings)
+            return None, agreeing(requeued, settings, fitting=True)
         path = self.usable(ckpt_path, settings, fitting=True)
         if isinstance(path, Path):
             check_settings(path, settings)
+            check_states(path)
         return path, None
 
     def to_score(self, ckpt_path: str | Path | None, model: Any) -> str | Path | None:
@@ -144,6 +146,19 @@ def check_whole(path: Path, settings: Settings, damage: Callable[[Path], str | N
     nothing = "there is no whole one of these settings beside it: leave --ckpt_path out"
     advice = f"type: --ckpt_path {good}" if good else nothing
     raise InputError(f"expected a whole checkpoint at {path}, but {wrong}; {advice}")
+
+
+def check_states(path: Path) -> None:
+    """Refuse to go on without the optimizer's state.
+
+    Raises:
+        InputError: the checkpoint was written with `save_weights_only`.
+    """
+    if holds_weights_alone(path):
+        raise InputError(
+            f"expected a checkpoint with the optimizer's state, got {path}, which `save_weights_only` of a "
+            f"ModelCheckpoint left out; start anew from its weights: --initial_weights {path} instead of --ckpt_path"
+        )
 
 
 def check_strategy(path: Path, strategy: Strategy, world_size: int, *, fitting: bool) -> None:

@@ -40,6 +40,18 @@ def read_weights(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """What the checkpoint says about its run (see `run_record`); empty if it says nothing, or holds foreign objects."""
+    record = _contents(path).get("run", {})
+    return record if isinstance(record, dict) else {}
+
+
+def holds_weights_alone(path: Path) -> bool:
+    """Whether Lightning has left the optimizer's state and all else out (`save_weights_only`), so no run goes on."""
+    contents = _contents(path)
+    return "pytorch-lightning_version" in contents and "lr_schedulers" not in contents
+
+
+def _contents(path: Path) -> dict[str, Any]:
+    """What Lightning has written beside what a strategy splits; empty where nobody can read it."""
     file = path
     if kind(path) == "torch folder":
         file = path / "meta.pt"
@@ -49,8 +61,7 @@ def read_record(path: Path) -> dict[str, Any]:
         contents = plain_contents(file, of_deepspeed=kind(path) == "DeepSpeed folder")
     except Exception:  # foreign or broken in any way: whoever loads it says so
         return {}
-    record = contents.get("run", {}) if isinstance(contents, dict) else {}
-    return record if isinstance(record, dict) else {}
+    return contents if isinstance(contents, dict) else {}
 
 
 def load_weights(model: nn.Module, path: Path, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_longpo.checkpoints.reading import read_record
+from lit_longpo.checkpoints.reading import holds_weights_alone, read_record
 from lit_longpo.checkpoints.record import (
     Settings,
     contradictions,
@@ -107,18 +107,21 @@ def starts_anew(trainer: Trainer) -> bool:
     return isinstance(connector, Resumption) and not connector.named and not connector.last
 
 
-def agreeing(paths: Sequence[Path], settings: Settings) -> list[Path]:
+def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False) -> list[Path]:
     """Those whose runs trained what this one does, as far as is known without data; of the others the newest is named.
 
     Args:
         paths: whole checkpoints.
         settings: of this run.
+        fitting: whether it is trained further, so that weights alone are not enough.
     """
     chosen, passed = list[Path](), list[str]()
     for path in paths:
         differing = _grave(read_record(path), settings)
         if differing:
             passed.append(f"{path}: it was trained with {_in_words(differing)}")
+        elif fitting and holds_weights_alone(path):
+            passed.append(f"{path}: it holds weights alone (`save_weights_only`)")
         else:
             chosen.append(path)
     _name_passed(passed)

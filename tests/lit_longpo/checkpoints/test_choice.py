@@ -79,6 +79,21 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
     assert "no whole checkpoint" in caplog.text
 
 
+def test_weights_alone_are_not_gone_on_from(tmp_path, caplog):
+    """`save_weights_only` ended in Lightning's KeyError after the policy was loaded."""
+    whole, alone = save_file(tmp_path / "step=2.ckpt"), save_file(tmp_path / "step=4.ckpt")
+    written = {"pytorch-lightning_version": "2.6.0", "loops": {}}
+    torch.save({**torch.load(alone), **written}, alone)
+    torch.save({**torch.load(whole), **written, "optimizer_states": [], "lr_schedulers": []}, whole)
+    choice = CheckpointChoice(trainer(tmp_path))
+    with pytest.raises(ValueError, match=rf"step=4.ckpt, which `save_weights_only` .*: --initial_weights {alone} inst"):
+        choice.to_fit(alone, {})
+    assert choice.to_fit(whole, {}) == (whole, None)
+    assert choice.to_fit("last", {}) == (None, [whole])
+    assert f"passing over {alone}: it holds weights alone" in caplog.text
+    assert choice.to_score(alone, Nothing()) == alone
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_under_slurm_only_a_checkpoint_of_this_run_is_gone_on_from(fits, tmp_path, monkeypatch, caplog):
     """Lightning takes any `hpc_ckpt_N.ckpt` of the root folder there, if nothing is named."""
