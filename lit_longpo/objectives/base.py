@@ -48,7 +48,7 @@ from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_fit, found_path, say_few_steps, say_precision
+from lit_longpo.training.start import check_fit, found_path, say_precision, say_steps
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -259,7 +259,7 @@ class PreferenceModule(LightningModule, ABC):
         steps = num_optimizer_steps(self.trainer)
         optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
         say_precision(optimizer, self.trainer)
-        say_few_steps(self.trainer, steps)
+        say_steps(self.trainer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -83,15 +83,29 @@ def say_precision(optimizer: Optimizer, trainer: Trainer) -> None:
         log.info(precision)
 
 
-def say_few_steps(trainer: Trainer, steps: int) -> None:
-    """Warn where the data make so few steps that nothing is learnt; not where somebody wants no more.
+def say_steps(trainer: Trainer, steps: int) -> None:
+    """Warn where a run has fewer steps than somebody wants, or so few that nothing is learnt.
 
     Args:
         trainer: about to fit.
         steps: that its optimizer will take.
     """
+    if not trainer.is_global_zero:
+        return
+    if 0 <= steps < trainer.max_steps and not trainer.fast_dev_run:  # in transformers it overrules `max_epochs`
+        log.warning(
+            "`trainer.max_steps: %d` is not reached: the training ends with `trainer.max_epochs: %s`, which has %d "
+            "optimizer steps; type --trainer.max_epochs -1 to train for %d steps",
+            *(trainer.max_steps, trainer.max_epochs, steps, trainer.max_steps),
+        )
+    else:
+        _say_few_steps(trainer, steps)
+
+
+def _say_few_steps(trainer: Trainer, steps: int) -> None:
+    """Warn where the data make so few steps that nothing is learnt; not where somebody wants no more."""
     wanted = steps == trainer.max_steps or isinstance(trainer.limit_train_batches, int)
-    if wanted or not 0 <= steps < _FEW_STEPS or not trainer.is_global_zero:
+    if wanted or not 0 <= steps < _FEW_STEPS:
         return
     rows = trainer.accumulate_grad_batches
     fewer = f"--trainer.accumulate_grad_batches 1 (a step has {rows} rows), " if rows > 1 else ""

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lit_longpo.training.start import say_few_steps, say_precision
+from lit_longpo.training.start import say_precision, say_steps
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
@@ -24,15 +24,18 @@ def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
         ({}, "2 optimizer steps in all, which change little; type --trainer.accumulate_grad_batches 1 (a step has 8"),
         ({"accumulate_grad_batches": 1}, "which change little; type --trainer.max_epochs 3"),
         ({"max_steps": 2}, ""),  # wanted
+        ({"max_steps": 50}, "`trainer.max_steps: 50` is not reached: the training ends with `trainer.max_epochs: 1`, "),
         ({"limit_train_batches": 16}, ""),
+        ({"limit_train_batches": 16, "max_steps": 16, "fast_dev_run": 16}, ""),
         ({"is_global_zero": False}, ""),
     ],
 )
 def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
     trainer = {"max_steps": -1, "max_epochs": 1, "accumulate_grad_batches": 8, "limit_train_batches": 1.0}
-    say_few_steps(SimpleNamespace(**{**trainer, "is_global_zero": True, **change}), 2)
+    trainer["fast_dev_run"] = False
+    say_steps(SimpleNamespace(**{**trainer, "is_global_zero": True, **change}), 2)
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
     caplog.clear()
-    say_few_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
+    say_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
     assert not caplog.text
