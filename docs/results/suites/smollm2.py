@@ -173,7 +173,7 @@ class _OnQuestions:
         return (
             *("build", "--config", "docs/results/suites/smollm2_build.yaml", "--output", "{run}/built"),
             *("--policy.source", f"{here}/{first}/model", "--policy.dtype", _dtype(settings)),
-            *("--policy.template.user", json.dumps(_TEMPLATE)),
+            *("--policy.template.user", _TEMPLATE),
             *("--source.paths", json.dumps([f"{here}/questions/{self.pairs_file}"])),
             *self.source,
             *("--generator.device", "cuda" if settings.accelerator == "gpu" else "cpu"),
@@ -254,7 +254,7 @@ def asking(settings: Settings, model: Path, questions: Path) -> Words:
         *("evaluate", "--config", "configs/eval/qa.yaml", "--output", "{run}"),
         *("--accelerator", settings.accelerator),
         *("--policy.source", str(model), "--policy.dtype", _dtype(settings)),
-        *("--policy.template.user", json.dumps(_TEMPLATE), "--benchmark.score_by", "sub_em"),
+        *("--policy.template.user", _TEMPLATE, "--benchmark.score_by", "sub_em"),
         *("--benchmark.path", str(questions), "--benchmark.max_new_tokens", "24"),
         *(word for key, value in _batching(settings).items() for word in (f"--batching.{key}", str(value))),
     )
