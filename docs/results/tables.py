@@ -131,9 +131,16 @@ _REAL = Layout(
     others=("f1", "em"),
 )
 LAYOUTS = {
-    "smollm2": _REAL,
-    "smollm2-twohop": _REAL,
-    "smollm2-shared": _REAL,
+    **dict.fromkeys(("smollm2", "smollm2-twohop", "smollm2-shared", "smollm2-quoted", "smollm2-shared-quoted"), _REAL),
+    "smollm2-elsewhere": Layout(
+        ("hotpotqa alone", "hotpotqa", "musique alone", "musique"),
+        "hotpotqa alone",
+        ("hotpotqa", "musique"),
+        {"base": "base", "SFT-short": "sft-short"},
+        "sft-short",
+        apart="sft-short",
+        others=("f1", "em"),
+    ),
     "embedded": Layout(
         ("64", "128", "256", "384", "512"),
         "64",
@@ -280,7 +287,8 @@ def _by_length(rows: Mapping[str, Row], layout: Layout, *, shared: bool) -> str:
     columns = [*([length] for length in lengths), *([beyond] if len(beyond) > 1 else [])]
     header = [f"points less {other.name}", *(" and ".join(map(_number, column)) for column in columns)]
     lines = [line(header), line(["---", *["---:"] * len(columns)])]
-    trained = [row for row in rows.values() if row.cost("steps") is not None and row.name != other.name]
+    kind = other.cost("steps") is not None  # rows without a training are of another kind, unless all are
+    trained = [row for row in rows.values() if (row.cost("steps") is not None) == kind and row.name != other.name]
     for row in sorted(trained, key=lambda row: -row.mean(layout.long)):
         lines.append(line([row.name, *(_gap(row, other, column, shared=shared) for column in columns)]))
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt, Surroundings
-from lit_longpo.policy.prompts.prompt_template import check_line_breaks
+from lit_longpo.policy.prompts.prompt_template import check_template
 from lit_longpo.ranges import MOST, MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 NAME = "qa"
@@ -263,7 +263,7 @@ def _cut(encoded: EncodedPrompt, excess: int, name: str) -> tuple[int, ...]:
 
 
 def _check_question_template(template: str) -> None:
-    check_line_breaks(template, "question_template")
+    check_template(template, "question_template")
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.prompt_template import check_line_breaks
+from lit_longpo.policy.prompts.prompt_template import check_template
 from lit_longpo.strategies import check_devices
 
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
@@ -35,7 +35,7 @@ def check_typed(config: Any) -> None:
         )
     for name in _TEXTS:
         text = config.get(f"policy.template.{name}")
-        check_line_breaks(text if isinstance(text, str) else "", f"policy.template.{name}")
+        check_template(text if isinstance(text, str) else "", f"policy.template.{name}")
 
 
 def _check_places(config: Any) -> None:

@@ -2,9 +2,11 @@ import json
 import random
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from results import outcomes
 from results.cells import Cell, Settings, Suite
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
@@ -198,7 +200,7 @@ def test_page_shows_what_is_stored():
 def test_readme_shows_what_is_stored(label, cell):
     from results.__main__ import _PAGE
 
-    rows = rows_of(load(outcomes.STORED / "smollm2-shared"))
+    rows = rows_of(load(outcomes.STORED / "smollm2-shared-quoted"))
     shown = (_PAGE.parent / "README.md").read_text(encoding="utf-8").partition("SmolLM2-135M on XQuAD")[2]
     means = " | ".join(f"{rows[cell].mean([length]):.1f}" for length in ("alone", "1024", "2048"))
     gains = ["", ""]
@@ -287,6 +289,20 @@ def test_commands_are_accepted(patterns, tmp_path):
                 parsers[command] = PlanCLI(args=words).parser
             else:
                 assert parsers[command].parse_args(words) is not None, cell.key
+
+
+@pytest.mark.parametrize("name", ["smollm2", "smollm2-twohop", "smollm2-shared"])
+def test_models_answer_and_are_asked_in_the_template_that_they_are_trained_in(name, tmp_path):
+    """As the command line reads it: it keeps quotes and a backslash and an n, so a template is a word as it is."""
+    trained = yaml.safe_load((Path(outcomes.__file__).parent / "suites/smollm2.yaml").read_text())["policy"]["template"]
+    register_classes()
+    parsers = {"build": build_parser(), "evaluate": evaluate_parser()}
+    cells = SUITES[name].cells(settings(tmp_path, seeds=(1,)))
+    one_of_each = {cell.words[0]: cell for cell in cells if cell.program == "lit_longpo"}
+    for command, parser in parsers.items():
+        words = filled(one_of_each[command], tmp_path, tmp_path)[1:]
+        assert parser.parse_args(words).policy.template.user == trained["user"]
+    assert "\n\n" in trained["user"]
 
 
 def test_steps_of_equal_flops_are_counted_from_results(tmp_path):

@@ -10,6 +10,8 @@ from lit_longpo.files.strict_json import shortened
 
 MarkupRule = Literal["text", "control"]
 Span = tuple[int, int]
+# A whole text in quotes; not "{context}" and "{question}", nor a question alone in quotes.
+_QUOTED = re.compile(r"""(?!"\{\w+\}"$|'\{\w+\}'$)("[^"]*"|'[^']*')""", re.DOTALL)
 UserText = tuple[str, list[Span]]  # what the user says, and where context (first) and questions stand in it
 
 
@@ -45,7 +47,7 @@ class PromptTemplate:
                 f"got {shortened(repr(self.user))}; set `policy.template.user`"
             )
         for name in ("user", "system"):
-            check_line_breaks(getattr(self, name) or "", f"policy.template.{name}")
+            check_template(getattr(self, name) or "", f"policy.template.{name}")
         if self.markup not in get_args(MarkupRule):
             raise InputError(f"expected `policy.template.markup` of text or control, got {self.markup!r}")
         self.day()
@@ -88,20 +90,25 @@ class PromptTemplate:
             ) from error
 
 
-def check_line_breaks(text: str, setting: str) -> None:
-    """Refuse the two characters that a shell and plain YAML make of a line break.
+def check_template(text: str, setting: str) -> None:
+    """Refuse what a shell and plain YAML make of a template that was quoted as for another language.
 
     Args:
         text: of a template.
         setting: its name.
 
     Raises:
-        InputError: a backslash and an n are in it.
+        InputError: a backslash and an n are in it, or it stands in quotes, which every prompt would hold.
     """
     if "\\n" in text:
         raise InputError(
             f"expected line breaks in `{setting}`, got a backslash and an n, which a shell and plain YAML keep: "
             f"{shortened(text)}; in bash type $'...\\n...', in YAML write \"...\\n...\" in double quotes"
+        )
+    if _QUOTED.fullmatch(text.strip()):
+        raise InputError(
+            f"expected `{setting}` without quotes around it, which every prompt would hold, got {shortened(text)}; "
+            "quote it once, not twice"
         )
 
 

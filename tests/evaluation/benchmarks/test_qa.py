@@ -176,6 +176,18 @@ def test_a_line_break_that_a_shell_made_two_characters_is_refused():
         PromptTemplate("{context}\\n\\n{question}")
 
 
+def test_a_template_quoted_twice_is_refused():
+    """The command line keeps typed texts as they are: what is quoted again would be in every prompt."""
+    for question_template in ("'Q: {question}'", '"Answer briefly. {question}"'):
+        with pytest.raises(ValueError, match=r"expected `question_template` without quotes around it, .*once"):
+            QA(questions=Listed(asked(1)), question_template=question_template)
+    with pytest.raises(ValueError, match=r"expected `policy.template.user` without quotes"):
+        PromptTemplate('"{context}\n\nQuestion: {question}"')
+    for user in ('"{context}" answers "{question}"', "{context}\n'{question}'"):
+        assert PromptTemplate(user).user == user
+    assert QA(questions=Listed(asked(1)), question_template='"{question}"').question_template == '"{question}"'
+
+
 def test_answers_in_scripts_that_join_words_are_told():
     """An answer of three Thai words beside one of them more shares no token with it; Chinese and Japanese do."""
     thai, chinese = (
