@@ -9,6 +9,7 @@ import torch
 import yaml
 from results import outcomes
 from results.cells import Cell, Settings, Suite
+from results.other_questions import asked_of, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
 from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened, together
@@ -650,3 +651,29 @@ def test_lengthened_pairs_keep_order_and_mistake_and_take_the_gold_answer():
     assert {(pair.chosen, pair.rejected) for pair in short} == {("gold", ("wrong",))}
     assert short[0].short_context == longer[0].short_context
     assert words(short[0].long_context) <= 90 - 64
+
+
+def test_two_hop_questions_are_asked_about_their_paragraphs_and_about_all():
+    def record(name, answer, supporting):
+        passages = tuple(Passage(f"t{n}", f"text {n}", supporting=n in supporting) for n in range(4))
+        return QARecord(name, f"{name}?", (answer,), passages)
+
+    records = [record("a", "red", {1, 3}), record("b", "no", {0, 1}), record("c", "blue", {0, 1, 2})]
+    kept = two_hop([*records, record("d", "green", {0, 2}), record("e", "grey", {0, 2})], 2)
+    assert [item.id for item in kept] == ["a", "d"]
+    rows = list(asked_of("hotpotqa", kept))
+    assert [row["id"] for row in rows] == [
+        f"hotpotqa{which}/q00{n}/{kept[n].id}" for which in (" alone", "") for n in (0, 1)
+    ]
+    assert rows[0]["context"] == "t1\ntext 1\n\nt3\ntext 3"
+    assert rows[2]["context"].count("text") == 4
+    assert (rows[2]["question"], rows[2]["answers"]) == ("a?", ["red"])
+
+
+def test_rows_without_trainings_are_compared_with_each_other_by_length(tmp_path):
+    for name, digits in (("sft-short", "0011"), ("orpo-long-2048", "0111"), ("base", "0000")):
+        sets = {length: {"q0": digits} for length in ("hotpotqa alone", "hotpotqa", "musique alone", "musique")}
+        outcome(name, 1, sets).save(tmp_path)
+    text = markdown(SUITES["smollm2-elsewhere"], tmp_path)
+    assert "| points less sft-short | hotpotqa alone | hotpotqa | musique alone | musique |" in text
+    assert "| orpo-long-2048 | +25.0 " in text
