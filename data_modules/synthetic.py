@@ -10,12 +10,23 @@ from data_modules import records
 from data_modules.base import PairDataModule
 from data_modules.files.content import Content, content_of_code
 from data_modules.records import PreferencePair, Span, Turn
+from data_modules.splitting import documents_of
 from data_modules.worlds import world as worlds
 from data_modules.worlds.world import MOST_HOPS, NAMES, Fact, Question, Split, World, check_sizes, num_words_of
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import MOST, check_numbers
 
 _BYTES_PER_WORD = 6  # about, with the space behind it
+
+
+class MadeUpPair(PreferencePair):
+    """A pair about a world of its own: two that state the same short fact are not about one document."""
+
+
+@documents_of.register
+def _(item: MadeUpPair) -> tuple[str, str]:
+    whole = item.long_context or item.short_context
+    return whole, whole
 
 
 class SyntheticDataModule(PairDataModule):
@@ -82,7 +93,7 @@ class SyntheticDataModule(PairDataModule):
         long_context = world.arrange(supporting, distractors)
         turns = [self._turn(world, question, distractors) for question in questions]
         spans = _spans(supporting, long_context)
-        return PreferencePair.from_turns(f"{split}-{index}", long_context, turns, (turns[0].chosen,), spans)
+        return MadeUpPair.from_turns(f"{split}-{index}", long_context, turns, (turns[0].chosen,), spans)
 
     def _turn(self, world: World, question: Question, distractors: list[Fact]) -> Turn:
         num_words = sum(num_words_of(fact.sentence) for fact in question.supporting)

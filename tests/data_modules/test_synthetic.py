@@ -26,6 +26,27 @@ def test_synthetic_pairs_hold_the_facts_in_both_contexts():
     assert data.pairs("train") == data.pairs("train")
 
 
+def test_a_fact_that_is_stated_in_two_worlds_makes_them_no_document(caplog):
+    """The demo said that 59 of its 64 validation documents were trained on: "Hire Dan vans ." was stated in both."""
+    words = PromptFormat(word_tokenizer(vocabulary()), PromptTemplate("{context} Complete: {question} "))
+    data = SyntheticDataModule(
+        num_train=300,
+        num_val=30,
+        short_words=32,
+        long_words=(40, 60),
+        prompt_format=words,
+        views=Views((View("long", "chosen"),)),
+    )
+    facts = {
+        split: {pair.long_context[slice(*pair.supporting[0])] for pair in data.pairs(split)}
+        for split in ("train", "val")
+    }
+    assert facts["train"] & facts["val"]
+    data.setup("fit")
+    assert data.documents == {"train": 300, "val": 30, "train and val": 0}
+    assert "also in the training split" not in caplog.text
+
+
 @pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 10**26])
 def test_seeds_that_no_generator_takes_are_refused(seed):
     with pytest.raises(ValueError, match=f"expected `data.init_args.seed` .* got {seed}"):
