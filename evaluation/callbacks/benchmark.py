@@ -11,13 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
+from evaluation.callbacks.scheduled import ScheduledCallback, report_folder, step_of
 from evaluation.reports.before_after import page_of, write_page
 from evaluation.reports.comparison import Comparison, change, compare, have_common, longer_answers
 from evaluation.reports.logged import show, show_change, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.report import BenchmarkReport
-from evaluation.reports.terminal import comparison
+from evaluation.reports.terminal import comparison, label_of
 from evaluation.running.batching import Batching
 from evaluation.running.preflight import check_lengths, extreme_examples
 from evaluation.running.protocols import ProtocolName, check_protocol
@@ -148,7 +148,7 @@ class BenchmarkCallback(ScheduledCallback):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask, score and log."""
-        step, module = trainer.global_step, cast(PreferenceModule, pl_module)
+        step, module = step_of(trainer, pl_module), cast(PreferenceModule, pl_module)
         log.info("%s at step %d", self.title, step)
         assert module.prompt_format is not None
         settings = replace(self.settings, limit=self.limit(self.settings.limit))
@@ -173,7 +173,7 @@ class BenchmarkCallback(ScheduledCallback):
         values = titled_scalars(pages, self.title)
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(values, step=report.step)
         folder = report_folder(trainer)
         if not trainer.is_global_zero:
             return
@@ -182,5 +182,5 @@ class BenchmarkCallback(ScheduledCallback):
         if not keeps_nothing(trainer):
             for shown in pages_of(trainer.loggers, folder.parent):
                 show(shown, pages, self.title, self.num_samples)
-        texts = (f"{name.split('/', 2)[-1]} {score:.1%}" for name, score in values.items())
+        texts = (f"{label_of(name)} {score:.1%}" for name, score in values.items())
         log.info("%s: %s", self.title, ", ".join(texts))

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from evaluation.callbacks.scheduled import ScheduledCallback, report_folder
+from evaluation.callbacks.scheduled import ScheduledCallback, report_folder, step_of
 from evaluation.reports.table import Section, change_rows
 from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
 from lit_longpo.errors import InputError
@@ -100,18 +100,19 @@ class LMEvalCallback(ScheduledCallback):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the harness, keep and log its scores."""
-        log.info("%s: %s at step %d", self.title, ", ".join(self.tasks), trainer.global_step)
+        step = step_of(trainer, pl_module)
+        log.info("%s: %s at step %d", self.title, ", ".join(self.tasks), step)
         first = cast(dict[str, Any], self._evaluate(cast(PreferenceModule, pl_module)))
         results = trainer.strategy.broadcast(first)  # the first process has them
         values = scores_of(results["results"], self.title)
-        self.scores[trainer.global_step] = values
+        self.scores[step] = values
         trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(values, step=step)
         folder = report_folder(trainer)
         if trainer.is_global_zero:
             with results_folder(folder, trainer) as place:
-                self._save(place / f"{self.title}-step{trainer.global_step}.json", trainer.global_step, results)
+                self._save(place / f"{self.title}-step{step}.json", step, results)
         shown = (f"{name.split('/', 2)[2]} {score:.3f}" for name, score in values.items())
         log.info("%s: %s", self.title, ", ".join(shown))
 

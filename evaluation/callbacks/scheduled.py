@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_longpo.errors import InputError
+from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import num_optimizer_steps
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.run_folder import keeps_nothing
@@ -138,6 +139,11 @@ class ScheduledCallback(Callback, ABC):
         self._last_step = trainer.global_step
         with isolate_rng():
             self.measure(trainer, pl_module)
+
+
+def step_of(trainer: Trainer, pl_module: LightningModule) -> int:
+    """Optimizer steps that the policy has taken: what its report is called after."""
+    return pl_module.num_steps if isinstance(pl_module, PreferenceModule) else trainer.global_step
 
 
 def _is_cut_short(trainer: Trainer) -> bool:

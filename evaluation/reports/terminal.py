@@ -8,13 +8,19 @@ from evaluation.reports.scalars import scalars
 
 def table(report: BenchmarkReport) -> Table:
     """Official numbers of every task in percent, and what truncation did."""
-    shown = Table(title=f"{report.name}: {report.model or 'model'}, mean {report.mean:.1%}")
+    shown = Table(title=f"{report.name}: {report.model or 'model'}, all examples {report.mean:.1%}")
     for heading, side in (("task", "left"), ("examples", "right"), ("score", "left"), ("truncation", "left")):
         shown.add_column(heading, justify=side)  # type: ignore[arg-type]
     for task, cut in report.truncation().items():
         numbers = "  ".join(f"{column} {value:g}" for column, value in report.tables.get(task, {}).items())
         shown.add_row(task or report.name, str(cut.num_examples), numbers, str(cut))
     return shown
+
+
+def label_of(scalar: str) -> str:
+    """What a scalar of a report is called beside the columns of its tasks, which may have a "mean", of their own."""
+    name = scalar.split("/", 2)[-1]
+    return "all examples" if name == "mean" else name
 
 
 def comparison(before: BenchmarkReport, after: BenchmarkReport, title: str = "") -> Table:
@@ -25,6 +31,5 @@ def comparison(before: BenchmarkReport, after: BenchmarkReport, title: str = "")
     last = scalars(after)
     for name, score in scalars(before).items():
         if name in last:
-            label = name.removeprefix(f"benchmark/{before.name}/")
-            shown.add_row(label, f"{score:.1%}", f"{last[name]:.1%}", f"{100 * (last[name] - score):+.1f}")
+            shown.add_row(label_of(name), f"{score:.1%}", f"{last[name]:.1%}", f"{100 * (last[name] - score):+.1f}")
     return shown

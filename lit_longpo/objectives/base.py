@@ -277,6 +277,11 @@ class PreferenceModule(LightningModule, ABC):
         self._first_pairs.load(checkpoint.get("first_pairs"))
         check_trained(checkpoint, self)
 
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps that its weights have taken; in `validate` and `test` those of their checkpoint."""
+        return self._resumption.num_steps(self.trainer)
+
     # Scoring.
 
     def _per_example(self, batch: PreferenceBatch) -> Metrics:

@@ -37,6 +37,7 @@ class Resumption:
         validation_is_due: after a checkpoint that was saved before it.
         metrics_before: of the checkpoint that this run goes on from.
         left_out: rows before it whose step had not ended: their gradients are lost.
+        loaded_step: optimizer steps of the weights that were read, until they are trained.
     """
 
     random_states: list[dict[str, Any]] | None = None
@@ -44,6 +45,7 @@ class Resumption:
     validation_is_due: bool = False
     metrics_before: dict[str, float] = field(default_factory=dict)
     left_out: int = 0
+    loaded_step: int | None = None
 
     def save(self, checkpoint: dict[str, Any], trainer: Trainer, objective: str) -> None:
         """Add random states and what the run was."""
@@ -59,6 +61,12 @@ class Resumption:
         self.validated = validated_rows(checkpoint)
         self.left_out = rows_of_half_a_step(checkpoint)
         self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
+        self.loaded_step = checkpoint.get("global_step")
+
+    def num_steps(self, trainer: Trainer) -> int:
+        """Optimizer steps that the weights have taken; Lightning counts none in `validate` and `test`."""
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        return trainer.global_step if fitting or self.loaded_step is None else self.loaded_step
 
     def restore_metrics(self, trainer: Trainer) -> None:
         """What callbacks watch has the values that it had: an epoch may end next (Lightning#18595)."""
@@ -71,6 +79,7 @@ class Resumption:
 
     def restore_random_states(self, rank: int, trainer: Trainer) -> None:
         """The first batch draws what it would have drawn, nothing else uses these states between; steps count on."""
+        self.loaded_step = None
         if self.random_states is not None:
             self._say_left_out(trainer)
             log_from(trainer, trainer.global_step)

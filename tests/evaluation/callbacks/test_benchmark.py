@@ -31,11 +31,11 @@ class Losses(Callback):
         self.values.append(outputs["loss"].item())
 
 
-def fit(folder, callbacks, *, logger=True, steps=3, ckpt_path=None):
+def parts(folder, callbacks, *, logger=True, steps=3):
     seed_everything(1, verbose=False)
     module = SoLoPO(policy=PolicyConfig(weights="random", template=PromptTemplate("{context} Complete: {question}")))
     data = SyntheticDataModule(
-        num_train=12, num_val=2, short_words=16, long_words=(24, 32), max_examples=4,
+        num_train=12, num_val=2, num_test=2, short_words=16, long_words=(24, 32), max_examples=4,
         views=module.views, prompt_format=module.policy.prompt_format(),
     )  # fmt: skip
     losses = Losses()
@@ -44,6 +44,11 @@ def fit(folder, callbacks, *, logger=True, steps=3, ckpt_path=None):
         logger=TensorBoardLogger(folder) if logger else False, enable_checkpointing=True, log_every_n_steps=1,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1, callbacks=[losses, *callbacks],
     )  # fmt: skip
+    return trainer, module, data, losses
+
+
+def fit(folder, callbacks, *, ckpt_path=None, **options):
+    trainer, module, data, losses = parts(folder, callbacks, **options)
     trainer.fit(module, data, ckpt_path=ckpt_path)
     return trainer, losses.values
 
@@ -123,6 +128,35 @@ def test_after_a_resume_the_first_report_is_not_made_again(run, tmp_path):
     assert again.reports[-1].step > 0
 
 
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_is_reported_at_its_own_step(run, tmp_path, command):
+    """Lightning counts no steps there: the trained policy's report was called that of step 0, the untrained one's."""
+    path = tmp_path / "three.ckpt"
+    run[0].save_checkpoint(path)
+    needle = NeedleCallback(WorldHaystack(), **GRID)
+    trainer, module, data, _ = parts(tmp_path, [needle])
+    getattr(trainer, command)(module, datamodule=data, ckpt_path=path, verbose=False)
+    before, found = needle.reports  # the first is the checkpoint's own
+    assert (before.step, found.step, found.model) == (0, 3, "embedded at step 3")
+    assert found.mean == run[1].reports[-1].mean
+    assert (Path(trainer.log_dir) / "benchmarks" / "needle-step3.json").is_file()
+    events = EventAccumulator(trainer.log_dir)
+    events.Reload()
+    assert [event.step for event in events.Scalars("benchmark/needle/mean")] == [3]
+
+
+def test_weights_that_were_read_and_trained_on_are_reported_at_the_last_step(run, tmp_path):
+    path = tmp_path / "three.ckpt"
+    run[0].save_checkpoint(path)
+    needle = NeedleCallback(WorldHaystack(), **GRID)
+    trainer, module, data, _ = parts(tmp_path, [needle], steps=4)
+    trainer.fit(module, data, ckpt_path=path)
+    trainer.validate(module, data, verbose=False)
+    assert [report.step for report in needle.reports] == [0, 4, 4]
+    trainer.validate(module, data, verbose=False, ckpt_path=path)
+    assert needle.reports[-1].step == 3
+
+
 def test_it_works_without_a_logger(tmp_path):
     fit(tmp_path, [NeedleCallback(WorldHaystack(), **GRID)], logger=False, steps=1)
     assert (tmp_path / "benchmarks" / "needle-step0.html").is_file()
@@ -131,7 +165,9 @@ def test_it_works_without_a_logger(tmp_path):
 def test_the_comparison_names_points(run):
     table = comparison(run[1].reports[0], run[1].reports[-1])
     assert [column.header for column in table.columns] == ["task or length", "before", "after", "points"]
-    assert table.row_count == 5  # two lengths, two depths, the mean
+    assert {"all examples", "depth/0"} <= set(table.columns[0].cells)
+    assert "mean" not in table.columns[0].cells  # what the line of the task calls the mean of its lengths
+    assert table.row_count == 5  # two lengths, two depths, all examples
 
 
 def test_a_resumed_run_keeps_the_scores_before_training_and_the_count(run, tmp_path):
