@@ -61,8 +61,10 @@ _WARNINGS = (
 )
 # Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
 # checks of packed rows do not allow for; one seed, once more for every process; that the README in a folder of data is
-# none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py).
+# none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on
+# machines without a GPU, wherever it is installed and transformers writes a model.
 _LINES = {
+    "DeepSpeed": _LeftOut(("Setting accelerator to CPU",)),
     "transformers.tokenization_utils_tokenizers": _LeftOut(("The tokenizer you are loading from",)),
     "lightning.pytorch.utilities.rank_zero": _LeftOut(
         ("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud", "You are using a CUDA device")

@@ -94,7 +94,8 @@ def strategies(run: Configuration, degrees: list[int]) -> Iterator[Choice]:
         if world > 1:
             yield _strategy(run, "DDP", *((_ULYSSES, {"sequence_parallel": degree}) if degree > 1 else ("ddp", {})))
         for stage, optimizer, parameters in _stages(run, world):
-            name = f"ZeRO-{stage}" + (", optimizer on host" if optimizer else "") + (" and weights" * parameters)
+            on_host = [name for name, is_there in (("optimizer", optimizer), ("weights", parameters)) if is_there]
+            name = f"ZeRO-{stage}" + (f", {' and '.join(on_host)} on host" if on_host else "")
             offloading = {"offload_optimizer": optimizer, "offload_parameters": parameters}
             yield _strategy(run, name, _ZERO, {"stage": stage, **offloading, "sequence_parallel": degree})
     if world > 1:

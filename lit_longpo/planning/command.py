@@ -94,11 +94,13 @@ def with_goal(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def _warnings_only() -> Iterator[None]:
-    """Nothing is loaded inside the block, so there is nothing to report on."""
-    logger = logging.getLogger("lit_longpo")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
+    """Nothing is loaded inside the block, so there is nothing to report on; what a seed is set for is not run."""
+    loggers = [logging.getLogger(name) for name in ("lit_longpo", "lightning.fabric.utilities.seed")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

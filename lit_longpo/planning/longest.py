@@ -113,8 +113,8 @@ def find_longest(run: Configuration, words: Sequence[str], read: Reader, data: S
     best = max(found, key=lambda candidate: candidate.tokens, default=None)
     if best is None or not best.tokens:
         raise InputError(
-            f"expected a row of {_STEP:,} tokens to fit {run.sharding.world_size} device(s) of "
-            f"{run.device_memory_gib:.4g} GiB in some way, got none; raise --trainer.devices or --device_memory_gib"
+            f"expected a row of {_STEP:,} tokens to fit (devices: {run.sharding.world_size}, of "
+            f"{run.device_memory_gib:.4g} GiB) in some way, got none; raise --trainer.devices or --device_memory_gib"
         )
     table = best_with_each(found)
     fit, planned = _commands(best, words, data, config)

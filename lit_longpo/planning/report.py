@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lit_longpo.planning.configuration import PLANNED_SHARE
+from lit_longpo.planning.configuration import PLANNED_SHARE, Configuration
 from lit_longpo.planning.longest import Candidate, Longest
 from lit_longpo.planning.plan import GIB, MODES, Plan
 from lit_longpo.planning.reference_pass import ReferencePass
@@ -17,6 +17,7 @@ _MODE_TITLES = {
     "keep_attention": "keep attention",
     "offload": "offload",
 }
+_DEVICES = "devices to a row"  # a choice of `choices.strategies`
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
@@ -98,8 +99,7 @@ def _alone(plan: Plan) -> str:
 
 
 def _title(plan: Plan) -> str:
-    configuration, sharding, row = plan.configuration, plan.configuration.sharding, plan.row
-    strategy = f"ZeRO-{sharding.stage}" if sharding.kind == "zero" else sharding.kind
+    configuration, row = plan.configuration, plan.row
     quantized = configuration.policy.quantized
     in_4_bits = f" ({quantized.type} linear maps)" if quantized else ""
     short = f", short prompt {row.short_tokens:,}" if len(row.contexts) > 1 else ""
@@ -107,11 +107,25 @@ def _title(plan: Plan) -> str:
         f"{type(configuration.objective).__name__} on {plan.architecture}: {plan.sizes.total:,} parameters, "
         f"{plan.sizes.num_trained:,} trained, {str(configuration.dtype).removeprefix('torch.')}{in_4_bits}, "
         f"{'flash' if configuration.flash else 'sdpa'} attention\n"
-        f"{strategy} over {sharding.world_size} {'GPU' if configuration.on_gpu else 'CPU'} device(s), "
-        f"{sharding.sequence_parallel} to a row; a full row: {row.num_tokens:,} tokens = {row.num_examples} example(s) "
+        f"{_devices(configuration)}; a full row: {row.num_tokens:,} tokens = {_number(row.num_examples, 'example')} "
         f"of prompt {row.long_tokens:,}{short}, responses of {row.response_tokens:,}\n"
         f"lengths: {_escape(configuration.lengths_from)}"
     )
+
+
+def _devices(run: Configuration) -> str:
+    sharding, device = run.sharding, "GPU" if run.on_gpu else "CPU device"
+    if sharding.world_size == 1:
+        return f"one {device}" + (f", {_strategy(run)}" if sharding.kind == "zero" else "")
+    return f"{_strategy(run)} over {_number(sharding.world_size, device)}, {sharding.sequence_parallel} to a row"
+
+
+def _strategy(run: Configuration) -> str:
+    return f"ZeRO-{run.sharding.stage}" if run.sharding.kind == "zero" else run.sharding.kind.upper()
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _memory_table(plan: Plan) -> Table:
@@ -161,9 +175,9 @@ def show_longest(found: Longest, console: Console) -> None:
     """Print the best with every choice, and the command for the best of all."""
     best, run = found.best, found.best.run
     room = f"{run.device_memory_gib:.4g} GiB a device ({run.device_memory_from})"
+    devices = _number(run.sharding.world_size, "device")
     console.print(
-        f"longest row of {type(run.objective).__name__} on {run.policy.source}, {run.sharding.world_size} device(s), "
-        f"{room}: "
+        f"longest row of {type(run.objective).__name__} on {run.policy.source}, {devices}, {room}: "
         f"[bold]{best.tokens:,} tokens[/bold], one example of prompt {best.row.long_tokens:,} with responses of "
         f"{best.row.response_tokens:,}",
         soft_wrap=True,
@@ -171,7 +185,8 @@ def show_longest(found: Longest, console: Console) -> None:
     console.print(_longest_table(found))
     for note in found.notes:
         console.print(f"[yellow]note:[/yellow] {_escape(note)}", soft_wrap=True)
-    console.print(f"one layer traced: {found.difference:+.1%} to what is added up", soft_wrap=True)
+    checked = f"check: one layer traced at its own length differs by {found.difference:+.1%} from what was counted"
+    console.print(checked, soft_wrap=True)
     console.print(f"to run it:\n  {_escape(found.fit)}", soft_wrap=True, highlight=False)
     console.print(f"to plan it:\n  {_escape(found.plan)}", soft_wrap=True, highlight=False)
 
@@ -180,14 +195,22 @@ def _longest_table(found: Longest) -> Table:
     table = Table(title="The longest row with each choice, whatever else is chosen", title_justify="left")
     for name in ("choice", "tokens", "GiB a device", "GiB of a host", "with"):
         table.add_column(name, justify="left" if name in ("choice", "with") else "right")
+    shared = found.best.run.sharding.world_size > 1  # else there is one way to choose devices to a row
+    left_out = set() if shared else {_DEVICES}
     for name, ways in found.table.items():
+        if name in left_out:
+            continue
         for label, candidate in ways.items():
-            others = [text for of, text in candidate.labels.items() if of != name]
+            others = [_in_words(of, text) for of, text in candidate.labels.items() if of not in {name, *left_out}]
             mark = " *" if found.best.labels[name] == label else ""
             sizes = (_gib(candidate.memory.peak), _gib(candidate.host_bytes))
             table.add_row(f"{name}: {label}{mark}", f"{candidate.tokens:,}", *sizes, ", ".join(others))
         table.add_section()
     return table
+
+
+def _in_words(choice: str, label: str) -> str:
+    return f"{label} {choice}" if choice == _DEVICES else label
 
 
 def longest_as_dict(found: Longest) -> dict[str, Any]:
@@ -217,7 +240,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def _reference(plan: Plan, made: ReferencePass) -> str:
-    rows = f"rows of {made.row_tokens:,} tokens ({made.examples_per_row:,} example(s)), {made.flops_per_row:.3g} FLOPs"
+    examples = _number(made.examples_per_row, "example")
+    rows = f"rows of {made.row_tokens:,} tokens ({examples}), {made.flops_per_row:.3g} FLOPs"
     if plan.reference_seconds is None:
         return rows
     return f"{rows}, {plan.reference_seconds:,.1f} s for {made.num_examples:,} examples"

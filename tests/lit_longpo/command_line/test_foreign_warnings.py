@@ -1,6 +1,9 @@
+import ast
 import logging
 import os
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +58,28 @@ def test_lightnings_advice_on_fp32_products_is_left_out(monkeypatch, caplog):
     leave_out()
     cuda._check_cuda_matmul_precision(torch.device("cuda", 0))
     assert "Tensor Cores" not in caplog.text
+
+
+def test_deepspeeds_guess_of_a_device_is_left_out(caplog):
+    """`export` showed it on every machine without a GPU: transformers' save_pretrained imports DeepSpeed."""
+    source = Path(find_spec("deepspeed").origin).parent / "accelerator" / "real_accelerator.py"
+    [said] = [line for line in _strings(source) if line.startswith("Setting accelerator to CPU")]
+    logger = logging.getLogger("DeepSpeed")
+    leave_out()
+    with caplog.at_level(logging.INFO, logger.name):
+        logger.addHandler(caplog.handler)
+        logger.warning(said)
+        logger.warning("something else")
+        logger.removeHandler(caplog.handler)
+    assert "Setting accelerator" not in caplog.text
+    assert "something else" in caplog.text
+
+
+def _strings(source):
+    """Every text in a file of code."""
+    return [
+        node.value for node in ast.walk(ast.parse(source.read_text())) if isinstance(getattr(node, "value", 0), str)
+    ]
 
 
 @pytest.mark.parametrize(("rank", "said"), [("0", "everything"), ("1", "")])

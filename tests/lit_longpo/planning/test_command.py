@@ -27,8 +27,16 @@ def run(*arguments):
 def test_tables_and_json(capsys, tmp_path):
     out = tmp_path / "deep" / "plan.json"
     run("--config", SOLOPO, "--row_tokens", 2048, "--device_memory_gib", 4, "--json", out)
-    printed = capsys.readouterr().out
-    for words in ("SoLoPO on embedded: 353,152 parameters", "optimizer", "longest context", "fits: peak", "degrees"):
+    printed, logged = capsys.readouterr()
+    assert "Seed set" not in logged  # of nothing that is run
+    for words in (
+        "SoLoPO on embedded: 353,152 parameters",
+        "one CPU device; a full row: 2,048 t",
+        "optimizer",
+        "longest context",
+        "fits: peak",
+        "degrees",
+    ):
         assert words in printed
     made = json.loads(out.read_text())
     assert made["parameters"] == 353_152

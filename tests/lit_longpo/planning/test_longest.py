@@ -1,10 +1,12 @@
 """`plan --longest`: what it prints is planned as it says, and one step more does not fit."""
 
 import json
+import re
 import shlex
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from support.command_line import CONFIGS
 from support.tiny_models import tiny_config
 
@@ -15,6 +17,7 @@ from lit_longpo.planning.command import PlanCLI, configuration_of, plan, plan_fo
 from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.longest import _Search, _without_options, best_with_each, find_longest
 from lit_longpo.planning.plan import chosen_mode
+from lit_longpo.planning.report import _longest_table
 
 
 @pytest.fixture
@@ -124,6 +127,25 @@ def test_what_fit_refuses_is_no_way_to_run(words):
     assert "leaves parameters whole" in problem(in_4_bits, by_name["ZeRO-3"])
     assert "one device or DDP" in problem(lora, by_name["ZeRO-2"], quantized)
     assert problem(whole, by_name["ZeRO-3"]) is problem(in_4_bits, by_name["DDP"], quantized) is None
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_table_says_of_every_number_what_it_counts(devices, capsys):
+    """On one device it read "ZeRO-3, optimizer on host and weights, 1, FusedAdamW"."""
+    labels = {"strategy": "ZeRO-3", "devices to a row": str(devices), "optimizer": "FusedAdamW"}
+    run = SimpleNamespace(sharding=SimpleNamespace(world_size=devices))
+    best = SimpleNamespace(labels=labels, run=run, tokens=1024, memory=SimpleNamespace(peak=1), host_bytes=0)
+    table = {name: {label: best} for name, label in labels.items()}
+    Console(width=200).print(_longest_table(SimpleNamespace(best=best, table=table)))
+    shown = [line for line in capsys.readouterr().out.splitlines() if "1,024" in line]
+    assert len(shown) == (2 if devices == 1 else 3)
+    assert ("8 devices to a row, FusedAdamW" in shown[0]) == (devices == 8)
+    assert not any(re.search(r"[,│] 1[, ]", line.partition("1,024")[2]) for line in shown)
+
+
+def test_what_lies_on_the_host_is_named_before_it(words):
+    names = [part.labels["strategy"] for part in choices.strategies(configured(words), [1])]
+    assert {"ZeRO-2, optimizer on host", "ZeRO-3, optimizer and weights on host"} <= set(names)
 
 
 def test_options_of_a_plan_are_left_out_of_the_command_of_fit():
