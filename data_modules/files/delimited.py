@@ -1,4 +1,4 @@
-"""Tables of texts, as spreadsheets write them: a line of names, then a record a line, separated by commas or tabs."""
+"""Tables of texts, as spreadsheets write them: a line of names, then a line a record, with commas or tabs in it."""
 
 import csv
 import re
@@ -62,8 +62,13 @@ def check_one_text(value: object, beside: object, field: str, where: str) -> Non
 
 
 def comma_separated(path: str | Path) -> Rows:
-    """The rows of a `.csv` file; an empty cell is not there."""
-    return _rows(path, ",")
+    """The rows of a `.csv` file; an empty cell is not there.
+
+    Where the decimal sign is a comma, spreadsheets part cells by semicolons; the line of names shows it.
+    """
+    with open(path, "rb") as file:
+        names = file.readline()
+    return _rows(path, ";" if b";" in names and b"," not in names else ",")
 
 
 def tab_separated(path: str | Path) -> Rows:
@@ -96,5 +101,9 @@ def _lines(file: IO[str], path: str | Path, delimiter: str) -> Iterator[tuple[st
             else:
                 blank = blank or start
             start = reader.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RecordError.at(f"{path}:{start}", "record", f"UTF-8 cells ({error})", "something else") from error
+    except csv.Error as error:
+        expected = 'cells with " around the whole of each or nowhere, those inside doubled'
+        raise RecordError.at(f"{path}:{start}", "record", expected, str(error)) from error
+    except UnicodeDecodeError as error:
+        expected = f"UTF-8 text ({error.reason}); save it as CSV UTF-8"
+        raise RecordError.at(f"{path}:{start}", "record", expected, error.object[error.start : error.end]) from error

@@ -97,7 +97,7 @@ def test_printed_lists_are_no_answers(beside: dict[str, str], tmp_path: Path) ->
         ("prompt,chosen,chosen\n", "a.csv:1: first line: expected a name for each column, each once"),
         ("prompt,chosen\na,b\nc\n", r"a.csv:3: record: expected 2 cells \(prompt, chosen\), got \['c'\]"),
         ("prompt,chosen\na,b\n\nc,d\n", "a.csv:3: record: expected cells in every line but the last"),
-        ('prompt,chosen\na,b\n"c,d\n', r"a.csv:3: record: expected UTF-8 cells \(unexpected end of data\)"),
+        ('prompt,chosen\na,b\n"c,d\n', "a.csv:3: record: expected cells .* got 'unexpected end of data'"),
         (
             "prompt,chosen,rejected,weight\na,b,c,much\n",
             "a.csv:2: field 'weight': expected a number .*, got 'much'",
@@ -110,7 +110,8 @@ def test_printed_lists_are_no_answers(beside: dict[str, str], tmp_path: Path) ->
             "prompt,chosen,rejected\na,\"[{'content': 'a', 'role': 'user'}\n {'content': 'b'}]\",c\n",
             "a.csv:2: field 'chosen': expected text, or messages as a list instead of its print",
         ),
-        ("prompt;chosen;rejected\na;b;c\n", "a.csv:2: record: expected the columns of a known format"),
+        ("prompt|chosen|rejected\na|b|c\n", "a.csv:2: record: expected the columns of a known format"),
+        ("prompt;chosen;rejected;weight\na;b;c;0,5\n", "a.csv:2: field 'weight': expected a number .*, got '0,5'"),
         ("prompt,chosen\n", "a.csv: file: expected at least one record"),
         ("", "a.csv: file: expected at least one record"),
     ],
@@ -120,3 +121,15 @@ def test_what_is_no_table_is_named(content: str, message: str, tmp_path: Path) -
     with pytest.raises(ValueError, match=message) as caught:
         load_pairs(str(tmp_path / "a.csv"), "train", "path")
     assert "\n" not in str(caught.value)
+
+
+def test_spreadsheets_of_countries_with_decimal_commas_part_cells_by_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('\ufeffprompt;chosen;rejected\n"a, b";"c; ""d""";e\n', encoding="utf-8")
+    [pair] = load_pairs(str(tmp_path / "a.csv"), "train", "path")
+    assert (pair.chosen, pair.rejected) == ('c; "d"', ("e",))
+
+
+def test_a_table_of_another_encoding_is_told_how_to_be_saved(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,chosen\nΠως,Εδώ\n", encoding="cp1253")
+    with pytest.raises(ValueError, match=r"a.csv:1: record: expected UTF-8 text \(.*\); save it as CSV UTF-8, got b'"):
+        load_pairs(str(tmp_path / "a.csv"), "train", "path")
