@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from lit_longpo.engine import base_model, end_ids
 from lit_longpo.errors import InputError
 from lit_longpo.export.earlier_names import write_earlier_names
+from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.adapter_weights import lost_by_peft
@@ -109,6 +110,7 @@ def save_policy(
         write_earlier_names(folder, type(base.config))
     _write_generation_settings(model, prompt_format.end_id, folder)
     prompt_format.tokenizer.save_pretrained(folder)
+    write_earlier_tokenizer(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")  # peft has written one without a word on the run
 
 

@@ -1,0 +1,47 @@
+"""A saved tokenizer's settings in the words of transformers 4, which knows neither class nor lists of 5."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+_CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}  # of which 4 says that it does not exist (unsloth#8444)
+_TOKENS = {"extra_special_tokens": "additional_special_tokens"}  # which 4 reads as names (mlx-lm#661)
+
+
+def write_earlier_tokenizer(folder: Path) -> None:
+    """Use them where transformers 5 reads the same tokenizer from them.
+
+    Where it reads another one, as for models with a class that a name brings into play, and where a tokenizer has code
+    of its own, the settings are left as they are.
+
+    Args:
+        folder: with a tokenizer, and its model or adapters.
+    """
+    path = folder / "tokenizer_config.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    told = with_earlier_names(saved)
+    if told == saved or "auto_map" in saved:
+        return
+    meant = _read(folder)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    if _read(folder) != meant:
+        path.write_text(text, encoding="utf-8")
+
+
+def with_earlier_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a tokenizer as transformers 4 wrote them."""
+    told = {_TOKENS.get(name, name) if isinstance(value, list) else name: value for name, value in settings.items()}
+    if "tokenizer_class" in told:
+        told["tokenizer_class"] = _CLASSES.get(told["tokenizer_class"], told["tokenizer_class"])
+    return told
+
+
+def _read(folder: Path) -> tuple[str, str, dict[str, Any], list[int]]:
+    """Everything that makes tokens of a text."""
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return rules, tokenizer.padding_side, tokenizer.special_tokens_map, sorted(tokenizer.all_special_ids)
