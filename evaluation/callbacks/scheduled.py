@@ -14,6 +14,7 @@ from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import num_optimizer_steps
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.run_folder import keeps_nothing
+from lit_longpo.training.monitors import watched
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,10 @@ class ScheduledCallback(Callback, ABC):
         """Measure the policy as it is now; called on every process."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse callbacks that would overwrite each other's reports and scalars; know a trial.
+        """Refuse callbacks that overwrite each other's reports and scalars, or are watched too often; know a trial.
 
         Raises:
-            ValueError: another callback of the trainer has the same title.
+            ValueError: another callback of the trainer has the same title, or one keeps or stops by old scores.
         """
         same = [item for item in callbacks_of(trainer) if item.title == self.title]
         if len(same) > 1:
@@ -75,9 +76,21 @@ class ScheduledCallback(Callback, ABC):
                 f"{len(same)}: {', '.join(type(item).__name__ for item in same)}; set `label` of one, for example "
                 "`label: second`"
             )
+        if stage == "fit":
+            self._check_watched(trainer)
         self._trial_limit, self._last_step = None, None
         if keeps_nothing(trainer):
             self._try_with(_DEV_QUESTIONS, trainer)
+
+    def _check_watched(self, trainer: Trainer) -> None:
+        """Between two measurements Lightning would call weights by the scores of earlier ones."""
+        for name, monitor in watched(trainer.callbacks):  # type: ignore[attr-defined]
+            if self.every_n_validations != 1 and f"{monitor}/".startswith(f"benchmark/{self.title}/"):
+                raise InputError(
+                    f"expected `every_n_validations: 1` of {type(self).__name__}, whose {monitor} {name} watches "
+                    f"behind every validation, got {self.every_n_validations}, which leaves the scores of earlier "
+                    "weights there; set it to 1, and validate less often (`trainer.val_check_interval`)"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """The count of validations."""

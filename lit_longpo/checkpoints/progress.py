@@ -1,9 +1,14 @@
 """Where a run stands, as its checkpoint says it."""
 
 import copy
+import logging
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+
+log = logging.getLogger(__name__)
 
 _DUE = "validation_due"
 
@@ -55,6 +60,22 @@ def log_from(trainer: Trainer, step: int) -> None:
         step: from 0.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
+
+
+def say_time_is_over(trainer: Trainer) -> None:
+    """Say why a run that goes on ends at once: Lightning's clock counts the time before the checkpoint, too.
+
+    Args:
+        trainer: about to go on; its callbacks have what the checkpoint holds.
+    """
+    timer = next((one for one in getattr(trainer, "callbacks", ()) if isinstance(one, Timer)), None)
+    left = None if timer is None else timer.time_remaining()
+    if timer is not None and left is not None and left <= 0 and trainer.is_global_zero:
+        log.warning(
+            "nothing is trained: `trainer.max_time` is the time of the whole training, of which %s went by before the "
+            "checkpoint; type a longer one with --trainer.max_time DD:HH:MM:SS",
+            timedelta(seconds=round(timer.time_elapsed())),
+        )
 
 
 def rows_so_far(trainer: Trainer) -> int:

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
 from lit_longpo.checkpoints.orphans import remove_orphans
+from lit_longpo.checkpoints.progress import say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPaths, Resumption
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
@@ -215,6 +216,8 @@ class ResumableTrainer(Trainer):
         if fitting and not keeps_nothing(self):
             self._room.check_early()
         over = fitting and goes_on and self.fit_loop.done
+        if fitting and goes_on:
+            say_time_is_over(self)
         try:
             results = super()._run_stage()
         except SIGTERMException as stop:

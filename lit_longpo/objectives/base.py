@@ -44,6 +44,7 @@ from lit_longpo.training.averaging import ExampleMeans, StepMean, is_repeated
 from lit_longpo.training.callback_checks import check_averages
 from lit_longpo.training.first_pairs import FirstPairs
 from lit_longpo.training.given_losses import given_losses
+from lit_longpo.training.monitors import check_known
 from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen_out
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
@@ -84,7 +85,7 @@ class PreferenceModule(LightningModule, ABC):
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
         self._recorded: dict[str, Any] | None = None
         self._full_precision: FullPrecision | None = None  # of the policy, before a strategy has converted it
-        self._names_are_checked = False
+        self._names_are_checked = self._monitors_are_checked = False
         self._of_every_objective = {*vars(self), "_of_every_objective"}
 
     @property
@@ -225,6 +226,9 @@ class PreferenceModule(LightningModule, ABC):
         if ends_window(self.trainer):  # Lightning holds them until the next backward begins
             for optimizer in self.trainer.optimizers:
                 optimizer.zero_grad()
+        if self.step_loss is not None and not self._monitors_are_checked:
+            self._monitors_are_checked = True
+            check_known(self.trainer)
         self._first_pairs.look(self.trainer)
 
     def on_train_end(self) -> None:

@@ -1,5 +1,6 @@
 """Callbacks of Lightning's that would keep or stop at the wrong place, or that find nothing to work on."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,10 +19,12 @@ from lightning.pytorch.callbacks import (
 
 from lit_longpo.errors import InputError
 from lit_longpo.strategies import is_deepspeed, split_by
+from lit_longpo.training.monitors import OF_TRAINING
 
-_OF_TRAINING = ("train/", "perf/")
 _BETTER_BELOW = {"loss", "nll", "perplexity"}
 _BETTER_ABOVE = {"accuracies", "accuracy", "margins", "em", "f1", "sub_em"}
+_BENCHMARKS = "benchmark/"  # scores, but for what a task of the harness measures in nats or bits
+_NO_SCORES = re.compile("perplexity|ppl|bits|loss|brier|error|likelihood")
 # What they look for is called otherwise here, and is no number of the module's.
 _INSTEAD: dict[type[Callback], str] = {
     LearningRateFinder: "take it out, and type --optimization.optimizer.init_args.lr",
@@ -126,7 +129,8 @@ def _averaged_late_or_not_at_all(callback: WeightAveraging, trained: str) -> Ite
 def _wrong_way(name: str, monitor: str, mode: str) -> Iterator[str]:
     """Lightning's default is "min", whatever is watched: the worst would be called the best."""
     last = monitor.rpartition("/")[2]
-    better = {"max": last in _BETTER_ABOVE, "min": last in _BETTER_BELOW}
+    scored = monitor.startswith(_BENCHMARKS) and not _NO_SCORES.search(monitor)
+    better = {"max": last in _BETTER_ABOVE or scored, "min": last in _BETTER_BELOW}
     if any(better.values()) and not better[mode]:
         right = "max" if mode == "min" else "min"
         yield (
@@ -142,7 +146,7 @@ def _too_early(callback: ModelCheckpoint, monitor: str) -> Iterator[str]:
         "train_time_interval": callback._train_time_interval,
     }
     stated = next((name for name, interval in intervals.items() if interval), None)
-    if stated and monitor not in ("step", "epoch") and not monitor.startswith(_OF_TRAINING):
+    if stated and monitor not in ("step", "epoch") and not monitor.startswith(OF_TRAINING):
         yield (
             f"expected no `{stated}` of the ModelCheckpoint with `monitor: {monitor}`, got {intervals[stated]}: it "
             "would write weights before they are validated, under the value of others; leave it out, and weights are "

@@ -16,6 +16,7 @@ from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.training.callback_checks import check_callbacks
+from lit_longpo.training.monitors import check_validated
 from lit_longpo.training.precision import trained_dtype
 from lit_longpo.training.row_checks import check_rows, check_sharing
 
@@ -53,6 +54,7 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
     check_draws(policy)
     optimization.check_trainer(trainer, vectors=policy.trains_everything)
     check_rows(trainer, policy)
+    check_validated(trainer)
 
 
 def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:

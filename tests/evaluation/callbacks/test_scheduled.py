@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from support.reports import longbench
 
@@ -11,6 +12,7 @@ from data_modules import WorldHaystack
 from evaluation import NeedleCallback
 from evaluation.callbacks import benchmark
 from evaluation.reports.pages import Pages
+from lit_longpo.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -109,3 +111,17 @@ def test_a_validation_between_two_steps_asks_nothing_again(limits, tmp_path):
     other.callbacks[0].before_training = False
     other.fit(model)
     assert len(limits) == 1
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_scores_that_are_watched_are_measured_at_every_validation(every, tmp_path):
+    """Between two measurements weights were kept under the scores of earlier ones."""
+    trainer, model = trainer_and_model(tmp_path, None, max_steps=1)
+    (needle,) = [one for one in trainer.callbacks if isinstance(one, NeedleCallback)]
+    trainer.callbacks.append(ModelCheckpoint(monitor="benchmark/needle/mean", mode="max"))
+    needle._check_watched(trainer)
+    needle.every_n_validations = every
+    with pytest.raises(InputError, match=rf"whose benchmark/needle/mean ModelCheckpoint watches .*got {every}, "):
+        trainer.fit(model)
+    needle.label = "other"
+    needle._check_watched(trainer)

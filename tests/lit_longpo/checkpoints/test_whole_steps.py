@@ -96,9 +96,14 @@ def test_a_run_that_goes_on_saves_behind_steps_only(tmp_path):
     assert same == weight
 
 
-def test_what_goes_by_the_clock_waits_for_the_end_of_a_step(tmp_path):
+def test_what_goes_by_the_clock_waits_for_the_end_of_a_step(tmp_path, caplog):
     by_time = ModelCheckpoint(tmp_path / "kept", "{step}", save_top_k=-1, train_time_interval=timedelta(0))
     places, _ = fit(tmp_path, by_time)
     assert places.saved == {3, 6, 7}
-    places, _ = fit(tmp_path, LongRow(), max_time=timedelta(seconds=0.1), enable_checkpointing=False)
+    keep = ModelCheckpoint(tmp_path / "ended", save_last=True)
+    limit = {"max_time": timedelta(seconds=0.1)}
+    places, _ = fit(tmp_path, LongRow(), keep, **limit)
     assert places.ended == 3
+    places, _ = fit(tmp_path, checkpoint=tmp_path / "ended/last.ckpt", enable_checkpointing=False, **limit)
+    assert places.ended == 3
+    assert "nothing is trained: `trainer.max_time` is the time of the whole training" in caplog.text

@@ -41,6 +41,7 @@ from lit_longpo.training.callback_checks import check_callbacks
         (EarlyStopping("val/rewards/accuracies"), r"expected `mode: max` of EarlyStopping .* larger it is, got min"),
         (ModelCheckpoint(monitor="val/rewards/margins"), "expected `mode: max` of ModelCheckpoint"),
         (ModelCheckpoint(monitor="val/loss", mode="max"), "expected `mode: min` of ModelCheckpoint .*smaller it is"),
+        (ModelCheckpoint(monitor="benchmark/qa/mean"), "expected `mode: max` of ModelCheckpoint .* larger it is"),
         (ModelCheckpoint(monitor="val/loss", every_n_train_steps=2), "expected no `every_n_train_steps` .* got 2: it"),
         (ModelCheckpoint(monitor="val/loss", train_time_interval=timedelta(1)), "expected no `train_time_interval`"),
         (OnExceptionCheckpoint("folder"), "got OnExceptionCheckpoint, which writes in the middle of a row: .*take it"),
@@ -98,6 +99,10 @@ def test_what_chooses_rightly_passes():
             ModelCheckpoint(monitor="train/loss", every_n_train_steps=2),
             ModelCheckpoint(monitor="step", mode="max", every_n_train_steps=2),
             ModelCheckpoint(monitor="val/my_own", mode="max"),
+            *(
+                ModelCheckpoint(monitor="benchmark/qa/mean", mode="max"),
+                EarlyStopping("benchmark/lm_eval/x/perplexity"),
+            ),
         ]
     )
 

@@ -1,0 +1,121 @@
+"""Metrics that callbacks watch to keep or stop: are they ever there? Asked before hours have gone by."""
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lit_longpo.errors import InputError
+from lit_longpo.strategies import rows_of_a_step
+
+OF_TRAINING = ("train/", "perf/")
+_COUNTS = ("step", "epoch")  # Lightning's own
+_SIMILAR = 0.8
+_LATE = 1_000_000  # an epoch, for schedules of accumulation
+
+
+def watched(callbacks: Iterable[Callback]) -> Iterator[tuple[str, str]]:
+    """Names of callbacks that keep or stop by a metric, and of the metric.
+
+    Args:
+        callbacks: of a trainer.
+    """
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint | EarlyStopping) and callback.monitor:
+            yield type(callback).__name__, callback.monitor
+
+
+def check_validated(trainer: Trainer) -> None:
+    """Refuse to keep or stop by what only a validation gives, in a run without one.
+
+    Lightning keeps nothing then, and EarlyStopping ends the run with an error behind its first epoch.
+
+    Args:
+        trainer: about to fit; its data are set up.
+
+    Raises:
+        InputError: saying what is watched and why it will not be there.
+    """
+    of_validation = (
+        (name, monitor)
+        for name, monitor in watched(getattr(trainer, "callbacks", ()))
+        if monitor not in _COUNTS and not monitor.startswith(OF_TRAINING)
+    )
+    name, monitor = next(of_validation, ("", ""))
+    if monitor and (cause := _no_validation(trainer)):
+        raise InputError(
+            f"expected a validation in this run, which {name} with `monitor: {monitor}` waits for, got none: {cause}; "
+            "or leave `monitor` out"
+        )
+
+
+def _no_validation(trainer: Trainer) -> str | None:
+    """Why a run never validates, and what to type; `None` if it does, or if nobody knows."""
+    if not trainer.limit_val_batches:
+        return "`trainer.limit_val_batches` is 0; type --trainer.limit_val_batches 1.0"
+    data = getattr(trainer, "datamodule", None)
+    if data is None:
+        return None
+    if not is_overridden("val_dataloader", data) or not len(data.val_dataloader()):
+        return "there are no validation pairs; set `data.init_args.val_fraction`, or name a file of them"
+    rows, of_run = _rows_until_validation(trainer, len(data.train_dataloader()))
+    if rows <= of_run:
+        return None
+    return (
+        f"the first comes after {rows} rows (`trainer.val_check_interval`, `check_val_every_n_epoch`), and the "
+        f"training ends after {of_run}; type --trainer.val_check_interval 0.5 --trainer.check_val_every_n_epoch 1, or "
+        "train longer"
+    )
+
+
+def _rows_until_validation(trainer: Trainer, rows: int) -> tuple[int, float]:
+    """Rows before the first validation, and of the run.
+
+    Args:
+        trainer: about to fit.
+        rows: of the data of an epoch.
+    """
+    limit, interval = trainer.limit_train_batches, getattr(trainer, "val_check_interval", None)
+    rows = min(rows, limit) if isinstance(limit, int) else int(rows * limit)
+    if interval is None:  # after a time
+        return 0, math.inf
+    first = interval if isinstance(interval, int) else max(1, int(rows * interval))
+    first += rows * ((trainer.check_val_every_n_epoch or 1) - 1)
+    by_epochs = math.inf if trainer.max_epochs in (None, -1) else rows * (trainer.max_epochs or 0)
+    a_step = max(rows_of_a_step(trainer, epoch) for epoch in (0, _LATE))
+    return first, min(by_epochs, math.inf if trainer.max_steps == -1 else trainer.max_steps * a_step)
+
+
+def check_known(trainer: Trainer) -> None:
+    """Refuse a misspelt metric after the first step: Lightning says so behind the first validation, or the last step.
+
+    Names that are like none are somebody's own.
+
+    Args:
+        trainer: whose metrics of the training are there.
+
+    Raises:
+        InputError: naming the metric that is meant.
+    """
+    trained = [name.removeprefix("train/") for name in trainer.callback_metrics if name.startswith("train/")]
+    known = {f"{stage}/{name}" for stage in ("train", "val") for name in trained}
+    for callback, monitor in watched(trainer.callbacks):  # type: ignore[attr-defined]
+        of_a_source = monitor.startswith("val/") and monitor.endswith(tuple(f"/{name}" for name in trained))
+        if of_a_source or monitor in known or monitor in trainer.callback_metrics:
+            continue
+        if meant := _meant(monitor, known):
+            raise InputError(
+                f"expected `monitor` of {callback} to name a metric of this run, got {monitor}, which is none; set "
+                f"monitor: {meant} in its init_args"
+            )
+
+
+def _meant(monitor: str, known: Iterable[str]) -> str | None:
+    """The metric that a name is like: `eval_loss` of transformers is `val/loss`."""
+    stage, _, rest = monitor.replace("_", "/", 1).partition("/")
+    stages = {"train": "train", "val": "val", "eval": "val", "valid": "val", "validation": "val"}
+    asked = f"{stages[stage]}/{rest}" if stage in stages else f"val/{monitor}"
+    return next(iter(difflib.get_close_matches(asked, known, n=1, cutoff=_SIMILAR)), None)
