@@ -10,12 +10,14 @@ import torch
 from data_modules.builders.checks.log_probs import margin_of
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, digest, ended
+from data_modules.builders.generators.room import part_by_room
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.prompts.identity import tokens_hash
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 from lit_longpo.strategies import check_torch_device
 
@@ -68,9 +70,13 @@ class TransformersGenerator(TextGenerator):
         return batches
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
-        """One batch after the other."""
+        """One batch after the other; what the model cannot read fails."""
+        window = readable_positions(self._model.config)
         for batch in batches:
-            yield from self._answer(batch)
+            fitting, failures = part_by_room(batch, window, lambda request: len(self._encode(request)))
+            yield from failures
+            if fitting:
+                yield from self._answer(fitting)
 
     def reads(self, policy: PolicyConfig) -> str:
         """Hash of the tokens of texts, and of the chat template's source."""

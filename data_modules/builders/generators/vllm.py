@@ -7,11 +7,13 @@ from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.requests import Completion, Request, ended
+from data_modules.builders.generators.room import part_by_room
 from data_modules.builders.generators.transformers import prompts_identity, request_format
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.prompts.thoughts import is_thinking
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights import cached_commit
 from lit_longpo.servers import CUT_OFF, ENDED, broke_off
 
@@ -69,9 +71,11 @@ class VLLMGenerator(TextGenerator):
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """All at once; the engine schedules them. What a stop text ends in its thoughts is asked again without it."""
-        requests = [request for batch in batches for request in batch]
+        every = [request for batch in batches for request in batch]
+        requests, failures = part_by_room(every, self._window(), lambda request: len(self._ids(request)))
+        yield from failures
         asked_again = list[Request]()
-        for request, output in self._outputs(requests, stops=True):
+        for request, output in self._outputs(requests, stops=True) if requests else ():
             if self._ends_in_thoughts(request, output.outputs[0]):
                 asked_again.append(request)
             else:
@@ -84,10 +88,7 @@ class VLLMGenerator(TextGenerator):
         from vllm import SamplingParams
 
         formats = [self._format(request.system) for request in requests]
-        prompts = [
-            {"prompt_token_ids": list(form.encode_prompt("", request.text).ids)}
-            for request, form in zip(requests, formats, strict=True)
-        ]
+        prompts = [{"prompt_token_ids": self._ids(request)} for request in requests]
         settings = [
             SamplingParams(
                 temperature=request.decoding.temperature,
@@ -117,6 +118,14 @@ class VLLMGenerator(TextGenerator):
         answer, finished = ended(best.text, request.decoding.stop, cut_off=cut_off, opened=opened)
         counts = (len(output.prompt_token_ids), len(best.token_ids))
         return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))
+
+    def _ids(self, request: Request) -> list[int]:
+        return list(self._format(request.system).encode_prompt("", request.text).ids)
+
+    def _window(self) -> int | None:
+        """Positions of the engine, which takes the model's unless it is told otherwise."""
+        told = self.options.get("max_model_len")
+        return told if isinstance(told, int) else readable_positions(self._policy.config())
 
     def _format(self, system: str | None) -> PromptFormat:
         if system not in self._formats:

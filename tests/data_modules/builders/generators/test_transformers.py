@@ -7,10 +7,11 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from support.bpe_tokenizers import bpe_tokenizer
+from support.byte_tokenizer import byte_model
 from support.chat_formats import SANITIZES
 from support.greedy import greedy
 from support.tiny_models import following_model, tiny_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.transformers import TransformersGenerator
@@ -129,6 +130,24 @@ def test_an_answer_ends_at_the_end_of_the_text_in_chats_too(tmp_path):
     generator.open(PolicyConfig(source=str(tmp_path)))
     (reply,) = answers(generator, [Request("r", "Who?", Decoding(max_new_tokens=5))]).values()
     assert (reply.text, reply.finished, reply.new_tokens) == ("B", True, 1)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_prompt_beyond_the_window_fails_alone(learned, tmp_path):
+    """Rotary positions gave some answer, learned ones an IndexError that ended the build."""
+    byte_model(tmp_path, max_position_embeddings=64)
+    if learned:
+        config = GPT2Config(
+            n_embd=16, n_head=2, n_layer=1, n_positions=64, vocab_size=300, bos_token_id=0, eos_token_id=1
+        )
+        GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    generator = TransformersGenerator()
+    generator.open(PolicyConfig(source=str(tmp_path), dtype="float32"))
+    asked = [Request(str(size), "word " * size, Decoding(max_new_tokens=4)) for size in (11, 12)]
+    found = answers(generator, asked)
+    assert found["11"].error == ""
+    expected = "a prompt of 61 tokens and 4 of an answer exceed the 64 positions that the model reads"
+    assert found["12"].error.startswith(expected)
 
 
 def test_batches_hold_one_decoding_and_keep_their_budget(generator):

@@ -92,6 +92,23 @@ def test_a_stop_text_in_thoughts_ends_nothing(said, rounds, monkeypatch):
     assert [settings["stop"] for _, settings in asked] == [["b", "d"], []][:rounds]
 
 
+def test_one_prompt_beyond_the_window_fails_alone(monkeypatch, tmp_path):
+    """The engine refuses it with all others of the call (vllm#16732)."""
+    policy = PolicyConfig(source=str(byte_model(tmp_path, max_position_embeddings=64)))
+    for options, window in (({}, 64), ({"max_model_len": 40}, 40)):
+        asked, generator = engine(monkeypatch), VLLMGenerator(options)
+        generator.open(policy)
+        long, short = (
+            Request("long", "word " * 20, Decoding(max_new_tokens=4)),
+            Request("short", "Who?", Decoding(max_new_tokens=4)),
+        )
+        replies = {reply.request: reply for reply in generator.answer([[long], [short]])}
+        assert replies["long"].error.startswith("a prompt of 101 tokens and 4 of an answer exceed")
+        assert f"the {window} positions" in replies["long"].error
+        assert (replies["short"].text, len(asked)) == ("Rome", 1)
+        assert [reply.error[:8] for reply in generator.answer([[long]])] == ["a prompt"]
+
+
 def engine(monkeypatch, reason="stop", says=lambda stop: " Rome "):
     """A stand-in for vLLM; gives the list of what it will be asked."""
     asked = []
