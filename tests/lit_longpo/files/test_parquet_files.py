@@ -1,3 +1,4 @@
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,3 +45,18 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     pq.write_table(pa.Table.from_arrays(columns, names=["prompt", "chosen", "chosen"]), tmp_path / "a.parquet")
     with pytest.raises(RecordError, match=r"a.parquet: file: expected a name for each column, each once, got .*chosen"):
         list(parquet_rows(tmp_path / "a.parquet"))
+
+
+@pytest.mark.skipif(not hasattr(datasets, "Json"), reason="needs datasets 4.7 or later")
+def test_values_of_the_json_type_are_what_they_say(tmp_path):
+    """`datasets` stores a field so that is now a text and now a list (datasets#8343); the text kept its marks."""
+    rows = [
+        {"messages": [{"role": "user", "content": 'a "b"\n'}], "notes": None, "plain": '"x"'},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "c"}]}], "notes": {"n": 1}, "plain": "y"},
+        {"messages": None, "notes": [1, None], "plain": "null"},
+    ]
+    message = {"role": datasets.Value("string"), "content": datasets.Json()}
+    features = {"messages": datasets.List(message), "notes": datasets.Json(), "plain": datasets.Value("string")}
+    table = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    table.to_parquet(tmp_path / "table.parquet")
+    assert list(parquet_rows(tmp_path / "table.parquet")) == rows
