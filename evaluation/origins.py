@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,15 @@ import yaml
 from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
 from lit_longpo.command_line.recipes import shipped_folder
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.export.card import TEMPLATE_KEY
 from lit_longpo.export.run import Run, plain_section, read_run
-from lit_longpo.files.stored import stored_line
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.adapter_config import ADAPTER_CONFIG
 from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
+from lit_longpo.policy.prompts.trained_prompt import CARD, TEMPLATE_KEY, template_in_card
 
-_CARD, _CONFIG, _MODEL = "README.md", "config.yaml", "model"
+_CONFIG, _MODEL = "config.yaml", "model"
 _SUFFIX = ".ckpt"
 # Of a run's policy: what a model that it has written is read with, too. Its code is run only where that is typed.
 _STILL_MEANT = ("template", "dtype", "attention")
@@ -118,9 +116,9 @@ def _of_folder(source: str, path: Path) -> Origin:
         if (path / ADAPTER_CONFIG).is_file():  # over the weights that they were trained over
             settings["quantization"] = run.config["policy"].get("quantization")
         return Origin(source, settings, None, str(config), _started_from(run))
-    template = _template_in_card(path / _CARD)
+    template = _template_in_card(path / CARD)
     settings = {} if template is None else {"template": template}
-    told_by = None if template is None else str(path / _CARD)
+    told_by = None if template is None else str(path / CARD)
     return Origin(source, settings, None, told_by, _under_adapters(source, settings, told_by))
 
 
@@ -151,16 +149,10 @@ def _told_by(checkpoint: Path) -> str:
 
 
 def _template_in_card(card: Path) -> dict[str, Any] | None:
-    """What the head of a model card of ours says about the prompt; others say nothing."""
-    if not card.is_file():
+    """What a model card of ours says about the prompt, if all of it is known here; others say nothing."""
+    template = template_in_card(card)
+    if template is None:
         return None
-    first, *lines = card.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    head = takewhile(lambda line: line != "---", lines if first == "---" else [])
-    said = next((line.partition(": ")[2] for line in head if line.startswith(f"{TEMPLATE_KEY}: ")), None)
-    if said is None:
-        return None
-    where = f"{card}: {TEMPLATE_KEY}"
     with instead("correct that line of the model card"):
-        template = stored_line(said.encode(), where)
-        plain_section(template, PromptTemplate, where)
-    return template
+        plain_section(template, PromptTemplate, f"{card}: {TEMPLATE_KEY}")
+    return dict(template)

@@ -27,8 +27,6 @@ from lit_longpo.policy.rope import readable_positions
 
 log = logging.getLogger(__name__)
 
-_WORDING = ("user", "system", "chat")  # parts of a template that change what a model reads
-
 
 def with_policy(arguments: Sequence[str]) -> list[str]:
     """`--model X` as `--policy X` if X is YAML, else as `--policy.source X`; `--model.key` as `--policy.key`."""
@@ -60,11 +58,9 @@ def parse_with_own(parser: SuggestingParser, words: Sequence[str], *, needs_mode
         parser.parse_args(words)
     _without_defaults(parser)
     values, stated, left = _stated(parser, words)
-    own = own_settings(stated) if needs_model else {}
-    values.policy = _filled(parser.prog, stated, own)
+    values.policy = _filled(parser.prog, stated, own_settings(stated) if needs_model else {})
     if needs_model:
         _say_what_is_left(left, values.policy)
-        _say_what_is_not_trained(own, values.policy)
     return values
 
 
@@ -204,18 +200,6 @@ def _say_what_is_left(left: Mapping[str, Any], policy: Namespace) -> None:
             "for it, for example --policy.dtype bfloat16",
             *(policy.source, _source(left), ", ".join(lost)),
         )
-
-
-def _say_what_is_not_trained(own: Mapping[str, Any], policy: Namespace) -> None:
-    """A template that was stated, and is another one than the model was trained in."""
-    for name in (f"template.{part}" for part in _WORDING):
-        trained, stated = own.get(f"policy.{name}"), policy.get(name)
-        if f"policy.{name}" in own and trained != stated:
-            log.warning(
-                "%s is asked in another prompt than it was trained in: `policy.%s` is %s, in its training %s; leave it "
-                "out to ask as it was trained",
-                *(policy.source, name, *(json.dumps(value, ensure_ascii=False) for value in (stated, trained))),
-            )
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lit_longpo.markdown import code, escape, table
+from lit_longpo.policy.prompts.trained_prompt import TEMPLATE_KEY
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _ODD = re.compile(r"[^\w.-]")  # in a YAML list
-TEMPLATE_KEY = "prompt_template"  # in the card's head: what contexts and questions were put into, as JSON
 _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as arguments of the objective
 
 

@@ -22,6 +22,7 @@ from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing,
 from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import ModelFiles
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.trained_prompt import say_other_prompt
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.start_adapters import AdaptersAtStart, continued_adapters, start_adapters
@@ -199,8 +200,10 @@ class PolicyConfig:
         tokenizer = self.tokenizer()
         with read_by_transformers("a tokenizer", self.files.where()):  # whose first text may show what is wrong with it
             made = PromptFormat(tokenizer, self.template)
-        if made.tokenizer.chat_template is not None and not made.uses_chat:
+        has_chat_template = made.tokenizer.chat_template is not None
+        if has_chat_template and not made.uses_chat:
             _warn_of_plain_text(self.source)
+        say_other_prompt(self.source, self.template, has_chat_template=has_chat_template)
         return made
 
     @property

@@ -352,26 +352,6 @@ def test_a_model_that_was_trained_here_brings_the_template_of_its_training(folde
     assert changed == dataclasses.replace(TRAINED_IN, system="Answer.")
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        (
-            ("--policy.template.user", "{context} {question}"),
-            '`policy.template.user` is "{context} {question}", in its',
-        ),
-        (("--policy.template.system", "Answer."), '`policy.template.system` is "Answer.", in its training "Be brief."'),
-        (("--policy.template.user", TRAINED_IN.user), None),
-        ((), None),
-    ],
-)
-def test_another_prompt_than_that_of_the_training_is_said(typed, said, folder, tmp_path, caplog):
-    model = saved(tmp_path / "model", torch.float32, CHAT, TRAINED_IN)
-    parse_evaluation(arguments(folder, tmp_path / "out", "--model", model, *typed))
-    found = [text for text in caplog.messages if "another prompt than it was trained in" in text]
-    assert len(found) == (said is not None)
-    assert all(said in text for text in found)
-
-
 def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path):
     given = ["--config", str(CONFIGS / "eval" / "needle.yaml"), "--output", str(tmp_path)]
     fragment = ["--policy", str(CONFIGS / "model" / "tiny.yaml")]

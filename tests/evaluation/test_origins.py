@@ -85,7 +85,11 @@ def test_a_foreign_model_says_nothing(policy_folder, tmp_path):
     (folder := tmp_path / "foreign").mkdir()
     tiny_model("Llama").save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
-    for card in (None, "# My model\nprompt_template: {}\n", "", "---\nbase_model: a/b\n---\nprompt_template: x\n"):
+    quantizers = (
+        "---\nbase_model: a/b\nprompt_template: '[INST] {prompt} [/INST]\n\n  '\n---\n"  # others' cards have the key
+    )
+    behind = "---\nbase_model: a/b\n---\nprompt_template: x\n"
+    for card in (None, "# My model\nprompt_template: {}\n", "", behind, quantizers):
         if card is not None:
             (folder / "README.md").write_text(card)
         found = origin_of(str(folder))

@@ -1,0 +1,63 @@
+"""The prompt that a model was trained in, as its model card says, beside the one that it is given."""
+
+import json
+import logging
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from lit_longpo.files.stored import stored_line
+from lit_longpo.files.strict_json import instead
+from lit_longpo.policy.prompts.prompt_template import PromptTemplate
+
+log = logging.getLogger(__name__)
+
+CARD = "README.md"
+TEMPLATE_KEY = "prompt_template"  # in the card's head: what contexts and questions were put into, as JSON
+_WORDING = ("user", "system", "chat")  # parts of a template that change what a model reads
+
+
+def template_in_card(card: Path) -> Any:
+    """What the head of a model card of ours says about the prompt; `None` from others, which may have such a line, too.
+
+    Args:
+        card: file; there may be none.
+
+    Raises:
+        RecordError: the line is no JSON.
+    """
+    if not card.is_file():
+        return None
+    first, *lines = card.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    head = takewhile(lambda line: line != "---", lines if first == "---" else [])
+    said = next((line for line in head if line.startswith(f'{TEMPLATE_KEY}: {{"')), None)
+    if said is None:
+        return None
+    with instead("correct that line of the model card"):
+        return stored_line(said.partition(": ")[2].encode(), f"{card}: {TEMPLATE_KEY}")
+
+
+def say_other_prompt(source: str, template: PromptTemplate, *, has_chat_template: bool) -> None:
+    """Warn, once, where a model from here is given another prompt than it was trained in.
+
+    Args:
+        source: the model's folder; of hub names nothing is known.
+        template: that it is given.
+        has_chat_template: whether prompts are chat messages where `chat` is null.
+    """
+    trained = template_in_card(Path(source) / CARD)
+    for name in _WORDING if isinstance(trained, dict) else ():
+        usual = has_chat_template if name == "chat" else None
+        said, given = (usual if value is None else value for value in (trained.get(name), getattr(template, name)))
+        if name in trained and said != given:
+            _say(source, name, *(json.dumps(value, ensure_ascii=False) for value in (given, said)))
+
+
+@cache
+def _say(source: str, name: str, given: str, trained: str) -> None:
+    log.warning(
+        "%s reads another prompt than it was trained in: `policy.template.%s` is %s, in its training %s; give it that "
+        "of its training, unless another one is meant",
+        *(source, name, given, trained),
+    )

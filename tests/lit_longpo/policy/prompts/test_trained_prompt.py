@@ -1,0 +1,43 @@
+import dataclasses
+import logging
+
+import pytest
+from support.byte_tokenizer import CHAT, byte_model
+
+from lit_longpo.export.card import model_card
+from lit_longpo.policy import PolicyConfig, PromptTemplate
+
+TRAINED_IN = PromptTemplate("{question}\n{context}", system="Be brief.", options={"think": False})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"chat": True}, None),  # as it is without a word
+        ({"options": {}, "date": None}, None),
+        ({"user": "{context} {question}"}, '`policy.template.user` is "{context} {question}", in its training'),
+        ({"system": None}, '`policy.template.system` is null, in its training "Be brief."'),
+        ({"chat": False}, "`policy.template.chat` is false, in its training true"),
+    ],
+)
+def test_another_prompt_than_that_of_the_training_is_said_once(changes, said, tmp_path, caplog):
+    """A model of ours that was built from, trained further or asked in another prompt gave no sign of it."""
+    byte_model(tmp_path / "model", chat_template=CHAT)
+    policy = {"source": "some/base", "template": dataclasses.asdict(TRAINED_IN)}
+    card = model_card({"policy": policy}, {}, adapters=False)
+    (tmp_path / "model" / "README.md").write_text(card)
+    given = PolicyConfig(str(tmp_path / "model"), template=dataclasses.replace(TRAINED_IN, **changes))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            given.prompt_format()
+    found = [text for text in caplog.messages if "another prompt than it was trained in" in text]
+    assert len(found) == (said is not None)
+    assert all(said in text for text in found)
+
+
+def test_cards_of_others_say_nothing(tmp_path, caplog):
+    byte_model(tmp_path / "model", chat_template=CHAT)
+    (tmp_path / "model" / "README.md").write_text("---\nprompt_template: '[INST] {prompt} [/INST]'\n---\n")
+    PolicyConfig(str(tmp_path / "model")).prompt_format()
+    assert "another prompt" not in caplog.text
