@@ -18,7 +18,7 @@ TRAINED_IN = PromptTemplate("{question}\n{context}", system="Be brief.", options
         ({"options": {}, "date": None}, None),
         ({"user": "{context} {question}"}, '`policy.template.user` is "{context} {question}", in its training'),
         ({"system": None}, '`policy.template.system` is null, in its training "Be brief."'),
-        ({"chat": False}, "`policy.template.chat` is false, in its training true"),
+        ({"chat": False, "system": None}, "`policy.template.chat` is false, in its training true"),
     ],
 )
 def test_another_prompt_than_that_of_the_training_is_said_once(changes, said, tmp_path, caplog):
@@ -32,8 +32,8 @@ def test_another_prompt_than_that_of_the_training_is_said_once(changes, said, tm
         for _ in range(2):
             given.prompt_format()
     found = [text for text in caplog.messages if "another prompt than it was trained in" in text]
-    assert len(found) == (said is not None)
-    assert all(said in text for text in found)
+    assert len(found) == (0 if said is None else len(changes))
+    assert sum(said in text for text in found) == 1 if said else not found
 
 
 def test_cards_of_others_say_nothing(tmp_path, caplog):
