@@ -57,14 +57,20 @@ _WARNINGS = (
         )
         for name in ("train", "val")
     ),
+    *(
+        _Warning("DeepSpeed 0.19 calls what torch 2.13 deprecates", FutureWarning, f"`torch.distributed.{name}` is")
+        for name in ("all_gather_into_tensor", "reduce_scatter_tensor")
+    ),
     _Warning("peft 0.21 asks models of transformers 5", FutureWarning, "`is_gradient_checkpointing` is deprecated"),
 )
 # Lightning's advertisement of a service, at every start; its advice to round what fp32 products read to TF32, which the
 # checks of packed rows do not allow for; one seed, once more for every process; that the README in a folder of data is
 # none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on
-# machines without a GPU, wherever it is installed and transformers writes a model.
+# machines without a GPU, wherever it is installed and transformers writes a model, and what it says of every optimizer
+# but its own; what bitsandbytes could load faster, at its import on CPUs.
 _LINES = {
-    "DeepSpeed": _LeftOut(("Setting accelerator to CPU",)),
+    "DeepSpeed": _LeftOut(("Setting accelerator to CPU", "**** You are using ZeRO with an untested optimizer")),
+    "bitsandbytes.backends.cpu.ops": _LeftOut(("Failed to load CPU gemm_4bit_forward",)),
     "transformers.tokenization_utils_tokenizers": _LeftOut(("The tokenizer you are loading from",)),
     "lightning.pytorch.utilities.rank_zero": _LeftOut(
         ("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud", "You are using a CUDA device")

@@ -60,18 +60,31 @@ def test_lightnings_advice_on_fp32_products_is_left_out(monkeypatch, caplog):
     assert "Tensor Cores" not in caplog.text
 
 
-def test_deepspeeds_guess_of_a_device_is_left_out(caplog):
-    """`export` showed it on every machine without a GPU: transformers' save_pretrained imports DeepSpeed."""
-    source = Path(find_spec("deepspeed").origin).parent / "accelerator" / "real_accelerator.py"
-    [said] = [line for line in _strings(source) if line.startswith("Setting accelerator to CPU")]
-    logger = logging.getLogger("DeepSpeed")
+@pytest.mark.parametrize(
+    ("name", "package", "file", "beginning"),
+    [
+        ("DeepSpeed", "deepspeed", "accelerator/real_accelerator.py", "Setting accelerator to CPU"),
+        ("DeepSpeed", "deepspeed", "runtime/engine.py", "**** You are using ZeRO with an untested"),
+        (
+            "bitsandbytes.backends.cpu.ops",
+            "bitsandbytes",
+            "backends/cpu/ops.py",
+            "Failed to load CPU gemm_4bit_forward",
+        ),
+    ],
+)
+def test_lines_of_libraries_that_a_user_can_do_nothing_about(name, package, file, beginning, caplog):
+    """`export` showed the first on every machine without a GPU; the file that says them still does."""
+    source = Path(find_spec(package).origin).parent / file
+    [said] = [text for text in _strings(source) if text.startswith(beginning)]
     leave_out()
+    logger = logging.getLogger(name)
     with caplog.at_level(logging.INFO, logger.name):
         logger.addHandler(caplog.handler)
-        logger.warning(said)
+        logger.warning(said.replace("%s", "it"))
         logger.warning("something else")
         logger.removeHandler(caplog.handler)
-    assert "Setting accelerator" not in caplog.text
+    assert beginning not in caplog.text
     assert "something else" in caplog.text
 
 
