@@ -1,7 +1,8 @@
 """What every data module shares: pairs -> tokens -> packed batches, resumable and distributed-aware."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -182,6 +183,19 @@ class PairDataModule(LightningDataModule, ABC):
             self._fingerprint = self._encoded["train"].fingerprint()
         return self._fingerprint
 
+    def first_rows(self, num_examples: int) -> Iterator[PreferenceBatch]:
+        """The rows that this rank's training begins with, as many on every rank; none if rows are not dealt.
+
+        Args:
+            num_examples: about so many of each rank, or all of them.
+        """
+        if self._rows is None:
+            return
+        encoded, sampler = self._encoded["train"], self._rows.sampler
+        per_row = len(encoded) / (len(sampler) * sampler.num_replicas)
+        for row in sampler.batches(0)[: math.ceil(num_examples / per_row)]:
+            yield self._collated(encoded)([encoded[number] for number in row])
+
     def planned(self, epoch: int, start: int, end: int) -> Iterator[str] | None:
         """Names of the examples in this rank's training rows from `start` to `end`; `None` if rows were not dealt."""
         return None if self._rows is None else self._rows.names(epoch, start, end)
@@ -218,12 +232,15 @@ class PairDataModule(LightningDataModule, ABC):
         return StatefulDataLoader(
             encoded,
             batch_sampler=self._sampler(encoded, shuffle=shuffle),
-            collate_fn=Piped(partial(collate, sources=encoded.sources, shared_from=self._shared_from)),
+            collate_fn=Piped(self._collated(encoded)),
             num_workers=self.num_workers,
             # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
             generator=torch.Generator().manual_seed(self.seed),
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
+
+    def _collated(self, encoded: Examples) -> Callable[[list[EncodedPair]], PreferenceBatch]:
+        return partial(collate, sources=encoded.sources, shared_from=self._shared_from)
 
     def _sampler(self, encoded: Examples, *, shuffle: bool) -> TokenBudgetBatchSampler:
         limits = (self.max_tokens, self.max_examples)

@@ -14,6 +14,7 @@ from lit_longpo.objectives import PreferenceModule
 
 _GIB = 2**30
 _EVALUATION, _REFERENCE_PASS = "evaluation", "reference_pass"
+_State = Literal["set-up", "before", "step", "evaluation"]  # before: training has started, its first batch has not
 # Not part of a training step.
 _APART = {_EVALUATION, _REFERENCE_PASS, "set_up"}
 
@@ -42,7 +43,7 @@ class ThroughputCallback(Callback):
     def __init__(self, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
         self._watch = Stopwatch(torch.device("cpu"))
-        self._state: Literal["set-up", "step", "evaluation"] = "set-up"
+        self._state: _State = "set-up"
         self._tokens, self._held, self._evaluations, self._logged_at, self._stepped_at = 0, 0, 0, 0, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,14 +53,14 @@ class ThroughputCallback(Callback):
             pl_module.reference.around = self._reference
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._mark("set_up", "step")
+        """What others do before the first batch, as asking a benchmark, is no part of a step."""
+        self._mark("set_up", "before")
         self._tokens, self._held, self._evaluations = 0, 0, 0
         self._logged_at = self._stepped_at = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The batch is there."""
-        self._watch.mark("data")
+        self._mark("data" if self._state == "step" else "set_up", "step")
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """The loss is there."""
@@ -93,14 +94,14 @@ class ThroughputCallback(Callback):
         self._mark(_EVALUATION, "step")
         self._evaluations += 1
 
-    def _mark(self, name: str, state: Literal["set-up", "step", "evaluation"]) -> None:
+    def _mark(self, name: str, state: _State) -> None:
         self._watch.mark(name)
         self._state = state
 
     @contextmanager
     def _reference(self) -> Iterator[None]:
         """Around a reference pass: the cached one before training, the online one inside a step."""
-        if self._state == "evaluation":
+        if self._state in ("evaluation", "before"):
             yield
             return
         self._watch.mark("forward" if self._state == "step" else "set_up")

@@ -205,6 +205,7 @@ class PreferenceModule(LightningModule, ABC):
         draw_apart(self.global_rank)
         self._step_mean = StepMean()
         self._first_pairs.watch(self.views, self.trainer)
+        self._first_pairs.ask(self._per_example, self.model, self.trainer)
         self._resumption.restore_metrics(self.trainer)
         finish_epoch(self.trainer)
         self._resumption.validate_if_due(self.trainer)

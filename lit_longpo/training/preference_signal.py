@@ -19,7 +19,7 @@ from lit_longpo.training.difficulty import Difficulty
 
 log = logging.getLogger(__name__)
 
-_NUM_PAIRS = 32
+NUM_PAIRS = 32
 _FEWEST = 8  # of a run that ends earlier
 _BUILD = (
     "python -m lit_longpo build --config configs/build/solopo_chat.yaml --policy.source MODEL "
@@ -36,13 +36,14 @@ class PreferenceSignal:
     Args:
         by_log_probs: compare log-probabilities instead of rewards, which are all 0 while the policy is its reference.
         context: in which the objective compares both answers, for the report.
+        compares: whether it does.
 
     Attributes:
         folder: the run's, for its `data_report.json`; asking a trainer for it is a broadcast, and only one reports.
     """
 
-    def __init__(self, *, by_log_probs: bool, context: Context = "long") -> None:
-        self.by_log_probs, self.context = by_log_probs, context
+    def __init__(self, *, by_log_probs: bool, context: Context = "long", compares: bool = True) -> None:
+        self.by_log_probs, self.context, self.compares = by_log_probs, context, compares
         self.folder: str | None = None
         self._margins: list[Tensor] = []
         self._num_pairs = self._steps = 0
@@ -52,7 +53,8 @@ class PreferenceSignal:
     def of(cls, views: Views) -> "PreferenceSignal":
         """For an objective's views."""
         contexts: list[Context] = [view.context for view in views.policy if view.role == "rejected"]
-        return cls(by_log_probs=bool(views.reference), context=(contexts or ["long"])[0])
+        context = (contexts or ["long"])[0]
+        return cls(by_log_probs=bool(views.reference), context=context, compares=bool(contexts))
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
         """Per-example metrics of a row; those of an objective without rejected answers say nothing.
@@ -76,7 +78,7 @@ class PreferenceSignal:
             trainer: whose reports and loggers are told.
             last: no pair will follow.
         """
-        if self._num_pairs < (_FEWEST if last else _NUM_PAIRS):
+        if self._num_pairs < (_FEWEST if last else NUM_PAIRS):
             return last
         if trainer.is_global_zero:
             difficulty = self.difficulty()

@@ -78,6 +78,26 @@ def test_ranks_share_the_work(num_replicas: int) -> None:
     assert len(counts) == 1
 
 
+@pytest.mark.parametrize("num_examples", [1, 3, 5, 40])
+def test_the_first_rows_are_those_of_the_training(num_examples: int) -> None:
+    """As many on both ranks; all of them where there are fewer examples."""
+    counts = set()
+    for rank in range(2):
+        data = Pairs(train=13, max_examples=2)
+        assert list(data.first_rows(num_examples)) == []
+        data.setup("fit")
+        data.trainer = SimpleNamespace(
+            distributed_sampler_kwargs={"num_replicas": 2, "rank": rank},
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        )
+        trained = [batch.policy.examples for batch in data.train_dataloader()]
+        first = [batch.policy.examples for batch in data.first_rows(num_examples)]
+        assert first == trained[: len(first)]
+        assert sum(map(len, first)) >= min(num_examples, 6) - 1  # a row of one may be among them
+        counts.add(len(first))
+    assert len(counts) == 1
+
+
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ValueError, match="needs `views`"):
         Pairs(views=None).setup("fit")

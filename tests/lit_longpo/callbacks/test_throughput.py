@@ -85,6 +85,17 @@ def test_what_prompts_share_is_a_part_of_all_groups_tokens(policy_folder, tmp_pa
     assert fit(tmp_path / "shared", module, RandomPairs(module.views), steps=2)["shared_tokens_ratio"] == 0.75
 
 
+def test_what_comes_before_the_first_batch_is_no_part_of_a_step(policy_folder, tmp_path, monkeypatch):
+    """A benchmark that was asked before training was counted as waiting for data."""
+    names, mark = [], Stopwatch.mark
+    monkeypatch.setattr(Stopwatch, "mark", lambda watch, name: (names.append(name), mark(watch, name)))
+    module = ORPO(policy=policy(policy_folder))
+    fit(tmp_path, module, RandomPairs(module.views), steps=2, limit_val_batches=0)
+    assert names.count("data") == 1  # before the second batch
+    assert names.index("forward") > 1
+    assert names[names.index("forward") - 1] == "set_up"
+
+
 def test_evaluation_is_timed_apart_from_the_steps(policy_folder, tmp_path):
     module = Slow(policy=policy(policy_folder))
     options = {"val_check_interval": 1, "limit_val_batches": 4}

@@ -99,7 +99,7 @@ def test_every_objective_with_pairs_is_watched(module):
 
 @pytest.mark.parametrize(("objective", "tracked"), [(SimPO, False), (DPO, False), (SimPO, True)])
 def test_a_run_reports_what_plain_forwards_say(objective, tracked, policy_folder, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(preference_signal, "_NUM_PAIRS", 4)
+    monkeypatch.setattr(preference_signal, "NUM_PAIRS", 4)
     module = objective(policy=PolicyConfig(source=str(policy_folder)))
     logger = Tracked(str(tmp_path), "run") if tracked else TensorBoardLogger(tmp_path, name="project", version="run")
     trainer = ResumableTrainer(
