@@ -5,11 +5,13 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.loggers import pages_of
@@ -70,6 +72,7 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
         for name, path in {"checkpoint": checkpoint, "model": model, "reports": reports}.items()
         if path is not None and path.exists()
     )
+    yield from _best(trainer)
     for precision in filter(None, map(in_words, trainer.optimizers)):
         yield f"  {'optimizer':<11} {precision}"
     yield "what to type next:"
@@ -94,6 +97,14 @@ def _checkpoint(trainer: Trainer) -> Path | None:
     callbacks = [item for item in trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint)]
     paths = [Path(path) for item in callbacks for path in (item.last_model_path, item.best_model_path) if path]
     return next((path for path in paths if path.exists()), None)
+
+
+def _best(trainer: Trainer) -> Iterator[str]:
+    """Those that a metric chose: of all starts of a training, so they may lie in the folder of an earlier one."""
+    for keeper in trainer.checkpoint_callbacks:
+        if isinstance(keeper, ModelCheckpoint) and keeper.monitor and Path(keeper.best_model_path or "?").exists():
+            score = float(cast(Tensor, keeper.best_model_score))
+            yield f"  {'best':<11} {typed_path(Path(keeper.best_model_path))} ({keeper.monitor} {score:.4g})"
 
 
 def _compared(reports: Path) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
+from lit_longpo.checkpoints.best import remember_best
 from lit_longpo.checkpoints.epoch_ends import begin_next_epoch, finish_epoch
 from lit_longpo.checkpoints.progress import (
     log_from,
@@ -30,6 +31,7 @@ __all__ = [
     "note_validation",
     "read_record",
     "read_weights",
+    "remember_best",
     "reopen_epoch",
     "restore_random_state",
     "rows_of_half_a_step",

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
-from lit_longpo.checkpoints import begin_next_epoch, draw_apart, finish_epoch, load_weights
+from lit_longpo.checkpoints import begin_next_epoch, draw_apart, finish_epoch, load_weights, remember_best
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
     ScoringPlan,
@@ -278,6 +278,7 @@ class PreferenceModule(LightningModule, ABC):
         """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_averages(getattr(self._trainer, "callbacks", []), checkpoint)
+            remember_best(getattr(self._trainer, "callbacks", []), checkpoint)
         self._resumption.load(checkpoint)
         self._first_pairs.load(checkpoint.get("first_pairs"))
         check_trained(checkpoint, self)

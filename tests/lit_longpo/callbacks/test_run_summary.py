@@ -59,6 +59,13 @@ def commands(lines):
     return [shlex.split(line)[3:] for line in lines if line.startswith("python -m lit_longpo")]
 
 
+def test_what_a_metric_chose_is_named_with_its_value(policy_folder, lines, tmp_path):
+    watch = ModelCheckpoint(monitor="train/loss", every_n_train_steps=1)
+    fit(policy_folder, watch)
+    assert (tmp_path / named(lines(), "best")).samefile(watch.best_model_path)
+    assert f"(train/loss {float(watch.best_model_score):.4g})" in "".join(lines())
+
+
 def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_path):
     fit(policy_folder, ModelCheckpoint(save_last=True), SavePretrained())
     said = lines()
