@@ -15,6 +15,7 @@ from lit_longpo.optimization import Optimization
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.weights.dropout import chance_problem
+from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.training.callback_checks import check_callbacks
 from lit_longpo.training.monitors import check_validated
 from lit_longpo.training.precision import trained_dtype
@@ -94,7 +95,7 @@ def say_steps(trainer: Trainer, steps: int) -> None:
     """
     if not trainer.is_global_zero:
         return
-    if 0 <= steps < trainer.max_steps and not trainer.fast_dev_run:  # in transformers it overrules `max_epochs`
+    if 0 <= steps < trainer.max_steps and not keeps_nothing(trainer):  # in transformers it overrules `max_epochs`
         log.warning(
             "`trainer.max_steps: %d` is not reached: the training ends with `trainer.max_epochs: %s`, which has %d "
             "optimizer steps; type --trainer.max_epochs -1 to train for %d steps",
