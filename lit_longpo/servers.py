@@ -127,7 +127,24 @@ def keeps_thoughts_apart(choice: Any) -> bool:
         choice: of a reply.
     """
     message = getattr(choice, "message", None)
-    return any(getattr(message, name, None) for name in _THOUGHTS)
+    in_parts = any(part.get("type") == "thinking" for part in _parts(getattr(message, "content", None)))
+    return in_parts or any(getattr(message, name, None) for name in _THOUGHTS)
+
+
+def said_in(choice: Any) -> Any:
+    """The text of a chat reply, without thoughts that the server keeps apart; empty where there is none.
+
+    Args:
+        choice: of the reply. Some servers give a list of parts (Mistral's, ai-dial-adapter-openai#395).
+    """
+    content = choice.message.content
+    if isinstance(content, list):
+        return "".join(part["text"] for part in _parts(content) if isinstance(part.get("text"), str))
+    return "" if content is None else content
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
 
 
 def num_read(reply: Any) -> int | None:

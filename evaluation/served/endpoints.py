@@ -11,6 +11,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.prompting import message
 from lit_longpo.policy.prompts.thoughts import spoken
+from lit_longpo.servers import said_in
 
 _NO_PENALTIES = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
 
@@ -186,8 +187,7 @@ class Chat(Endpoint):
 
     def raw(self, choice: Any) -> Any:
         """The message's content; without the thoughts, where the server keeps those apart."""
-        content = choice.message.content
-        return "" if content is None else content
+        return said_in(choice)
 
     def _extras(self, prompt: Prompt) -> dict[str, Any]:
         options = self.prompt_format.template.options

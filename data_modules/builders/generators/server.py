@@ -19,6 +19,7 @@ from lit_longpo.servers import (
     Server,
     broke_off,
     keeps_thoughts_apart,
+    said_in,
     whole_characters,
     without_passwords,
 )
@@ -191,7 +192,7 @@ class ServerGenerator(TextGenerator):
 
 def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
     """Whether an answer that is said to be at its end has not begun."""
-    text = choice.message.content or ""
+    text = said_in(choice)
     if choice.finish_reason not in ENDED:
         return False
     return not text.strip() if keeps_thoughts_apart(choice) else is_thinking(text, opened=opened)
@@ -203,7 +204,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     choice, usage = reply.choices[0], reply.usage
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
-    text = whole_characters(choice.message.content or "")
+    text = whole_characters(said_in(choice))
     cut_off = choice.finish_reason == CUT_OFF
     # What ended without `</think>` is the answer of a server that keeps thoughts to itself.
     opened = opened and cut_off and not keeps_thoughts_apart(choice)

@@ -164,6 +164,15 @@ def test_a_chat_server_may_keep_thoughts_apart(server, way):
     assert model.gives_thoughts == (way == "completions")
 
 
+def test_a_reply_in_parts_is_its_text(longbench, server):
+    """Mistral's servers part thoughts and answer so (ai-dial-adapter-openai#395)."""
+    texts_of = [{"type": "text", "text": text} for text in ("Os", "lo")]
+    parts = [{"type": "thinking", "thinking": "Let us see"}, *texts_of]
+    said = {"message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}
+    server.fault = lambda number, body: {"choice": said} if body["max_tokens"] == NUM_NEW else None
+    assert {item.prediction for item in run(longbench, server, way="chat").predictions} == {"Oslo"}
+
+
 def test_a_server_that_fails_is_asked_again(longbench, server, local):
     """Codes 500 and 429, garbage and a cut connection, each once; then the answer."""
     wait = {"Retry-After": "0.01"}

@@ -174,6 +174,7 @@ ENDED_IN_THOUGHTS = [
     {"content": "<think>a</think>In<think>b"},
     {"content": None, "reasoning_content": "a"},  # of a server that keeps them apart
     {"content": "", "reasoning": "a"},
+    {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]},
 ]
 
 
@@ -217,7 +218,13 @@ def test_thoughts_that_their_prompt_opened_and_no_tokens_were_left_for_are_cut_o
 
 @needs_client
 @pytest.mark.parametrize(
-    "message", [{"content": "Oslo"}, {"content": "<think>a</think>Oslo"}, {"content": "Oslo", "reasoning": "a"}]
+    "message",
+    [
+        {"content": "Oslo"},
+        {"content": "<think>a</think>Oslo"},
+        {"content": "Oslo", "reasoning": "a"},
+        {"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "Oslo"}]},
+    ],
 )
 def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
     model = ascii_model(tmp_path / "model")
@@ -226,7 +233,8 @@ def test_an_answer_that_a_stop_text_ended_is_asked_for_once(message, tmp_path):
         generator.open(PolicyConfig())
         [reply] = generator.answer([requests(1, Decoding(max_new_tokens=2, stop=(". ",)))])
         generator.close()
-    assert (reply.text, len(server.asked)) == (message["content"], 1)
+    whole = message["content"] if isinstance(message["content"], str) else "Oslo"
+    assert (reply.text, len(server.asked)) == (whole, 1)
 
 
 @needs_client
