@@ -2,7 +2,9 @@
 
 import logging
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -76,6 +78,8 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
     for precision in filter(None, map(in_words, trainer.optimizers)):
         yield f"  {'optimizer':<11} {precision}"
     yield "what to type next:"
+    if (activation := _activation()) is not None:
+        yield f"  {activation}"
     for pages in pages_of(trainer.loggers, folder):
         yield f"  {pages.viewer or f'ls {typed_path(pages.pictures)}'}"
     if how != "finished" and checkpoint is not None:
@@ -86,6 +90,14 @@ def _lines(trainer: Trainer, folder: Path, how: str) -> Iterator[str]:
         yield f"  {_COMMAND} export --checkpoint {typed_path(checkpoint)} --output {typed_path(model)}"
     if model is not None:
         yield f"  {_COMMAND} evaluate --config eval/qa --model {typed_path(model)} --benchmark.path QUESTIONS.jsonl"
+
+
+def _activation() -> str | None:
+    """What makes the commands below this Python's, where the shell's are another's: after `make demo`, for example."""
+    folder, found = Path(sys.executable).parent, shutil.which("python")
+    if (found is not None and Path(found).parent == folder) or not (folder / "activate").exists():
+        return None
+    return f"source {typed_path(folder / 'activate')}"
 
 
 def _model(callback: Callback) -> Path | None:

@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import sys
 
 import pytest
 from lightning.pytorch import Callback
@@ -76,6 +77,23 @@ def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_pat
     [evaluate] = commands(said)
     assert evaluate[:4] == ["evaluate", "--config", "eval/qa", "--model"]
     assert evaluate[4] == named(said, "model")
+
+
+@pytest.mark.parametrize(("activated", "there"), [(False, True), (True, True), (False, False)])
+def test_commands_of_an_environment_that_is_not_active_begin_with_its_activation(
+    activated, there, policy_folder, lines, tmp_path, monkeypatch
+):
+    """`make demo` ends in commands that the shell's own Python, if there is one, cannot run."""
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "activate")[: 1 + there]:
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", str(folder if activated else tmp_path))
+    fit(policy_folder, max_steps=1)
+    said = lines()
+    following = said[said.index("what to type next:") + 1]
+    assert (following == "source .venv/bin/activate") == (there and not activated)
 
 
 @pytest.mark.parametrize(
