@@ -45,12 +45,10 @@ def topics(splits: Splits) -> dict[str, Any]:
 
 
 def say_lengths(splits: Splits) -> None:
-    """Log what the length policy did to each split."""
+    """Log what the length policy cut or skipped of each split; nothing where it did neither."""
     for name, report in splits.items():
-        counts = report.lengths
-        log.info("%s: %s", name, counts)
-        if counts.cut or counts.skipped:
-            log.warning("the length policy cut or skipped examples of the %s split; see data_report.json", name)
+        if report.lengths.cut or report.lengths.skipped:
+            log.warning("%s: by the length policy, of %s; see data_report.json", name, report.lengths)
 
 
 def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> None:

@@ -63,8 +63,8 @@ class SplitLengths:
 
     def __str__(self) -> str:
         return (
-            f"{self.examples} examples, {self.cut} cut, {self.skipped} skipped, "
-            f"{self.tokens_lost} tokens and {self.supporting_lost} supporting passages lost"
+            f"{self.examples:,} examples, {self.cut:,} cut, {self.skipped:,} skipped, "
+            f"{self.tokens_lost:,} tokens and {self.supporting_lost:,} supporting passages lost"
         )
 
 

@@ -78,6 +78,18 @@ def test_ranks_share_the_work(num_replicas: int) -> None:
     assert len(counts) == 1
 
 
+@pytest.mark.parametrize(
+    ("max_length", "said"), [(None, ""), (14, "train: by the length policy, of 12 examples, 0 cut, ")]
+)
+def test_what_the_length_policy_did_is_said_where_it_did_something(max_length, said, caplog) -> None:
+    """A run in which nothing was cut began with a line of zeros for each split."""
+    caplog.set_level("INFO")
+    Pairs(views=SFT, max_length=max_length, on_overlength="skip").setup("fit")
+    assert ("by the length policy" in caplog.text) == bool(said)
+    assert said in caplog.text
+    assert "0 skipped" not in caplog.text
+
+
 @pytest.mark.parametrize("num_examples", [1, 3, 5, 40])
 def test_the_first_rows_are_those_of_the_training(num_examples: int) -> None:
     """As many on both ranks; all of them where there are fewer examples."""
