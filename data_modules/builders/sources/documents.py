@@ -1,6 +1,8 @@
 """Raw documents from text, Markdown and JSONL files and folders of them."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +91,9 @@ def read_documents(files: list[Path], text_field: str = "text") -> Iterator[Docu
         files: in the order wanted.
         text_field: field of a JSONL line that holds the text; an `id` field is taken if there is one.
     """
-    places = dict[str, str]()
+    places, names = dict[str, str](), _names(files)
     for file in files:
-        for where, value in _read(file, text_field):
+        for where, value in _read(file, names[file], text_field):
             if isinstance(value, Document) and value.id in places:
                 yield Unreadable(where, f"expected an id not used before (see {places[value.id]}), got {value.id!r}")
                 continue
@@ -120,23 +122,32 @@ def clip(text: str, start_after: str | None, end_before: str | None) -> str:
     return text.strip("\n")
 
 
-def _read(file: Path, text_field: str) -> Iterator[tuple[str, Document | Unreadable]]:
+def _names(files: list[Path]) -> dict[Path, str]:
+    """By which files are known: their own, with folders where several have it (llama_index#22327)."""
+    counts = Counter(file.name for file in files)
+    common = os.path.commonpath([file.parent for file in files]) if files else ""
+    return {file: file.name if counts[file.name] == 1 else file.relative_to(common).as_posix() for file in files}
+
+
+def _read(file: Path, name: str, text_field: str) -> Iterator[tuple[str, Document | Unreadable]]:
     if file.suffix == ".jsonl":
         for number, line in numbered_lines(file):
-            where = f"{file.name}:{number}"
+            where = f"{name}:{number}"
             yield where, _of_line(line, where, text_field)
     else:
-        yield file.name, _of_file(file)
+        yield name, _of_file(file, name)
 
 
-def _of_file(file: Path) -> Document | Unreadable:
+def _of_file(file: Path, name: str) -> Document | Unreadable:
     if file.suffix not in SUFFIXES:
-        return Unreadable(file.name, f"expected a file ending in {', '.join(SUFFIXES)}, got {file.suffix or 'none'!r}")
+        return Unreadable(name, f"expected a file ending in {', '.join(SUFFIXES)}, got {file.suffix or 'none'!r}")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        return Unreadable(file.name, f"expected UTF-8 text, got {error}; convert the file")
-    return Document(file.name, text) if text.strip() else Unreadable(file.name, "expected text, got an empty file")
+        return Unreadable(name, f"expected UTF-8 text, got {error}; convert the file")
+    if "\0" in text:  # of UTF-16 without a mark, or no text at all
+        return Unreadable(name, "expected UTF-8 text, got a zero byte; convert the file")
+    return Document(name, text) if text.strip() else Unreadable(name, "expected text, got an empty file")
 
 
 def _of_line(line: bytes, where: str, text_field: str) -> Document | Unreadable:

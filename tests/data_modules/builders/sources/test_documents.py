@@ -16,6 +16,7 @@ def write(folder):
     (folder / "d.pdf").write_bytes(b"%PDF")
     (folder / "e.txt").write_bytes(b"\xff\xfe")
     (folder / "f.txt").write_text("  \n")
+    (folder / "g.txt").write_bytes("Ada".encode("utf-16-le"))
     (folder / ".hidden").write_text("not looked at")
 
 
@@ -28,9 +29,21 @@ def test_a_folder_gives_every_document_and_every_problem(tmp_path):
         Document("a.md", "# Title\n"),
     ]
     problems = {item.id: item.error for item in found if isinstance(item, Unreadable)}
-    assert problems.keys() == {"c.jsonl:2", "c.jsonl:3", "d.pdf", "e.txt", "f.txt"}
+    assert problems.keys() == {"c.jsonl:2", "c.jsonl:3", "d.pdf", "e.txt", "f.txt", "g.txt"}
     assert "UTF-8" in problems["e.txt"]
     assert ".txt, .md, .jsonl" in problems["d.pdf"]
+
+
+def test_files_of_one_name_are_documents_of_their_own(tmp_path):
+    """The later ones were left out as ids used twice (as in llama_index#22327)."""
+    for name in ("a/README.md", "b/README.md", "a/x.txt", "a/c.jsonl", "b/c.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"text": name}))
+    found = list(read_documents(document_files(str(tmp_path))))
+    assert {item.id for item in found if isinstance(item, Document)} == {
+        *("a/README.md", "b/README.md", "x.txt", "a/c.jsonl:1", "b/c.jsonl:1")
+    }
+    assert len(found) == 5
 
 
 def test_an_id_used_twice_is_said(tmp_path):
