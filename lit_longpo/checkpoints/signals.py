@@ -4,6 +4,7 @@ Lightning 2.6 exits with status 0 and without a checkpoint, and broadcasts from 
 the collective calls of a step.
 """
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ class StopSignals(_SignalConnector):
         """Lightning's end of an epoch, and a stop there: an epoch of one step has no other place for it."""
         end()
         alone = self.trainer.world_size == 1
-        if (alone and self._asked is None) or self.trainer.fit_loop.done:
+        if (alone and self._asked is None) or is_over(self.trainer):
             return
         if alone:
             raise SIGTERMException(self.status)
@@ -112,6 +113,16 @@ class StopSignals(_SignalConnector):
         if asked.item():
             self._asked, self._agreed = int(asked.item()), True
             raise SIGTERMException(self.status)
+
+
+def is_over(trainer: Trainer) -> bool:
+    """Lightning's `done`, which says that the training is over whenever it is asked, without its words."""
+    speaker = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    before, speaker.disabled = speaker.disabled, True
+    try:
+        return trainer.fit_loop.done
+    finally:
+        speaker.disabled = before
 
 
 def _say(signum: int, what: str) -> None:

@@ -22,7 +22,7 @@ from lit_longpo.checkpoints.progress import say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPaths, Resumption
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
-from lit_longpo.checkpoints.signals import ended_by_status
+from lit_longpo.checkpoints.signals import ended_by_status, is_over
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
 from lit_longpo.checkpoints.whole_steps import keep_steps_whole
@@ -215,7 +215,7 @@ class ResumableTrainer(Trainer):
         self._earlier_rows.put_back(anew=fitting and not goes_on, steps=self.global_step if fitting else None)
         if fitting and not keeps_nothing(self):
             self._room.check_early()
-        over = fitting and goes_on and self.fit_loop.done
+        over = fitting and goes_on and is_over(self)
         if fitting and goes_on:
             say_time_is_over(self)
         try:

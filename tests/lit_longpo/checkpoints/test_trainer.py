@@ -9,6 +9,7 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from support.stored_checkpoints import trainer
 
 from lit_longpo.checkpoints import ResumableTrainer
+from lit_longpo.checkpoints.signals import is_over
 from lit_longpo.errors import InputError
 
 
@@ -50,6 +51,20 @@ def test_it_does_when_a_loader_cannot_be_restored(tmp_path):
     again = ResumableTrainer(accelerator="cpu", max_steps=2, default_root_dir=tmp_path, logger=False)
     with pytest.raises(InputError, match="expected the data"):
         again.fit(Refusing(), ckpt_path=tmp_path / "one.ckpt")
+
+
+def test_the_end_of_a_training_is_said_once(tmp_path, caplog):
+    """Asking whether it is over made Lightning say so: twice where a run that was over goes on, or in two processes."""
+    caplog.set_level("INFO")
+    quiet = {"accelerator": "cpu", "max_steps": 1, "default_root_dir": tmp_path, "logger": False}
+    trainer = ResumableTrainer(**quiet)
+    trainer.fit(BoringModel())
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    assert caplog.text.count("`max_steps=1` reached") == 1
+    ResumableTrainer(**quiet).fit(BoringModel(), ckpt_path=tmp_path / "one.ckpt")
+    assert caplog.text.count("`max_steps=1` reached") == 2
+    assert is_over(trainer)
+    assert caplog.text.count("`max_steps=1` reached") == 2
 
 
 class RefusingLoader(list):
