@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
+    DeviceStatsMonitor,
     EarlyStopping,
+    GradientAccumulationScheduler,
     LearningRateFinder,
+    LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
     OnExceptionCheckpoint,
@@ -54,6 +57,34 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
         problem = next(_problems(callback, strategy, trained), None)
         if problem is not None:
             raise InputError(problem)
+
+
+def check_beside(trainer: Trainer) -> None:
+    """Refuse callbacks that do not go with the trainer's own settings; Lightning says so when all is loaded.
+
+    Args:
+        trainer: about to fit.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for callback in getattr(trainer, "callbacks", ()):
+        name = type(callback).__name__
+        if isinstance(callback, GradientAccumulationScheduler) and is_deepspeed(trainer.strategy):
+            raise InputError(
+                f"expected one number of rows a step under DeepSpeed, got {name}, which changes it between epochs; "
+                "take it out, and type --trainer.accumulate_grad_batches N"
+            )
+        if isinstance(callback, GradientAccumulationScheduler) and trainer.accumulate_grad_batches != 1:
+            raise InputError(
+                f"expected `trainer.accumulate_grad_batches: 1` beside {name}, whose schedule says how many rows a "
+                f"step has, got {trainer.accumulate_grad_batches}; type --trainer.accumulate_grad_batches 1"
+            )
+        if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) and not trainer.loggers:
+            raise InputError(
+                f"expected a logger beside {name}, got none; take {name} out (CSVLogger and others come with `trainer."
+                "logger`; `train/learning_rate` is logged without it)"
+            )
 
 
 def check_averages(callbacks: list[Callback], checkpoint: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,14 +10,18 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
+    DeviceStatsMonitor,
     EarlyStopping,
     EMAWeightAveraging,
+    GradientAccumulationScheduler,
     LearningRateFinder,
+    LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
     OnExceptionCheckpoint,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from support.preference_data import RandomPairs
 from support.zero3 import needs_deepspeed
@@ -27,7 +32,7 @@ from lit_longpo.errors import message_for_user
 from lit_longpo.objectives import DPO, SFT
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
-from lit_longpo.training.callback_checks import check_callbacks
+from lit_longpo.training.callback_checks import check_beside, check_callbacks
 
 
 @pytest.mark.parametrize(
@@ -89,6 +94,35 @@ def test_an_average_in_half_precision_is_refused(policy_folder):
     trainer = ResumableTrainer(max_steps=1, accelerator="cpu", logger=False, callbacks=[EMAWeightAveraging()])
     with pytest.raises(ValueError, match=r"trained weights in float32 beside EMAWeightAveraging, got bfloat16"):
         trainer.fit(module, datamodule=RandomPairs(module.views))
+
+
+@pytest.mark.parametrize(
+    ("callback", "options", "said"),
+    [
+        (
+            GradientAccumulationScheduler({0: 2}),
+            {"accumulate_grad_batches": 8},
+            "got 8; type --trainer.accumulate_grad",
+        ),
+        (LearningRateMonitor(), {}, "expected a logger beside LearningRateMonitor, got none"),
+        (DeviceStatsMonitor(), {}, "expected a logger beside DeviceStatsMonitor, got none"),
+    ],
+)
+def test_what_does_not_go_with_the_trainer_is_refused(callback, options, said, tmp_path):
+    """Lightning said so when the policy was loaded, of schedules in a traceback."""
+    common = {"accelerator": "cpu", "default_root_dir": tmp_path, "callbacks": [callback]}
+    with pytest.raises(ValueError, match=said):
+        check_beside(ResumableTrainer(logger=False, **common, **options))
+    check_beside(ResumableTrainer(logger=CSVLogger(tmp_path), **common))
+
+
+@needs_deepspeed
+def test_deepspeed_has_one_number_of_rows_a_step(tmp_path):
+    trainer = SimpleNamespace(callbacks=[GradientAccumulationScheduler({0: 2})], strategy=AnyDeviceDeepSpeedStrategy(2))
+    with pytest.raises(
+        ValueError, match="one number of rows a step under DeepSpeed, got GradientAccumulationScheduler"
+    ):
+        check_beside(trainer)
 
 
 def test_what_chooses_rightly_passes():
