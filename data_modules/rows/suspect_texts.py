@@ -1,7 +1,7 @@
 """Texts that are probably not what was meant: a printed missing value (`None`, `nan`), letters wrongly decoded.
 
 And answers that a reader cannot tell apart: the same letters in another Unicode normal form, as files of macOS have
-them, or with characters of no width between them.
+them, or with characters of no width between them. And answers that are stored with their prompt.
 """
 
 import re
@@ -19,6 +19,7 @@ _DAMAGED = re.compile("\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac[\u0080-\u2122]|
 # Characters that no script needs and nobody sees: soft hyphen, zero-width space, word joiner, byte order mark. (Joiners
 # and non-joiners decide how Indic and Arabic letters look.)
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
+_LONG = 20  # characters of a prompt that no answer begins with by itself
 
 
 @dataclass
@@ -29,11 +30,13 @@ class SuspectTexts:
         printed: by field, texts that are only what programs print for a missing value.
         damaged: records with letters that a wrong decoding has left.
         alike: records with a rejected answer that looks like the chosen one, in other characters.
+        repeating: records whose answers all begin with the prompt.
     """
 
     printed: dict[str, int] = field(default_factory=dict)
     damaged: int = 0
     alike: int = 0
+    repeating: int = 0
 
     def counted(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
         """The pairs, counted on their way."""
@@ -44,6 +47,7 @@ class SuspectTexts:
                     self.printed[name] = self.printed.get(name, 0) + 1
             self.damaged += any(_DAMAGED.search(text) for _, text in texts)
             self.alike += any(_seen(turn.chosen) in map(_seen, turn.rejected) for turn in pair.all_turns)
+            self.repeating += _repeats_prompt(pair)
             yield pair
 
     def warnings(self, records: int) -> Iterator[str]:
@@ -69,6 +73,21 @@ class SuspectTexts:
                 "Unicode normal form, or characters that nobody sees), and teach nothing but that; correct their "
                 "source, or leave them out"
             )
+        if self.repeating:
+            yield (
+                f"{self.repeating} of {records} records have answers that begin with the whole prompt, which they are "
+                "trained to repeat; store the answers alone, if the prompt stands there a second time"
+            )
+
+
+def _repeats_prompt(pair: PreferencePair) -> bool:
+    """Whether prompt and answer are stored together, as trainers of other projects take them (OpenRLHF#909).
+
+    A short question is also how some answers begin.
+    """
+    said = pair.followup[-1].content if pair.followup else pair.question or pair.long_context or pair.short_context
+    prompt = said.strip()
+    return len(prompt) >= _LONG and all(answer.lstrip().startswith(prompt) for answer in (pair.chosen, *pair.rejected))
 
 
 def _seen(text: str) -> str:

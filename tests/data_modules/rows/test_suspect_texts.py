@@ -48,7 +48,12 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
     said = [record.message for record in caplog.records if "missing value" in record.message]
     assert len(said) == 1
     assert "1 in `chosen`" in said[0]
-    assert data.reports()["suspect_texts"]["train"] == {"printed": {"chosen": 1}, "damaged": 0, "alike": 0}
+    assert data.reports()["suspect_texts"]["train"] == {
+        "printed": {"chosen": 1},
+        "damaged": 0,
+        "alike": 0,
+        "repeating": 0,
+    }
 
 
 LATIN = ["caf\u00e9", "don\u2019t", "a \u2013 b", "10\u00b0", "a\u00a0b"]
@@ -83,3 +88,24 @@ def test_answers_that_look_the_same_are_counted(chosen, rejected, alike):
     assert list(found.counted(pairs)) == pairs
     assert found.alike == alike
     assert [line[:31] for line in found.warnings(2)] == ["1 of 2 records have a rejected "] * alike
+
+
+ASKED = "Question: who lives in Oslo?\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("texts", "repeating"),
+    [
+        ({"question": ASKED, "chosen": f"{ASKED} Ada", "rejected": (f"{ASKED} Ben",)}, 1),
+        ({"question": "", "long_context": f" {ASKED}", "chosen": f"{ASKED} Ada", "rejected": ()}, 1),
+        ({"followup": (Message("user", ASKED),), "chosen": f"\n{ASKED} Ada", "rejected": (f"{ASKED} Ben",)}, 1),
+        ({"question": ASKED, "chosen": f"{ASKED} Ada", "rejected": ("Ben",)}, 0),
+        ({"question": "Who?", "chosen": "Who? Ada", "rejected": ("Who? Ben",)}, 0),
+    ],
+)
+def test_answers_that_are_stored_with_their_prompt_are_counted(texts, repeating):
+    """As reward models take them (OpenRLHF#909); DPO trained the prompt as part of the answer."""
+    found = SuspectTexts()
+    list(found.counted([type(pair(0))(**vars(pair(0)) | texts)]))
+    assert found.repeating == repeating
+    assert [line[:45] for line in found.warnings(1)] == ["1 of 1 records have answers that begin with t"] * repeating
