@@ -196,8 +196,8 @@ def _say_what_is_left(left: Mapping[str, Any], policy: Namespace) -> None:
     ]
     if lost:
         log.warning(
-            "%s is asked with its own settings, not with those of %s in the configuration (%s); type what shall hold "
-            "for it, for example --policy.dtype bfloat16",
+            "%s is asked with its own settings, not with the configuration's, which are for %s (%s); type those that "
+            "you want, for example --policy.dtype bfloat16",
             *(policy.source, _source(left), ", ".join(lost)),
         )
 

@@ -279,7 +279,7 @@ def _score(task: str, row: Mapping[str, Any]) -> float:
         if isinstance(value, bool | int | float) and 0 <= value <= 1:
             return float(value)
     raise InputError(
-        f"expected a score of every question, 0 to 1, got {', '.join(row['metrics'])} of {task}; leave it out"
+        f"expected a score from 0 to 1 for each question of {task}, got {', '.join(row['metrics'])}; leave the task out"
     )
 
 

@@ -173,8 +173,8 @@ def rescore(benchmark: Benchmark, responses: Responses, settings: RunSettings) -
         every = list(benchmark.examples(task)) if stored else []
         if strangers := sorted(stored - {example.id for example in every}):
             raise InputError(
-                f"expected stored responses to records of {task}, got {len(strangers)} to others, for example "
-                f"{strangers[0]}; read the data with which they were made"
+                f"expected stored responses to the records of {task}, got {len(strangers)} to others, for example "
+                f"{strangers[0]}; name the data that were asked"
             )
         if stored:
             scores[task] = score_task(benchmark, [item for item in every if item.id in stored], responses, len(every))

@@ -169,9 +169,9 @@ class Completions(Endpoint):
         encoded = tokenizer(text, add_special_tokens=bool(front), verbose=False)["input_ids"]
         if tuple(encoded) != tuple(ids):
             raise InputError(
-                "expected prompts that the server's tokenizer makes of their text again, as it takes no token ids, got "
-                "one that it does not (cut, or without the beginning-of-text token that it adds); ask a server that "
-                "takes token ids (vLLM, SGLang, llama.cpp), or type --server_way chat"
+                "expected prompts whose text gives the same tokens again, because the server takes no token ids, got "
+                "one that gives others (it was cut, or lacks the beginning-of-text token that the server adds); ask a "
+                "server that takes token ids (vLLM, SGLang, llama.cpp), or type --server_way chat"
             )
         return text
 

@@ -224,7 +224,7 @@ class ServedModel(Answerer):
         read, written = num_read(reply), num_written(reply)
         if read is not None and self.endpoint.too_few(prompt, read):
             raise UnreachableError(
-                f"expected {self.connection.server.shown} to read a prompt of {len(prompt.ids):,} tokens as it is, got "
+                f"expected {self.connection.server.shown} to read a whole prompt of {len(prompt.ids):,} tokens, got "
                 f"{read:,} tokens read; raise the server's window, or lower --max_length"
             )
         is_cut = reply.choices[0].finish_reason == CUT_OFF

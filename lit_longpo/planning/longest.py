@@ -150,8 +150,8 @@ def _check(run: Configuration, data: Sequence[str]) -> None:
         raise InputError("expected one source of data for --longest, got a mixture; plan with one of its sources")
     if run.strategy_options.get("config") is not None:
         raise InputError(
-            "expected no DeepSpeed `config` of one's own with --longest, which states stage and offloading itself, got "
-            "one; type --trainer.strategy auto"
+            "expected no DeepSpeed `config` with --longest, which tries stages and offloading itself, got one; type "
+            "--trainer.strategy auto"
         )
 
 

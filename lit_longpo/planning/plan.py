@@ -189,7 +189,7 @@ class Planner:
         self.layers = int(config.get_text_config().num_hidden_layers)
         self.alone = packing_problem(model)
         if own := has_own_head(model):
-            self.alone = "its head does more than to multiply, so it is scored by its own logits"
+            self.alone = "its head does more than multiply by a weight, so the model's own logits are scored"
         model = replace(model, sequential=self.alone is not None, own_logits=own)
         degree = run.sharding.sequence_parallel
         self.tracer = Tracer(replace(model, config=with_copied_heads(config, degree)))

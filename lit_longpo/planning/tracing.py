@@ -117,9 +117,9 @@ def packing_problem(plan: ModelPlan) -> str | None:
     if (cause := packing_rule(base)) is not None:
         if carries_state(base):
             raise InputError(
-                f"expected a model whose step is a few operators long, got {type(base).__name__}, which fit scores one "
-                f"sequence at a time ({cause}) and whose layers walk along tokens; its memory cannot be planned, try "
-                "fit --trainer.max_steps 1"
+                f"expected a model whose memory can be planned, got {type(base).__name__}, which `fit` scores one "
+                f"sequence at a time ({cause}) and whose layers go token by token; to measure it, type fit "
+                "--trainer.max_steps 1"
             )
         return cause
     tokens = Group("a", "long", (0, 0), (Response("chosen", (0,), (True,)),))
@@ -199,9 +199,9 @@ def fake(plan: ModelPlan) -> Iterator[None]:
             yield
     except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise InputError(
-            f"expected a model whose shapes do not depend on values, got {type(plan.config).__name__}, which picks "
-            f"tokens by value ({error.func}); routed experts cannot be planned so: leave out "
-            "`experts_implementation: eager`"
+            f"expected tensors whose sizes do not depend on values, got {type(plan.config).__name__}, which picks "
+            f"tokens by their values ({error.func}); leave out `experts_implementation: eager`, by which routed "
+            "experts do so"
         ) from error
     finally:
         varlen_plan.cache_clear()  # it has kept fake tensors

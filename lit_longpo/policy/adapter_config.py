@@ -71,14 +71,14 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
     said = [name for name in sorted(settings) if settings[name] and name not in _OF_FILES]  # null, false, 0, empty: off
     if _ALORA in said:
         raise InputError(
-            f"expected adapters that are on for every token in {config}, got `{_ALORA}: "
-            f"{shortened(str(settings[_ALORA]))}`; name adapters without it"
+            f"expected adapters that apply to every token in {config}, got activated LoRA (`{_ALORA}: "
+            f"{shortened(str(settings[_ALORA]))}`), which applies to some; set `policy.source` to other adapters"
         )
     if _REPEATED in said:
         raise InputError(
-            f"expected adapters of the layers that their base has in {config}, got `{_REPEATED}: "
-            f"{shortened(str(settings[_REPEATED]))}`, which repeats some of them; set `policy.source` to the deeper "
-            "model, saved whole where it was trained"
+            f"expected adapters on the layers of their base model in {config}, got `{_REPEATED}: "
+            f"{shortened(str(settings[_REPEATED]))}`, which repeats some layers; save the deeper model as a whole "
+            "where it was trained, and set `policy.source` to it"
         )
     if settings.get(_MEGATRON[0]):
         raise InputError(
@@ -108,8 +108,8 @@ def _refuse_lost_base(config: Path, settings: dict[str, Any]) -> None:
     start = str(settings.get("init_lora_weights")).lower()
     if start.startswith(_LOST_BASES):
         raise InputError(
-            f"expected adapters whose base can be found again in {config}, got `init_lora_weights: {shortened(start)}"
-            "`, which has changed the base's weights as nobody can repeat; save them with peft's "
+            f"expected adapters whose base can be restored in {config}, got `init_lora_weights: {shortened(start)}`, "
+            "which changed the base's weights in a way that cannot be repeated; save them with peft's "
             "`path_initial_model_for_weight_conversion`, or merge them where they were trained, and set "
             "`policy.source` to the result"
         )

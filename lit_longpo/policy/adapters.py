@@ -97,8 +97,9 @@ def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
     """An adapter whose layer passes over it would be trained for nothing."""
     if lost := sorted(_adapted(model) & set(odd)):
         raise InputError(
-            f"expected `policy.lora.target_modules` to name maps that their layers call, got {lost[0]}, whose weight "
-            "the layer reads itself; leave it out, as --policy.lora.target_modules all-linear does"
+            f"expected `policy.lora.target_modules` to name linear layers that are called, got {lost[0]}: the model "
+            "reads its weight directly, so adapters on it would have no effect; leave it out, as "
+            "--policy.lora.target_modules all-linear does"
         )
 
 
@@ -111,8 +112,8 @@ def _tell_passed_over(model: nn.Module, meant: set[str]) -> None:
     if without := meant - _adapted(model):
         kinds = sorted({re.sub(r"\b\d+\.", "", name) for name in without})
         log.warning(
-            "peft puts no adapters on %d of the %d linear maps that `policy.lora.target_modules` means: %s; they stay "
-            "as they are",
+            "peft puts no adapters on %d of the %d linear layers that `policy.lora.target_modules` names: %s; these "
+            "are not trained",
             *(len(without), len(meant), ", ".join(kinds)),
         )
 
@@ -123,7 +124,7 @@ def _check_magnitudes(model: nn.Module) -> None:
         zeros = int((parameter <= 0).sum()) if "lora_magnitude_vector" in name and not parameter.is_meta else 0
         if zeros:
             raise InputError(
-                f"expected weights without rows of zeros under `policy.lora.use_dora`, got {zeros} of them at "
+                f"expected weights without rows of zeros with `policy.lora.use_dora`, got {zeros} such rows in "
                 f"{name.partition('.lora_')[0].removeprefix('base_model.model.')}; leave it out of "
                 "`policy.lora.target_modules`, or type --policy.lora.use_dora false"
             )

@@ -50,8 +50,8 @@ def left_behind(values: Namespace, words: Sequence[str]) -> str | None:
         return None
     shown = ", ".join(f"{name} {json.dumps(_value(policy, name), ensure_ascii=False)}" for name in lost)
     return (
-        f"policy.source {policy['source']} keeps what the configuration says for {source}: {shown}; type what shall "
-        f"hold for it, for example --policy.{lost[0]} ..."
+        f"`policy.source` is {policy['source']}, with the configuration's settings for {source}: {shown}; type those "
+        f"that it needs, for example --policy.{lost[0]} ..."
     )
 
 

@@ -288,7 +288,7 @@ def test_a_model_brings_its_own_settings(folder, tmp_path, caplog, written, give
     assert made.respondent.policy.prompt_format().uses_chat
     left = [record.getMessage() for record in caplog.records if "with its own settings" in record.getMessage()]
     assert bool(left) == ("false" in written or "yaml" in written)
-    assert all("template.chat" in text and "type what shall hold for it" in text for text in left)
+    assert all("template.chat" in text and "type those that you want" in text for text in left)
 
 
 @pytest.mark.parametrize("first", [OURS, f"policy: {CONFIGS}/model/tiny.yaml"])
@@ -303,7 +303,7 @@ def test_a_later_configuration_names_another_model(folder, tmp_path, caplog, fir
     policy = parse_evaluation(arguments(folder, tmp_path / "out", *files))[0].respondent.policy
     assert (policy.source, policy.dtype, policy.rope, policy.attention) == (str(model), "bfloat16", None, "sdpa")
     assert policy.template == PromptTemplate(system="Be brief.", options={"think": False})
-    assert "with its own settings, not with those of embedded" in caplog.text
+    assert "with its own settings, not with the configuration's, which are for embedded" in caplog.text
     typed = ("--policy.dtype", "float16")
     policy = parse_evaluation(arguments(folder, tmp_path / "out", *files, *typed))[0].respondent.policy
     assert (policy.dtype, policy.rope, policy.template.system) == ("float16", None, "Be brief.")

@@ -60,5 +60,6 @@ class TextTokens:
                 return shorter
             budget -= max(1, self.count(shorter) - max_tokens)  # a seam can cost a token or two
         raise InputError(
-            f"expected room for at least two tokens and the mark of omission, got max_tokens={max_tokens}; raise it"
+            f"expected room for two tokens and the omission mark {OMISSION.strip()!r}, got max_tokens={max_tokens}; "
+            "raise it"
         )

@@ -48,8 +48,8 @@ def learning_rate(run: Configuration) -> str | None:
     if _trained_lora(run) is not None or not pretrained or "betas" not in defaults or defaults["lr"] <= _LARGEST_RATE:
         return None
     return (
-        f"lr {defaults['lr']:g} for every weight of a pretrained model: above {_LARGEST_RATE:g} they forget what they "
-        "know; type --optimization.optimizer.init_args.lr 1e-6, or train adapters (`policy.lora`)"
+        f"lr {defaults['lr']:g} trains all weights of a pretrained model, which forgets what it knows above "
+        f"{_LARGEST_RATE:g}; type --optimization.optimizer.init_args.lr 1e-6, or train adapters (`policy.lora`)"
     )
 
 

@@ -53,10 +53,10 @@ def reference_copy(run: Configuration) -> str | None:
         return None
     online = run.reference.mode == "online"
     if run.reference.policy == replace(run.policy, lora=None) and run.policy.reference_is_inside:
-        return "`reference.policy` is the policy without its adapters, which need only be switched off: remove it"
+        return "`reference.policy` is the policy without its adapters, which are switched off anyway: remove it"
     if online and run.policy.trained_lora is not None and not run.policy.reference_is_inside:
         because = "adapters are continued" if run.policy.continues_adapters else "`policy.lora.also_train` changes more"
-        return f"{because}, so `reference.mode: online` holds a frozen copy beside of what is trained"
+        return f"{because}, so `reference.mode: online` also holds a frozen copy of what is trained"
     if online and run.policy.trained_lora is None:
         return "`reference.mode: online` without adapters holds a frozen copy of the whole model; `cached` needs none"
     return None

@@ -160,7 +160,7 @@ class Chat:
             raise _refusal(
                 f"to write all of the answer {text!r:.60} behind {self._opened[-40:]!r}",
                 repr(whole[-160:]),
-                "it reads something in the answer (reasoning, say): take that out of the data",
+                "it treats a part of the answer in its own way (reasoning, for example): take that out of the data",
             )
         written = core[len(self._opened) :]
         first = len(self.prefix) if written.startswith(self.prefix) else 0
@@ -185,7 +185,8 @@ class Chat:
                 raise _refusal(
                     f"to write the {role} message {content!r:.60} once, as it is",
                     repr(text[-160:]),
-                    "it drops such a message, or reads something in it (reasoning, say): take that out of the data",
+                    "it drops such messages, or treats a part in its own way (reasoning, for example): take that out "
+                    "of the data",
                 )
         return text, placed
 
@@ -275,7 +276,8 @@ class Chat:
             raise _refusal(
                 f"to write {text!r:.60} between {head[-40:]!r} and {tail!r:.40}",
                 repr(whole[: len(head) + 60][-100:]),
-                "it reads something in the text (a switch for reasoning, say): take that out of the data",
+                "it treats a part of the text in its own way (a switch for reasoning, for example): take that out of "
+                "the data",
             )
         return Rendered(whole, len(head), len(head) + len(body), text.index(body))
 

@@ -94,7 +94,7 @@ def _refuse_blank(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> None:
         read, written = (tokenizer.encode(f"a{name}a", add_special_tokens=False, **options) for options in _BOTH_WAYS)
         if read != written:
             raise InputError(
-                f"expected special tokens that no text holds by chance, got {name!r} in the tokenizer of "
+                f"expected special tokens that ordinary text does not contain, got {name!r} in the tokenizer of "
                 f"{tokenizer.name_or_path or 'the model'}; correct its tokenizer_config.json, or copy that file again"
             )
 

@@ -44,8 +44,8 @@ def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
 @cache
 def _tell(where: str, share: float) -> None:
     log.warning(
-        "%s: tokenizer.json leaves out %g of the merges at random (dropout), for other tokens of a text at every call: "
-        "all are done here, and in what is exported",
+        "%s: tokenizer.json skips %g of the merges at random (`dropout`), so that a text has other tokens every time; "
+        "here, and in exported models, all merges are made",
         where,
         share,
     )

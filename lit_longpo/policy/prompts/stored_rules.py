@@ -110,8 +110,8 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
 @cache
 def _tell(where: str, name: str, text: str) -> None:
     log.warning(
-        "%s: transformers' %s cuts texts in other ways than tokenizer.json there says (%r, for example), by which the "
-        "model was trained: the file's rules are used",
+        "%s: transformers' %s does not follow the rules in tokenizer.json, by which the model was trained (%r has "
+        "other tokens, for example): the file's rules are used",
         where,
         name,
         text,

@@ -44,9 +44,9 @@ def chance_problem(config: PretrainedConfig) -> str | None:
     if config.model_type not in _SAMPLING:
         return None
     return (
-        f"expected a model that gives the same log-probabilities twice in training, got one of kind "
-        f"{config.model_type}, whose routers draw experts by chance there: every reward would be noise; set "
-        "`policy.source` to a model of another kind"
+        f"expected a model that gives a text the same log-probabilities each time, got the type {config.model_type}, "
+        "whose routers draw experts at random in training: every reward would be noise; set `policy.source` to a model "
+        "of another type"
     )
 
 

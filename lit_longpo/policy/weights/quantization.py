@@ -174,8 +174,8 @@ def report_quantization(model: PreTrainedModel) -> None:
     )
     if not in_4_bits:
         raise InputError(
-            f"expected linear maps that `policy.quantization` can hold in 4 bits, got none in {type(model).__name__}, "
-            "whose maps are of a class of its own; type --policy.quantization null"
+            f"expected linear layers that `policy.quantization` can hold in 4 bits, got none in "
+            f"{type(model).__name__}, which has a class of its own for them; type --policy.quantization null"
         )
     log.log(
         logging.INFO if in_4_bits > total / 2 else logging.WARNING,

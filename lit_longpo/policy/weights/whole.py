@@ -47,7 +47,7 @@ def reading_whole(config: PretrainedConfig, where: str) -> dict[str, Any]:
     """
     files = stored_as(config)
     if files is not None and files.get("quant_method") == "mxfp4":
-        log.info("the experts at %s are in MXFP4: they are held as the whole numbers that these stand for", where)
+        log.info("the experts at %s are in MXFP4; they are unpacked as they are read", where)
         return {"quantization_config": Mxfp4Config(dequantize=True)}
     refuse_quantized_source(config, where)
     return {}

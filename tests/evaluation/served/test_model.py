@@ -210,7 +210,7 @@ def test_a_run_whose_server_died_goes_on(longbench, served, local, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ({"usage": {"prompt_tokens": 7}}, r"to read a prompt of .* tokens as it is, got 7 tokens read"),
+        ({"usage": {"prompt_tokens": 7}}, r"to read a whole prompt of .* tokens, got 7 tokens read"),
         ({"choice": {"finish_reason": "length"}, "usage": {"completion_tokens": 2}}, "got an answer cut at 2"),
         ({"choice": {"finish_reason": "content_filter"}}, "none to 1 of them"),
         ({"choice": {"text": None, "token_ids": None}}, "none to 1 of them"),

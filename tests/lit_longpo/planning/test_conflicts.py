@@ -43,7 +43,7 @@ def messages():
 def test_a_model_that_draws_experts_in_training_is_refused_as_fit_refuses_it(messages, tmp_path):
     tiny_config("Phimoe").save_pretrained(tmp_path)
     found = messages("--policy.source", str(tmp_path))
-    assert any("`fit` refuses this: expected a model that gives the same" in message for message in found)
+    assert any("`fit` refuses this: expected a model that gives a text the same" in message for message in found)
 
 
 def test_a_sound_setting_has_no_conflicts(messages):
@@ -72,14 +72,14 @@ CASES = {
         *overlay("deepspeed_zero3"),
         *("--trainer.strategy.init_args.cpu_checkpointing", "true"),
     ),
-    "need only be switched off": (*ONLINE_DPO, "--policy.lora.r", "4", "--reference.policy", TINY),
-    "holds a frozen copy beside": (*ONLINE_DPO, "--policy.lora.also_train", "[norm]"),
+    "are switched off anyway": (*ONLINE_DPO, "--policy.lora.r", "4", "--reference.policy", TINY),
+    "also holds a frozen copy": (*ONLINE_DPO, "--policy.lora.also_train", "[norm]"),
     "holds a frozen copy of the whole model": ONLINE_DPO,
     "`reference.policy` is never loaded": ("--reference.policy.dtype", "float32"),
     "many times slower": BF16,
     "every weight is trained in torch.bfloat16 without": (*GPU, *BF16),
     "what `policy.lora.also_train` names is trained in torch.bfloat16": (*GPU, *BF16, *ALSO),
-    "lr 0.001 for every weight of a pretrained model": (*SMOLLM2, "--shape", "qwen2.5_0.5b"),
+    "lr 0.001 trains all weights of a pretrained model": (*SMOLLM2, "--shape", "qwen2.5_0.5b"),
     "LOGO is made for synthesised positions": LOGO,
     "DeepSpeed is told `trainer.precision: 32-true`, got bfloat16": (*GPU, *overlay("deepspeed_zero3"), *BF16),
     "has halved them already": (*GPU, *BF16, "--trainer.precision", "bf16-mixed"),

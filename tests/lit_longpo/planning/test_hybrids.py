@@ -67,7 +67,7 @@ def test_the_trace_of_own_logits_holds_one_sequences_logits():
 
 def test_states_that_are_shared_are_planned_in_packed_rows():
     assert packing_problem(planned("Qwen3_5Text")) is None
-    with pytest.raises(InputError, match=r"got MiniMaxForCausalLM, .* cannot be planned"):
+    with pytest.raises(InputError, match=r"memory can be planned, got MiniMaxForCausalLM, .* token by token"):
         packing_problem(planned("MiniMax"))
 
 

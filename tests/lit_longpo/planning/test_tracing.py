@@ -202,5 +202,5 @@ def test_routed_experts_are_refused():
     shape = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 2}
     config = Qwen3MoeConfig(**shape, **experts, experts_implementation="eager")
-    with pytest.raises(ValueError, match="routed experts cannot be planned"):
+    with pytest.raises(ValueError, match="by which routed experts do so"):
         trace_step(ModelPlan(config, torch.float32), ROW, 1, checkpointing=False)

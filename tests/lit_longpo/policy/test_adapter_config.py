@@ -15,7 +15,7 @@ def test_a_base_that_nobody_finds_again_is_refused(start, policy_folder, tmp_pat
     adapters(policy_folder, tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "init_lora_weights": start}))
-    with pytest.raises(UserError, match=rf"expected adapters whose base can be found.*`init_lora_weights: {start}`"):
+    with pytest.raises(UserError, match=rf"expected adapters whose base can be restored.*`init_lora_weights: {start}`"):
         ours(tmp_path).load()
 
 
@@ -30,9 +30,11 @@ def test_settings_that_peft_would_leave_out_are_refused_or_said(policy_folder, t
         edited(tmp_path / "a", use_newlora=True).load()
     with pytest.raises(ValueError, match=r"`newlora_config: {'x': 1}`.*type pip install -U peft"):
         edited(tmp_path / "a", use_newlora=False, newlora_config={"x": 1}).load()
-    with pytest.raises(ValueError, match=r"on for every token in .*got `alora_invocation_tokens: \[3\]`"):
+    with pytest.raises(
+        ValueError, match=r"apply to every token in .*got activated LoRA \(`alora_invocation_tokens: \[3\]`"
+    ):
         edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens=[3]).load()
-    with pytest.raises(ValueError, match=r"got `alora_invocation_tokens: \\n`; name") as caught:
+    with pytest.raises(ValueError, match=r"\(`alora_invocation_tokens: \\n`\), which") as caught:
         edited(tmp_path / "a", newlora_config=None, alora_invocation_tokens="\n").load()
     assert "\n" not in str(caught.value)
 
@@ -46,5 +48,5 @@ def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
 def test_layers_that_stand_in_the_model_more_than_once_are_refused(policy_folder, tmp_path):
     """peft copies configurations, too, where the engine has set no attention: training ended in a traceback."""
     adapters(policy_folder, tmp_path, layer_replication=[(0, 2), (1, 2)])
-    with pytest.raises(UserError, match=r"got `layer_replication: \[\[0, 2\], \[1, 2\]\]`, which repeats some of them"):
+    with pytest.raises(UserError, match=r"got `layer_replication: \[\[0, 2\], \[1, 2\]\]`, which repeats some layers"):
         ours(tmp_path).load()

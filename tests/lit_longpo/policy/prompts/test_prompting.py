@@ -122,7 +122,7 @@ def test_a_special_token_of_white_space_is_refused():
     blank, as_text = word_tokenizer(), word_tokenizer(["\n"])
     blank.add_special_tokens({"pad_token": " "})
     with pytest.raises(
-        InputError, match=r"that no text holds by chance, got ' ' in the tokenizer of the model; correct"
+        InputError, match=r"that ordinary text does not contain, got ' ' in the tokenizer of the model; correct"
     ):
         PromptFormat(blank, PromptTemplate())
     as_text.pad_token = ""

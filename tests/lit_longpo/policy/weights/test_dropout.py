@@ -88,7 +88,7 @@ def test_experts_that_are_drawn_by_chance_are_refused_before_weights_are_read(dr
     monkeypatch.setattr(PolicyConfig, "load", lambda policy: pytest.fail("loaded"))
     module = ORPO(policy=PolicyConfig(source=drawing))
     options = {"logger": False, "enable_checkpointing": False}
-    with pytest.raises(InputError, match="draw experts by chance"):
+    with pytest.raises(InputError, match="draw experts at random"):
         Trainer(max_steps=1, accelerator="cpu", **options).fit(module, datamodule=RandomPairs(module.views))
 
 

@@ -41,7 +41,7 @@ def test_all_linear_leaves_them_out_and_is_continued(name, left_out, tmp_path):
 
 def test_naming_one_is_refused(tmp_path):
     lora = LoRA(r=4, target_modules=["out_proj", "q_proj"])
-    with pytest.raises(ValueError, match=r"got model\.layers\.0\.mamba\.out_proj, whose weight the layer reads itself"):
+    with pytest.raises(ValueError, match=r"got model\.layers\.0\.mamba\.out_proj: the model reads its weight"):
         PolicyConfig(source=str(saved("Bamba", tmp_path)), lora=lora).load()
 
 
