@@ -131,11 +131,13 @@ class QADataModule(PairDataModule):
             seed=self.seed,
             rejected_from=self.rejected_from,
         )
-        report = self.built[split] = PairingReport()
+        before, report = self.built.get(split), PairingReport()
+        self.built[split] = report
         encode = self._format.encode
         count_tokens = cache(lambda text: len(encode(text)))  # the same passages fill the contexts of many questions
         pairs = build_pairs(records, pool, recipe, count_tokens, report)
-        self._log_or_refuse(split, report)
+        if report != before:  # questions about validation pairs build them once more
+            self._log_or_refuse(split, report)
         selection.filtered["a further turn of one of these"] = report.questions - report.built
         selection.refused.update({reason: len(ids) for reason, ids in report.left_out.items()})
         return pairs

@@ -1,6 +1,7 @@
 """Low-rank adapters added to the weights that they sit on."""
 
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,9 @@ def merge_adapters(model: nn.Module, *, single: bool = False) -> PreTrainedModel
     rounding = _Rounding()
     _merge_layers(model, rounding)
     rounding.tell()
-    merged = cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All adapters are already merged")  # by us, layer by layer
+        merged = cast(PreTrainedModel, cast(Any, model).merge_and_unload())
     _correct_head(merged)
     return merged
 

@@ -192,6 +192,8 @@ def test_records_without_a_pair_are_counted_or_refused(tmp_path: Path, caplog: p
     data = module(path, val_fraction=0, corpus=corpus, rejected_from="long")
     with caplog.at_level("INFO", logger="data_modules"):
         assert [pair.id for pair in data.pairs("train")] == ["m0"]
+        data.pairs("train")
+    assert caplog.text.count("train: 1 pairs from 3 records") == 1
     assert data.built["train"].left_out == {
         "the passages do not answer the question": ["m1"],
         "fewer than 1 wrong answers in the distractors": ["m2"],
