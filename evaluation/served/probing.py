@@ -39,7 +39,7 @@ def probe(connection: Connection, endpoint: Endpoint, source: str) -> Abilities:
         is_text = isinstance(asked, Completions) and not takes_ids
         reply = _ask(connection, asked.send_text if is_text else asked.send, prompt, endpoint)  # type: ignore[attr-defined]
         if not isinstance(reply, Failure):
-            adds_front, counts = _check_tokenizer(connection, asked, prompt, source)
+            adds_front, counts = _check_tokenizer(connection, asked, prompt, source, reply)
             found = replace(asked.abilities, adds_front=adds_front, counts=counts, gives_ids=_gives_ids(reply))
             obeys = found.gives_ids or _obeys_ends(connection, replace(asked, abilities=found), reply)
             return replace(found, obeys_ends=obeys)
@@ -71,7 +71,9 @@ def _gives_ids(reply: Any) -> bool:
     return isinstance(getattr(reply.choices[0], "token_ids", None), list)
 
 
-def _check_tokenizer(connection: Connection, endpoint: Endpoint, prompt: Prompt, source: str) -> tuple[bool, bool]:
+def _check_tokenizer(
+    connection: Connection, endpoint: Endpoint, prompt: Prompt, source: str, reply: Any
+) -> tuple[bool, bool]:
     """Whether the server puts a token before texts, and whether it counts tokens at all.
 
     Raises:
@@ -79,7 +81,7 @@ def _check_tokenizer(connection: Connection, endpoint: Endpoint, prompt: Prompt,
     """
     whole, front = len(prompt.ids), len(endpoint.prompt_format.added_in_front)
     if not isinstance(endpoint, Completions):
-        return True, True
+        return True, num_read(reply) is not None
     reply = connection.ask(endpoint.send_text, prompt)
     number = None if isinstance(reply, Failure) else num_read(reply)
     if number not in (None, whole, whole - front):

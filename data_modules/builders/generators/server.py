@@ -19,6 +19,7 @@ from lit_longpo.servers import (
     Server,
     broke_off,
     keeps_thoughts_apart,
+    num_read,
     said_in,
     whole_characters,
     without_passwords,
@@ -132,7 +133,7 @@ class ServerGenerator(TextGenerator):
                 if _LATER_LIMIT in str(error) and form.limit != _LATER_LIMIT:
                     forms.append(replace(form, limit=_LATER_LIMIT))
             else:
-                self._settle(form)
+                self._settle(form, reply)
                 return self._of_whole_prompt(client, request, form, reply)
         raise refused[-1]
 
@@ -162,8 +163,10 @@ class ServerGenerator(TextGenerator):
         unended = replace(request, decoding=replace(request.decoding, stop=()))
         return client.chat.completions.create(**self._body(unended, form))
 
-    def _settle(self, form: _Form) -> None:
+    def _settle(self, form: _Form, reply: Any) -> None:
         """Ask the same way from now on."""
+        if self._form is None and num_read(reply) is None:
+            log.warning("%s does not count tokens: whether it cuts prompts is not known", self.base_url)
         if self._form is None and form.left_out:
             log.warning(
                 "%s refuses %s; if the model's own generation settings have them, its answers follow those",

@@ -164,6 +164,16 @@ def test_a_chat_server_may_keep_thoughts_apart(server, way):
     assert model.gives_thoughts == (way == "completions")
 
 
+@pytest.mark.parametrize("way", ["chat", "completions"])
+def test_a_server_that_does_not_count_may_cut_prompts(server, way):
+    """Of chat servers nobody was told."""
+    policy = PolicyConfig(source=str(server.folder))
+    for usage, said in (({}, 0), ({"usage": {"prompt_tokens": 0}}, 1)):
+        server.fault = lambda number, body, usage=usage: usage
+        model = ServedModel.reach(ServerSettings(server.url, "tiny", way), policy, policy.prompt_format())
+        assert sum("whether it cuts prompts is not known" in line for line in model.deviations) == said
+
+
 def test_a_reply_in_parts_is_its_text(longbench, server):
     """Mistral's servers part thoughts and answer so (ai-dial-adapter-openai#395)."""
     texts_of = [{"type": "text", "text": text} for text in ("Os", "lo")]

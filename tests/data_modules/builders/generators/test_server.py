@@ -258,6 +258,18 @@ def test_a_prompt_that_the_server_cuts_fails(window, tmp_path):
     assert len(server.asked) == 2 + 2 * (window == 1000)  # once more for either half, and never again
 
 
+@needs_client
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_server_that_does_not_count_may_cut_prompts(counts, tmp_path, caplog):
+    usage = {} if counts else {"usage": {"prompt_tokens": 0}}
+    with serve(Served(ascii_model(tmp_path / "model"), fault=lambda *_: usage)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1)
+        generator.open(PolicyConfig())
+        assert [reply.error for reply in generator.answer([requests(2, Decoding(max_new_tokens=2))])] == ["", ""]
+        generator.close()
+    assert caplog.text.count("does not count tokens: whether it cuts prompts is not known") == (not counts)
+
+
 @installed
 def test_a_server_that_is_not_there_ends_the_build_with_advice():
     url = f"http://127.0.0.1:{free_port()}/v1"
