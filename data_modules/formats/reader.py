@@ -190,7 +190,7 @@ class RecordReader:
         mapping = mapping_of(record)
         if not mapping and missing is not None:
             return missing
-        example = mapping or {"long_context": "document", "question": "ask", "chosen": "good"}
+        example = mapping or {"prompt": "ask", "chosen": "good", "rejected": "bad"}
         return (
             f"the columns of a known format ({names}; set `{self.options}.format`), or a mapping, "
             f"{'as this seems to be' if mapping else 'for example'} `{self.options}.columns: {typed(example)}`, with "

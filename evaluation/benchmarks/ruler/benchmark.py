@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from evaluation.benchmarks.ruler.averages import LENGTHS
 from evaluation.benchmarks.ruler.counting import CommonWordsGenerator, FrequentWordsGenerator
 from evaluation.benchmarks.ruler.documents import QuestionGenerator, read_hotpotqa, read_squad
 from evaluation.benchmarks.ruler.essays import Essays
+from evaluation.benchmarks.ruler.fitting import Fitting
 from evaluation.benchmarks.ruler.generator import Generator
 from evaluation.benchmarks.ruler.niah import NeedleGenerator
 from evaluation.benchmarks.ruler.templates import changed_texts, official_file, read_tasks
@@ -118,9 +118,8 @@ class RULER(Benchmark):
         self._words = read_words(_path(words), _path(english_words) or official_file(self.folder, _LIST))
         self._essays = Essays(self.paths["essays"]) if set(self.tasks) & set(_ESSAY_TASKS) else None
         self._generators = {task: self._generator(task) for task in self.tasks}
+        self._fitting = Fitting(self._generators, seed)
         self._made: dict[str, tuple[Example, ...]] = {}
-        self._format: PromptFormat | None = None
-        self._sizes: dict[tuple[str, int], int] = {}
 
     @property
     def deviations(self) -> tuple[str, ...]:
@@ -159,7 +158,7 @@ class RULER(Benchmark):
         if task not in self._made:
             num_rows = min(self.num_examples, self._generators[task].num_rows or self.num_examples)
             cells = itertools.product(self.lengths, range(num_rows))
-            self._made[task] = tuple(self._example(task, length, row) for length, row in cells)
+            self._made[task] = tuple(self._fitting.example(task, length, row) for length, row in cells)
         yield from self._made[task]
 
     def prompt(
@@ -176,7 +175,7 @@ class RULER(Benchmark):
         Raises:
             ValueError: the example cannot be made so small, or is longer than `max_length` or than `window` leaves.
         """
-        ids, limit = self._fitting(example, prompt_format), self._generators[example.task].template.max_new_tokens
+        ids, limit = self._fitting.ids(example, prompt_format), self._generators[example.task].template.max_new_tokens
         about = f"at the length {example.length} of {example.task}, of which nothing may be cut"
         return made_prompt(ids, limit, prompt_format, max_length, window, about)
 
@@ -255,54 +254,9 @@ class RULER(Benchmark):
         }
         return made[task]()
 
-    def _example(self, task: str, length: int, row: int) -> Example:
-        generator, draw = self._generators[task], self._stream(task, length, row)
-        asked = generator.asked(generator.hidden(draw, length, row), draw)
-        question = generator.question(asked)
-        return Example(f"{task}/{length}-{row}", task, length, question, asked.answers, {"row": str(row)})
-
-    def _fitting(self, example: Example, prompt_format: PromptFormat) -> tuple[int, ...]:
-        """Tokens of an example, made smaller by the official steps until it fits."""
-        generator, row = self._generators[example.task], int(example.fields["row"])
-        size, step = self._size(example.task, example.length, prompt_format), generator.step(example.length)
-        while True:
-            ids = self._ids(example.task, example.length, row, size, prompt_format)
-            if len(ids) <= generator.room(example.length):
-                return ids
-            if size <= max(step, generator.smallest):
-                raise InputError(
-                    f"expected {example.id} to fit {example.length} tokens, got {len(ids)} and "
-                    f"{generator.template.max_new_tokens} new ones at its smallest; drop that length from `lengths`, "
-                    "or leave the task out"
-                )
-            size = max(size - step, generator.smallest)
-
-    def _size(self, task: str, length: int, prompt_format: PromptFormat) -> int:
-        """Found once for each tokenizer, by the first row."""
-        if self._format is not prompt_format:
-            self._format, self._sizes = prompt_format, {}
-            for generator in self._generators.values():
-                generator.prepare(lambda text: len(prompt_format.encode(text)))
-        if (task, length) not in self._sizes:
-            self._sizes[task, length] = self._generators[task].size(
-                lambda size: len(self._ids(task, length, 0, size, prompt_format)), length
-            )
-        return self._sizes[task, length]
-
-    def _ids(self, task: str, length: int, row: int, size: int, prompt_format: PromptFormat) -> tuple[int, ...]:
-        message, prefix = self.texts(task, length, row, size)
-        return prompt_format.encode_message(message, prefix)
-
     def texts(self, task: str, length: int, row: int, size: int) -> tuple[str, str]:
         """The user's message and the answer prefix, with a context of some size."""
-        generator, draw = self._generators[task], self._stream(task, length, row)
-        hidden = generator.hidden(draw, length, row)
-        asked = generator.asked(hidden, draw)
-        context = generator.context(hidden, self._stream(task, length, row, "hay"), size)
-        return generator.message(hidden, asked, context), generator.answer_prefix(asked)
-
-    def _stream(self, *names: object) -> random.Random:
-        return random.Random("-".join(map(str, (self.seed, *names))))
+        return self._fitting.texts(task, length, row, size)
 
     def _essay_deviations(self, essays: Essays | None) -> tuple[str, ...]:
         if essays is None:
