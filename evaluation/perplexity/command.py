@@ -37,7 +37,7 @@ def perplexity_parser() -> SuggestingParser:
     parser.recipe_room, parser.shorthands = "eval", ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
     parser.add_argument(
-        "--path", type=str, required=True, help="text file, or folder of .txt files, read as one sequence"
+        "--path", type=str, required=True, help="text file, or folder of .txt (else .md) files, read as one sequence"
     )
     parser.add_class_arguments(Windows)
     parser.add_argument("--bos", type=bool, default=False, help="begin every window with the tokenizer's first token")

@@ -9,7 +9,7 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Counted = Literal["all", "last"]
-_SUFFIX = ".txt"
+_SUFFIXES = (".txt", ".md")  # of a folder the first that it has
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,18 @@ class Windows:
 
 
 def text_files(path: str) -> list[Path]:
-    """The file, or all `.txt` files of a folder, in the order of their names.
+    """The file, or all `.txt` files of a folder in the order of their names; all `.md` files, where it has no others.
 
     Raises:
         FileNotFoundError: there is none.
     """
     root = Path(path)
-    files = [root] if root.is_file() else sorted(root.rglob(f"*{_SUFFIX}"))
+    kinds = (sorted(root.rglob(f"*{suffix}")) for suffix in _SUFFIXES)
+    files = [root] if root.is_file() else next(filter(None, kinds), [])
     if not files:
         raise MissingFileError(
-            f"expected a text file, or a folder of {_SUFFIX} files, at {str(root.absolute())!r}, found none; set --path"
+            f"expected a text file, or a folder of {' or '.join(_SUFFIXES)} files, at {str(root.absolute())!r}, found "
+            "none; set --path"
         )
     return files
 

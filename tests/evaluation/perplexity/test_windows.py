@@ -34,6 +34,9 @@ def test_texts_are_read_one_after_another(tmp_path):
     for name, text in {"b.txt": "cd", "a.txt": "\ufeffab", "c.md": "no"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_tokens(text_files(str(tmp_path)), lambda text: [ord(mark) for mark in text]) == [97, 98, 99, 100]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "c.md").rename(tmp_path / "notes" / "c.md")
+    assert read_tokens(text_files(str(tmp_path / "notes")), lambda text: [ord(mark) for mark in text]) == [110, 111]
     (tmp_path / "a.txt").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"expected UTF-8 text in .*a\.txt"):
         read_tokens(text_files(str(tmp_path)), list)
