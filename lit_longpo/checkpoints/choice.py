@@ -82,6 +82,8 @@ class CheckpointChoice:
                 f"expected a checkpoint on a disk or in an object store, got a web address; type: curl -LO {name} and "
                 f"then --ckpt_path {name.rpartition('/')[2] or 'FILE'}"
             )
+        if name in _WORDS:
+            self._check_chosen(name)
         if ckpt_path is None or name in _WORDS or name.startswith("registry"):
             return ckpt_path
         path = self._last(name, settings) if name in ("last", "hpc") else Path(ckpt_path).expanduser()
@@ -99,6 +101,18 @@ class CheckpointChoice:
         if not self._trusted:
             refuse_code(path, "--weights_only false")
         check_strategy(path, self._trainer.strategy, self._trainer.world_size, fitting=fitting)
+
+    def _check_chosen(self, name: str) -> None:
+        """Refuse a word for what this process has not trained: Lightning asks its own callbacks.
+
+        Raises:
+            InputError: they have chosen nothing.
+        """
+        if not any(getattr(keeper, "best_model_path", "") for keeper in self._trainer.checkpoint_callbacks):
+            raise InputError(
+                f"expected a checkpoint, or last, for --ckpt_path, got {name}, which only the process knows that has "
+                "trained; type the path that the last lines of its fit call best"
+            )
 
     def damage(self, path: Path) -> str | None:
         """What the checksums say, read by one process for all; those that are not launched yet read nothing."""

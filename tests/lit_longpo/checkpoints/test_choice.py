@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -77,6 +78,17 @@ def test_last_is_the_newest_whole_one_of_any_earlier_run(tmp_path, caplog):
     assert f"going on from {good}" in caplog.text
     assert last(first / "nothing") is None
     assert "no whole checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_the_best_is_known_to_who_has_trained_it(command, tmp_path):
+    """Lightning ends in a traceback otherwise."""
+    keeper = ModelCheckpoint(tmp_path, monitor="val/loss")
+    with pytest.raises(ValueError, match="or last, for --ckpt_path, got best, which only the process knows that has"):
+        getattr(trainer(tmp_path, callbacks=[keeper]), command)(Nothing(), ckpt_path="best")
+    keeper.best_model_path = str(tmp_path / "step=2.ckpt")
+    choice = CheckpointChoice(trainer(tmp_path, callbacks=[keeper]))
+    assert choice.usable("best", {}, fitting=False) == "best"
 
 
 def test_weights_alone_are_not_gone_on_from(tmp_path, caplog):
