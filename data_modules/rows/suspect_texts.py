@@ -65,7 +65,7 @@ class SuspectTexts:
         if self.damaged:
             yield (
                 f"{self.damaged} of {records} records hold what a wrong decoding leaves (\ufffd, UTF-8 read as Latin: "
-                "\u00e2\u20ac\u2122, \u00c3\u00a9), and are trained as they stand: decode their source as UTF-8"
+                "\u00e2\u20ac\u2122, \u00c3\u00a9), and are read as they stand: decode their source as UTF-8"
             )
         if self.alike:
             yield (
