@@ -26,8 +26,9 @@ from lit_longpo.training.monitors import OF_TRAINING
 
 _BETTER_BELOW = {"loss", "nll", "perplexity"}
 _BETTER_ABOVE = {"accuracies", "accuracy", "margins", "em", "f1", "sub_em"}
-_BENCHMARKS = "benchmark/"  # scores, but for what a task of the harness measures in nats or bits
-_NO_SCORES = re.compile("perplexity|ppl|bits|loss|brier|error|likelihood")
+# Scores of our benchmarks; of the harness, whose tasks also measure errors and biases, those that are surely scores.
+_SCORES = re.compile(r"benchmark/(?!lm_eval[-/])|.*/(acc|exact_match|f1|bleu|chrf|rouge)[^/]*$")
+_NO_SCORES = re.compile("perplexity|ppl|bits|loss|brier|error|distance")
 # What they look for is called otherwise here, and is no number of the module's.
 _INSTEAD: dict[type[Callback], str] = {
     LearningRateFinder: "take it out, and type --optimization.optimizer.init_args.lr",
@@ -160,8 +161,8 @@ def _averaged_late_or_not_at_all(callback: WeightAveraging, trained: str) -> Ite
 def _wrong_way(name: str, monitor: str, mode: str) -> Iterator[str]:
     """Lightning's default is "min", whatever is watched: the worst would be called the best."""
     last = monitor.rpartition("/")[2]
-    scored = monitor.startswith(_BENCHMARKS) and not _NO_SCORES.search(monitor)
-    better = {"max": last in _BETTER_ABOVE or scored, "min": last in _BETTER_BELOW}
+    scored = monitor.startswith("benchmark/") and _SCORES.match(monitor) and not _NO_SCORES.search(monitor)
+    better = {"max": last in _BETTER_ABOVE or bool(scored), "min": last in _BETTER_BELOW}
     if any(better.values()) and not better[mode]:
         right = "max" if mode == "min" else "min"
         yield (
