@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 
+from lit_longpo.optimization import Taken
+
 log = logging.getLogger(__name__)
 
 _DUE = "validation_due"
@@ -81,6 +83,20 @@ def say_time_is_over(trainer: Trainer) -> None:
 def rows_so_far(trainer: Trainer) -> int:
     """Rows that this rank was trained on in all epochs."""
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def taken(checkpoint: dict[str, Any]) -> Taken:
+    """What of a training lies behind a checkpoint.
+
+    Args:
+        checkpoint: as Lightning has read it.
+    """
+    loop = checkpoint.get("loops", {}).get("fit_loop")
+    if loop is None or "epoch_progress" not in loop:
+        return Taken()
+    rows, begun = loop["epoch_loop.batch_progress"], loop["epoch_progress"]["current"]["started"]
+    over = rows["is_last_batch"] or not begun
+    return Taken(checkpoint["global_step"], begun if over else begun - 1, 0 if over else rows["current"]["ready"])
 
 
 def rows_of_half_a_step(checkpoint: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lit_longpo.optimization import num_optimizer_steps
+from lit_longpo.optimization.schedules import steps_of
 
 Settings = dict[str, Any]
 
@@ -80,7 +81,8 @@ def schedule_steps(trainer: Trainer) -> int | None:
     optimization = getattr(trainer.lightning_module, "optimization", None)
     if optimization is None or not optimization.depends_on_length:
         return None
-    return num_optimizer_steps(trainer)
+    in_use = next((steps_of(config.scheduler) for config in getattr(trainer, "lr_scheduler_configs", ())), None)
+    return num_optimizer_steps(trainer) if in_use is None else in_use
 
 
 def data_fingerprint(trainer: Trainer) -> str | None:

@@ -18,7 +18,6 @@ from lit_longpo.checkpoints.record import (
     data_fingerprint,
     is_slight,
     run_settings,
-    schedule_steps,
 )
 from lit_longpo.errors import InputError
 
@@ -193,9 +192,6 @@ def _name_slight(path: Path, trainer: Trainer) -> None:
     differing = contradictions(record, run_settings(trainer, None))
     if differing:
         log.warning("going on with changed settings: %s", _in_words(differing))
-    then, now = record.get("schedule_steps"), schedule_steps(trainer)
-    if then and now and then != now:
-        log.warning("the learning rate now follows its schedule over %s steps, until here over %s", now, then)
 
 
 def _other_data(record: dict[str, Any], now: str | None) -> str | None:

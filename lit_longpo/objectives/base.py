@@ -207,6 +207,7 @@ class PreferenceModule(LightningModule, ABC):
         self._first_pairs.watch(self.views, self.trainer)
         self._first_pairs.ask(self._per_example, self.model, self.trainer)
         self._resumption.restore_metrics(self.trainer)
+        self._resumption.settle_schedule(self.trainer, self.optimization)
         finish_epoch(self.trainer)
         self._resumption.validate_if_due(self.trainer)
         begin_next_epoch(self.trainer)

@@ -3,6 +3,6 @@
 from lit_longpo.optimization.fused import FusedAdamW
 from lit_longpo.optimization.quantized import QuantizedAdamW
 from lit_longpo.optimization.settings import Optimization, undecayed
-from lit_longpo.optimization.steps import num_optimizer_steps
+from lit_longpo.optimization.steps import Taken, num_optimizer_steps
 
-__all__ = ["FusedAdamW", "Optimization", "QuantizedAdamW", "num_optimizer_steps", "undecayed"]
+__all__ = ["FusedAdamW", "Optimization", "QuantizedAdamW", "Taken", "num_optimizer_steps", "undecayed"]

@@ -7,7 +7,7 @@ module imports its trainer, and with it peft and bitsandbytes and torch's compil
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -33,8 +33,36 @@ def share_of_peak(step: int, *, shape: Shape, warmup: int, num_steps: int, floor
     """
     if step < warmup:
         return step / warmup
-    progress = (step - warmup) / max(1, num_steps - warmup)
+    progress = min(1.0, (step - warmup) / max(1, num_steps - warmup))  # behind the end a cosine would rise again
     return max(0.0, _LEFT[shape](progress)) * (1.0 - floor) + floor
+
+
+def stretch_schedule(schedule: LambdaLR, num_steps: int, warmup: int) -> None:
+    """Let a schedule end after another number of steps, from the next step on.
+
+    Args:
+        schedule: made by `build_schedule`, where it stands.
+        num_steps: of the whole fit.
+        warmup: steps of it over which the rate rises.
+    """
+    settings = {**(_settings(schedule) or {}), "num_steps": num_steps, "warmup": warmup}
+    shape: Callable[[int], float] = partial(share_of_peak, **settings)
+    schedule.lr_lambdas = [shape] * len(schedule.lr_lambdas)
+    share = shape(schedule.last_epoch)
+    for group, rate in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+        group["lr"] = rate * share
+    schedule._last_lr = [rate * share for rate in schedule.base_lrs]
+
+
+def steps_of(schedule: Any) -> int | None:
+    """After how many steps a schedule of `build_schedule` ends; `None` of somebody's own."""
+    settings = _settings(schedule)
+    return None if settings is None else int(settings["num_steps"])
+
+
+def _settings(schedule: Any) -> dict[str, Any] | None:
+    shape = next(iter(getattr(schedule, "lr_lambdas", ())), None)
+    return dict(shape.keywords) if isinstance(shape, partial) and shape.func is share_of_peak else None
 
 
 def build_schedule(optimizer: Optimizer, shape: Shape, warmup: int, num_steps: int, floor: float) -> LambdaLR:

@@ -2,11 +2,12 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.optim.lr_scheduler import LambdaLR
 
 from lit_longpo.checkpoints import (
     gather_random_states,
@@ -17,11 +18,14 @@ from lit_longpo.checkpoints import (
     rows_of_half_a_step,
     rows_so_far,
     run_record,
+    taken,
     validate_now,
     validated_rows,
     validation_due,
 )
 from lit_longpo.errors import InputError
+from lit_longpo.optimization import Optimization, Taken, num_optimizer_steps
+from lit_longpo.optimization.schedules import steps_of, stretch_schedule
 from lit_longpo.strategies import ends_window
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,8 @@ class Resumption:
         validation_is_due: after a checkpoint that was saved before it.
         metrics_before: of the checkpoint that this run goes on from.
         left_out: rows before it whose step had not ended: their gradients are lost.
+        taken: steps, epochs and rows before it.
+        schedule_steps: over which the learning rate went until then.
         loaded_step: optimizer steps of the weights that were read, until they are trained.
     """
 
@@ -45,6 +51,8 @@ class Resumption:
     validation_is_due: bool = False
     metrics_before: dict[str, float] = field(default_factory=dict)
     left_out: int = 0
+    taken: Taken = field(default_factory=Taken)
+    schedule_steps: int | None = None
     loaded_step: int | None = None
 
     def save(self, checkpoint: dict[str, Any], trainer: Trainer, objective: str) -> None:
@@ -59,7 +67,8 @@ class Resumption:
         self.random_states = checkpoint.get("random_states")
         self.validation_is_due = validation_due(checkpoint)
         self.validated = validated_rows(checkpoint)
-        self.left_out = rows_of_half_a_step(checkpoint)
+        self.left_out, self.taken = rows_of_half_a_step(checkpoint), taken(checkpoint)
+        self.schedule_steps = checkpoint.get("run", {}).get("schedule_steps")
         self.metrics_before = dict(checkpoint.get("run", {}).get("metrics", {}))
         self.loaded_step = checkpoint.get("global_step")
 
@@ -93,6 +102,21 @@ class Resumption:
                 "the checkpoint was saved between the rows of one optimizer step: its %d rows before that change no "
                 "weight, and the step is made of the others; a checkpoint of `every_n_train_steps` loses none",
                 self.left_out,
+            )
+
+    def settle_schedule(self, trainer: Trainer, optimization: Optimization) -> None:
+        """Let the learning rate end where the training does, whatever made other steps of what lies behind it."""
+        schedule = next((config.scheduler for config in trainer.lr_scheduler_configs), None)
+        planned = steps_of(schedule)
+        if self.random_states is None or planned is None or not optimization.depends_on_length:
+            return
+        steps = num_optimizer_steps(trainer, self.taken)
+        if steps != planned:
+            stretch_schedule(cast(LambdaLR, schedule), steps, round(optimization.warmup_fraction * steps))
+        if self.schedule_steps and self.schedule_steps != steps and trainer.is_global_zero:
+            log.warning(
+                "the learning rate now follows its schedule over %s steps, until here over %s",
+                *(steps, self.schedule_steps),
             )
 
     def validate_if_due(self, trainer: Trainer) -> None:

@@ -144,6 +144,27 @@ def test_other_adapters_on_the_same_base_are_refused(how, tmp_path):
     assert read_record(newest_whole(runs))["step"] == 2
 
 
+def test_the_rate_ends_with_the_training_whatever_a_step_was_before(tmp_path, caplog):
+    """With half the steps left it had ended before them: they were trained at a rate of 0, that rose again."""
+    epoch = (
+        "--data.max_examples",
+        "2",
+        "--trainer.max_epochs",
+        "1",
+        "--optimization.schedule",
+        "linear",
+        "--optimization.warmup_fraction",
+        "0",
+    )
+    fit(tmp_path, *epoch, steps=2)
+    checkpoint = newest_whole(tmp_path)
+    assert read_record(checkpoint)["schedule_steps"] == 2
+    fit(tmp_path, *epoch, "--ckpt_path", checkpoint, "--trainer.accumulate_grad_batches", "2", steps=-1)
+    record = read_record(newest_whole(tmp_path))
+    assert record["schedule_steps"] == record["step"] == 2 + 6 / 2
+    assert "over 5 steps, until here over 2" in caplog.text
+
+
 def test_what_does_not_change_the_training_passes(again, caplog):
     folder, checkpoint = again
     arguments = ("--policy.gradient_checkpointing", "true", "--policy.tile_tokens", "16")

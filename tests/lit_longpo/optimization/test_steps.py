@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from support.preference_data import RandomPairs
 
 from lit_longpo.objectives import ORPO
-from lit_longpo.optimization import FusedAdamW, Optimization, num_optimizer_steps
+from lit_longpo.optimization import FusedAdamW, Optimization, Taken, num_optimizer_steps
 from lit_longpo.policy import PolicyConfig
 
 
@@ -22,6 +22,23 @@ def test_the_end_of_an_epoch_is_a_step_too(epochs, steps):
         fit_loop=SimpleNamespace(_data_source=SimpleNamespace(dataloader=lambda: range(10))),
     )
     assert num_optimizer_steps(trainer) == steps
+
+
+@pytest.mark.parametrize(
+    ("taken", "steps"),
+    [
+        (Taken(3, 1, 0), 6),  # as it would have been
+        (Taken(1, 0, 4), 6),
+        (Taken(5, 1, 0), 8),  # of two rows each until here, or over other processes
+        (Taken(3, 0, 6), 8),  # likewise, in mid-epoch: the next step has the rest of four rows
+        (Taken(6, 2, 0), 6),
+    ],
+)
+def test_what_was_trained_in_other_steps_counts_as_it_was(taken, steps):
+    """A run of twice the rows a step had used its schedule up in the middle of the training."""
+    rows = SimpleNamespace(_data_source=SimpleNamespace(dataloader=lambda: range(10)))
+    trainer = {"max_epochs": 2, "max_steps": -1, "limit_train_batches": 1.0, "accumulate_grad_batches": 4}
+    assert num_optimizer_steps(SimpleNamespace(**trainer, fit_loop=rows), taken) == steps
 
 
 def test_a_schedule_of_accumulation_is_counted_epoch_by_epoch(policy_folder, tmp_path):
