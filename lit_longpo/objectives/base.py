@@ -279,7 +279,7 @@ class PreferenceModule(LightningModule, ABC):
         """A part is loaded non-strictly, so check here that none is missing; strategies that shard load apart."""
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_averages(getattr(self._trainer, "callbacks", []), checkpoint)
-            remember_best(getattr(self._trainer, "callbacks", []), checkpoint)
+            remember_best(self._trainer, checkpoint)
         self._resumption.load(checkpoint)
         self._first_pairs.load(checkpoint.get("first_pairs"))
         check_trained(checkpoint, self)

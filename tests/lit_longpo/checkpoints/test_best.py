@@ -1,5 +1,7 @@
 """What a metric chose before a resume is among the best ones after it, in whichever folder the run goes on."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -41,6 +43,10 @@ def test_the_best_of_a_training_that_goes_on_elsewhere_is_the_best_of_all_of_it(
     assert {str(path) for path in (tmp_path / "first").iterdir()} == set(kept.best_k_models)
 
 
+def going_on(*callbacks, broadcast=lambda mine: mine):
+    return SimpleNamespace(callbacks=callbacks, strategy=SimpleNamespace(broadcast=broadcast), is_global_zero=True)
+
+
 @pytest.mark.parametrize(
     ("mode", "top", "expected"), [("min", 2, "ab"), ("max", 2, "cb"), ("max", 1, "c"), ("min", -1, "abc")]
 )
@@ -52,12 +58,29 @@ def test_as_many_are_remembered_as_are_kept(mode, top, expected, tmp_path):
     gone = {str(tmp_path / "gone"): torch.tensor(-9.0 if mode == "min" else 9.0)}
     state = {"dirpath": "before", "best_model_path": "", "best_model_score": None, "best_k_models": scores | gone}
     checkpoint = {"callbacks": {keep.state_key: dict(state)}}
-    remember_best([keep, ModelCheckpoint()], checkpoint)
+    remember_best(going_on(keep, ModelCheckpoint()), checkpoint)
     keep.load_state_dict(checkpoint["callbacks"][keep.state_key])
     assert [path[-1] for path in keep.best_k_models] == list(expected)
     assert (keep.best_model_path[-1], keep.kth_best_model_path[-1]) == (expected[0], expected[-1])
     assert (keep.best_model_score, keep.kth_value) == (scores[keep.best_model_path], scores[keep.kth_best_model_path])
-    forgotten = {"callbacks": {keep.state_key: {**state, "best_k_models": gone}}}
-    remember_best([keep], forgotten)
-    assert forgotten["callbacks"][keep.state_key]["dirpath"] == "before"
-    remember_best([keep], {})
+
+
+def test_all_processes_remember_what_the_first_one_has(tmp_path):
+    """On another machine's disk there is none: it would keep what the first passes over, and wait for it."""
+    keep, path = ModelCheckpoint(tmp_path / "now", monitor="val/own"), str(tmp_path / "elsewhere.ckpt")
+    state = {"dirpath": "before", "best_model_path": path, "best_k_models": {path: torch.ones(())}}
+    checkpoint = {"callbacks": {keep.state_key: state}}
+    remember_best(going_on(keep, broadcast=lambda mine: [path]), checkpoint)
+    assert (state["dirpath"], list(state["best_k_models"])) == (keep.dirpath, [path])
+
+
+def test_best_ones_that_are_gone_are_said(tmp_path, caplog):
+    keep = ModelCheckpoint(tmp_path / "now", monitor="val/own")
+    state = {"dirpath": "before", "best_model_path": "gone.ckpt", "best_k_models": {"gone.ckpt": torch.ones(())}}
+    remember_best(going_on(keep), {"callbacks": {keep.state_key: state}})
+    assert state["dirpath"] == "before"
+    assert "best checkpoints by val/own of before are not there any more" in caplog.text
+    caplog.clear()
+    remember_best(going_on(keep), {})
+    remember_best(going_on(keep), {"callbacks": {keep.state_key: {**state, "best_k_models": {}}}})
+    assert not caplog.records
