@@ -140,7 +140,8 @@ class ServerGenerator(TextGenerator):
     def _of_whole_prompt(self, client: Any, request: Request, form: _Form, reply: Any) -> Any:
         """The reply behind its thoughts; a failure if the server has cut the prompt."""
         assert self._whole_prompts is not None, "open comes first"
-        missing = self._whole_prompts.missing(request.text, reply, partial(self._read, client, request, form))
+        text = "\n".join(filter(None, (request.system, request.text)))
+        missing = self._whole_prompts.missing(text, reply, partial(self._read, client, request, form))
         if not missing:
             return self._behind_thoughts(client, request, form, reply)
         return Failure(

@@ -259,6 +259,23 @@ def test_a_prompt_that_the_server_cuts_fails(window, tmp_path):
 
 
 @needs_client
+def test_a_system_message_takes_a_part_of_the_window(tmp_path):
+    """Of a user's text alone as many tokens were read as it has."""
+
+    def cut(number, body):
+        return {"usage": {"prompt_tokens": min(3000, sum(len(each["content"]) for each in body["messages"]))}}
+
+    model = byte_model(tmp_path / "model", chat_template=CHAT)
+    with serve(Served(ascii_model(tmp_path / "served"), fault=cut)) as server:
+        generator = ServerGenerator("tiny", server.url, max_retries=0, concurrency=1)
+        generator.open(PolicyConfig(source=str(model)))
+        asked = Request("1", "word " * 590, Decoding(max_new_tokens=2), system="Be brief. " * 60)
+        [reply] = generator.answer([[asked]])
+        generator.close()
+    assert reply.error.startswith("the server has read 3,000 of about 3,5")
+
+
+@needs_client
 @pytest.mark.parametrize("counts", [True, False])
 def test_a_server_that_does_not_count_may_cut_prompts(counts, tmp_path, caplog):
     usage = {} if counts else {"usage": {"prompt_tokens": 0}}

@@ -44,6 +44,25 @@ def test_a_thriftier_tokenizer_is_found_out_once():
     assert whole_prompts.missing("x" * 30000, ask("x" * 30000), ask) == "9,000 of about 30,000 tokens"
 
 
+def test_a_spendthrift_tokenizer_hides_no_cut():
+    """The policy makes half as many tokens: the window is full before its number of them is read."""
+    log = []
+    ask, whole_prompts = server(1, 4096, log), WholePrompts(lambda text: len(text) // 2)
+    assert whole_prompts.missing("x" * 4000, ask("x" * 4000), ask) == ""
+    assert whole_prompts.missing("x" * 3900, ask("x" * 3900), ask) == ""
+    assert len(log) == 1 + 2 + 1  # what is shorter than a prompt that was read whole is not asked by halves
+    assert whole_prompts.missing("x" * 7000, ask("x" * 7000), ask) == "4,096 of about 7,020 tokens"
+
+
+def test_one_language_says_nothing_of_another():
+    """Of four characters to a token in one, and one in the other, that a cut prompt has a share as large."""
+    log = []
+    ask, whole_prompts = server(4, 9000, log), WholePrompts(len)
+    assert whole_prompts.missing("x" * 8000, ask("x" * 8000), ask) == ""
+    ask = server(1, 4096, log)
+    assert whole_prompts.missing("y" * 8000, ask("y" * 8000), ask) == "4,096 of about 8,020 tokens"
+
+
 def test_servers_that_do_not_count_are_taken_at_their_word():
     for reply in (SimpleNamespace(usage=None), SimpleNamespace(usage=SimpleNamespace(prompt_tokens=0))):
         assert WholePrompts(len).missing("x" * 8000, reply, pytest.fail) == ""
