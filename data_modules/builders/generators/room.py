@@ -26,7 +26,7 @@ def part_by_room(
         else:
             error = (
                 f"a prompt of {tokens:,} tokens and {room:,} of an answer exceed the {window:,} positions that the "
-                "model reads; shorten the documents, or stretch the model (`policy.rope`)"
+                "model reads; lower `max_new_tokens`, shorten the documents, or stretch the model (`policy.rope`)"
             )
             failures.append(Completion(request.id, "", prompt_tokens=tokens, error=error))
     return fitting, failures

@@ -11,6 +11,7 @@ def test_prompt_and_answer_fit_together():
     assert [request.id for request in fitting] == ["6", "5"]
     assert [(failure.request, failure.prompt_tokens) for failure in failures] == [("7", 7)]
     assert "a prompt of 7 tokens and 4 of an answer exceed the 10 positions" in failures[0].error
+    assert "lower `max_new_tokens`" in failures[0].error
 
 
 def test_models_that_state_no_window_read_everything():
