@@ -195,11 +195,17 @@ class PolicyConfig:
             return {}
         return add_tokens(self.files.tokenizer(), self.added_tokens, self.added_special_tokens)
 
-    def prompt_format(self) -> PromptFormat:
-        """The tokenizer with this configuration's template."""
+    def prompt_format(self, template: PromptTemplate | None = None) -> PromptFormat:
+        """The tokenizer with this configuration's template.
+
+        Args:
+            template: a request's own instead; that it is not the one of the training is no mistake.
+        """
         tokenizer = self.tokenizer()
         with read_by_transformers("a tokenizer", self.files.where()):  # whose first text may show what is wrong with it
-            made = PromptFormat(tokenizer, self.template)
+            made = PromptFormat(tokenizer, template or self.template)
+        if template is not None:
+            return made
         has_chat_template = made.tokenizer.chat_template is not None
         if has_chat_template and not made.uses_chat:
             _warn_of_plain_text(self.source)

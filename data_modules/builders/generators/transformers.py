@@ -126,7 +126,7 @@ def request_format(policy: PolicyConfig, system: str | None) -> PromptFormat:
     """
     chat = policy.template
     template = replace(chat, user="{context}{question}", system=system or chat.system)
-    return replace(policy, template=template).prompt_format()
+    return policy.prompt_format(template)
 
 
 def prompts_identity(policy: PolicyConfig) -> str:

@@ -4,6 +4,7 @@ import logging
 import pytest
 from support.byte_tokenizer import CHAT, byte_model
 
+from data_modules.builders.generators.transformers import request_format
 from lit_longpo.export.card import model_card
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -34,6 +35,19 @@ def test_another_prompt_than_that_of_the_training_is_said_once(changes, said, tm
     found = [text for text in caplog.messages if "another prompt than it was trained in" in text]
     assert len(found) == (0 if said is None else len(changes))
     assert sum(said in text for text in found) == 1 if said else not found
+
+
+def test_a_request_of_its_own_wording_is_no_other_prompt(tmp_path, caplog):
+    """Every build of a model from here was told of its recipe's questions as of a mistake."""
+    byte_model(tmp_path / "model", chat_template=CHAT)
+    policy = PolicyConfig(str(tmp_path / "model"), template=TRAINED_IN)
+    card = model_card(
+        {"policy": {"source": "some/base", "template": dataclasses.asdict(TRAINED_IN)}}, {}, adapters=False
+    )
+    (tmp_path / "model" / "README.md").write_text(card)
+    form = request_format(policy, "You judge.")
+    assert "You judge." in form.tokenizer.decode(form.encode_prompt("", "Which?").ids)
+    assert "another prompt" not in caplog.text
 
 
 def test_cards_of_others_say_nothing(tmp_path, caplog):
