@@ -110,8 +110,8 @@ class CheckpointChoice:
         """
         if not any(getattr(keeper, "best_model_path", "") for keeper in self._trainer.checkpoint_callbacks):
             raise InputError(
-                f"expected a checkpoint, or last, for --ckpt_path, got {name}, which only the process knows that has "
-                "trained; type the path that the last lines of its fit call best"
+                f"expected a checkpoint, or last, for --ckpt_path, got {name}, which only the process that has trained "
+                "knows; type the path that the last lines of its fit call best"
             )
 
     def damage(self, path: Path) -> str | None:

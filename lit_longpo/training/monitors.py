@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 from lightning.pytorch import Callback, Trainer
@@ -114,8 +115,13 @@ def check_known(trainer: Trainer) -> None:
 
 
 def _meant(monitor: str, known: Iterable[str]) -> str | None:
-    """The metric that a name is like: `eval_loss` of transformers is `val/loss`."""
+    """The metric that a name is like: `eval_loss` of transformers is `val/loss`; with one more word it is another."""
     stage, _, rest = monitor.replace("_", "/", 1).partition("/")
     stages = {"train": "train", "val": "val", "eval": "val", "valid": "val", "validation": "val"}
     asked = f"{stages[stage]}/{rest}" if stage in stages else f"val/{monitor}"
-    return next(iter(difflib.get_close_matches(asked, known, n=1, cutoff=_SIMILAR)), None)
+    of_as_many_words = [name for name in known if len(_words(name)) == len(_words(asked))]
+    return next(iter(difflib.get_close_matches(asked, of_as_many_words, n=1, cutoff=_SIMILAR)), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall("[a-zA-Z0-9]+", name)

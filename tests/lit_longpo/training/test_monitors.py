@@ -88,6 +88,7 @@ def test_a_run_that_validates_passes(options):
         *(("val_loss", "val/loss"), ("eval_loss", "val/loss"), ("eval/loss", "val/loss"), ("loss", "val/loss")),
         *(("train/losss", "train/loss"), ("eval_rewards/margins", "val/rewards/margins")),
         *((name, None) for name in ("val/loss", "val/books/loss", "val/own", "own", "benchmark/qa/mean", "step")),
+        *((name, None) for name in ("val/kl_loss", "val/loss_2k", "own_loss", "val/rewards/margins_ema")),
     ],
 )
 def test_a_misspelt_metric_is_said_after_the_first_step(monitor, meant):
