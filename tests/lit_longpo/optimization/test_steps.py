@@ -32,6 +32,8 @@ def test_the_end_of_an_epoch_is_a_step_too(epochs, steps):
         (Taken(5, 1, 0), 8),  # of two rows each until here, or over other processes
         (Taken(3, 0, 6), 8),  # likewise, in mid-epoch: the next step has the rest of four rows
         (Taken(6, 2, 0), 6),
+        (Taken(12, 0, 12), 15),  # `limit_train_batches` is 10 now: the epoch is over
+        (Taken(5, 2, 4), 5),  # as the training is, with fewer epochs
     ],
 )
 def test_what_was_trained_in_other_steps_counts_as_it_was(taken, steps):
