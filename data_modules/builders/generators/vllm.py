@@ -123,9 +123,9 @@ class VLLMGenerator(TextGenerator):
         return list(self._format(request.system).encode_prompt("", request.text).ids)
 
     def _window(self) -> int | None:
-        """Positions of the engine, which takes the model's unless it is told otherwise."""
+        """Positions of the engine, which takes the model's unless it is told a number of them; -1 is none."""
         told = self.options.get("max_model_len")
-        return told if isinstance(told, int) else readable_positions(self._policy.config())
+        return told if isinstance(told, int) and told > 0 else readable_positions(self._policy.config())
 
     def _format(self, system: str | None) -> PromptFormat:
         if system not in self._formats:

@@ -95,7 +95,7 @@ def test_a_stop_text_in_thoughts_ends_nothing(said, rounds, monkeypatch):
 def test_one_prompt_beyond_the_window_fails_alone(monkeypatch, tmp_path):
     """The engine refuses it with all others of the call (vllm#16732)."""
     policy = PolicyConfig(source=str(byte_model(tmp_path, max_position_embeddings=64)))
-    for options, window in (({}, 64), ({"max_model_len": 40}, 40)):
+    for options, window in (({}, 64), ({"max_model_len": 40}, 40), ({"max_model_len": -1}, 64)):
         asked, generator = engine(monkeypatch), VLLMGenerator(options)
         generator.open(policy)
         long, short = (
