@@ -19,6 +19,7 @@ from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.loggers import pages_of
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.run_folder import keeps_nothing, typed_path
+from lit_longpo.training.monitors import COUNTS
 
 log = logging.getLogger(__name__)
 _REPORT = re.compile(r"(?P<title>.+)-step(?P<step>\d+)\.html")
@@ -113,8 +114,9 @@ def _checkpoint(trainer: Trainer) -> Path | None:
 
 def _best(trainer: Trainer) -> Iterator[str]:
     """Those that a metric chose: of all starts of a training, so they may lie in the folder of an earlier one."""
-    for keeper in trainer.checkpoint_callbacks:
-        if isinstance(keeper, ModelCheckpoint) and keeper.monitor and Path(keeper.best_model_path or "?").exists():
+    keepers = [keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)]
+    for keeper in keepers:
+        if keeper.monitor not in (None, *COUNTS) and Path(keeper.best_model_path or "?").exists():
             score = float(cast(Tensor, keeper.best_model_score))
             yield f"  {'best':<11} {typed_path(Path(keeper.best_model_path))} ({keeper.monitor} {score:.4g})"
 

@@ -13,7 +13,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.strategies import rows_of_a_step
 
 OF_TRAINING = ("train/", "perf/")
-_COUNTS = ("step", "epoch")  # Lightning's own
+COUNTS = ("step", "epoch")  # Lightning's own; by them the last ones are kept, not the best
 _SIMILAR = 0.8
 _LATE = 1_000_000  # an epoch, for schedules of accumulation
 
@@ -43,7 +43,7 @@ def check_validated(trainer: Trainer) -> None:
     of_validation = (
         (name, monitor)
         for name, monitor in watched(getattr(trainer, "callbacks", ()))
-        if monitor not in _COUNTS and not monitor.startswith(OF_TRAINING)
+        if monitor not in COUNTS and not monitor.startswith(OF_TRAINING)
     )
     name, monitor = next(of_validation, ("", ""))
     if monitor and (cause := _no_validation(trainer)):

@@ -67,6 +67,13 @@ def test_what_a_metric_chose_is_named_with_its_value(policy_folder, lines, tmp_p
     assert f"(train/loss {float(watch.best_model_score):.4g})" in "".join(lines())
 
 
+def test_the_last_ones_are_not_called_the_best(policy_folder, lines):
+    watch = ModelCheckpoint(monitor="step", mode="max", every_n_train_steps=1)
+    fit(policy_folder, watch)
+    assert watch.best_model_path
+    assert not any(line.strip().startswith("best") for line in lines())
+
+
 def test_a_finished_run_names_model_and_checkpoint(policy_folder, lines, tmp_path):
     fit(policy_folder, ModelCheckpoint(save_last=True), SavePretrained())
     said = lines()
