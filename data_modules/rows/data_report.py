@@ -48,7 +48,7 @@ def say_lengths(splits: Splits) -> None:
     """Log what the length policy cut or skipped of each split; nothing where it did neither."""
     for name, report in splits.items():
         if report.lengths.cut or report.lengths.skipped:
-            log.warning("%s: by the length policy, of %s; see data_report.json", name, report.lengths)
+            log.warning("%s: what the length policy did: %s; see data_report.json", name, report.lengths)
 
 
 def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> None:
