@@ -156,7 +156,7 @@ class ScheduledCallback(Callback, ABC):
 
 def step_of(trainer: Trainer, pl_module: LightningModule) -> int:
     """Optimizer steps that the policy has taken: what its report is called after."""
-    return pl_module.num_steps if isinstance(pl_module, PreferenceModule) else trainer.global_step
+    return pl_module.steps_taken if isinstance(pl_module, PreferenceModule) else trainer.global_step
 
 
 def _is_cut_short(trainer: Trainer) -> bool:

@@ -285,7 +285,7 @@ class PreferenceModule(LightningModule, ABC):
         check_trained(checkpoint, self)
 
     @property
-    def num_steps(self) -> int:
+    def steps_taken(self) -> int:
         """Optimizer steps that its weights have taken; in `validate` and `test` those of their checkpoint."""
         return self._resumption.num_steps(self.trainer)
 

@@ -313,3 +313,14 @@ def test_a_router_loss_without_routers_is_refused_before_loading(policy_folder, 
     module = DPO(policy=PolicyConfig(source=str(policy_folder)), optimization=Optimization(router_loss=0.1))
     with pytest.raises(InputError, match=r"has no routers \(LlamaConfig\); type --optimization.router_loss 0"):
         module.configure_model()
+
+
+def test_an_objective_of_ones_own_may_call_an_argument_num_steps():
+    """A property of that name in the base class had no setter."""
+
+    class Annealed(DPO):
+        def __init__(self, num_steps: int = 3) -> None:
+            super().__init__()
+            self.num_steps = num_steps
+
+    assert Annealed().num_steps == 3
