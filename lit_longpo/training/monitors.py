@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -60,9 +61,12 @@ def _no_validation(trainer: Trainer) -> str | None:
     data = getattr(trainer, "datamodule", None)
     if data is None:
         return None
-    if not is_overridden("val_dataloader", data) or not len(data.val_dataloader()):
+    if not is_overridden("val_dataloader", data) or sized_len(data.val_dataloader()) == 0:
         return "there are no validation pairs; set `data.init_args.val_fraction`, or name a file of them"
-    rows, of_run = _rows_until_validation(trainer, len(data.train_dataloader()))
+    of_epoch = sized_len(data.train_dataloader())
+    if of_epoch is None:  # loaders of one's own may have no length
+        return None
+    rows, of_run = _rows_until_validation(trainer, of_epoch)
     if rows <= of_run:
         return None
     return (

@@ -36,6 +36,15 @@ class TrainingOnly(LightningDataModule):
         return range(6)
 
 
+class Endless(LightningDataModule):
+    """Loaders of one's own without a length."""
+
+    def train_dataloader(self):
+        return iter(range(6))
+
+    val_dataloader = train_dataloader
+
+
 def trainer(*callbacks, data=None, **options):
     one = ResumableTrainer(
         **{"max_epochs": 1, **options}, accelerator="cpu", logger=False, enable_progress_bar=False,
@@ -76,6 +85,7 @@ def test_what_only_a_validation_gives_needs_one(options, said):
         {"val_check_interval": 8, "check_val_every_n_epoch": None, "max_epochs": 2},
         {"val_check_interval": "00:01:00:00", "max_steps": 5, "max_epochs": -1},
         {"fast_dev_run": True},
+        {"data": Endless(), "max_steps": 2},
     ],
 )
 def test_a_run_that_validates_passes(options):
