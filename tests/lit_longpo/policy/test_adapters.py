@@ -176,7 +176,7 @@ def test_rows_of_zeros_are_refused_under_dora(tmp_path):
     model = tiny_model("Llama")
     model.model.layers[1].self_attn.q_proj.weight.data[3] = 0
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"got 1 of them at model\.layers\.1\.self_attn\.q_proj; leave it out of"):
+    with pytest.raises(ValueError, match=r"got 1 such rows in model\.layers\.1\.self_attn\.q_proj; leave it out"):
         policy(tmp_path, use_dora=True).load()
     policy(tmp_path, use_rslora=True).load()
 
