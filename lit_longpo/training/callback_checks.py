@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import (
 
 from lit_longpo.errors import InputError
 from lit_longpo.strategies import is_deepspeed, split_by
-from lit_longpo.training.monitors import OF_TRAINING
+from lit_longpo.training.monitors import COUNTS, OF_TRAINING
 
 _BETTER_BELOW = {"loss", "nll", "perplexity"}
 _BETTER_ABOVE = {"accuracies", "accuracy", "margins", "em", "f1", "sub_em"}
@@ -178,7 +178,7 @@ def _too_early(callback: ModelCheckpoint, monitor: str) -> Iterator[str]:
         "train_time_interval": callback._train_time_interval,
     }
     stated = next((name for name, interval in intervals.items() if interval), None)
-    if stated and monitor not in ("step", "epoch") and not monitor.startswith(OF_TRAINING):
+    if stated and monitor not in COUNTS and not monitor.startswith(OF_TRAINING):
         yield (
             f"expected no `{stated}` of the ModelCheckpoint with `monitor: {monitor}`, got {intervals[stated]}: it "
             "would write weights before they are validated, under the value of others; leave it out, and weights are "
