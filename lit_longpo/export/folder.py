@@ -15,6 +15,7 @@ from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.adapter_weights import lost_by_peft
+from lit_longpo.policy.prompts.trained_prompt import CARD
 from lit_longpo.policy.weights import hub_commit
 from lit_longpo.policy.weights.left_out import left_out
 
@@ -111,7 +112,7 @@ def save_policy(
     _write_generation_settings(model, prompt_format.end_id, folder)
     prompt_format.tokenizer.save_pretrained(folder)
     write_earlier_tokenizer(folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")  # peft has written one without a word on the run
+    (folder / CARD).write_text(card, encoding="utf-8")  # peft has written one without a word on the run
 
 
 def _tell_left_out(model: PreTrainedModel) -> None:
