@@ -20,12 +20,12 @@ def write_earlier_tokenizer(folder: Path) -> None:
         folder: with a tokenizer, and its model or adapters.
     """
     path = folder / "tokenizer_config.json"
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    saved = json.loads(text)
     told = with_earlier_names(saved)
     if told == saved or "auto_map" in saved:
         return
     meant = _read(folder)
-    text = path.read_text(encoding="utf-8")
     path.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     if _read(folder) != meant:
         path.write_text(text, encoding="utf-8")
