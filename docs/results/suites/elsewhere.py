@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from results.cells import Cell, Settings, Suite
 from results.suites import smollm2
 
+_NAME = "smollm2-elsewhere"
 ROWS = ("sft-short", "orpo-long-2048"), ("sft-long-2048",)  # what is asked of every seed before what follows
 
 
 def cells(settings: Settings) -> Iterator[Cell]:
     """The questions, seed by seed what is compared, then the model that all began as."""
-    here, trained = settings.work / "smollm2-elsewhere", settings.work / smollm2.SHARED.name
+    here, trained = settings.work / _NAME, settings.work / smollm2.SHARED.name
     few = ("--first", "2") if settings.toy else ()
     words = ("--samples", settings.samples, "--output", "{run}", *few)
     yield Cell("questions", words, program="results.other_questions", made=("questions.jsonl",))
@@ -27,4 +28,4 @@ def cells(settings: Settings) -> Iterator[Cell]:
     yield Cell("base", smollm2.asking(settings, trained / "convert/model", questions), after=("questions",))
 
 
-SUITE = Suite("smollm2-elsewhere", cells)
+SUITE = Suite(_NAME, cells)
