@@ -20,6 +20,7 @@ from lit_longpo.servers import (
     broke_off,
     keeps_thoughts_apart,
     num_read,
+    num_written,
     said_in,
     whole_characters,
     without_passwords,
@@ -205,7 +206,7 @@ def _ends_in_thoughts(choice: Any, *, opened: bool) -> bool:
 def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
     if isinstance(reply, Failure):
         return Completion(request.id, "", error=reply.error)
-    choice, usage = reply.choices[0], reply.usage
+    choice = reply.choices[0]
     if broke_off(choice.finish_reason):
         return Completion(request.id, "", error=f"the server ended the answer with {choice.finish_reason!r:.100}")
     text = whole_characters(said_in(choice))
@@ -217,7 +218,7 @@ def _completion(request: Request, reply: Any, *, opened: bool) -> Completion:
         request=request.id,
         text=answer,
         finished=finished,
-        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-        new_tokens=getattr(usage, "completion_tokens", 0) or 0,
+        prompt_tokens=num_read(reply) or 0,
+        new_tokens=num_written(reply) or 0,
         server_id=str(getattr(reply, "_request_id", None) or reply.id or ""),
     )
