@@ -112,6 +112,11 @@ def _spaced(words: str) -> str:
     return " ".join(words.split())
 
 
+def error_text(error: BaseException) -> str:
+    """What an error of a library says, in one line; its class, where it says nothing."""
+    return _spaced(str(error)) or type(error).__name__
+
+
 def missing_package(error: BaseException | None) -> str | None:
     """What to install, if somebody in a chain of errors lacks a package that is none of ours or Python's."""
     if error is None or isinstance(error, UserError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.files.delimited import comma_separated, tab_separated
-from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.errors import InputError, MissingFileError, error_text
 from lit_longpo.files.checksums import refuse_changed
 from lit_longpo.files.json_files import Rows, json_lines, json_list
 from lit_longpo.files.parquet_files import parquet_rows
@@ -273,9 +273,5 @@ def _not_loaded(source: str, split: str, argument: str, error: Exception) -> Mis
     return MissingFileError(
         f"expected a file ({', '.join(_READERS)}), a folder or the name of a data set (NAME, NAME:CONFIGURATION) "
         f"with a split {split!r}, got {source!r}, which could not be loaded "
-        f"({type(error).__name__}: {_one_line(error)}); set `{argument}`"
+        f"({type(error).__name__}: {error_text(error)}); set `{argument}`"
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

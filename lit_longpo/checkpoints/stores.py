@@ -13,7 +13,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_longpo.errors import InputError, StorageError, UserError
+from lit_longpo.errors import InputError, StorageError, UserError, error_text
 from lit_longpo.files.storing import room_problem
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _fetch(address: str, copy: Path) -> None:
     try:
         size = int(store.size(inside) or 0) if store.isfile(inside) else None
     except Exception as error:  # every store fails in its own way
-        raise InputError(f"expected a checkpoint at {address}, got {_said(error)}; correct --ckpt_path") from error
+        raise InputError(f"expected a checkpoint at {address}, got {error_text(error)}; correct --ckpt_path") from error
     if size is None:
         raise InputError(
             f"expected a checkpoint file at {address}, found none; correct --ckpt_path (folders of FSDP2 and DeepSpeed "
@@ -112,14 +112,10 @@ def _store(address: str) -> tuple[Any, str]:
     try:
         store, inside = url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise InputError(f"expected an address that can be read, got {address}: {_said(error)}") from error
+        raise InputError(f"expected an address that can be read, got {address}: {error_text(error)}") from error
     return store, inside
 
 
 def _written(info: Mapping[str, Any]) -> str:
     """When, in an order that one store keeps to itself."""
     return next((str(info[name]) for name in _TIMES if info.get(name)), "")
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

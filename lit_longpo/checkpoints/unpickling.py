@@ -16,7 +16,8 @@ from typing import IO, Any, ClassVar
 import torch
 
 from lit_longpo.checkpoints.whole import kind
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, error_text
+from lit_longpo.files.strict_json import shortened
 
 # Exact names: a module's own imports are attributes of it, too.
 _OF_METADATA = {
@@ -126,7 +127,7 @@ def _of_torch_folder(path: Path) -> Iterator[str]:
             metadata = _MetadataReader(file).load()
         pieces = list(_pickled_pieces(metadata))
     except Exception as error:  # a broken pickle fails in any way
-        yield f".metadata is no list of tensors ({_said(error)})"
+        yield f".metadata is no list of tensors ({shortened(error_text(error))})"
         return
     for name, info in pieces:
         with (path / info.relative_path).open("rb") as file:
@@ -159,7 +160,7 @@ def _of_file(file: Path | IO[bytes], name: str, *, of_deepspeed: bool = False) -
         plain_contents(file, of_deepspeed=of_deepspeed)
     except Exception as error:  # a broken pickle fails in any way
         named = [item for item in _foreign(file) if not of_deepspeed or item not in _OF_DEEPSPEED]
-        yield f"{name} names {named[0]}" if named else f"{name} cannot be read ({_said(error)})"
+        yield f"{name} names {named[0]}" if named else f"{name} cannot be read ({shortened(error_text(error))})"
 
 
 def _foreign(file: Path | IO[bytes]) -> list[str]:
@@ -179,7 +180,3 @@ def _class(name: str) -> Callable[..., Any]:
     module, _, attribute = name.rpartition(".")
     found: Callable[..., Any] = getattr(import_module(module), attribute)
     return found
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, error_text
 from lit_longpo.files.checksums import checksum_of
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, shortened
@@ -186,7 +186,7 @@ def _damage_in_archive(path: Path) -> str | None:
                     while part.read(_BLOCK):
                         pass
     except Exception as error:  # a damaged archive fails in any way
-        return f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
+        return f"it is damaged ({error_text(error)})"
     return _missing_part(path, names)
 
 
@@ -199,7 +199,7 @@ def _missing_part(path: Path, names: Sequence[str]) -> str | None:
     except pickle.UnpicklingError:  # all there, and more than tensors: whoever loads it asks whether it may
         return None
     except Exception as error:  # an archive without its parts fails in any way
-        said = " ".join(str(error).split()).partition(". ")[0]
+        said = error_text(error).partition(". ")[0]
         return f"it is damaged: parts of what torch writes are missing ({shortened(said)})"
     return None
 

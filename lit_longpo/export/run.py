@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from lit_longpo.errors import InputError, MissingFileError
+from lit_longpo.errors import InputError, MissingFileError, error_text
 from lit_longpo.files.plain_yaml import check_plain
 from lit_longpo.files.stored import stored_as
 from lit_longpo.files.strict_json import RecordError
@@ -52,9 +52,8 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:  # a date may have no such day
-        said = " ".join(str(error).split())
         raise InputError(
-            f"expected a run's {_NAME} at {path}, got what cannot be read: {said}; set --config"
+            f"expected a run's {_NAME} at {path}, got what cannot be read: {error_text(error)}; set --config"
         ) from error
     if not isinstance(values, dict) or "policy" not in values:
         raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from lit_longpo.errors import error_text
 from lit_longpo.files.strict_json import RecordError, decode_json, unique_keys
 
 Rows = Iterator[tuple[str, object]]
@@ -68,7 +69,7 @@ def _unpacked(file: IO[bytes], path: str | Path) -> Iterator[bytes]:
     try:
         yield from file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RecordError.at(str(path), "file", "a whole gzip file", " ".join(str(error).split())) from error
+        raise RecordError.at(str(path), "file", "a whole gzip file", error_text(error)) from error
 
 
 def _text(raw: bytes, where: str) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lit_longpo.errors import error_text
 from lit_longpo.files.strict_json import RecordError
 
 Decode = Callable[[Any], Any]
@@ -74,4 +75,4 @@ def _decoded(decode: Decode | None, value: Any) -> Any:
 
 
 def _broken(path: str | Path, error: BaseException) -> RecordError:
-    return RecordError.at(str(path), "file", "a whole Parquet file", " ".join(str(error).split()))
+    return RecordError.at(str(path), "file", "a whole Parquet file", error_text(error))

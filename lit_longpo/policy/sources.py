@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, missing_package
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError, error_text, missing_package
 
 _SECONDS = 10.0  # for one answer of the hub
 _MOST_MODULES = 20_000  # layers, experts and the like, of which transformers makes modules before it looks at weights
@@ -239,8 +239,9 @@ def whole_files(source: str) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"expected whole weights at {source}, got a broken file ({cause}); copy it again") from error
+        raise InputError(
+            f"expected whole weights at {source}, got a broken file ({error_text(error)}); copy it again"
+        ) from error
     except FileNotFoundError as error:
         if Path(source).is_dir():
             lost = Path(error.filename or str(error).rpartition(" ")[2]).name
