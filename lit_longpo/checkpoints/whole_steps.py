@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
-from lit_longpo.strategies import ends_window
+from lit_longpo.strategies import ends_step
 
 
 def keep_steps_whole(trainer: Trainer) -> None:
@@ -45,12 +45,12 @@ class _ValidationsBehindSteps:
         trainer = self._trainer
         loop = trainer.fit_loop.epoch_loop
         due = type(loop)._should_check_val_fx(loop, data_fetcher)
-        if ends_window(trainer) or trainer.should_stop:
+        if ends_step(trainer) or trainer.should_stop:
             return due or (self._put_off is not None and self._put_off == trainer.global_step - 1)
         self._put_off = trainer.global_step if due else self._put_off
         return False
 
 
 def _behind_steps(hook: Callable[..., None], trainer: Trainer, *arguments: Any, **options: Any) -> None:
-    if ends_window(trainer):
+    if ends_step(trainer):
         hook(trainer, *arguments, **options)

@@ -33,7 +33,7 @@ from lit_longpo.policy.weights.untrained_end import tell_of_untrained_end
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 from lit_longpo.strategies import (
     data_parallel_mesh,
-    ends_window,
+    ends_step,
     is_sharded,
     keep_frozen,
     rows_of_a_step,
@@ -225,7 +225,7 @@ class PreferenceModule(LightningModule, ABC):
 
     def on_train_batch_end(self, outputs: Any, batch: PreferenceBatch, batch_idx: int) -> None:
         """Free a step's gradients; look once at what the untrained policy made of the first pairs."""
-        if ends_window(self.trainer):  # Lightning holds them until the next backward begins
+        if ends_step(self.trainer):  # Lightning holds them until the next backward begins
             for optimizer in self.trainer.optimizers:
                 optimizer.zero_grad()
         if self.step_loss is not None and not self._monitors_are_checked:

@@ -2,7 +2,7 @@
 
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.sequential import is_sharded
-from lit_longpo.strategies.accumulation import ends_window, multiply_gradients, rows_of_a_step
+from lit_longpo.strategies.accumulation import ends_step, multiply_gradients, rows_of_a_step
 from lit_longpo.strategies.choice import check_strategy
 from lit_longpo.strategies.deepspeed import (
     AnyDeviceDeepSpeedStrategy,
@@ -37,7 +37,7 @@ __all__ = [
     "check_strategy",
     "check_torch_device",
     "data_parallel_mesh",
-    "ends_window",
+    "ends_step",
     "feasible_degrees",
     "full_value",
     "gathered_state_dict",

@@ -19,7 +19,7 @@ def rows_of_a_step(trainer: Trainer, epoch: int) -> int:
     return schedules[-1].get_accumulate_grad_batches(epoch) if schedules else trainer.accumulate_grad_batches
 
 
-def ends_window(trainer: Trainer) -> bool:
+def ends_step(trainer: Trainer) -> bool:
     """Whether the row that is being trained on is the last one before the optimizer's step."""
     return not trainer.fit_loop._should_accumulate()
 

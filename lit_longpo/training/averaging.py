@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lit_longpo.batch import tensor_on
-from lit_longpo.strategies import ends_window, is_deepspeed, multiply_gradients
+from lit_longpo.strategies import ends_step, is_deepspeed, multiply_gradients
 
 Reduce = Callable[..., Tensor]  # `Strategy.reduce`
 
@@ -77,34 +77,18 @@ def _named(names: Sequence[str], means: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, means.unbind(), strict=True))
 
 
-class Window(ExampleMeans):
-    """The rows of one optimizer step; its gradient is the mean over their examples, over all ranks.
+class StepMean:
+    """An optimizer step's loss, metrics and gradient as means over its examples, whatever its rows and ranks.
 
     How many examples the later rows hold is not known when the first one's gradient is taken. So every row's loss is
-    its sum over the examples of the first row, and once the last row's gradient is there all of it is multiplied by
-    `correction`. A step of one row needs none.
+    its sum divided by the number of examples of the first row, and once the last row's gradient is there all of it is
+    multiplied by a correction. A step of one row needs none.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.unit = torch.ones(())  # examples of the first row, on average over the ranks
-
-    def correction(self, examples: Tensor, divisor: int) -> Tensor | None:
-        """What the gradient has to be multiplied by; `None` for nothing.
-
-        Args:
-            examples: of all rows, on average over the ranks.
-            divisor: what the loss of every row was divided by, whatever the number of rows.
-        """
-        return None if divisor == 1 else divisor * self.unit / examples
-
-
-class StepMean:
-    """An optimizer step's loss, metrics and gradient as means over its examples, whatever its rows and ranks."""
-
-    def __init__(self) -> None:
-        self._window = Window()
-        self._correction: Tensor | None = None
+        self._rows = ExampleMeans()  # of the step so far
+        self._unit = torch.ones(())  # examples of its first row, on average over the ranks
+        self._correction: Tensor | None = None  # of its gradient, until that is there
 
     def add(self, values: dict[str, Tensor], trainer: Trainer) -> tuple[Tensor, dict[str, Tensor]]:
         """Add a row of the step; a collective call at its first and last row.
@@ -116,17 +100,18 @@ class StepMean:
         Returns:
             The row's share of the loss, Shape: (), and at the step's last row the means over all its examples.
         """
-        window, ends, means = self._window, ends_window(trainer), dict[str, Tensor]()
-        window.add(values)
-        if window.rows == 1 or ends:
-            means, examples = window.over_all_ranks(trainer.strategy.reduce)
-            window.unit = examples if window.rows == 1 else window.unit
-        if ends:
-            self._correction = window.correction(examples, trainer.accumulate_grad_batches)
-            self._window = Window()
-        loss = values["loss"].sum() / window.unit
+        self._rows.add(values)
+        is_first, is_last, means = self._rows.rows == 1, ends_step(trainer), dict[str, Tensor]()
+        divisor = trainer.accumulate_grad_batches  # of every row's loss, also where an epoch's end cuts a step short
+        if is_first or is_last:
+            means, examples = self._rows.over_all_ranks(trainer.strategy.reduce)
+            self._unit = examples if is_first else self._unit
+        if is_last:
+            self._correction = None if divisor == 1 else divisor * self._unit / examples
+            self._rows = ExampleMeans()
+        loss = values["loss"].sum() / self._unit
         twice = is_deepspeed(trainer.strategy)  # divides after Lightning has divided
-        return loss * trainer.accumulate_grad_batches if twice else loss, means if ends else {}
+        return loss * divisor if twice else loss, means if is_last else {}
 
     def correct_gradients(self, trainer: Trainer, model: nn.Module) -> None:
         """After the backward pass of the step's last row, make its gradient the mean over all its examples."""

@@ -26,7 +26,7 @@ from lit_longpo.checkpoints import (
 from lit_longpo.errors import InputError
 from lit_longpo.optimization import Optimization, Taken, num_optimizer_steps
 from lit_longpo.optimization.schedules import steps_of, stretch_schedule
-from lit_longpo.strategies import ends_window
+from lit_longpo.strategies import ends_step
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Resumption:
         """A validation that was due comes first."""
         if self.validation_is_due:
             self.validation_is_due = False
-            log_from(trainer, max(0, trainer.global_step - ends_window(trainer)))
+            log_from(trainer, max(0, trainer.global_step - ends_step(trainer)))
             validate_now(trainer)
 
     def note_validation(self, trainer: Trainer) -> None:

@@ -3,13 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support import validation_worker as worker
 from support.ranks import run_ranks
+from torch import nn
 
-from lit_longpo.training.averaging import ExampleMeans, Window
+from lit_longpo.training.averaging import ExampleMeans, StepMean
 
 ROWS = [[3.0], [1.0, 5.0, 9.0], [2.0, 4.0]]
 
@@ -94,17 +96,22 @@ def test_many_rows_lose_nothing_to_rounding():
     assert float(means.over_all_ranks(alone)[0]["loss"]) == pytest.approx(0.1, rel=1e-7)
 
 
-@pytest.mark.parametrize("accumulate", [3, 8])
-def test_a_corrected_window_is_the_mean_over_its_examples(accumulate):
-    """Also one that the end of an epoch has cut short."""
-    window, gradient = Window(), torch.zeros(())
-    for row in ROWS:
-        window.add({"loss": torch.tensor(row)})
-        _, examples = window.over_all_ranks(alone)
-        window.unit = examples if window.rows == 1 else window.unit
-        gradient += torch.tensor(row).sum() / window.unit / accumulate
-    assert float(gradient * window.correction(examples, accumulate)) == pytest.approx(4.0)
-    assert window.correction(examples, 1) is None
+@pytest.mark.parametrize(("rows", "accumulate", "mean"), [(ROWS, 3, 4.0), (ROWS, 8, 4.0), (ROWS[1:2], 1, 5.0)])
+def test_a_steps_gradient_is_the_mean_over_its_examples(rows, accumulate, mean):
+    """Also of a step that the end of an epoch has cut short; Lightning divides every row's loss by the same number."""
+    model, step = nn.Linear(1, 1, bias=False), StepMean()
+    for row in rows:
+        trainer = SimpleNamespace(
+            accumulate_grad_batches=accumulate,
+            strategy=SimpleNamespace(reduce=alone),
+            fit_loop=SimpleNamespace(_should_accumulate=lambda row=row: row is not rows[-1]),
+        )
+        loss, means = step.add({"loss": model(torch.tensor(row)[:, None])[:, 0]}, trainer)
+        (loss / accumulate).backward()
+        step.correct_gradients(trainer, model)
+        assert bool(means) == (row is rows[-1])
+    assert float(model.weight.grad) == pytest.approx(mean)
+    assert float(means["loss"]) == pytest.approx(mean * float(model.weight))
 
 
 @pytest.fixture(scope="module")

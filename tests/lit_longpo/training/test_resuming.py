@@ -83,7 +83,7 @@ def test_rows_whose_step_had_not_ended_are_said(rows, is_last, left_out, logged,
 def test_a_validation_that_was_due_is_done_once(steps, ends, step, logged, monkeypatch):
     """Under the step of a run that was not stopped: it validates before it counts the row that steps."""
     done = []
-    monkeypatch.setattr(resuming, "ends_window", lambda _: ends)
+    monkeypatch.setattr(resuming, "ends_step", lambda _: ends)
     monkeypatch.setattr(resuming, "validate_now", done.append)
     resumption = Resumption()
     resumption.load({"validation_due": True, "run": {"metrics": {"train/loss": 1.0}}})
