@@ -4,7 +4,7 @@ from lit_longpo.checkpoints.best import remember_best
 from lit_longpo.checkpoints.epoch_ends import begin_next_epoch, finish_epoch
 from lit_longpo.checkpoints.progress import (
     log_from,
-    note_validation,
+    record_due_validation,
     reopen_epoch,
     rows_of_half_a_step,
     rows_so_far,
@@ -29,9 +29,9 @@ __all__ = [
     "load_weights",
     "log_from",
     "newest_whole",
-    "note_validation",
     "read_record",
     "read_weights",
+    "record_due_validation",
     "remember_best",
     "reopen_epoch",
     "restore_random_state",

@@ -36,7 +36,7 @@ def reopen_epoch(checkpoint: dict[str, Any]) -> None:
             counts.update({name: counts[name] - 1 for name in ended})
 
 
-def note_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int | None) -> None:
+def record_due_validation(checkpoint: dict[str, Any], trainer: Trainer, validated: int | None) -> None:
     """Say whether a validation follows the last row, and has not been done.
 
     Args:

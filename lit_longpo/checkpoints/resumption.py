@@ -24,8 +24,8 @@ from lit_longpo.errors import InputError
 log = logging.getLogger(__name__)
 
 
-class NamedPaths(_CheckpointConnector):
-    """Lightning's own, which takes no checkpoint by itself.
+class NamedPathsConnector(_CheckpointConnector):
+    """Lightning's own, which loads the checkpoint that was named and takes none by itself.
 
     Under SLURM Lightning 2.6 takes whatever run's `hpc_ckpt_N.ckpt` lies in the root folder, unlooked at.
     """
@@ -35,8 +35,8 @@ class NamedPaths(_CheckpointConnector):
         return None
 
 
-class Resumption(NamedPaths):
-    """It looks at the data once they are there: before that nobody knows what they are.
+class ResumingConnector(NamedPathsConnector):
+    """Lightning's own, which compares a checkpoint with the training data, or finds one by them, once they are there.
 
     Args:
         trainer: about to fit.
@@ -103,7 +103,7 @@ def starts_anew(trainer: Trainer) -> bool:
         trainer: about to fit.
     """
     connector = trainer._checkpoint_connector
-    return isinstance(connector, Resumption) and not connector.named and not connector.last
+    return isinstance(connector, ResumingConnector) and not connector.named and not connector.last
 
 
 def agreeing(paths: Sequence[Path], settings: Settings, *, fitting: bool = False) -> list[Path]:

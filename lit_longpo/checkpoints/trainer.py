@@ -20,7 +20,7 @@ from lit_longpo.checkpoints.choice import CheckpointChoice
 from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.progress import say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
-from lit_longpo.checkpoints.resumption import NamedPaths, Resumption
+from lit_longpo.checkpoints.resumption import NamedPathsConnector, ResumingConnector
 from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
 from lit_longpo.checkpoints.signals import ended_by_status, is_over
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
@@ -138,7 +138,7 @@ class ResumableTrainer(Trainer):
         try:
             with fetched(ckpt_path) as near:
                 path, last = choice.to_fit(near, settings)
-                self._checkpoint_connector = Resumption(self, last, check, choice.damage, named=path is not None)
+                self._checkpoint_connector = ResumingConnector(self, last, check, choice.damage, named=path is not None)
                 with storing(Path(self.default_root_dir), ELSEWHERE), self._owned_folder(), ended_by_status(self):
                     super().fit(model, train_dataloaders, val_dataloaders, datamodule, path, weights_only)
         except RuntimeError as error:
@@ -268,7 +268,7 @@ class ResumableTrainer(Trainer):
     def _scored(self, ckpt_path: str | Path | None, model: Any, weights_only: bool | None) -> str | Path | None:
         """The checkpoint to validate or test, if it can be."""
         if not self._checkpoint_connector._user_managed:
-            self._checkpoint_connector = NamedPaths(self)
+            self._checkpoint_connector = NamedPathsConnector(self)
         return CheckpointChoice(self, trusted=weights_only is False).to_score(ckpt_path, model)
 
 

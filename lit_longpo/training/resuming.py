@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lit_longpo.checkpoints import (
     gather_random_states,
     log_from,
-    note_validation,
+    record_due_validation,
     reopen_epoch,
     restore_random_state,
     rows_of_half_a_step,
@@ -58,7 +58,7 @@ class Resumption:
     def save(self, checkpoint: dict[str, Any], trainer: Trainer, objective: str) -> None:
         """Add random states and what the run was."""
         reopen_epoch(checkpoint)
-        note_validation(checkpoint, trainer, self.validated)
+        record_due_validation(checkpoint, trainer, self.validated)
         checkpoint["random_states"] = gather_random_states()
         checkpoint["run"] = run_record(trainer, objective)
 

@@ -10,7 +10,7 @@ from support.stored_checkpoints import Nothing, cut, flip, save_file, save_folde
 
 from lit_longpo.checkpoints import newest_whole
 from lit_longpo.checkpoints.choice import CheckpointChoice, check_strategy
-from lit_longpo.checkpoints.resumption import Resumption
+from lit_longpo.checkpoints.resumption import ResumingConnector
 from lit_longpo.checkpoints.whole import partial_name
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 
@@ -115,7 +115,7 @@ def test_under_slurm_only_a_checkpoint_of_this_run_is_gone_on_from(fits, tmp_pat
     flip(save_file(tmp_path / "hpc_ckpt_2.ckpt"))
     one, model = trainer(tmp_path), {"model_provided": True, "model_connected": True}
     choice = CheckpointChoice(one)
-    connector = Resumption(one, choice.to_fit(None, {"model": "DPO"})[1], lambda path: None, choice.damage)
+    connector = ResumingConnector(one, choice.to_fit(None, {"model": "DPO"})[1], lambda path: None, choice.damage)
     assert connector._parse_ckpt_path(TrainerFn.FITTING, None, **model) is None
     assert connector._last_of_this_data(connector.last) == (path if fits else None)
     assert f"passing over {tmp_path / 'hpc_ckpt_2.ckpt'}: it is damaged" in caplog.text
