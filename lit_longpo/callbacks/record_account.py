@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_longpo.checkpoints import rows_so_far
 from lit_longpo.errors import LostRecordsError
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class RecordAccount(Callback):
         whole, epoch = int(trainer.num_training_batches), trainer.current_epoch
         rows = dict.fromkeys(range(min(self._rows, default=epoch)), whole) | self._rows
         if not self._rows:  # the training was over when this run went on with it
-            rows[epoch] = max(0, trainer.fit_loop.epoch_loop.batch_progress.total.ready - epoch * whole)
+            rows[epoch] = max(0, rows_so_far(trainer) - epoch * whole)
         if line := data.account(rows):
             log.info(line)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lit_longpo.checkpoints.record import Settings, contradictions
 from lit_longpo.checkpoints.unpickling import plain_contents, refuse_code
-from lit_longpo.checkpoints.whole import kind, refuse_broken
+from lit_longpo.checkpoints.whole import deepspeed_tag, kind, refuse_broken
 from lit_longpo.errors import InputError, MissingPackageError
 
 _ATTRIBUTE = "model."  # the policy's name inside the LightningModule
@@ -56,7 +56,7 @@ def _contents(path: Path) -> dict[str, Any]:
     if kind(path) == "torch folder":
         file = path / "meta.pt"
     elif kind(path) == "DeepSpeed folder":
-        file = next(iter(sorted((path / _tag(path)).glob("*model_states.pt"))), path)
+        file = next(iter(sorted((path / deepspeed_tag(path)).glob("*model_states.pt"))), path)
     try:
         contents = plain_contents(file, of_deepspeed=kind(path) == "DeepSpeed folder")
     except Exception:  # foreign or broken in any way: whoever loads it says so
@@ -162,7 +162,7 @@ def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
     Scales of 4-bit weights are in it, too, which have no place in a policy's names: they are the base's. So is the
     second name of a tied weight whose first one was left out with what is frozen.
     """
-    file = path / _tag(path) / "mp_rank_00_model_states.pt"  # of ZeRO-3 every rank has one of another name
+    file = path / deepspeed_tag(path) / "mp_rank_00_model_states.pt"  # of ZeRO-3 every rank has one of another name
     if not file.is_file():
         return {}
     contents = (
@@ -175,7 +175,3 @@ def _whole_on_first_rank(path: Path, trusted: bool) -> dict[str, Tensor]:
     left_out = {name for name, first in (contents.get("shared_params") or {}).items() if first not in held}
     own = (name for name in held if name.startswith(_ATTRIBUTE) and name not in left_out)
     return {name: held[name] for name in own if held[name].numel() and not name.startswith(scaled)}
-
-
-def _tag(path: Path) -> str:
-    return (path / "latest").read_text(errors="replace").strip()

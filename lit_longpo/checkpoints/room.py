@@ -72,7 +72,7 @@ class CheckpointRoom:
         Raises:
             StorageError: there is not.
         """
-        keeper = next((item for item in self._trainer.checkpoint_callbacks if isinstance(item, ModelCheckpoint)), None)
+        keeper = first_keeper(self._trainer)
         if keeper is None or not keeper.dirpath or is_address(keeper.dirpath):
             return
         weights_only = bool(keeper.save_weights_only)
@@ -100,6 +100,11 @@ class CheckpointRoom:
             problem = room_problem(Path(gettempdir()), need)
             return problem and f"{problem} (files are written there first: the variable TMPDIR names another place)"
         return problem
+
+
+def first_keeper(trainer: Trainer) -> ModelCheckpoint | None:
+    """The callback that writes the checkpoints; the first of several."""
+    return next((keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)), None)
 
 
 def least_size(trainer: Trainer, *, weights_only: bool) -> int:

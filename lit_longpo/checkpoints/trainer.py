@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
@@ -18,10 +17,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
 from lit_longpo.checkpoints.orphans import remove_orphans
-from lit_longpo.checkpoints.progress import say_time_is_over
+from lit_longpo.checkpoints.progress import rows_so_far, say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
 from lit_longpo.checkpoints.resumption import NamedPathsConnector, ResumingConnector
-from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom
+from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom, first_keeper
 from lit_longpo.checkpoints.signals import ended_by_status, is_over
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
@@ -166,11 +165,8 @@ class ResumableTrainer(Trainer):
             datamodule: validation data.
             weights_only: see `fit`.
         """
-        refuse_root(self.default_root_dir)
-        with fetched(ckpt_path) as near:
-            path = self._scored(near, model, weights_only)
-            with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
-                return super().validate(model, dataloaders, path, verbose, datamodule, weights_only)
+        with self._scoring(ckpt_path, model, weights_only) as path:
+            return super().validate(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def test(
         self,
@@ -191,11 +187,8 @@ class ResumableTrainer(Trainer):
             datamodule: test data.
             weights_only: see `fit`.
         """
-        refuse_root(self.default_root_dir)
-        with fetched(ckpt_path) as near:
-            path = self._scored(near, model, weights_only)
-            with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
-                return super().test(model, dataloaders, path, verbose, datamodule, weights_only)
+        with self._scoring(ckpt_path, model, weights_only) as path:
+            return super().test(model, dataloaders, path, verbose, datamodule, weights_only)
 
     def _run(self, *arguments: Any, **options: Any) -> Any:
         """Lightning's, in a process that ends when another of the group is dead."""
@@ -210,7 +203,7 @@ class ResumableTrainer(Trainer):
 
     def _run_stage(self) -> Any:
         """Lightning's; a run that was over when it was stopped ends as every run ends: it validates, it is written."""
-        self._rows_before = self._rows_ready()
+        self._rows_before = rows_so_far(self)
         fitting, goes_on = self.state.fn == TrainerFn.FITTING, bool(self._checkpoint_connector._ckpt_path)
         self._earlier_rows.put_back(anew=fitting and not goes_on, steps=self.global_step if fitting else None)
         if fitting and not keeps_nothing(self):
@@ -232,7 +225,7 @@ class ResumableTrainer(Trainer):
 
     def _save_stopped(self) -> None:
         """A checkpoint of a training that was asked to stop, beside those of `ModelCheckpoint`; on every rank."""
-        keeper = next((item for item in self.checkpoint_callbacks if isinstance(item, ModelCheckpoint)), None)
+        keeper = first_keeper(self)
         if keeper is None or not keeper.dirpath or keeps_nothing(self):
             log.warning("stopped without a checkpoint: the trainer has no ModelCheckpoint")
             return
@@ -260,16 +253,20 @@ class ResumableTrainer(Trainer):
 
     def _has_begun(self) -> bool:
         """Whether this `fit` has trained on a row; a resumed one counts on from its checkpoint."""
-        return self._rows_before is not None and self._rows_ready() > self._rows_before
+        return self._rows_before is not None and rows_so_far(self) > self._rows_before
 
-    def _rows_ready(self) -> int:
-        return self.fit_loop.epoch_loop.batch_progress.total.ready
-
-    def _scored(self, ckpt_path: str | Path | None, model: Any, weights_only: bool | None) -> str | Path | None:
-        """The checkpoint to validate or test, if it can be."""
+    @contextmanager
+    def _scoring(
+        self, ckpt_path: str | Path | None, model: Any, weights_only: bool | None
+    ) -> Iterator[str | Path | None]:
+        """The checkpoint to validate or test, if it can be, while that is done."""
+        refuse_root(self.default_root_dir)
         if not self._checkpoint_connector._user_managed:
             self._checkpoint_connector = NamedPathsConnector(self)
-        return CheckpointChoice(self, trusted=weights_only is False).to_score(ckpt_path, model)
+        with fetched(ckpt_path) as near:
+            path = CheckpointChoice(self, trusted=weights_only is False).to_score(near, model)
+            with storing(Path(self.default_root_dir), ELSEWHERE), ended_by_status(self):
+                yield path
 
 
 def _is_first_process() -> bool:

@@ -15,7 +15,7 @@ from typing import IO, Any, ClassVar
 
 import torch
 
-from lit_longpo.checkpoints.whole import kind
+from lit_longpo.checkpoints.whole import deepspeed_tag, kind
 from lit_longpo.errors import InputError, error_text
 from lit_longpo.files.strict_json import shortened
 
@@ -147,7 +147,7 @@ def _pickled_pieces(metadata: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _of_deepspeed_folder(path: Path) -> Iterator[str]:
-    tag = (path / "latest").read_text(errors="replace").strip()
+    tag = deepspeed_tag(path)
     if Path(tag).name != tag or not (path / tag).is_dir():
         yield f"`latest` names {tag!r}, which is no folder in it"
         return

@@ -266,6 +266,11 @@ def kind(path: Path) -> Kind:
     raise InputError(f"expected a checkpoint file or folder, got {path}; they end in .ckpt and lie in `checkpoints`")
 
 
+def deepspeed_tag(folder: Path) -> str:
+    """The name, in DeepSpeed's folder, of the folder with the tensors."""
+    return (folder / "latest").read_text(errors="replace").strip()
+
+
 def _to_disk(file: Path) -> None:
     """Wait until the file survives a power failure."""
     with file.open("rb") as opened:

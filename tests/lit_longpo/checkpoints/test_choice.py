@@ -119,7 +119,8 @@ def test_under_slurm_only_a_checkpoint_of_this_run_is_gone_on_from(fits, tmp_pat
     assert connector._parse_ckpt_path(TrainerFn.FITTING, None, **model) is None
     assert connector._last_of_this_data(connector.last) == (path if fits else None)
     assert f"passing over {tmp_path / 'hpc_ckpt_2.ckpt'}: it is damaged" in caplog.text
-    assert one._scored(None, Nothing(), None) is None
+    with one._scoring(None, Nothing(), None) as path:
+        assert path is None
     assert one._checkpoint_connector._parse_ckpt_path(TrainerFn.VALIDATING, None, **model) is None
 
 
