@@ -26,6 +26,17 @@ class Taken:
 _NOTHING = Taken()
 
 
+def rows_of_an_epoch(trainer: Trainer, loaded: int) -> int:
+    """Rows that a process trains on in an epoch.
+
+    Args:
+        trainer: whose `limit_train_batches` is a number of rows or a share of them.
+        loaded: rows that the process's loader has.
+    """
+    limit = trainer.limit_train_batches
+    return min(loaded, limit) if isinstance(limit, int) else int(loaded * limit)
+
+
 def num_optimizer_steps(trainer: Trainer, taken: Taken = _NOTHING) -> int:
     """Optimizer steps of the whole fit, known before the loop starts.
 
@@ -39,8 +50,7 @@ def num_optimizer_steps(trainer: Trainer, taken: Taken = _NOTHING) -> int:
     if trainer.max_epochs in (None, -1):
         return trainer.max_steps
     loader = trainer.fit_loop._data_source.dataloader()
-    limit = trainer.limit_train_batches
-    batches = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+    batches = rows_of_an_epoch(trainer, len(loader))
     rows_a_step = [rows_of_a_step(trainer, epoch) for epoch in range(taken.epochs, int(trainer.max_epochs or 1))]
     left = [math.ceil(batches / rows) for rows in rows_a_step]
     if left:  # of the epoch that has begun; fewer rows than are behind it are none to come

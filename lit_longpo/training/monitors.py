@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_longpo.errors import InputError
+from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.strategies import rows_of_a_step
 
 OF_TRAINING = ("train/", "perf/")
@@ -83,8 +84,7 @@ def _rows_until_validation(trainer: Trainer, rows: int) -> tuple[int, float]:
         trainer: about to fit.
         rows: of the data of an epoch.
     """
-    limit, interval = trainer.limit_train_batches, getattr(trainer, "val_check_interval", None)
-    rows = min(rows, limit) if isinstance(limit, int) else int(rows * limit)
+    interval, rows = getattr(trainer, "val_check_interval", None), rows_of_an_epoch(trainer, rows)
     if interval is None:  # after a time
         return 0, math.inf
     first = interval if isinstance(interval, int) else max(1, int(rows * interval))

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 from lit_longpo.checkpoints.resumption import starts_anew
 from lit_longpo.engine.sharing import sharing_message, sharing_rule
 from lit_longpo.errors import InputError
+from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.rope import check_window, window_problem
 
@@ -61,8 +62,7 @@ def _check_training_rows(trainer: Trainer) -> None:
     if data is None:
         return
     interval = getattr(trainer, "val_check_interval", None)  # Lightning 2.6 has none where it is a time
-    rows, limit = len(data.train_dataloader()), trainer.limit_train_batches
-    rows = min(rows, limit) if isinstance(limit, int) else int(rows * limit)
+    rows = rows_of_an_epoch(trainer, len(data.train_dataloader()))
     over_epochs = trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches
     if isinstance(interval, int) and interval > rows and not over_epochs:
         raise InputError(
