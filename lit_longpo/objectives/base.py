@@ -86,6 +86,7 @@ class PreferenceModule(LightningModule, ABC):
         self._recorded: dict[str, Any] | None = None
         self._full_precision: FullPrecision | None = None  # of the policy, before a strategy has converted it
         self._names_are_checked = self._monitors_are_checked = False
+        # Attributes that subclasses add are their arguments.
         self._of_every_objective = {*vars(self), "_of_every_objective"}
 
     @property

@@ -114,7 +114,7 @@ class LongPO(PreferenceModule):
         """Per-example losses and metrics. Shape of each: (B,)."""
         chosen, rejected = (Scored.of(View("long", role), policy, None) for role in ("chosen", "rejected"))
         assert reference is not None
-        frozen_chosen, frozen_rejected = (
+        reference_chosen, reference_rejected = (
             Scored.of(View(self.reference_context, role), reference, None) for role in ("chosen", "rejected")
         )
         answer_nll = -chosen.log_probs / chosen.tokens
@@ -122,8 +122,8 @@ class LongPO(PreferenceModule):
         losses = longpo_loss(
             chosen.log_probs,
             rejected.log_probs,
-            frozen_chosen.log_probs,
-            frozen_rejected.log_probs,
+            reference_chosen.log_probs,
+            reference_rejected.log_probs,
             nll,
             beta=self.beta,
             pref_weight=self.pref_weight,
@@ -131,8 +131,8 @@ class LongPO(PreferenceModule):
         )
         return losses, {
             **preference_metrics(
-                self.beta * (chosen.log_probs - frozen_chosen.log_probs),
-                self.beta * (rejected.log_probs - frozen_rejected.log_probs),
+                self.beta * (chosen.log_probs - reference_chosen.log_probs),
+                self.beta * (rejected.log_probs - reference_rejected.log_probs),
             ),
             "logps/chosen": chosen.log_probs.detach(),
             "logps/rejected": rejected.log_probs.detach(),

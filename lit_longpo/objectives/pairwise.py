@@ -41,8 +41,9 @@ class Scored:
             return values if view.role == "chosen" else values[:, 0]
 
         where = (view.context, view.role)
-        frozen = None if reference is None else first(reference.log_probs(*where))
-        return cls(first(policy.log_probs(*where)), first(policy.num_tokens(*where)), frozen, policy.margins)
+        log_probs, tokens = first(policy.log_probs(*where)), first(policy.num_tokens(*where))
+        of_reference = None if reference is None else first(reference.log_probs(*where))
+        return cls(log_probs, tokens, of_reference, policy.margins)
 
     @property
     def reference_log_probs(self) -> Tensor:

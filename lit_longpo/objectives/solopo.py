@@ -137,8 +137,10 @@ class SoLoPO(PreferenceModule):
         """Per-example losses and metrics of the short pair and the alignment. Shape of each: (B,)."""
         short = {role: Scored.of(View("short", role), policy, reference) for role in ("chosen", "rejected")}
         long = {role: Scored.of(View("long", role), policy, reference) for role in self._roles}
-        reward_short = _stack([self.algorithm.reward(short[role]) for role in self._roles])
-        reward_long = _stack([self.algorithm.reward(long[role]) for role in self._roles])
+        # Shape of each: (B, R) for R aligned responses.
+        reward_short = torch.stack([self.algorithm.reward(short[role]) for role in self._roles], dim=1)
+        reward_long = torch.stack([self.algorithm.reward(long[role]) for role in self._roles], dim=1)
+        penalties = solo_ra_penalty(reward_short, reward_long, penalty=self.penalty)
         base = self.algorithm.loss(short["chosen"], short["rejected"])
         losses = solopo_loss(
             base,
@@ -150,16 +152,7 @@ class SoLoPO(PreferenceModule):
         )
         return losses, {
             **pair_metrics(self.algorithm, short["chosen"], short["rejected"]),
-            "solo_ra": self._penalty(reward_short, reward_long).detach(),
+            "solo_ra": penalties.sum(dim=1).detach(),
             "logps/long_chosen": long["chosen"].log_probs.detach(),
             "rewards/long_chosen": reward_long[:, 0].detach(),
         }
-
-    def _penalty(self, reward_short: Tensor, reward_long: Tensor) -> Tensor:
-        """The alignment alone, as it is logged. Shape: (B,)."""
-        return solo_ra_penalty(reward_short, reward_long, penalty=self.penalty).sum(dim=1)
-
-
-def _stack(rewards: list[Tensor]) -> Tensor:
-    """Shape: (B, R)."""
-    return torch.stack(rewards, dim=1)
