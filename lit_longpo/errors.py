@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Sequence
 from unicodedata import category
 
 _OURS = ("lit_longpo", "data_modules", "evaluation")
@@ -100,6 +101,11 @@ def readable(message: str) -> str:
 
 def _in_one_line(text: str) -> str:
     return "".join(repr(mark)[1:-1] if category(mark) in _BREAKS else mark for mark in text)
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """The first of some names, as errors list them."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def shown_path(path: os.PathLike[str] | str | bytes) -> str:

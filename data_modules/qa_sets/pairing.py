@@ -10,7 +10,7 @@ from data_modules.qa_sets.contexts import AssembledContext, BudgetError, CountTo
 from data_modules.qa_sets.matching import answered_by, mentions
 from data_modules.qa_sets.wrong_answers import WrongAnswer, read_wrong_answers, wrong_answers
 from data_modules.records import Passage, PreferencePair, QARecord, Turn
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, first_names
 
 RejectedFrom = Literal["short", "long"]
 
@@ -83,10 +83,12 @@ class PairingReport:
 
     def lines(self) -> list[str]:
         """What happened, in sentences."""
-        reasons = [f"{len(ids)} left out ({reason}): {_some(ids)}" for reason, ids in self.left_out.items()]
+        reasons = [f"{len(ids)} left out ({reason}): {first_names(ids, 5)}" for reason, ids in self.left_out.items()]
         turns = f" with {self.questions} questions" if self.questions > self.built else ""
         if self.unread:
-            reasons.append(f"{len(self.unread)} with an answer that no supporting passage holds: {_some(self.unread)}")
+            reasons.append(
+                f"{len(self.unread)} with an answer that no supporting passage holds: {first_names(self.unread, 5)}"
+            )
         counts = f"{self.built} pairs{turns} from {self.records} records"
         read = ", ".join(f"{count} in {place}" for place, count in self.rejected_from.items())
         places = f"; rejected answers read: {read}" if read else ""
@@ -267,7 +269,3 @@ def _distractors(
 def _spaced(text: str) -> str:
     """The text with single spaces: what it says, however a file lays it out."""
     return " ".join(text.split())
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:5]) + (" ..." if len(ids) > 5 else "")

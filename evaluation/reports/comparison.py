@@ -11,7 +11,7 @@ from evaluation.reports.reading import read_report
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.scalars import scalars
 from evaluation.reports.table import Section, change_rows, interval, percent
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, first_names
 
 Pair = tuple[Prediction, Prediction]
 _HEADER = ("task", "examples", "a", "b", "b - a", "interval", "b better", "b worse")
@@ -280,8 +280,7 @@ def _described(report: BenchmarkReport) -> str:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    shown = ", ".join(ids[:5])
-    return f"{len(ids)} ids ({shown}{', ...' if len(ids) > 5 else ''})" if ids else "no id"
+    return f"{len(ids)} ids ({first_names(ids, 5)})" if ids else "no id"
 
 
 def load_report(path: Path) -> BenchmarkReport:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from lit_longpo.engine import base_model, end_ids
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, first_names
 from lit_longpo.export.earlier_names import write_earlier_names
 from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
@@ -120,7 +120,7 @@ def _tell_left_out(model: PreTrainedModel) -> None:
         log.warning(
             "the saved model lacks %d tensors of its source, for which %s has no layers (%s): drafts of several tokens "
             "at once, or pictures, need them from %s",
-            *(len(names), type(model).__name__, ", ".join(names[:2]) + (", ..." if names[2:] else "")),
+            *(len(names), type(model).__name__, first_names(names, 2)),
             model.name_or_path,
         )
 

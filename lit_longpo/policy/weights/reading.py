@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, first_names
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
@@ -137,7 +137,7 @@ def _refuse_incomplete(source: str, report: dict[str, Any], architecture: str) -
         "not the model's": sorted(report["unexpected_keys"]),
         "of another shape": sorted(name for name, *_ in report["mismatched_keys"]),
     }
-    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    wrong = [f"{len(names)} {kind} ({first_names(names, 2)})" for kind, names in kinds.items() if names]
     wrong += [" ".join(str(message).split()) for message in report.get("error_msgs", ())]
     if wrong:
         raise InputError(
@@ -156,10 +156,6 @@ def _untie(model: PreTrainedModel) -> None:
         "the head is not tied to the embeddings as the configuration says: the weights hold both and they differ"
     )
     model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
 
 
 @contextmanager
