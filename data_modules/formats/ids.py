@@ -1,11 +1,11 @@
 """An id for every record, used once: rows tell examples apart by it."""
 
-import hashlib
 from array import array
 
 import numpy as np
 
 from lit_longpo.files.strict_json import RecordError
+from lit_longpo.shared_texts.keys import text_hash
 
 _IDS_IN_FULL = 100_000  # ids of which memory holds where they stand
 
@@ -28,7 +28,7 @@ class SeenIds:
         if len(self._first) < _IDS_IN_FULL:
             self._first[name] = where
         else:
-            self._hashes.append(_hash(name))
+            self._hashes.append(text_hash(name))
 
     def check(self, source: str) -> None:
         """After the last record.
@@ -52,11 +52,6 @@ class RepeatedIds:
 
     def name(self, id: str, place: str) -> str:
         """The id, with the record's place behind it if an earlier record has it."""
-        known = _hash(id) in self._hashes
-        self._hashes.add(_hash(id))
+        known = text_hash(id) in self._hashes
+        self._hashes.add(text_hash(id))
         return f"{id} ({place})" if known else id
-
-
-def _hash(name: str) -> int:
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")

@@ -18,7 +18,7 @@ _HEAD = 2000  # characters that two contexts begin with only by being one docume
 
 def text_key(text: str) -> int:
     """Key of a text that only records of one document hold, however it is spaced: an odd hash of 64 bits."""
-    return _hash(_spaced(text)) | 1
+    return text_hash(_spaced(text)) | 1
 
 
 def head_keys(text: str) -> list[int]:
@@ -27,7 +27,7 @@ def head_keys(text: str) -> list[int]:
     Not of every part, as in `message_keys`: contexts are made of passages that many of them hold.
     """
     spaced = _spaced(text)
-    return [_kept_as(MESSAGE, _hash(spaced[:_HEAD]))] if len(spaced) >= _HEAD else []
+    return [_kept_as(MESSAGE, text_hash(spaced[:_HEAD]))] if len(spaced) >= _HEAD else []
 
 
 def message_keys(texts: Sequence[str]) -> list[int]:
@@ -63,7 +63,7 @@ def _part_keys(texts: Sequence[str], kind: int) -> list[int]:
     paragraphs = [_paragraphs(text) for text in texts]
     broken = [[line for lines in of_text for line in lines] for of_text in paragraphs]
     whole = [[line for lines in of_text for line in _unbroken(lines)] for of_text in paragraphs]
-    parts = {_hash(part) for lines in (*broken, *whole) for part in _runs_of_lines(lines)}
+    parts = {text_hash(part) for lines in (*broken, *whole) for part in _runs_of_lines(lines)}
     window = window_for(sum(map(len, texts)))
     parts.update(key for lines in whole for text in _stretches(lines) for key in chosen_shingles(text, _SHARED, window))
     return list({_kept_as(kind, key) for key in parts})
@@ -110,5 +110,6 @@ def _runs_of_lines(lines: Sequence[str]) -> Iterable[str]:
         length -= len(line)
 
 
-def _hash(text: str) -> int:
+def text_hash(text: str) -> int:
+    """64 bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
