@@ -230,7 +230,7 @@ def _add(total: Tensor, gradient: Tensor) -> Tensor:
 
 def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """Sums over slices lose nothing that one product over all tokens would keep."""
-    return torch.float32 if dtype.itemsize < 4 else dtype
+    return torch.promote_types(dtype, torch.float32)
 
 
 class _Inputs(torch.autograd.Function):

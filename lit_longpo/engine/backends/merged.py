@@ -129,7 +129,7 @@ class _Merged(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: tuple[Part, ...], scaling: float | None
     ) -> Tensor:
-        exact = query.dtype if query.dtype.itemsize >= 4 else torch.float32
+        exact = torch.promote_types(query.dtype, torch.float32)
         output, total = torch.empty_like(query, dtype=exact), query.new_empty(query.shape[:3], dtype=exact)
         for part in parts:
             keys, values = key[:, :, part.keys], value[:, :, part.keys]

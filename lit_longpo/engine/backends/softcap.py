@@ -61,7 +61,7 @@ class _SoftCapped(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, softcap: float
     ) -> Tensor:
-        exact = query.dtype if query.dtype.itemsize >= 4 else torch.float32
+        exact = torch.promote_types(query.dtype, torch.float32)
         output = query.new_empty(*query.shape[:3], value.shape[3])
         log_sums = query.new_empty(key.shape[1], query.shape[1] // key.shape[1], query.shape[2], dtype=exact)
         with torch.autocast(query.device.type, enabled=False):
@@ -121,7 +121,7 @@ def _grouped(tensor: Tensor, key: Tensor, block: Block) -> Tensor:
 def _scores(query: Tensor, key: Tensor, block: Block, scaling: float) -> Tensor:
     """In fp32, or fp64 where that comes in. Shape: (G, H / G, q, k)."""
     scores = _times(_grouped(query, key, block), key[0, :, block.keys].transpose(1, 2))
-    return (scores if scores.dtype.itemsize >= 4 else scores.float()).mul_(scaling)
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).mul_(scaling)
 
 
 def _capped(scores: Tensor, softcap: float, window: int | None) -> Tensor:
