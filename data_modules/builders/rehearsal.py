@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from data_modules.builders.build import Build
 from data_modules.builders.generators.base import TextGenerator
+from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request
-from data_modules.builders.generators.transformers import TransformersGenerator, request_format
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.policy import PolicyConfig
 
@@ -49,7 +49,7 @@ def rehearse(build: Build, num_prompts: int = 3) -> str:
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
     for _ in sample.outcomes(RehearsedAnswers()):
         pass
-    policy = build.policy if isinstance(build.generator, TransformersGenerator) else None
+    policy = build.policy if build.generator.reads(build.policy) else None
     prompts = [f"--- prompt {request.id}\n{_shown(request, policy)}\n" for request in rehearsal.requests[:num_prompts]]
     return "\n".join([*prompts, *_cost(rehearsal.requests, min(SAMPLE, total), total, build.tokens)])
 
@@ -57,9 +57,9 @@ def rehearse(build: Build, num_prompts: int = 3) -> str:
 def _shown(request: Request, policy: PolicyConfig | None) -> str:
     """What the policy reads, its chat template's marks included; what a server is sent."""
     if policy is not None:
-        prompt_format = request_format(policy, request.system)
-        ids = list(prompt_format.encode_prompt("", request.text).ids)
-        return str(prompt_format.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        prompts = RequestPrompts(policy)
+        tokenizer = prompts.format(request.system).tokenizer
+        return str(tokenizer.decode(list(prompts.ids(request)), clean_up_tokenization_spaces=False))
     return f"[system] {request.system}\n{request.text}" if request.system else request.text
 
 

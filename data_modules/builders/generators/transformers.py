@@ -1,7 +1,7 @@
 """Answers from a transformers model in this process."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -9,14 +9,14 @@ import torch
 
 from data_modules.builders.checks.log_probs import margin_of
 from data_modules.builders.generators.base import TextGenerator
-from data_modules.builders.generators.requests import Completion, Request, digest, ended
+from data_modules.builders.generators.prompts import RequestPrompts
+from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.room import part_by_room
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
 from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
-from lit_longpo.policy.prompts.identity import tokens_hash
 from lit_longpo.policy.rope import readable_positions
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 from lit_longpo.strategies import check_torch_device
@@ -41,7 +41,7 @@ class TransformersGenerator(TextGenerator):
         # Not fields: the command line would take fields for settings.
         self._model: Any = None
         self._policy = PolicyConfig()
-        self._formats: dict[str | None, PromptFormat] = {}
+        self._prompts = RequestPrompts(self._policy)
         self._plain: PromptFormat | None = None
 
     def open(self, policy: PolicyConfig) -> str:
@@ -54,17 +54,15 @@ class TransformersGenerator(TextGenerator):
             check_torch_device(self.device, "generator.init_args.device")
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model: Any = policy.load_base()
-        self._policy, self._model = policy, model.to(device).eval()
-        template = policy.template
-        settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
-        return f"transformers:{model_fingerprint(self._model)}:{settings}"
+        self._policy, self._prompts, self._model = policy, RequestPrompts(policy), model.to(device).eval()
+        return f"transformers:{model_fingerprint(self._model)}:{self._prompts.settings}"
 
     def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
         """Neighbours in length with the same decoding: floating point depends on who shares a batch."""
         batches: list[list[Request]] = []
         for decoding in dict.fromkeys(request.decoding for request in requests):
             alike = [request for request in requests if request.decoding == decoding]
-            lengths = {id(request): len(self._encode(request)) for request in alike}
+            lengths = {id(request): len(self._prompts.ids(request)) for request in alike}
             alike.sort(key=lambda request: lengths[id(request)])
             batches += _packed(alike, lengths, self.max_batch_tokens)
         return batches
@@ -73,14 +71,14 @@ class TransformersGenerator(TextGenerator):
         """One batch after the other; what the model cannot read fails."""
         window = readable_positions(self._model.config)
         for batch in batches:
-            fitting, failures = part_by_room(batch, window, lambda request: len(self._encode(request)))
+            fitting, failures = part_by_room(batch, window, lambda request: len(self._prompts.ids(request)))
             yield from failures
             if fitting:
                 yield from self._answer(fitting)
 
     def reads(self, policy: PolicyConfig) -> str:
         """Hash of the tokens of texts, and of the chat template's source."""
-        return prompts_identity(policy)
+        return RequestPrompts(policy).identity()
 
     def margin(self, pair: PreferencePair) -> float | None:
         """By the policy, in the layout of `fit`."""
@@ -89,7 +87,7 @@ class TransformersGenerator(TextGenerator):
         return margin_of(self._model, self._plain, pair)
 
     def _answer(self, batch: Sequence[Request]) -> list[Completion]:
-        prompts, plain = [self._encode(request) for request in batch], self._format(None)
+        prompts, plain = [self._prompts.ids(request) for request in batch], self._prompts.format(None)
         ends, decoding = (*plain.stop_ids, *end_ids(self._model)), batch[0].decoding
         with generation_mode(self._model):
             answers = continue_rows(
@@ -104,39 +102,9 @@ class TransformersGenerator(TextGenerator):
 
     def _completion(self, request: Request, prompt_tokens: int, row: list[int], ends: Sequence[int]) -> Completion:
         ids = list(takewhile(lambda token: token not in ends, row))
-        cut_off, form = len(ids) == request.decoding.max_new_tokens, self._format(None)
+        cut_off, form = len(ids) == request.decoding.max_new_tokens, self._prompts.format(None)
         answer, finished = ended(form.decode(ids), request.decoding.stop, cut_off=cut_off, opened=form.opens_thoughts)
         return Completion(request.id, answer, finished, prompt_tokens, len(ids))
-
-    def _encode(self, request: Request) -> tuple[int, ...]:
-        return self._format(request.system).encode_prompt("", request.text).ids
-
-    def _format(self, system: str | None) -> PromptFormat:
-        if system not in self._formats:
-            self._formats[system] = request_format(self._policy, system)
-        return self._formats[system]
-
-
-def request_format(policy: PolicyConfig, system: str | None) -> PromptFormat:
-    """How requests become the policy's prompts: its chat template around the whole text.
-
-    Args:
-        policy: tokenizer and chat template.
-        system: a request's own system message; `None` means the policy's.
-    """
-    chat = policy.template
-    template = replace(chat, user="{context}{question}", system=system or chat.system)
-    return policy.prompt_format(template)
-
-
-def prompts_identity(policy: PolicyConfig) -> str:
-    """What a local generator's prompts are made of beside settings.
-
-    Args:
-        policy: tokenizer and chat template.
-    """
-    prompt_format = policy.prompt_format()
-    return digest([tokens_hash(prompt_format), getattr(prompt_format.tokenizer, "chat_template", None)])
 
 
 def _packed(ordered: Sequence[Request], lengths: dict[int, int], budget: int) -> list[list[Request]]:

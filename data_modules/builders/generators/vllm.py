@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_modules.builders.generators.base import TextGenerator
+from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.room import part_by_room
-from data_modules.builders.generators.transformers import prompts_identity, request_format
 from lit_longpo.errors import InputError, MissingPackageError
-from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.prompts.thoughts import is_thinking
 from lit_longpo.policy.rope import readable_positions
@@ -33,7 +33,7 @@ class VLLMGenerator(TextGenerator):
     def __post_init__(self) -> None:
         self._engine: Any = None
         self._policy = PolicyConfig()
-        self._formats: dict[str | None, PromptFormat] = {}
+        self._prompts = RequestPrompts(self._policy)
 
     def open(self, policy: PolicyConfig) -> str:
         """Start the engine.
@@ -61,18 +61,18 @@ class VLLMGenerator(TextGenerator):
         from vllm import LLM
 
         self._engine = LLM(model=policy.source, dtype=policy.dtype, **self.options)
-        self._policy, template = policy, policy.template
-        settings = f"{template.chat}:{template.options}:{template.markup}:{template.date}"
-        return f"vllm:{policy.source}:{_weights(policy, self.options.get('revision'))}{settings}:{self.options}"
+        self._policy, self._prompts = policy, RequestPrompts(policy)
+        weights = _weights(policy, self.options.get("revision"))
+        return f"vllm:{policy.source}:{weights}{self._prompts.settings}:{self.options}"
 
     def reads(self, policy: PolicyConfig) -> str:
         """Hash of the tokens of texts, and of the chat template's source."""
-        return prompts_identity(policy)
+        return RequestPrompts(policy).identity()
 
     def answer(self, batches: Sequence[Sequence[Request]]) -> Iterator[Completion]:
         """All at once; the engine schedules them. What a stop text ends in its thoughts is asked again without it."""
         every = [request for batch in batches for request in batch]
-        requests, failures = part_by_room(every, self._window(), lambda request: len(self._ids(request)))
+        requests, failures = part_by_room(every, self._window(), lambda request: len(self._prompts.ids(request)))
         yield from failures
         asked_again = list[Request]()
         for request, output in self._outputs(requests, stops=True) if requests else ():
@@ -87,8 +87,8 @@ class VLLMGenerator(TextGenerator):
         """Every request with what the engine says, ended by stop texts or not."""
         from vllm import SamplingParams
 
-        formats = [self._format(request.system) for request in requests]
-        prompts = [{"prompt_token_ids": self._ids(request)} for request in requests]
+        formats = [self._prompts.format(request.system) for request in requests]
+        prompts = [{"prompt_token_ids": list(self._prompts.ids(request))} for request in requests]
         settings = [
             SamplingParams(
                 temperature=request.decoding.temperature,
@@ -106,31 +106,23 @@ class VLLMGenerator(TextGenerator):
         """Whether a stop text may have ended an answer before it began (vllm#14170)."""
         if not request.decoding.stop or best.finish_reason not in ENDED:
             return False
-        return is_thinking(best.text, opened=self._format(request.system).opens_thoughts)
+        return is_thinking(best.text, opened=self._prompts.format(request.system).opens_thoughts)
 
     def _completion(self, request: Request, output: Any) -> Completion:
         best = output.outputs[0]
         if broke_off(best.finish_reason):
             error = f"the engine ended the answer with {best.finish_reason!r:.100}"
             return Completion(request.id, "", error=error)
-        opened = self._format(request.system).opens_thoughts
+        opened = self._prompts.format(request.system).opens_thoughts
         cut_off = best.finish_reason == CUT_OFF
         answer, finished = ended(best.text, request.decoding.stop, cut_off=cut_off, opened=opened)
         counts = (len(output.prompt_token_ids), len(best.token_ids))
         return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))
 
-    def _ids(self, request: Request) -> list[int]:
-        return list(self._format(request.system).encode_prompt("", request.text).ids)
-
     def _window(self) -> int | None:
         """Positions of the engine, which takes the model's unless it is told a number of them; -1 is none."""
         told = self.options.get("max_model_len")
         return told if isinstance(told, int) and told > 0 else readable_positions(self._policy.config())
-
-    def _format(self, system: str | None) -> PromptFormat:
-        if system not in self._formats:
-            self._formats[system] = request_format(self._policy, system)
-        return self._formats[system]
 
 
 def _weights(policy: PolicyConfig, revision: str | None) -> str:

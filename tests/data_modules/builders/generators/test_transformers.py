@@ -156,7 +156,7 @@ def test_batches_hold_one_decoding_and_keep_their_budget(generator):
     assert sum(map(len, batches)) == 24
     for batch in batches:
         assert len({request.decoding for request in batch}) == 1
-        widest = max(len(generator._encode(request)) for request in batch)
+        widest = max(len(generator._prompts.ids(request)) for request in batch)
         assert len(batch) == 1 or len(batch) * (widest + 4) <= 256
 
 
@@ -210,7 +210,7 @@ def test_markup_in_documents_stays_text(tmp_path):
         generator.open(PolicyConfig(source=str(tmp_path), template=PromptTemplate(markup=markup)))
         options = {"sanitize_control_tokens": True} if markup == "text" else {}
         expected = tokenizer.apply_chat_template(chat, add_generation_prompt=True, **options)["input_ids"]
-        assert list(generator._encode(Request("r", text, Decoding()))) == expected
+        assert list(generator._prompts.ids(Request("r", text, Decoding()))) == expected
 
 
 def test_the_margin_of_a_pair_is_that_of_a_plain_model(generator):

@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import constants
 from support.byte_tokenizer import byte_model
 
+from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Decoding, Request
-from data_modules.builders.generators.transformers import request_format
 from data_modules.builders.generators.vllm import VLLMGenerator
 from lit_longpo.policy import PolicyConfig
 
@@ -29,7 +29,7 @@ def test_vllm_reads_the_tokens_that_fit_trains(monkeypatch):
     assert "text:2024-07-26" in generator.open(policy)
     (completion,) = generator.answer([[Request("a", "Who lives <eos> here ?", Decoding())]])
     assert completion.text == "Rome"
-    form = request_format(policy, None)
+    form = RequestPrompts(policy).format(None)
     ((prompt, settings),) = asked
     assert prompt["prompt_token_ids"] == list(form.encode_prompt("", "Who lives <eos> here ?").ids)
     assert form.end_id not in prompt["prompt_token_ids"]

@@ -4,7 +4,7 @@ import logging
 import pytest
 from support.byte_tokenizer import CHAT, byte_model
 
-from data_modules.builders.generators.transformers import request_format
+from data_modules.builders.generators.prompts import RequestPrompts
 from lit_longpo.export.card import model_card
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -45,7 +45,7 @@ def test_a_request_of_its_own_wording_is_no_other_prompt(tmp_path, caplog):
         {"policy": {"source": "some/base", "template": dataclasses.asdict(TRAINED_IN)}}, {}, adapters=False
     )
     (tmp_path / "model" / "README.md").write_text(card)
-    form = request_format(policy, "You judge.")
+    form = RequestPrompts(policy).format("You judge.")
     assert "You judge." in form.tokenizer.decode(form.encode_prompt("", "Which?").ids)
     assert "another prompt" not in caplog.text
 

@@ -1,0 +1,46 @@
+"""Requests as the policy's prompts, for whoever runs it in this process."""
+
+from dataclasses import replace
+
+from data_modules.builders.generators.requests import Request, digest
+from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.prompts.identity import tokens_hash
+
+
+class RequestPrompts:
+    """The policy's chat template around the whole text of a request.
+
+    Args:
+        policy: tokenizer and chat template.
+    """
+
+    def __init__(self, policy: PolicyConfig) -> None:
+        self._policy = policy
+        self._formats = dict[str | None, PromptFormat]()
+
+    @property
+    def settings(self) -> str:
+        """Settings of the chat template, which answers depend on."""
+        template = self._policy.template
+        return f"{template.chat}:{template.options}:{template.markup}:{template.date}"
+
+    def identity(self) -> str:
+        """Hash of the tokens of texts, and of the chat template's source: what prompts depend on beside settings."""
+        prompt_format = self._policy.prompt_format()
+        return digest([tokens_hash(prompt_format), getattr(prompt_format.tokenizer, "chat_template", None)])
+
+    def format(self, system: str | None) -> PromptFormat:
+        """Tokenizer and template.
+
+        Args:
+            system: a request's own system message; `None` means the policy's.
+        """
+        if system not in self._formats:
+            chat = self._policy.template
+            template = replace(chat, user="{context}{question}", system=system or chat.system)
+            self._formats[system] = self._policy.prompt_format(template)
+        return self._formats[system]
+
+    def ids(self, request: Request) -> tuple[int, ...]:
+        """Tokens of a request's prompt."""
+        return self.format(request.system).encode_prompt("", request.text).ids
