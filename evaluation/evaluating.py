@@ -9,7 +9,7 @@ from torch import nn
 from evaluation.benchmark import Benchmark, Example
 from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport
-from evaluation.respondent import Request
+from evaluation.respondent import EvaluationRun
 from evaluation.running.answerers import Answerer
 from evaluation.running.preflight import check_lengths, extreme_examples
 from evaluation.running.protocols import check_protocol
@@ -23,7 +23,7 @@ from lit_longpo.policy import PromptFormat
 
 
 @dataclass
-class Evaluation(Request):
+class Evaluation(EvaluationRun):
     """One benchmark asked of one model.
 
     Args:

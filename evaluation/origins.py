@@ -10,7 +10,7 @@ import yaml
 from lit_longpo.checkpoints.whole import kind, newest_whole, refuse_broken
 from lit_longpo.command_line.recipes import shipped_folder
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.export.run import Run, plain_section, read_run
+from lit_longpo.export.run import TrainedRun, plain_section, read_run
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
 from lit_longpo.policy.adapter_config import ADAPTER_CONFIG
@@ -129,7 +129,7 @@ def _under_adapters(source: str, settings: Mapping[str, Any], told_by: str | Non
     return None if adapters is None else Origin(adapters.base, settings, told_by=told_by, beneath=source)
 
 
-def _started_from(run: Run) -> Origin | None:
+def _started_from(run: TrainedRun) -> Origin | None:
     """The policy before training, if it can be had again: not if it was drawn at random, or is gone."""
     if run.policy.weights == "random":
         return None

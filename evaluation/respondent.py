@@ -104,7 +104,7 @@ class Respondent:
 
 
 @dataclass
-class Request:
+class EvaluationRun:
     """What one command of `evaluate` says beside what is asked.
 
     Args:

@@ -11,7 +11,7 @@ from torch import nn
 
 from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
-from evaluation.respondent import Request
+from evaluation.respondent import EvaluationRun
 from evaluation.running.facts import model_facts, run_facts
 from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
 from evaluation.running.settings import RunSettings
@@ -77,7 +77,7 @@ class ShortContext:
 
 
 @dataclass
-class ShortContextEvaluation(Request):
+class ShortContextEvaluation(EvaluationRun):
     """Short contexts asked of one model; the report has every answer, so that two of them are compared by question.
 
     Of `settings` the `limit` counts (questions of each task at most, the first ones as the harness has them) and

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evaluation.reports.intervals import Estimate, Sample, estimate
+from evaluation.reports.intervals import ClusteredScores, Estimate, estimate
 from results.cells import Suite
 from results.outcomes import Outcome, load
 
@@ -88,7 +88,7 @@ def difference(row: Row, other: Row, lengths: Sequence[str], *, shared: bool, sc
     one, two = (score(_of_seeds(item, seeds), lengths) for item in (row, other))
     keys = [key for key in one if key in two]
     gaps = tuple(one[key] - two[key] for key in keys)
-    return estimate(Sample(gaps, tuple(group if shared else "" for _, group, _ in keys)))
+    return estimate(ClusteredScores(gaps, tuple(group if shared else "" for _, group, _ in keys)))
 
 
 def _of_seeds(row: Row, seeds: set[int]) -> Row:

@@ -13,9 +13,9 @@ from lightning.fabric import Fabric
 from rich.console import Console
 
 from evaluation.asking.documents import read_document
-from evaluation.asking.questions import Asked, PromptRules
+from evaluation.asking.questions import DocumentQuestions, PromptRules
 from evaluation.asking.sides import Prepared, Side
-from evaluation.asking.tables import Column, as_json, tables
+from evaluation.asking.tables import ModelReplies, as_json, tables
 from evaluation.origins import Origin, origin_of
 from evaluation.own_settings import with_policy
 from evaluation.running.batching import Batching
@@ -83,7 +83,7 @@ def ask(arguments: Sequence[str]) -> None:
     check_processes(1, "ask")
     check_devices(values.accelerator, 1)
     document = read_document(values.document)
-    asked = Asked(document.text, tuple(values.question), tuple(map(tuple, values.answers)))
+    asked = DocumentQuestions(document.text, tuple(values.question), tuple(map(tuple, values.answers)))
     rules = PromptRules(values.question_template, values.max_new_tokens, values.max_length, values.on_overlength)
     if values.json is not None:
         check_writable(Path(values.json).parent, "--json FILE")
@@ -94,7 +94,7 @@ def ask(arguments: Sequence[str]) -> None:
     prepared = [Prepared.of(side, asked, rules) for side in _sides(words, values)]
     _say(prepared, document.name)
     device = Fabric(accelerator=values.accelerator, devices=1, plugins=own_launcher()).device
-    columns = [Column(one, one.replies(asked, device, values.batching)) for one in reversed(prepared)]
+    columns = [ModelReplies(one, one.replies(asked, device, values.batching)) for one in reversed(prepared)]
     columns.reverse()
     for table in tables(asked, columns):
         Console().print(table)

@@ -14,7 +14,7 @@ from lit_longpo.ranges import MOST_ANSWERED, MOST_TOKENS, check_numbers
 
 
 @dataclass(frozen=True)
-class Asked:
+class DocumentQuestions:
     """What is asked about a document.
 
     Args:
@@ -66,7 +66,7 @@ class PromptRules:
     def __post_init__(self) -> None:
         check_numbers(self, "", max_new_tokens=(1, MOST_ANSWERED), max_length=(1, MOST_TOKENS))
 
-    def prompts(self, asked: Asked, prompt_format: PromptFormat, window: int | None) -> list[Prompt]:
+    def prompts(self, asked: DocumentQuestions, prompt_format: PromptFormat, window: int | None) -> list[Prompt]:
         """A prompt for each question.
 
         Args:
@@ -89,7 +89,7 @@ class PromptRules:
             )
         return prompts
 
-    def _benchmark(self, asked: Asked) -> QA:
+    def _benchmark(self, asked: DocumentQuestions) -> QA:
         return _QuestionsAlone(
             questions=_Listed(asked), question_template=self.question_template, max_new_tokens=self.max_new_tokens
         )
@@ -99,7 +99,7 @@ class PromptRules:
 class _Listed:
     """A source of questions for `QA`."""
 
-    asked: Asked
+    asked: DocumentQuestions
 
     def questions(self) -> Sequence[Question]:
         texts = enumerate(self.asked.questions, 1)

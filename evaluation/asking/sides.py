@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from evaluation.asking.questions import Asked, PromptRules, unknown_tokens
+from evaluation.asking.questions import DocumentQuestions, PromptRules, unknown_tokens
 from evaluation.own_settings import own_window
 from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
@@ -107,7 +107,7 @@ class Prepared:
     prompts: tuple[Prompt, ...]
 
     @classmethod
-    def of(cls, side: Side, asked: Asked, rules: PromptRules) -> "Prepared":
+    def of(cls, side: Side, asked: DocumentQuestions, rules: PromptRules) -> "Prepared":
         """What is wrong with document, questions and window is said here.
 
         Raises:
@@ -121,7 +121,7 @@ class Prepared:
         _check_answers(prepared, asked)
         return prepared
 
-    def replies(self, asked: Asked, device: torch.device, batching: Batching) -> list[Reply]:
+    def replies(self, asked: DocumentQuestions, device: torch.device, batching: Batching) -> list[Reply]:
         """What the model says, loaded for it and released afterwards."""
         model = self.side.load(device)
         check_vocabulary(model, self.prompt_format.tokenizer)
@@ -134,7 +134,7 @@ class Prepared:
     def _reply(self, ids: Sequence[int], prompt: Prompt) -> Reply:
         return Reply(self.prompt_format.decode(list(ids)), len(ids), len(ids) < prompt.max_new_tokens)
 
-    def _with_log_probs(self, model: nn.Module, replies: list[Reply], asked: Asked) -> list[Reply]:
+    def _with_log_probs(self, model: nn.Module, replies: list[Reply], asked: DocumentQuestions) -> list[Reply]:
         plan_scoring(model)
         groups = _groups(self.prompts, [_encoded(texts, self.prompt_format) for texts in asked.answers])
         with torch.no_grad():
@@ -150,7 +150,7 @@ def _encoded(texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[in
     return [prompt_format.encode_response(text) for text in texts]
 
 
-def _check_answers(prepared: Prepared, asked: Asked) -> None:
+def _check_answers(prepared: Prepared, asked: DocumentQuestions) -> None:
     """Refuse given answers that the tokenizer does not know, or that do not fit the window behind their prompts."""
     for prompt, texts in zip(prepared.prompts, asked.answers, strict=False):
         for text, ids in zip(texts, _encoded(texts, prepared.prompt_format), strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.asking.questions import Asked
+from evaluation.asking.questions import DocumentQuestions
 from evaluation.asking.sides import Prepared, Reply
 from evaluation.prompting import Prompt
 
@@ -15,7 +15,7 @@ _SHOWN = 48  # characters of a given answer
 
 
 @dataclass(frozen=True)
-class Column:
+class ModelReplies:
     """A model and what it said.
 
     Args:
@@ -27,7 +27,7 @@ class Column:
     replies: Sequence[Reply]
 
 
-def tables(asked: Asked, columns: Sequence[Column]) -> Iterator[Table]:
+def tables(asked: DocumentQuestions, columns: Sequence[ModelReplies]) -> Iterator[Table]:
     """One for each question, with a column for each model."""
     for number, question in enumerate(asked.questions):
         shown = Table(title=Text(printable(question)), title_justify="left")
@@ -39,7 +39,7 @@ def tables(asked: Asked, columns: Sequence[Column]) -> Iterator[Table]:
         yield shown
 
 
-def _rows(answers: Sequence[str], number: int, columns: Sequence[Column]) -> Iterator[tuple[str, list[str]]]:
+def _rows(answers: Sequence[str], number: int, columns: Sequence[ModelReplies]) -> Iterator[tuple[str, list[str]]]:
     replies = [column.replies[number] for column in columns]
     yield "model", [printable(column.asked.side.name) for column in columns]
     yield "answer", [printable(reply.text) or "(nothing)" for reply in replies]
@@ -62,7 +62,7 @@ def _prompt(prompt: Prompt, window: int | None) -> str:
     return f"{len(prompt.ids):,}{room}{lost}"
 
 
-def as_json(document: str, asked: Asked, columns: Sequence[Column]) -> dict[str, Any]:
+def as_json(document: str, asked: DocumentQuestions, columns: Sequence[ModelReplies]) -> dict[str, Any]:
     """What the tables say, and the whole answers."""
     questions = [
         {

@@ -14,7 +14,7 @@ from evaluation.metrics import score
 from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from evaluation.reports.grouping import official_parts
-from evaluation.reports.intervals import Mean, Means, Part, means_of
+from evaluation.reports.intervals import Mean, Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
 from lit_longpo.errors import MissingFileError
@@ -252,7 +252,7 @@ def language_tasks(language: str) -> dict[str, str]:
     return {name: task.category for name, task in TASKS.items() if language in task.languages}
 
 
-def _categories(parts: Mapping[str, Part], language: str) -> Means:
+def _categories(parts: Mapping[str, OfficialNumber], language: str) -> Means:
     """Of the complete categories, and the paper's average if all of them are.
 
     Many papers report the mean over tasks instead. The code tasks enter both languages.

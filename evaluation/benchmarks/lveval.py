@@ -22,7 +22,7 @@ from evaluation.metrics import score
 from evaluation.metrics.lveval import LEVELS, METRICS, dataset_name
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from evaluation.reports.grouping import official_parts
-from evaluation.reports.intervals import Means, Part, means_of
+from evaluation.reports.intervals import Means, OfficialNumber, means_of
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section, means_section, official_cell
 from lit_longpo.errors import InputError, MissingFileError
@@ -172,8 +172,8 @@ class LVEval(WithAnswerMetric):
     @classmethod
     def means(cls, report: BenchmarkReport) -> dict[str, Means]:
         """Means of each "level" over data sets and of each "dataset" over levels, of whatever was run."""
-        levels: dict[str, dict[str, Part]] = {}
-        datasets: dict[str, dict[str, Part]] = {}
+        levels: dict[str, dict[str, OfficialNumber]] = {}
+        datasets: dict[str, dict[str, OfficialNumber]] = {}
         for task, part in official_parts(report).items():
             name = dataset_name(task)
             level = task.removeprefix(f"{name}_")

@@ -26,7 +26,7 @@ _FOREIGN = ("paragraphs", "supporting_facts", "long_context", "chosen", "data") 
 _readers: list[Reader] = []
 
 
-class Row(NamedTuple):
+class NumberedRecord(NamedTuple):
     """A record of a file, before anything is said about its fields.
 
     Args:
@@ -150,10 +150,10 @@ def _unique(rows: Iterable[tuple[str, Question]]) -> list[Question]:
     return list(found.values())
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> list[NumberedRecord]:
     """Every record with where it stands, and with its number: that of its line in JSON Lines."""
     rows = json_lines(path) if path.suffix == ".jsonl" else json_list(path)
-    return [Row(where, number, value) for number, (where, value) in enumerate(rows, 1)]
+    return [NumberedRecord(where, number, value) for number, (where, value) in enumerate(rows, 1)]
 
 
 def _is_plain(row: object) -> bool:
@@ -162,14 +162,14 @@ def _is_plain(row: object) -> bool:
     return is_ours and isinstance(row.get("context", ""), str)  # type: ignore[attr-defined]
 
 
-def _list_extras(path: str, rows: Iterable[Row]) -> None:
+def _list_extras(path: str, rows: Iterable[NumberedRecord]) -> None:
     records = [row.value for row in rows if isinstance(row.value, dict)]
     extras = sorted({name for record in records for name in record if name not in _FIELDS})
     if extras:
         log.info("%s: not read: %s", path, ", ".join(extras))
 
 
-def _question(row: Row) -> Question:
+def _question(row: NumberedRecord) -> Question:
     record, where = row.value, row.where
     if not isinstance(record, dict):
         raise RecordError.at(where, "record", "a JSON object", record)

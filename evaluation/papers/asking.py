@@ -14,7 +14,7 @@ from evaluation.papers.columns import Reports
 from evaluation.papers.paper import Paper
 from evaluation.reports.pages import Page
 from evaluation.reports.report import BenchmarkReport
-from evaluation.respondent import Request
+from evaluation.respondent import EvaluationRun
 from evaluation.running.answerers import answerer_of
 from evaluation.running.processes import rank
 
@@ -24,7 +24,7 @@ _FACTS = ("date", "command", "commit", "versions", "dtype", "device")  # of all 
 
 
 @dataclass
-class PaperEvaluation(Request):
+class PaperEvaluation(EvaluationRun):
     """A paper's benchmarks asked of one model; each leaves its own report, all together the paper's tables.
 
     Predictions and report of each are in a folder of its own below `output`; the paper's size says what `settings`

@@ -7,7 +7,7 @@ from evaluation.benchmarks.answer_metric import Metric
 from evaluation.metrics.answers import best_score
 from evaluation.metrics.longbench import total
 from evaluation.reports.grouping import by_task, official_parts
-from evaluation.reports.intervals import Mean, Means, Part, Sample
+from evaluation.reports.intervals import ClusteredScores, Mean, Means, OfficialNumber
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import Section, means_section
 
@@ -32,7 +32,7 @@ class Cell:
     group: tuple[str, str] | None = None
     metric: Metric = "official"
 
-    def number(self, reports: Reports) -> Part | None:
+    def number(self, reports: Reports) -> OfficialNumber | None:
         """The number and the scores behind it; `None` if it was not asked for."""
         report = reports.get(self.part)
         if report is None:
@@ -44,11 +44,11 @@ class Cell:
     def _holds(self, item: Prediction) -> bool:
         return self.group is None or item.groups.get(self.group[0]) == self.group[1]
 
-    def _scored_anew(self, items: Sequence[Prediction]) -> Part | None:
+    def _scored_anew(self, items: Sequence[Prediction]) -> OfficialNumber | None:
         if self.metric == "official" or not items:
             return None
         scores = [best_score(self.metric, item.prediction, item.answers) for item in items]
-        return Part(total(scores), Sample(tuple(scores), tuple(item.context for item in items)))
+        return OfficialNumber(total(scores), ClusteredScores(tuple(scores), tuple(item.context for item in items)))
 
 
 def cells(part: str, *tasks: str, column: str = "score", metric: Metric = "official") -> tuple[Cell, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.reports.intervals import Estimate, Sample, estimate, estimate_mean_of, method
+from evaluation.reports.intervals import ClusteredScores, Estimate, estimate, estimate_mean_of, method
 from evaluation.reports.pages import Page
 from evaluation.reports.reading import read_report
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -257,10 +257,10 @@ def _row(task: str, pairs: Sequence[Pair], difference: Estimate) -> PairedScores
     return PairedScores(task, before, after, difference, sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps))
 
 
-def _differences(pairs: Sequence[Pair]) -> Sample:
+def _differences(pairs: Sequence[Pair]) -> ClusteredScores:
     """Second minus first, by context: an id is one question, so either report may know what it is about."""
     gaps = tuple(other.score - one.score for one, other in pairs)
-    return Sample(gaps, tuple(one.context or other.context for one, other in pairs))
+    return ClusteredScores(gaps, tuple(one.context or other.context for one, other in pairs))
 
 
 def _differing(first: BenchmarkReport, second: BenchmarkReport) -> list[str]:

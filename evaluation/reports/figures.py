@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.reports.grouping import by_depth, by_length, by_task, sample, scores
+from evaluation.reports.grouping import by_depth, by_length, by_task, clustered_scores, scores
 from evaluation.reports.intervals import CONFIDENCE, Estimate, estimate
 from evaluation.reports.report import BenchmarkReport, Prediction
 
@@ -87,7 +87,7 @@ def length_change(before: BenchmarkReport, after: BenchmarkReport) -> Figure:
     figure, axes = empty_axes()
     names: list[str] = []
     for number, (title, report) in enumerate((("before", before), ("after", after))):
-        points = {name: estimate(sample(items), name) for name, items in by_length(report).items()}
+        points = {name: estimate(clustered_scores(items), name) for name, items in by_length(report).items()}
         names = names or list(points)
         places = [names.index(name) for name in points if name in names]
         kept = [points[name] for name in points if name in names]
@@ -129,7 +129,7 @@ def empty_axes(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
 
 
 def _curve(axes: Axes, report: BenchmarkReport, groups: Mapping[str, Sequence[Prediction]]) -> None:
-    points = [estimate(sample(items), name) for name, items in groups.items()]
+    points = [estimate(clustered_scores(items), name) for name, items in groups.items()]
     places = range(len(points))
     _means(axes, places, points, color="black", marker="o", label="all examples")
     tasks = dict.fromkeys(item.task for items in groups.values() for item in items)

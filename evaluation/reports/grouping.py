@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from evaluation.reports.intervals import Part, Sample
+from evaluation.reports.intervals import ClusteredScores, OfficialNumber
 from evaluation.reports.report import BenchmarkReport, Prediction
 
 Key = TypeVar("Key", str, float)
@@ -76,15 +76,15 @@ def scores(items: Iterable[Prediction]) -> list[float]:
     return [item.score for item in items]
 
 
-def sample(items: Iterable[Prediction]) -> Sample:
+def clustered_scores(items: Iterable[Prediction]) -> ClusteredScores:
     """Their scores, and which of them are about one context."""
     kept = list(items)
-    return Sample(tuple(scores(kept)), tuple(item.context for item in kept))
+    return ClusteredScores(tuple(scores(kept)), tuple(item.context for item in kept))
 
 
 def official_parts(
     report: BenchmarkReport, column: str = "score", keep: Callable[[Prediction], bool] | None = None
-) -> dict[str, Part]:
+) -> dict[str, OfficialNumber]:
     """Tasks that have a number in a column of their official tables, and the scores that made it.
 
     Args:
@@ -94,15 +94,17 @@ def official_parts(
     """
     parts = {}
     for task, items in by_task(report).items():
-        behind = sample(filter(keep, items) if keep else items)
+        behind = clustered_scores(filter(keep, items) if keep else items)
         table = report.tables.get(task, {})
         value = table.get(column, next(iter(table.values())) if len(table) == 1 else math.nan)
         if behind and not math.isnan(value):
-            parts[task] = Part(value, behind)
+            parts[task] = OfficialNumber(value, behind)
     return parts
 
 
-def official_parts_by_length(report: BenchmarkReport, column: Callable[[int], str] = str) -> dict[int, dict[str, Part]]:
+def official_parts_by_length(
+    report: BenchmarkReport, column: Callable[[int], str] = str
+) -> dict[int, dict[str, OfficialNumber]]:
     """`official_parts` of each length, ascending.
 
     Args:

@@ -20,7 +20,7 @@ _REMEMBERED = 512  # draws of so many means: tables and figures of a report ask 
 
 
 @dataclass(frozen=True)
-class Sample:
+class ClusteredScores:
     """Scores, and which of them belong together.
 
     Args:
@@ -32,9 +32,9 @@ class Sample:
     contexts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, scores: "Sample | Sequence[float]") -> "Sample":
+    def of(cls, scores: "ClusteredScores | Sequence[float]") -> "ClusteredScores":
         """Scores without contexts are one of each."""
-        return scores if isinstance(scores, Sample) else cls(tuple(scores))
+        return scores if isinstance(scores, ClusteredScores) else cls(tuple(scores))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -52,7 +52,7 @@ class Sample:
         return max(self.clusters, default=-1) + 1
 
 
-def method(sample: Sample) -> str:
+def method(sample: ClusteredScores) -> str:
     """How intervals of these scores are made, in words.
 
     Args:
@@ -88,7 +88,7 @@ class Estimate:
     num: int
 
 
-def estimate(scores: Sample | Sequence[float], name: str = "") -> Estimate:
+def estimate(scores: ClusteredScores | Sequence[float], name: str = "") -> Estimate:
     """Mean of scores.
 
     Args:
@@ -99,7 +99,7 @@ def estimate(scores: Sample | Sequence[float], name: str = "") -> Estimate:
 
 
 def estimate_mean_of(
-    groups: Mapping[str, Sample | Sequence[float]], weights: Mapping[str, float] | None = None
+    groups: Mapping[str, ClusteredScores | Sequence[float]], weights: Mapping[str, float] | None = None
 ) -> Estimate:
     """Mean of the groups' means, whatever their sizes.
 
@@ -108,7 +108,7 @@ def estimate_mean_of(
         weights: of the groups, together 1; `None` means equal ones.
     """
     shares = np.array([1 / len(groups) if weights is None else weights[name] for name in groups])
-    samples = {name: Sample.of(scores) for name, scores in groups.items()}
+    samples = {name: ClusteredScores.of(scores) for name, scores in groups.items()}
     mean = float(shares @ [fmean(sample.scores) for sample in samples.values()])
     num = sum(map(len, samples.values()))
     if any(sample.num_contexts < 2 for sample in samples.values()):
@@ -118,7 +118,7 @@ def estimate_mean_of(
     return Estimate(mean, float(low), float(high), num)
 
 
-def resampled_means(scores: Sample | Sequence[float], name: str = "") -> NDArray[np.float64]:
+def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -> NDArray[np.float64]:
     """Means of samples with replacement, of whole contexts. Shape: (RESAMPLES,). The same array for the same arguments.
 
     It is not writable.
@@ -127,7 +127,7 @@ def resampled_means(scores: Sample | Sequence[float], name: str = "") -> NDArray
         scores: the original sample.
         name: seeds the draws.
     """
-    sample = Sample.of(scores)
+    sample = ClusteredScores.of(scores)
     return _draws(sample.scores, sample.clusters, name)
 
 
@@ -145,7 +145,7 @@ def _draws(scores: tuple[float, ...], clusters: tuple[int, ...], name: str) -> N
 
 
 @dataclass(frozen=True)
-class Part:
+class OfficialNumber:
     """One official number and the scores behind it.
 
     Args:
@@ -154,7 +154,7 @@ class Part:
     """
 
     value: float
-    scores: Sample | Sequence[float]
+    scores: ClusteredScores | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Mean:
         weights: of the parts, together 1; `None` means equal ones.
     """
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, OfficialNumber]
     weights: Mapping[str, float] | None = None
 
     @property
@@ -184,6 +184,6 @@ class Mean:
 Means = dict[str, Mean]
 
 
-def means_of(groups: Mapping[str, Mapping[str, Part]]) -> Means:
+def means_of(groups: Mapping[str, Mapping[str, OfficialNumber]]) -> Means:
     """The mean of each group that has any part."""
     return {name: Mean(parts) for name, parts in groups.items() if parts}

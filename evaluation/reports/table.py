@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.reports.intervals import Estimate, Means, Part
+from evaluation.reports.intervals import Estimate, Means, OfficialNumber
 from lit_longpo.markdown import escape
 
 ESTIMATE = ("examples", "mean", "interval")  # columns of `estimate_cells`
@@ -46,7 +46,7 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def official_cell(part: Part | None) -> str:
+def official_cell(part: OfficialNumber | None) -> str:
     """A number of an official table; a dash where the task was not run."""
     return f"{part.value:.2f}" if part else "-"
 

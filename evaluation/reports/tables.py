@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, sample
+from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, clustered_scores
 from evaluation.reports.intervals import estimate, estimate_mean_of, method
 from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
 from evaluation.reports.table import ESTIMATE, Section, estimate_cells
@@ -29,16 +29,21 @@ def task_table(report: BenchmarkReport) -> Section:
     rows = [
         (
             *(task, *_official(report.tables.get(task, {}), columns)),
-            *(*estimate_cells(estimate(sample(items), task)), str(empty[task])),
+            *(*estimate_cells(estimate(clustered_scores(items), task)), str(empty[task])),
         )
         for task, items in tasks.items()
     ]
     if len(tasks) > 1:
         blank = ("",) * len(columns)
-        groups = {task: sample(items) for task, items in tasks.items()}
+        groups = {task: clustered_scores(items) for task, items in tasks.items()}
         rows += [
             ("mean of tasks", *blank, *estimate_cells(estimate_mean_of(groups)), ""),
-            ("all examples", *blank, *estimate_cells(estimate(sample(report.counted))), str(sum(empty.values()))),
+            (
+                "all examples",
+                *blank,
+                *estimate_cells(estimate(clustered_scores(report.counted))),
+                str(sum(empty.values())),
+            ),
         ]
     return Section(
         "Scores", ("task", *columns, "examples", "mean score", "interval", "empty responses"), rows, _note(report)
@@ -49,7 +54,7 @@ def _note(report: BenchmarkReport) -> str:
     left_out = len(report.predictions) - len(report.counted)
     official = "The columns left of the examples' number are the official ones. " if report.tables else ""
     without = f"{left_out} {report.rules.left_out}. " if left_out else ""
-    return f"Percent. {official}{without}{method(sample(report.counted))}"
+    return f"Percent. {official}{without}{method(clustered_scores(report.counted))}"
 
 
 def _all(report: BenchmarkReport) -> dict[str, list[Prediction]]:
@@ -65,7 +70,7 @@ def _official(table: Mapping[str, float], columns: Iterable[str]) -> list[str]:
 
 
 def _groups(title: str, label: str, groups: Mapping[str, list[Prediction]], note: str = "") -> Section:
-    rows = [(name, *estimate_cells(estimate(sample(items), name))) for name, items in groups.items()]
+    rows = [(name, *estimate_cells(estimate(clustered_scores(items), name))) for name, items in groups.items()]
     return Section(title, (label, *ESTIMATE), rows, note)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from evaluation.prompting import Prompt, decode
 from evaluation.running.answering import answer
-from evaluation.running.batching import Asked, Batching, portion
+from evaluation.running.batching import Batching, PromptedExample, portion
 from evaluation.running.facts import model_facts
 from evaluation.running.processes import world_size
 from evaluation.running.settings import window
@@ -74,7 +74,7 @@ class Answerer(ABC):
         """
 
     @abstractmethod
-    def portion(self, asked: Iterator[Asked], batching: Batching) -> list[Asked]:
+    def portion(self, asked: Iterator[PromptedExample], batching: Batching) -> list[PromptedExample]:
         """The next prompts between two looks at the clock; none if all have been taken."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class LocalModel(Answerer):
                 f"model's {own}, which counts padding; type --protocol served"
             )
 
-    def portion(self, asked: Iterator[Asked], batching: Batching) -> list[Asked]:
+    def portion(self, asked: Iterator[PromptedExample], batching: Batching) -> list[PromptedExample]:
         """About four rounds of answers."""
         return portion(asked, batching, world_size())
 

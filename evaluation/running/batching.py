@@ -12,7 +12,7 @@ from evaluation.prompting import Prompt
 from lit_longpo.engine import Limits
 from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
-Asked = tuple[Example, Prompt]
+PromptedExample = tuple[Example, Prompt]
 _ROUNDS = 4  # between two looks at the clock before prompts are built
 
 
@@ -146,7 +146,7 @@ def shuffled(examples: Sequence[Example], seed: str) -> list[Example]:
     return [example for group in order for example in group]
 
 
-def portion(asked: Iterator[Asked], batching: Batching, num_ranks: int) -> list[Asked]:
+def portion(asked: Iterator[PromptedExample], batching: Batching, num_ranks: int) -> list[PromptedExample]:
     """The next prompts, enough for about four rounds of answers; none if all have been taken.
 
     Args:
@@ -154,7 +154,7 @@ def portion(asked: Iterator[Asked], batching: Batching, num_ranks: int) -> list[
         batching: which prompts share a forward.
         num_ranks: processes that answer.
     """
-    room, taken = _ROUNDS * num_ranks * batching.max_batch_tokens, list[Asked]()
+    room, taken = _ROUNDS * num_ranks * batching.max_batch_tokens, list[PromptedExample]()
     for item in asked:
         taken.append(item)
         room -= min(len(item[1].ids), batching.max_batch_tokens)

@@ -12,7 +12,7 @@ from evaluation.benchmark import Benchmark, Example
 from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answerers import Answerer, answerer_of
-from evaluation.running.batching import Asked, shuffled
+from evaluation.running.batching import PromptedExample, shuffled
 from evaluation.running.facts import DEVIATIONS, run_facts
 from evaluation.running.preflight import check_prompts, extreme_examples
 from evaluation.running.processes import gather, rank
@@ -159,7 +159,7 @@ class Runner:
                             return
 
     def _answered(
-        self, task: str, call: int, asked: Sequence[Asked], seed: int | None
+        self, task: str, call: int, asked: Sequence[PromptedExample], seed: int | None
     ) -> Generator[list[Prompt], None, None]:
         """Generate and remember, round by round; gives the prompts of each."""
         prompts = [prompt for _, prompt in asked]
@@ -174,7 +174,7 @@ class Runner:
                     (self.responses.add if rank() == 0 else self.responses.remember)(task, rows)
                 yield [prompts[number] for number in answers]
 
-    def _asked(self, examples: Sequence[Example]) -> Iterator[Asked]:
+    def _asked(self, examples: Sequence[Example]) -> Iterator[PromptedExample]:
         """With the prompt of the next call, built when it is taken."""
         for example in examples:
             yield example, self._prompt(example, [row.answer for row in self.responses.of_example(example)])

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from evaluation.own_settings import own_window
 from evaluation.prompting import Prompt
 from evaluation.running.answerers import Answerer, Texts
-from evaluation.running.batching import Asked, Batching
+from evaluation.running.batching import Batching, PromptedExample
 from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
 from evaluation.served.endpoints import ENDPOINTS, Endpoint
 from evaluation.served.probing import probe
@@ -168,7 +168,7 @@ class ServedModel(Answerer):
         """Whether it can be put to the server as it is."""
         self.endpoint.check(prompt)
 
-    def portion(self, asked: Iterator[Asked], batching: Batching) -> list[Asked]:
+    def portion(self, asked: Iterator[PromptedExample], batching: Batching) -> list[PromptedExample]:
         """Enough that the server always has something to do."""
         return list(islice(asked, _PORTION * self.connection.server.concurrency))
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lit_longpo.batch import Group, PackedBatch, Response, Segment, SegmentTable, Sharing, Slot
-from lit_longpo.engine.prompt_trie import Run, positions_of, prompt_trie
+from lit_longpo.engine.prompt_trie import TrieNode, positions_of, prompt_trie
 from lit_longpo.errors import InputError
 
 
@@ -193,12 +193,12 @@ class _Layout:
         trie: their prompts.
     """
 
-    def __init__(self, row: _Row, groups: Sequence[Group], trie: Sequence[Run]) -> None:
+    def __init__(self, row: _Row, groups: Sequence[Group], trie: Sequence[TrieNode]) -> None:
         self._row, self._groups = row, groups
         self.places: list[list[_Place]] = [[] for _ in groups]
         self._owners = list[int]()
-        for run in trie:
-            self._lay_out(run, (), 0)
+        for node in trie:
+            self._lay_out(node, (), 0)
 
     def sharing(self, scored: Sequence[int]) -> Sharing | None:
         """Whose the segments are; `None` if no two groups share a piece.
@@ -212,15 +212,15 @@ class _Layout:
         tails = tuple(_first_tail(group) for group in self._groups)
         return Sharing(tuple(self._owners), tuple(scored), tails, held)
 
-    def _lay_out(self, run: Run, chain: tuple[_Piece, ...], waiting: int) -> None:
-        """A run and what follows it; what comes first continues the segment that the waiting queries are part of."""
-        first = self._groups[run.first]
+    def _lay_out(self, node: TrieNode, chain: tuple[_Piece, ...], waiting: int) -> None:
+        """A node and what follows it; what comes first continues the segment that the waiting queries are part of."""
+        first = self._groups[node.first]
         piece = self._row.append(
-            first.prompt_ids[run.start : run.stop], tuple(positions_of(first)[run.start : run.stop])
+            first.prompt_ids[node.start : node.stop], tuple(positions_of(first)[node.start : node.stop])
         )
         chain, waiting = (*chain, piece), waiting + len(piece.rows)
-        for child in run.followers:
-            if isinstance(child, Run):
+        for child in node.children:
+            if isinstance(child, TrieNode):
                 self._lay_out(child, chain, waiting)
             else:
                 self._answer(child, chain, waiting)

@@ -17,24 +17,24 @@ _BLOCK = 4096  # tokens compared at a time
 
 
 @dataclass(frozen=True)
-class Run:
+class TrieNode:
     """Tokens that the prompts of some groups have in common, or those of one group that it has for itself.
 
     Args:
         first: number of a group below it, whose tokens they are.
         start: of its first token in that group's prompt.
         stop: after its last token.
-        followers: in the groups' order: runs that continue it, and numbers of groups whose prompt ends here.
+        children: in the groups' order: nodes that continue it, and numbers of groups whose prompt ends here.
     """
 
     first: int
     start: int
     stop: int
-    followers: tuple[Union["Run", int], ...]
+    children: tuple[Union["TrieNode", int], ...]
 
 
-def prompt_trie(groups: Sequence[Group], shared_from: int | None) -> list[Run]:
-    """The groups' prompts, in the order in which each run's first group comes.
+def prompt_trie(groups: Sequence[Group], shared_from: int | None) -> list[TrieNode]:
+    """The groups' prompts, in the order in which each node's first group comes.
 
     Args:
         groups: each with a prompt of one token at least.
@@ -43,7 +43,7 @@ def prompt_trie(groups: Sequence[Group], shared_from: int | None) -> list[Run]:
     numbers = range(len(groups))
     if shared_from is None:
         return [_alone(groups, number, 0) for number in numbers]
-    return [run for run in _followers(groups, numbers, 0, max(1, shared_from)) if isinstance(run, Run)]
+    return [node for node in _children(groups, numbers, 0, max(1, shared_from)) if isinstance(node, TrieNode)]
 
 
 def num_row_tokens(groups: Sequence[Group], shared_from: int | None) -> int:
@@ -57,8 +57,8 @@ def num_row_tokens(groups: Sequence[Group], shared_from: int | None) -> int:
     return answers + sum(map(_num_tokens, prompt_trie(groups, shared_from)))
 
 
-def _num_tokens(run: Run) -> int:
-    return run.stop - run.start + sum(_num_tokens(child) for child in run.followers if isinstance(child, Run))
+def _num_tokens(node: TrieNode) -> int:
+    return node.stop - node.start + sum(_num_tokens(child) for child in node.children if isinstance(child, TrieNode))
 
 
 def positions_of(group: Group) -> Sequence[int]:
@@ -66,20 +66,22 @@ def positions_of(group: Group) -> Sequence[int]:
     return range(len(group.prompt_ids)) if group.position_ids is None else group.position_ids
 
 
-def _followers(groups: Sequence[Group], numbers: Sequence[int], start: int, shared_from: int) -> tuple[Run | int, ...]:
+def _children(
+    groups: Sequence[Group], numbers: Sequence[int], start: int, shared_from: int
+) -> tuple[TrieNode | int, ...]:
     """What comes after so many tokens that some groups have in common."""
     alike = dict[object, list[int]]()
     for number in numbers:
         alike.setdefault(_beginning(groups[number], start, shared_from) or number, []).append(number)
-    followers = list[tuple[int, Run | int]]()
+    children = list[tuple[int, TrieNode | int]]()
     for members in alike.values():
         if len(members) > 1:
-            followers.append((members[0], _shared(groups, members, start, shared_from)))
+            children.append((members[0], _shared(groups, members, start, shared_from)))
         elif len(groups[members[0]].prompt_ids) == start:
-            followers.append((members[0], members[0]))
+            children.append((members[0], members[0]))
         else:
-            followers.append((members[0], _alone(groups, members[0], start)))
-    return tuple(follower for _, follower in sorted(followers, key=lambda pair: pair[0]))
+            children.append((members[0], _alone(groups, members[0], start)))
+    return tuple(child for _, child in sorted(children, key=lambda pair: pair[0]))
 
 
 def _beginning(group: Group, start: int, length: int) -> object:
@@ -90,14 +92,14 @@ def _beginning(group: Group, start: int, length: int) -> object:
     return group.prompt_ids[part], None if group.position_ids is None else group.position_ids[part]
 
 
-def _shared(groups: Sequence[Group], numbers: Sequence[int], start: int, shared_from: int) -> Run:
+def _shared(groups: Sequence[Group], numbers: Sequence[int], start: int, shared_from: int) -> TrieNode:
     first = groups[numbers[0]]
     stop = min(_common(first, groups[number], start) for number in numbers[1:])
-    return Run(numbers[0], start, stop, _followers(groups, numbers, stop, shared_from))
+    return TrieNode(numbers[0], start, stop, _children(groups, numbers, stop, shared_from))
 
 
-def _alone(groups: Sequence[Group], number: int, start: int) -> Run:
-    return Run(number, start, len(groups[number].prompt_ids), (number,))
+def _alone(groups: Sequence[Group], number: int, start: int) -> TrieNode:
+    return TrieNode(number, start, len(groups[number].prompt_ids), (number,))
 
 
 def _common(one: Group, other: Group, start: int) -> int:

@@ -21,7 +21,7 @@ _LEVELS = 4  # a checkpoint lies in `checkpoints`, in the run's folder
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """What was trained and how.
 
     Args:
@@ -33,7 +33,7 @@ class Run:
     policy: PolicyConfig
 
 
-def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool = False) -> Run:
+def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool = False) -> TrainedRun:
     """The run that wrote a checkpoint.
 
     Args:
@@ -58,7 +58,7 @@ def read_run(checkpoint: Path, config: Path | None, *, trust_remote_code: bool =
     if not isinstance(values, dict) or "policy" not in values:
         raise InputError(f"expected a run's resolved {_NAME} with a `policy` section, got {path}; set --config")
     policy = plain_section(values["policy"], PolicyConfig, f"{path}: the `policy` section")
-    return Run(values, dataclasses.replace(policy, trust_remote_code=trust_remote_code))
+    return TrainedRun(values, dataclasses.replace(policy, trust_remote_code=trust_remote_code))
 
 
 def _find(checkpoint: Path) -> Path:

@@ -11,7 +11,7 @@ from support.small_fit import fit
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 
-from evaluation.asking.questions import Asked, PromptRules
+from evaluation.asking.questions import DocumentQuestions, PromptRules
 from evaluation.asking.sides import Prepared, Side
 from evaluation.origins import origin_of
 from evaluation.running.batching import Batching
@@ -45,7 +45,7 @@ def test_a_checkpoint_is_put_into_its_runs_policy_and_the_base_is_that_policy_be
 
 def test_a_checkpoint_answers_as_the_model_that_the_run_has_left(run, policy_folder):
     """Reported of others: the demo shows the base, because adapters were never put on."""
-    asked = Asked("word1 word2 word3 " * 20, ("word4",), (("word5", "word6"),))
+    asked = DocumentQuestions("word1 word2 word3 " * 20, ("word4",), (("word5", "word6"),))
 
     def margin(side):
         [reply] = Prepared.of(side, asked, PromptRules(max_new_tokens=2)).replies(

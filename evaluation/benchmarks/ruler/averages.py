@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from evaluation.metrics.ruler import CATEGORIES, TASKS
 from evaluation.reports.grouping import official_parts_by_length
-from evaluation.reports.intervals import Mean, Means, Part
+from evaluation.reports.intervals import Mean, Means, OfficialNumber
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.table import Section
 
@@ -16,13 +16,13 @@ NOTE = (
 _LINE = 85.6  # Llama-2-7B-chat at 4096 tokens, in percent
 
 
-def by_length(report: BenchmarkReport) -> dict[int, dict[str, Part]]:
+def by_length(report: BenchmarkReport) -> dict[int, dict[str, OfficialNumber]]:
     """Of each length the tasks that were run, in the official order."""
     found = official_parts_by_length(report)
     return {length: {task: parts[task] for task in TASKS if task in parts} for length, parts in found.items()}
 
 
-def averages(parts: Mapping[int, Mapping[str, Part]], over_lengths: Mapping[str, Part]) -> Means:
+def averages(parts: Mapping[int, Mapping[str, OfficialNumber]], over_lengths: Mapping[str, OfficialNumber]) -> Means:
     """The papers' averages.
 
     Args:

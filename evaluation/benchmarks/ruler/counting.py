@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Asked, Generator, different
+from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Generator, RulerQuestion, different
 from evaluation.benchmarks.ruler.templates import OfficialTasks
 from evaluation.benchmarks.ruler.words import Words
 from lit_longpo.errors import InputError
@@ -45,9 +45,9 @@ class CommonWordsGenerator(Generator[CommonWords]):
         common = draw.sample(self._words.every, self._num_common)
         return CommonWords(tuple(common), tuple(shot[: self._num_common]), tuple(shot[self._num_common :]), is_easy)
 
-    def asked(self, hidden: CommonWords, draw: random.Random) -> Asked:
+    def asked(self, hidden: CommonWords, draw: random.Random) -> RulerQuestion:
         """The ten words."""
-        return Asked({"query": ""}, hidden.common)
+        return RulerQuestion({"query": ""}, hidden.common)
 
     def context(self, hidden: CommonWords, draw: random.Random, size: int) -> str:
         """Of `size` different words."""
@@ -64,7 +64,7 @@ class CommonWordsGenerator(Generator[CommonWords]):
         """4,096 words."""
         return 4096
 
-    def message(self, hidden: CommonWords, asked: Asked, context: str) -> str:
+    def message(self, hidden: CommonWords, asked: RulerQuestion, context: str) -> str:
         """The solved example and the question."""
         shot = self._list(hidden.shot_common, hidden.shot_others, (3, 1) if hidden.is_easy else (10, 3))
         solved = super().message(hidden, asked, shot) + self.answer_prefix(asked)
@@ -100,9 +100,9 @@ class FrequentWordsGenerator(Generator[list[str]]):
         self._shuffle(words)
         return ["...", *words[1:]]
 
-    def asked(self, hidden: list[str], draw: random.Random) -> Asked:
+    def asked(self, hidden: list[str], draw: random.Random) -> RulerQuestion:
         """The second to fourth rank."""
-        return Asked({"query": ""}, tuple(hidden[1:4]))
+        return RulerQuestion({"query": ""}, tuple(hidden[1:4]))
 
     def context(self, hidden: list[str], draw: random.Random, size: int) -> str:
         """Of `size` words at most: how often each rank comes is rounded down."""

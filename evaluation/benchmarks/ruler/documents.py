@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.benchmarks.official_files import OfficialFileError, Row, read_json, read_rows
-from evaluation.benchmarks.ruler.generator import Asked, Generator
+from evaluation.benchmarks.ruler.generator import Generator, RulerQuestion
 from evaluation.benchmarks.ruler.templates import OfficialTasks, mapping
 
 
@@ -126,9 +126,9 @@ class QuestionGenerator(Generator[Question]):
         """The question of the row; nothing is drawn."""
         return self._questions.items[row]
 
-    def asked(self, hidden: Question, draw: random.Random) -> Asked:
+    def asked(self, hidden: Question, draw: random.Random) -> RulerQuestion:
         """As it is."""
-        return Asked({"query": hidden.text}, hidden.answers)
+        return RulerQuestion({"query": hidden.text}, hidden.answers)
 
     def context(self, hidden: Question, draw: random.Random, size: int) -> str:
         """Of `size` documents, or as many as are needed; all of them again and again if there are fewer."""

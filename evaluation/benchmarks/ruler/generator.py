@@ -22,7 +22,7 @@ SMALL = 4096  # below it tasks are easier and grow by smaller steps
 
 
 @dataclass(frozen=True)
-class Asked:
+class RulerQuestion:
     """The question of an example.
 
     Args:
@@ -63,7 +63,7 @@ class Generator(ABC, Generic[Hidden]):
         """
 
     @abstractmethod
-    def asked(self, hidden: Hidden, draw: random.Random) -> Asked:
+    def asked(self, hidden: Hidden, draw: random.Random) -> RulerQuestion:
         """The question about it."""
 
     @abstractmethod
@@ -81,15 +81,15 @@ class Generator(ABC, Generic[Hidden]):
     def prepare(self, num_tokens: CountTokens) -> None:
         """Make what depends on the tokenizer and on no example."""
 
-    def message(self, hidden: Hidden, asked: Asked, context: str) -> str:
+    def message(self, hidden: Hidden, asked: RulerQuestion, context: str) -> str:
         """What the user says."""
         return self._filled(self.template.text, asked, context)
 
-    def question(self, asked: Asked) -> str:
+    def question(self, asked: RulerQuestion) -> str:
         """What is asked, without the context."""
         return self._filled(self.template.text, asked, "...")
 
-    def answer_prefix(self, asked: Asked) -> str:
+    def answer_prefix(self, asked: RulerQuestion) -> str:
         """First words of the answer."""
         return self._filled(self.template.answer_prefix, asked)
 
@@ -131,7 +131,7 @@ class Generator(ABC, Generic[Hidden]):
     def _shuffle(self, items: MutableSequence[str]) -> None:
         random.Random(self.seed).shuffle(items)
 
-    def _filled(self, text: str, asked: Asked, context: str = "") -> str:
+    def _filled(self, text: str, asked: RulerQuestion, context: str = "") -> str:
         if asked.is_one:  # as the official script does it
             for plural, singular in (("Some", "A"), ("are all", "is"), ("are", "is"), ("answers", "answer")):
                 text = text.replace(plural, singular)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.benchmarks.official_files import Row
 from evaluation.benchmarks.ruler.essays import Essays
-from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Asked, Generator
+from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Generator, RulerQuestion
 from evaluation.benchmarks.ruler.templates import OfficialTasks
 from evaluation.benchmarks.ruler.words import Words
 from lit_longpo.errors import InputError
@@ -48,7 +48,7 @@ class NeedleGenerator(Generator[Needles]):
             values.append(tuple(self._drawn(draw, self._kinds[1]) for _ in range(self._num_values)))
         return Needles(tuple(keys), tuple(values))
 
-    def asked(self, hidden: Needles, draw: random.Random) -> Asked:
+    def asked(self, hidden: Needles, draw: random.Random) -> RulerQuestion:
         """Some of the keys, or all, in an order of their own."""
         chosen = draw.sample(range(self._num_keys), self._num_asked)
         keys = [hidden.keys[number] for number in chosen]
@@ -56,7 +56,7 @@ class NeedleGenerator(Generator[Needles]):
         query = f"{', '.join(keys[:-1])}, and {keys[-1]}" if len(keys) > 1 else keys[0]
         is_one = self._num_asked * self._num_values == 1
         kind = self._kinds[1].removesuffix("s") if is_one else self._kinds[1]
-        return Asked({"type_needle_v": kind, "query": query}, answers, is_one)
+        return RulerQuestion({"type_needle_v": kind, "query": query}, answers, is_one)
 
     def context(self, hidden: Needles, draw: random.Random, size: int) -> str:
         """With `size` lines, or as many words of the essay."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evaluation.benchmarks.haystack import CountTokens
 from evaluation.benchmarks.official_files import Row
-from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Asked, Generator, different
+from evaluation.benchmarks.ruler.generator import MOST_HIDDEN, SMALL, Generator, RulerQuestion, different
 from evaluation.benchmarks.ruler.templates import OfficialTasks
 from lit_longpo.errors import InputError
 
@@ -39,7 +39,7 @@ class TrackingGenerator(Generator[Chains]):
         """Names of five letters, of the solved example three; numbers of five digits."""
         return Chains(*self._chain(draw, 5), *self._chain(draw, 3))
 
-    def asked(self, hidden: Chains, draw: random.Random) -> Asked:
+    def asked(self, hidden: Chains, draw: random.Random) -> RulerQuestion:
         """All variables of the value."""
         return self._question(hidden.variables, hidden.value)
 
@@ -62,7 +62,7 @@ class TrackingGenerator(Generator[Chains]):
                 "out of `tasks`: this tokenizer takes too many"
             )
 
-    def message(self, hidden: Chains, asked: Asked, context: str) -> str:
+    def message(self, hidden: Chains, asked: RulerQuestion, context: str) -> str:
         """The solved example and the question."""
         return f"{self._shot(hidden, self._shot_size)}\n\n{super().message(hidden, asked, context)}"
 
@@ -81,8 +81,8 @@ class TrackingGenerator(Generator[Chains]):
             lines.insert(place + number, f"VAR {name} = {sources[number]}")
         return "\n".join(lines)
 
-    def _question(self, variables: tuple[str, ...], value: str) -> Asked:
-        return Asked({"query": value, "num_v": str(len(variables))}, variables)
+    def _question(self, variables: tuple[str, ...], value: str) -> RulerQuestion:
+        return RulerQuestion({"query": value, "num_v": str(len(variables))}, variables)
 
     def _chain(self, draw: random.Random, letters: int) -> tuple[tuple[str, ...], str]:
         names = different(draw, string.ascii_uppercase, letters, self._num_variables)

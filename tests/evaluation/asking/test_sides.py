@@ -9,13 +9,13 @@ from support.word_tokenizer import WORDS, word_tokenizer
 from transformers import AutoModelForCausalLM
 
 from evaluation.asking import sides
-from evaluation.asking.questions import Asked, PromptRules
+from evaluation.asking.questions import DocumentQuestions, PromptRules
 from evaluation.asking.sides import Prepared, Reply, Side
 from evaluation.running.batching import Batching
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
 CPU = torch.device("cpu")
-ASKED = Asked(
+ASKED = DocumentQuestions(
     " ".join(WORDS * 4),
     ("word1 word2 ?", "word3 ?"),
     (("word5 word6", "word7"), ("word8 word9 word10",)),
@@ -110,14 +110,14 @@ def test_a_chat_model_is_asked_in_its_template_and_stops_at_its_end_of_turn(tmp_
 
 
 def test_a_given_answer_that_does_not_fit_the_window_is_refused(policy_folder):
-    asked = Asked("word1", ("word2",), ((" ".join(WORDS * 7),),))
+    asked = DocumentQuestions("word1", ("word2",), ((" ".join(WORDS * 7),),))
     with pytest.raises(ValueError, match=r"fit 512 positions behind a prompt of 3, got one of 561 tokens"):
         Prepared.of(Side("model", "x", PolicyConfig(str(policy_folder))), asked, RULES)
 
 
 def test_a_given_answer_of_unknown_words_is_refused(policy_folder):
     """Its log-probability would be that of the unknown token, whatever the words."""
-    asked = Asked("word1", ("word2",), (("word3", "Paris"),))
+    asked = DocumentQuestions("word1", ("word2",), (("word3", "Paris"),))
     with pytest.raises(ValueError, match=r"tokenizer of x knows, got 'Paris', whose .*correct --answers"):
         Prepared.of(Side("model", "x", PolicyConfig(str(policy_folder))), asked, RULES)
 

@@ -2,18 +2,18 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from evaluation.asking.questions import Asked
+from evaluation.asking.questions import DocumentQuestions
 from evaluation.asking.sides import Prepared, Reply, Side
-from evaluation.asking.tables import Column, as_json, printable, tables
+from evaluation.asking.tables import ModelReplies, as_json, printable, tables
 from lit_longpo.policy import PolicyConfig
 
-ASKED = Asked("text", ("What [b]?", "Who?"), (("tea", "milk"), ("Ada",)))
+ASKED = DocumentQuestions("text", ("What [b]?", "Who?"), (("tea", "milk"), ("Ada",)))
 
 
 def column(role, *replies, lost=0):
     prompt = SimpleNamespace(ids=(0,) * 1234, num_lost=lost)
     side = Side(role, f"[red]{role}", PolicyConfig())
-    return Column(Prepared(side, None, 4096, (prompt, prompt)), replies)
+    return ModelReplies(Prepared(side, None, 4096, (prompt, prompt)), replies)
 
 
 COLUMNS = [

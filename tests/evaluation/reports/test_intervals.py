@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.reports.intervals import RESAMPLES, Sample, estimate, estimate_mean_of, method, resampled_means
+from evaluation.reports.intervals import RESAMPLES, ClusteredScores, estimate, estimate_mean_of, method, resampled_means
 
 some_scores = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 
@@ -56,7 +56,7 @@ def test_a_mean_of_tasks_weighs_tasks_not_examples():
 def test_questions_about_one_context_are_drawn_together():
     """Four copies of every score in a context of their own say no more than one of each."""
     scores = [0.0, 1.0, 1.0, 0.5, 0.0, 1.0]
-    copies = Sample(
+    copies = ClusteredScores(
         tuple(score for score in scores for _ in range(4)), tuple(f"c{n}" for n in range(6) for _ in "abcd")
     )
     alone, together, apart = estimate(scores), estimate(copies), estimate(copies.scores)
@@ -67,7 +67,7 @@ def test_questions_about_one_context_are_drawn_together():
 
 def test_contexts_of_different_sizes_bring_all_their_scores():
     """The draws by a loop over contexts."""
-    sample = Sample((1.0, 0.0, 0.0, 0.5, 1.0, 1.0), ("a", "b", "b", "b", "c", "c"))
+    sample = ClusteredScores((1.0, 0.0, 0.0, 0.5, 1.0, 1.0), ("a", "b", "b", "b", "c", "c"))
     generator = np.random.default_rng(zlib.crc32(b"task"))
     members = [[1.0], [0.0, 0.0, 0.5], [1.0, 1.0]]
     expected = [
@@ -79,16 +79,16 @@ def test_contexts_of_different_sizes_bring_all_their_scores():
 
 def test_a_context_of_its_own_for_every_score_changes_nothing():
     scores = tuple(np.linspace(0, 1, 17))
-    assert estimate(Sample(scores, tuple(map(str, range(17))))) == estimate(scores)
+    assert estimate(ClusteredScores(scores, tuple(map(str, range(17))))) == estimate(scores)
     draws = np.array(scores)[np.random.default_rng(zlib.crc32(b"")).integers(17, size=(RESAMPLES, 17))].mean(axis=1)
     assert (resampled_means(scores) == draws).all()
 
 
 def test_one_context_has_no_interval():
-    assert math.isnan(estimate(Sample((0.0, 1.0), ("a", "a"))).low)
+    assert math.isnan(estimate(ClusteredScores((0.0, 1.0), ("a", "a"))).low)
 
 
 def test_the_method_says_what_is_drawn():
-    assert "over 2 contexts, each drawn with all" in method(Sample((0.0, 1.0, 1.0), ("a", "a", "b")))
-    assert "over examples;" in method(Sample((0.0, 1.0), ("a", "b")))
-    assert "do not say which of them share a context" in method(Sample((0.0, 1.0, 1.0), ("a", "a", "")))
+    assert "over 2 contexts, each drawn with all" in method(ClusteredScores((0.0, 1.0, 1.0), ("a", "a", "b")))
+    assert "over examples;" in method(ClusteredScores((0.0, 1.0), ("a", "b")))
+    assert "do not say which of them share a context" in method(ClusteredScores((0.0, 1.0, 1.0), ("a", "a", "")))

@@ -6,7 +6,7 @@ from support import reports
 
 from evaluation.metrics import aggregate
 from evaluation.prompting import Prompt
-from evaluation.reports.intervals import Mean, Part
+from evaluation.reports.intervals import Mean, OfficialNumber
 from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules, truncation_report
 from evaluation.reports.scalars import scalars
@@ -87,7 +87,7 @@ class Halves(ReportRules):
 
     @classmethod
     def means(cls, report):
-        return {"kind": {"one": Mean({"halves": Part(25.0, [item.score for item in report.counted])})}}
+        return {"kind": {"one": Mean({"halves": OfficialNumber(25.0, [item.score for item in report.counted])})}}
 
     @classmethod
     def summary(cls, report):
