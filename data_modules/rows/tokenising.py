@@ -24,7 +24,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 12  # of what is stored; another one tokenises anew
+VERSION = 13  # of what is stored; another one tokenises anew
 
 
 @dataclass

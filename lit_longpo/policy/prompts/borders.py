@@ -68,6 +68,8 @@ def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
 def _opening(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, later: Sequence[int]) -> int | None:
     """The control token that opens turns: the first one of a prompt that comes again between answer and question.
 
+    One that closes a text comes again, too, where the template begins with a text of its own: it is another.
+
     Args:
         tokenizer: any.
         texts: that encodes by it.
@@ -76,7 +78,10 @@ def _opening(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat,
     """
     ids = texts.encode(chat.head).ids
     again = set(later) & tokenizer.added_tokens_decoder.keys() - {tokenizer.bos_token_id}
-    return next((number for number in ids if number in again), None)
+    behind = texts.encode_after("", chat.tail).ids
+    closing = next((number for number in behind if number in tokenizer.added_tokens_decoder), None)
+    opens = [number for number in ids if number in again]
+    return next((number for number in opens if number != closing), next(iter(opens), None))
 
 
 def _text_of(tokens: Tokens, text: str, count: int) -> str:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.chat import Chat
+from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tup
     """Those of contexts and questions, and those of answers.
 
     They are the special tokens, and added tokens that the chat template writes (DeepSeek's marks of a turn are not
-    special). In answers only those that open turns: `<think>` is for an answer to write.
+    special). In answers only those that open turns: `<think>` is for an answer to write, wherever the template has it
+    (behind the mark that opens answers, in words about how to think).
     """
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
@@ -77,9 +79,10 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tup
     if chat is None:
         return Markup(special), Markup(special)
     others = {token.content for token in added} - names
-    opening = sorted((name for name in others if name in chat.tail), key=chat.tail.index)[:1]
+    turning = others - {THINKS, THOUGHT}
+    opening = sorted((name for name in turning if name in chat.tail), key=chat.tail.index)[:1]
     frames = (chat.head, chat.after_earlier_answer or "")
-    turns = {name for name in others if name in opening or any(name in frame for frame in frames)}
+    turns = {name for name in turning if name in opening or any(name in frame for frame in frames)}
     written = {name for name in others if name in chat.source}
     return Markup(special | _with_ids(tokenizer, written)), Markup(special | _with_ids(tokenizer, turns))
 

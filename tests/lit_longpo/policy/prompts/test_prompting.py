@@ -193,3 +193,48 @@ def test_a_prompt_that_was_rendered_without_opening_an_answer_is_known(name):
         text = form.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next)
         assert form.is_rendered(text)
     assert not form.is_rendered(f"A page about {FORMATS[name].marks[0]} and {FORMATS[name].end_of_turn} as marks.")
+
+
+@pytest.mark.parametrize(
+    ("before", "opening"),
+    [
+        ("<|im_start|>system\nThink in <think> and </think>.<|im_end|>\n", ""),  # SmolLM3
+        ("", "<think>\n"),  # Nemotron Nano 2, and whatever opens thoughts behind marks that are special
+        ("", "</think>"),  # Laguna: no thoughts
+    ],
+)
+def test_thoughts_that_an_answer_writes_are_tokens_wherever_the_template_names_them(before, opening):
+    """They were text: other tokens than transformers', so no answer's thoughts were the model's own."""
+    template = (
+        before
+        + "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}OPENING{% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\nOPENING{% endif %}"
+    ).replace("OPENING", opening)
+    marks, thoughts = ["<|im_start|>", "<|im_end|>"], ["<think>", "</think>"]
+    tokenizer = bpe_tokenizer("bytes", special=marks, added=thoughts, chat_template=template)
+    form = PromptFormat(tokenizer, PromptTemplate())
+    for answer in ("<think>Rome?</think>Oslo", "Oslo <|im_start|> and <think>"):
+        said = [{"role": "user", "content": "Ann\n\nWhere?"}, {"role": "assistant", "content": answer}]
+        row = form.encode_prompt("Ann", "Where?").ids + form.encode_response(answer)
+        whole = tokenizer.apply_chat_template(said)["input_ids"][: len(row)]
+        assert (list(row) == whole) == ("<|im_start|>" not in answer)
+        assert tokenizer.convert_tokens_to_ids("<think>") in form.encode_response(answer)
+        assert tokenizer.convert_tokens_to_ids("<|im_start|>") not in form.encode_response(answer)
+
+
+def test_a_text_of_the_templates_own_does_not_hide_what_ends_answers():
+    """Apriel 1.5: a line break and the mark that ends its system text, too; it was taken for one that opens turns."""
+    template = (
+        "<|system|>\nThink.\n<|end|>\n{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}\n<|end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+    marks = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    tokenizer = bpe_tokenizer("bytes", special=marks, chat_template=template)
+    form = PromptFormat(tokenizer, PromptTemplate())
+    assert tokenizer.decode(form.encode_response("Oslo")) == "Oslo\n<|end|>"
+    assert form.stop_ids == (tokenizer.convert_tokens_to_ids("<|end|>"), tokenizer.eos_token_id)
+    row = (*form.encode_prompt("Ann", "Where?").ids, *form.encode_response("Oslo"), *form.encode_turn("Why?").ids)
+    said = [("user", "Ann\n\nWhere?"), ("assistant", "Oslo"), ("user", "Why?")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    assert list(row) == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
