@@ -149,20 +149,18 @@ _ABSENT = {"short_context": "", "long_context": "", "rejected": (), "system": No
 _OPTIONAL = {"id", *_ABSENT, *(item.name for item in fields(PreferencePair) if item.default is not MISSING)}
 
 
-def parse_pair(value: object, where: str, name: str | None = None) -> PreferencePair:
+def parse_pair(record: object, where: str) -> PreferencePair:
     """Validated pair from decoded JSON or a table row.
 
     Args:
-        value: a dictionary with the fields of `PreferencePair`; lists where it has tuples.
+        record: a dictionary with the fields of `PreferencePair`; lists where it has tuples.
         where: file and line, for the error.
-        name: id of a record without one; `None` requires one.
 
     Raises:
         RecordError: a field is missing, unknown, ill-typed, empty or contradicts another one.
     """
-    if not isinstance(value, dict):
-        raise RecordError.at(where, "record", "a JSON object", value)
-    record = value if name is None or "id" in value else {**value, "id": name}
+    if not isinstance(record, dict):
+        raise RecordError.at(where, "record", "a JSON object", record)
     check_names(record, where, NAMES, _OPTIONAL - {"id"})
     texts: dict[str, Any] = dict.fromkeys(NAMES[:5], "")
     texts |= {field: check_text(record[field], field, where) for field in texts if field in record}

@@ -10,6 +10,7 @@ from data_modules.builders.generators.requests import Completion, Request
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.policy import PolicyConfig
 
+_SHOWN = 3  # prompts
 SAMPLE = 20  # records that are rehearsed; the cost of the others is scaled from theirs
 
 
@@ -37,12 +38,11 @@ class Rehearsal(TextGenerator):
                 yield Completion(request.id, request.stand_in)
 
 
-def rehearse(build: Build, num_prompts: int = 3) -> str:
+def rehearse(build: Build) -> str:
     """Prompts in full and the expected cost, as text; no model is loaded and nothing is written.
 
     Args:
         build: what would be run.
-        num_prompts: prompts shown.
     """
     total = build.num_records()
     rehearsal = Rehearsal()
@@ -50,7 +50,7 @@ def rehearse(build: Build, num_prompts: int = 3) -> str:
     for _ in sample.outcomes(RehearsedAnswers()):
         pass
     policy = build.policy if build.generator.reads(build.policy) else None
-    prompts = [f"--- prompt {request.id}\n{_shown(request, policy)}\n" for request in rehearsal.requests[:num_prompts]]
+    prompts = [f"--- prompt {request.id}\n{_shown(request, policy)}\n" for request in rehearsal.requests[:_SHOWN]]
     return "\n".join([*prompts, *_cost(rehearsal.requests, min(SAMPLE, total), total, build.tokens)])
 
 

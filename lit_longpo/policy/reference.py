@@ -243,17 +243,16 @@ def check_shared(cache: ReferenceCache, first: Sequence[PackedBatch], trainer: T
 
 
 @contextmanager
-def reference_mode(model: nn.Module, config: PretrainedConfig | None = None) -> Iterator[nn.Module]:
-    """The model as reference: adapters off, original positions, eval mode, no gradients; restored after.
+def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """The model as reference: adapters off, eval mode, no gradients; restored after.
 
     Args:
         model: the policy or another model.
-        config: the model's configuration before `policy.rope` changed it; `None` if nothing did.
     """
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), _adapters_off(model), original_rope(model, config):
+        with torch.no_grad(), _adapters_off(model):
             yield model
     finally:
         model.train(training)

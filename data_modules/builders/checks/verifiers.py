@@ -4,6 +4,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 from data_modules.builders.checks.log_probs import margins_of
@@ -17,6 +18,7 @@ from lit_longpo.ranges import MOST_TOKENS, check_numbers
 
 Verdict = bool | None
 
+_NORMAL_95 = NormalDist().inv_cdf(0.975)
 _ALONE = r"(?<![A-Za-z])([AB])(?![A-Za-z'])"
 _LETTER = re.compile(_ALONE)
 # A sign or a word has to stand between: "Answer A" names one of the two.
@@ -139,11 +141,11 @@ def parse_letter(text: str) -> str | None:
     return None
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Confidence interval of a share (Wilson score; 95 % for z = 1.96); (0, 1) without trials."""
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson score); (0, 1) without trials."""
     if not trials:
         return 0.0, 1.0
-    share = successes / trials
+    share, z = successes / trials, _NORMAL_95
     centre = share + z * z / (2 * trials)
     width = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials

@@ -65,7 +65,7 @@ class DocumentFiles(Source):
             yield Document(f"{name}#{number}", part.strip())
 
 
-def document_files(path: str, argument: str = "source.init_args.path") -> list[Path]:
+def document_files(path: str) -> list[Path]:
     """The file, or every file of a folder and its subfolders in alphabetical order.
 
     Files of other kinds are listed too: reading them says that they are not understood.
@@ -79,7 +79,7 @@ def document_files(path: str, argument: str = "source.init_args.path") -> list[P
     if not files:
         raise MissingFileError(
             f"expected a {', '.join(SUFFIXES)} file or a folder of them at {str(where.absolute())!r}, found none; "
-            f"set `{argument}`"
+            "set `source.init_args.path`"
         )
     return files
 

@@ -17,7 +17,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.rope import check_window, readable_positions, trained_length, window_problem
+from lit_longpo.policy.rope import check_window, original_rope, readable_positions, trained_length, window_problem
 
 ROW = pack(random_groups([(40, [2, 3])]))
 
@@ -31,7 +31,7 @@ def test_a_new_theta_changes_the_policy_and_not_its_reference(policy_folder):
     expected, model = score(plain.load(), ROW).sums, changed.load()
     assert not torch.allclose(score(model, ROW).sums, expected, rtol=1e-3)
     before = changed.config_before_rope()
-    with reference_mode(model, before):
+    with reference_mode(model), original_rope(model, before):
         torch.testing.assert_close(score(model, ROW).sums, expected, rtol=0, atol=0)
     assert not torch.allclose(score(model, ROW).sums, expected, rtol=1e-3)
     assert model_fingerprint(model, before) == model_fingerprint(plain.load(), plain.original_config())
@@ -44,7 +44,7 @@ def test_adapters_and_original_positions_are_both_off(policy_folder):
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
-    with reference_mode(model, changed.config_before_rope()):
+    with reference_mode(model), original_rope(model, changed.config_before_rope()):
         torch.testing.assert_close(score(model, ROW).sums, score(policy(policy_folder).load(), ROW).sums)
 
 
