@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.reports.comparison import Comparison, compare, load_report
+from evaluation.reports.comparison import Comparison, compare, load_with_its_mean
 from evaluation.reports.pages import Page
 from lit_longpo.errors import InputError
 
@@ -36,12 +36,12 @@ def compared(a: Path, b: Path) -> list[tuple[str, Comparison]]:
             f"folder{_example(folder, file)}"
         )
     if not a.is_dir():
-        return [(a.stem.rpartition("-step")[0] or a.stem, compare(load_report(a), load_report(b)))]
+        return [(a.stem.rpartition("-step")[0] or a.stem, compare(load_with_its_mean(a), load_with_its_mean(b)))]
     names = [path.relative_to(a) for path in sorted(a.rglob(_REPORTS)) if (b / path.relative_to(a)).is_file()]
     if not names:
         raise InputError(f"expected reports of the same names ({_REPORTS}) in {a} and {b}, got none; name two files")
     pairs = zip(_titles(names), names, strict=True)
-    return [(title, compare(load_report(a / name), load_report(b / name))) for title, name in pairs]
+    return [(title, compare(load_with_its_mean(a / name), load_with_its_mean(b / name))) for title, name in pairs]
 
 
 def _example(folder: Path, file: Path) -> str:

@@ -113,7 +113,7 @@ def compare_files(a: Path, b: Path) -> str:
         FileNotFoundError: a file is not there.
         ValueError: a file is no report, or what `compare` refuses.
     """
-    return compare(load_report(a), load_report(b)).markdown()
+    return compare(load_with_its_mean(a), load_with_its_mean(b)).markdown()
 
 
 def compare(first: BenchmarkReport, second: BenchmarkReport) -> Comparison:
@@ -283,7 +283,7 @@ def _listed(ids: Sequence[str]) -> str:
     return f"{len(ids)} ids ({first_names(ids, 5)})" if ids else "no id"
 
 
-def load_report(path: Path) -> BenchmarkReport:
+def load_with_its_mean(path: Path) -> BenchmarkReport:
     """A report that `BenchmarkReport.save` wrote.
 
     Raises:

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from math import nan
 from pathlib import Path
 
-from evaluation.reports.report import BenchmarkReport
+from evaluation.reports.report import BenchmarkReport, with_nan
 from lit_longpo.files.stored import read_stored
 from lit_longpo.files.strict_json import RecordError, instead
 
@@ -58,12 +57,8 @@ def read_report(path: Path) -> tuple[BenchmarkReport, float | None]:
     stored = read_stored(path, _Stored, _ADVICE)
     with instead(_ADVICE):
         _check_predictions(stored, str(path))
-    numbers = {
-        task: {name: nan if value is None else value for name, value in row.items()}
-        for task, row in stored.tables.items()
-    }
     shared = {item.name: getattr(stored, item.name) for item in fields(BenchmarkReport)}
-    return BenchmarkReport(**{**shared, "tables": numbers}), stored.scores.mean
+    return BenchmarkReport(**{**shared, "tables": with_nan(stored.tables)}), stored.scores.mean
 
 
 def _check_predictions(stored: _Stored, where: str) -> None:

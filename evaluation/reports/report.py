@@ -187,10 +187,16 @@ class BenchmarkReport:
         """Mean score of each (depth, length); predictions without a depth are in no cell."""
         return _means(((item.depth, item.length), item.score) for item in self.counted if item.depth is not None)
 
+    def all_by_task(self) -> dict[str, list[Prediction]]:
+        """Every prediction, those that do not count too; a benchmark without tasks is one."""
+        tasks: dict[str, list[Prediction]] = {}
+        for item in self.predictions:
+            tasks.setdefault(item.task or self.name, []).append(item)
+        return tasks
+
     def truncation(self) -> dict[str, TruncationCounts]:
         """What truncation did to each task: samples cut, tokens lost."""
-        tasks = dict.fromkeys(item.task for item in self.predictions)
-        return truncation_report({task: [item for item in self.predictions if item.task == task] for task in tasks})
+        return truncation_report(self.all_by_task())
 
     @property
     def cut(self) -> str | None:
@@ -236,7 +242,7 @@ class BenchmarkReport:
         """From plain values, as `dataclasses.asdict` gives them."""
         rows = [Prediction(**{**row, "answers": tuple(row["answers"])}) for row in data["predictions"]]
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
-        known["tables"] = _with_nan(known.get("tables", {}))
+        known["tables"] = with_nan(known.get("tables", {}))
         texts = {name: tuple(known.get(name, ())) for name in ("deviations", "notes")}
         return cls(**{**known, **texts, "predictions": tuple(rows)})
 
@@ -249,7 +255,8 @@ def _or_none(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def _with_nan(tables: Mapping[str, Mapping[str, float | None]]) -> Tables:
+def with_nan(tables: Mapping[str, Mapping[str, float | None]]) -> Tables:
+    """Tables as JSON has them, where a number of nothing is null."""
     return {
         task: {name: nan if value is None else value for name, value in row.items()} for task, row in tables.items()
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from evaluation.reports.grouping import by_depth, by_group, by_length, by_task, clustered_scores
 from evaluation.reports.intervals import estimate, estimate_mean_of, method
-from evaluation.reports.report import BenchmarkReport, Prediction, truncation_report
+from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.reports.table import ESTIMATE, Section, estimate_cells
 
 
@@ -25,7 +25,9 @@ def task_table(report: BenchmarkReport) -> Section:
     """Official numbers of each task as they are, then the mean score of its examples with an interval."""
     tasks = by_task(report)
     columns = list(dict.fromkeys(name for table in report.tables.values() for name in table))
-    empty = {task: sum(1 for item in items if not item.prediction.strip()) for task, items in _all(report).items()}
+    empty = {
+        task: sum(1 for item in items if not item.prediction.strip()) for task, items in report.all_by_task().items()
+    }
     rows = [
         (
             *(task, *_official(report.tables.get(task, {}), columns)),
@@ -57,13 +59,6 @@ def _note(report: BenchmarkReport) -> str:
     return f"Percent. {official}{without}{method(clustered_scores(report.counted))}"
 
 
-def _all(report: BenchmarkReport) -> dict[str, list[Prediction]]:
-    rows: dict[str, list[Prediction]] = {}
-    for item in report.predictions:
-        rows.setdefault(item.task or report.name, []).append(item)
-    return rows
-
-
 def _official(table: Mapping[str, float], columns: Iterable[str]) -> list[str]:
     values = [table.get(name, math.nan) for name in columns]
     return ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
@@ -88,7 +83,7 @@ def truncation_table(report: BenchmarkReport) -> Section:
             *(task, str(cut.num_examples), str(cut.num_cut)),
             *(f"{cut.num_tokens:,}", f"{cut.num_lost:,}", f"{cut.num_lost / max(1, cut.num_tokens):.1%}"),
         )
-        for task, cut in truncation_report(_all(report)).items()
+        for task, cut in report.truncation().items()
     ]
     return Section("Truncation", header, rows, "Tokens of the filled prompt, before the chat template.")
 

@@ -13,7 +13,7 @@ def table(report: BenchmarkReport) -> Table:
         shown.add_column(heading, justify=side)  # type: ignore[arg-type]
     for task, cut in report.truncation().items():
         numbers = "  ".join(f"{column} {value:g}" for column, value in report.tables.get(task, {}).items())
-        shown.add_row(task or report.name, str(cut.num_examples), numbers, str(cut))
+        shown.add_row(task, str(cut.num_examples), numbers, str(cut))
     return shown
 
 
