@@ -23,7 +23,6 @@ from lit_longpo.files.plain_yaml import LOADER
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.policy.left_behind import own_dtype
 from lit_longpo.policy.locations import locate
-from lit_longpo.policy.rope import readable_positions
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +76,6 @@ def own_settings(stated: Mapping[str, Any]) -> dict[str, Any]:
     policy = PolicyConfig(**{name: stated[name] for name in names if stated.get(name) is not None})
     own = {} if "dtype" in stated else {"policy.dtype": own_dtype(policy)}
     return own | {f"policy.template.{name}": value for name, value in own_template(policy).items()}
-
-
-def own_window(policy: PolicyConfig) -> int | None:
-    """Positions that a model can read, by its configuration; `None` if that does not say."""
-    return readable_positions(policy.config())
 
 
 def own_template(policy: PolicyConfig) -> dict[str, Any]:

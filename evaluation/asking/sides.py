@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from evaluation.asking.questions import DocumentQuestions, PromptRules, unknown_tokens
-from evaluation.own_settings import own_window
 from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
-from evaluation.running.batching import Batching, shared_length
+from evaluation.running.batching import Batching, shareable_length
 from lit_longpo.batch import Group, Response
 from lit_longpo.checkpoints.reading import fill, read_weights
 from lit_longpo.engine import pack, plan_scoring, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Side:
 
     def window(self) -> int | None:
         """Positions that it can read, from its configuration."""
-        return own_window(self.policy)
+        return readable_positions(self.policy.config())
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _groups(prompts: Sequence[Prompt], answers: Sequence[Sequence[tuple[int, ...
     What all prompts begin with goes through the model once if it is most of them: then it is the prompt, and the rest
     of each is an unscored part of its responses.
     """
-    shared = min(shared_length(prompts[0].ids, prompt.ids) for prompt in prompts)
+    shared = min(shareable_length(prompts[0].ids, prompt.ids) for prompt in prompts)
     if 2 * shared < max(len(prompt.ids) for prompt in prompts):
         return [_group(prompt.ids, [((), ids) for ids in own]) for prompt, own in zip(prompts, answers, strict=True)]
     parts = [(prompt.ids[shared:], ids) for prompt, own in zip(prompts, answers, strict=True) for ids in own]

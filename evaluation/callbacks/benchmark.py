@@ -22,10 +22,12 @@ from evaluation.running.batching import Batching
 from evaluation.running.preflight import check_lengths, extreme_examples
 from evaluation.running.protocols import ProtocolName, check_protocol
 from evaluation.running.runner import Runner
-from evaluation.running.settings import RunSettings, window
+from evaluation.running.settings import RunSettings
 from evaluation.running.store import Store
+from lit_longpo.engine import base_model
 from lit_longpo.loggers import pages_of
 from lit_longpo.objectives import PreferenceModule
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.ranges import MOST, check_numbers
 from lit_longpo.run_folder import keeps_nothing, results_folder
 
@@ -121,7 +123,8 @@ class BenchmarkCallback(ScheduledCallback):
         self._extremes = extreme_examples(self.benchmark, self.settings.chosen(self.benchmark))
         module = cast(PreferenceModule, pl_module)
         assert module.prompt_format is not None
-        check_lengths(self.benchmark, self.settings, module.prompt_format, window(module.model), self._extremes)
+        positions = readable_positions(base_model(module.model).config)
+        check_lengths(self.benchmark, self.settings, module.prompt_format, positions, self._extremes)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained policy, unless validation has just done it; then before and after."""

@@ -14,11 +14,11 @@ from evaluation.running.answering import answer
 from evaluation.running.batching import Batching, PromptedExample, portion
 from evaluation.running.facts import model_facts
 from evaluation.running.processes import world_size
-from evaluation.running.settings import window
-from lit_longpo.engine import end_ids, greedy_settings
+from lit_longpo.engine import base_model, end_ids, greedy_settings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.strategies import is_sharded
 
 Texts = dict[int, str | None]  # by the prompt's number; `None` where there is no answer
@@ -116,7 +116,7 @@ class LocalModel(Answerer):
     @property
     def window(self) -> int | None:
         """Of the model's configuration."""
-        return window(self.model)
+        return readable_positions(base_model(self.model).config)
 
     @property
     def ends(self) -> tuple[int, ...]:

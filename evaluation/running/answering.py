@@ -10,7 +10,7 @@ from transformers import Cache
 from evaluation.prompting import Prompt
 from evaluation.running.batching import Batch, Batching, Round, limits, plan_rounds
 from evaluation.running.processes import gather, rank, world_size
-from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill, spreads
+from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill, spreads, until_stop_ids
 from lit_longpo.strategies import is_sharded
 
 
@@ -87,7 +87,7 @@ def _share(
         generation=generation,
     )
     answers = zip(batch.numbers, rows, chosen, strict=True)
-    return {} if idle else {number: _until(row, prompt.stop_ids) for number, row, prompt in answers}
+    return {} if idle else {number: until_stop_ids(row, prompt.stop_ids) for number, row, prompt in answers}
 
 
 def _shared(
@@ -101,7 +101,7 @@ def _shared(
         chosen = [prompts[number] for number in part]
         rows = continue_rows(model, [prompt.ids for prompt in chosen], limits(chosen[0]), cache=cache, **options)
         for number, row, prompt in zip(part, rows, chosen, strict=True):
-            answers[number] = _until(row, prompt.stop_ids)
+            answers[number] = until_stop_ids(row, prompt.stop_ids)
     return answers
 
 
@@ -118,9 +118,3 @@ def _parts(
             part = []
         part.append(number)
     yield part
-
-
-def _until(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
-    """The ids before the first stop id."""
-    end = next((place for place, token in enumerate(ids) if token in stop_ids), len(ids))
-    return ids[:end]

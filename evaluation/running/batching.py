@@ -112,7 +112,7 @@ def _families(numbers: Sequence[int], prompts: Sequence[Prompt], min_shared: int
     ordered = sorted(numbers, key=lambda number: prompts[number].ids)
     family, shared = ordered[:1], 0
     for number in ordered[1:]:
-        common = shared_length(prompts[family[0]].ids, prompts[number].ids)
+        common = shareable_length(prompts[family[0]].ids, prompts[number].ids)
         kept = min(shared or common, common)
         if kept >= max(min_shared, *(len(prompts[n].ids) / 2 for n in (*family, number))):
             family, shared = [*family, number], kept
@@ -124,7 +124,7 @@ def _families(numbers: Sequence[int], prompts: Sequence[Prompt], min_shared: int
         yield Batch(tuple(family), shared)
 
 
-def shared_length(first: Sequence[int], second: Sequence[int]) -> int:
+def shareable_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Tokens that both begin with, short of the whole of either: each keeps one to continue from."""
     size = min(len(first), len(second)) - 1
     different = np.flatnonzero(np.asarray(first[:size]) != np.asarray(second[:size]))

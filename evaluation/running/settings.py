@@ -5,15 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import nn
-
 from evaluation.benchmark import Benchmark
 from evaluation.benchmarks.task_names import elsewhere
 from evaluation.running.batching import Batching
-from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.rope import readable_positions
 from lit_longpo.ranges import MOST, MOST_TOKENS, check_numbers, check_range
 
 SLACK = 64  # a cut prompt grows by a few tokens when its text is encoded again
@@ -79,11 +75,6 @@ class RunSettings:
         if self.max_length is not None:
             return self.max_length
         return default_max_length(benchmark, self.chosen(benchmark), prompt_format, window)
-
-
-def window(model: nn.Module) -> int | None:
-    """Positions that the model can read; `None` if its configuration does not say."""
-    return readable_positions(base_model(model).config)
 
 
 def default_max_length(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from evaluation.prompting import Prompt, decode
 from evaluation.served.settings import ServedCard, ServerSettings, Way
+from lit_longpo.engine import until_stop_ids
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.prompting import message
@@ -144,7 +145,7 @@ class Completions(Endpoint):
         """From its tokens where the server gives them."""
         ids = getattr(choice, "token_ids", None)
         if self.abilities.gives_ids and isinstance(ids, list):
-            return decode(_until(ids, self.stops(prompt)), self.prompt_format)
+            return decode(until_stop_ids(ids, self.stops(prompt)), self.prompt_format)
         text = self.raw(choice)
         if not isinstance(text, str):
             return None
@@ -240,8 +241,3 @@ def _spoken_line(text: str) -> str:
 
 
 ENDPOINTS: dict[Way, type[Endpoint]] = {"completions": Completions, "chat": Chat}
-
-
-def _until(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
-    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-    return list(ids[:end])

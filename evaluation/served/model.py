@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from evaluation.own_settings import own_window
 from evaluation.prompting import Prompt
 from evaluation.running.answerers import Answerer, Texts
 from evaluation.running.batching import Batching, PromptedExample
@@ -21,6 +20,7 @@ from evaluation.served.settings import ServerSettings, find_card
 from lit_longpo.engine.generation import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
+from lit_longpo.policy.rope import readable_positions
 from lit_longpo.servers import (
     CUT_OFF,
     ENDED,
@@ -75,7 +75,7 @@ class ServedModel(Answerer):
         card = find_card(connection, settings.model)
         endpoint = ENDPOINTS[settings.way](settings, card, prompt_format, ends_of(generation))
         endpoint = replace(endpoint, abilities=probe(connection, endpoint, policy.source))
-        made = cls(connection, endpoint, policy.source, own_window(policy), generation)
+        made = cls(connection, endpoint, policy.source, readable_positions(policy.config()), generation)
         log.info("asking %s at %s: %s", card.name, connection.server.shown, made.way)
         return made
 

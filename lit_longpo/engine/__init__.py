@@ -3,7 +3,7 @@
 from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
-from lit_longpo.engine.generation import Limits, continue_rows, end_ids, greedy_settings, prefill
+from lit_longpo.engine.generation import Limits, continue_rows, end_ids, greedy_settings, prefill, until_stop_ids
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.prompt_trie import SHARED_FROM, num_row_tokens
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
@@ -44,4 +44,5 @@ __all__ = [
     "set_rotary_embedding",
     "set_sequence_group",
     "spreads",
+    "until_stop_ids",
 ]

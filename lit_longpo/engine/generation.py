@@ -1,8 +1,9 @@
 """Rows for transformers' own `generate`: prompts computed without padding, in chunks, then answered together."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
@@ -64,6 +65,16 @@ def ends_of(settings: GenerationConfig) -> tuple[int, ...]:
     """Tokens that end an answer by generation settings."""
     ends = getattr(settings, "eos_token_id", None)
     return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+
+
+def until_stop_ids(ids: Iterable[int], stop_ids: Container[int]) -> list[int]:
+    """The ids before the first one that ends an answer.
+
+    Args:
+        ids: of a row that was generated, with what stands behind its end.
+        stop_ids: each of them ends the answer.
+    """
+    return list(takewhile(lambda token: token not in stop_ids, ids))
 
 
 def greedy_settings(model: torch.nn.Module) -> dict[str, Any]:

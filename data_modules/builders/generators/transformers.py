@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.room import part_by_room
 from data_modules.builders.generators.steering import processors, stopping
 from data_modules.records import PreferencePair
-from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode
+from lit_longpo.engine import Limits, continue_rows, end_ids, generation_mode, until_stop_ids
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.rope import readable_positions
@@ -101,7 +100,7 @@ class TransformersGenerator(TextGenerator):
         return [self._completion(request, len(prompt), row, ends) for request, prompt, row in rows]
 
     def _completion(self, request: Request, prompt_tokens: int, row: list[int], ends: Sequence[int]) -> Completion:
-        ids = list(takewhile(lambda token: token not in ends, row))
+        ids = until_stop_ids(row, ends)
         cut_off, form = len(ids) == request.decoding.max_new_tokens, self._prompts.format(None)
         answer, finished = ended(form.decode(ids), request.decoding.stop, cut_off=cut_off, opened=form.opens_thoughts)
         return Completion(request.id, answer, finished, prompt_tokens, len(ids))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from evaluation.benchmark import Example
 from evaluation.prompting import Prompt
-from evaluation.running.batching import Batching, plan_rounds, portion, shared_length, shuffled
+from evaluation.running.batching import Batching, plan_rounds, portion, shareable_length, shuffled
 
 
 def prompt(ids, max_new_tokens=4):
@@ -59,7 +59,7 @@ def test_a_short_common_beginning_is_not_worth_it():
     [([3, 4, 5], [3, 4, 6], 2), ([3, 4], [3, 4], 1), ([3, 4], [3, 4, 5], 1), ([3], [3, 4], 0), ([4, 3], [3, 3], 0)],
 )
 def test_shared_length_leaves_each_a_token(first, second, length):
-    assert shared_length(first, second) == length
+    assert shareable_length(first, second) == length
 
 
 @pytest.mark.parametrize("wrong", [{"max_batch_tokens": 0}, {"prefill_chunk": 0}, {"min_shared": -1}])
