@@ -45,29 +45,26 @@ class MixedExamples(Examples):
 
     Args:
         parts: the stores, by source.
+
+    Attributes:
+        parts: likewise, in order.
     """
 
     def __init__(self, parts: Mapping[str, Examples]) -> None:
-        self._parts = list(parts.values())
-        self._part_names = list(parts)
+        self.parts = list(parts.items())
         self.sizes = {name: len(part) for name, part in parts.items()}
         self._ends = list(accumulate(self.sizes.values()))
-        self._lengths = np.concatenate([part.lengths for part in self._parts])
+        self._lengths = np.concatenate([part.lengths for part in parts.values()])
         self.names = _Names(self)
         self.sources = [name for name, size in self.sizes.items() if size]
 
     def without(self, numbers: Mapping[str, NDArray[np.int64]]) -> "MixedExamples":
         """All but the examples of some sources with these numbers in them."""
-        parts = dict(zip(self._part_names, self._parts, strict=True))
+        parts = dict(self.parts)
         for name, left_out in numbers.items():
             if len(left_out):
                 parts[name] = KeptExamples(parts[name], np.setdiff1d(np.arange(len(parts[name])), left_out))
         return MixedExamples(parts)
-
-    @property
-    def parts(self) -> list[tuple[str, Examples]]:
-        """The stores, by source."""
-        return list(zip(self._part_names, self._parts, strict=True))
 
     def set_shares(self, counts: Mapping[str, SourceCounts]) -> None:
         """Say how many examples of each source an epoch has."""
@@ -86,13 +83,12 @@ class MixedExamples(Examples):
     @property
     def reference_lengths(self) -> NDArray[np.int64]:
         """Tokens that each example occupies in a row of the reference. Shape: (examples,)."""
-        return np.concatenate([part.reference_lengths for part in self._parts])
+        return np.concatenate([part.reference_lengths for _, part in self.parts])
 
     @property
     def documents(self) -> Mapping[str, DocumentKeys]:
         """Keys of what the examples are about, by source."""
-        named = zip(self._part_names, self._parts, strict=True)
-        return {name: keys for name, part in named for keys in part.documents.values()}
+        return {name: keys for name, part in self.parts for keys in part.documents.values()}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -103,25 +99,26 @@ class MixedExamples(Examples):
 
     def fingerprint(self) -> str:
         """Hash of the sources' and of their shares (32 hex digits)."""
-        parts = [(name, part.fingerprint()) for name, part in zip(self._part_names, self._parts, strict=True)]
+        parts = [(name, part.fingerprint()) for name, part in self.parts]
         return hashlib.sha256(repr((parts, self.shares)).encode()).hexdigest()[:32]
 
     def item(self, index: int) -> EncodedPair:
         """The example, or one of its further copies, under a name of its own."""
         number = index % len(self)
-        source, within = self._place(number)
-        example = replace(self._parts[source][within], source=self._part_names[source])
+        source, part, within = self._place(number)
+        example = replace(part[within], source=source)
         return _renamed(example, self.name_of(index))
 
     def name(self, number: int) -> str:
         """What records and reports call an example."""
-        source, within = self._place(number)
-        return f"{self._part_names[source]}/{self._parts[source].names[within]}"
+        source, part, within = self._place(number)
+        return f"{source}/{part.names[within]}"
 
-    def _place(self, number: int) -> tuple[int, int]:
-        """Number of the source, and of the example in it."""
-        source = bisect_right(self._ends, number)
-        return source, number - self._ends[source] + len(self._parts[source])
+    def _place(self, number: int) -> tuple[str, Examples, int]:
+        """The source, its store, and the example's number in it."""
+        place = bisect_right(self._ends, number)
+        source, part = self.parts[place]
+        return source, part, number - self._ends[place] + len(part)
 
 
 class _Names(Numbered[str]):
