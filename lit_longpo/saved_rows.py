@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Segment, SegmentTable, Sharing, Slot
-from lit_longpo.errors import InputError
+from lit_longpo.errors import InputError, error_text
 
 _TENSORS = ("input_ids", "position_ids", "score_index", "score_targets", "score_owners")
 _ROWS = "rows"
@@ -44,7 +44,7 @@ def read_rows(path: Path) -> list[PreferenceBatch]:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"expected rows as `NonFiniteGuard` saves them at {path}, got another file ({type(error).__name__}: "
-            f"{' '.join(str(error).split())}); name a non_finite*.safetensors of a run's folder"
+            f"{error_text(error)}); name a non_finite*.safetensors of a run's folder"
         ) from error
 
 

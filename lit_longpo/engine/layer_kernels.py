@@ -31,6 +31,7 @@ from torch.nn.functional import silu
 from transformers import PreTrainedModel
 
 from lit_longpo.engine.attention import UnsupportedModelError
+from lit_longpo.engine.backends.gradient_check import largest_error
 from lit_longpo.engine.tiled_layers import norms_and_mlps
 from lit_longpo.errors import InputError, MissingPackageError
 
@@ -275,9 +276,7 @@ def _error(kernel: Forward, formula: Forward, at: Place, *, is_norm: bool) -> fl
     given = [torch.randn(size, generator=generator).to(device, dtype) for size in ((4, channels), second)]
     found = _with_gradients(kernel, [tensor.clone().requires_grad_() for tensor in given])
     expected = _with_gradients(formula, [tensor.float().clone().requires_grad_() for tensor in given])
-    pairs = zip(found, expected, strict=True)
-    errors = [float((one.float() - other).abs().max() / other.abs().max()) for one, other in pairs]
-    return max(errors, key=lambda error: error if error == error else float("inf"))
+    return largest_error(found, expected)
 
 
 def _with_gradients(function: Forward, tensors: list[Tensor]) -> list[Tensor]:

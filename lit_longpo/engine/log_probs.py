@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lit_longpo.engine import tiles
+from lit_longpo.engine.tiles import accumulation_dtype
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,6 @@ def _tile_rows(scored: int, vocabulary: int, tile_bytes: int) -> int:
     """Of as few tiles as fit, about equally long: the last one takes the memory of the others."""
     most = max(1, tile_bytes // (4 * vocabulary))
     return math.ceil(max(scored, 1) / math.ceil(max(scored, 1) / most))
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What logits of a dtype are reduced in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _tile_logits(

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Views
 from lit_longpo.engine.decoder import accepted_by, decoder_of
-from lit_longpo.engine.log_probs import accumulation_dtype
 from lit_longpo.engine.sequential import (
     RowSequence,
     plain_options,
@@ -23,6 +22,7 @@ from lit_longpo.engine.sequential import (
     scores_sequentially,
     sequential_cost,
 )
+from lit_longpo.engine.tiles import accumulation_dtype
 
 _OWN = "_scored_by_own_logits"
 

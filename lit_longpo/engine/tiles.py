@@ -213,7 +213,7 @@ def _write(total: Tensor, start: int, part: Tensor, found: Tensor | None) -> Non
 @contextmanager
 def _added_up(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
     """Inside the block, sums of the parameters' gradients; a slice's is gone as soon as it is added."""
-    sums = [torch.zeros(p.shape, dtype=_sum_dtype(p.dtype), device=p.device) for p in parameters]
+    sums = [torch.zeros(p.shape, dtype=accumulation_dtype(p.dtype), device=p.device) for p in parameters]
     hooks = [p.register_hook(partial(_add, total)) for p, total in zip(parameters, sums, strict=True)]
     try:
         yield sums
@@ -228,8 +228,8 @@ def _add(total: Tensor, gradient: Tensor) -> Tensor:
     return gradient.new_zeros(()).expand_as(gradient)
 
 
-def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Sums over slices lose nothing that one product over all tokens would keep."""
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What is summed over tokens, tiles or blocks is kept in: fp32, or fp64 where that comes in."""
     return torch.promote_types(dtype, torch.float32)
 
 

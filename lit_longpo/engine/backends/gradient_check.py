@@ -7,7 +7,8 @@ So a row of a few tokens goes through the kernel and, in fp32 on the same device
 Shape legend: see `attention.py`.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -61,10 +62,20 @@ def gradient_error(
         return list(torch.autograd.grad((out.float() * weights).sum(), wanted))
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        pairs = zip(gradients(flash_attention, dtype, kernel), gradients(portable, torch.float32), strict=True)
-        errors = [float((one.float() - other).abs().max() / other.abs().max()) for one, other in pairs]
-    worst = max(errors, key=lambda error: error if error == error else float("inf"))
+        worst = largest_error(gradients(flash_attention, dtype, kernel), gradients(portable, torch.float32))
     return None if worst <= _TOLERANCE[dtype] else f"{worst:.1e} (tolerance {_TOLERANCE[dtype]:.0e})"
+
+
+def largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Of several tensors, relative to the largest number of each; one that is no number is the largest of all.
+
+    Args:
+        found: in any precision.
+        expected: in fp32. Shape of each: as found.
+    """
+    pairs = zip(found, expected, strict=True)
+    errors = [float((one.float() - other).abs().max() / other.abs().max()) for one, other in pairs]
+    return max(errors, key=lambda error: math.inf if math.isnan(error) else error)
 
 
 def _table(window: int | None) -> SegmentTable:

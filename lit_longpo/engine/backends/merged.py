@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lit_longpo.batch import SegmentTable
+from lit_longpo.engine.tiles import accumulation_dtype
 
 _FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -129,7 +130,7 @@ class _Merged(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: tuple[Part, ...], scaling: float | None
     ) -> Tensor:
-        exact = torch.promote_types(query.dtype, torch.float32)
+        exact = accumulation_dtype(query.dtype)
         output, total = torch.empty_like(query, dtype=exact), query.new_empty(query.shape[:3], dtype=exact)
         for part in parts:
             keys, values = key[:, :, part.keys], value[:, :, part.keys]

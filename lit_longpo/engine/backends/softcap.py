@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.backends.merged import in_one_precision
 from lit_longpo.engine.backends.sdpa import MIN_WINDOW_BLOCK, Block, causal_mask, each_segment, query_blocks
+from lit_longpo.engine.tiles import accumulation_dtype
 
 _BLOCK_BYTES = 128 * 2**20  # of fp32 scores that exist at a time; backward holds three such tensors
 
@@ -61,7 +62,7 @@ class _SoftCapped(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, softcap: float
     ) -> Tensor:
-        exact = torch.promote_types(query.dtype, torch.float32)
+        exact = accumulation_dtype(query.dtype)
         output = query.new_empty(*query.shape[:3], value.shape[3])
         log_sums = query.new_empty(key.shape[1], query.shape[1] // key.shape[1], query.shape[2], dtype=exact)
         with torch.autocast(query.device.type, enabled=False):
@@ -121,7 +122,7 @@ def _grouped(tensor: Tensor, key: Tensor, block: Block) -> Tensor:
 def _scores(query: Tensor, key: Tensor, block: Block, scaling: float) -> Tensor:
     """In fp32, or fp64 where that comes in. Shape: (G, H / G, q, k)."""
     scores = _times(_grouped(query, key, block), key[0, :, block.keys].transpose(1, 2))
-    return scores.to(torch.promote_types(scores.dtype, torch.float32)).mul_(scaling)
+    return scores.to(accumulation_dtype(scores.dtype)).mul_(scaling)
 
 
 def _capped(scores: Tensor, softcap: float, window: int | None) -> Tensor:
