@@ -24,6 +24,7 @@ from lit_longpo.training.row_checks import check_rows, check_sharing
 log = logging.getLogger(__name__)
 
 _FEW_STEPS = 10
+_POINTS = 10  # of a short run's curve
 
 
 def check_draws(policy: PolicyConfig) -> None:
@@ -104,6 +105,25 @@ def say_steps(trainer: Trainer, steps: int) -> None:
         )
     else:
         _say_few_steps(trainer, steps)
+
+
+def log_short_run(trainer: Trainer, steps: int) -> None:
+    """Log a run more often whose curve would have no point, or a single one.
+
+    Args:
+        trainer: about to fit.
+        steps: that its optimizer will take; -1 if nobody knows.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning's connector sets it
+    if not 0 < steps < 2 * every or not trainer.loggers or keeps_nothing(trainer):
+        return
+    often = max(1, steps // _POINTS)
+    trainer.log_every_n_steps = often  # type: ignore[attr-defined]
+    if trainer.is_global_zero and often < every:
+        log.info(
+            "`trainer.log_every_n_steps` is %d in place of %d: a curve of %d steps would have %s",
+            *(often, every, steps, "one point" if steps >= every else "no point"),
+        )
 
 
 def _say_few_steps(trainer: Trainer, steps: int) -> None:

@@ -1,11 +1,18 @@
 """What is said about a policy at the start, and by which process."""
 
+import csv
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from support.preference_data import RandomPairs
 
-from lit_longpo.training.start import say_precision, say_steps
+from lit_longpo.objectives import ORPO
+from lit_longpo.policy import PolicyConfig
+from lit_longpo.training.start import log_short_run, say_precision, say_steps
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
@@ -39,3 +46,35 @@ def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
     caplog.clear()
     say_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "logged", "said"),
+    [
+        (5, 10, 1, "is 1 in place of 10: a curve of 5 steps would have no point"),
+        (19, 10, 1, "a curve of 19 steps would have one point"),
+        (60, 50, 6, "is 6 in place of 50"),
+        (20, 10, 10, ""),
+        (5, 1, 1, ""),
+        (5, 0, 0, ""),  # nothing is to be logged
+        (-1, 10, 10, ""),  # nobody knows
+    ],
+)
+def test_a_short_run_is_logged_so_often_that_it_has_a_curve(steps, every, logged, said, caplog):
+    caplog.set_level("INFO")
+    trainer = SimpleNamespace(log_every_n_steps=every, loggers=[1], is_global_zero=True)
+    log_short_run(trainer, steps)
+    assert trainer.log_every_n_steps == logged
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)
+
+
+def test_five_steps_are_five_points(policy_folder, tmp_path):
+    module = ORPO(policy=PolicyConfig(source=str(policy_folder)))
+    trainer = Trainer(
+        max_steps=5, accelerator="cpu", logger=CSVLogger(tmp_path), log_every_n_steps=10, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=RandomPairs(module.views, num_examples=10))
+    lines = csv.DictReader((Path(trainer.log_dir) / "metrics.csv").open())
+    assert [int(line["step"]) for line in lines if line.get("train/loss")] == [0, 1, 2, 3, 4]
