@@ -5,6 +5,7 @@ Adafactor factorises the squares of a matrix's gradients, Muon makes its update 
 at once: of a flat slice, as DeepSpeed hands them out, they would make something else.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from textwrap import shorten
 from typing import Any
@@ -22,6 +23,8 @@ INSTEAD = f"type {_USUAL}"
 _BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
 _SAID = 160  # characters of an error, which may hold a compiler's whole command
 _OF_NAMES = frozenset({"LoraFAOptimizer"})  # peft's
+# They project what is in groups with a rank of their own; of other parameters they are AdamW, or the like.
+_OF_RANKS = re.compile("galore|apollo(?!dqn)|fira", re.IGNORECASE)
 _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
 
 
@@ -77,10 +80,10 @@ def accumulation_problem(optimizer: Optimizer, rows: int) -> str | None:
 
 
 def check_gradients(optimizer: Optimizer) -> None:
-    """Refuse an optimizer whose first step would fail.
+    """Refuse an optimizer whose first step would fail, or would be another's.
 
     Raises:
-        InputError: it takes sparse gradients alone, or names beside parameters.
+        InputError: it takes sparse gradients alone, names or ranks beside parameters, or holds two sets of weights.
     """
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise InputError(f"expected an optimizer of dense gradients, got SparseAdam; {INSTEAD}")
@@ -88,6 +91,18 @@ def check_gradients(optimizer: Optimizer) -> None:
         raise InputError(
             f"expected an optimizer that takes parameters alone, got {type(optimizer).__name__}, which looks for the "
             f"names and scales of adapters beside them; {INSTEAD}"
+        )
+    if any(_OF_RANKS.match(name) for name in names_of(optimizer)):
+        raise InputError(
+            "expected an optimizer that does its part for parameters alone, got "
+            f"{type(optimizer).__name__}, which projects only groups with a `rank` of their own: nothing would be "
+            f"projected, and no memory saved; {INSTEAD}, or QuantizedAdamW or adapters (`policy.lora`) for less memory"
+        )
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):  # schedule-free ones
+        raise InputError(
+            "expected an optimizer that trains the weights that are validated and saved, got "
+            f"{type(optimizer).__name__}, which has to be told of every validation and checkpoint, where its weights "
+            f"are others; {INSTEAD}"
         )
 
 
@@ -107,7 +122,7 @@ def probe_of(make: OptimizerFactory) -> Optimizer:
             f"expected an optimizer that is made of parameters and of the settings given, got one that is not ({error})"
             f"; {INSTEAD}"
         ) from error
-    except RuntimeError as error:
+    except (AssertionError, AttributeError, KeyError, RuntimeError) as error:
         causes = "; ".join(shorten(str(each), _SAID) for each in (error, error.__cause__) if each is not None)
         raise InputError(
             f"expected an optimizer that can be made here with these settings, got one that cannot ({causes}); "

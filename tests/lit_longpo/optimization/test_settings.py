@@ -89,6 +89,38 @@ def test_optimizers_of_adapters_by_name_are_refused(optimizer, message):
         Optimization(partial(optimizer, lr=0.01))
 
 
+class GaLoreAdamW8bit(torch.optim.AdamW):
+    """Named as those that look for a rank in every group, and are AdamW without one."""
+
+
+class APOLLOAdamW(GaLoreAdamW8bit):
+    """Likewise."""
+
+
+class AdamWScheduleFree(torch.optim.AdamW):
+    """As those whose weights are others in training than in validation."""
+
+    def train(self):
+        """Called by nobody here."""
+
+    def eval(self):
+        """Called by nobody here."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (GaLoreAdamW8bit, r"got GaLoreAdamW8bit, which projects only groups with a `rank` .*; type --optimization"),
+        (APOLLOAdamW, "got APOLLOAdamW, which projects only groups"),
+        (AdamWScheduleFree, r"weights that are validated and saved, got AdamWScheduleFree, .*; type --optimization"),
+    ],
+)
+def test_optimizers_that_would_be_others_without_a_word_are_refused(optimizer, message):
+    """The first were plain AdamW, and schedule-free ones were validated and exported where they take gradients."""
+    with pytest.raises(InputError, match=message):
+        Optimization(partial(optimizer, lr=0.01))
+
+
 class DeepSpeedCPUAdam(torch.optim.AdamW):
     """Named as DeepSpeed's, which needs a compiler."""
 
@@ -116,6 +148,8 @@ def test_an_optimizer_that_cannot_be_made_is_one_line():
         match=r"^expected an optimizer that can .* \(the op failed to build; no c\+\+\); type --optim",
     ):
         Optimization(failing)
+    with pytest.raises(InputError, match=r"cannot \('list' object has no attribute 'parameters'\); type --optim"):
+        Optimization(lambda model: model.parameters())  # LOMO's, of a model
 
 
 @pytest.mark.parametrize(
