@@ -16,9 +16,11 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     ModelPruning,
     OnExceptionCheckpoint,
+    SpikeDetection,
     StochasticWeightAveraging,
     WeightAveraging,
 )
+from lightning.pytorch.plugins import BitsandbytesPrecision
 
 from lit_longpo.errors import InputError
 from lit_longpo.strategies import is_deepspeed, split_by
@@ -37,6 +39,9 @@ _INSTEAD: dict[type[Callback], str] = {
     # It copies the objective before it has a policy, and then averages no parameters.
     StochasticWeightAveraging: "take EMAWeightAveraging, or WeightAveraging",
     ModelPruning: "take it out: weights keep their names here, and none is left out",
+    # A row's loss is its share of the step's, larger where it has more examples; and its own state is never read back.
+    SpikeDetection: "take it out: the losses that it would compare are shares of a step's, and no run goes on from "
+    "its checkpoints (Lightning#21752); NonFiniteGuard stops at what is no number",
 }
 _WRITES_HALF_STEPS = (
     "which writes in the middle of a row: a run that goes on from there leaves out that row and the others of its step"
@@ -61,7 +66,7 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
 
 
 def check_beside(trainer: Trainer) -> None:
-    """Refuse callbacks that do not go with the trainer's own settings; Lightning says so when all is loaded.
+    """Refuse callbacks and plugins that do not go with other settings; Lightning says so when all is loaded, or never.
 
     Args:
         trainer: about to fit.
@@ -69,6 +74,12 @@ def check_beside(trainer: Trainer) -> None:
     Raises:
         InputError: naming the first.
     """
+    if isinstance(getattr(trainer, "precision_plugin", None), BitsandbytesPrecision):
+        raise InputError(
+            "expected `policy.quantization: 4bit`, which holds policy and reference in the same 4 bits, got the plugin "
+            "BitsandbytesPrecision, which would convert the policy alone, after it is loaded; take it out of "
+            "`trainer.plugins`, and type --policy.quantization 4bit"
+        )
     for callback in getattr(trainer, "callbacks", ()):
         name = type(callback).__name__
         if isinstance(callback, GradientAccumulationScheduler) and is_deepspeed(trainer.strategy):

@@ -19,9 +19,11 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     ModelPruning,
     OnExceptionCheckpoint,
+    SpikeDetection,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import BitsandbytesPrecision
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from support.preference_data import RandomPairs
 from support.zero3 import needs_deepspeed
@@ -43,6 +45,7 @@ from lit_longpo.training.callback_checks import check_beside, check_callbacks
         (BackboneFinetuning(), r"got BackboneFinetuning; .*`policy\.freeze`"),
         (StochasticWeightAveraging(1e-4), "got StochasticWeightAveraging; take EMAWeightAveraging"),
         (ModelPruning("l1_unstructured"), "got ModelPruning; take it out"),
+        (SpikeDetection(), "got SpikeDetection; take it out: .*shares of a step.*NonFiniteGuard"),
         (EarlyStopping("val/rewards/accuracies"), r"expected `mode: max` of EarlyStopping .* larger it is, got min"),
         (ModelCheckpoint(monitor="val/rewards/margins"), "expected `mode: max` of ModelCheckpoint"),
         (ModelCheckpoint(monitor="val/loss", mode="max"), "expected `mode: min` of ModelCheckpoint .*smaller it is"),
@@ -117,6 +120,12 @@ def test_what_does_not_go_with_the_trainer_is_refused(callback, options, said, t
     with pytest.raises(ValueError, match=said):
         check_beside(ResumableTrainer(logger=False, **common, **options))
     check_beside(ResumableTrainer(logger=CSVLogger(tmp_path), **common))
+
+
+def test_a_plugin_that_converts_the_policy_alone_is_refused():
+    plugin = BitsandbytesPrecision.__new__(BitsandbytesPrecision)  # it is made on GPUs alone
+    with pytest.raises(ValueError, match=r"got the plugin BitsandbytesPrecision, .*type --policy\.quantization 4bit"):
+        check_beside(SimpleNamespace(precision_plugin=plugin, callbacks=[]))
 
 
 @needs_deepspeed
