@@ -24,6 +24,7 @@ _OPTIONAL: dict[str, Any] = {
 _ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers alone would be on for every token
 # Ways to begin that change the base by chance, by data or by code of a GPU: nobody finds that base again.
 _LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
+OWN_LOSSES = ("kasa_config", "monteclora_config")  # whose training has terms of its own in the loss
 _MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
 _REPEATED = "layer_replication"  # layers that stand in the model more often than in its configuration
 _OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
@@ -46,10 +47,7 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     settings = stored_object(config, _COPY)
     kind = settings.get("peft_type")
     if kind != "LORA":
-        raise InputError(
-            f"expected LoRA adapters at {path}, got {kind}; merge them into their base with PEFT "
-            "(`merge_and_unload`) and set `policy.source` to the result"
-        )
+        raise InputError(f"expected LoRA adapters at {path}, got {kind}; {_instead_of(kind)}")
     with instead(_COPY):
         check_fields(settings, _NEEDED, str(config), _OPTIONAL)
         for name in _NEEDED:
@@ -58,6 +56,16 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     _refuse_unread(config, settings)
     _refuse_lost_base(config, settings)
     return settings
+
+
+def _instead_of(kind: Any) -> str:
+    from peft import PromptLearningConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
+    if known is not None and issubclass(known, PromptLearningConfig):
+        return "trained prompts are no weights and cannot be merged into their base: set `policy.source` to another"
+    return "merge them into their base with PEFT (`merge_and_unload`) and set `policy.source` to the result"
 
 
 def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, read_adapter_config
+from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
 from lit_longpo.policy.adapter_weights import set_weights
 from lit_longpo.policy.adapters import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.merging import merge_adapters
@@ -104,11 +104,12 @@ class AdapterFolder:
 
     @property
     def beyond_lora(self) -> str | None:
-        """What was trained beside low-rank matrices, in words."""
+        """What belongs to them beside low-rank matrices, in words."""
         kept = {
             "modules_to_save": self.settings.get("modules_to_save"),
             "trainable_token_indices": self.settings.get("trainable_token_indices"),
             "bias": None if self.settings.get("bias", "none") == "none" else self.settings["bias"],
+            **{name: self.settings.get(name) for name in OWN_LOSSES},
         }
         return next((f"`{name}: {value}`" for name, value in kept.items() if value), None)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from peft import PeftModel
+from peft.tuners.lora.config import KasaConfig, MontecloraConfig
 from safetensors.torch import load_file, save_file
 from support.adapter_folders import GROUP, ROW, TARGETS, adapters, edited, ours, plain, plain_sums
 from support.preference_data import RandomPairs
@@ -98,6 +99,9 @@ BEYOND = {
     "head": {"target_modules": ["q_proj", "lm_head"]},
     "embedding": {"target_modules": ["q_proj", "embed_tokens"]},
     "tokens": {"trainable_token_indices": [5, 6]},
+    # Their training has terms of its own in the loss, which a loop has to add; the second draws weights in training.
+    "kasa": {"kasa_config": KasaConfig()},
+    "monteclora": {"monteclora_config": MontecloraConfig()},
 }
 
 
@@ -244,6 +248,10 @@ def test_what_is_no_starting_point_is_refused(policy_folder, tmp_path):
         edited(tmp_path / "a", base_model_name_or_path=str(tmp_path / "a")).load()
     with pytest.raises(ValueError, match="got IA3"):
         edited(tmp_path / "a", peft_type="IA3").load()
+    for kind in ("PROMPT_TUNING", "PREFIX_TUNING", "CPT"):  # they were told to merge, which peft cannot
+        with pytest.raises(ValueError, match=f"got {kind}; trained prompts .* cannot be merged"):
+            edited(tmp_path / "a", peft_type=kind).load()
+    edited(tmp_path / "a", peft_type="LORA")
     with pytest.raises(ValueError, match=r"for `policy\.adapters: merge`, got a model"):
         ours(policy_folder, adapters="merge").load()
     with pytest.raises(ValueError, match=r"adapters in a below it; type --policy\.source"):
