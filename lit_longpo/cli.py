@@ -159,6 +159,9 @@ class LongPOCLI(LightningCLI):
             ValueError: Lightning refuses its settings.
         """
         settings = self._get(self.config_init, "trainer")
+        if settings.get("barebones"):  # without all that our defaults and recipes add
+            for name, value in {**dict.fromkeys(_SWITCHES, False), "log_every_n_steps": 0}.items():
+                settings[name] = value
         off = tuple(kind for name, kind in _SWITCHES.items() if settings.get(name) is False)
         callbacks = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
         if settings.get("enable_progress_bar") is not False and not _has(callbacks, ProgressBar):

@@ -466,3 +466,11 @@ def test_what_a_switch_turns_off_may_stand_in_a_recipe(switch, kind):
     left = [type(item) for item in build(*recipe, f"--trainer.{switch}", "false").trainer.callbacks]
     assert left == [item for item in there if not issubclass(item, kind)]
     assert len(left) == len(there) - 1
+
+
+def test_a_recipe_runs_without_all_that_costs_time():
+    """Lightning refused our own default of `log_every_n_steps`, and then the recipe's progress bar."""
+    trainer = build("--config", CONFIGS / "dpo.yaml", "--trainer.barebones", "true").trainer
+    assert not [item for item in trainer.callbacks if isinstance(item, ProgressBar | Checkpoint | ModelSummary)]
+    assert trainer.log_every_n_steps == 0
+    assert not trainer.loggers
