@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
 from lit_longpo.checkpoints.best import remember_best
+from lit_longpo.checkpoints.early_stops import keep_patience
 from lit_longpo.checkpoints.epoch_ends import begin_next_epoch, finish_epoch
 from lit_longpo.checkpoints.progress import (
     log_from,
@@ -26,6 +27,7 @@ __all__ = [
     "fault",
     "finish_epoch",
     "gather_random_states",
+    "keep_patience",
     "load_weights",
     "log_from",
     "newest_whole",

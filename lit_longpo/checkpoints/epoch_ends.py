@@ -1,11 +1,16 @@
-"""An epoch whose last row was trained on, when a run goes on behind it: it ends, and the next one is whole."""
+"""An epoch whose last row was trained on, when a run goes on behind it: it ends, and the next one is whole.
 
-from typing import Any
+Lightning has no public way to say so; `loop_parts` looks whether the parts that are set here are still there.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.loop import _Loop
-from lightning.pytorch.loops.progress import _Progress
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loops.fit_loop import _FitLoop
+    from lightning.pytorch.loops.progress import _Progress
 
 
 def finish_epoch(trainer: Trainer) -> None:
@@ -55,10 +60,10 @@ def begin_next_epoch(trainer: Trainer) -> None:
             each.reset_restart_stage()
 
 
-def _stands_before_its_end(loop: _FitLoop) -> bool:
+def _stands_before_its_end(loop: "_FitLoop") -> bool:
     """Whether the checkpoint was saved where the last row ended, and not where a validation or the epoch did."""
     return loop.epoch_loop.restarted_on_train_batch_end and loop.restarted_mid_epoch
 
 
-def _counts_of(progress: _Progress) -> tuple[Any, Any]:
+def _counts_of(progress: "_Progress") -> tuple[Any, Any]:
     return progress.total, progress.current

@@ -16,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
+from lit_longpo.checkpoints.early_stops import decide_behind_least_length
+from lit_longpo.checkpoints.loop_parts import check_parts
 from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.progress import rows_so_far, say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
@@ -130,7 +132,9 @@ class ResumableTrainer(Trainer):
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
         self._rows_before, self._kept_room = None, None
         refuse_root(self.default_root_dir)
+        check_parts(self)
         keep_steps_whole(self)
+        decide_behind_least_length(self)
         settings = run_settings(self, model, data)
         choice = CheckpointChoice(self, trusted=weights_only is False)
         check = partial(choice.check, settings=settings, fitting=True)

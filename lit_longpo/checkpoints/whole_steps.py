@@ -45,7 +45,7 @@ class _ValidationsBehindSteps:
         trainer = self._trainer
         loop = trainer.fit_loop.epoch_loop
         due = type(loop)._should_check_val_fx(loop, data_fetcher)
-        if ends_step(trainer) or trainer.should_stop:
+        if ends_step(trainer) or (trainer.should_stop and trainer.fit_loop._can_stop_early):
             return due or (self._put_off is not None and self._put_off == trainer.global_step - 1)
         self._put_off = trainer.global_step if due else self._put_off
         return False

@@ -12,7 +12,14 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Scores, Views
-from lit_longpo.checkpoints import begin_next_epoch, draw_apart, finish_epoch, load_weights, remember_best
+from lit_longpo.checkpoints import (
+    begin_next_epoch,
+    draw_apart,
+    finish_epoch,
+    keep_patience,
+    load_weights,
+    remember_best,
+)
 from lit_longpo.checkpoints.record import flatten
 from lit_longpo.engine import (
     ScoringPlan,
@@ -49,7 +56,7 @@ from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_fit, found_path, say_precision, say_steps
+from lit_longpo.training.start import check_fit, found_path, log_short_run, say_precision, say_steps
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -267,6 +274,7 @@ class PreferenceModule(LightningModule, ABC):
         optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
         say_precision(optimizer, self.trainer)
         say_steps(self.trainer, steps)
+        log_short_run(self.trainer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -281,6 +289,7 @@ class PreferenceModule(LightningModule, ABC):
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
             check_averages(getattr(self._trainer, "callbacks", []), checkpoint)
             remember_best(self._trainer, checkpoint)
+            keep_patience(self._trainer, checkpoint)
         self._resumption.load(checkpoint)
         self._first_pairs.load(checkpoint.get("first_pairs"))
         check_trained(checkpoint, self)

@@ -1,0 +1,58 @@
+"""Parts of Lightning's loops that nothing public stands for: are they there?
+
+Some are set here. Under another name in a later Lightning the loop would never look at them, and a run that goes on
+would leave rows out without a word.
+"""
+
+from collections.abc import Iterator
+from operator import attrgetter
+
+import lightning
+from lightning.pytorch import Trainer
+
+from lit_longpo.errors import InputError
+
+_ROWS = "fit_loop.epoch_loop.batch_progress"
+_EPOCHS = "fit_loop.epoch_progress"
+_COUNTS = ("ready", "started", "processed", "completed")
+_PARTS: dict[str, tuple[str, ...]] = {
+    "": ("_checkpoint_connector", "_logger_connector", "_signal_connector"),
+    "_checkpoint_connector": ("_ckpt_path", "_user_managed"),
+    "fit_loop": (
+        *("_can_stop_early", "_data_fetcher", "_data_source", "_resuming_from_checkpoint", "_should_accumulate"),
+        *("on_advance_end", "reset_restart_stage", "restarted_mid_epoch", "restarting"),
+    ),
+    "fit_loop.epoch_loop": (
+        *("_batches_that_stepped", "_broadcast_sigterm_tensor", "_should_check_val_fx"),
+        *("reset_restart_stage", "restarted_on_train_batch_end"),
+    ),
+    "fit_loop.epoch_loop.val_loop": ("_has_run", "_restarting", "batch_progress", "reset_restart_stage"),
+    _ROWS: ("is_last_batch",),
+    **{f"{progress}.{of}": _COUNTS for progress in (_ROWS, _EPOCHS) for of in ("total", "current")},
+}
+
+
+def check_parts(trainer: Trainer) -> None:
+    """Refuse a Lightning whose loops have changed.
+
+    Args:
+        trainer: about to fit.
+
+    Raises:
+        InputError: naming the first part that is gone.
+    """
+    if (gone := next(_gone(trainer), None)) is not None:
+        raise InputError(
+            f"expected the training loop of Lightning 2.6, in which a run goes on where it stopped, got that of "
+            f"{lightning.__version__}, which has no `Trainer.{gone}`; type: pip install 'lightning~=2.6.0'"
+        )
+
+
+def _gone(trainer: Trainer) -> Iterator[str]:
+    for place, names in _PARTS.items():
+        for name in names:
+            path = f"{place}.{name}".removeprefix(".")
+            try:
+                attrgetter(path)(trainer)
+            except AttributeError:
+                yield path
