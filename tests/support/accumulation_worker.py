@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support.preference_data import groups_for
+from support.quiet_cpu import QUIET_CPU
 from support.zero3 import releasing_zero3
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -94,14 +95,11 @@ def train(strategy, folder, out):
     module, record = ORPO(policy=PolicyConfig(source=folder), optimization=sgd), Record()
     trainer = Trainer(
         max_epochs=2,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=num_ranks(strategy),
         strategy=STRATEGIES[strategy](),
         accumulate_grad_batches=ACCUMULATE,
         gradient_clip_val=CLIP,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

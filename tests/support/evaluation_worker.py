@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from support.parallel_worker import OBJECTIVES, STRATEGIES, Uneven
+from support.quiet_cpu import QUIET_CPU
 
 from evaluation import LongBenchCallback
 from evaluation.running.batching import Batching
@@ -21,12 +22,9 @@ def run(strategy: str, model: str, benchmark: str, out: Path) -> None:
     callback = LongBenchCallback(benchmark, batching=Batching(600, 64, 0), max_length=3000)
     trainer = Trainer(
         max_epochs=1,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=1 if strategy == "single" else 2,
         strategy=STRATEGIES[strategy](),
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

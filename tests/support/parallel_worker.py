@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_every
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support.greedy import greedy
 from support.preference_data import emphasis_of, groups_for
+from support.quiet_cpu import QUIET_CPU
 from support.zero3 import all_released, releasing_zero3
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -163,14 +164,11 @@ def train(
     module, record = OBJECTIVES[objective](policy=policy, optimization=sgd, **options), Record()
     trainer = Trainer(
         max_epochs=1,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=DEVICES.get(strategy, 2),
         strategy=STRATEGIES[strategy](),
         gradient_clip_val=CLIP,
         precision=precision,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from support.quiet_cpu import QUIET_CPU
 
 from lit_longpo.batch import PreferenceBatch
 
@@ -30,13 +31,10 @@ def fit(folder: Path, data: LightningDataModule, max_epochs: int, ckpt_path: Pat
     module = Recorder()
     checkpoints = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
     Trainer(
-        accelerator="cpu",
+        **QUIET_CPU,
         max_epochs=max_epochs,
         callbacks=[] if ckpt_path else [checkpoints],
         enable_checkpointing=ckpt_path is None,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
     ).fit(module, datamodule=data, ckpt_path=ckpt_path)
     return module

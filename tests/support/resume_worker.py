@@ -14,6 +14,7 @@ import yaml
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from support.quiet_cpu import QUIET_CPU
 from support.zero3 import all_released, releasing_zero3
 
 from data_modules import SyntheticDataModule
@@ -118,13 +119,10 @@ def trainer_for(strategy, folder, *callbacks, steps=STEPS, **options):
     return ResumableTrainer(
         max_epochs=-1,
         max_steps=steps,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=num_ranks(strategy),
         strategy=STRATEGIES[strategy](),
         gradient_clip_val=0.5,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         limit_val_batches=1,

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 from support.zero3 import releasing_zero3
 from torch import nn
 
@@ -42,13 +43,10 @@ def fit(
     module = DPO(policy=policy, optimization=optimization)
     trainer = ResumableTrainer(
         max_steps=steps,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=1 if strategy == "one" else 2,
         strategy=STRATEGIES[strategy](),
-        logger=False,
         default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         limit_val_batches=0,

@@ -4,6 +4,7 @@ import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from support.quiet_cpu import QUIET_CPU
 
 from data_modules import SyntheticDataModule
 from lit_longpo.checkpoints import ResumableTrainer
@@ -44,12 +45,9 @@ def metrics_of(ranks, num_val, max_examples, folder):
     trainer = ResumableTrainer(
         max_steps=1,
         val_check_interval=1,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=ranks,
         strategy=STRATEGIES[ranks](),
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=folder,

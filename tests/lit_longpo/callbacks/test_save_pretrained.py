@@ -14,6 +14,7 @@ from peft import PeftConfig, PeftModel
 from support.chat_formats import chat_tokenizer
 from support.groups import random_groups
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -36,11 +37,8 @@ def fit(folder, source, *, steps=3, directory=None, options=None, **policy):
     module = ORPO(policy=PolicyConfig(source=str(source), **policy), optimization=optimization)
     trainer = Trainer(
         max_steps=steps,
-        accelerator="cpu",
-        logger=False,
+        **QUIET_CPU,
         default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         callbacks=[SavePretrained(str(directory or folder / "model"))],
@@ -252,11 +250,8 @@ def averaged(folder, source, callbacks, *, ckpt_path=None, **policy):
     module = ORPO(policy=PolicyConfig(source=str(source), **policy), optimization=optimization)
     trainer = ResumableTrainer(
         max_steps=4,
-        accelerator="cpu",
-        logger=False,
+        **QUIET_CPU,
         default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         limit_val_batches=0,
         use_distributed_sampler=False,
         callbacks=callbacks,

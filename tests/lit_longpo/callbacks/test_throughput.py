@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 
 from lit_longpo.batch import PackedBatch
 from lit_longpo.callbacks import ThroughputCallback
@@ -134,11 +135,8 @@ def test_sanity_checks_are_not_evaluations(policy_folder, tmp_path):
     module = ORPO(policy=policy(policy_folder))
     trainer = Trainer(
         max_steps=2,
-        accelerator="cpu",
-        logger=False,
+        **QUIET_CPU,
         default_root_dir=tmp_path,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=1,
         callbacks=[ThroughputCallback(1)],

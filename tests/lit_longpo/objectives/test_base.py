@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from support.preference_data import RandomPairs, emphasis_of, groups_for
+from support.quiet_cpu import QUIET_CPU
 from support.tiny_hybrids import ALONE, tiny_hybrid
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
@@ -40,10 +41,7 @@ def run(module, folder, *, steps=4, callbacks=(), ckpt_path=None, trainer=Traine
     seed_everything(0, verbose=False)
     trainer = trainer(
         max_steps=steps,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET_CPU,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=folder,

@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.plugins import MixedPrecision
 from support.command_line import CONFIGS
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 from support.ranks import run_command
 
 from lit_longpo.engine import score
@@ -35,10 +36,7 @@ def trained(module, *callbacks, **options):
     seed_everything(0, verbose=False)
     trainer = Trainer(
         max_steps=STEPS,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET_CPU,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         gradient_clip_val=CLIP,

@@ -6,6 +6,7 @@ import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization, Taken, num_optimizer_steps
@@ -49,10 +50,7 @@ def test_a_schedule_of_accumulation_is_counted_epoch_by_epoch(policy_folder, tmp
     module = ORPO(policy=PolicyConfig(source=str(policy_folder)), optimization=halving)
     trainer = Trainer(
         max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET_CPU,
         enable_checkpointing=False,
         use_distributed_sampler=False,
         limit_val_batches=0,

@@ -10,6 +10,7 @@ from peft.tuners.lora.config import KasaConfig, MontecloraConfig
 from safetensors.torch import load_file, save_file
 from support.adapter_folders import GROUP, ROW, TARGETS, adapters, edited, ours, plain, plain_sums
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 from support.ranks import run_ranks
 from support.tiny_models import tiny_config, tiny_model
 from support.word_tokenizer import word_tokenizer
@@ -309,13 +310,10 @@ def start_under_zero3(source, how, folder):
     module = SFT(policy=ours(source, adapters=how), optimization=optimization)
     trainer = Trainer(
         max_steps=1,
-        accelerator="cpu",
+        **QUIET_CPU,
         devices=2,
         strategy=releasing_zero3(),
-        logger=False,
         default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         callbacks=[SavePretrained(str(folder / "model"))],

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from support.groups import random_groups
 from support.preference_data import RandomPairs, groups_for
+from support.quiet_cpu import QUIET_CPU
 from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
@@ -204,11 +205,8 @@ def train(objective, folder, source, *, steps=3, reference=None, saved=None, ckp
     save = [SavePretrained(str(saved))] if saved else []
     trainer = Trainer(
         max_steps=steps,
-        accelerator="cpu",
-        logger=False,
+        **QUIET_CPU,
         default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=bool(callbacks),
         num_sanity_val_steps=0,
         callbacks=[kept, *callbacks, *save],

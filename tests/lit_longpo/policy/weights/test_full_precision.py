@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 from support.tiny_models import tiny_config
 from support.word_tokenizer import word_tokenizer
 from transformers import AutoModelForCausalLM
@@ -25,11 +26,8 @@ def trained(folder, tmp_path, objective=SFT, **policy):
     module = objective(policy=policy, optimization=optimization)
     trainer = Trainer(
         max_steps=1,
-        accelerator="cpu",
+        **QUIET_CPU,
         precision="bf16-true",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         enable_checkpointing=False,
         use_distributed_sampler=False,
         limit_val_batches=0,
