@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evaluation.prompting import Prompt, decode
+from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching, PromptedExample, portion
 from evaluation.running.facts import model_facts
@@ -87,7 +87,7 @@ class Answerer(ABC):
         seed: int | None = None,
         generation: Mapping[str, Any] | None = None,
     ) -> Generator[Texts, None, None]:
-        """Answers as they come, as `evaluation.prompting.decode` gives them: nothing stripped.
+        """Answers as they come, as `PromptFormat.decode_reply` gives them: nothing stripped.
 
         Args:
             prompts: what to answer.
@@ -162,7 +162,7 @@ class LocalModel(Answerer):
         """Round by round, on every process alike."""
         with closing(answer(self.model, prompts, batching, seed=seed, generation=generation)) as rounds:
             for found in rounds:
-                yield {number: decode(ids, prompt_format) for number, ids in sorted(found.items())}
+                yield {number: prompt_format.decode_reply(ids) for number, ids in sorted(found.items())}
 
 
 def answerer_of(model: "nn.Module | Answerer") -> Answerer:

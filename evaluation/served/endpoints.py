@@ -145,7 +145,7 @@ class Completions(Endpoint):
         """From its tokens where the server gives them."""
         ids = getattr(choice, "token_ids", None)
         if self.abilities.gives_ids and isinstance(ids, list):
-            return decode(until_stop_ids(ids, self.stops(prompt)), self.prompt_format)
+            return self.prompt_format.decode_reply(until_stop_ids(ids, self.stops(prompt)))
         text = self.raw(choice)
         if not isinstance(text, str):
             return None

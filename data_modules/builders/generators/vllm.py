@@ -106,7 +106,12 @@ class VLLMGenerator(TextGenerator):
         """Whether a stop text may have ended an answer before it began (vllm#14170)."""
         if not request.decoding.stop or best.finish_reason not in ENDED:
             return False
-        return is_thinking(best.text, opened=self._prompts.format(request.system).opens_thoughts)
+        return is_thinking(self._text(request, best), opened=self._prompts.format(request.system).opens_thoughts)
+
+    def _text(self, request: Request, best: Any) -> str:
+        """The engine's, which has no special tokens; of the tokens, where thoughts stand between such."""
+        form = self._prompts.format(request.system)
+        return form.decode_reply(best.token_ids) if form.hides_thoughts else str(best.text)
 
     def _completion(self, request: Request, output: Any) -> Completion:
         best = output.outputs[0]
@@ -115,7 +120,7 @@ class VLLMGenerator(TextGenerator):
             return Completion(request.id, "", error=error)
         opened = self._prompts.format(request.system).opens_thoughts
         cut_off = best.finish_reason == CUT_OFF
-        answer, finished = ended(best.text, request.decoding.stop, cut_off=cut_off, opened=opened)
+        answer, finished = ended(self._text(request, best), request.decoding.stop, cut_off=cut_off, opened=opened)
         counts = (len(output.prompt_token_ids), len(best.token_ids))
         return Completion(request.id, answer, finished, *counts, server_id=str(output.request_id))
 

@@ -88,6 +88,29 @@ class Chat:
         """
         before = self._system if system is None else system
         chat = [{"role": role, "content": self._content(text)} for role, text in (*before, *messages)]
+        return self._apply(chat, answer_next=answer_next)
+
+    def thinking(self, field: str) -> tuple[str, str] | None:
+        """What the template writes around the thoughts of an answer: from the prompt's end up to them, and behind them.
+
+        Args:
+            field: of a message, that it may read thoughts from.
+
+        Returns:
+            `None` where it writes none behind a prompt.
+        """
+        asked = {"role": "user", "content": self._content(_QUESTION)}
+        answer = {"role": "assistant", "content": self._content(_MARK), field: _LATER}
+        try:
+            text = self._apply([asked, answer], answer_next=False)
+        except InputError:
+            return None
+        before, _, rest = text.partition(_LATER)
+        behind, answered, _ = rest.partition(_MARK)
+        opened = self._opened.rstrip()
+        return (before.removeprefix(opened), behind) if answered and before.startswith(opened) else None
+
+    def _apply(self, chat: list[dict[str, Any]], *, answer_next: bool) -> str:
         try:
             rendered = self._tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=answer_next, **self.arguments

@@ -1,6 +1,7 @@
 """From (context, question) and answer texts to token ids, the same way in training and evaluation."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +14,7 @@ from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_token
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
 from lit_longpo.policy.prompts.prompt_template import Span, UserText
+from lit_longpo.policy.prompts.reply_marks import ReplyMarks, reply_marks
 from lit_longpo.policy.prompts.thoughts import opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
@@ -198,13 +200,26 @@ class PromptFormat:
         return self._chat is not None and opens_thoughts(self._chat.tail)
 
     @property
+    def hides_thoughts(self) -> bool:
+        """Whether marks of thoughts, or before answers, vanish from text with the special tokens."""
+        return self._reply_marks != ReplyMarks()
+
+    @property
     def chat_arguments(self) -> Mapping[str, Any]:
         """What `apply_chat_template` is told beside the messages, for whoever calls it; nothing without a template."""
         return {} if self._chat is None else self._chat.arguments
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """Text of generated tokens, special tokens and white space around it left out."""
-        return self.decode_whole(ids).strip()
+        return self.decode_reply(ids).strip()
+
+    def decode_reply(self, ids: Sequence[int]) -> str:
+        """Text of generated tokens as they stand; thoughts between marks that vanish, in `<think>...</think>`."""
+        return self._reply_marks.read(ids, self.decode_whole)
+
+    @cached_property
+    def _reply_marks(self) -> ReplyMarks:
+        return reply_marks(self.tokenizer, self._texts, self._chat)
 
     def decode_whole(self, ids: Sequence[int]) -> str:
         """Text of tokens as they stand, special tokens left out.

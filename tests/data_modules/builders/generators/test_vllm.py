@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
-from support.byte_tokenizer import byte_model
+from support.byte_tokenizer import CHAT, byte_model, byte_tokenizer
 
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.vllm import VLLMGenerator
 from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 
 def test_vllm_that_is_absent_is_said():
@@ -109,7 +110,20 @@ def test_one_prompt_beyond_the_window_fails_alone(monkeypatch, tmp_path):
         assert [reply.error[:8] for reply in generator.answer([[long]])] == ["a prompt"]
 
 
-def engine(monkeypatch, reason="stop", says=lambda stop: " Rome "):
+def test_thoughts_between_special_tokens_are_told_from_the_answer(monkeypatch, tmp_path):
+    """The engine's text has no special tokens (vllm#38855): thoughts and answer were one."""
+    thoughts = "{% if m['thinking'] is defined %}<bos>{{ m['thinking'] }}<eos>{% endif %}"
+    template = CHAT.replace("{{ m['content'] }}", thoughts + "{{ m['content'] }}")
+    source = str(byte_model(tmp_path, chat_template=template))
+    ids = byte_tokenizer().encode("<bos>Oslo?<eos>Rome<end>", add_special_tokens=False)
+    engine(monkeypatch, says=lambda stop: "Oslo?Rome", token_ids=ids)
+    generator = VLLMGenerator()
+    generator.open(PolicyConfig(source=source))
+    (completion,) = generator.answer([[Request("a", "Where?", Decoding())]])
+    assert (completion.text, without_thoughts(completion.text)) == ("<think>Oslo?</think>Rome", "Rome")
+
+
+def engine(monkeypatch, reason="stop", says=lambda stop: " Rome ", token_ids=(1,)):
     """A stand-in for vLLM; gives the list of what it will be asked."""
     asked = []
 
@@ -120,7 +134,7 @@ def engine(monkeypatch, reason="stop", says=lambda stop: " Rome "):
         def generate(self, prompts, settings):
             asked.extend(zip(prompts, settings, strict=True))
             texts = [says(values["stop"]) for values in settings]
-            answers = [SimpleNamespace(text=text, finish_reason=reason, token_ids=[1]) for text in texts]
+            answers = [SimpleNamespace(text=text, finish_reason=reason, token_ids=token_ids) for text in texts]
             return [
                 SimpleNamespace(outputs=[answer], prompt_token_ids=prompt["prompt_token_ids"], request_id="r")
                 for prompt, answer in zip(prompts, answers, strict=True)

@@ -1,0 +1,80 @@
+"""Replies whose thoughts stand between special tokens, which vanish when text is decoded."""
+
+import pytest
+from support.bpe_tokenizers import bpe_tokenizer
+from support.chat_formats import chat_bpe_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from lit_longpo.policy import PromptFormat, PromptTemplate
+from lit_longpo.policy.prompts.thoughts import is_thinking, without_thoughts
+
+_TURN = "{% for m in messages %}<|start|>{{ m['role'] }}ANSWER<|text|>{{ m['content'] }}<|end|>{% endfor %}"
+_NEXT = "{% if add_generation_prompt %}<|start|>assistantOPENED{% endif %}"
+_MARKS = ("<|start|>", "<|text|>", "<|end|>", "<|why|>", "<|so|>")
+# What stands before an answer's text: with thoughts and without, and what the prompt ends in.
+CHANNELS = ("<|why|>word<|text|>{{ m['thinking'] }}<|end|><|start|>assistant", "<|so|>final", "")  # as gpt-oss
+OPENED = ("<|why|>{{ m['thinking'] }}<|so|>", "<|why|><|so|>", "<|why|>")  # as Cohere 2 MoE
+
+
+def tokenizer_of(thinking: str, answer: str, opened: str) -> PreTrainedTokenizerFast:
+    behind = answer if "final" in answer else ""
+    parts = "{% if m['thinking'] is defined %}BOTH{% elif m['role'] == 'assistant' %}ALONE{% endif %}"
+    parts = parts.replace("BOTH", thinking + behind).replace("ALONE", answer)
+    template = _TURN.replace("ANSWER", parts) + _NEXT.replace("OPENED", opened)
+    return bpe_tokenizer("bytes", special=_MARKS, eos="<|end|>", bos=None, chat_template=template)
+
+
+def reply_of(tokenizer: PreTrainedTokenizerFast, text: str, **fields: str) -> list[int]:
+    """What transformers writes behind the prompt, less the end."""
+    asked = {"role": "user", "content": "Where?"}
+    prompt = tokenizer.apply_chat_template([asked], add_generation_prompt=True)["input_ids"]
+    whole = tokenizer.apply_chat_template([asked, {"role": "assistant", "content": text, **fields}])["input_ids"]
+    assert whole[: len(prompt)] == prompt
+    return whole[len(prompt) : -1]
+
+
+@pytest.mark.parametrize("parts", [CHANNELS, OPENED], ids=["channels", "opened"])
+def test_an_answer_is_told_from_its_thoughts_and_from_what_stands_before_it(parts):
+    """The reply read `wordRome? No.assistantfinalOslo`, and a trained one `finalOslo`."""
+    tokenizer = tokenizer_of(*parts)
+    form = PromptFormat(tokenizer, PromptTemplate())
+    thought = form.decode(reply_of(tokenizer, "Oslo", thinking="Rome? No."))
+    assert "Rome? No." in thought
+    assert without_thoughts(thought) == "Oslo"
+    assert form.decode(reply_of(tokenizer, "Oslo")) == "Oslo"
+    assert form.decode(form.encode_response("Oslo")) == "Oslo"  # as it is trained
+
+
+@pytest.mark.parametrize("parts", [CHANNELS, OPENED], ids=["channels", "opened"])
+def test_a_reply_that_is_cut_off_in_its_thoughts_has_no_answer(parts):
+    tokenizer = tokenizer_of(*parts)
+    form = PromptFormat(tokenizer, PromptTemplate())
+    cut = form.decode(reply_of(tokenizer, "Oslo", thinking="Rome? No.")[:6])
+    assert is_thinking(cut)
+    assert without_thoughts(cut) == ""
+
+
+def test_thoughts_whose_marks_are_special_tokens_are_still_between_them():
+    """verl#1724: a tokenizer that has <think> as a special token."""
+    template = (
+        "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if m['reasoning_content'] is defined %}<think>\n"
+        "{{ m['reasoning_content'] }}\n</think>\n\n{% endif %}{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+    )
+    marks = ("<|start|>", "<|end|>", "<think>", "</think>")
+    tokenizer = bpe_tokenizer("bytes", special=marks, eos="<|end|>", bos=None, chat_template=template)
+    form, ids = (
+        PromptFormat(tokenizer, PromptTemplate()),
+        reply_of(tokenizer, "Oslo", reasoning_content="Rome?"),
+    )
+    assert without_thoughts(form.decode(ids)) == "Oslo"
+    assert "Rome?" in form.decode(ids)
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen3", "llama3", "mistral"])
+def test_other_replies_are_as_transformers_decodes_them(name):
+    tokenizer = chat_bpe_tokenizer(name)
+    form = PromptFormat(tokenizer, PromptTemplate())
+    for text in ("<think>\nRome?\n</think>\n\nOslo", " Oslo and  Rome\n", "<think>\nRome?"):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert form.decode_reply(ids) == form.decode_whole(ids) == tokenizer.decode(ids, skip_special_tokens=True)
