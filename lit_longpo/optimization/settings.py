@@ -25,7 +25,7 @@ from lit_longpo.optimization.kinds import (
 from lit_longpo.optimization.quantized import placement_problem, prepare
 from lit_longpo.optimization.schedules import Shape, build_schedule
 from lit_longpo.ranges import check_range, check_weight
-from lit_longpo.strategies.sharding import optimizer_device, optimizer_split
+from lit_longpo.strategies.sharding import optimizer_device, optimizer_split, whole_shape
 
 _WHERE = "optimization.optimizer.init_args"
 _USUAL_RATE = "lr 1e-6 is usual for billions of parameters, 1e-4 for adapters"
@@ -208,7 +208,7 @@ class Optimization:
         """What has no weight decay apart from the rest, if there is any decay."""
         if not self.defaults.get("weight_decay"):
             return list(parameters)
-        kept = {id(each) for each in undecayed} | {id(each) for each in parameters if _num_dimensions(each) < 2}
+        kept = {id(each) for each in undecayed} | {id(each) for each in parameters if len(whole_shape(each)) < 2}
         decaying = [parameter for parameter in parameters if id(parameter) not in kept]
         others = [parameter for parameter in parameters if id(parameter) in kept]
         groups: list[dict[str, Any]] = [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
@@ -229,8 +229,3 @@ def undecayed(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     weights = {id(weight) for norm in norms for weight in norm.parameters(recurse=False)}
     named = model.named_parameters()
     return [each for name, each in named if id(each) in weights or _UNDECAYED.search(name)]
-
-
-def _num_dimensions(parameter: torch.nn.Parameter) -> int:
-    """Of the whole parameter; ZeRO-3 leaves a vector of it here."""
-    return len(getattr(parameter, "ds_shape", parameter.shape))

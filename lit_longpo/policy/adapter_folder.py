@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -20,13 +19,14 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
-from lit_longpo.policy.adapter_weights import set_weights
+from lit_longpo.policy.adapter_weights import adapter_state, set_weights
 from lit_longpo.policy.adapters import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.merging import merge_adapters
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
+from lit_longpo.strategies.sharding import whole_shape
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -207,9 +207,9 @@ class AdapterFolder:
         return wrapped
 
     def _check_fit(self, wrapped: "PeftModel", weights: dict[str, Tensor]) -> None:
-        expected = {name: _shape(tensor) for name, tensor in _adapter_state(wrapped).items()}
+        expected = {name: whole_shape(tensor) for name, tensor in adapter_state(wrapped).items()}
         base = base_model(wrapped)
-        of_base = {_PREFIX + name: _shape(p) for name, p in base.named_parameters(remove_duplicate=False)}
+        of_base = {_PREFIX + name: whole_shape(p) for name, p in base.named_parameters(remove_duplicate=False)}
         lost = sorted(expected.keys() - weights.keys())
         odd = sorted(weights.keys() - expected.keys() - of_base.keys())
         shapes = {**of_base, **expected}
@@ -251,12 +251,6 @@ def hub_adapters(name: str) -> Path | None:
         return None
 
 
-def _adapter_state(model: "PeftModel") -> dict[str, Tensor]:
-    from peft import get_peft_model_state_dict
-
-    return cast("dict[str, Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
-
-
 def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
     """Names of the modules that `target_modules` means, as PEFT reads it."""
     head = model.get_output_embeddings()
@@ -272,14 +266,10 @@ def _targets(model: PreTrainedModel, wanted: str | list[str]) -> set[str]:
 def _resized_rows(base: PreTrainedModel, weights: dict[str, Tensor], other: list[str]) -> int | None:
     """How many tokens the adapters' base had, if that is all that tensors of another shape tell."""
     ends = (base.get_input_embeddings(), base.get_output_embeddings())
-    width = {_shape(cast(Tensor, end.weight))[1] for end in ends if end is not None}
+    width = {whole_shape(cast(Tensor, end.weight))[1] for end in ends if end is not None}
     shapes = {tuple(weights[name].shape) for name in other if name.endswith((".weight", ".base_layer.weight"))}
     rows = {shape[0] for shape in shapes if len(shape) == 2 and shape[1] in width}
     return rows.pop() if len(rows) == 1 and len(shapes) == 1 else None
-
-
-def _shape(tensor: Tensor) -> torch.Size:
-    return cast(torch.Size, getattr(tensor, "ds_shape", tensor.shape))
 
 
 def _refuse_several(path: Path) -> None:

@@ -1,7 +1,7 @@
 """The tensors of adapters, in peft's files and in a model, by name."""
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 _MAGNITUDE = ".lora_magnitude_vector"  # DoRA's, a tensor in files and a module in models
+
+
+def adapted_layers(model: nn.Module) -> dict[str, Any]:
+    """Layers with low-rank matrices on them, by name."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
+
+
+def adapter_state(model: "PeftModel") -> dict[str, Tensor]:
+    """Tensors of a model's adapters by the names that peft stores them under."""
+    from peft import get_peft_model_state_dict
+
+    return cast("dict[str, Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
@@ -42,10 +54,9 @@ def lost_by_peft(model: "PeftModel") -> list[str]:
     Args:
         model: whose adapters are stored.
     """
-    from peft import get_peft_model_state_dict
     from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = adapter_state(model)
     shapes = {name: torch.empty(weight.shape, device="meta") for name, weight in state.items()}
     [config] = model.peft_config.values()
     read = convert_peft_adapter_state_dict_for_transformers(cast(nn.Module, model), config, shapes)

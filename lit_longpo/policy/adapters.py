@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
+from lit_longpo.policy.adapter_weights import adapted_layers
 from lit_longpo.policy.checkpointing import begin_graph
 from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
@@ -95,7 +96,7 @@ def add_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
 
 def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
     """An adapter whose layer passes over it would be trained for nothing."""
-    if lost := sorted(_adapted(model) & set(odd)):
+    if lost := sorted(adapted_layers(base_model(model)).keys() & set(odd)):
         raise InputError(
             f"expected `policy.lora.target_modules` to name linear layers that are called, got {lost[0]}: the model "
             "reads its weight directly, so adapters on it would have no effect; leave it out, as "
@@ -103,13 +104,9 @@ def _check_read(model: nn.Module, odd: Iterable[str]) -> None:
         )
 
 
-def _adapted(model: nn.Module) -> set[str]:
-    return {name for name, module in base_model(model).named_modules() if hasattr(module, "lora_A")}
-
-
 def _tell_passed_over(model: nn.Module, meant: set[str]) -> None:
     """Shared experts' `gate_proj`, `up_proj`, `down_proj` are the stacked ones' names to peft 0.21 (peft#3711)."""
-    if without := meant - _adapted(model):
+    if without := meant - adapted_layers(base_model(model)).keys():
         kinds = sorted({re.sub(r"\b\d+\.", "", name) for name in without})
         log.warning(
             "peft puts no adapters on %d of the %d linear layers that `policy.lora.target_modules` names: %s; these "

@@ -4,16 +4,16 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model
+from lit_longpo.policy.adapter_weights import adapted_layers
 from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.policy.weights.quantization import quantization_state
-from lit_longpo.strategies.sharding import full_value
+from lit_longpo.strategies.sharding import full_value, whole_shape
 
 _CHUNK = 2**20  # 32-bit words of one checksum
 _WEIGHTS = {".safetensors", ".gguf", ".bin"}
@@ -46,8 +46,7 @@ def model_fingerprint(
         digest.update(f"{name}:{_scales(base)}:{adapter.peft_type}".encode())
     parameters = base.named_parameters() if with_adapters else _base_parameters(base)
     for name, parameter in sorted([*parameters, *_stored_buffers(base)]):
-        shape = getattr(parameter, "ds_shape", parameter.shape)
-        digest.update(f"{name}:{tuple(shape)}:{parameter.dtype}".encode())
+        digest.update(f"{name}:{tuple(whole_shape(parameter))}:{parameter.dtype}".encode())
         digest.update(repr(checksums(full_value(parameter))).encode())
         for part, value in quantization_state(parameter).items():  # 4 bits mean nothing without their scales
             digest.update(f"{part}:{checksums(value)}".encode())
@@ -83,8 +82,7 @@ def _factors(device: torch.device) -> Tensor:
 
 
 def _scales(model: nn.Module) -> list[tuple[str, float]]:
-    adapted = [(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
-    return [(name, float(scale)) for name, module in adapted for scale in cast(Any, module).scaling.values()]
+    return [(name, float(scale)) for name, layer in adapted_layers(model).items() for scale in layer.scaling.values()]
 
 
 def files_fingerprint(folder: Path) -> str | None:

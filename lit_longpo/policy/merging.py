@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapter_weights import set_weights
+from lit_longpo.policy.adapter_weights import adapted_layers, adapter_state, set_weights
 from lit_longpo.policy.adapters import with_adapters
 from lit_longpo.policy.weights.quantization import dequantized, is_quantized
-from lit_longpo.strategies.sharding import whole_parameters
+from lit_longpo.strategies.sharding import whole_parameters, whole_shape
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -90,7 +90,7 @@ def _differing_rows(ends: Iterable[nn.Module]) -> bool:
 
 def _on_shared_weights(base: PreTrainedModel) -> list[str]:
     """Adapted layers whose weight is another layer's, too (Zamba has one attention block in several places)."""
-    layers = {name: module.base_layer for name, module in base.named_modules() if hasattr(module, "lora_A")}
+    layers = {name: layer.base_layer for name, layer in adapted_layers(base).items()}
     plain = [module for module in base.modules() if not hasattr(module, "base_layer")]
     users = Counter(id(weight) for module in plain for weight in module._parameters.values() if weight is not None)
     return [name for name, layer in layers.items() if users[id(getattr(layer, "weight", None))] > 1]
@@ -98,9 +98,7 @@ def _on_shared_weights(base: PreTrainedModel) -> list[str]:
 
 def _on_whole_base(model: "PeftModel") -> "PeftModel":
     """The same adapters on plain linear maps."""
-    from peft import get_peft_model_state_dict
-
-    state, [config] = get_peft_model_state_dict(model, save_embedding_layers=False), model.peft_config.values()
+    state, [config] = adapter_state(model), model.peft_config.values()
     wrapped = with_adapters(dequantized(cast(Any, model).unload()), cast("LoraConfig", config), "the adapters")
     set_weights(wrapped, state)
     return wrapped
@@ -160,4 +158,4 @@ def _correct_head(model: PreTrainedModel) -> None:
     """A saved head that peft ties to embeddings (`ensure_weight_tying`) has its two sizes the wrong way round."""
     head = model.get_output_embeddings()
     if isinstance(head, nn.Linear):
-        head.out_features, head.in_features = getattr(head.weight, "ds_shape", head.weight.shape)
+        head.out_features, head.in_features = whole_shape(head.weight)

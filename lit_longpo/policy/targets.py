@@ -4,10 +4,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_longpo.errors import InputError
+from lit_longpo.strategies.sharding import whole_shape
 
 ALL_LINEAR = "all-linear"
 
@@ -69,7 +70,7 @@ def _named(name: str, modules: Iterable[str], *, is_pattern: bool) -> list[str]:
 
 def _is_map(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
-    return len(getattr(weight, "ds_shape", getattr(weight, "shape", ()))) > 1  # ZeRO-3 leaves an empty vector here
+    return isinstance(weight, Tensor) and len(whole_shape(weight)) > 1
 
 
 def _hint(missing: list[str], modules: Mapping[str, nn.Module], wanted: str | list[str]) -> str:
