@@ -13,7 +13,15 @@ from evaluation.reports.publishing import publish
 from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
 from evaluation.respondent import EvaluationRun
 from evaluation.running.facts import model_facts, run_facts
-from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
+from evaluation.running.harness import (
+    asked_by_harness,
+    chat_options,
+    cut_note,
+    numbers,
+    require_harness,
+    task_manager,
+    tasks_at_hand,
+)
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -128,7 +136,8 @@ class ShortContextEvaluation(EvaluationRun):
         from lm_eval.tasks import get_task_dict
 
         self.respondent.check_likelihoods()
-        get_task_dict(list(self.shots), self._manager())
+        with tasks_at_hand():
+            get_task_dict(list(self.shots), self._manager())
         return ", ".join(self.shots)
 
     def run(self) -> BenchmarkReport:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from lit_longpo.engine import base_model, end_ids, generation_mode
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.thoughts import THOUGHT, is_thinking, opens_thoughts
 from lit_longpo.policy.rope import readable_positions
@@ -167,9 +167,36 @@ def asked_by_harness(model: nn.Module, prompt_format: PromptFormat, batch_size: 
         batch_size: questions in one forward.
     """
     ends = dict.fromkeys((*prompt_format.stop_ids, *end_ids(model)))  # the harness itself knows the tokenizer's alone
-    with generation_mode(model):
+    with generation_mode(model), tasks_at_hand():
         base_model(model).generation_config.eos_token_id = list(ends)
         yield harness_model(model, prompt_format, batch_size)
+
+
+@contextmanager
+def tasks_at_hand() -> Iterator[None]:
+    """Say in one line what a task lacks: its data, or a package that it alone wants.
+
+    Raises:
+        ConnectionError: the data are not stored here, and the hub gives none.
+        ModuleNotFoundError: the package is missing.
+    """
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (ConnectionError, DatasetNotFoundError) as error:
+        raise UnreachableError(
+            f"expected the data of a task, got none: {str(error).splitlines()[0]}; run the same command where the hub "
+            "is reached (HF_HUB_OFFLINE keeps it from being asked, gated data want `hf auth login`), or leave the "
+            "task out of `tasks`"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"expected the package '{error.name}' for a task of lm-evaluation-harness, got none; type: pip install "
+            f"{error.name}, or leave the task out of `tasks`"
+        ) from error
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:

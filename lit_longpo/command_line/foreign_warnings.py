@@ -67,7 +67,8 @@ _WARNINGS = (
 # checks of packed rows do not allow for; one seed, once more for every process; that the README in a folder of data is
 # none of the hub's; what transformers suspects of tokenizers (see mistral_rules.py); DeepSpeed's guess of a device on
 # machines without a GPU, wherever it is installed and transformers writes a model, and what it says of every optimizer
-# but its own; what bitsandbytes could load faster, at its import on CPUs.
+# but its own; what bitsandbytes could load faster, at its import on CPUs; lm-evaluation-harness's words to
+# whoever hands it a model that is loaded, as we do.
 _LINES = {
     "DeepSpeed": _LeftOut(("Setting accelerator to CPU", "**** You are using ZeRO with an untested optimizer")),
     "bitsandbytes.backends.cpu.ops": _LeftOut(("Failed to load CPU gemm_4bit_forward",)),
@@ -76,6 +77,9 @@ _LINES = {
         ("\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud", "You are using a CUDA device")
     ),
     "lightning.fabric.utilities.seed": _LeftOut(("[rank: ",)),
+    "lm_eval.models.huggingface": _LeftOut(
+        ("`pretrained` model kwarg is not of type `str`", "Passed an already-initialized model through `pretrained`")
+    ),
     "huggingface_hub.repocard": _LeftOut(("Repo card metadata block was not found",)),
 }
 

@@ -127,7 +127,8 @@ def _refusal(error: BaseException, folder: Path) -> tuple[Path, str, str] | None
             return (fullest if number in _FULL else path, *_CAUSES[number])
         if isinstance(one, FileNotFoundError) and _is_gone(path.parent, folder):
             return (path.parent, *_DELETED)
-        if isinstance(one, FileNotFoundError) and path.absolute() in (folder.absolute(), *folder.absolute().parents):
+        named = isinstance(one, FileNotFoundError) and one.filename  # a hub's, for what is not stored here, names none
+        if named and path.absolute() in (folder.absolute(), *folder.absolute().parents):
             return (path, *_REFUSED)
         one = one.__cause__ or one.__context__
     return None

@@ -8,29 +8,17 @@ from itertools import pairwise
 import pytest
 from support.byte_tokenizer import CHAT, END_OF_TURN, byte_model, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
+from support.harness_tasks import TASK, colours
 from support.tiny_models import following_model, tiny_model
 
 from evaluation.command import parse_evaluation
 from evaluation.reports.reading import load_report
-from evaluation.running.harness import harness_model
+from evaluation.running.harness import harness_model, tasks_at_hand
 from evaluation.short_context import ShortContext
 from lit_longpo.errors import MissingPackageError, UserError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 
 needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="no extra lm-eval")
-TASK = """
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{train: {path}, test: {path}}}, cache_dir: {cache}}}
-training_split: train
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}} is"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: "{{{{label}}}}"
-metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
-"""
-
 GENERATED = """
 task: who
 dataset_path: json
@@ -46,12 +34,7 @@ metric_list: [{{metric: exact_match}}]
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tasks")
-    rows = [{"question": f"What {n}", "choices": ["red", "a long green one", "blue"], "label": n % 3} for n in range(7)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name in ("colours", "shades"):
-        text = TASK.format(name=name, path=folder / "rows.jsonl", cache=folder / "cache")
-        (folder / f"{name}.yaml").write_text(text)
+    folder = colours(tmp_path_factory.mktemp("tasks"), "colours", "shades")
     (folder / "both.yaml").write_text(
         "group: both\ntask: [colours, shades]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
     )
@@ -294,6 +277,18 @@ def test_chosen_tasks_are_prepared_without_a_model_and_the_others_are_not(tasks,
     assert list((tmp_path / "cache").rglob("*.arrow"))
     with pytest.raises(FileNotFoundError, match="gone"):
         COMMANDS["evaluate"](given(tmp_path, *more[:3]))
+
+
+@needs_harness
+def test_data_that_are_not_here_and_no_hub_gives_are_one_line(tmp_path):
+    """Not the folder of results, which the hub's error was taken for."""
+    (tmp_path / "far.yaml").write_text("task: far\ndataset_path: nobody/nothing\noutput_type: loglikelihood\n")
+    words = given(tmp_path, "--short_context.tasks", "{far: 0}", "--output", tmp_path / "out", "--prepare_data")
+    with pytest.raises(UserError, match=r"the data of a task, got none: Couldn't reach 'nobody/nothing' .*; run"):
+        COMMANDS["evaluate"](words)
+    said = r"package 'nothing' for a task .*; type: pip install nothing"
+    with pytest.raises(MissingPackageError, match=said), tasks_at_hand():
+        raise ModuleNotFoundError("no nothing", name="nothing")
 
 
 def test_without_the_package_it_is_named_with_what_to_type(monkeypatch):

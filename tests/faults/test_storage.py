@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from support import small_fit
@@ -250,6 +251,12 @@ def test_a_folder_that_no_system_makes_is_one_line():
     """/proc says that it is not there."""
     with pytest.raises(StorageError, match=r"/proc/x, but no folder can be made there; .*, or type --output FOLDER"):
         check_writable(Path("/proc/x/y"), "--output FOLDER")
+
+
+def test_what_a_hub_does_not_store_is_no_folder_that_cannot_be_made(tmp_path):
+    """Its error is a FileNotFoundError, too, without a file's name."""
+    with pytest.raises(ConnectionError, match="no hub"), storing(tmp_path, "--output FOLDER"):
+        raise ConnectionError("no hub") from LocalEntryNotFoundError("not in the cache")
 
 
 def test_a_name_that_no_system_takes_is_said_by_its_beginning(tmp_path):

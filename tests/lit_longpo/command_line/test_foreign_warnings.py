@@ -43,6 +43,20 @@ def test_lightnings_advertisement_is_left_out(caplog):
     assert "Tip" not in caplog.text
 
 
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="no extra lm-eval")
+def test_what_the_harness_says_of_every_model_that_is_loaded_is_left_out(caplog):
+    """Its own lines, read from its source."""
+    [folder] = find_spec("lm_eval").submodule_search_locations
+    source = ast.parse((Path(folder) / "models/huggingface.py").read_text())
+    texts = [item.value for item in ast.walk(source) if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+    said = [text for text in texts if text.startswith(("`pretrained` model kwarg", "Passed an already-initialized"))]
+    assert len(said) == 2
+    leave_out()
+    for text in (*said, "and a cut prompt"):
+        logging.getLogger("lm_eval.models.huggingface").warning(text)
+    assert [record.getMessage() for record in caplog.records] == ["and a cut prompt"]
+
+
 def test_lightnings_advice_on_fp32_products_is_left_out(monkeypatch, caplog):
     """By the very function that gives it on GPUs with tensor cores."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
