@@ -31,6 +31,7 @@ from results.suites import SUITES, benchmarks, elsewhere, smollm2
 _JOBS = {"cpu": 1, "gpu": 5}
 TRAINED_ON_FILES = {suite.name for suite in (smollm2.SUITE, smollm2.TWO_HOP, smollm2.SHARED)}
 _PAGE = Path(__file__).resolve().parents[2] / "RESULTS.md"
+_README = _PAGE.with_name("README.md")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,16 +74,19 @@ def listed(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
+    from results import speed
     from results.saving import NAME, saving  # import what `run` leaves to its cells
     from results.tables import markdown, replaced
 
     page = options.page.read_text(encoding="utf-8")
     texts = {name: markdown(SUITES[name], options.stored / name) for name in options.suites or SUITES}
-    for name, text in {**texts, NAME: saving()}.items():
+    for name, text in {**texts, NAME: saving(), **speed.tables()}.items():
         page = replaced(page, name, text)
         print(text)
     if options.write:
         options.page.write_text(page, encoding="utf-8")
+        first = replaced(_README.read_text(encoding="utf-8"), speed.README, speed.readme())
+        _README.write_text(first, encoding="utf-8")
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -127,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     part = commands.add_parser("table")
     part.set_defaults(command=table)
     part.add_argument("suites", nargs="*", choices=[*SUITES, []])
-    part.add_argument("--write", action="store_true", help="between the markers of RESULTS.md")
+    part.add_argument(
+        "--write", action="store_true", help="between the markers of RESULTS.md; speed in the README, too"
+    )
     part.add_argument("--page", type=Path, default=_PAGE)
     part.add_argument("--stored", type=Path, default=STORED)
     return parser
