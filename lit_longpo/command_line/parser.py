@@ -1,5 +1,6 @@
 """The parser under every command: files by their names, what is typed over what they say, and what nobody can use."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -60,6 +61,14 @@ class SuggestingParser(ArgumentParser):
             if typed and (lost := not_consented(values, words, commands_of(self))):
                 self.error(lost)
             return values
+
+    def add_class_arguments(self, theclass: Any, *more: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Of jsonargparse; a logger's folder need not be typed: an empty one is the run's (`loggers.name_loggers`)."""
+        added = super().add_class_arguments(theclass, *more, **options)
+        place = inspect.signature(theclass).parameters.get("save_dir")
+        if theclass.__name__.endswith("Logger") and place is not None and place.default is place.empty:
+            self.set_defaults({place.name: ""})
+        return added
 
     def format_help(self, *formatter: Any) -> str:  # type: ignore[override]
         """Usage in one line, every option, examples."""

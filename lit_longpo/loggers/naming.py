@@ -100,5 +100,15 @@ def _place_mlflow(settings: Namespace, root: Path) -> None:
         settings["artifact_location"] = settings.get("artifact_location") or (root / "mlartifacts").absolute().as_uri()
 
 
-# Left alone, they write below the current folder, where `--ckpt_path last` does not look.
-_PLACES: dict[str, Callable[[Namespace, Path], None]] = {"WandbLogger": _place_wandb, "MLFlowLogger": _place_mlflow}
+def _place_files(settings: Namespace, root: Path) -> None:
+    if not settings.get("save_dir"):
+        settings["save_dir"] = str(root)
+
+
+# Left alone, they write below the current folder, where `--ckpt_path last` does not look, or are refused.
+_PLACES: dict[str, Callable[[Namespace, Path], None]] = {
+    "CSVLogger": _place_files,
+    "TensorBoardLogger": _place_files,
+    "WandbLogger": _place_wandb,
+    "MLFlowLogger": _place_mlflow,
+}

@@ -1,5 +1,6 @@
 import pytest
 from jsonargparse import Namespace
+from support.command_line import parse
 
 from lit_longpo.errors import InputError
 from lit_longpo.loggers import name_loggers
@@ -24,6 +25,20 @@ def test_what_would_be_written_into_the_current_folder_goes_to_the_root_folder()
     section = trainer("lightning.pytorch.loggers.WandbLogger", save_dir=".", name="mine")
     name_loggers(section, None)
     assert section.logger.init_args == Namespace(save_dir="runs", name="mine")
+
+
+@pytest.mark.parametrize("kind", ["CSVLogger", "TensorBoardLogger"])
+def test_a_logger_that_must_be_told_a_folder_gets_the_root_folder(kind):
+    """`--trainer.logger CSVLogger` is all that has to be typed."""
+    config = parse("--config", "solopo", "--trainer.logger", kind, "--name", "beta-0.3")
+    name_loggers(config.trainer, "beta-0.3")
+    assert (config.trainer.logger.init_args.save_dir, config.trainer.logger.init_args.name) == ("runs", "beta-0.3")
+    both = parse("--config", "solopo", "--trainer.logger", f"[WandbLogger, {kind}]")
+    name_loggers(both.trainer, None)
+    assert [logger.init_args.save_dir for logger in both.trainer.logger] == ["runs", "runs"]
+    told = trainer(f"lightning.pytorch.loggers.{kind}", save_dir="elsewhere")
+    name_loggers(told, None)
+    assert told.logger.init_args.save_dir == "elsewhere"
 
 
 def test_mlflow_gets_a_database_there(tmp_path):
