@@ -1,13 +1,11 @@
-"""Every command of pages, recipes' heads and --help: the real command line takes it, and what is quick runs."""
+"""Every command of pages, recipes' heads and --help: the real command line takes it; test_commands_run.py runs it."""
 
 import importlib.util
 import re
 import shlex
-import shutil
 import subprocess
 import tomllib
 from functools import cache
-from pathlib import Path
 
 import pytest
 import results.__main__ as results
@@ -24,7 +22,6 @@ from evaluation.asking import command as asking
 from evaluation.own_settings import with_policy
 from evaluation.perplexity import command as perplexities
 from evaluation.served.settings import with_server
-from lit_longpo import __main__ as command
 from lit_longpo.cli import LongPOCLI
 from lit_longpo.export import command as exports
 from lit_longpo.planning.command import PlanCLI
@@ -36,7 +33,6 @@ SHOWN = {words: line for words, line in OURS.items() if words not in MEASURED}
 BESIDES = {line.ours: line for line in [*recipe_lines(), *help_lines()] if line.ours and line.ours not in OURS}
 # Files of the reader's that only an example of --help or a recipe's head names.
 OF_THE_READER = ("my.yaml", "last.ckpt", "my_file.MyBenchmark")
-DOWNLOADS = {"longbench_pro.json", "dev-v2.0.json", "hotpot.json"}
 TRAINING = ("fit", "validate", "test")
 
 
@@ -131,7 +127,7 @@ def test_the_command_line_takes_what_results_recipes_and_help_show(words, here, 
         words = tuple(
             {"my.yaml": "solopo", "my_file.MyBenchmark": "capitals.Capitals"}.get(word, word) for word in words
         )
-    assert not set(shown_folder.missing(words, here)) - {word for word in words if word.endswith(".ckpt")} - DOWNLOADS
+    assert not set(shown_folder.missing(words, here)) - {word for word in words if word.endswith(".ckpt")}
     understood(words, monkeypatch)
 
 
@@ -209,67 +205,6 @@ def test_modules_that_pages_start_are_there():
     modules = {word for page in PAGES for word in re.findall(r"-m (benchmarks\.\w+)", page.read_text())}
     assert modules
     assert all(importlib.util.find_spec(name) for name in modules)
-
-
-def line_with(page, *parts):
-    """The words of the one line that holds these."""
-    [words] = {line.ours for line in LINES if line.page == page and line.ours and set(parts) <= set(line.ours)}
-    return list(words)
-
-
-@pytest.mark.slow
-def test_from_a_clone_to_a_scored_exported_model(here, tmp_path_factory, monkeypatch):
-    """The README's command on a tiny model, then what the pages do with what it leaves, under the names they use."""
-    monkeypatch.chdir(shown_folder.make(tmp_path_factory.mktemp("journey")))
-    for name in ("runs/lightning_logs", "FOLDER"):  # made by the commands themselves
-        shutil.rmtree(name)
-    laptop = ["--trainer.accelerator", "cpu", "--policy.dtype", "float32", "--trainer.max_steps", "1"]
-    short = ["--trainer.accumulate_grad_batches", "1", "--trainer.limit_val_batches", "1"]
-    command.main([*line_with("README.md", "fit", "--data.path", "my_pairs.jsonl"), *laptop, *short])
-    command.main(
-        [*line_with("docs/evaluation.md", "questions.jsonl"), "--limit", "2", "--benchmark.max_new_tokens", "3"]
-    )
-    assert Path("runs/eval/qa/qa-step0.json").is_file()
-    command.main(line_with("docs/scaling.md", "export"))
-    assert Path("FOLDER/adapter_config.json").is_file()
-
-
-NOT_HERE = (
-    "smollm2",
-    "/paper/",
-    "longbench",
-    "lveval",
-    "graphwalks",
-    "perplexity",
-    "overlays/d",
-    "overlays/u",
-    "--print_config",
-    "short_context",
-    "ruler",
-    "real/solopo.yaml --ckpt_path",
-    "build/solopo/pairs.jsonl",  # tests/data_modules/builders/test_command.py builds pairs and trains on them
-)  # weights, files, processes
-QUICK = {
-    "fit": "--trainer.fast_dev_run true --trainer.accelerator cpu --trainer.devices 1 --policy.dtype float32",
-    "build": "--limit 2 --policy.dtype float32",
-    "evaluate": "--limit 2",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        item
-        for item in called(SHOWN)
-        if item.values[0][0] in QUICK and not any(name in shlex.join(item.values[0]) for name in NOT_HERE)
-    ],
-)
-def test_it_runs(words, here, capsys):
-    quick = [] if "--compare" in words else shlex.split(QUICK[words[0]])
-    fresh = ["--output", f"runs/{abs(hash(words))}"] if words[0] in ("build", "evaluate") and quick else []
-    command.main([*words, *quick, *fresh])
-    assert capsys.readouterr().out or Path(fresh[1], "report.md").is_file()  # build prints no table without pairs
 
 
 @pytest.mark.parametrize("page", PAGES, ids=pages.name)

@@ -14,7 +14,7 @@ from lit_longpo.help.examples import EXAMPLES
 
 OURS = ("python -m lit_longpo", "lit_longpo")
 _LAUNCHERS = ("torchrun", "srun")
-_PROGRAMS = ("make", "pip", "python", "lit_longpo", *_LAUNCHERS)
+_PROGRAMS = ("make", "pip", "python", "lit_longpo", "tensorboard", *_LAUNCHERS)
 _SET = re.compile(r'^([A-Z]+)=("[^"]*"|\S+)$')
 _BRACES = re.compile(r"\{([\w.,-]+,[\w.,-]+)\}")
 
@@ -85,6 +85,27 @@ def page_lines() -> list[Line]:
     """Of all pages."""
     found = (line for page in PAGES for block in pages.blocks(page) for line in lines_of(block, pages.name(page)))
     return list(dict.fromkeys(found))
+
+
+def inline_lines() -> list[Line]:
+    """Of the running text of all pages: code between backticks that is a whole command."""
+    found = ((page, text) for page in PAGES for text in re.findall(r"`([^`\n]+)`", pages.prose(page)))
+    lines = (line for page, text in found if "..." not in text for line in lines_of(text, pages.name(page)))
+    return [line for line in dict.fromkeys(lines) if len(line.words if line.ours is None else line.ours) > 1]
+
+
+def table_lines(page: str, *recipe: str) -> Iterator[Line]:
+    """Options that the tables of a page show with their values, behind `fit`: values in capitals are the reader's.
+
+    Args:
+        page: by its name.
+        recipe: what stands before them.
+    """
+    for row in re.findall(r"^\|.*\|$", pages.text(page), re.M):
+        for text in re.findall(r"`(--[^`]+ [^`]+)`", row):
+            words = shlex.split(text)
+            if not any(word.isupper() and len(word) > 3 for word in words):
+                yield Line(page, ("lit_longpo", "fit", *recipe, *words))
 
 
 def head(path: Path) -> str:

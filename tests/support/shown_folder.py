@@ -5,27 +5,31 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from support import pages, reports
-from support.chat_formats import chat_tokenizer
-from support.qa_files import musique, write
-from support.tiny_models import tiny_model
+from support import made_up_records, official_layout, pages, reports, ruler_files
+from support.byte_tokenizer import CHAT, byte_model
+from support.harness_tasks import colours
+from support.qa_files import hotpotqa, musique, squad, write
 
 from data_modules.records import PreferencePair, write_pairs
+from evaluation.metrics.longbench import TASKS
 from evaluation.reports.pages import Pages
 
-MODELS = ("FOLDER_OR_HUB_NAME", "MODEL", "FOLDER", "runs/my_run/model", "runs/lightning_logs/version_0/model")
+MODELS = (
+    *("FOLDER_OR_HUB_NAME", "HUB_NAME", "MODEL", "FOLDER", "BEFORE", "AFTER"),
+    *("runs/my_run/model", "runs/pretrain_tiny/model", "runs/lightning_logs/version_0/model"),
+)
 CHECKPOINT = "runs/lightning_logs/version_0/checkpoints/last.ckpt"
-BUILDS = ("mine", *(f"{name}{model}" for name in ("solopo", "longpo", "logo") for model in ("", "_smollm2")))
-PAIRS = ("my_pairs.jsonl", "PAIRS.jsonl", *(f"runs/build/{name}/pairs.jsonl" for name in BUILDS))
+BUILDS = ("mine", *(f"{name}{model}" for name in ("solopo", "longpo", "logo") for model in ("", "_chat", "_smollm2")))
+PAIRS = ("my_pairs.jsonl", "PAIRS.jsonl", "FILE", *(f"runs/build/{name}/pairs.jsonl" for name in BUILDS))
 QUESTIONS = ("my_questions.jsonl", "questions.jsonl", "mine.jsonl")
 SETS = ("musique_train.jsonl", "2wikimultihop_train.jsonl")
-TEXTS = ("book.txt", "report.txt")
+TEXTS = ("book.txt", "report.txt", "books/1.txt", "books/2.txt", "pg19/test/1.txt", "pg19/test/2.txt")
 # What no page can have: a folder that only the reader knows, and where figures of RESULTS.md were made.
 ELSEWHERE = ("/where/it/is/", "../shared/data/")
 
 
 def words(count: int, draw: random.Random) -> str:
-    """Text that the tiny model's tokenizer knows."""
+    """As many words."""
     return " ".join(f"word{draw.randrange(40)}" for _ in range(count))
 
 
@@ -43,9 +47,7 @@ def question(number: int, draw: random.Random) -> dict[str, object]:
 def make(folder: Path) -> Path:
     """Fill a folder; the checkpoint is an empty file."""
     draw = random.Random(0)
-    tokenizer = chat_tokenizer("chatml")
-    tiny_model("Llama", vocab_size=len(tokenizer)).save_pretrained(folder / MODELS[0])
-    tokenizer.save_pretrained(folder / MODELS[0])
+    byte_model(folder / MODELS[0], chat_template=CHAT, max_position_embeddings=65536)
     for name in MODELS[1:]:
         shutil.copytree(folder / MODELS[0], folder / name)
     (folder / CHECKPOINT).parent.mkdir()
@@ -64,9 +66,31 @@ def make(folder: Path) -> Path:
         shutil.copy(path, folder / "runs/short" / name)
         path.rename(folder / f"{name}.json")
     for name in TEXTS:
-        (folder / name).write_text(words(2000, draw))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(words(700, draw))
+    (folder / "alice.txt").write_text(f"Head *** START {words(500, draw)} *** END foot")
+    benchmarks(folder)
     (folder / "capitals.py").write_text(pages.snippet("docs/evaluation.md", "## A benchmark of your own"))
     return folder
+
+
+def benchmarks(folder: Path) -> None:
+    """What a reader downloads: records of ours in the official layouts, under the names of the pages."""
+    for name in ("longbench", "longbench_v2", "lveval", "mrcr", "DATA"):
+        (folder / name).mkdir()
+    official_layout.longbench(folder / "longbench", dict.fromkeys(TASKS, 2), tokens=2)
+    official_layout.longbench_v2(folder / "longbench_v2", 3)
+    official_layout.lveval(folder / "lveval", 2, tokens=2)
+    official_layout.infinitebench(folder / "DATA", 2)
+    ruler_files.layout(folder / "RULER/scripts")
+    made_up_records.graphwalks(folder)
+    made_up_records.mrcr(folder / "mrcr")
+    made_up_records.babilong(folder)
+    made_up_records.longbench_pro(folder)
+    colours(folder / "tasks", "colours")
+    write(folder / "dev-v2.0.json", squad(9))
+    write(folder / "hotpot.json", [hotpotqa(number) for number in range(9)])
+    write(folder / "corpus.json", [{"title": f"T{number}", "text": f"Number {number}."} for number in range(99)])
 
 
 def missing(command: tuple[str, ...], folder: Path) -> list[str]:
