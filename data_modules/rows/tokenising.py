@@ -150,14 +150,24 @@ class Tokenising:
         """
         for warning in (*self._of_records(report), *_of_templates(report)):
             log.warning(f"{split}: {warning}")
-        if split.split()[0] == "train" and self.prompt_format.leaves_answers_open:
-            end = self.prompt_format.tokenizer.eos_token
-            log.info(f"{split}: the chat template writes no end after answers; {end} is trained as their end")
+        if split.split()[0] == "train":
+            self._tell_ends(split)
         self._check_positions(split, report.positions)
         if warning := report.tokens.check(split):
             log.warning(warning)
         if len(lengths):
             log.info("%s: %s", split, _length_summary(lengths))
+
+    def _tell_ends(self, split: str) -> None:
+        """What is trained as the end of answers, where the chat template has no token for it."""
+        end, text = self.prompt_format.tokenizer.eos_token, self.prompt_format.closing_text
+        if self.prompt_format.leaves_answers_open:
+            log.info(f"{split}: the chat template writes no end after answers; {end} is trained as their end")
+        if text:
+            log.warning(
+                f"{split}: the chat template ends answers with {text!r}, which is text to this tokenizer: it is "
+                f"trained, and {end} behind it; if the model knows it as a token, copy its tokenizer's files again"
+            )
 
     def _of_records(self, report: SplitReport) -> Iterator[str]:
         """What is in the records and not trained as one might think."""

@@ -109,9 +109,9 @@ class VLLMGenerator(TextGenerator):
         return is_thinking(self._text(request, best), opened=self._prompts.format(request.system).opens_thoughts)
 
     def _text(self, request: Request, best: Any) -> str:
-        """The engine's, which has no special tokens; of the tokens, where thoughts stand between such."""
+        """The engine's, which has no special tokens; of the tokens, where that does not tell an answer."""
         form = self._prompts.format(request.system)
-        return form.decode_reply(best.token_ids) if form.hides_thoughts else str(best.text)
+        return form.decode_reply(best.token_ids) if form.hides_marks else str(best.text)
 
     def _completion(self, request: Request, output: Any) -> Completion:
         best = output.outputs[0]

@@ -200,8 +200,13 @@ class PromptFormat:
         return self._chat is not None and opens_thoughts(self._chat.tail)
 
     @property
-    def hides_thoughts(self) -> bool:
-        """Whether marks of thoughts, or before answers, vanish from text with the special tokens."""
+    def closing_text(self) -> str:
+        """What ends answers in the chat template, where it is text to the tokenizer; nothing where it is a token."""
+        return self._closing.strip() if self._chat is not None and self._end else ""
+
+    @property
+    def hides_marks(self) -> bool:
+        """Whether text without special tokens does not tell an answer from what stands before or behind it."""
         return self._reply_marks != ReplyMarks()
 
     @property
@@ -214,12 +219,17 @@ class PromptFormat:
         return self.decode_reply(ids).strip()
 
     def decode_reply(self, ids: Sequence[int]) -> str:
-        """Text of generated tokens as they stand; thoughts between marks that vanish, in `<think>...</think>`."""
+        """Text of generated tokens as they stand; thoughts between marks that vanish, in `<think>...</think>`.
+
+        It ends where the chat template ends answers, if that is text.
+        """
         return self._reply_marks.read(ids, self.decode_whole)
 
     @cached_property
     def _reply_marks(self) -> ReplyMarks:
-        return reply_marks(self.tokenizer, self._texts, self._chat)
+        if self._chat is None:
+            return ReplyMarks()
+        return reply_marks(self.tokenizer, self._texts, self._chat, self.closing_text)
 
     def decode_whole(self, ids: Sequence[int]) -> str:
         """Text of tokens as they stand, special tokens left out.

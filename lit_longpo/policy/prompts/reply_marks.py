@@ -27,12 +27,14 @@ class ReplyMarks:
         speaks: stand between thoughts and the answer.
         answers: end what stands before an answer, thoughts or none.
         opened: whether the prompt ends in opened thoughts.
+        closing: text that ends an answer, where that is no token; what comes behind it is none of the answer.
     """
 
     thinks: Ids = ()
     speaks: Ids = ()
     answers: Ids = ()
     opened: bool = False
+    closing: str = ""
 
     def read(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
         """The text of a reply, its thoughts as `<think>...</think>` before the answer.
@@ -41,6 +43,10 @@ class ReplyMarks:
             ids: that a model wrote.
             decode: text of tokens.
         """
+        text = self._parted(ids, decode)
+        return text.partition(self.closing)[0] if self.closing else text
+
+    def _parted(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
         for mark in filter(None, (self.speaks, self.answers)):
             if (place := _last_place(ids, mark)) is not None:
                 return self._thoughts(ids[:place], decode, THOUGHT) + decode(ids[place + len(mark) :])
@@ -53,16 +59,15 @@ class ReplyMarks:
         return f"{THINKS}{text}{end}" if text.strip() else ""
 
 
-def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat | None) -> ReplyMarks:
+def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, closing: str) -> ReplyMarks:
     """The marks of a template's answers, where decoded text does not tell; none where it does (`</think>`).
 
     Args:
         tokenizer: any.
         texts: that encodes by it.
-        chat: its template; `None` for plain text.
+        chat: its template.
+        closing: text that ends answers, if that is no token.
     """
-    if chat is None:
-        return ReplyMarks()
 
     def core(text: str) -> Ids:
         """The tokens of a text from the first one that was added to the vocabulary to the last."""
@@ -84,6 +89,7 @@ def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
         () if plain else speaks,
         answers if vanishes(answers) else (),
         opened=bool(speaks) and not plain and not before.strip(),
+        closing=closing,
     )
 
 

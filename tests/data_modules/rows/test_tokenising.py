@@ -65,14 +65,16 @@ def test_a_report_comes_back_from_json():
     assert SplitReport.of(asdict(report)) == report
 
 
-@pytest.mark.parametrize("end", ["", " <eos>"])
-def test_an_end_that_the_chat_template_does_not_write_is_said(end, caplog):
+@pytest.mark.parametrize("end", ["", " <eos>", " word9"])
+def test_an_end_that_the_chat_template_does_not_write_or_writes_as_text_is_said(end, caplog):
     template = "{% for m in messages %}word70 {{ m['content'] }}END {% endfor %}".replace("END", end)
     form = PromptFormat(word_tokenizer(chat_template=template), PromptTemplate("{context} {question}"))
     with caplog.at_level(logging.INFO):
         replace(BASE, prompt_format=form).say("train of a", SplitReport(), np.array([3]))
     said = "train of a: the chat template writes no end after answers; <eos> is trained as their end"
     assert (said in caplog.messages) == (not end)
+    said = "train of a: the chat template ends answers with 'word9', which is text to this tokenizer: it is trained, "
+    assert any(line.startswith(f"{said}and <eos> behind it") for line in caplog.messages) == ("word9" in end)
 
 
 def test_pairs_pass_with_and_without_a_bar(monkeypatch):

@@ -78,3 +78,16 @@ def test_other_replies_are_as_transformers_decodes_them(name):
     for text in ("<think>\nRome?\n</think>\n\nOslo", " Oslo and  Rome\n", "<think>\nRome?"):
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert form.decode_reply(ids) == form.decode_whole(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_reply_ends_where_the_template_ends_answers_though_it_is_text():
+    """A template of marks that the tokenizer does not have: the reply read `Oslo<|im_end|>`."""
+    turn = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    template = turn + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    form = PromptFormat(bpe_tokenizer("bytes", chat_template=template), PromptTemplate())
+    trained = form.encode_response("Oslo")
+    assert form.tokenizer.decode(trained) == "Oslo<|im_end|></s>"
+    assert (form.closing_text, form.decode(trained)) == ("<|im_end|>", "Oslo")
+    assert form.decode([*trained[:-1], *form.encode("\n<|im_start|>user")]) == "Oslo"
+    assert PromptFormat(chat_bpe_tokenizer("chatml"), PromptTemplate()).closing_text == ""
+    assert PromptFormat(bpe_tokenizer("bytes"), PromptTemplate()).closing_text == ""
