@@ -239,6 +239,14 @@ def check_room(num_ids: int, max_new_tokens: int, max_length: int, window: int |
         )
 
 
+def placeholders(template: str) -> set[str]:
+    """Names that a template leaves open for `str.format`; none if its braces are not in pairs."""
+    try:
+        return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError:
+        return set()
+
+
 def check_template(template: str, where: str) -> str:
     """The template, if `{context}` is in it and nothing but `{context}` and `{input}` is to be filled in.
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from string import Formatter
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.official_files import OfficialFileError, Row, hashes, parse_literals, read_text
@@ -12,7 +11,7 @@ from evaluation.benchmarks.records import read_file, record_files, score_by_leng
 from evaluation.metrics import score
 from evaluation.metrics.babilong import LABELS
 from evaluation.metrics.longbench import total
-from evaluation.prompting import Prompt, Rules, whole_prompt
+from evaluation.prompting import Prompt, Rules, placeholders, whole_prompt
 from evaluation.reports.grouping import official_parts_by_length
 from evaluation.reports.intervals import Means, means_of
 from evaluation.reports.report import BenchmarkReport, Prediction
@@ -178,19 +177,11 @@ def _read_prompts(path: Path, tasks: Sequence[str]) -> tuple[str, dict[str, dict
     """The template, and what fills it for each task."""
     values = parse_literals(read_text(path, "babilong/prompts.py"), str(path), ("DEFAULT_TEMPLATE", "DEFAULT_PROMPTS"))
     template, prompts = values.get("DEFAULT_TEMPLATE"), values.get("DEFAULT_PROMPTS")
-    if not isinstance(template, str) or _names_in(template) != _FILLED:
+    if not isinstance(template, str) or placeholders(template) != _FILLED:
         raise OfficialFileError.at(str(path), "DEFAULT_TEMPLATE", f"a text with {', '.join(sorted(_FILLED))}", template)
     if not isinstance(prompts, dict):
         raise OfficialFileError.at(str(path), "DEFAULT_PROMPTS", "a dict", prompts)
     return template, {task: _parts(prompts.get(task), f"{path}: {task}") for task in tasks}
-
-
-def _names_in(template: str) -> set[str]:
-    """What a template leaves open; nothing if its braces are not in pairs."""
-    try:
-        return {name for _, name, _, _ in Formatter().parse(template) if name}
-    except ValueError:
-        return set()
 
 
 def _parts(prompt: object, where: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from lightning.pytorch import Trainer
 
-from evaluation.benchmarks.questions import Question, about_passages, place_of
+from evaluation.benchmarks.questions import Passage, Question, joined_passages, place_of
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 
@@ -87,13 +87,7 @@ def _around(pair: Pair) -> Surroundings:
 
 
 def _of_passages(record: PassageRecord) -> Question:
-    text, start = "", None
-    for passage in record.passages:
-        text += "\n\n" if text else ""
-        start = len(text) if passage.supporting and start is None else start
-        text += f"{passage.title}\n{passage.text}" if passage.title.strip() else passage.text
-    depth = None if start is None else start / len(text)
-    about = about_passages((passage.text, passage.supporting) for passage in record.passages)
+    text, depth, about = joined_passages(Passage(item.title, item.text, item.supporting) for item in record.passages)
     return Question(record.id, record.question, tuple(record.answers), text, depth, about=about)
 
 

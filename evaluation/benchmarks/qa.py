@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from string import Formatter
 from typing import Literal, get_args
 
 from evaluation.benchmark import Benchmark, Example
 from evaluation.benchmarks.pair_questions import Which, questions_of
 from evaluation.benchmarks.questions import Question, QuestionSource, documents_of, read_records
+from evaluation.benchmarks.records import power_of_two, score_by_length
 from evaluation.metrics.answers import ANSWER_SCORES, AnswerScore, best_score, joins_words
 from evaluation.metrics.longbench import total
-from evaluation.prompting import Prompt, check_room, decode
+from evaluation.prompting import Prompt, check_room, decode, placeholders
 from evaluation.reports.report import Prediction
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -224,16 +224,14 @@ class QA(Benchmark):
     def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Sub-EM, F1 and EM of all, then the chosen score by length."""
         names: tuple[AnswerScore, ...] = get_args(AnswerScore)
-        columns: dict[str, float] = {
+        scores: dict[str, float] = {
             name: total([best_score(name, item.prediction, item.answers) for item in predictions]) for name in names
         }
-        for length in sorted({item.length for item in predictions}):
-            columns[str(length)] = total([item.score for item in predictions if item.length == length])
-        return columns
+        return scores | score_by_length(predictions)
 
     def _length(self, num_tokens: int) -> int:
         stated = next((length for length in self.lengths if num_tokens <= length), None)
-        return stated or max(_SMALLEST, 1 << (num_tokens - 1).bit_length())
+        return stated or max(_SMALLEST, power_of_two(num_tokens))
 
     def _depth(self, depth: float | None) -> float | None:
         if depth is None:
@@ -264,11 +262,7 @@ def _cut(encoded: EncodedPrompt, excess: int, name: str) -> tuple[int, ...]:
 
 def _check_question_template(template: str) -> None:
     check_template(template, "question_template")
-    try:
-        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
-    except ValueError:
-        names = []
-    if "question" not in names or set(names) != {"question"}:
+    if placeholders(template) != {"question"}:
         raise InputError(
             f"expected a question_template with {{question}} and nothing else to fill in, got {template!r:.80}; for "
             "example 'Answer with a few words only. {question}'"

@@ -40,6 +40,14 @@ class NumberedRecord(NamedTuple):
     value: Any
 
 
+class Passage(NamedTuple):
+    """A part of a context, and whether it supports the answer."""
+
+    title: str
+    text: str
+    supporting: bool
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked, and which answers are accepted.
@@ -211,37 +219,35 @@ def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None, tup
         return _text(row.get("context"), "context", where), None, ("", "")
     if "context" in row or not isinstance(row["passages"], list) or not row["passages"]:
         raise RecordError.at(where, "field 'passages'", "a list of passages and no `context` beside it", sorted(row))
+    return joined_passages([_passage(passage, where) for passage in row["passages"]])
+
+
+def joined_passages(passages: Iterable[Passage]) -> tuple[str, float | None, tuple[str, str]]:
+    """The context that passages make, and what is known of it as `Question` has it.
+
+    Returns:
+        Text; where the first passage begins that supports the answer, 0 to 1, or `None`; what it is about: all
+        passages, whatever their order and titles, and those that support.
+    """
     text, start, found = "", None, list[tuple[str, bool]]()
-    for passage in row["passages"]:
-        piece, body, supports = _passage(passage, where)
-        found.append((body, supports))
+    for title, body, supports in passages:
         text += "\n\n" if text else ""
         start = len(text) if supports and start is None else start
-        text += piece
-    return text, None if start is None else start / len(text), about_passages(found)
+        text += f"{title}\n{body}" if title.strip() else body
+        found.append((body, supports))
+    found.sort()
+    about = "\n".join(body for body, _ in found), "\n".join(body for body, supports in found if supports)
+    return text, None if start is None else start / len(text), about
 
 
-def about_passages(passages: Iterable[tuple[str, bool]]) -> tuple[str, str]:
-    """The document of passages in any order and under any titles, and those of them that support the answer.
-
-    Args:
-        passages: text of each, and whether it supports.
-    """
-    found = sorted(passages)
-    return "\n".join(text for text, _ in found), "\n".join(text for text, supports in found if supports)
-
-
-def _passage(value: Any, where: str) -> tuple[str, str, bool]:
-    """As it stands in the context, its text alone, and whether it supports the answer."""
+def _passage(value: Any, where: str) -> Passage:
     if not isinstance(value, dict):
-        text = _text(value, "passages", where)
-        return text, text, False
+        return Passage("", _text(value, "passages", where), False)
     refuse_misspelt(value, ("title", "text", "supporting"), where)
     title, supports = value.get("title", ""), value.get("supporting", False)
     if not isinstance(title, str) or not isinstance(supports, bool):
         raise RecordError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)
-    text = _text(value.get("text"), "passages.text", where)
-    return f"{title}\n{text}" if title.strip() else text, text, supports
+    return Passage(title, _text(value.get("text"), "passages.text", where), supports)
 
 
 def _text(value: object, name: str, where: str) -> str:

@@ -77,7 +77,7 @@ def read_by_transformers(what: str, where: str, reader: str = "transformers") ->
             raise
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise MissingFileError(
-            f"expected {what} at {where} that {reader} can read, got: {kind}{' '.join(str(error).split())[:500]}"
+            f"expected {what} at {where} that {reader} can read, got: {kind}{error_text(error)[:500]}"
             f"{_looked_up(error)}; copy its files again, or set `policy.source`"
         ) from error
 
@@ -131,9 +131,9 @@ def _cause(name: str) -> str | None:
     except (RepositoryNotFoundError, HFValidationError):
         return "the hub has none of that name (of private ones it tells nobody: hf auth login)"
     except HfHubHTTPError as error:
-        return f"the hub answers: {' '.join(str(error).split())}"
+        return f"the hub answers: {error_text(error)}"
     except Exception as error:  # of whichever transport the hub's client has
-        return f"the hub cannot be reached ({error or type(error).__name__})"
+        return f"the hub cannot be reached ({error_text(error)})"
     return None
 
 

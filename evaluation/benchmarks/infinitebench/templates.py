@@ -3,12 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
 from typing import Literal
 
 from evaluation.benchmarks.infinitebench.records import ADDED_NAMES
 from evaluation.benchmarks.official_files import OfficialFileError, parse_literals, read_json, read_text
-from evaluation.prompting import Style
+from evaluation.prompting import Style, placeholders
 from lit_longpo.errors import MissingFileError
 
 LAYOUT = "<task>.jsonl, for example longbook_qa_eng.jsonl, and prompt.py"
@@ -87,10 +86,7 @@ def read_templates(path: Path, family: Templates, tasks: Collection[str]) -> dic
 
 def _check_template(template: object, task: str, where: str) -> None:
     allowed = {"context", "input", "question", *ADDED_NAMES.get(task, ())}
-    try:
-        names = {name for _, name, _, _ in Formatter().parse(str(template)) if name is not None}
-    except ValueError:
-        names = set()
+    names = placeholders(str(template))
     if not isinstance(template, str) or "context" not in names or not names <= allowed:
         expected = f"a template with {{context}} and others of {', '.join(sorted(allowed))}"
         raise OfficialFileError.at(where, task, expected, template)

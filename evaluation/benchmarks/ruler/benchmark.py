@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from evaluation.benchmark import Benchmark, Example
+from evaluation.benchmarks.records import score_by_length
 from evaluation.benchmarks.ruler import averages
 from evaluation.benchmarks.ruler.averages import LENGTHS
 from evaluation.benchmarks.ruler.counting import CommonWordsGenerator, FrequentWordsGenerator
@@ -102,12 +103,8 @@ class RULER(Benchmark):
             )
         if not lengths or len(set(lengths)) < len(lengths):
             raise InputError(f"expected different lengths, got {lengths}; correct `lengths`")
-        self.folder, self.lengths, self.num_examples, self.seed = (
-            Path(folder).expanduser(),
-            tuple(lengths),
-            num_examples,
-            seed,
-        )
+        self.folder, self.lengths = Path(folder).expanduser(), tuple(lengths)
+        self.num_examples, self.seed = num_examples, seed
         check_numbers(self, "", lengths=(500, MOST_TOKENS), num_examples=(1, MOST))
         named = {"essays": essays, "squad": squad, "hotpotqa": hotpotqa}
         _check_files(named)
@@ -128,7 +125,7 @@ class RULER(Benchmark):
         return (
             *changed_texts(self._official, self.folder),
             *self._words.deviations,
-            *self._essay_deviations(self._essays),
+            *self._essay_deviations(),
             *self._question_deviations(),
             *([f"seed {self.seed}, official {_SEED}"] if self.seed != _SEED else []),
             *([f"tasks left out: {', '.join(left_out)}"] if left_out else []),
@@ -185,10 +182,7 @@ class RULER(Benchmark):
 
     def table(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Percent by length, and the mean over lengths; two decimals."""
-        rows: dict[int, list[float]] = {}
-        for item in predictions:
-            rows.setdefault(item.length, []).append(item.score)
-        columns = {str(length): round(100 * fmean(rows[length]), 2) for length in sorted(rows)}
+        columns = score_by_length(predictions)
         return columns | {"mean": round(fmean(columns.values()), 2)}
 
     @classmethod
@@ -258,8 +252,8 @@ class RULER(Benchmark):
         """The user's message and the answer prefix, with a context of some size."""
         return self._fitting.texts(task, length, row, size)
 
-    def _essay_deviations(self, essays: Essays | None) -> tuple[str, ...]:
-        if essays is None:
+    def _essay_deviations(self) -> tuple[str, ...]:
+        if (essays := self._essays) is None:
             return ()
         name = self.paths["essays"].name
         other = () if name == _FILES["essays"] else (f"essays: {name} ({len(essays.words):,} words)",)

@@ -153,7 +153,7 @@ def _sentence(folder: Path, name: str) -> str | None:
 
 def changed_texts(tasks: OfficialTasks, folder: Path) -> tuple[str, ...]:
     """Texts and settings that are not the official ones, for a report."""
-    names = {tasks.kinds[task] for task in tasks.kinds} | set(_SENTENCES)
+    names = {*tasks.kinds.values(), *_SENTENCES}
     changed = [
         f"{name}: {'our own sentence, as the folder has none' if name in tasks.own else 'not the official text'}"
         for name, texts in tasks.texts.items()
