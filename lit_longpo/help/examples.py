@@ -3,7 +3,7 @@
 EXAMPLES = {
     "fit": """
       python -m lit_longpo fit --config solopo
-          the tiny embedded model on embedded data: offline, two minutes
+          the tiny embedded model on embedded data: offline, three minutes
       python -m lit_longpo fit --config dpo --data data/pairs --data.path my_pairs.jsonl \\
           --policy.source FOLDER_OR_HUB_NAME --optimization.optimizer.lr 1e-6
           your model on your pairs

@@ -1,6 +1,7 @@
 """The Python of docs/start.md trains, and reads what a run has written; its lists are complete."""
 
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from support.groups import random_groups
 from support.pages import ROOT
 from support.small_fit import fit, model_of
 
+from lit_longpo.command_line.familiar_options import familiar
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import LoRA, PolicyConfig
 
@@ -39,6 +41,22 @@ def test_the_shown_way_reads_a_trained_model_of_the_hardest_kind(policy_folder, 
     row = pack(random_groups([(20, [3, 4])]))
     torch.testing.assert_close(score(names["model"], row).sums, score(trained, row).sums, rtol=1e-6, atol=1e-5)
     assert names["tokenizer"].eos_token is not None
+
+
+def rows_of_trl():
+    """What TRL calls something, and the options that it has here."""
+    rows = pages.text(PAGE).partition("## If you know TRL")[2].partition("\n\nOther names")[0].splitlines()
+    for row in rows:
+        names, ours = (re.findall(r"`([^`]+)`", cell) for cell in (row.split("|")[1:3] if "`" in row else ("", "")))
+        yield from ((name, [text.split()[0] for text in ours]) for name in names if not name.endswith("Trainer"))
+
+
+def test_names_of_trl_are_answered_with_what_the_table_says():
+    sections = {"policy", "trainer", "data", "model", "optimization", "reference", "ckpt_path"}
+    found = dict(rows_of_trl())
+    assert len(found) > 12
+    for name, ours in found.items():
+        assert set(shlex.split(familiar(name, sections))) & set(ours), name
 
 
 def objectives_with_short_names():
