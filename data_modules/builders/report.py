@@ -1,6 +1,5 @@
 """What became of every record: counts that add up, and what the pairs look like; JSON and Markdown."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from data_modules.builders.checks.verifiers import Verdict, wilson
 from data_modules.records import PreferencePair
 from lit_longpo.errors import LostRecordsError
+from lit_longpo.files.stored import write_json
 from lit_longpo.markdown import table
 from lit_longpo.training.difficulty import Difficulty
 
@@ -158,9 +158,7 @@ class BuildReport:
     def write(self, folder: Path) -> None:
         """`report.json` and `report.md`."""
         (folder / "report.md").write_text(self.as_markdown(), encoding="utf-8")
-        draft = folder / "report.json.partial"  # report.json says that the build is finished: whole or not at all
-        draft.write_text(json.dumps(self.as_json(), indent=2) + "\n")
-        draft.replace(folder / "report.json")
+        write_json(folder / "report.json", self.as_json(), indent=2)  # it says that the build is finished
 
     def _verdict_lines(self) -> list[str]:
         if not self.verdicts:

@@ -1,6 +1,5 @@
 """What tokenising the splits of a run has found: how far positions reach, and `data_report.json`."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from data_modules.rows.tokenising import SplitReport
+from lit_longpo.files.stored import write_json
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def write(reports: Callable[[], dict[str, Any]], trainer: Trainer | None) -> Non
     folder = trainer.log_dir  # asked on every rank: it broadcasts
     if folder is not None and trainer.is_global_zero:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "data_report.json").write_text(json.dumps(reports(), indent=2) + "\n")
+        write_json(Path(folder) / "data_report.json", reports(), indent=2)
 
 
 def _stretched(report: SplitReport) -> bool:

@@ -4,7 +4,6 @@ Files are plain JSON, JSON Lines and zip archives of them; loading scripts are n
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ from huggingface_hub import constants, hf_hub_url
 
 from evaluation.running.progress import bar
 from lit_longpo.errors import UserError
-from lit_longpo.files.stored import read_stored
+from lit_longpo.files.stored import read_stored, write_json
 
 log = logging.getLogger(__name__)
 
@@ -276,6 +275,4 @@ def _record(folder: Path, file: RemoteFile, paths: Iterable[Path], sha256: str) 
     sizes = {name: path.stat().st_size for name, path in names.items()}
     digests = {name: _sha256(path) for name, path in names.items()}
     known = {**_recorded(folder), file.path: _Recorded(file.url, sizes, sha256, digests)}
-    draft = folder / f"{RECORD}.partial"
-    draft.write_text(json.dumps({path: asdict(value) for path, value in known.items()}, indent=1) + "\n")
-    draft.replace(folder / RECORD)
+    write_json(folder / RECORD, {path: asdict(value) for path, value in known.items()}, indent=1)

@@ -4,7 +4,6 @@ Preference training on long contexts can cost what a model knew about short ones
 same TensorBoard.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from evaluation.callbacks.scheduled import ScheduledCallback, report_folder, ste
 from evaluation.reports.table import Section, change_rows
 from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
 from lit_longpo.errors import InputError
+from lit_longpo.files.stored import write_json
 from lit_longpo.loggers import Table, pages_of
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.ranges import MOST, check_numbers, check_range
@@ -145,8 +145,7 @@ class LMEvalCallback(ScheduledCallback):
 
     def _save(self, path: Path, step: int, results: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"step": step, "options": self.options, **results}, indent=1, default=str)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_json(path, {"step": step, "options": self.options, **results}, indent=1, default=str)
 
 
 def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") -> dict[str, float]:

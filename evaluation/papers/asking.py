@@ -1,6 +1,5 @@
 """The benchmarks of a paper asked one after the other of a model that is loaded once, and the paper's tables."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from evaluation.reports.report import BenchmarkReport
 from evaluation.respondent import EvaluationRun
 from evaluation.running.answerers import answerer_of
 from evaluation.running.processes import rank
+from lit_longpo.files.stored import write_json
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class PaperEvaluation(EvaluationRun):
             "head": dict(page.head),
             "sections": [item.plain() for item in page.sections],
         }
-        path.write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, tables, indent=1, ensure_ascii=False)
         page.write(path)
         Console().print(Markdown("\n\n".join(section.markdown() for section in page.sections)))
         log.info("written: %s, .md, .html", path)

@@ -1,6 +1,5 @@
 """Perplexity by length: a table, a curve by position, and both as files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.table import Table
 from evaluation.perplexity.measuring import LengthResult
 from evaluation.reports.figures import empty_axes
 from evaluation.reports.table import Section
+from lit_longpo.files.stored import write_json
 from lit_longpo.markdown import escape
 
 _HEADER = ("tokens", "windows", "NLL (nats)", "perplexity")
@@ -75,7 +75,7 @@ class PerplexityReport:
         results = [asdict(item) | {"nll": item.nll, "perplexity": item.perplexity} for item in self.results]
         content = {"model": self.model, "settings": dict(self.settings), "results": results}
         content["sections"] = [self.section().plain()]
-        paths[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(paths[0], content, indent=1, ensure_ascii=False)
         paths[1].write_text(self.markdown(), encoding="utf-8")
         self.figure().savefig(paths[2], dpi=120)
         return paths

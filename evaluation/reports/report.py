@@ -1,6 +1,5 @@
 """The answers of one model to one benchmark, and their means; as JSON and back."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -11,10 +10,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from evaluation.reports.intervals import Means
 from evaluation.reports.table import Section
+from lit_longpo.files.stored import write_json
 
 Key = TypeVar("Key", int, tuple[float, int], tuple[str, float, int])
 Tables = Mapping[str, Mapping[str, float]]
-_JSON: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
 
 
 @dataclass(frozen=True)
@@ -221,9 +220,7 @@ class BenchmarkReport:
         scores = {"mean": _or_none(self.mean), "by_length": self.by_length(), "cells": self._cells()}
         more = {"tables": _without_nan(self.tables), "scores": scores, "sections": list(sections)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.partial")  # a killed run leaves the report of before
-        draft.write_text(json.dumps({**asdict(self), **more}, **_JSON) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_json(path, {**asdict(self), **more}, indent=1, ensure_ascii=False, allow_nan=False)
 
     def _cells(self) -> list[dict[str, object]]:
         """`by_cell` of each task."""

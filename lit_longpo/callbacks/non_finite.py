@@ -1,6 +1,5 @@
 """Stop at the first loss or gradient that is not a number, or leave its step out, and keep the rows that caused it."""
 
-import json
 import logging
 import math
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from lit_longpo.batch import PreferenceBatch
 from lit_longpo.checkpoints.whole import newest_whole
 from lit_longpo.errors import InputError, UserError
+from lit_longpo.files.stored import write_json
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.run_folder import keeps_nothing, typed_path
 from lit_longpo.saved_rows import save_rows
@@ -242,7 +242,7 @@ class NonFiniteGuard(Callback):
         save_rows(path.with_suffix(".safetensors"), rows)
         again = replay_command(self._folder, path.with_suffix(".safetensors"), len(rows), trainer)
         report = {"step": step, "loss": loss, "gradient_norm": norm, "records": _records(rows), "again": again}
-        path.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(path, report, indent=2)
         return path
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lit_longpo.files.stored import plain_json
 from lit_longpo.optimization import num_optimizer_steps
 from lit_longpo.optimization.schedules import steps_of
 
@@ -73,7 +74,7 @@ def run_settings(trainer: Trainer, module: Any, data: Any = None) -> Settings:
     settings |= {f"trainer.{name}": getattr(trainer, name, None) for name in _OF_TRAINER}
     data = data or getattr(trainer, "datamodule", None)
     settings |= {f"data.{name}": getattr(data, name) for name in _OF_DATA if hasattr(data, name)}
-    return plain(settings)
+    return plain_json(settings)
 
 
 def schedule_steps(trainer: Trainer) -> int | None:
@@ -89,11 +90,6 @@ def data_fingerprint(trainer: Trainer) -> str | None:
     """Hash of the tokenised training data; `None` before there is any, or if the data module keeps none."""
     fingerprint = getattr(getattr(trainer, "datamodule", None), "fingerprint", None)
     return fingerprint() if fingerprint else None
-
-
-def plain(values: Any) -> Any:
-    """Values as every checkpoint can hold them: numbers, words, lists and dicts."""
-    return json.loads(json.dumps(values, default=str))
 
 
 def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -116,7 +112,7 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
         settings: of the run that is about to go on.
     """
     then = dict(record.get("settings") or ({"model": record["objective"]} if "objective" in record else {}))
-    now = plain(settings)
+    now = plain_json(settings)
     unsaid = (_OF_POLICY_BEFORE if "policy.source" in then else {}) | (
         _OF_LORA_BEFORE if then.get("policy.lora") else {}
     )

@@ -1,13 +1,12 @@
 """Checksums of files that lie together, in a file of their own beside them: a changed bit would be other data."""
 
-import json
 import zlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from lit_longpo.errors import InputError
-from lit_longpo.files.stored import read_stored
+from lit_longpo.files.stored import read_stored, write_json
 
 CHECKSUMS = "checksums.json"
 _BLOCK = 1 << 22  # bytes that are read at a time
@@ -29,9 +28,7 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
         folder: of the files.
         names: theirs.
     """
-    draft = folder / f"{CHECKSUMS}.partial"
-    draft.write_text(json.dumps({name: checksum_of(folder / name) for name in names}, indent=1) + "\n")
-    draft.replace(folder / CHECKSUMS)
+    write_json(folder / CHECKSUMS, {name: checksum_of(folder / name) for name in names}, indent=1)
 
 
 def changed(path: Path) -> bool:

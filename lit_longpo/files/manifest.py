@@ -1,12 +1,11 @@
 """What the lines of a folder depend on, written before the first one, so that a killed run can go on with them."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lit_longpo.errors import InputError
-from lit_longpo.files.stored import sealed, stored_object, unsealed
+from lit_longpo.files.stored import plain_json, sealed, stored_object, unsealed, write_json
 from lit_longpo.files.strict_json import instead, shortened
 
 MANIFEST = "manifest.json"
@@ -33,13 +32,10 @@ def check_manifest(
         ValueError: the folder holds a run with other settings, or lines of which nobody knows on what they depend.
     """
     path = folder / MANIFEST
-    wanted = json.loads(json.dumps(dict(manifest), default=str))
+    wanted = plain_json(manifest)
     if not path.exists():
         _refuse_unnamed(folder, lines)
-        draft = path.with_suffix(".partial")
-        everything = json.loads(json.dumps({**wanted, **(notes or {})}, default=str))
-        draft.write_text(json.dumps(sealed(everything), indent=2) + "\n")
-        draft.replace(path)
+        write_json(path, sealed(plain_json({**wanted, **(notes or {})})), indent=2)
         return
     held = read_manifest(folder)
     stored = {name: value for name, value in held.items() if name not in (notes or {})}
@@ -78,7 +74,7 @@ def check_known(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterab
         _refuse_unnamed(folder, lines)
     else:
         stored = read_manifest(folder)
-        wanted = json.loads(json.dumps(dict(known), default=str))
+        wanted = plain_json(known)
         _refuse_other(path, {name: stored.get(name) for name in wanted}, wanted, kind)
 
 

@@ -1,4 +1,4 @@
-"""Files that this project has written, read back strictly: what is not of a field's type is refused by its name."""
+"""Files of JSON that this project writes, read back strictly: what is not of a field's type is refused by its name."""
 
 import json
 import math
@@ -41,6 +41,27 @@ def read_stored(path: Path, kind: type[Kind], advice: str | None = None) -> Kind
     """
     with instead(advice):
         return stored_as(_object(_read(path), str(path)), kind, str(path))
+
+
+def plain_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON gives them back: tuples are lists, and what it does not know is its `str`."""
+    return cast(dict[str, Any], json.loads(json.dumps(dict(values), default=str)))
+
+
+def write_json(path: Path, value: object, **layout: Any) -> None:
+    """Write a file of ours, whole or not at all: a killed process leaves the one of before.
+
+    Args:
+        path: whose folder is there.
+        value: what JSON knows.
+        layout: of `json.dumps`.
+
+    Raises:
+        ValueError, TypeError: as `json.dumps`; nothing has been written.
+    """
+    draft = path.with_name(f"{path.name}.partial")
+    draft.write_text(json.dumps(value, **layout) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 def stored_object(path: Path, advice: str | None = None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`python -m lit_longpo plan`: the configuration of `fit`, worked out instead of run."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
 from lit_longpo.cli import LongPOCLI
+from lit_longpo.files.stored import write_json
 from lit_longpo.planning.configuration import Configuration, PlanOptions, read_configuration
 from lit_longpo.planning.known_lengths import longest_example
 from lit_longpo.planning.longest import Longest, find_longest
@@ -76,7 +76,7 @@ def plan(arguments: list[str]) -> None:
         path = Path(run.options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         contents = longest_as_dict(result) if isinstance(result, Longest) else as_dict(result)
-        path.write_text(json.dumps(contents, indent=2) + "\n")
+        write_json(path, contents, indent=2)
 
 
 def _read(words: Sequence[str]) -> Configuration:

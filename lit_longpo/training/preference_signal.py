@@ -1,6 +1,5 @@
 """Does the untrained policy get any pair wrong? If it does not, the pairs have little to teach it."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from lit_longpo.batch import Context, Views
-from lit_longpo.files.stored import stored_object
+from lit_longpo.files.stored import stored_object, write_json
 from lit_longpo.loggers.naming import place_of
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.training.difficulty import Difficulty
@@ -136,4 +135,4 @@ def _report(difficulty: Difficulty, steps: int, folder: str | None) -> None:
     found = {**difficulty.as_json(), "within_steps": steps}
     if folder is not None and (report := Path(folder) / "data_report.json").exists():
         known = stored_object(report, "delete it: the next run writes it anew")
-        report.write_text(json.dumps({**known, "difficulty": found}, indent=2) + "\n")
+        write_json(report, {**known, "difficulty": found}, indent=2)

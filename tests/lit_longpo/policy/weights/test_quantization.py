@@ -23,11 +23,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from lit_longpo.checkpoints import load_weights
 from lit_longpo.checkpoints.record import contradictions
-from lit_longpo.checkpoints.record import plain as plain_values
 from lit_longpo.checkpoints.resumption import check_settings
 from lit_longpo.engine import base_model, check_model, pack, score
 from lit_longpo.errors import MissingPackageError
 from lit_longpo.export.command import export_checkpoint
+from lit_longpo.files.stored import plain_json
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -245,7 +245,7 @@ def test_a_checkpoint_of_another_base_is_refused_with_what_to_type(base, tmp_pat
     then = {"settings": DPO(policy=policy(base)).settings}
     now = DPO(policy=policy(base, quantization=None)).settings
     assert contradictions(then, now) == {"policy.quantization": ("Quantization", None)}
-    torch.save({"run": plain_values(then), "state_dict": {}}, tmp_path / "x.ckpt")
+    torch.save({"run": plain_json(then), "state_dict": {}}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match=r"--policy\.quantization '\{\"type\": \"nf4\", \"double\": true, "):
         check_settings(tmp_path / "x.ckpt", now)
     with pytest.raises(ValueError, match=r"expected `policy\.quantization: Quantization` with the weights of"):
