@@ -124,6 +124,8 @@ _OBJECTIVES = {
     "sigmoid": "DPO",
     **{name.lower(): name for name in ("SFT", "DPO", "IPO", "SimPO", "ORPO", "SoLoPO", "LongPO", "LOGO")},
 }
+# What has another setting there, under the same name.
+_AS_THERE = {"IPO": " --model.per_token true"}
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
 _DTYPES = {name: name for name in ("float32", "bfloat16", "float16")} | {
     **dict.fromkeys(("fp32", "float", "32"), "float32"),
@@ -224,4 +226,6 @@ def _with_value(name: str, option: str, typed: str | None) -> str:
     if typed is None:
         return option if example.isupper() else f"{option} (for example)"
     value = _VALUES.get(name, str)(typed)
-    return f"{option} (for example: {typed} is not offered)" if value is None else f"{front} {shlex.quote(value)}"
+    if value is None:
+        return f"{option} (for example: {typed} is not offered)"
+    return f"{front} {shlex.quote(value)}{_AS_THERE.get(value, '')}"

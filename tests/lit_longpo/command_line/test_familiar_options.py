@@ -53,7 +53,7 @@ def test_a_command_names_only_what_it_has():
 @pytest.mark.parametrize(
     ("word", "typed", "ours"),
     [
-        ("loss_type", "ipo", "--model IPO"),
+        ("loss_type", "ipo", "--model IPO --model.per_token true"),
         ("loss_type", "sigmoid", "--model DPO"),
         ("rl", "simpo", "--model SimPO"),
         ("learning_rate", "1e-5", "--optimization.optimizer.lr 1e-5"),

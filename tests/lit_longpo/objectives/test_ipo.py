@@ -20,6 +20,19 @@ def test_hand_value():
     assert ipo_loss(tensor(-1), tensor(-3), tensor(-2), tensor(-2), beta=0.5).tolist() == [1.0]
 
 
+def test_per_token_by_hand_and_in_the_module():
+    """Log ratios 1 of two tokens and -1 of four: margin .5 + .25, target 1; (-.25)^2."""
+    sums = tensor(-1), tensor(-3), tensor(-2), tensor(-2)
+    found = ipo_loss(*sums, beta=0.5, chosen_tokens=tensor(2), rejected_tokens=tensor(4))
+    assert found.tolist() == [0.0625]
+    algorithm = IPO(beta=0.5, per_token=True).algorithm
+    chosen, rejected = Scored(sums[0], tensor(2), sums[2]), Scored(sums[1], tensor(4), sums[3])
+    assert algorithm.loss(chosen, rejected).tolist() == [0.0625]
+    assert (algorithm.reward(chosen).item(), algorithm.reward(rejected).item()) == (0.25, -0.125)
+    assert IPO(beta=0.5).algorithm.loss(chosen, rejected).tolist() == [1.0]
+    assert SoLoPO(base=IPO(per_token=True)).algorithm.per_token
+
+
 @given(st.lists(st.tuples(summed, summed, summed, summed), min_size=1, max_size=4), st.floats(0.01, 1.0))
 def test_equals_the_naive_loop(rows, beta):
     columns = [tensor(*column) for column in zip(*rows, strict=True)]
