@@ -24,7 +24,7 @@ from lit_longpo.policy import PromptFormat
 
 log = logging.getLogger(__name__)
 
-VERSION = 13  # of what is stored; another one tokenises anew
+VERSION = 14  # of what is stored; another one tokenises anew
 
 
 @dataclass
@@ -39,6 +39,7 @@ class SplitReport:
         unused: records with more rejected answers than the objective uses.
         weighted: records with a weight, or a margin, of their own.
         cut_messages: cut contexts that are whole messages, with the question somewhere in them.
+        marked: records with answers that begin with a mark of the chat template's own, which is text there.
         earlier: records without rejected answers that hold earlier answers, which are not trained.
         rendered: whole messages that a chat template has been around already; its marks are text there.
         same_role: conversations in which one side speaks twice in a row.
@@ -54,6 +55,7 @@ class SplitReport:
     weighted: int = 0
     cut_messages: int = 0
     rendered: int = 0
+    marked: int = 0
     earlier: int = 0
     same_role: int = 0
     suspect: SuspectTexts = field(default_factory=SuspectTexts)
@@ -71,6 +73,7 @@ class SplitReport:
             notes["weighted"],
             notes["cut_messages"],
             notes["rendered"],
+            notes["marked"],
             notes["earlier"],
             notes["same_role"],
             SuspectTexts(**notes["suspect"]),
@@ -135,6 +138,7 @@ class Tokenising:
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
         report.cut_messages, report.rendered = encoder.fitter.num_cut_messages, encoder.fitter.num_rendered
+        report.marked = encoder.num_marked
         report.earlier, report.same_role = encoder.num_earlier, encoder.num_same_role
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
@@ -225,6 +229,11 @@ def _of_templates(report: SplitReport) -> Iterator[str]:
             f"{report.rendered} prompts already hold what the chat template writes around messages, and "
             "would be put into it once more, the marks as text; store them as messages, or set "
             "`policy.template.chat: false` and `policy.template.markup: control`"
+        )
+    if report.marked:
+        yield (
+            f"{report.marked} records have answers that begin with a mark of the chat template's own, which is trained "
+            "as text; store the answers without it, or set `policy.template.markup: control` to train the token"
         )
     if report.cut_messages:
         yield (

@@ -75,16 +75,17 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tup
     added = tokenizer.added_tokens_decoder.values()
     names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
     _refuse_blank(tokenizer, names)
-    special = _with_ids(tokenizer, names)
+    special, thoughts = _with_ids(tokenizer, names), {THINKS, THOUGHT}
+    steering = {name: number for name, number in special.items() if name not in thoughts}
     if chat is None:
-        return Markup(special), Markup(special)
+        return Markup(special), Markup(steering)
     others = {token.content for token in added} - names
-    turning = others - {THINKS, THOUGHT}
+    turning = others - thoughts
     opening = sorted((name for name in turning if name in chat.tail), key=chat.tail.index)[:1]
     frames = (chat.head, chat.after_earlier_answer or "")
     turns = {name for name in turning if name in opening or any(name in frame for frame in frames)}
     written = {name for name in others if name in chat.source}
-    return Markup(special | _with_ids(tokenizer, written)), Markup(special | _with_ids(tokenizer, turns))
+    return Markup(special | _with_ids(tokenizer, written)), Markup(steering | _with_ids(tokenizer, turns))
 
 
 def _refuse_blank(tokenizer: PreTrainedTokenizerBase, names: set[str]) -> None:

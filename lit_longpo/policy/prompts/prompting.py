@@ -108,6 +108,16 @@ class PromptFormat:
         between, whole = self._chat.tail.strip(), text.strip()
         return (bool(between) and between in text) or whole.startswith(self._marks) or whole.endswith(self._marks)
 
+    def is_marked(self, answer: str) -> bool:
+        """Whether an answer begins with a mark of the chat template's own that is text there, not the token."""
+        return self.template.markup == "text" and self._unframed(answer).lstrip().startswith(self._written)
+
+    @cached_property
+    def _written(self) -> tuple[str, ...]:
+        """Control tokens that the chat template writes and answers may not."""
+        source = "" if self._chat is None else self._chat.source
+        return tuple(name for name in self._in_answers.tokens if name in source)
+
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
 
@@ -227,8 +237,6 @@ class PromptFormat:
 
     @cached_property
     def _reply_marks(self) -> ReplyMarks:
-        if self._chat is None:
-            return ReplyMarks()
         return reply_marks(self.tokenizer, self._texts, self._chat, self.closing_text)
 
     def decode_whole(self, ids: Sequence[int]) -> str:

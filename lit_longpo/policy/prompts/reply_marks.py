@@ -5,8 +5,9 @@ special tokens that reads `analysis...assistantfinalOslo`, and thoughts cannot b
 (verl#1724, vllm#38855). Which marks these are is found by rendering, nothing is assumed about families.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
@@ -28,6 +29,7 @@ class ReplyMarks:
         answers: end what stands before an answer, thoughts or none.
         opened: whether the prompt ends in opened thoughts.
         closing: text that ends an answer, where that is no token; what comes behind it is none of the answer.
+        kept: special tokens that stay in the text, and what they read.
     """
 
     thinks: Ids = ()
@@ -35,6 +37,7 @@ class ReplyMarks:
     answers: Ids = ()
     opened: bool = False
     closing: str = ""
+    kept: Mapping[int, str] = field(default_factory=dict)
 
     def read(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
         """The text of a reply, its thoughts as `<think>...</think>` before the answer.
@@ -43,7 +46,7 @@ class ReplyMarks:
             ids: that a model wrote.
             decode: text of tokens.
         """
-        text = self._parted(ids, decode)
+        text = self._parted(ids, partial(self._keeping, decode=decode))
         return text.partition(self.closing)[0] if self.closing else text
 
     def _parted(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
@@ -53,21 +56,40 @@ class ReplyMarks:
         thinking = self.opened or (bool(self.thinks) and tuple(ids[: len(self.thinks)]) == self.thinks)
         return self._thoughts(ids, decode, "") if thinking else decode(ids)
 
+    def _keeping(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
+        places = [place for place, number in enumerate(ids) if number in self.kept]
+        texts, begin = list[str](), 0
+        for place in places:
+            texts += [decode(ids[begin:place]), self.kept[ids[place]]]
+            begin = place + 1
+        return "".join([*texts, decode(ids[begin:])]) if places else decode(ids)
+
     def _thoughts(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str], end: str) -> str:
         begins = bool(self.thinks) and tuple(ids[: len(self.thinks)]) == self.thinks
         text = decode(ids[len(self.thinks) if begins else 0 :])
         return f"{THINKS}{text}{end}" if text.strip() else ""
 
 
-def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, closing: str) -> ReplyMarks:
-    """The marks of a template's answers, where decoded text does not tell; none where it does (`</think>`).
+def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat | None, closing: str) -> ReplyMarks:
+    """The marks of answers, where decoded text does not tell; none where it does (`</think>` that is not special).
 
     Args:
         tokenizer: any.
         texts: that encodes by it.
-        chat: its template.
+        chat: its template; `None` for plain text.
         closing: text that ends answers, if that is no token.
     """
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    names = {number: tokenizer.added_tokens_decoder[number].content for number in special}
+    kept = {number: name for number, name in names.items() if name in (THINKS, THOUGHT)}
+    named = ReplyMarks(closing=closing, kept=kept)
+    return named if chat is None else _rendered(tokenizer, texts, chat, named, special)
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, named: ReplyMarks, special: set[int]
+) -> ReplyMarks:
+    """With the marks that the template writes."""
 
     def core(text: str) -> Ids:
         """The tokens of a text from the first one that was added to the vocabulary to the last."""
@@ -75,22 +97,13 @@ def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
         places = [place for place, number in enumerate(ids) if number in tokenizer.added_tokens_decoder]
         return ids[places[0] : places[-1] + 1] if places else ()
 
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-
-    def vanishes(ids: Ids) -> bool:
-        return not special.isdisjoint(ids)
-
-    around = next(filter(None, map(chat.thinking, _FIELDS)), None)
-    before, behind = around or ("", "")
-    thinks, speaks, answers = core(before), core(behind), core(chat.prefix or "")
-    plain = str(tokenizer.decode(list(speaks))).strip() == THOUGHT and not vanishes(speaks)
-    return ReplyMarks(
-        thinks if speaks and not plain else (),
-        () if plain else speaks,
-        answers if vanishes(answers) else (),
-        opened=bool(speaks) and not plain and not before.strip(),
-        closing=closing,
-    )
+    answers = core(chat.prefix or "")
+    marks = replace(named, answers=() if special.isdisjoint(answers) else answers)
+    before, behind = next(filter(None, map(chat.thinking, _FIELDS)), ("", ""))
+    speaks = core(behind)
+    if not speaks or str(tokenizer.decode(list(speaks))).strip() == THOUGHT:
+        return marks
+    return replace(marks, thinks=core(before), speaks=speaks, opened=not before.strip())
 
 
 def _last_place(ids: Sequence[int], mark: Ids) -> int | None:

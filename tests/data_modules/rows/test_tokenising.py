@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from support.bpe_tokenizers import bpe_tokenizer
 from support.word_pairs import FORMAT, LONGPO, SOLOPO_DPO, pair
 from support.word_tokenizer import word_tokenizer
 
@@ -75,6 +76,23 @@ def test_an_end_that_the_chat_template_does_not_write_or_writes_as_text_is_said(
     assert (said in caplog.messages) == (not end)
     said = "train of a: the chat template ends answers with 'word9', which is text to this tokenizer: it is trained, "
     assert any(line.startswith(f"{said}and <eos> behind it") for line in caplog.messages) == ("word9" in end)
+
+
+@pytest.mark.parametrize("markup", ["text", "control"])
+def test_an_answer_that_begins_with_a_mark_of_the_template_is_said(markup, caplog):
+    """As rendered data of gpt-oss has it (a channel before every answer): the mark was trained as text, unseen."""
+    why = "{% if m['thinking'] is defined %}<|why|>{{ m['thinking'] }}{% endif %}"
+    template = f"{{% for m in messages %}}<|turn|>{why}{{{{ m['content'] }}}}<|end|>{{% endfor %}}"
+    template += "{% if add_generation_prompt %}<|turn|>{% endif %}"
+    tokenizer = bpe_tokenizer("bytes", special=["<|turn|>", "<|end|>", "<|why|>"], chat_template=template)
+    form, report = PromptFormat(tokenizer, PromptTemplate("{context} {question}", markup=markup)), SplitReport()
+    answers = ("<|why|>Oslo", "Oslo", "why Oslo")
+    pairs = [replace(pair(number), chosen=answer, rejected=("Rome",)) for number, answer in enumerate(answers)]
+    tokenising = replace(BASE, prompt_format=form)
+    assert len(list(tokenising.examples(pairs, report))) == 3
+    tokenising.say("train", report, np.array([3]))
+    assert report.marked == (markup == "text")
+    assert ("train: 1 records have answers that begin with a mark" in caplog.text) == (markup == "text")
 
 
 def test_pairs_pass_with_and_without_a_bar(monkeypatch):

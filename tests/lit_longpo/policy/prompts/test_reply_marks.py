@@ -54,30 +54,36 @@ def test_a_reply_that_is_cut_off_in_its_thoughts_has_no_answer(parts):
     assert without_thoughts(cut) == ""
 
 
-def test_thoughts_whose_marks_are_special_tokens_are_still_between_them():
-    """verl#1724: a tokenizer that has <think> as a special token."""
+@pytest.mark.parametrize("kind", ["reads", "opens", "plain"])
+def test_thoughts_whose_marks_are_special_tokens_are_still_between_them(kind):
+    """verl#1724: a tokenizer that has <think> as a special token; the template may read thoughts, or open them."""
     template = (
         "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if m['reasoning_content'] is defined %}<think>\n"
         "{{ m['reasoning_content'] }}\n</think>\n\n{% endif %}{{ m['content'] }}<|end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+        "{% if add_generation_prompt %}<|start|>assistant\nOPENED{% endif %}"
     )
+    template = template.replace("OPENED", "<think>\n" if kind == "opens" else "")
     marks = ("<|start|>", "<|end|>", "<think>", "</think>")
-    tokenizer = bpe_tokenizer("bytes", special=marks, eos="<|end|>", bos=None, chat_template=template)
-    form, ids = (
-        PromptFormat(tokenizer, PromptTemplate()),
-        reply_of(tokenizer, "Oslo", reasoning_content="Rome?"),
-    )
+    chat = None if kind == "plain" else template
+    tokenizer = bpe_tokenizer("bytes", special=marks, eos="<|end|>", bos=None, chat_template=chat)
+    form, written = PromptFormat(tokenizer, PromptTemplate()), "<think>\nRome?\n</think>\n\nOslo"
+    ids = tokenizer.encode(written, add_special_tokens=False)
+    if kind == "opens":
+        ids = ids[2:]
+    else:  # an answer is trained in the tokens of transformers
+        assert form.encode_response(written)[:-1] == tuple(ids)
     assert without_thoughts(form.decode(ids)) == "Oslo"
     assert "Rome?" in form.decode(ids)
+    assert is_thinking(form.decode(ids[:3]), opened=form.opens_thoughts)
 
 
 @pytest.mark.parametrize("name", ["chatml", "qwen3", "llama3", "mistral"])
-def test_other_replies_are_as_transformers_decodes_them(name):
+def test_other_replies_are_read_as_they_are_written(name):
     tokenizer = chat_bpe_tokenizer(name)
     form = PromptFormat(tokenizer, PromptTemplate())
     for text in ("<think>\nRome?\n</think>\n\nOslo", " Oslo and  Rome\n", "<think>\nRome?"):
         ids = tokenizer.encode(text, add_special_tokens=False)
-        assert form.decode_reply(ids) == form.decode_whole(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+        assert form.decode_reply(ids) == text
 
 
 def test_a_reply_ends_where_the_template_ends_answers_though_it_is_text():
