@@ -4,6 +4,7 @@ from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, Unsuppor
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation import Limits, continue_rows, end_ids, greedy_settings, prefill, until_stop_ids
+from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.prompt_trie import SHARED_FROM, num_row_tokens
 from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
@@ -29,6 +30,7 @@ __all__ = [
     "check_routers",
     "continue_rows",
     "end_ids",
+    "eval_mode",
     "exchanged_rotary",
     "feasible_degrees",
     "generation_mode",

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from lit_longpo.batch import Group, Response
 from lit_longpo.engine.attention import ordinary_attention
 from lit_longpo.engine.decoder import accepted_by, base_model
+from lit_longpo.engine.modes import eval_mode
 
 _SAME = 1e-6  # relative to the largest logit; the same computation twice
 
@@ -93,10 +94,5 @@ def _logits(model: PreTrainedModel, ids: Sequence[int], positions: Sequence[int]
 @contextmanager
 def reading(model: nn.Module) -> Iterator[None]:
     """Inside the block the model has its own attention and drops nothing, and no gradients are kept."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), ordinary_attention(base_model(model)):
-            yield
-    finally:
-        model.train(training)
+    with eval_mode(model), ordinary_attention(base_model(model)):
+        yield

@@ -15,6 +15,7 @@ from lit_longpo.engine.decoder import accepted, base_model, decoder_of
 from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.leaps import check_leaps
 from lit_longpo.engine.log_probs import LogitTransform
+from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.own_logits import own_log_probs, uses_own_logits
 from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
@@ -161,12 +162,10 @@ def generation_mode(model: nn.Module) -> Iterator[None]:
     Args:
         model: a model loaded with the prefix-shared attention, perhaps PEFT-wrapped.
     """
-    base, training = base_model(model), model.training
+    base = base_model(model)
     settings, base.generation_config = base.generation_config, GenerationConfig()
-    model.eval()
     try:
-        with torch.no_grad(), ordinary_attention(base):
+        with eval_mode(model), ordinary_attention(base):
             yield
     finally:
-        model.train(training)
         base.generation_config = settings

@@ -29,6 +29,7 @@ from lit_longpo.engine.attention import (
 from lit_longpo.engine.chance import mode_error, scored_as_trained
 from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
 from lit_longpo.engine.layers import dropout_problem, refusal, takes_our_attention
+from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.plain_forward import plain_log_probs
 from lit_longpo.engine.probe_rows import probe_groups, rows_of
@@ -97,22 +98,18 @@ def packing_cause(refused: UnsupportedModelError) -> str:
     return refused.in_a_packed_row if isinstance(refused, MissingTableError) else str(refused)
 
 
-@torch.no_grad()
 def leaked_states(model: nn.Module) -> str | None:
     """Whether a state gets from one response to another, however little; `None` if none does."""
-    base, training = base_model(model), model.training
+    base = base_model(model)
     groups = probe_groups(base.config.get_text_config())
     device = next(base.parameters()).device
     others = [replace(group, responses=(_reversed(group.responses[0]), *group.responses[1:])) for group in groups]
-    model.eval()
-    try:
+    with eval_mode(model):
         problem = watch_states(base)
         before = row_log_probs(model, pack(groups).to(device))
         if (missed := problem()) is not None:
             return missed
         after = row_log_probs(model, pack(others).to(device))
-    finally:
-        model.train(training)
     sizes = [len(response.token_ids) for _, response in rows_of(groups)]
     kept = [response.index > 0 for _, response in rows_of(groups)]
     pairs = zip(before.split(sizes), after.split(sizes), kept, strict=True)
@@ -149,8 +146,7 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
     row = pack(groups).to(next(base.parameters()).device)
     packed = scored_as_trained(model, partial(row_log_probs, model, row))
     training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         with ordinary_attention(base):
             separate = torch.cat([plain_log_probs(base, group, response) for group, response in rows_of(groups)])
         worst = _worst(packed, separate, groups)
@@ -158,8 +154,6 @@ def probe(model: nn.Module, groups: Sequence[Group] | None = None) -> tuple[floa
             without = _worst(row_log_probs(model, row), separate, groups)
             if without[0] <= TOLERANCE[coarsest_dtype(base)]:
                 raise mode_error(model)
-    finally:
-        model.train(training)
     return worst
 
 
@@ -171,22 +165,18 @@ def _worst(packed: Tensor, separate: Tensor, groups: Sequence[Group]) -> tuple[f
     return max(_or_infinite(error.max()) for error in errors), f"response {response.index} of {group.example}"
 
 
-@torch.no_grad()
 def check_sharing(model: nn.Module) -> None:
     """Compare a row whose groups share tokens with one where they share none; take such rows apart if it differs.
 
     Args:
         model: perhaps PEFT-wrapped, scored in packed rows that are exact.
     """
-    base, training = base_model(model), model.training
+    base = base_model(model)
     plain, device = probe_groups(base.config.get_text_config())[0], next(base.parameters()).device
     refuse_sharing(base, None)
-    model.eval()
-    try:
+    with eval_mode(model):
         alone = row_log_probs(model, pack([plain]).to(device))
         shared = row_log_probs(model, pack(_sharing(plain), shared_from=2).to(device))
-    finally:
-        model.train(training)
     first, second, _ = alone.split([len(response.token_ids) for response in plain.responses])
     expected = torch.cat([second, first[2:], first[4:]])
     error = _or_infinite((shared - expected).abs().max() / expected.abs().max())
@@ -217,14 +207,10 @@ def check_tiles(model: nn.Module) -> None:
     tiled = tiled_modules(model)
     if not tiled:
         return
-    base, training = base_model(model), model.training
+    base = base_model(model)
     row = pack(probe_groups(base.config.get_text_config())[:1]).to(next(base.parameters()).device)
-    model.eval()
-    try:
-        with torch.no_grad():
-            in_tiles, whole = (_log_probs_in_tiles(model, row, tokens) for tokens in (5, row.num_tokens))
-    finally:
-        model.train(training)
+    with eval_mode(model):
+        in_tiles, whole = (_log_probs_in_tiles(model, row, tokens) for tokens in (5, row.num_tokens))
     error = _or_infinite((in_tiles - whole).abs().max() / whole.abs().max())
     if error <= TOLERANCE[coarsest_dtype(base)]:
         return

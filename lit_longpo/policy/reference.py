@@ -24,7 +24,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_longpo.batch import PackedBatch, Scores, View, Views, tensor_on
-from lit_longpo.engine import base_model, plan_scoring, score, sequence_ranks
+from lit_longpo.engine import base_model, eval_mode, plan_scoring, score, sequence_ranks
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapters import adapters_are_start
 from lit_longpo.policy.fingerprint import model_fingerprint
@@ -249,13 +249,8 @@ def reference_mode(model: nn.Module) -> Iterator[nn.Module]:
     Args:
         model: the policy or another model.
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), _adapters_off(model):
-            yield model
-    finally:
-        model.train(training)
+    with eval_mode(model), _adapters_off(model):
+        yield model
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

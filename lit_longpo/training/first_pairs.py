@@ -1,16 +1,15 @@
 """When a run looks at its first pairs: before step 1, or from its first rows until enough were seen."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lit_longpo.batch import PreferenceBatch, Views
+from lit_longpo.engine import eval_mode
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.training.preference_signal import NUM_PAIRS, PreferenceSignal
 
@@ -55,7 +54,7 @@ class FirstPairs:
         if self._signal is None or not self._signal.compares:
             return
         most = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else None
-        with isolate_rng(), _asked(model), trainer.precision_plugin.forward_context():
+        with isolate_rng(), eval_mode(model), trainer.precision_plugin.forward_context():
             for batch in islice(first_rows(NUM_PAIRS), most):
                 self.add(score(trainer.strategy.batch_to_device(batch)))
                 self._asked = True
@@ -83,14 +82,3 @@ class FirstPairs:
     def load(self, state: dict[str, Any] | None) -> None:
         """Of a checkpoint."""
         self._seen = state
-
-
-@contextmanager
-def _asked(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
