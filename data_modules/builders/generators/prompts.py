@@ -8,7 +8,7 @@ from lit_longpo.policy.prompts.identity import tokens_hash
 
 
 class RequestPrompts:
-    """The policy's chat template around the whole text of a request.
+    """The policy's chat template around the whole text of a request; each text is tokenised once.
 
     Args:
         policy: tokenizer and chat template.
@@ -17,6 +17,7 @@ class RequestPrompts:
     def __init__(self, policy: PolicyConfig) -> None:
         self._policy = policy
         self._formats = dict[str | None, PromptFormat]()
+        self._ids = dict[tuple[str | None, str], tuple[int, ...]]()
 
     @property
     def settings(self) -> str:
@@ -43,4 +44,11 @@ class RequestPrompts:
 
     def ids(self, request: Request) -> tuple[int, ...]:
         """Tokens of a request's prompt."""
-        return self.format(request.system).encode_prompt("", request.text).ids
+        key = (request.system, request.text)  # samples of one prompt share it
+        if key not in self._ids:
+            self._ids[key] = self.format(request.system).encode_prompt("", request.text).ids
+        return self._ids[key]
+
+    def forget(self) -> None:
+        """Once requests are answered, so that no more tokens are held than theirs that are under way."""
+        self._ids.clear()

@@ -74,6 +74,7 @@ class TransformersGenerator(TextGenerator):
             yield from failures
             if fitting:
                 yield from self._answer(fitting)
+        self._prompts.forget()
 
     def reads(self, policy: PolicyConfig) -> str:
         """Hash of the tokens of texts, and of the chat template's source."""

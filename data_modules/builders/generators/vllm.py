@@ -82,6 +82,7 @@ class VLLMGenerator(TextGenerator):
                 yield self._completion(request, output)
         for request, output in self._outputs(asked_again, stops=False) if asked_again else ():
             yield self._completion(request, output)
+        self._prompts.forget()
 
     def _outputs(self, requests: Sequence[Request], *, stops: bool) -> Iterator[tuple[Request, Any]]:
         """Every request with what the engine says, ended by stop texts or not."""

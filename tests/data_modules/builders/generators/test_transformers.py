@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.records import PreferencePair
-from lit_longpo.policy import PolicyConfig, PromptTemplate
+from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate
 
 POLICY = PolicyConfig(template=PromptTemplate("{context} Complete: {question}", chat=False))
+WILD = Decoding(temperature=3.0, max_new_tokens=2)
 FACTS = "Pour Ada tea . Pour Ben milk . Show Cora Oslo . Show Dan Rome ."
 TEXTS = [f"{FACTS} Complete: {question}" for question in ("Pour Ada", "Pour Ben", "Show Cora", "Show Dan")]
 
@@ -227,3 +228,16 @@ def test_the_margin_of_a_pair_is_that_of_a_plain_model(generator):
         means.append(log_probs.gather(1, torch.tensor(response)[:, None]).mean().item())
     assert generator.margin(pair) == pytest.approx(means[0] - max(means[1:]), abs=1e-3)
     assert generator.margin(pair) > 0
+
+
+def test_a_text_is_tokenised_once_for_sorting_room_and_answers(monkeypatch):
+    """And for all samples of it; when they are answered, nothing of it is kept."""
+    generator, made = TransformersGenerator(max_batch_tokens=256), []
+    generator.open(POLICY)
+    encode = PromptFormat.encode_prompt
+    monkeypatch.setattr(PromptFormat, "encode_prompt", lambda *given: made.append(given[2]) or encode(*given))
+    twice = [replace(request, id=f"{request.id}-{seed}", seed=seed) for request in requests(WILD) for seed in (1, 2)]
+    for _ in range(2):
+        assert len(answers(generator, twice)) == len(twice)
+        assert sorted(made) == sorted(TEXTS)
+        made.clear()

@@ -12,7 +12,7 @@ from support.byte_tokenizer import CHAT, byte_model, byte_tokenizer
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Decoding, Request
 from data_modules.builders.generators.vllm import VLLMGenerator
-from lit_longpo.policy import PolicyConfig
+from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.prompts.thoughts import without_thoughts
 
 
@@ -121,6 +121,19 @@ def test_thoughts_between_special_tokens_are_told_from_the_answer(monkeypatch, t
     generator.open(PolicyConfig(source=source))
     (completion,) = generator.answer([[Request("a", "Where?", Decoding())]])
     assert (completion.text, without_thoughts(completion.text)) == ("<think>Oslo?</think>Rome", "Rome")
+
+
+def test_a_text_is_tokenised_once_for_room_and_answers(monkeypatch):
+    engine(monkeypatch)
+    generator, made = VLLMGenerator(), []
+    generator.open(PolicyConfig())
+    encode = PromptFormat.encode_prompt
+    monkeypatch.setattr(PromptFormat, "encode_prompt", lambda *given: made.append(given[2]) or encode(*given))
+    sampled = Decoding(temperature=1.0)
+    for _ in range(2):
+        list(generator.answer([[Request("a", "Who ?", sampled, seed=1)], [Request("b", "Who ?", sampled, seed=2)]]))
+        assert made == ["Who ?"]
+        made.clear()
 
 
 def engine(monkeypatch, reason="stop", says=lambda stop: " Rome ", token_ids=(1,)):
