@@ -1,7 +1,8 @@
 """Bytes of the tensors that are alive, counted as operators make them and the last reference goes."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live, self.peak = 0, 0
         self._sizes: dict[int, int] = {}
+        self._times = 1
 
     def add(self, tensor: torch.Tensor) -> None:
         """Count a tensor that was made outside the block, or that an operator returned."""
@@ -31,15 +33,30 @@ class LiveBytes(TorchDispatchMode):
         key = storage._cdata
         if key in self._sizes:
             return
-        self._sizes[key] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
+        self._sizes[key] = size = storage.nbytes() * self._times
+        self.live += size
+        if self._times == 1:
+            self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._free, key)
 
     def restart(self) -> int:
         """Start a new peak from what is alive now; returns the old peak."""
         peak, self.peak = self.peak, self.live
         return peak
+
+    @contextmanager
+    def repeated(self, times: int) -> Iterator[None]:
+        """What is made inside the block and outlives it counts so often; what goes at once raises no peak.
+
+        Args:
+            times: that the same would be done, one after another.
+        """
+        before, self._times = self._times, times
+        try:
+            yield
+        finally:
+            self._times = before
+            self.peak = max(self.peak, self.live)
 
     def _free(self, key: int) -> None:
         self.live -= self._sizes.pop(key)

@@ -31,6 +31,7 @@ from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.scan_stand_in import planned_scans
+from lit_longpo.planning.window_stand_in import planned_windows
 from lit_longpo.policy.checkpointing import Checkpointing
 
 
@@ -68,7 +69,7 @@ def trace_step(plan: ModelPlan, row: RowPlan, layers: Depth, *, checkpointing: C
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_drop)
         batch = _without_values(packed)
-        with LiveBytes() as memory:
+        with LiveBytes() as memory, planned_windows(memory):
             return _trace(model, batch, memory, plan)
 
 
@@ -78,7 +79,7 @@ def trace_forward(plan: ModelPlan, row: RowPlan, layers: Depth) -> int:
     if packed is None:
         return 0
     on_meta = plan.build(layers)
-    with planned_scans(on_meta), fake(plan), torch.no_grad(), LiveBytes() as memory:
+    with planned_scans(on_meta), fake(plan), torch.no_grad(), LiveBytes() as memory, planned_windows(memory):
         model, batch = materialised(on_meta), _without_values(packed)
         for tensor in (*model.parameters(), *model.buffers(), batch.input_ids):
             memory.add(tensor)

@@ -5,7 +5,7 @@ fixed order, without atomics. On a GPU cuDNN attends to long segments only, sinc
 new shape. Shape legend: see `attention.py`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,6 +110,11 @@ def query_blocks(num_queries: int, num_keys: int, window: int | None, block: int
         yield Block(slice(start, stop), slice(first, before + stop))
 
 
+def outputs_of(blocks: Sequence[Block], attend: Callable[[Block], Tensor]) -> list[Tensor]:
+    """What the blocks' queries attend to, one block after another. Shapes: (1, H, Q of a block, D)."""
+    return [attend(block) for block in blocks]
+
+
 def causal_mask(num_queries: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
     """True where a query may look. Shape: (Q, K)."""
     last_key = torch.arange(num_keys - num_queries, num_keys, device=device).unsqueeze(1)
@@ -131,12 +136,14 @@ def _attend(
     if window is None or num_keys <= window:
         mask = None if num_queries == num_keys else causal_mask(num_queries, num_keys, None, device)
         return _masked(query, key, value, mask, scaling, sinks)
-    outputs = []
-    for block in query_blocks(num_queries, num_keys, window, max(window, MIN_WINDOW_BLOCK)):
+
+    def attend(block: Block) -> Tensor:
         part, near = query[:, :, block.queries], key[:, :, block.keys]
         mask = causal_mask(part.shape[2], near.shape[2], window, device)
-        outputs.append(_masked(part, near, value[:, :, block.keys], mask, scaling, sinks))
-    return torch.cat(outputs, dim=2)
+        return _masked(part, near, value[:, :, block.keys], mask, scaling, sinks)
+
+    blocks = list(query_blocks(num_queries, num_keys, window, max(window, MIN_WINDOW_BLOCK)))
+    return torch.cat(outputs_of(blocks, attend), dim=2)
 
 
 def _masked(
