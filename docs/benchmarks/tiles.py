@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from itertools import product
 from typing import Any
 
 import torch
@@ -25,15 +26,19 @@ from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.row import RowPlan
 from lit_longpo.planning.tracing import materialised
+from lit_longpo.policy.loading import LoRA
 
-LENGTHS = (4096, 16384, 65536)
+ROWS = ((4096, "auto"), (4096, 512), (4096, 256), (16384, "auto"), (65536, "auto"))  # tokens, and those of a tile
 DTYPES = (torch.float32, torch.bfloat16)
 RESPONSE = 256
 PAIR = Views(policy=(View("long", "chosen"), View("long", "rejected")), reference=())
 
 
-def stack(dtype: torch.dtype, tile_tokens: Any) -> ModelPlan:
-    """Four layers of Qwen2.5-0.5B's shape, with a small vocabulary: layers are measured here, not the head."""
+def stack(dtype: torch.dtype, tile_tokens: Any, lora: LoRA | None = None) -> ModelPlan:
+    """Four layers of Qwen2.5-0.5B's shape, with a small vocabulary: layers are measured here, not the head.
+
+    In a CPU's tiles: where a GPU treats so few tokens they are one.
+    """
     config = Qwen2Config(
         hidden_size=896,
         intermediate_size=4864,
@@ -43,7 +48,7 @@ def stack(dtype: torch.dtype, tile_tokens: Any) -> ModelPlan:
         vocab_size=1024,
         tie_word_embeddings=True,
     )
-    return ModelPlan(config, dtype, tile_tokens=tile_tokens)
+    return ModelPlan(config, dtype, lora, tile_tokens=tile_tokens, on_cpu=True)
 
 
 def pair(tokens: int) -> RowPlan:
@@ -59,14 +64,15 @@ def peak(activations: Activations) -> int:
 
 def traced() -> list[str]:
     """Lines of a table."""
-    lines = ["| weights | tokens | a tile | whole, bytes a token | in tiles | ratio |", "| --- " + "| ---: " * 5 + "|"]
-    for dtype in DTYPES:
-        whole, tiled = (Tracer(stack(dtype, tokens)) for tokens in (None, "auto"))
-        for tokens in LENGTHS:
+    lines = ["| trained | tokens | a tile | whole, bytes a token | in tiles | ratio |", "| --- " + "| ---: " * 5 + "|"]
+    for dtype, lora in product(DTYPES, (None, LoRA(r=8))):
+        whole = Tracer(stack(dtype, None, lora))
+        for tokens, tile in ROWS:
+            tiled = Tracer(stack(dtype, tile, lora))
             bytes_ = [peak(tracer.activations(pair(tokens), checkpointing=True)) for tracer in (whole, tiled)]
             size = tiled.model.tile_of(tokens, True)
             per_token = " | ".join(f"{number / tokens:,.0f}" for number in bytes_)
-            name = str(dtype).removeprefix("torch.")
+            name = str(dtype).removeprefix("torch.") + (", LoRA" if lora else "")
             lines.append(f"| {name} | {tokens:,} | {size:,} | {per_token} | {bytes_[1] / bytes_[0]:.2f} |")
     return lines
 

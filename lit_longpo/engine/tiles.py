@@ -174,7 +174,8 @@ class _Work:
             for start, parts in self._slices(tensors):
                 parts = [part.detach().requires_grad_(want) for part, want in zip(parts, wanted, strict=True)]
                 self._add_slice(parts, gradient, start, totals)
-        return [*totals, *(total.to(p.dtype) for total, p in zip(sums, self.parameters, strict=True))]
+        sums.reverse()  # each is gone before the next is rounded
+        return [*totals, *(sums.pop().to(parameter.dtype) for parameter in self.parameters)]
 
     def _add_slice(self, parts: list[Tensor], gradient: Tensor, start: int, totals: list[Tensor | None]) -> None:
         with torch.enable_grad(), unwritten(self.last):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
@@ -55,7 +56,7 @@ def with_last_maps(
 
 @contextmanager
 def unwritten(maps: Sequence[Map]) -> Iterator[None]:
-    """Inside the block, these return memory as it is found; their gradients are those of their inputs and weights."""
+    """Inside the block, these return one number as it is found, for all; gradients are those of inputs and weights."""
     for part in maps:
         part.forward = partial(_without_product, part.forward)  # type: ignore[method-assign]
     try:
@@ -78,13 +79,13 @@ class _Unwritten(TorchDispatchMode):
     ) -> Any:
         if func in _PRODUCTS:
             left, right = args[-2:]
-            return left.new_empty(*left.shape[:-1], right.shape[-1])
+            return left.new_empty(()).expand(*left.shape[:-1], right.shape[-1])
         return func(*args, **(kwargs or {}))
 
 
 def _is_map(part: nn.Module) -> bool:
-    """A linear map of dense weights by its class's own code."""
-    return type(part) in (nn.Linear, Conv1D) and type(part.weight) is nn.Parameter and _is_untouched(part)
+    """A linear map of dense weights, be they a plan's, by its class's own code."""
+    return type(part) in (nn.Linear, Conv1D) and type(part.weight) in (nn.Parameter, FakeTensor) and _is_untouched(part)
 
 
 def _is_lora(part: nn.Module) -> bool:

@@ -130,3 +130,15 @@ def test_the_working_set_is_that_of_a_tile():
     row = x.nbytes
     assert peaks[0] > 5 * 32 * row  # 5 x intermediate size
     assert peaks[1] < 6 * 32 * row / 16 + 4 * row + 3 * sum(p.nbytes for p in module.parameters())
+
+
+def test_sums_of_short_weights_are_rounded_one_by_one():
+    """All of them rounded beside all of them in fp32 would be half as much again."""
+    module, x = Gated(64, 256).bfloat16(), torch.randn(1, 8, 64).bfloat16()
+    output = run_in_tiles(module.forward, module, [x], 4)
+    for parameter in module.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda made: setattr(made, "grad", None))
+    with LiveBytes() as memory:
+        output.sum().backward()
+    weights = sum(p.nbytes for p in module.parameters())
+    assert 3 * weights < memory.peak < 3.6 * weights  # the weights themselves, and sums that are twice as wide

@@ -1,16 +1,19 @@
 """Where nobody reads a map's values they are not computed; whatever might read them has them."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import silu
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
 from lit_longpo.engine.tiles import run_in_tiles
+from lit_longpo.engine.unwritten import unwritten, with_last_maps
+from lit_longpo.planning.live_bytes import LiveBytes
 
 TOKENS, TILE = 16, 4
 
@@ -190,3 +193,18 @@ def test_gradients_are_right_and_what_nobody_reads_is_not_computed(case):
         assert ours is None or torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12)
     counts = [products_of_forwards(run, module, x) for run in (in_slices, tiled)]
     assert counts == [products * TOKENS // TILE, (products - left_out) * TOKENS // TILE]
+
+
+@pytest.mark.parametrize("mode", [nullcontext, FakeTensorMode], ids=["values", "a plan's"])
+def test_what_is_not_computed_takes_no_memory(mode):
+    with mode():
+        module, x = Unbiased(), torch.zeros(1, TOKENS, 8)
+        output, last = with_last_maps(module, module, [x])
+        assert last == [module.down]
+        with LiveBytes() as memory:
+            whole = module(x)
+            taken = memory.live
+        with LiveBytes() as memory, unwritten(last):
+            made = module(x)
+            assert taken - memory.live == whole.nbytes - whole.itemsize
+    assert made.shape == whole.shape == output.shape
