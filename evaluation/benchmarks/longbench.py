@@ -11,7 +11,7 @@ from evaluation.benchmarks.downloads import RemoteFile, github_file, hub_file, p
 from evaluation.benchmarks.official_files import OfficialFileError, Row, differences, hashes, read_json, read_rows
 from evaluation.benchmarks.task_names import unknown_tasks
 from evaluation.metrics import score
-from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese
+from evaluation.metrics.longbench import BUCKETS, TASKS, bucket, by_bucket, qa_f1, qa_f1_chinese, task_name
 from evaluation.prompting import Prompt, Rules, build_prompt, check_template
 from evaluation.reports.grouping import official_parts
 from evaluation.reports.intervals import Mean, Means, OfficialNumber, means_of
@@ -132,7 +132,7 @@ class LongBench(WithAnswerMetric):
 
     def rules(self, task: str) -> Rules:
         """How a task is asked."""
-        name = _plain(task)
+        name = task_name(task)
         return Rules("longbench", self._limits[name], chat=name not in NO_CHAT, stop_at_newline=name == "samsum")
 
     def prompt(
@@ -145,7 +145,7 @@ class LongBench(WithAnswerMetric):
         earlier: Sequence[str] = (),
     ) -> Prompt:
         """The filled template, cut in the middle; `earlier` is empty as there is one call."""
-        template = self._templates[_plain(example.task)]
+        template = self._templates[task_name(example.task)]
         return build_prompt(
             template.format(**example.fields), prompt_format, self.rules(example.task), max_length, window
         )
@@ -204,17 +204,17 @@ class LongBench(WithAnswerMetric):
     def _rows(self, task: str) -> Iterable[Row]:
         """Records; the last one's class names hold for the whole file of a classification, as in the official loop."""
         rows = read_rows(self._path(task), LAYOUT)
-        if TASKS[_plain(task)].metric is not None:
+        if TASKS[task_name(task)].metric is not None:
             return rows
         records = list(rows)
         classes = records[-1].values.get("all_classes") if records else None
         return [Row(row.where, {**row.values, "all_classes": classes}) for row in records]
 
     def _example(self, row: Row, task: str) -> Example:
-        row.choice("dataset", (task, _plain(task)))
+        row.choice("dataset", (task, task_name(task)))
         length = row.count("length")
         fields = {name: row.text(name) for name in ("context", "input")}
-        has_classes = TASKS[_plain(task)].metric is None or row.values.get("all_classes") is not None
+        has_classes = TASKS[task_name(task)].metric is None or row.values.get("all_classes") is not None
         return Example(
             f"{task}/{row.text('_id')}",
             task,
@@ -233,11 +233,6 @@ def _remote() -> Iterator[RemoteFile]:
         yield github_file("THUDM/LongBench", _COMMIT, f"LongBench/{path}", path, sha256)
     revision, sha256 = _DATA
     yield hub_file("THUDM/LongBench", revision, "data.zip", sha256, is_archive=True)
-
-
-def _plain(task: str) -> str:
-    """LongBench's name of a task, which LongBench-E's adds "_e" to."""
-    return task.removesuffix("_e")
 
 
 def _chosen(

@@ -5,6 +5,7 @@ import json
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from support.groups import random_groups
+from support.padded_rows import plain_sums
 from transformers import AutoModelForCausalLM
 
 from lit_longpo.engine import pack
@@ -13,18 +14,6 @@ from lit_longpo.policy import PolicyConfig
 [GROUP] = random_groups([(9, [2, 3])])
 ROW = pack([GROUP])
 TARGETS = ["q_proj", "v_proj"]
-
-
-def plain_sums(model):
-    """Log-probabilities of the two responses, one padded-free sequence each, by the model's own forward."""
-    sums = []
-    for response in GROUP.responses:
-        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
-        with torch.no_grad():
-            log_probs = model(ids).logits[0].float().log_softmax(-1)
-        first = len(GROUP.prompt_ids)
-        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
-    return torch.stack(sums)
 
 
 def plain(base):
@@ -40,7 +29,7 @@ def adapters(base, folder, *, config=None, **options):
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
-    return plain_sums(PeftModel.from_pretrained(plain(base), folder).eval())
+    return plain_sums(PeftModel.from_pretrained(plain(base), folder).eval(), GROUP).detach()
 
 
 def ours(source, **options):

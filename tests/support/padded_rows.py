@@ -47,6 +47,11 @@ def plain_log_probs(model: nn.Module, groups: Sequence[Group]) -> list[Tensor]:
     return found
 
 
+def plain_sums(model: nn.Module, group: Group) -> Tensor:
+    """Log-probabilities of a group's responses, by `plain_log_probs`. Shape: (responses,)."""
+    return torch.stack([values.sum() for values in plain_log_probs(model, [group])])
+
+
 def _positions(group: Group, response: Response, length: int) -> list[int]:
     prompt = list(group.position_ids or range(len(group.prompt_ids)))
     answer = list(range(prompt[-1] + 1, prompt[-1] + 1 + len(response.token_ids)))

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from support.command_line import CONFIGS, build
+from support.losses import Losses
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_modules import SyntheticDataModule, WorldHaystack
@@ -21,14 +22,6 @@ from lit_longpo.policy import PolicyConfig, PromptTemplate
 pytestmark = pytest.mark.usefixtures("blank_pictures")  # but for those of `run`
 
 GRID = {"lengths": (16, 32), "depths": (0.0, 1.0), "num_examples": 2, "max_new_tokens": 2}
-
-
-class Losses(Callback):
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.values.append(outputs["loss"].item())
 
 
 def parts(folder, callbacks, *, logger=True, steps=3):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from support.losses import Losses
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_modules import SyntheticDataModule
@@ -52,14 +52,6 @@ def write_tasks(folder):
     (folder / "drinks.yaml").write_text(CHOICE.format(path=data, cache=folder / "cache"))
     (folder / "spoken.yaml").write_text(GENERATE.format(path=data, cache=folder / "cache"))
     return folder
-
-
-class Losses(Callback):
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.values.append(outputs["loss"].item())
 
 
 def fit(folder, callbacks):

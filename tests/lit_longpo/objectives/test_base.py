@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from support.losses import Losses
 from support.preference_data import RandomPairs, emphasis_of, groups_for
 from support.quiet_cpu import QUIET_CPU
 from support.tiny_hybrids import ALONE, tiny_hybrid
@@ -22,14 +23,6 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import DPO, IPO, LOGO, ORPO, SFT, LongPO, SimPO, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE
-
-
-class Losses(Callback):
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.values.append(outputs["loss"].item())
 
 
 def fast(lr=2e-3):

@@ -5,6 +5,7 @@ import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
+from support.padded_rows import plain_sums
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
 from support.tiny_models import tiny_config, tiny_model
@@ -40,16 +41,6 @@ def shaken(model):
     return model
 
 
-def plain_sums(model):
-    sums = []
-    for response in GROUP.responses:
-        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
-        log_probs = model(ids).logits[0].float().log_softmax(-1)
-        first = len(GROUP.prompt_ids)
-        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
-    return torch.stack(sums)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_are_those_of_plain_peft(kind, policy_folder):
     plain = AutoModelForCausalLM.from_pretrained(policy_folder, attn_implementation="eager")
@@ -61,7 +52,7 @@ def test_values_and_gradients_are_those_of_plain_peft(kind, policy_folder):
     start = score(model, ROW).sums
     with reference_mode(model) as reference:
         torch.testing.assert_close(start, score(reference, ROW).sums, rtol=1e-5, atol=1e-5)
-    values = [score(shaken(model), ROW).sums, plain_sums(shaken(expected))]
+    values = [score(shaken(model), ROW).sums, plain_sums(shaken(expected), GROUP)]
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
     for sums in values:
         (sums * torch.tensor([1.0, -0.5])).sum().backward()
@@ -81,7 +72,7 @@ def test_models_that_write_on_their_embeddings_train_adapters(name, checkpointin
     expected = get_peft_model(plain, LoraConfig(r=4, lora_alpha=8, target_modules=config.target_modules))
     expected.load_state_dict(shaken(model).state_dict(), strict=False)
     plan_scoring(model)
-    values = [score(model, ROW).sums, plain_sums(expected)]
+    values = [score(model, ROW).sums, plain_sums(expected, GROUP)]
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-4)
     for sums in values:
         (sums * torch.tensor([1.0, -0.5])).sum().backward()

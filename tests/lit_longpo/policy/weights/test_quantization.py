@@ -14,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from support.groups import random_groups
 from support.mxfp4_files import write_mxfp4
+from support.padded_rows import plain_sums
 from support.ranks import run_ranks
 from support.small_fit import fit, model_of
 from support.tiny_models import tiny_model
@@ -69,17 +70,6 @@ def plain(folder, kind="nf4", double=True):
     return model
 
 
-def plain_sums(model):
-    """Log-probabilities of the two responses, one sequence each, by the model's own forward."""
-    sums = []
-    for response in GROUP.responses:
-        ids = torch.tensor([[*GROUP.prompt_ids, *response.token_ids]])
-        log_probs = model(ids).logits[0].float().log_softmax(-1)
-        first = len(GROUP.prompt_ids)
-        sums.append(sum(log_probs[at - 1, ids[0, at]] for at in range(first, ids.shape[1])))
-    return torch.stack(sums)
-
-
 def policy(folder, **options):
     return PolicyConfig(**{"source": str(folder), "quantization": "4bit", "lora": LORA, **options})
 
@@ -104,7 +94,7 @@ def gradients(model):
 def test_values_and_gradients_are_those_of_plain_libraries(kind, double, checkpointing, dora, base):
     config = LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, use_dora=dora)
     expected = shaken(get_peft_model(plain(base, kind, double), config))
-    sums = plain_sums(expected)
+    sums = plain_sums(expected, GROUP)
     (sums * torch.tensor([1.0, -0.5])).sum().backward()
     lora = LoRA(r=4, alpha=8, target_modules=TARGETS, use_dora=dora)
     options = {"quantization": Quantization(kind, double), "lora": lora, "gradient_checkpointing": checkpointing}
@@ -147,7 +137,7 @@ def test_linear_maps_are_in_4_bits_and_nothing_else(base):
 def test_the_reference_is_the_4_bit_base_and_its_scales_are_in_the_key(base):
     model = shaken(policy(base).load())
     with reference_mode(model) as reference:
-        torch.testing.assert_close(score(reference, ROW).sums, plain_sums(plain(base)), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(score(reference, ROW).sums, plain_sums(plain(base), GROUP), rtol=1e-5, atol=1e-5)
     key = model_fingerprint(model)
     assert key == model_fingerprint(policy(base).load()) == model_fingerprint(policy(base, lora=None).load_base())
     assert key != model_fingerprint(policy(base, quantization=Quantization(double=False)).load())
@@ -163,7 +153,7 @@ def test_merged_adapters_are_added_to_what_the_4_bit_weights_stand_for(base, tmp
     merge_adapters(model).save_pretrained(tmp_path / "merged")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval()
     assert getattr(loaded.config, "quantization_config", None) is None
-    torch.testing.assert_close(plain_sums(loaded), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(plain_sums(loaded, GROUP), expected, rtol=1e-4, atol=1e-4)
 
 
 @needs_bitsandbytes
@@ -181,13 +171,13 @@ def test_a_run_is_resumed_exported_and_continued(base, tmp_path):
     for read in (again.load, again.load_base):
         torch.testing.assert_close(score(read().eval(), ROW).sums.detach(), sums, rtol=0, atol=0)
     beside = PeftModel.from_pretrained(plain(base), tmp_path / "model").eval()
-    torch.testing.assert_close(plain_sums(beside).detach(), sums, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(plain_sums(beside, GROUP).detach(), sums, rtol=1e-5, atol=1e-5)
 
     section = {"source": str(base), "quantization": "4bit", "lora": asdict(LORA)}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"policy": section}))
     export_checkpoint(str(tmp_path / "step=4.ckpt"), str(tmp_path / "merged"), merge_adapters=True)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval()
-    torch.testing.assert_close(plain_sums(merged).detach(), sums, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(plain_sums(merged, GROUP).detach(), sums, rtol=1e-4, atol=1e-4)
     export_checkpoint(str(tmp_path / "step=4.ckpt"), str(tmp_path / "apart"))
     assert "| 4-bit base weights | 4bit |" in (tmp_path / "apart/README.md").read_text()
 
