@@ -21,6 +21,7 @@ from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ def _identity(prompt_format: PromptFormat) -> list[str]:
     if isinstance(rules, dict):  # what the last call asked for stays in these two, and decides nothing here
         rules = {name: rule for name, rule in rules.items() if name not in ("truncation", "padding")}
     probe = prompt_format.encode_prompt("A context.", "A question?").ids
-    answer = prompt_format.encode_response("An answer.")
+    answer = _answer(prompt_format)
     return [
         hashlib.sha256(json.dumps(rules).encode()).hexdigest(),
         type(tokenizer).__name__,
@@ -285,6 +286,17 @@ def _identity(prompt_format: PromptFormat) -> list[str]:
         repr((probe, answer)),
         f"transformers {transformers_version}, tokenizers {tokenizers_version}",
     ]
+
+
+def _answer(prompt_format: PromptFormat) -> tuple[int, ...]:
+    """Tokens of an answer; with thoughts, where the prompt opens them and none without can be trained."""
+    try:
+        return prompt_format.encode_response("An answer.")
+    except InputError as error:
+        try:
+            return prompt_format.encode_response(f"{THINKS}\nA thought.\n{THOUGHT}\n\nAn answer.")
+        except InputError:
+            raise error from None
 
 
 def _length_summary(lengths: NDArray[np.int64]) -> str:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.chat_source import dated, pinned, template_source
+from lit_longpo.policy.prompts.thoughts import THOUGHT, opens_thoughts
 
 # Marks stand for texts. One that does not come back as it is shows a template that escapes, cuts or drops them.
 _MARK = '\u0000 <Mark> & "it\'s" {{1}} \\ [\n\n] \u0000'
@@ -174,7 +175,7 @@ class Chat:
         Raises:
             ValueError: the template leaves out a part of it, or opens answers in another way than it writes them.
         """
-        if self.prefix is None:
+        if self.prefix is None and THOUGHT not in text:  # the prompt may open thoughts, which this answer brings
             raise self._no_answers()
         whole = self._answered(text)
         core = whole.removesuffix(self.suffix)
@@ -186,7 +187,7 @@ class Chat:
                 "it treats a part of the answer in its own way (reasoning, for example): take that out of the data",
             )
         written = core[len(self._opened) :]
-        first = len(self.prefix) if written.startswith(self.prefix) else 0
+        first = len(self.prefix) if self.prefix and written.startswith(self.prefix) else 0
         start = written.find(text.strip(), first)  # the prefix may hold the same letters (gpt-oss: "channel", "a")
         if start < 0:  # a template that reads reasoning out of the answer and writes it anew
             return Rendered(written, first, len(written))
@@ -280,7 +281,8 @@ class Chat:
             f"to write answers behind the prompt's end {self._opened[-40:]!r}",
             repr(before[-40:]),
             "it opens answers in another way than it writes them (for reasoning, say), and none can be trained: try "
-            "options such as {enable_thinking: false}",
+            "options such as {enable_thinking: false}"
+            + (", or begin every answer with its thoughts, <think>...</think>" * opens_thoughts(self._opened)),
         )
 
     def _around_later_turn(self) -> tuple[str, str] | None:

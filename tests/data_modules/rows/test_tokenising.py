@@ -13,6 +13,7 @@ from support.word_tokenizer import word_tokenizer
 from data_modules.rows.positions import PositionSynthesis
 from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy
+from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.tokenizing import TextEncoder
 
@@ -93,6 +94,27 @@ def test_an_answer_that_begins_with_a_mark_of_the_template_is_said(markup, caplo
     tokenising.say("train", report, np.array([3]))
     assert report.marked == (markup == "text")
     assert ("train: 1 records have answers that begin with a mark" in caplog.text) == (markup == "text")
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_answers_with_thoughts_are_examples_where_the_prompt_opens_thoughts(writes):
+    """The probe of an answer has none."""
+    said = "{{ m['content'] }}" if writes else "{{ m['content'].split('</think>')[-1] }}"
+    template = f"{{% for m in messages %}}<|turn|>{said}</s>{{% endfor %}}"
+    template += "{% if add_generation_prompt %}<|turn|><think>{% endif %}"
+    tokenizer = bpe_tokenizer("bytes", special=["<|turn|>"], added=["<think>", "</think>"], chat_template=template)
+    tokenising = replace(BASE, prompt_format=PromptFormat(tokenizer, PromptTemplate("{context} {question}")))
+    if not writes:
+        with pytest.raises(InputError, match="none can be trained"):
+            tokenising.key("data")
+        return
+    answers = ("<think>North.</think>Oslo", "<think>South.</think>Rome")
+    chosen, rejected = (tokenising.prompt_format.encode_response(answer) for answer in answers)
+    report, key = SplitReport(), tokenising.key("data")
+    (example,) = tokenising.examples([replace(pair(0), chosen=answers[0], rejected=answers[1:])], report)
+    assert {response.token_ids for group in example.policy for response in group.responses} == {chosen, rejected}
+    assert report.seams.differing == 0
+    assert key != BASE.key("data")
 
 
 def test_pairs_pass_with_and_without_a_bar(monkeypatch):

@@ -215,6 +215,24 @@ def test_an_answer_that_a_template_cuts_is_refused():
         form.encode_response("<think>Rome</think>Bob")
 
 
+def test_an_answer_with_its_thoughts_is_trained_where_the_prompt_opens_them():
+    """MiniMax M2, GLM 4.7, Nemotron 3: such answers were refused with those that have none."""
+    template = chat_of("{{ m['content'] }}").replace("%}<a>{% endif", "%}<a><think>\n{% endif")
+    tokenizer = bpe_tokenizer("bytes", special=["<u>", "</u>", "<a>"], added=["<think>", "</think>"])
+    tokenizer.chat_template = template
+    form, answer = PromptFormat(tokenizer, PromptTemplate()), "<think>\nRome?\n</think>\n\nOslo"
+    messages = [said("user", "Ann\n\nWho?", parts=False), said("assistant", answer, parts=False)]
+    row = (*form.encode_prompt("Ann", "Who?").ids, *form.encode_response(answer))
+    assert list(row) == tokenizer.apply_chat_template(messages)["input_ids"]
+    assert row == form.encode_jointly("Ann", [("Who?", answer)])
+    assert tokenizer.decode(form.encode_response(answer)) == "Rome?\n</think>\n\nOslo</s>"
+    for refused in ("Oslo", "Oslo</think>"):
+        with pytest.raises(ValueError, match=r"^expected the chat template to write .*set `policy\.template\.options`"):
+            form.encode_response(refused)
+    with pytest.raises(ValueError, match=r"or begin every answer with its thoughts, <think>"):
+        form.encode_response("Oslo")
+
+
 def test_a_text_that_a_template_reads_a_switch_in_is_refused():
     form = form_of(chat_of("{{ m['content'] | replace('/no_think', '') }}"))
     assert form.encode_prompt("Ann", "Who?").ids
