@@ -235,7 +235,7 @@ def check_shared(cache: ReferenceCache, first: Sequence[PackedBatch], trainer: T
         torch.tensor(list(own), dtype=torch.uint8, device=trainer.strategy.root_device)
     )
     asked = {bytes(key).hex() for key in everyones.reshape(-1, len(own)).tolist()} - {bytes(16).hex()}
-    if missing := sum(not cache.knows(fingerprint) for fingerprint in asked):
+    if missing := sum(not cache.has([fingerprint]) for fingerprint in asked):
         raise InputError(
             f"expected the reference values of all ranks in {cache.directory}, got none of {missing} of them: their "
             "machines do not share that folder; type --reference.cache_dir FOLDER with one that all of them see"

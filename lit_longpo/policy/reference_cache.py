@@ -94,13 +94,9 @@ class ReferenceCache:
                 log.warning("reference: %s is damaged (%s), its rows are scored again; delete it", path, error)
         return tables
 
-    def has(self, batch: PackedBatch) -> bool:
-        """Whether every response of the row is there."""
-        return not np.isnan(self._find(batch.fingerprints)).any()
-
-    def knows(self, fingerprint: str) -> bool:
-        """Whether a response is there."""
-        return not np.isnan(self._find([fingerprint])).any()
+    def has(self, fingerprints: Sequence[str]) -> bool:
+        """Whether every one of these responses is there."""
+        return not np.isnan(self._find(fingerprints)).any()
 
     def add(self, batch: PackedBatch, sums: Tensor) -> None:
         """Remember those of the row's values that are not there; `flush` stores them.
@@ -227,7 +223,7 @@ def _first_of_each(
     """The first row that the cache has, before the first that it lacks, which is consumed with those before it."""
     stored: PackedBatch | None = None
     for batch in batches:
-        if needed(not cache.has(batch)):
+        if needed(not cache.has(batch.fingerprints)):
             return stored, [batch]
         stored = stored or batch
     return stored, []
@@ -242,7 +238,7 @@ def _score_missing(
     flushed, scored = time.monotonic(), 0
     try:
         for batch in batches:
-            if not needed(not cache.has(batch)):
+            if not needed(not cache.has(batch.fingerprints)):
                 continue
             cache.add(batch, scores(batch).sums)
             scored += 1

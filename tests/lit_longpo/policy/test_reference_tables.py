@@ -97,7 +97,7 @@ def test_a_folder_that_may_not_be_written_to_serves_as_it_is(tmp_path, monkeypat
         others.setattr(ValueTable, "save", lambda *_, **__: (_ for _ in ()).throw(PermissionError("read-only")))
         cache.merge()
     assert len(files(tmp_path)) == 4
-    assert all(loaded(tmp_path).has(row) for row in ROWS)
+    assert all(loaded(tmp_path).has(row.fingerprints) for row in ROWS)
 
 
 def test_files_that_another_run_merges_meanwhile_are_found_again(tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_files_that_another_run_merges_meanwhile_are_found_again(tmp_path, monke
 
     monkeypatch.setattr(ValueTable, "read", merged_before_it_is_read)
     cache = loaded(tmp_path)
-    assert all(cache.has(row) for row in ROWS)
+    assert all(cache.has(row.fingerprints) for row in ROWS)
     assert cache._damaged == set()
 
 
@@ -150,5 +150,5 @@ def test_values_take_no_memory_of_the_process(tmp_path):
 def test_a_link_that_leads_nowhere_is_left_out_with_a_word(tmp_path, caplog):
     store(tmp_path, *ROWS)
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    assert all(loaded(tmp_path).has(row) for row in ROWS)
+    assert all(loaded(tmp_path).has(row.fingerprints) for row in ROWS)
     assert "gone.safetensors is damaged" in caplog.text
