@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -65,21 +65,8 @@ class SplitReport:
     @classmethod
     def of(cls, notes: dict[str, Any]) -> "SplitReport":
         """A report from what `asdict` made of it."""
-        return cls(
-            SplitLengths(**notes["lengths"]),
-            TokenChecks(**notes["tokens"]),
-            SeamReport(**notes["seams"]),
-            notes["positions"],
-            notes["unused"],
-            notes["weighted"],
-            notes["cut_messages"],
-            notes["rendered"],
-            notes["marked"],
-            notes["earlier"],
-            notes["same_role"],
-            SuspectTexts(**notes["suspect"]),
-            Selection(**notes["selection"]),
-        )
+        parts: dict[str, Any] = {item.name: item.type for item in fields(cls) if is_dataclass(item.type)}
+        return cls(**{name: parts[name](**value) if name in parts else value for name, value in notes.items()})
 
 
 @dataclass
