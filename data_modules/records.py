@@ -131,6 +131,16 @@ class PreferencePair:
         """The first question and the later ones, alike."""
         return Turn(self.question, self.short_context, self.chosen, self.rejected), *self.turns
 
+    @property
+    def other_messages(self) -> tuple[Message, ...]:
+        """What is said before and after the message with the context, without the system."""
+        return *self.history, *self.followup
+
+    @property
+    def last_said(self) -> str:
+        """How the user's last message ends: that message, or the question that the template puts into it."""
+        return self.followup[-1].content if self.followup else self.question or self.long_context or self.short_context
+
     def read_from(self, origin: str) -> "PreferencePair":
         """The pair itself, told where it was read."""
         object.__setattr__(self, "origin", origin)

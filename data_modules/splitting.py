@@ -147,7 +147,7 @@ def keys_of(item: object) -> list[int]:
         return keys
     if item.question:
         return keys if item.supporting else [*keys, *head_keys(whole)]
-    said = [message.content for message in (*item.history, *item.followup)]
+    said = [message.content for message in item.other_messages]
     parts = message_keys([item.system or "", whole, *said])
     return [*parts, keys[1]] if item.supporting else parts
 

@@ -22,10 +22,9 @@ def check_answers(pair: PreferencePair, where: str) -> None:
     Raises:
         RecordError: it is one.
     """
-    last = pair.followup[-1].content if pair.followup else pair.question or pair.long_context or pair.short_context
     for answer in (pair.chosen, *pair.rejected):
         said = _printed(answer) if _LIKE.fullmatch(answer) else None
-        if said and said[-1][0] == "assistant" and (len(said) == 1 or ("user", last.strip()) in said):
+        if said and said[-1][0] == "assistant" and (len(said) == 1 or ("user", pair.last_said.strip()) in said):
             expected = "text, or messages as a list instead of a text that prints them (json.loads makes the list)"
             raise RecordError.at(where, "answer", expected, answer)
 

@@ -200,7 +200,7 @@ class RecordReader:
 
 def _repeats_prompt(pair: PreferencePair) -> bool:
     """Whether all answers begin with the whole message before them, as texts do that hold prompt and answer."""
-    last = pair.followup[-1].content if pair.followup else pair.long_context
+    last = pair.last_said
     answers = (pair.chosen, *pair.rejected)
     return not pair.question and len(last) >= _LONG_PROMPT and all(answer.startswith(last) for answer in answers)
 

@@ -103,7 +103,7 @@ class PairEncoder:
         check_requirements(pair, self.views, long_from_short=self.long_from_short)
         scores_rejected = any(view.role == "rejected" for view in (*self.views.policy, *self.views.reference))
         roles = [*(said.role for said in pair.history), "user", *(said.role for said in pair.followup)]
-        told = {message.role for message in (*pair.history, *pair.followup)}
+        told = {message.role for message in pair.other_messages}
         self.num_same_role += any(before == after for before, after in pairwise(roles))
         answers = (answer for turn in pair.all_turns for answer in (turn.chosen, *turn.rejected))
         self.num_marked += any(map(self.prompt_format.is_marked, answers))

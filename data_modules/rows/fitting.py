@@ -100,5 +100,5 @@ class PromptFitter:
 
 def _said(pair: PreferencePair, section: Section) -> list[str]:
     """What the prompt's messages say, but for a context with the question apart, which may be a page about marks."""
-    others = (message.content for message in (*pair.history, *pair.followup))
+    others = (message.content for message in pair.other_messages)
     return [section.question or section.text, pair.system or "", *others]

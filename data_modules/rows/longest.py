@@ -58,6 +58,6 @@ def _num_tokens(example: EncodedPair) -> int:
 
 
 def _num_bytes(pair: PreferencePair) -> int:
-    said = (message.content for message in (*pair.history, *pair.followup))
+    said = (message.content for message in pair.other_messages)
     texts = (pair.question, pair.short_context, pair.long_context, pair.chosen, *pair.rejected, *said)
     return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)

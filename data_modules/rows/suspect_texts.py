@@ -85,8 +85,7 @@ def _repeats_prompt(pair: PreferencePair) -> bool:
 
     A short question is also how some answers begin.
     """
-    said = pair.followup[-1].content if pair.followup else pair.question or pair.long_context or pair.short_context
-    prompt = said.strip()
+    prompt = pair.last_said.strip()
     return len(prompt) >= _LONG and all(answer.lstrip().startswith(prompt) for answer in (pair.chosen, *pair.rejected))
 
 
@@ -98,7 +97,7 @@ def _seen(text: str) -> str:
 def _texts(pair: PreferencePair) -> Iterator[tuple[str, str]]:
     yield "system", pair.system or ""
     yield "long_context", pair.long_context
-    for message in (*pair.history, *pair.followup):
+    for message in pair.other_messages:
         yield "messages", message.content
     for turn in pair.all_turns:
         yield "question", turn.question
