@@ -23,7 +23,7 @@ INSTEAD = f"type {_USUAL}"
 _BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
 _SAID = 160  # characters of an error, which may hold a compiler's whole command
 _OF_NAMES = frozenset({"LoraFAOptimizer"})  # peft's
-# They project what is in groups with a rank of their own; of other parameters they are AdamW, or the like.
+# They project what is in groups with a rank of their own; of other parameters they are AdamW, as some are called.
 _OF_RANKS = re.compile("galore|apollo(?!dqn)|fira", re.IGNORECASE)
 _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
 
@@ -92,11 +92,13 @@ def check_gradients(optimizer: Optimizer) -> None:
             f"expected an optimizer that takes parameters alone, got {type(optimizer).__name__}, which looks for the "
             f"names and scales of adapters beside them; {INSTEAD}"
         )
-    if any(_OF_RANKS.match(name) for name in names_of(optimizer)):
+    packages = {kind.__module__.partition(".")[0] for kind in type(optimizer).__mro__}
+    if any(map(_OF_RANKS.match, names_of(optimizer) | packages)):
+        name = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
         raise InputError(
-            "expected an optimizer that does its part for parameters alone, got "
-            f"{type(optimizer).__name__}, which projects only groups with a `rank` of their own: nothing would be "
-            f"projected, and no memory saved; {INSTEAD}, or QuantizedAdamW or adapters (`policy.lora`) for less memory"
+            f"expected an optimizer that does its part for parameters alone, got {name}, which projects only groups "
+            f"with a `rank` of their own: nothing would be projected, and no memory saved; {INSTEAD}, or for less "
+            "memory QuantizedAdamW or adapters (`policy.lora`)"
         )
     if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):  # schedule-free ones
         raise InputError(
