@@ -20,6 +20,7 @@ _NAMES = {
     "LitLogger": "name",
     "MLFlowLogger": "run_name",
 }
+_BEYOND = "dict_kwargs"  # of a class_path: what it takes as `**kwargs`, which a parser refuses among its arguments
 
 
 def name_loggers(trainer: Namespace, name: str | None) -> None:
@@ -80,11 +81,16 @@ def _name(logger: Namespace, name: str | None, root: Any) -> None:
             f"expected a logger that takes a run's `name` ({', '.join(_NAMES)}), got {kind}; name the run in its own "
             "settings"
         )
+    beyond = dict(logger.get(_BEYOND) or {})
     if name is not None:
-        settings[_NAMES[kind]] = name
+        (beyond if kind == "CometLogger" else settings)[_NAMES[kind]] = name
+    if root is not None and kind == "CometLogger":
+        beyond.setdefault("offline_directory", str(root))
     if root is not None and kind in _PLACES:
         _PLACES[kind](settings, Path(root))
     logger["init_args"] = settings
+    if beyond:
+        logger[_BEYOND] = beyond
 
 
 def _place_wandb(settings: Namespace, root: Path) -> None:

@@ -1,5 +1,6 @@
 import pytest
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch.loggers import Logger
 from support.command_line import parse
 
 from lit_longpo.errors import InputError
@@ -50,6 +51,20 @@ def test_mlflow_gets_a_database_there(tmp_path):
     told = trainer("lightning.pytorch.loggers.MLFlowLogger", save_dir="./mlruns", tracking_uri="http://host")
     name_loggers(told, None)
     assert told.logger.init_args == Namespace(save_dir="./mlruns", tracking_uri="http://host")
+
+
+def test_what_comet_takes_beyond_its_arguments_is_read_again_from_config_yaml(tmp_path):
+    """Its name ended the run: "expected options of this command, got name"; its runs lay below the current folder."""
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--logger", type=Logger)
+    words = ["--logger", "lightning.pytorch.loggers.CometLogger", "--logger.online", "false"]
+    for name in ("first", "second"):
+        section = Namespace(default_root_dir=str(tmp_path), logger=parser.parse_args(words).logger)
+        name_loggers(section, name)
+        assert section.logger.dict_kwargs == {"name": name, "offline_directory": str(tmp_path)}
+        (tmp_path / "config.yaml").write_text(parser.dump(Namespace(logger=section.logger)))
+        words = ["--config", str(tmp_path / "config.yaml")]
 
 
 @pytest.mark.parametrize("name", ["../up", "/absolute", "a//b", "", ".", "a/..", "x\ny"])
