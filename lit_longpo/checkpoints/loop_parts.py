@@ -9,6 +9,7 @@ from operator import attrgetter
 
 import lightning
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_longpo.errors import InputError
 
@@ -31,6 +32,11 @@ _PARTS: dict[str, tuple[str, ...]] = {
     **{f"{progress}.{of}": _COUNTS for progress in (_ROWS, _EPOCHS) for of in ("total", "current")},
 }
 
+_OF_KEEPERS = (
+    *("_every_n_epochs", "_last_global_step_saved", "_monitor_candidates", "_save_last_checkpoint"),
+    *("_save_topk_checkpoint", "_should_save_on_train_epoch_end", "_should_skip_saving_checkpoint"),
+)
+
 
 def check_parts(trainer: Trainer) -> None:
     """Refuse a Lightning whose loops have changed.
@@ -44,7 +50,7 @@ def check_parts(trainer: Trainer) -> None:
     if (gone := next(_gone(trainer), None)) is not None:
         raise InputError(
             f"expected the training loop of Lightning 2.6, in which a run goes on where it stopped, got that of "
-            f"{lightning.__version__}, which has no `Trainer.{gone}`; type: pip install 'lightning~=2.6.0'"
+            f"{lightning.__version__}, which has no `{gone}`; type: pip install 'lightning~=2.6.0'"
         )
 
 
@@ -55,4 +61,6 @@ def _gone(trainer: Trainer) -> Iterator[str]:
             try:
                 attrgetter(path)(trainer)
             except AttributeError:
-                yield path
+                yield f"Trainer.{path}"
+    keeper = ModelCheckpoint()
+    yield from (f"ModelCheckpoint.{name}" for name in _OF_KEEPERS if not hasattr(keeper, name))

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
 from lit_longpo.checkpoints.early_stops import decide_behind_least_length
+from lit_longpo.checkpoints.last_steps import keep_last_steps
 from lit_longpo.checkpoints.loop_parts import check_parts
 from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.progress import rows_so_far, say_time_is_over
@@ -135,6 +136,7 @@ class ResumableTrainer(Trainer):
         check_parts(self)
         keep_steps_whole(self)
         decide_behind_least_length(self)
+        keep_last_steps(self)
         settings = run_settings(self, model, data)
         choice = CheckpointChoice(self, trusted=weights_only is False)
         check = partial(choice.check, settings=settings, fitting=True)

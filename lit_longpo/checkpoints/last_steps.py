@@ -1,0 +1,61 @@
+"""A ModelCheckpoint that keeps the last weights keeps those of the last step, whatever its interval and its metric."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lit_longpo.training.monitors import COUNTS
+
+_EPOCH_END = "on_train_epoch_end"
+
+
+def keep_last_steps(trainer: Trainer) -> None:
+    """Let callbacks that keep the last weights keep them where Lightning 2.6 keeps earlier ones.
+
+    It stores by intervals alone: what is trained behind the last of them is in no checkpoint when a training ends. And
+    it writes `last.ckpt` only where it writes another file, too: beside a metric that does not get better it stays
+    that of an earlier step, from which a killed run would go on.
+
+    Args:
+        trainer: about to fit, with its callbacks.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for name in ("on_validation_end", _EPOCH_END) if isinstance(callback, ModelCheckpoint) else ():
+            if name not in vars(callback):
+                setattr(callback, name, partial(_and_last, callback, getattr(callback, name), name == _EPOCH_END))
+
+
+def _and_last(
+    keeper: Any, hook: Callable[..., None], ends_epoch: bool, trainer: Trainer, module: LightningModule
+) -> None:
+    hook(trainer, module)
+    if keeper._should_skip_saving_checkpoint(trainer):  # this step is kept, or nothing is to be
+        return
+    if ends_epoch and _is_over(trainer):
+        if keeper.monitor in (None, *COUNTS) and not _is_kept(trainer):
+            keeper._save_topk_checkpoint(trainer, keeper._monitor_candidates(trainer))
+    elif not _is_due(keeper, trainer, ends_epoch=ends_epoch):
+        return
+    if keeper.save_last is True:
+        keeper._save_last_checkpoint(trainer, keeper._monitor_candidates(trainer))
+
+
+def _is_due(keeper: Any, trainer: Trainer, *, ends_epoch: bool) -> bool:
+    """Whether it has just asked its metric for weights to keep."""
+    here = keeper._should_save_on_train_epoch_end(trainer) == ends_epoch
+    return here and keeper._every_n_epochs >= 1 and (trainer.current_epoch + 1) % keeper._every_n_epochs == 0
+
+
+def _is_kept(trainer: Trainer) -> bool:
+    keepers = [keeper for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)]
+    return any(keeper._last_global_step_saved == trainer.global_step for keeper in keepers)
+
+
+def _is_over(trainer: Trainer) -> bool:
+    """Asked where an epoch ends: Lightning's `done` would count it as completed, and then count it again."""
+    steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+    epochs = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+    return steps or epochs or (trainer.should_stop and trainer.fit_loop._can_stop_early)

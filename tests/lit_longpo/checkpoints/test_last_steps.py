@@ -1,0 +1,103 @@
+"""What is called the last checkpoint is that of the last step."""
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from lit_longpo.checkpoints import ResumableTrainer
+
+ROWS = 5
+
+
+class Worse(LightningModule):
+    """Its validation gets worse and worse."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch, number):
+        return self.weight * batch.sum()
+
+    def validation_step(self, batch, number):
+        self.log("val/told", float(self.global_step))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def fit(folder, *callbacks, kind=ResumableTrainer, **options):
+    """Step of each checkpoint that is there in the end."""
+    trainer = kind(
+        **{"max_epochs": 1, **options}, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder, callbacks=list(callbacks),
+    )  # fmt: skip
+    rows = torch.ones(ROWS)
+    trainer.fit(Worse(), StatefulDataLoader(rows), StatefulDataLoader(rows[:1]))
+    files = sorted(folder.glob("*.ckpt"))
+    return {file.stem: torch.load(file, weights_only=True)["global_step"] for file in files}
+
+
+@pytest.mark.parametrize(
+    ("options", "trainer", "theirs", "ours"),
+    [
+        ({"save_last": True}, {"val_check_interval": 0.5}, {"step=4": 4, "last": 4}, {"step=5": 5, "last": 5}),
+        ({}, {"val_check_interval": 2}, {"step=4": 4}, {"step=5": 5}),
+        ({"save_top_k": -1}, {"val_check_interval": 4}, {"step=4": 4}, {"step=4": 4, "step=5": 5}),
+        ({"every_n_train_steps": 2}, {}, {"step=4": 4}, {"step=5": 5}),
+        ({"every_n_epochs": 2}, {"max_epochs": 3}, {"step=10": 10}, {"step=15": 15}),
+        ({"every_n_train_steps": 100}, {"max_steps": 3}, {}, {"step=3": 3}),
+        ({"monitor": "step", "mode": "max", "every_n_train_steps": 2}, {}, {"step=4": 4}, {"step=5": 5}),
+        # A metric chose the first; `last.ckpt` is the last.
+        (
+            {"monitor": "val/told", "save_last": True}, {"max_epochs": 3},
+            {"step=5": 5, "last": 5}, {"step=5": 5, "last": 15},
+        ),
+        ({"monitor": "val/told"}, {"max_epochs": 3}, {"step=5": 5}, {"step=5": 5}),
+        ({"save_top_k": 0}, {"val_check_interval": 2}, {}, {}),
+        ({"save_last": True}, {}, {"step=5": 5, "last": 5}, {"step=5": 5, "last": 5}),
+    ],
+)  # fmt: skip
+def test_the_last_step_is_kept(options, trainer, theirs, ours, tmp_path):
+    """Lightning 2.6 keeps what its last interval had (as in pvnet#544), and `fit` offered that as the trained model."""
+    for name, kind, kept in (("theirs", Trainer, theirs), ("ours", ResumableTrainer, ours)):
+        keep = ModelCheckpoint(tmp_path / name, "{step}", **options)
+        assert fit(tmp_path / name, keep, kind=kind, **trainer) == kept
+
+
+class Seen(Callback):
+    """Steps of `last.ckpt` where each epoch has ended."""
+
+    def __init__(self, keep):
+        self.keep, self.steps = keep, []
+
+    def on_train_epoch_start(self, trainer, module):
+        if path := self.keep.last_model_path:
+            self.steps.append(torch.load(path, weights_only=True)["global_step"])
+
+
+def test_a_run_that_is_killed_finds_the_last_epoch(tmp_path):
+    keep = ModelCheckpoint(tmp_path, "{step}", monitor="val/told", save_last=True)
+    seen = Seen(keep)
+    fit(tmp_path, keep, seen, max_epochs=4)
+    assert seen.steps == [5, 10, 15]
+
+
+def test_a_run_that_is_stopped_early_keeps_its_last_step(tmp_path):
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=4)
+    assert fit(tmp_path, keep, EarlyStopping("val/told", patience=1), max_epochs=9) == {"step=10": 10}
+
+
+def test_two_that_keep_the_last_write_it_once(tmp_path):
+    keep = [ModelCheckpoint(tmp_path, f"{{step}}-every{n}", every_n_train_steps=n) for n in (2, 3)]
+    assert fit(tmp_path, *keep) == {"step=3-every3": 3, "step=5-every2": 5}
+
+
+def test_beside_an_average_the_last_step_has_the_weights_that_training_goes_on_with(tmp_path):
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2)
+    fit(tmp_path, EMAWeightAveraging(decay=0.5), keep)
+    checkpoint = torch.load(tmp_path / "step=5.ckpt", weights_only=True)
+    assert checkpoint["current_model_state"]["weight"] == -ROWS
+    assert checkpoint["state_dict"]["weight"] > -ROWS
