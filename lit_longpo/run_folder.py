@@ -39,7 +39,16 @@ def claim_version(logger: Any) -> bool:
             return True
 
 
-def run_folder_of(logger: Any, root: str) -> str:
+def folder_of_run(trainer: Any) -> Path:
+    """Where a run writes: the first logger's folder, or the root folder. A collective call, as it broadcasts.
+
+    Args:
+        trainer: of the run.
+    """
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def folder_of_logger(logger: Any, root: str) -> str:
     """The folder of a run whose logger says only where all of its runs lie; `ModelCheckpoint` puts checkpoints there.
 
     Args:

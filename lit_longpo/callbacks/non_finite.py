@@ -17,7 +17,7 @@ from lit_longpo.checkpoints.whole import newest_whole
 from lit_longpo.errors import InputError, UserError
 from lit_longpo.files.stored import write_json
 from lit_longpo.objectives import PreferenceModule
-from lit_longpo.run_folder import keeps_nothing, typed_path
+from lit_longpo.run_folder import folder_of_run, keeps_nothing, typed_path
 from lit_longpo.saved_rows import save_rows
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, any_rank
 
@@ -106,7 +106,7 @@ class NonFiniteGuard(Callback):
                 f"expected `on_bad: stop` of NonFiniteGuard with {why}, got skip; leave it out, or train in bfloat16 "
                 "with DDP or FSDP2"
             )
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._folder = folder_of_run(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remember which rows are on their way."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from lit_longpo.callbacks.save_pretrained import SavePretrained
 from lit_longpo.loggers import pages_of
 from lit_longpo.optimization.quantized import in_words
-from lit_longpo.run_folder import keeps_nothing, typed_path
+from lit_longpo.run_folder import folder_of_run, keeps_nothing, typed_path
 from lit_longpo.training.monitors import COUNTS
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class RunSummary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the run's folder while all processes are here: asking for it is a broadcast."""
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._folder = folder_of_run(trainer)
         self._began_at = trainer.global_step
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -17,7 +17,7 @@ from lit_longpo.export import check_folder, is_merged, save_policy
 from lit_longpo.export.card import model_card
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.policy.merging import merge_adapters
-from lit_longpo.run_folder import keeps_nothing, results_folder
+from lit_longpo.run_folder import folder_of_run, keeps_nothing, results_folder
 from lit_longpo.strategies import gathered_state_dict, is_sharded
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class SavePretrained(Callback):
             ValueError: it holds something else than a model, or what the training starts from; or weights would be
                 averaged after it was written.
         """
-        folder = self._folder(Path(trainer.log_dir or trainer.default_root_dir))
+        folder = self._folder(folder_of_run(trainer))
         if stage != "fit":
             return
         module = cast(PreferenceModule, pl_module)
@@ -70,7 +70,7 @@ class SavePretrained(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on rank zero."""
-        run_folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked on every rank: it broadcasts
+        run_folder = folder_of_run(trainer)  # on every rank
         module = cast(PreferenceModule, pl_module)
         merged, state = is_merged(module.policy), None
         if is_sharded(module.model):

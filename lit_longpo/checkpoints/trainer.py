@@ -31,7 +31,7 @@ from lit_longpo.checkpoints.whole_steps import keep_steps_whole
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers.csv_rows import EarlierRows
-from lit_longpo.run_folder import claim_version, keeps_nothing, only_owner, released_if_refused, run_folder_of
+from lit_longpo.run_folder import claim_version, folder_of_logger, keeps_nothing, only_owner, released_if_refused
 from lit_longpo.strategies.lifeline import TrainerLifeline
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ResumableTrainer(Trainer):
         first = next(iter(self.loggers), None)
         if first is None or first.log_dir is not None or keeps_nothing(self):
             return super().log_dir
-        return self.strategy.broadcast(run_folder_of(first, self.default_root_dir) if self.is_global_zero else None)
+        return self.strategy.broadcast(folder_of_logger(first, self.default_root_dir) if self.is_global_zero else None)
 
     def save_checkpoint(
         self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None

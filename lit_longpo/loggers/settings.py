@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_longpo.loggers.pages import pages_of
+from lit_longpo.run_folder import folder_of_run
 from lit_longpo.servers import without_passwords
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class SettingsCallback(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run's folder while all processes are here: asking for it is a broadcast."""
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._folder = folder_of_run(trainer)
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
