@@ -6,12 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 
 from evaluation.benchmark import Benchmark, Example
-from evaluation.callbacks.scheduled import ScheduledCallback, report_folder, step_of
+from evaluation.callbacks.scheduled import ScheduledCallback, log_scores, report_folder, step_of
 from evaluation.reports.before_after import page_of, write_page
 from evaluation.reports.comparison import Comparison, change, compare, have_common, longer_answers
 from evaluation.reports.logged import show, show_change, titled_scalars
@@ -174,9 +173,7 @@ class BenchmarkCallback(ScheduledCallback):
     def _log(self, trainer: Trainer, report: BenchmarkReport) -> None:
         pages = Pages(report)
         values = titled_scalars(pages, self.title)
-        trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=report.step)
+        log_scores(trainer, values, report.step)
         folder = report_folder(trainer)
         if not trainer.is_global_zero:
             return

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from evaluation.callbacks.scheduled import ScheduledCallback, report_folder, step_of
+from evaluation.callbacks.scheduled import ScheduledCallback, log_scores, report_folder, step_of
 from evaluation.reports.table import Section, change_rows
 from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
 from lit_longpo.errors import InputError
@@ -106,9 +105,7 @@ class LMEvalCallback(ScheduledCallback):
         results = trainer.strategy.broadcast(first)  # the first process has them
         values = scores_of(results["results"], self.title)
         self.scores[step] = values
-        trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=step)
+        log_scores(trainer, values, step)
         folder = report_folder(trainer)
         if trainer.is_global_zero:
             with results_folder(folder, trainer) as place:

@@ -3,9 +3,11 @@
 import logging
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
@@ -13,7 +15,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import num_optimizer_steps
 from lit_longpo.ranges import MOST, check_numbers
-from lit_longpo.run_folder import keeps_nothing
+from lit_longpo.run_folder import folder_of_run, keeps_nothing
 from lit_longpo.training.monitors import watched
 
 log = logging.getLogger(__name__)
@@ -171,6 +173,19 @@ def callbacks_of(trainer: Trainer) -> list[ScheduledCallback]:
     return [item for item in trainer.callbacks if isinstance(item, ScheduledCallback)]  # type: ignore[attr-defined]
 
 
+def log_scores(trainer: Trainer, values: Mapping[str, float], step: int) -> None:
+    """Scores for loggers, and for whoever keeps checkpoints by them.
+
+    Args:
+        trainer: of the run.
+        values: by the scalar's name.
+        step: of the policy.
+    """
+    trainer.callback_metrics.update({name: torch.tensor(score) for name, score in values.items()})
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(values), step=step)
+
+
 def report_folder(trainer: Trainer) -> Path:
     """Where reports of a run lie; to be asked on every process, as it broadcasts."""
-    return Path(trainer.log_dir or trainer.default_root_dir) / "benchmarks"
+    return folder_of_run(trainer) / "benchmarks"
