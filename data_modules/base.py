@@ -101,11 +101,7 @@ class PairDataModule(LightningDataModule, ABC):
         self.lengths = LengthPolicy(max_length, on_overlength, truncation)
         self.prefix_sharing, self.positions = prefix_sharing, positions
         self.long_from_short = long_positions == "synthesised"
-        if self.long_from_short and positions is None:
-            raise InputError(
-                "expected `data.init_args.positions` with `long_positions: synthesised`, got none; for example "
-                "positions: {target_length: 65536}"
-            )
+        self._check_positions()
         self.seed, self.num_workers = seed, num_workers
         check_numbers(self, "data.init_args.", max_tokens=(1, MOST_TOKENS), max_examples=(1, MOST_TOKENS))
         check_numbers(self, "data.init_args.", num_workers=(0, MOST_WORKERS), seed=SEEDS)
@@ -119,6 +115,13 @@ class PairDataModule(LightningDataModule, ABC):
         self._encoded: dict[str, Examples] = {}
         self._bundles: dict[str, Sequence[Bundle]] = {}
         self._fingerprint: str | None = None
+
+    def _check_positions(self) -> None:
+        if self.long_from_short and self.positions is None:
+            raise InputError(
+                "expected `data.init_args.positions` with `long_positions: synthesised`, got none; for example "
+                "positions: {target_length: 65536}"
+            )
 
     @abstractmethod
     def pairs(self, split: str) -> Sequence[PreferencePair]:

@@ -51,11 +51,8 @@ def task_manager(include_path: str | None, tasks: Collection[str]) -> Any:
     return manager
 
 
-def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Any:
-    """A model as the harness asks it, in the policy's own chat template if in any, its thoughts left out of answers.
-
-    Its `num_cut` counts the prompts that lost their beginning, for which the harness leaves a line in its log.
-    """
+def _counting_model() -> Any:
+    """The harness's class of models, which counts cut prompts and asks again what ended in its thoughts."""
     from lm_eval.models.huggingface import HFLM
 
     class Counting(HFLM):  # type: ignore[misc]  # the harness has no types
@@ -84,8 +81,16 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
                 return cast(Tensor, super()._model_generate(context, max_length, [], **options))
             return found
 
+    return Counting
+
+
+def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Any:
+    """A model as the harness asks it, in the policy's own chat template if in any, its thoughts left out of answers.
+
+    Its `num_cut` counts the prompts that lost their beginning, for which the harness leaves a line in its log.
+    """
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
-    return Counting(
+    return _counting_model()(
         pretrained=base_model(model),
         tokenizer=tokenizer,
         batch_size=batch_size,

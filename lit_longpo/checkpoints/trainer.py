@@ -124,19 +124,9 @@ class ResumableTrainer(Trainer):
                 other data, or cannot be continued by this strategy or these processes; or the strategy would write
                 checkpoints that it cannot continue.
         """
-        if not getattr(self.strategy, "_save_distributed_checkpoint", True):
-            raise InputError(
-                "expected a strategy that can go on from its own checkpoints, got ModelParallelStrategy with "
-                "`save_distributed_checkpoint: false`: it cannot split what it has put together; remove that line "
-                "(python -m lit_longpo export makes one whole model of a folder)"
-            )
+        self._check_strategy()
         data = train_dataloaders if isinstance(train_dataloaders, LightningDataModule) else datamodule
-        self._rows_before, self._kept_room = None, None
-        refuse_root(self.default_root_dir)
-        check_parts(self)
-        keep_steps_whole(self)
-        decide_behind_least_length(self)
-        keep_last_steps(self)
+        self._prepare()
         settings = run_settings(self, model, data)
         choice = CheckpointChoice(self, trusted=weights_only is False)
         check = partial(choice.check, settings=settings, fitting=True)
@@ -151,6 +141,24 @@ class ResumableTrainer(Trainer):
             if isinstance(error.__context__, UserError) and not isinstance(error, UserError):
                 raise error.__context__ from None
             raise
+
+    def _check_strategy(self) -> None:
+        """Refuse one whose checkpoints it cannot read."""
+        if not getattr(self.strategy, "_save_distributed_checkpoint", True):
+            raise InputError(
+                "expected a strategy that can go on from its own checkpoints, got ModelParallelStrategy with "
+                "`save_distributed_checkpoint: false`: it cannot split what it has put together; remove that line "
+                "(python -m lit_longpo export makes one whole model of a folder)"
+            )
+
+    def _prepare(self) -> None:
+        """What is settled before a checkpoint is looked for."""
+        self._rows_before, self._kept_room = None, None
+        refuse_root(self.default_root_dir)
+        check_parts(self)
+        keep_steps_whole(self)
+        decide_behind_least_length(self)
+        keep_last_steps(self)
 
     def validate(
         self,
