@@ -22,12 +22,13 @@ def code(text: str) -> str:
     return f"{ticks}{room}{' '.join(text.split())}{room}{ticks}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> list[str]:
     """Lines of a table of texts and numbers.
 
     Args:
         header: column names.
         rows: cells, each row as long as the header.
+        numbers: columns behind the first stand on the right.
     """
-    lines = [header, ["---"] * len(header), *rows]
+    lines = [header, ["---", *["---:" if numbers else "---"] * (len(header) - 1)], *rows]
     return [f"| {' | '.join(escape(str(cell)) for cell in line)} |" for line in lines]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.reports.intervals import Estimate, Means, OfficialNumber
-from lit_longpo.markdown import escape
+from lit_longpo.markdown import escape, table
 
 ESTIMATE = ("examples", "mean", "interval")  # columns of `estimate_cells`
 
@@ -30,10 +30,8 @@ class Section:
 
     def markdown(self) -> str:
         """Heading, note and table."""
-        lines = [self.header, ["---", *["---" if self.is_text else "---:"] * (len(self.header) - 1)], *self.rows]
-        cells = [[cell if number == 1 else escape(cell) for cell in line] for number, line in enumerate(lines)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-        return "\n\n".join(part for part in (f"## {escape(self.title)}", escape(self.note), table) if part)
+        lines = "\n".join(table(self.header, self.rows, numbers=not self.is_text))
+        return "\n\n".join(part for part in (f"## {escape(self.title)}", escape(self.note), lines) if part)
 
     def plain(self) -> dict[str, object]:
         """Title, header, rows and note, as JSON knows them."""
