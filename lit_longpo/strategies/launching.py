@@ -21,8 +21,14 @@ def check_launch(trainer: Trainer) -> None:
     """Compare the trainer with the environment.
 
     Raises:
-        ValueError: they disagree, or the machines cannot find each other.
+        ValueError: they disagree, the machines cannot find each other, or processes would be spawned. Those are new
+            Pythons without the command's log and ears: where the run lies would be said nowhere, by none of them.
     """
+    if getattr(trainer.strategy, "_start_method", None) == "spawn":
+        raise InputError(
+            "expected `trainer.strategy: ddp`, got ddp_spawn, whose processes would train without a line of this "
+            "command's log; type --trainer.strategy ddp"
+        )
     problem = launch_problem(trainer.num_devices, trainer.num_nodes, os.environ)
     if problem is not None:
         raise InputError(problem)

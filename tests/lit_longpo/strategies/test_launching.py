@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from lightning.fabric import Fabric
+from lightning.pytorch import Trainer
 
 from lit_longpo.errors import UserError
-from lit_longpo.strategies import check_job, check_processes, launch_problem, own_launcher
+from lit_longpo.strategies import check_job, check_launch, check_processes, launch_problem, own_launcher
 
 ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
@@ -106,6 +108,14 @@ def test_a_command_of_one_machine_is_refused_on_two(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=r"the 4 processes of `--devices` on one machine, .*=4 in all and 2 on this"):
         check_processes(4)
+
+
+def test_spawned_processes_are_refused():
+    """They trained, and where the checkpoint lies was said nowhere."""
+    trainer = partial(Trainer, accelerator="cpu", devices=2, logger=False)
+    with pytest.raises(ValueError, match=r"got ddp_spawn, .*type --trainer.strategy ddp$"):
+        check_launch(trainer(strategy="ddp_spawn"))
+    check_launch(trainer(strategy="ddp"))
 
 
 def torchrun(processes, *arguments):
