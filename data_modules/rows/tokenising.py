@@ -168,7 +168,8 @@ class Tokenising:
                 f"{report.seams.differing} of {report.seams.checked} records that were compared have other tokens when "
                 f"prompt and answers are tokenised as one text (sequences: {dict(report.seams.by_view)}), the first is "
                 f"{report.seams.first!r}; serve the model with the prompt tokenised apart from the answer, or change "
-                "spaces and line breaks in `policy.template.user`"
+                "spaces and line breaks in `policy.template.user` and around answers; where records have several "
+                "turns, the chat template may write earlier answers in another way (without thoughts): use one turn"
             )
         if report.unused:
             yield (
