@@ -12,7 +12,7 @@ from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.ranks import ranks_of
 from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.sections import encode_answers
-from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes
+from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes, world_seed
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -51,7 +51,7 @@ class WorldTexts(Dataset[EncodedPair]):
         return self.size
 
     def __getitem__(self, index: int) -> EncodedPair:
-        world = World(self.split, self.seed * 1_000_003 + index, num_attributes=(1, 2, 4)[index % 3])
+        world = World(self.split, world_seed(self.seed, index), num_attributes=(1, 2, 4)[index % 3])
         num_facts = int((self.max_words // WORDS_PER_FACT) ** world.random.random())
         questions = [world.question() for _ in range(min(num_facts, self.max_questions))]
         distractors = [world.fact() for _ in range(num_facts - len(questions))]

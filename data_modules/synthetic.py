@@ -12,7 +12,17 @@ from data_modules.files.content import Content, content_of_code
 from data_modules.records import PreferencePair, Span, Turn
 from data_modules.splitting import documents_of
 from data_modules.worlds import world as worlds
-from data_modules.worlds.world import MOST_HOPS, NAMES, Fact, Question, Split, World, check_sizes, num_words_of
+from data_modules.worlds.world import (
+    MOST_HOPS,
+    NAMES,
+    Fact,
+    Question,
+    Split,
+    World,
+    check_sizes,
+    num_words_of,
+    world_seed,
+)
 from lit_longpo.errors import InputError
 from lit_longpo.ranges import MOST, check_numbers
 
@@ -85,7 +95,7 @@ class SyntheticDataModule(PairDataModule):
         return content_of_code(modules, settings, num_words * _BYTES_PER_WORD)
 
     def _pair(self, split: Split, index: int) -> PreferencePair:
-        world = World(split, self.seed * 1_000_003 + index)
+        world = World(split, world_seed(self.seed, index))
         questions = [world.question(self.hops) for _ in range(self.num_turns)]
         supporting = [fact for question in questions for fact in question.supporting]
         num_words = sum(num_words_of(fact.sentence) for fact in supporting)

@@ -109,6 +109,16 @@ class Question:
     supporting: tuple[Fact, ...]
 
 
+def world_seed(seed: int, number: int) -> int:
+    """The seed of one of many worlds; those of two seeds are others, up to a million of them.
+
+    Args:
+        seed: of all of them.
+        number: of this one.
+    """
+    return seed * 1_000_003 + number
+
+
 class World:
     """One example's world: draws facts that never contradict each other.
 

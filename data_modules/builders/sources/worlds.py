@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from data_modules.builders.sources.base import Document, Source
 from data_modules.builders.sources.tokens import TextTokens
 from data_modules.records import Passage, QARecord
-from data_modules.worlds.world import MOST_HOPS, Fact, Split, World
+from data_modules.worlds.world import MOST_HOPS, Fact, Split, World, world_seed
 from lit_longpo.ranges import MOST, check_numbers
 
 
@@ -34,7 +34,7 @@ class WorldQuestions(Source):
     def items(self, tokens: TextTokens) -> Iterator[QARecord]:
         """Every question, made anew."""
         for number in range(self.count):
-            world = World(self.split, self.seed * 1_000_003 + number)
+            world = World(self.split, world_seed(self.seed, number))
             question = world.question(self.hops)
             others = [world.fact() for _ in range(max(0, self.facts - self.hops))]
             passages = [*(_passage(fact, True) for fact in question.supporting), *map(_passage, others)]
@@ -64,7 +64,7 @@ class WorldDocuments(Source):
     def items(self, tokens: TextTokens) -> Iterator[Document]:
         """Every document, made anew."""
         for number in range(self.count):
-            world = World(self.split, self.seed * 1_000_003 + number)
+            world = World(self.split, world_seed(self.seed, number))
             facts = [world.fact().sentence for _ in range(self.facts)]
             pairs = [" ".join(facts[start : start + 2]) for start in range(0, len(facts), 2)]
             yield Document(f"world-{number}", "\n\n".join(pairs))
