@@ -20,11 +20,13 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
 
 _USUAL = "--optimization.optimizer FusedAdamW"
 INSTEAD = f"type {_USUAL}"
-_BY_TENSOR = frozenset({"Adafactor", "Muon", "LBFGS", "Shampoo", "SOAP"})  # whoever's classes of these names
+# Whoever's classes of these names; Apollo of 2020 divides by the norm of a whole update.
+_BY_TENSOR = frozenset({"Adafactor", "Apollo", "ApolloDQN", "Muon", "LBFGS", "Shampoo", "SOAP"})
 _SAID = 160  # characters of an error, which may hold a compiler's whole command
 _OF_NAMES = frozenset({"LoraFAOptimizer"})  # peft's
 # They project what is in groups with a rank of their own; of other parameters they are AdamW, as some are called.
-_OF_RANKS = re.compile("galore|apollo(?!dqn)|fira", re.IGNORECASE)
+# APOLLO is one of them, in capitals: Apollo and ApolloDQN are an older quasi-Newton method.
+_OF_RANKS = re.compile(r"(?i:galore)|APOLLO|^apollo_torch$|^(?i:fira)(?![a-z])")
 _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
 
 
@@ -93,7 +95,7 @@ def check_gradients(optimizer: Optimizer) -> None:
             f"names and scales of adapters beside them; {INSTEAD}"
         )
     packages = {kind.__module__.partition(".")[0] for kind in type(optimizer).__mro__}
-    if any(map(_OF_RANKS.match, names_of(optimizer) | packages)):
+    if any(map(_OF_RANKS.search, names_of(optimizer) | packages)):
         name = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
         raise InputError(
             f"expected an optimizer that does its part for parameters alone, got {name}, which projects only groups "

@@ -99,6 +99,18 @@ class AdamW(torch.optim.AdamW):
     __module__ = "apollo_torch.apollo"
 
 
+class AdamW8bit(torch.optim.AdamW):
+    """As Q-GaLore's, which it hands out as QGaLoreAdamW8bit, is called."""
+
+    __module__ = "q_galore_torch.q_galore_adamw8bit"
+
+
+class Apollo(torch.optim.AdamW):
+    """Named as torch_optimizer's quasi-Newton method, which takes parameters alone."""
+
+    __module__ = "torch_optimizer.apollo"
+
+
 class AdamWScheduleFree(torch.optim.AdamW):
     """As those whose weights are others in training than in validation."""
 
@@ -114,6 +126,7 @@ class AdamWScheduleFree(torch.optim.AdamW):
     [
         (GaLoreAdamW8bit, r"got .*GaLoreAdamW8bit, which projects only groups with a `rank` .*; type --optimization"),
         (AdamW, r"got apollo_torch\.apollo\.AdamW, which projects only groups"),
+        (AdamW8bit, r"got q_galore_torch\.q_galore_adamw8bit\.AdamW8bit, which projects only groups"),
         (AdamWScheduleFree, r"weights that are validated and saved, got AdamWScheduleFree, .*; type --optimization"),
     ],
 )
@@ -121,6 +134,10 @@ def test_optimizers_that_would_be_others_without_a_word_are_refused(optimizer, m
     """The first were plain AdamW, and schedule-free ones were validated and exported where they take gradients."""
     with pytest.raises(InputError, match=message):
         Optimization(partial(optimizer, lr=0.01))
+
+
+def test_an_optimizer_of_a_name_like_that_of_one_of_ranks_is_taken():
+    assert Optimization(partial(Apollo, lr=0.01)).optimizer.func is Apollo
 
 
 class DeepSpeedCPUAdam(torch.optim.AdamW):
