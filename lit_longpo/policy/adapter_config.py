@@ -62,7 +62,7 @@ def _instead_of(kind: Any) -> str:
     from peft import PromptLearningConfig
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
+    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]
     if known is not None and issubclass(known, PromptLearningConfig):
         return "trained prompts are no weights and cannot be merged into their base: set `policy.source` to another"
     return "merge them into their base with PEFT (`merge_and_unload`) and set `policy.source` to the result"
