@@ -30,7 +30,7 @@ _OF_POLICY_BEFORE: Settings = {
     "policy.added_special_tokens": [],
 }
 _OF_LORA_BEFORE: Settings = {"policy.lora.use_rslora": False, "policy.lora.use_dora": False}
-_OF_IPO_BEFORE: Settings = {"model.per_token": False}
+_OF_IPO_BEFORE: Settings = {"per_token": False}
 # A whole number counts rows, another is a share of them: 1 is one row, 1.0 all.
 _ROWS_OR_SHARE = ("trainer.limit_train_batches", "trainer.overfit_batches")
 _MEANT_BY_NONE: Settings = {"trainer.gradient_clip_algorithm": "norm"}
@@ -117,7 +117,9 @@ def contradictions(record: Mapping[str, Any], settings: Settings) -> dict[str, t
     unsaid = (_OF_POLICY_BEFORE if "policy.source" in then else {}) | (
         _OF_LORA_BEFORE if then.get("policy.lora") else {}
     )
-    then = unsaid | (_OF_IPO_BEFORE if then.get("model") == "IPO" else {}) | then
+    of_ipo = [name for name in ("model", "model.base") if then.get(name) == "IPO"]  # SoLoPO's base is another's loss
+    unsaid |= {f"{place}.{name}": value for place in of_ipo for name, value in _OF_IPO_BEFORE.items()}
+    then = unsaid | then
     for model in _MODELS:
         files, source = f"{model}.files", f"{model}.source"
         if not (then.get(files) and now.get(files)):

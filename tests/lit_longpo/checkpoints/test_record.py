@@ -9,7 +9,7 @@ from data_modules import MixtureDataModule, SyntheticDataModule
 from lit_longpo.callbacks import SavePretrained
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.checkpoints.record import contradictions, is_slight, run_settings
-from lit_longpo.objectives import IPO, SFT
+from lit_longpo.objectives import IPO, SFT, SoLoPO
 from lit_longpo.policy import PolicyConfig
 
 
@@ -48,6 +48,9 @@ def test_what_ipo_was_before_it_had_a_choice_is_known():
     now = IPO(per_token=True).settings
     assert contradictions(then, now)["model.per_token"] == (False, True)
     assert "model.per_token" not in contradictions(then, IPO().settings)
+    below = {"settings": {"model": "SoLoPO", "model.base": "IPO", "model.base.beta": 0.1}}
+    assert contradictions(below, SoLoPO(base=IPO(per_token=True)).settings) == {"model.base.per_token": (False, True)}
+    assert not contradictions(below, SoLoPO(base=IPO()).settings)
 
 
 def card(folder, policy_folder, steps, resume=None):
