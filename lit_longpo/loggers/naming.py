@@ -86,6 +86,8 @@ def _name(logger: Namespace, name: str | None, root: Any) -> None:
         (beyond if kind == "CometLogger" else settings)[_NAMES[kind]] = name
     if root is not None and kind == "CometLogger":
         beyond.setdefault("offline_directory", str(root))
+    if root is not None and settings.get("save_dir") == "":  # whoever's: the parser's, for one that has to be typed
+        settings["save_dir"] = str(root)
     if root is not None and kind in _PLACES:
         _PLACES[kind](settings, Path(root))
     logger["init_args"] = settings
@@ -106,15 +108,5 @@ def _place_mlflow(settings: Namespace, root: Path) -> None:
         settings["artifact_location"] = settings.get("artifact_location") or (root / "mlartifacts").absolute().as_uri()
 
 
-def _place_files(settings: Namespace, root: Path) -> None:
-    if not settings.get("save_dir"):
-        settings["save_dir"] = str(root)
-
-
 # Left alone, they write below the current folder, where `--ckpt_path last` does not look, or are refused.
-_PLACES: dict[str, Callable[[Namespace, Path], None]] = {
-    "CSVLogger": _place_files,
-    "TensorBoardLogger": _place_files,
-    "WandbLogger": _place_wandb,
-    "MLFlowLogger": _place_mlflow,
-}
+_PLACES: dict[str, Callable[[Namespace, Path], None]] = {"WandbLogger": _place_wandb, "MLFlowLogger": _place_mlflow}

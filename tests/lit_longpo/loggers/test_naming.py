@@ -37,6 +37,9 @@ def test_a_logger_that_must_be_told_a_folder_gets_the_root_folder(kind):
     both = parse("--config", "solopo", "--trainer.logger", f"[WandbLogger, {kind}]")
     name_loggers(both.trainer, None)
     assert [logger.init_args.save_dir for logger in both.trainer.logger] == ["runs", "runs"]
+    own = trainer("somewhere.OwnLogger", save_dir="")  # as the parser leaves whoever's that has to be told
+    name_loggers(own, None)
+    assert own.logger.init_args.save_dir == "runs"
     told = trainer(f"lightning.pytorch.loggers.{kind}", save_dir="elsewhere")
     name_loggers(told, None)
     assert told.logger.init_args.save_dir == "elsewhere"
