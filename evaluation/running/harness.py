@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from lit_longpo.engine import base_model, end_ids, generation_mode
-from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError
+from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError, error_text
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.thoughts import THOUGHT, is_thinking, opens_thoughts
 from lit_longpo.policy.rope import readable_positions
@@ -193,7 +193,7 @@ def tasks_at_hand() -> Iterator[None]:
         raise
     except (ConnectionError, DatasetNotFoundError) as error:
         raise UnreachableError(
-            f"expected the data of a task, got none: {str(error).splitlines()[0]}; run the same command where the hub "
+            f"expected the data of a task, got none: {error_text(error)}; run the same command where the hub "
             "is reached (HF_HUB_OFFLINE keeps it from being asked, gated data want `hf auth login`), or leave the "
             "task out of `tasks`"
         ) from error

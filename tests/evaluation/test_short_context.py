@@ -289,6 +289,8 @@ def test_data_that_are_not_here_and_no_hub_gives_are_one_line(tmp_path):
     said = r"package 'nothing' for a task .*; type: pip install nothing"
     with pytest.raises(MissingPackageError, match=said), tasks_at_hand():
         raise ModuleNotFoundError("no nothing", name="nothing")
+    with pytest.raises(UserError, match="got none: ConnectionError; run"), tasks_at_hand():
+        raise ConnectionError
 
 
 def test_without_the_package_it_is_named_with_what_to_type(monkeypatch):
