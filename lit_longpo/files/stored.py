@@ -52,15 +52,19 @@ def write_json(path: Path, value: object, **layout: Any) -> None:
     """Write a file of ours, whole or not at all: a killed process leaves the one of before.
 
     Args:
-        path: whose folder is there.
+        path: whose folder is there. What a link or a pipe leads to (`/dev/stdout`) is written into as it stands.
         value: what JSON knows.
         layout: of `json.dumps`.
 
     Raises:
         ValueError, TypeError: as `json.dumps`; nothing has been written.
     """
+    text = json.dumps(value, **layout) + "\n"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf-8")
+        return
     draft = path.with_name(f"{path.name}.partial")
-    draft.write_text(json.dumps(value, **layout) + "\n", encoding="utf-8")
+    draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
 

@@ -1,11 +1,13 @@
 """Files of our own that were damaged are refused by the name of the field, never by a traceback of a library."""
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
-from lit_longpo.files.stored import line_of, read_stored, stored_line
+from lit_longpo.files.stored import line_of, read_stored, stored_line, write_json
 from lit_longpo.files.strict_json import RecordError
 
 
@@ -82,3 +84,22 @@ def test_half_a_character_is_written_and_read():
     row = {"text": "\ud83d half, whole \u00e9 \U0001f600", "number": 1}
     assert stored_line(line_of(row), "x") == row
     assert "\u00e9".encode() in line_of(row)
+
+
+def test_a_link_and_a_pipe_are_written_into_and_a_file_is_replaced(tmp_path):
+    """`plan --json /dev/stdout` took the place of /dev/stdout."""
+    file, link, pipe = tmp_path / "file.json", tmp_path / "link.json", tmp_path / "pipe"
+    write_json(file, [1])
+    link.symlink_to(file)
+    write_json(link, [2])
+    assert (link.is_symlink(), json.loads(file.read_text())) == (True, [2])
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    try:
+        write_json(pipe, [3])
+        assert json.loads(os.read(end, 64)) == [3]
+    finally:
+        os.close(end)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(file, float("nan"), allow_nan=False)
+    assert (json.loads(file.read_text()), len(list(tmp_path.iterdir()))) == ([2], 3)
