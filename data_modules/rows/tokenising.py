@@ -152,7 +152,8 @@ class Tokenising:
 
     def _tell_ends(self, split: str) -> None:
         """What is trained as the end of answers, where the chat template has no token for it."""
-        end, text = self.prompt_format.tokenizer.eos_token, self.prompt_format.closing_text
+        end = self.prompt_format.tokenizer.convert_ids_to_tokens(self.prompt_format.end_id)
+        text = self.prompt_format.closing_text
         if self.prompt_format.leaves_answers_open:
             log.info(f"{split}: the chat template writes no end after answers; {end} is trained as their end")
         if text:

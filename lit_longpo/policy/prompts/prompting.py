@@ -211,8 +211,12 @@ class PromptFormat:
 
     @property
     def closing_text(self) -> str:
-        """What ends answers in the chat template, where it is text to the tokenizer; nothing where it is a token."""
-        return self._closing.strip() if self._chat is not None and self._end else ""
+        """What ends answers in the chat template, where it is text to the tokenizer; nothing where a token is first."""
+        if self._chat is None or self._end:
+            return self._closing.strip()
+        names = (token.content for token in self.tokenizer.added_tokens_decoder.values())
+        places = (self._closing.find(name) for name in names if name.strip() and name in self._closing)
+        return self._closing[: min(places, default=0)].strip()
 
     @property
     def hides_marks(self) -> bool:

@@ -86,9 +86,11 @@ def test_other_replies_are_read_as_they_are_written(name):
         assert form.decode_reply(ids) == text
 
 
-def test_a_reply_ends_where_the_template_ends_answers_though_it_is_text():
+@pytest.mark.parametrize("end", ["", "{{ eos_token }}", "{% if m['role'] == 'assistant' %}</s>{% endif %}"])
+def test_a_reply_ends_where_the_template_ends_answers_though_it_is_text(end):
     """A template of marks that the tokenizer does not have: the reply read `Oslo<|im_end|>`."""
-    turn = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    turn = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>END\n{% endfor %}"
+    turn = turn.replace("END", end)
     template = turn + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     form = PromptFormat(bpe_tokenizer("bytes", chat_template=template), PromptTemplate())
     trained = form.encode_response("Oslo")
