@@ -53,9 +53,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         command.main([*line_with("README.md", "fit", "--data.path", "my_pairs.jsonl"), *LAPTOP, *SHORT, *SAVED])
-        command.main(
-            ["fit", "--config", "dpo", "--data.num_train", "24", "--data.num_val", "4", *LAPTOP, *SHORT, *SAVED]
-        )
+        command.main(["fit", "--config", "dpo", *FEW, *LAPTOP, *SHORT, *SAVED])
         for name in MADE:
             shutil.rmtree(f"runs/build/{name}")
             command.main(["build", "--config", f"configs/build/{name}.yaml", "--limit", "32"])
