@@ -189,6 +189,7 @@ def test_page_shows_what_is_stored():
     ("label", "cell"),
     [
         ("SFT, short contexts | ", "sft-short"),
+        ("ORPO, long contexts | 1,024", "orpo-long-1024"),
         ("SoLoPO-ORPO | 1,024", "solopo-orpo-1024"),
         ("SFT, long contexts | 2,048", "sft-long-2048"),
         ("ORPO, long contexts | 2,048", "orpo-long-2048"),
