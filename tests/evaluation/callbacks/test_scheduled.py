@@ -33,7 +33,7 @@ class Asked:
 def limits(monkeypatch):
     monkeypatch.setattr(benchmark, "Runner", Asked)
     monkeypatch.setattr(benchmark, "check_lengths", lambda *_: None)
-    monkeypatch.setattr(benchmark, "window", lambda model: None)
+    monkeypatch.setattr(benchmark, "readable_positions", lambda model: None)
     monkeypatch.setattr(benchmark.Store, "manifest", {})  # there is no model to tell apart
     monkeypatch.setattr(Asked, "limits", [])
     return Asked.limits
