@@ -33,7 +33,8 @@ class Asked:
 def limits(monkeypatch):
     monkeypatch.setattr(benchmark, "Runner", Asked)
     monkeypatch.setattr(benchmark, "check_lengths", lambda *_: None)
-    monkeypatch.setattr(benchmark, "readable_positions", lambda model: None)
+    monkeypatch.setattr(benchmark, "base_model", lambda model: SimpleNamespace(config=None))
+    monkeypatch.setattr(benchmark, "readable_positions", lambda config: None)
     monkeypatch.setattr(benchmark.Store, "manifest", {})  # there is no model to tell apart
     monkeypatch.setattr(Asked, "limits", [])
     return Asked.limits
