@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from support.line import Line
+from support.quiet_cpu import QUIET_CPU
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lit_longpo.checkpoints import ResumableTrainer, keep_patience
@@ -11,23 +13,16 @@ from lit_longpo.checkpoints import ResumableTrainer, keep_patience
 ROWS = 4
 
 
-class Told(LightningModule):
+class Told(Line):
     """Its validation gives one told number after another."""
 
     def __init__(self, values):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
         self.values, self.rows = iter(values), []
-
-    def training_step(self, batch, number):
-        return self.weight * batch.sum()
 
     def validation_step(self, batch, number):
         self.rows.append(self.trainer.fit_loop.epoch_loop.batch_progress.total.ready)
         self.log("val/told", next(self.values))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=1.0)
 
     def on_load_checkpoint(self, checkpoint):
         keep_patience(self.trainer, checkpoint)
@@ -38,8 +33,7 @@ def fit(folder, values, patience=1, checkpoint=None, kind=ResumableTrainer, **op
     module, rows = Told(values), torch.ones(ROWS)
     stops = EarlyStopping("val/told", patience=patience)
     trainer = kind(
-        **{"max_epochs": 6, **options}, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder,
+        **{**QUIET_CPU, "max_epochs": 6, **options}, num_sanity_val_steps=0, default_root_dir=folder,
         callbacks=[stops, ModelCheckpoint(folder, "{epoch}", save_top_k=-1)],
     )  # fmt: skip
     trainer.fit(module, StatefulDataLoader(rows), StatefulDataLoader(rows[:1]), ckpt_path=checkpoint)

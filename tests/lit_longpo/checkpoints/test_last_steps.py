@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from support.line import Line
+from support.quiet_cpu import QUIET_CPU
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lit_longpo.checkpoints import ResumableTrainer
@@ -11,28 +13,18 @@ from lit_longpo.checkpoints import ResumableTrainer
 ROWS = 5
 
 
-class Worse(LightningModule):
+class Worse(Line):
     """Its validation gets worse and worse."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch, number):
-        return self.weight * batch.sum()
 
     def validation_step(self, batch, number):
         self.log("val/told", float(self.global_step))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
 def fit(folder, *callbacks, kind=ResumableTrainer, **options):
     """Step of each checkpoint that is there in the end."""
     trainer = kind(
-        **{"max_epochs": 1, **options}, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder, callbacks=list(callbacks),
+        **{**QUIET_CPU, "max_epochs": 1, **options}, num_sanity_val_steps=0, default_root_dir=folder,
+        callbacks=list(callbacks),
     )  # fmt: skip
     rows = torch.ones(ROWS)
     trainer.fit(Worse(), StatefulDataLoader(rows), StatefulDataLoader(rows[:1]))

@@ -5,30 +5,14 @@ from datetime import timedelta
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
+from support.line import Line
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lit_longpo.checkpoints import ResumableTrainer
 
 ROWS, A_STEP = 7, 3  # two whole steps and one of the last row
-
-
-class Line(LightningModule):
-    """A weight that is moved by the mean of a step's rows."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch, number):
-        return self.weight * batch.sum()
-
-    def validation_step(self, batch, number):
-        return None
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
 class Places(Callback):
