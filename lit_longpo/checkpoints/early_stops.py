@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-_HOOKS = ("on_validation_end", "on_train_epoch_end")
+from lit_longpo.checkpoints.hooks import unchanged_hooks
 
 
 def decide_behind_least_length(trainer: Trainer) -> None:
@@ -19,10 +19,8 @@ def decide_behind_least_length(trainer: Trainer) -> None:
     Args:
         trainer: about to fit, with its callbacks.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        for name in _HOOKS if isinstance(callback, EarlyStopping) else ():
-            if name not in vars(callback):
-                setattr(callback, name, partial(_decided, getattr(callback, name)))
+    for callback, name, hook in unchanged_hooks(trainer, EarlyStopping, "on_validation_end", "on_train_epoch_end"):
+        setattr(callback, name, partial(_decided, hook))
 
 
 def keep_patience(trainer: Trainer, checkpoint: dict[str, Any]) -> None:

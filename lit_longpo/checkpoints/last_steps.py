@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lit_longpo.checkpoints.hooks import unchanged_hooks
 from lit_longpo.training.monitors import COUNTS
 
 _EPOCH_END = "on_train_epoch_end"
@@ -22,10 +23,8 @@ def keep_last_steps(trainer: Trainer) -> None:
     Args:
         trainer: about to fit, with its callbacks.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        for name in ("on_validation_end", _EPOCH_END) if isinstance(callback, ModelCheckpoint) else ():
-            if name not in vars(callback):
-                setattr(callback, name, partial(_and_last, callback, getattr(callback, name), name == _EPOCH_END))
+    for keeper, name, hook in unchanged_hooks(trainer, ModelCheckpoint, "on_validation_end", _EPOCH_END):
+        setattr(keeper, name, partial(_and_last, keeper, hook, name == _EPOCH_END))
 
 
 def _and_last(

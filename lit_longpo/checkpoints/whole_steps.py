@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
+from lit_longpo.checkpoints.hooks import unchanged_hooks
 from lit_longpo.strategies import ends_step
 
 
@@ -25,9 +26,8 @@ def keep_steps_whole(trainer: Trainer) -> None:
     """
     loop = trainer.fit_loop.epoch_loop
     loop._should_check_val_fx = _ValidationsBehindSteps(trainer)  # type: ignore[method-assign]
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, ModelCheckpoint | Timer) and "on_train_batch_end" not in vars(callback):
-            callback.on_train_batch_end = partial(_behind_steps, callback.on_train_batch_end)  # type: ignore[method-assign]
+    for callback, name, hook in unchanged_hooks(trainer, (ModelCheckpoint, Timer), "on_train_batch_end"):
+        setattr(callback, name, partial(_behind_steps, hook))
 
 
 class _ValidationsBehindSteps:
