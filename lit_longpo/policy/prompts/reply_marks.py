@@ -5,7 +5,7 @@ special tokens that reads `analysis...assistantfinalOslo`, and thoughts cannot b
 (verl#1724, vllm#38855). Which marks these are is found by rendering, nothing is assumed about families.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -53,8 +53,11 @@ class ReplyMarks:
         for mark in filter(None, (self.speaks, self.answers)):
             if (place := _last_place(ids, mark)) is not None:
                 return self._thoughts(ids[:place], decode, THOUGHT) + decode(ids[place + len(mark) :])
-        thinking = self.opened or (bool(self.thinks) and tuple(ids[: len(self.thinks)]) == self.thinks)
-        return self._thoughts(ids, decode, "") if thinking else decode(ids)
+        return self._thoughts(ids, decode, "") if self.opened or self._begin(ids) else decode(ids)
+
+    def _begin(self, ids: Sequence[int]) -> bool:
+        """Whether a reply begins with the mark of thoughts."""
+        return bool(self.thinks) and tuple(ids[: len(self.thinks)]) == self.thinks
 
     def _keeping(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
         places = [place for place, number in enumerate(ids) if number in self.kept]
@@ -65,8 +68,7 @@ class ReplyMarks:
         return "".join([*texts, decode(ids[begin:])]) if places else decode(ids)
 
     def _thoughts(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str], end: str) -> str:
-        begins = bool(self.thinks) and tuple(ids[: len(self.thinks)]) == self.thinks
-        text = decode(ids[len(self.thinks) if begins else 0 :])
+        text = decode(ids[len(self.thinks) if self._begin(ids) else 0 :])
         return f"{THINKS}{text}{end}" if text.strip() else ""
 
 
@@ -79,15 +81,14 @@ def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
         chat: its template; `None` for plain text.
         closing: text that ends answers, if that is no token.
     """
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    names = {number: tokenizer.added_tokens_decoder[number].content for number in special}
-    kept = {number: name for number, name in names.items() if name in (THINKS, THOUGHT)}
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    kept = {number: name for number, name in special.items() if name in (THINKS, THOUGHT)}
     named = ReplyMarks(closing=closing, kept=kept)
-    return named if chat is None else _rendered(tokenizer, texts, chat, named, special)
+    return named if chat is None else _rendered(tokenizer, texts, chat, named, special.keys())
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, named: ReplyMarks, special: set[int]
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, named: ReplyMarks, special: Set[int]
 ) -> ReplyMarks:
     """With the marks that the template writes."""
 
@@ -98,7 +99,7 @@ def _rendered(
         return ids[places[0] : places[-1] + 1] if places else ()
 
     answers = core(chat.prefix or "")
-    marks = replace(named, answers=() if special.isdisjoint(answers) else answers)
+    marks = replace(named, answers=() if not special & set(answers) else answers)
     before, behind = next(filter(None, map(chat.thinking, _FIELDS)), ("", ""))
     speaks = core(behind)
     if not speaks or str(tokenizer.decode(list(speaks))).strip() == THOUGHT:
