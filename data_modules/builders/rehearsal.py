@@ -49,15 +49,14 @@ def rehearse(build: Build) -> str:
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
     for _ in sample.outcomes(RehearsedAnswers()):
         pass
-    policy = build.policy if build.generator.reads(build.policy) else None
-    prompts = [f"--- prompt {request.id}\n{_shown(request, policy)}\n" for request in rehearsal.requests[:_SHOWN]]
-    return "\n".join([*prompts, *_cost(rehearsal.requests, min(SAMPLE, total), total, build.tokens)])
+    prompts = RequestPrompts(build.policy) if build.generator.reads(build.policy) else None
+    shown = [f"--- prompt {request.id}\n{_shown(request, prompts)}\n" for request in rehearsal.requests[:_SHOWN]]
+    return "\n".join([*shown, *_cost(rehearsal.requests, min(SAMPLE, total), total, build.tokens)])
 
 
-def _shown(request: Request, policy: PolicyConfig | None) -> str:
+def _shown(request: Request, prompts: RequestPrompts | None) -> str:
     """What the policy reads, its chat template's marks included; what a server is sent."""
-    if policy is not None:
-        prompts = RequestPrompts(policy)
+    if prompts is not None:
         tokenizer = prompts.format(request.system).tokenizer
         return str(tokenizer.decode(list(prompts.ids(request)), clean_up_tokenization_spaces=False))
     return f"[system] {request.system}\n{request.text}" if request.system else request.text
