@@ -34,7 +34,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     columns = range(len(table["header"]))
     marks = ["---:" if column in table["numbers"] else "---" for column in columns]
     rows = (row["cells"] for row in table["rows"])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (table["header"], marks, *rows))
+    return "\n".join(map(line, (table["header"], marks, *rows)))
 
 
 def readme() -> str:
