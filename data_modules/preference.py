@@ -6,9 +6,9 @@ from typing import Any
 
 from data_modules.base import PairDataModule
 from data_modules.files.content import Content, content_of_source
-from data_modules.files.reading import Keep, keep_verified, load_pairs, stream_pairs
 from data_modules.files.record_files import is_local
 from data_modules.formats.base import RecordFormat
+from data_modules.formats.loading import Keep, keep_verified, load_pairs, stream_pairs
 from data_modules.formats.reader import ExtraColumns, RecordReader
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import OTHER_SPLIT

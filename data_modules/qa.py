@@ -9,7 +9,7 @@ from typing import Any, Literal
 from data_modules.base import PairDataModule
 from data_modules.builders.on_the_fly import OnTheFly
 from data_modules.builders.sources.qa_files import QAFiles
-from data_modules.files.reading import existing_file
+from data_modules.files.record_files import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.qa_sets.pairing import PairingReport, PairRecipe, RejectedFrom, build_pairs
 from data_modules.records import Passage, PreferencePair, QARecord

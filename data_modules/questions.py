@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from data_modules.files.reading import load_pairs
+from data_modules.formats.loading import load_pairs
 from data_modules.formats.reader import RecordReader
 from data_modules.qa_sets.formats import read_qa
 from data_modules.records import PreferencePair, QARecord

@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.files.reading import existing_file
+from data_modules.files.record_files import existing_file
 from lit_longpo.batch import PackedBatch, Views
 from lit_longpo.policy import PromptFormat
 from lit_longpo.saved_rows import read_rows

@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from evaluation.processes import world_size
 from evaluation.running.answerers import Answerer
-from evaluation.running.processes import world_size
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PolicyConfig, PromptFormat

@@ -54,6 +54,29 @@ def test_packages_import_in_one_direction_only(package):
         assert others <= MAY_IMPORT[package], path
 
 
+def room(module):
+    """The folder that holds a module, as it is imported."""
+    path = ROOT.joinpath(*module.split("."))
+    return module if path.is_dir() else module.rpartition(".")[0]
+
+
+def rooms_imported():
+    """Each (room, room that one of its files imports)."""
+    for path in (path for package in PACKAGES for path in modules(package)):
+        here = ".".join(path.parent.relative_to(ROOT).parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+                yield here, room(node.module)
+
+
+def test_no_two_rooms_import_each_other():
+    """But for a room and the rooms inside it."""
+    pairs = {(a, b) for a, b in rooms_imported() if not f"{a}.".startswith(f"{b}.") and not f"{b}.".startswith(f"{a}.")}
+    pairs = {(a, b) for a, b in pairs if "lit_longpo" not in (a, b)}  # lit_longpo.__main__ names all commands
+    assert len(pairs) > 100
+    assert not {(a, b) for a, b in pairs if (b, a) in pairs}
+
+
 @pytest.mark.parametrize("path", [path for package in PACKAGES for path in modules(package)], ids=str)
 def test_every_module_imports(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -16,7 +16,7 @@ from data_modules.builders.generators.requests import digest
 from data_modules.builders.generators.transformers import TransformersGenerator
 from data_modules.builders.recipes.base import Recipe
 from data_modules.builders.sources.base import Source
-from data_modules.files.reading import Keep, keep_verified
+from data_modules.formats.loading import Keep, keep_verified
 from data_modules.records import PreferencePair, read_pairs
 from data_modules.rows.accounts import Selection
 from lit_longpo.files.checksums import refuse_changed

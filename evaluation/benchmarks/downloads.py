@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 from huggingface_hub import constants, hf_hub_url
 
-from evaluation.running.progress import bar
+from evaluation.progress import bar
 from lit_longpo.errors import UserError
 from lit_longpo.files.stored import read_stored, write_json
 

@@ -11,11 +11,11 @@ from rich.markdown import Markdown
 from evaluation.evaluating import Evaluation
 from evaluation.papers.columns import Reports
 from evaluation.papers.paper import Paper
+from evaluation.processes import rank
 from evaluation.reports.pages import Page
 from evaluation.reports.report import BenchmarkReport
 from evaluation.respondent import EvaluationRun
 from evaluation.running.answerers import answerer_of
-from evaluation.running.processes import rank
 from lit_longpo.files.stored import write_json
 
 log = logging.getLogger(__name__)

@@ -7,13 +7,13 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from rich.console import Console
 
+from evaluation.processes import rank
 from evaluation.reports.comparison import score_names
 from evaluation.reports.logged import show, titled_scalars
 from evaluation.reports.pages import Pages
 from evaluation.reports.reading import load_report
 from evaluation.reports.report import BenchmarkReport
 from evaluation.reports.terminal import table
-from evaluation.running.processes import rank
 from lit_longpo.errors import InputError
 from lit_longpo.files.strict_json import RecordError
 from lit_longpo.loggers import pages_of

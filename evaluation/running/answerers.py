@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from evaluation.processes import world_size
 from evaluation.prompting import Prompt
 from evaluation.running.answering import answer
 from evaluation.running.batching import Batching, PromptedExample, portion
 from evaluation.running.facts import model_facts
-from evaluation.running.processes import world_size
 from lit_longpo.engine import base_model, end_ids, greedy_settings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat

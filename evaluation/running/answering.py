@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 from transformers import Cache
 
+from evaluation.processes import gather, rank, world_size
 from evaluation.prompting import Prompt
 from evaluation.running.batching import Batch, Batching, Round, limits, plan_rounds
-from evaluation.running.processes import gather, rank, world_size
 from lit_longpo.engine import continue_rows, end_ids, generation_mode, prefill, spreads, until_stop_ids
 from lit_longpo.strategies import is_sharded
 

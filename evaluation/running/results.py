@@ -10,10 +10,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from evaluation.benchmark import Benchmark, Example
+from evaluation.processes import rank, world_size
 from evaluation.reports.report import BenchmarkReport, Prediction
 from evaluation.running.facts import CHAT, DEVIATIONS, IN_CHAT, OF_SERVER, used_in
 from evaluation.running.preflight import each_id_once, score_of
-from evaluation.running.processes import rank, world_size
 from evaluation.running.protocols import chat_deviation
 from evaluation.running.responses import Responses, StoredResponse
 from evaluation.running.settings import RunSettings

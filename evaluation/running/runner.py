@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from evaluation.benchmark import Benchmark, Example
+from evaluation.processes import gather, rank
+from evaluation.progress import bar
 from evaluation.prompting import Prompt, check_room
 from evaluation.reports.report import BenchmarkReport
 from evaluation.running.answerers import Answerer, answerer_of
 from evaluation.running.batching import PromptedExample, shuffled
 from evaluation.running.facts import DEVIATIONS, run_facts
 from evaluation.running.preflight import check_prompts, extreme_examples
-from evaluation.running.processes import gather, rank
-from evaluation.running.progress import bar
 from evaluation.running.protocols import generation_fact, protocol_of
 from evaluation.running.responses import Responses, StoredResponse, record_hash
 from evaluation.running.results import TaskScores, is_done, make_report, score_task, subset

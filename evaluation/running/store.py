@@ -12,8 +12,8 @@ from pathlib import Path
 from torch import nn
 
 from evaluation.benchmark import Benchmark
+from evaluation.processes import rank
 from evaluation.running.answerers import Answerer, answerer_of
-from evaluation.running.processes import rank
 from evaluation.running.protocols import protocol_of
 from evaluation.running.responses import Responses, manifest_of, open_responses
 from evaluation.running.settings import RunSettings

@@ -16,10 +16,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
+from lit_longpo.checkpoints.last_steps import COUNTS
 from lit_longpo.loggers import pages_of
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.run_folder import folder_of_run, keeps_nothing, typed_path
-from lit_longpo.training.monitors import COUNTS
 
 log = logging.getLogger(__name__)
 _REPORT = re.compile(r"(?P<title>.+)-step(?P<step>\d+)\.html")

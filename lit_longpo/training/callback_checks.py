@@ -22,9 +22,10 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.plugins import BitsandbytesPrecision
 
+from lit_longpo.checkpoints.last_steps import COUNTS
 from lit_longpo.errors import InputError
 from lit_longpo.strategies import is_deepspeed, split_by
-from lit_longpo.training.monitors import COUNTS, OF_TRAINING
+from lit_longpo.training.monitors import OF_TRAINING
 
 _BETTER_BELOW = {"loss", "nll", "perplexity"}
 _BETTER_ABOVE = {"accuracies", "accuracy", "margins", "em", "f1", "sub_em"}

@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lit_longpo.checkpoints.last_steps import COUNTS
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.strategies import rows_of_a_step
 
 OF_TRAINING = ("train/", "perf/")
-COUNTS = ("step", "epoch")  # Lightning's own; by them the last ones are kept, not the best
 _SIMILAR = 0.8
 _LATE = 1_000_000  # an epoch, for schedules of accumulation
 

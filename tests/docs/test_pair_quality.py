@@ -10,7 +10,7 @@ from results.suites import SUITES
 from results.suites.embedded import QUALITIES
 from results.tables import markdown
 
-from data_modules.builders.checks.log_probs import margins_of
+from data_modules.builders.generators.margins import margins_of
 from data_modules.records import read_pairs
 from data_modules.worlds.world import VALUES
 

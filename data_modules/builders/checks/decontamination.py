@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_modules.builders.recipes.base import DroppedError
 from data_modules.builders.sources.base import content_hash
-from data_modules.files.reading import existing_file
+from data_modules.files.record_files import existing_file
 from data_modules.qa_sets.matching import ngrams, normalise, words_of
 from lit_longpo.errors import InputError
 from lit_longpo.files.json_files import json_lines, json_list

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
-from data_modules.builders.checks.log_probs import margins_of
+from data_modules.builders.generators.margins import margins_of
 from data_modules.builders.generators.requests import Decoding, Request, RequestTemplate
 from data_modules.builders.recipes.base import Steps, Workbench
 from data_modules.builders.recipes.judges import ContainsGold, Judge

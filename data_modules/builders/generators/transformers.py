@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from data_modules.builders.checks.log_probs import margin_of
 from data_modules.builders.generators.base import TextGenerator
+from data_modules.builders.generators.margins import margin_of
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request, ended
 from data_modules.builders.generators.room import part_by_room

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from data_modules.builders.sources.base import Source, Unreadable, content_hash
 from data_modules.builders.sources.tokens import TextTokens
-from data_modules.files.reading import existing_file
+from data_modules.files.record_files import existing_file
 from data_modules.qa_sets.formats import QAFormat, read_corpus, read_qa
 from data_modules.records import Passage, QARecord
 from data_modules.splitting import first_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.files.reading import load_pairs
+from data_modules.formats.loading import load_pairs
 from data_modules.formats.reader import RecordReader
 from data_modules.messages import Message
 

@@ -11,8 +11,8 @@ import huggingface_hub
 import pytest
 from support.preference_formats import LONG, talk
 
-from data_modules.files.reading import load_pairs
 from data_modules.files.record_files import read_records
+from data_modules.formats.loading import load_pairs
 from data_modules.formats.reader import RecordReader
 from lit_longpo.files.json_files import json_list
 from lit_longpo.files.strict_json import RecordError

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, answer, talk
 
-from data_modules.files.reading import load_pairs
 from data_modules.formats import reader, scored
 from data_modules.formats.base import Record, RecordFormat
+from data_modules.formats.loading import load_pairs
 from data_modules.formats.reader import FORMATS, RecordReader
 from data_modules.records import PreferencePair
 from lit_longpo.files.strict_json import RecordError

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_modules.files.reading import StreamedPairs
+from data_modules.formats.loading import StreamedPairs
 from data_modules.messages import Message
 from data_modules.records import Passage, PreferencePair, QARecord
 from data_modules.splitting import keys_of

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from data_modules import PreferenceDataModule
-from data_modules.files.reading import keep_verified
 from data_modules.formats import ids as ids_of_records
+from data_modules.formats.loading import keep_verified
 from data_modules.records import PreferencePair, write_pairs
 from lit_longpo.files.strict_json import RecordError
 

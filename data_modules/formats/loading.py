@@ -7,12 +7,10 @@ from typing import Literal, overload
 
 import numpy as np
 
-from data_modules.files.record_files import existing_file as existing_file
 from data_modules.files.record_files import read_records
 from data_modules.formats.reader import RecordReader
 from data_modules.records import PreferencePair
 from data_modules.splitting import part_of
-from data_modules.splitting import share_of as share_of
 from lit_longpo.errors import InputError
 
 log = logging.getLogger(__name__)

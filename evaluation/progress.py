@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from evaluation.running.processes import rank
+from evaluation.processes import rank
 
 
 @contextmanager
