@@ -2,11 +2,11 @@
 
 AdamW and its like update every number by itself, so they train slices (ZeRO, FSDP2) as they train whole tensors.
 Adafactor factorises the squares of a matrix's gradients, Muon makes its update orthogonal, LBFGS goes by all weights
-at once: of a flat slice, as DeepSpeed hands them out, they would make something else.
+at once: of a flat slice, as DeepSpeed hands them out, they would make something else. A trial tells (`trials.py`).
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from textwrap import shorten
 from typing import Any
 
@@ -15,18 +15,22 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lit_longpo.errors import InputError
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Any]
+from lit_longpo.optimization.trials import OptimizerFactory, goes_by_others, needs_graph
 
 _USUAL = "--optimization.optimizer FusedAdamW"
 INSTEAD = f"type {_USUAL}"
-# Whoever's classes of these names; Apollo of 2020 divides by the norm of a whole update.
-_BY_TENSOR = frozenset({"Adafactor", "Apollo", "ApolloDQN", "Muon", "LBFGS", "Shampoo", "SOAP"})
+# Whoever's classes of these names, of which a short trial shows nothing: Apollo of 2020 divides by the norm of a whole
+# update, AdamP projects where a gradient is across its tensor, LARS goes by norms where weights decay, Kron draws.
+_BY_TENSOR = frozenset(
+    {"AdamP", "Apollo", "ApolloDQN", "DistributedShampoo", "Kron", "LARS", "LBFGS", "Muon", "ScalableShampoo", "SGDP"}
+)
 _SAID = 160  # characters of an error, which may hold a compiler's whole command
 _OF_NAMES = frozenset({"LoraFAOptimizer"})  # peft's
 # They project what is in groups with a rank of their own; of other parameters they are AdamW, as some are called.
 # APOLLO is one of them, in capitals: Apollo and ApolloDQN are an older quasi-Newton method.
 _OF_RANKS = re.compile(r"(?i:galore)|APOLLO|^apollo_torch$|^(?i:fira)(?![a-z])")
+# SAM and its like climb by gradients that are there before a step, Sophia-G's curvature is asked for by its own loop.
+_BESIDE_STEPS = (("first_step", "second_step"), ("update_hessian",))
 _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedCPULion"})  # their kernels are for CPUs
 
 
@@ -35,18 +39,35 @@ def names_of(optimizer: Optimizer) -> frozenset[str]:
     return frozenset(kind.__name__ for kind in type(optimizer).__mro__)
 
 
-def slices_problem(optimizer: Optimizer, split: str | None) -> str | None:
+def slices_problem(make: OptimizerFactory, split: str | None) -> str | None:
     """Why the optimizer cannot train slices, and what to type; `None` if it can.
 
     Args:
-        optimizer: any.
+        make: of parameters.
         split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
     """
-    if split is None or not names_of(optimizer) & _BY_TENSOR:
+    if split is None:
+        return None
+    optimizer = probe_of(make)
+    if not names_of(optimizer) & _BY_TENSOR and not goes_by_others(make):
         return None
     return (
-        f"expected one device or DDP with {type(optimizer).__name__}, whose update of a number goes by the rest of its "
-        f"tensor, got {split}, which hands out slices; {INSTEAD}, or --trainer.strategy ddp"
+        f"expected one device or DDP with {type(optimizer).__name__}, whose update of a number goes by the others of "
+        f"its tensor or by all, got {split}, which hands out slices; {INSTEAD}, or --trainer.strategy ddp"
+    )
+
+
+def graph_problem(make: OptimizerFactory) -> str | None:
+    """Why the optimizer's first step would fail, and what to type; `None` if it would not.
+
+    Args:
+        make: of parameters.
+    """
+    if not needs_graph(make):
+        return None
+    return (
+        f"expected an optimizer that goes by gradients alone, got {type(probe_of(make)).__name__}, which takes their "
+        f"own: no row keeps the graph for that, and attention kernels have no second derivative; {INSTEAD}"
     )
 
 
@@ -85,7 +106,8 @@ def check_gradients(optimizer: Optimizer) -> None:
     """Refuse an optimizer whose first step would fail, or would be another's.
 
     Raises:
-        InputError: it takes sparse gradients alone, names or ranks beside parameters, or holds two sets of weights.
+        InputError: it takes sparse gradients alone, names or ranks beside parameters, holds two sets of weights, or
+            wants something done beside each step.
     """
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise InputError(f"expected an optimizer of dense gradients, got SparseAdam; {INSTEAD}")
@@ -107,6 +129,13 @@ def check_gradients(optimizer: Optimizer) -> None:
             "expected an optimizer that trains the weights that are validated and saved, got "
             f"{type(optimizer).__name__}, which has to be told of every validation and checkpoint, where its weights "
             f"are others; {INSTEAD}"
+        )
+
+    wanted = next((names for names in _BESIDE_STEPS if all(hasattr(optimizer, name) for name in names)), None)
+    if wanted:
+        raise InputError(
+            f"expected an optimizer that is told to step and no more, got {type(optimizer).__name__}, whose "
+            f"`{'` and `'.join(wanted)}` nobody calls: what makes it differ from others would be left out; {INSTEAD}"
         )
 
 

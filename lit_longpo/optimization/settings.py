@@ -17,6 +17,7 @@ from lit_longpo.optimization.kinds import (
     accumulation_problem,
     check_gradients,
     check_vectors,
+    graph_problem,
     host_problem,
     optimizer_of,
     probe_of,
@@ -138,7 +139,7 @@ class Optimization:
             split: what hands an optimizer slices of parameters ("ZeRO-2", "FSDP2"); `None` if they are whole.
         """
         optimizer = self.probe()
-        problem = placement_problem(optimizer, device, split) or slices_problem(optimizer, split)
+        problem = placement_problem(optimizer, device, split) or slices_problem(self.optimizer, split)
         return problem or host_problem(optimizer, device)
 
     def accumulation_problem(self, rows: int) -> str | None:
@@ -158,10 +159,11 @@ class Optimization:
 
         Raises:
             ValueError: clipping or accumulation means nothing, nobody knows how long the schedule is, or the optimizer
-                is none for the device or the strategy.
+                is none for the device or the strategy, or wants more than gradients.
         """
         strategy = trainer.strategy
-        if problem := self.placement_problem(optimizer_device(strategy), optimizer_split(strategy)):
+        placement = self.placement_problem(optimizer_device(strategy), optimizer_split(strategy))
+        if problem := placement or graph_problem(self.optimizer):
             raise InputError(problem)
         if vectors:
             check_vectors(self.optimizer)

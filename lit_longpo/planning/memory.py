@@ -43,7 +43,7 @@ from typing import Literal
 
 import torch
 
-from lit_longpo.optimization.kinds import OptimizerFactory
+from lit_longpo.optimization.trials import OptimizerFactory
 from lit_longpo.planning.activations import Activations
 from lit_longpo.planning.optimizer_states import optimizer_bytes, optimizer_states
 from lit_longpo.planning.sharding import Sharding

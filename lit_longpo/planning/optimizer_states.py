@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lit_longpo.errors import InputError
-from lit_longpo.optimization.kinds import OptimizerFactory, check_countable, optimizer_of
+from lit_longpo.optimization.kinds import check_countable, optimizer_of
 from lit_longpo.optimization.quantized import SMALLEST_PAGED, is_paged, is_quantized, prepare
+from lit_longpo.optimization.trials import OptimizerFactory
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.sizes import ModelSizes
 

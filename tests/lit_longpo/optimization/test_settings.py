@@ -111,6 +111,23 @@ class Apollo(torch.optim.AdamW):
     __module__ = "torch_optimizer.apollo"
 
 
+class SAM(torch.optim.SGD):
+    """Named as the one that climbs by the gradients that it finds, which are freed here behind every step."""
+
+    def first_step(self):
+        """Before the loss is computed again."""
+
+    def second_step(self):
+        """By the gradients found up there."""
+
+
+class SophiaG(torch.optim.SGD):
+    """Named as the one whose loop asks for curvatures every few steps; without, it goes by the gradients' signs."""
+
+    def update_hessian(self):
+        """Called by nobody here."""
+
+
 class AdamWScheduleFree(torch.optim.AdamW):
     """As those whose weights are others in training than in validation."""
 
@@ -127,11 +144,19 @@ class AdamWScheduleFree(torch.optim.AdamW):
         (GaLoreAdamW8bit, r"got .*GaLoreAdamW8bit, which projects only groups with a `rank` .*; type --optimization"),
         (AdamW, r"got apollo_torch\.apollo\.AdamW, which projects only groups"),
         (AdamW8bit, r"got q_galore_torch\.q_galore_adamw8bit\.AdamW8bit, which projects only groups"),
+        (
+            SAM,
+            r"told to step and no more, got SAM, whose `first_step` and `second_step` nobody calls",
+        ),
+        (SophiaG, r"got SophiaG, whose `update_hessian` nobody calls: what makes it differ .*; type --optimization"),
         (AdamWScheduleFree, r"weights that are validated and saved, got AdamWScheduleFree, .*; type --optimization"),
     ],
 )
 def test_optimizers_that_would_be_others_without_a_word_are_refused(optimizer, message):
-    """The first were plain AdamW, and schedule-free ones were validated and exported where they take gradients."""
+    """The first were plain AdamW, schedule-free ones were validated and exported where they take gradients.
+
+    SAM was the optimizer below it: its gradients of before are freed (davda54/sam#91).
+    """
     with pytest.raises(InputError, match=message):
         Optimization(partial(optimizer, lr=0.01))
 
