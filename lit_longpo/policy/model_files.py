@@ -1,7 +1,6 @@
 """A model's own files, or those of adapters and their base: configuration, tokenizer, and what reading them takes."""
 
 import importlib.util
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.merge_dropout import merge_all
 from lit_longpo.policy.prompts.mistral_rules import tell_of_mistral_rules
-from lit_longpo.policy.prompts.stored_rules import by_stored_rules
+from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
+from lit_longpo.policy.prompts.stored_rules import by_stored_rules, stored_file
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 
 
@@ -103,9 +103,13 @@ class ModelFiles:
 def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
     if "gguf_file" not in options:  # which has the vocabulary itself
         _require_reader(where)
+        _refuse_tekken_alone(where, options.get("revision"))
     with read_by_transformers("a tokenizer", where):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
+        # Never mistral-common's own class, which has no chat template: transformers reads tekken.json, too.
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, mistral_format=False, **options)
         _check_words(tokenizer, where)
+        if "gguf_file" not in options:
+            check_sentencepiece_rules(tokenizer, where, options.get("revision"))
         merge_all(tokenizer, where)
         tell_of_mistral_rules(tokenizer, where, **options)
         tokenizer = tokenizer if "gguf_file" in options else by_stored_rules(tokenizer, where, **options)
@@ -137,7 +141,7 @@ def _require_reader(where: str) -> None:
     path = Path(where, "tokenizer.model")
     if not path.is_file() or path.with_name("tokenizer.json").is_file():
         return
-    package, more = ("tiktoken", "") if _is_tiktokens(path) else ("sentencepiece", " protobuf")
+    package, more = ("tiktoken", "") if is_tiktokens(path) else ("sentencepiece", " protobuf")
     if importlib.util.find_spec(package) is None:
         raise MissingPackageError(
             f"expected tokenizer.json at {where}, or the package `{package}` to read the tokenizer.model there, found "
@@ -145,10 +149,22 @@ def _require_reader(where: str) -> None:
         )
 
 
-def _is_tiktokens(path: Path) -> bool:
-    """Whether its lines are tokens in base64 and their ranks (Llama 3's own files, GLM-4's), not sentencepiece's."""
-    with path.open("rb") as file:
-        return re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\s*", file.readline(1000)) is not None
+def _refuse_tekken_alone(where: str, revision: str | None) -> None:
+    """Ask for what transformers makes of Mistral's own file, which says nothing of a chat template or an end.
+
+    Raises:
+        MissingFileError: there is no tokenizer.json.
+    """
+    if (
+        stored_file(where, "tekken.json", revision) is None
+        or stored_file(where, "tokenizer.json", revision) is not None
+    ):
+        return
+    raise MissingFileError(
+        f"expected tokenizer.json at {where}, found Mistral's tekken.json alone; type: pip install mistral-common, and "
+        "in Python: from transformers.integrations.mistral import convert_tekken_tokenizer; "
+        f'convert_tekken_tokenizer("{where}/tekken.json").save_pretrained("{where}")'
+    )
 
 
 def _require_gguf() -> None:

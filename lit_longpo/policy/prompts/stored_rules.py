@@ -43,10 +43,10 @@ def by_stored_rules(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
         where: folder or hub name that it was read from.
         **options: of `from_pretrained`.
     """
-    path = _file(where, "tokenizer.json", options.get("revision"))
+    path = stored_file(where, "tokenizer.json", options.get("revision"))
     if path is None or not _has_own_rules(tokenizer):
         return tokenizer
-    settings = _file(where, "tokenizer_config.json", options.get("revision"))
+    settings = stored_file(where, "tokenizer_config.json", options.get("revision"))
     begins = settings is not None and json.loads(settings.read_bytes()).get("add_prefix_space") is not None
     key = (path, path.stat().st_mtime_ns, type(tokenizer), begins)
     if key not in _COMPARED:  # a tokenizer is read several times, and its file takes half a second
@@ -98,8 +98,8 @@ def _read_as_stored(tokenizer: PreTrainedTokenizerBase, where: str, **options: A
     return plain
 
 
-def _file(where: str, name: str, revision: str | None) -> Path | None:
-    """Of a folder, or as it was downloaded just now."""
+def stored_file(where: str, name: str, revision: str | None) -> Path | None:
+    """A file of a folder, or as it was downloaded just now; `None` if there is none."""
     if Path(where).is_dir():
         path = Path(where, name)
         return path if path.is_file() else None

@@ -11,6 +11,8 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from support.bpe_tokenizers import bpe_tokenizer
 from support.tiny_models import tiny_config
 from transformers import PretrainedConfig
+from transformers.integrations.mistral import tokenizer as mistral_tokenizers
+from transformers.models.auto import tokenization_auto
 
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UserError
 from lit_longpo.policy import PolicyConfig, model_files, sources
@@ -213,3 +215,25 @@ def test_a_tokenizer_model_that_sentencepiece_does_not_read_asks_for_none(option
     read = bpe_tokenizer("bytes")
     monkeypatch.setattr(model_files.AutoTokenizer, "from_pretrained", lambda where, **_: read)
     assert model_files._read_tokenizer(str(tmp_path), **options) is read
+
+
+def test_tekken_json_beside_tokenizer_json_changes_nothing(policy_folder, monkeypatch, tmp_path):
+    """With mistral-common installed, transformers took its class for either, which ended in a TypeError here."""
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    tiny_config("Mistral").save_pretrained(folder)
+    (folder / "tekken.json").write_text("{}")
+    monkeypatch.setattr(mistral_tokenizers, "is_mistral_common_available", lambda: True)
+    monkeypatch.setitem(tokenization_auto.TOKENIZER_MAPPING_NAMES, "mistral", "MistralCommonBackend")
+    expected = PolicyConfig(source=str(policy_folder)).tokenizer()
+    assert PolicyConfig(source=str(folder)).tokenizer().get_vocab() == expected.get_vocab()
+
+
+def test_tekken_json_alone_says_what_to_make_of_it(policy_folder, tmp_path):
+    """transformers makes a tokenizer of it that knows no end and no chat template."""
+    folder = tmp_path / "model"
+    shutil.copytree(policy_folder, folder)
+    (folder / "tekken.json").write_text("{}")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(MissingFileError, match=r"tekken\.json alone.*convert_tekken_tokenizer\("):
+        PolicyConfig(source=str(folder)).tokenizer()
