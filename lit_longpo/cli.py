@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, TrainingProgressBar
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.command_line.parser import SuggestingParser
+from lit_longpo.command_line.precedence import name_of, options_of
 from lit_longpo.command_line.settings_checks import check_length, check_typed
 from lit_longpo.engine.layer_kernels import check_layer_kernels
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
@@ -35,6 +36,7 @@ _DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
     "log_every_n_steps": 10,
 }
+_INTERVAL = "trainer.log_every_n_steps"
 # Lightning refuses a trainer that has such a callback and is told to have none; recipes name some.
 _SWITCHES: dict[str, type[Callback]] = {
     "enable_progress_bar": ProgressBar,
@@ -190,6 +192,7 @@ class LongPOCLI(LightningCLI):
             check_training(self.model.policy, split_by(self.trainer.strategy))
             check_layer_kernels(self.model.policy.layer_kernels)
             self.model.check_names()
+        self.model.log_interval_is_typed = any(name_of(each) == _INTERVAL for each in options_of(self._words))
         weights = self._get(self.config, "initial_weights")
         self.model.initial_weights = None if weights is None else Path(weights).expanduser()
         if self.subcommand == "fit" and self.trainer.is_global_zero:

@@ -90,6 +90,7 @@ class PreferenceModule(LightningModule, ABC):
         self.step_loss: Tensor | None = None  # of the last optimizer step, as it is logged
         self._resumption = Resumption()
         self.initial_weights: Path | None = None  # a checkpoint whose weights, and nothing else, training starts with
+        self.log_interval_is_typed = False  # then a short run is not logged more often
         self._recorded: dict[str, Any] | None = None
         self._full_precision: FullPrecision | None = None  # of the policy, before a strategy has converted it
         self._names_are_checked = self._monitors_are_checked = False
@@ -274,7 +275,7 @@ class PreferenceModule(LightningModule, ABC):
         optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
         say_precision(optimizer, self.trainer)
         say_steps(self.trainer, steps)
-        log_short_run(self.trainer, steps)
+        log_short_run(self.trainer, steps, typed=self.log_interval_is_typed)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -107,23 +107,27 @@ def say_steps(trainer: Trainer, steps: int) -> None:
         _say_few_steps(trainer, steps)
 
 
-def log_short_run(trainer: Trainer, steps: int) -> None:
+def log_short_run(trainer: Trainer, steps: int, *, typed: bool = False) -> None:
     """Log a run more often whose curve would have no point, or a single one.
 
     Args:
         trainer: about to fit.
         steps: that its optimizer will take; -1 if nobody knows.
+        typed: whether somebody has typed how often it is logged; then that is so, and said.
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning's connector sets it
     if not 0 < steps < 2 * every or not trainer.loggers or keeps_nothing(trainer):
         return
-    often = max(1, steps // _POINTS)
-    trainer.log_every_n_steps = often  # type: ignore[attr-defined]
-    if trainer.is_global_zero and often < every:
-        log.info(
-            "`trainer.log_every_n_steps` is %d in place of %d: a curve of %d steps would have %s",
-            *(often, every, steps, "one point" if steps >= every else "no point"),
+    often, points = max(1, steps // _POINTS), "one point" if steps >= every else "no point"
+    if often < every and trainer.is_global_zero:
+        message = (
+            "the curve of %d steps will have %s with `trainer.log_every_n_steps: %d`, as typed; type %d for a curve"
+            if typed
+            else "the curve of %d steps would have %s with `trainer.log_every_n_steps: %d`: it is %d"
         )
+        log.info(message, steps, points, every, often)
+    if not typed:
+        trainer.log_every_n_steps = often  # type: ignore[attr-defined]
 
 
 def _say_few_steps(trainer: Trainer, steps: int) -> None:

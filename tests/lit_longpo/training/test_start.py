@@ -8,8 +8,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
+from support.command_line import CONFIGS
 from support.preference_data import RandomPairs
 
+from lit_longpo import __main__ as command
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
 from lit_longpo.training.start import log_short_run, say_precision, say_steps
@@ -51,9 +53,9 @@ def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
 @pytest.mark.parametrize(
     ("steps", "every", "logged", "said"),
     [
-        (5, 10, 1, "is 1 in place of 10: a curve of 5 steps would have no point"),
-        (19, 10, 1, "a curve of 19 steps would have one point"),
-        (60, 50, 6, "is 6 in place of 50"),
+        (5, 10, 1, "the curve of 5 steps would have no point with `trainer.log_every_n_steps: 10`: it is 1"),
+        (19, 10, 1, "the curve of 19 steps would have one point"),
+        (60, 50, 6, "50`: it is 6"),
         (20, 10, 10, ""),
         (5, 1, 1, ""),
         (5, 0, 0, ""),  # nothing is to be logged
@@ -67,6 +69,19 @@ def test_a_short_run_is_logged_so_often_that_it_has_a_curve(steps, every, logged
     assert trainer.log_every_n_steps == logged
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
+
+
+def test_an_interval_that_was_typed_stays_and_is_said_once(tmp_path, caplog):
+    """It was lowered as a recipe's is."""
+    small = ("--data.num_train", "30", "--data.max_examples", "2", "--trainer.max_steps", "5", "--trainer.callbacks")
+    where = ("--trainer.default_root_dir", str(tmp_path), "--trainer.limit_val_batches", "0", "--trainer.logger")
+    command.main(
+        ["fit", "--config", str(CONFIGS / "orpo.yaml"), *small, "[]", *where, "CSVLogger",
+         "--trainer.val_check_interval", "1.0", "--trainer.log_every_n_steps", "3"]
+    )  # fmt: skip
+    assert caplog.text.count("5 steps will have one point with `trainer.log_every_n_steps: 3`, as typed; type 1") == 1
+    (metrics,) = tmp_path.rglob("metrics.csv")
+    assert [int(line["step"]) for line in csv.DictReader(metrics.open()) if line.get("train/loss")] == [2]
 
 
 def test_five_steps_are_five_points(policy_folder, tmp_path):
