@@ -9,7 +9,8 @@ import datasets
 import pytest
 from support.word_tokenizer import word_tokenizer
 
-from data_modules.files import content, reading
+from data_modules.files import content
+from data_modules.formats import loading
 from data_modules.formats.reader import RecordReader
 from data_modules.preference import PreferenceDataModule
 from data_modules.records import PreferencePair, write_pairs
@@ -120,7 +121,7 @@ class Large:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path, self.reads = folder / "pairs.jsonl", 0
         write_pairs(self.path, PAIRS)
-        read = reading.read_records
+        read = loading.read_records
 
         def counted(*arguments: Any) -> Any:
             self.reads += 1
@@ -128,7 +129,7 @@ class Large:
 
         monkeypatch.setattr(content, "_IN_MEMORY_BYTES", 0)
         monkeypatch.setattr(content, "_SOON_TOKENISED_BYTES", 0)
-        monkeypatch.setattr(reading, "read_records", counted)
+        monkeypatch.setattr(loading, "read_records", counted)
         monkeypatch.chdir(folder)
 
     def ready(self, **options: Any) -> PreferenceDataModule:
@@ -183,10 +184,10 @@ def test_a_folder_for_tokens_is_used_whatever_the_size(tmp_path: Path) -> None:
 def test_streamed_pairs_can_be_filtered_and_indexed(tmp_path: Path) -> None:
     labelled = [replace(pair, verified=number % 3 == 0) for number, pair in enumerate(PAIRS)]
     write_pairs(tmp_path / "pairs.jsonl", labelled)
-    pairs = reading.stream_pairs(str(tmp_path / "pairs.jsonl"), "train", "path", RecordReader())
+    pairs = loading.stream_pairs(str(tmp_path / "pairs.jsonl"), "train", "path", RecordReader())
     assert list(pairs) == labelled
     assert (len(pairs), pairs[-1], pairs[2:4], pairs[20:]) == (10, labelled[9], labelled[2:4], [])
-    kept = reading.keep_verified(pairs, "verified", "data.init_args.keep")
+    kept = loading.keep_verified(pairs, "verified", "data.init_args.keep")
     assert list(kept) == labelled[::3]
     assert len(kept) == 4
 
