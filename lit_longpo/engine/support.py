@@ -10,7 +10,8 @@ and every state has to pass through what `states.py` has wrapped.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -204,21 +205,37 @@ def check_tiles(model: nn.Module) -> None:
     Raises:
         UnsupportedModelError: it does, and tiles of so many tokens were asked for.
     """
-    tiled = tiled_modules(model)
-    if not tiled:
+    if not tiled_modules(model):
         return
     base = base_model(model)
     row = pack(probe_groups(base.config.get_text_config())[:1]).to(next(base.parameters()).device)
     with eval_mode(model):
-        in_tiles, whole = (_log_probs_in_tiles(model, row, tokens) for tokens in (5, row.num_tokens))
+        with _without_several_outputs(model):
+            whole = _log_probs_in_tiles(model, row, row.num_tokens)
+        in_tiles = _log_probs_in_tiles(model, row, 5)
     error = _or_infinite((in_tiles - whole).abs().max() / whole.abs().max())
     if error <= TOLERANCE[coarsest_dtype(base)]:
         return
     problem = f"{type(base).__name__} gives other log-probabilities in tiles (by {error:.1e})"
-    if cast(Any, tiled[0]).tiles.tokens != "auto":
+    if cast(Any, tiled_modules(model)[0]).tiles.tokens != "auto":
         raise UnsupportedModelError(f"{problem}: a part of its layers mixes tokens; type --policy.tile_tokens null")
     log.warning("layers are run whole: %s", problem)
     untile(model)
+
+
+@contextmanager
+def _without_several_outputs(model: nn.Module) -> Iterator[None]:
+    """A forward inside the block shows which modules give more than one tensor (Qwen4's residuals): they stay whole."""
+    several = list[nn.Module]()
+    with ExitStack() as hooks:
+        for module in tiled_modules(model):
+            note = module.register_forward_hook(
+                lambda module, _, output: None if isinstance(output, Tensor) else several.append(module)
+            )
+            hooks.callback(note.remove)
+        yield
+    for module in set(several):
+        untile(module)
 
 
 def _log_probs_in_tiles(model: nn.Module, row: PackedBatch, tokens: int) -> Tensor:

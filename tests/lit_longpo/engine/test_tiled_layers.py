@@ -255,6 +255,40 @@ def test_what_mixes_tokens_is_noticed_before_training(caplog):
     assert tiled_modules(plain)
 
 
+class Several(nn.Module):
+    """Looks like an MLP, and gives its input back beside its output, as Qwen4's gated residuals do."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.up, self.down = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+
+    def forward(self, x):
+        return self.down(self.up(x)), x
+
+
+class First(nn.Module):
+    """The output alone; keywords keep it from being taken for an MLP itself."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.mixer = Several(hidden)
+
+    def forward(self, x, **_):
+        return self.mixer(x)[0]
+
+
+def test_what_gives_several_tensors_stays_whole_and_all_else_is_tiled():
+    model = tiny_model("Llama")
+    model.model.layers[1].mlp = First(32)
+    expected = scored(model)
+    tile_layers(model, 4, recomputed=True)
+    assert model.model.layers[1].mlp.mixer in tiled_modules(model)
+    check_tiles(model)
+    kinds = {type(module).__name__ for module in tiled_modules(model)}
+    assert kinds == {"LlamaMLP", "LlamaRMSNorm"}
+    assert_same(scored(model), expected, 1e-5)
+
+
 def test_models_without_mlps_of_their_own_are_refused_or_left_alone():
     model = tiny_hybrid("Mamba")
     with pytest.raises(ValueError, match=r"tile_tokens: 4`, but no MLP of Mamba.*--policy.tile_tokens null"):
