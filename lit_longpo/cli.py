@@ -15,7 +15,7 @@ from lit_longpo.callbacks import HostMemory, RecordAccount, RunSummary, Training
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.command_line.parser import SuggestingParser
 from lit_longpo.command_line.precedence import name_of, options_of
-from lit_longpo.command_line.settings_checks import check_length, check_typed
+from lit_longpo.command_line.settings_checks import check_length, check_typed, expand_homes
 from lit_longpo.engine.layer_kernels import check_layer_kernels
 from lit_longpo.errors import InputError, MissingPackageError, message_for_user, missing_package
 from lit_longpo.loggers import SettingsCallback, name_loggers, named_logger
@@ -131,6 +131,8 @@ class LongPOCLI(LightningCLI):
         """Before any class is made: what could only fail later, and with many words."""
         config = self.config[self.subcommand] if self.subcommand else self.config
         check_typed(config)
+        expand_homes(config["trainer"])
+        expand_homes(config.get("data"))
         check_job()
         name_loggers(config["trainer"], config.get("name"))
         if self.subcommand == "fit":

@@ -1,8 +1,11 @@
 """Settings that this machine cannot follow, or that a shell has changed: said before any class is made."""
 
+import os
+import re
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.prompt_template import check_template
@@ -11,6 +14,28 @@ from lit_longpo.strategies import check_devices
 _SECTIONS = ("policy", "optimization", "reference")  # at the top level, handed to the objective
 _TEXTS = ("user", "system")
 _LENGTHS = {"max_epochs": "1", "max_steps": "100", "limit_train_batches": "1.0"}  # with what to type in place of 0
+_VARIABLE = re.compile(r"^\$(\w+|\{\w+\})/")
+
+
+def expand_homes(section: Any) -> Any:
+    """Paths with the home folder in place of `~`: shells replace it where a word begins, not in YAML or behind `=`.
+
+    Args:
+        section: of a configuration; changed in place, as are its parts.
+
+    Raises:
+        InputError: a path begins with a variable, of which a folder would be named.
+    """
+    if isinstance(section, str) and _VARIABLE.match(section):
+        raise InputError(
+            f"expected paths without variables, which nobody replaces here, got {section!r}; type the path"
+        )
+    if isinstance(section, str) and section.startswith("~/"):
+        return os.path.expanduser(section)
+    if isinstance(section, Namespace | dict):
+        for name in list(vars(section) if isinstance(section, Namespace) else section):
+            section[name] = expand_homes(section[name])
+    return [expand_homes(each) for each in section] if isinstance(section, list) else section
 
 
 def check_typed(config: Any) -> None:

@@ -1,6 +1,9 @@
 """Strategies of Lightning's that would train something else, or end in the midst of it."""
 
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy
+from lightning.pytorch.utilities import GradClipAlgorithmType
 
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.deepspeed import AnyDeviceDeepSpeedStrategy
@@ -28,3 +31,27 @@ def check_strategy(strategy: object) -> None:
         f"expected `trainer.strategy` as in {path}, got Lightning's {got}, {why}; type --config {path} in place of "
         "--trainer.strategy"
     )
+
+
+def check_steps(trainer: Trainer) -> None:
+    """Refuse ways to take a step that the strategy does not know; torch and DeepSpeed say so in the midst of it.
+
+    Args:
+        trainer: about to fit.
+
+    Raises:
+        InputError: gradients are accumulated in a static graph (pytorch#143580), or clipped by value under DeepSpeed.
+    """
+    by_value = getattr(trainer, "gradient_clip_algorithm", None) == GradClipAlgorithmType.VALUE
+    if by_value and isinstance(trainer.strategy, DeepSpeedStrategy):
+        raise InputError(
+            "expected gradients to be clipped by their norm under DeepSpeed, got `trainer.gradient_clip_algorithm: "
+            "value`; type --trainer.gradient_clip_algorithm norm, or --trainer.strategy ddp"
+        )
+    scheduled = any(isinstance(one, GradientAccumulationScheduler) for one in getattr(trainer, "callbacks", ()))
+    accumulates = scheduled or trainer.accumulate_grad_batches > 1
+    if accumulates and isinstance(trainer.strategy, DDPStrategy) and trainer.strategy._ddp_kwargs.get("static_graph"):
+        raise InputError(
+            "expected no `static_graph` of DDP where rows are accumulated, got both, with which torch ends in its "
+            "first backward pass; leave `static_graph` out of `trainer.strategy.init_args`"
+        )

@@ -55,14 +55,20 @@ def _check_training_rows(trainer: Trainer) -> None:
         trainer: about to fit; its data are set up.
 
     Raises:
-        ValueError: an example does not fit into a row, none is left, or an epoch has fewer rows than
+        ValueError: an example does not fit into a row, none is left or asked for, or an epoch has fewer rows than
             `trainer.val_check_interval`.
     """
     data = getattr(trainer, "datamodule", None)
     if data is None:
         return
     interval = getattr(trainer, "val_check_interval", None)  # Lightning 2.6 has none where it is a time
-    rows = rows_of_an_epoch(trainer, len(data.train_dataloader()))
+    loaded = len(data.train_dataloader())
+    rows = rows_of_an_epoch(trainer, loaded)
+    if rows == 0:
+        raise InputError(
+            f"expected an epoch of at least one row, got `trainer.limit_train_batches: {trainer.limit_train_batches}` "
+            f"of {loaded}; type --trainer.limit_train_batches 1"
+        )
     over_epochs = trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches
     if isinstance(interval, int) and interval > rows and not over_epochs:
         raise InputError(

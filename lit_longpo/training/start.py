@@ -16,6 +16,7 @@ from lit_longpo.optimization.quantized import in_words
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.run_folder import keeps_nothing
+from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
 from lit_longpo.training.monitors import check_validated
 from lit_longpo.training.precision import trained_dtype
@@ -54,6 +55,7 @@ def check_fit(trainer: Trainer, policy: PolicyConfig, optimization: Optimization
     trained = trained_dtype(policy.dtype, str(trainer.precision), policy.trained_lora)
     check_callbacks(getattr(trainer, "callbacks", []), getattr(trainer, "strategy", None), trained)
     check_beside(trainer)
+    check_steps(trainer)
     check_draws(policy)
     optimization.check_trainer(trainer, vectors=policy.trains_everything)
     check_rows(trainer, policy)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from lightning_utilities.core.imports import RequirementCache
+from support.command_line import CONFIGS, build
 
 from lit_longpo import __main__ as command
 from lit_longpo.policy import PolicyConfig
@@ -99,3 +100,22 @@ def test_a_missing_package_is_one_line(package, arguments, monkeypatch):
 def test_a_validation_over_epochs_may_be_far_apart():
     with pytest.raises(AssertionError, match="being loaded"):
         refused("--trainer.val_check_interval", "1000", "--trainer.check_val_every_n_epoch", "null")
+
+
+def test_home_folders_of_yaml_are_the_users_and_variables_are_refused(monkeypatch, tmp_path):
+    """Checkpoints went to a folder called `~`, or ended in an error behind the first step (Lightning#19059)."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = '[{"class_path": "ModelCheckpoint", "init_args": {"dirpath": "~/kept"}}]'
+    where = ("--trainer.default_root_dir=~/runs", "--trainer.logger", "CSVLogger", "--trainer.callbacks", kept)
+    made = build("--config", CONFIGS / "orpo.yaml", *where, "--data.token_cache=~/tokens")
+    assert made.trainer.logger.save_dir == f"{tmp_path}/runs"
+    assert made.trainer.checkpoint_callback.dirpath == f"{tmp_path}/kept"
+    assert made.datamodule.token_cache == f"{tmp_path}/tokens"
+    assert "got '${HOME}/runs'; type the path" in refused("--trainer.default_root_dir", "${HOME}/runs")
+
+
+def test_a_share_of_no_row_is_refused():
+    """A line advised more epochs of no steps, and Lightning said so when all was loaded."""
+    assert "at least one row, got `trainer.limit_train_batches: 0.01` of " in refused(
+        "--trainer.limit_train_batches", "0.01"
+    )
