@@ -28,6 +28,7 @@ from lit_longpo.policy.sources import read_by_transformers
 from lit_longpo.policy.start_adapters import AdaptersAtStart, continued_adapters, start_adapters
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
+from lit_longpo.policy.weights.gguf_losses import refuse_losses
 from lit_longpo.policy.weights.quantization import report_quantization, require_bitsandbytes, unquantizable
 from lit_longpo.policy.weights.reading import random_weights, undropped_weights, warn_of_slow_halves
 from lit_longpo.policy.weights.unread import freeze_unread
@@ -162,6 +163,8 @@ class PolicyConfig:
             model = random_weights(config, self.files.where(), **how)
         else:
             model = undropped_weights(self.files.where(), config, **(options | how))
+            if self.gguf_file is not None:
+                refuse_losses(model, self.files.where(), self.gguf_file, self.rope)
         if self.quantized is not None:
             report_quantization(model)
         if new := self.new_tokens():

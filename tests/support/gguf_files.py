@@ -1,5 +1,6 @@
 """A tiny model as a gguf file, written with the `gguf` package."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,16 @@ from transformers import PreTrainedModel
 _SPECIAL, _NORMAL = 3, 1
 
 
-def write_gguf(model: PreTrainedModel, path: Path, *, quantized: bool = False) -> None:
+def write_gguf(
+    model: PreTrainedModel, path: Path, *, quantized: bool = False, more: Callable[[Any], object] | None = None
+) -> None:
     """Weights and a byte-level BPE vocabulary of single characters.
 
     Args:
         model: of class Qwen2, whose projections gguf keeps in the order of transformers.
         path: file to write.
         quantized: matrices in blocks of 32 8-bit weights (Q8_0) instead of fp32.
+        more: adds settings and tensors to the writer.
     """
     import gguf
 
@@ -36,6 +40,8 @@ def write_gguf(model: PreTrainedModel, path: Path, *, quantized: bool = False) -
         in_blocks = quantized and tensor.dim() == 2 and tensor.shape[1] % 32 == 0
         kind = gguf.GGMLQuantizationType.Q8_0 if in_blocks else gguf.GGMLQuantizationType.F32
         writer.add_tensor(written, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
+    if more is not None:
+        more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
