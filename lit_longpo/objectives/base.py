@@ -56,7 +56,7 @@ from lit_longpo.training.resuming import Resumption, check_trained, leave_frozen
 from lit_longpo.training.row_checks import check_reach, warn_of_window
 from lit_longpo.training.scalars import log_learning_rate, log_means
 from lit_longpo.training.sections import Sections
-from lit_longpo.training.start import check_fit, found_path, log_short_run, say_precision, say_steps
+from lit_longpo.training.start import check_fit, found_path, log_short_run, say_precision, say_steps, say_unkept
 
 
 class PreferenceModule(LightningModule, ABC):
@@ -275,6 +275,7 @@ class PreferenceModule(LightningModule, ABC):
         optimizer, schedule = self.optimization.build(parameters, steps, embeddings, undecayed(self.model))
         say_precision(optimizer, self.trainer)
         say_steps(self.trainer, steps)
+        say_unkept(self.trainer)
         log_short_run(self.trainer, steps, typed=self.log_interval_is_typed)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -25,6 +25,7 @@ _ALORA = "alora_invocation_tokens"  # which peft's own forward looks for; layers
 # Ways to begin that change the base by chance, by data or by code of a GPU: nobody finds that base again.
 _LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
 OWN_LOSSES = ("kasa_config", "monteclora_config")  # whose training has terms of its own in the loss
+_ROUTER = "arrow_config"  # of adapters that choose among others for every token; those lie in other folders
 _MEGATRON = ("megatron_config", "megatron_core")  # the second names a package, which peft imports for the first
 _REPEATED = "layer_replication"  # layers that stand in the model more often than in its configuration
 _OF_FILES = ("auto_mapping", "runtime_config")  # that peft reads by itself
@@ -87,6 +88,11 @@ def _refuse_unread(config: Path, settings: dict[str, Any]) -> None:
             f"expected adapters on the layers of their base model in {config}, got `{_REPEATED}: "
             f"{shortened(str(settings[_REPEATED]))}`, which repeats some layers; save the deeper model as a whole "
             "where it was trained, and set `policy.source` to it"
+        )
+    if settings.get(_ROUTER) is not None:
+        raise InputError(
+            f"expected adapters that are whole by themselves in {config}, got a router (`{_ROUTER}`), which chooses "
+            "among adapters of other folders; set `policy.source` to one of those"
         )
     if settings.get(_MEGATRON[0]):
         raise InputError(

@@ -3,6 +3,7 @@
 import logging
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,7 +19,7 @@ from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
-from lit_longpo.training.monitors import check_validated
+from lit_longpo.training.monitors import COUNTS, check_validated
 from lit_longpo.training.precision import trained_dtype
 from lit_longpo.training.row_checks import check_rows, check_sharing
 
@@ -107,6 +108,22 @@ def say_steps(trainer: Trainer, steps: int) -> None:
         )
     else:
         _say_few_steps(trainer, steps)
+
+
+def say_unkept(trainer: Trainer) -> None:
+    """Warn where the weights of the last step will be in no checkpoint, as only the best ones are kept."""
+    keepers = [each for each in getattr(trainer, "checkpoint_callbacks", ()) if isinstance(each, ModelCheckpoint)]
+    if not keepers or not all(map(_keeps_best_alone, keepers)) or keeps_nothing(trainer) or not trainer.is_global_zero:
+        return
+    log.warning(
+        "ModelCheckpoint with `monitor: %s` keeps the best weights alone: those of the last step, from which a "
+        "training goes on, will be in no checkpoint; add save_last: true to its init_args",
+        keepers[0].monitor,
+    )
+
+
+def _keeps_best_alone(keeper: ModelCheckpoint) -> bool:
+    return keeper.monitor not in (None, *COUNTS) and not keeper.save_last and keeper.save_top_k != -1
 
 
 def log_short_run(trainer: Trainer, steps: int, *, typed: bool = False) -> None:

@@ -45,6 +45,14 @@ def test_prompts_that_were_learnt_are_refused(policy_folder, tmp_path):
         ours(tmp_path / "p").load()
 
 
+def test_a_router_of_other_adapters_is_refused(policy_folder, tmp_path):
+    """It said that the folder's files should be copied once more (AttributeError in peft)."""
+    adapters(policy_folder, tmp_path)
+    with pytest.raises(UserError, match=r"whole by themselves in .*got a router \(`arrow_config`\), .*; set "):
+        edited(tmp_path, arrow_config={}).load()
+    edited(tmp_path, arrow_config=None).load()
+
+
 def test_layers_that_stand_in_the_model_more_than_once_are_refused(policy_folder, tmp_path):
     """peft copies configurations, too, where the engine has set no attention: training ended in a traceback."""
     adapters(policy_folder, tmp_path, layer_replication=[(0, 2), (1, 2)])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from support.command_line import CONFIGS
 from support.preference_data import RandomPairs
@@ -14,7 +15,7 @@ from support.preference_data import RandomPairs
 from lit_longpo import __main__ as command
 from lit_longpo.objectives import ORPO
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.training.start import log_short_run, say_precision, say_steps
+from lit_longpo.training.start import log_short_run, say_precision, say_steps, say_unkept
 
 
 def test_states_of_fewer_bits_are_said_by_one_process(caplog, monkeypatch):
@@ -48,6 +49,29 @@ def test_few_steps_are_said_where_nobody_wants_so_few(change, said, caplog):
     caplog.clear()
     say_steps(SimpleNamespace(**trainer, is_global_zero=True), 10)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keepers", "said"),
+    [
+        ([{"monitor": "val/loss"}], True),
+        ([{"monitor": "val/loss", "save_top_k": 2}, {"monitor": "val/nll"}], True),
+        ([{"monitor": "val/loss", "save_last": True}], False),
+        ([{"monitor": "val/loss", "save_last": "link"}], False),
+        ([{"monitor": "val/loss", "save_top_k": -1}], False),
+        ([{"monitor": "step", "mode": "max"}], False),
+        ([{"monitor": "val/loss"}, {"every_n_train_steps": 5}], False),
+        ([{}], False),
+        ([], False),
+    ],
+)
+def test_a_training_whose_best_weights_alone_are_kept_is_told(keepers, said, caplog):
+    trainer = SimpleNamespace(
+        checkpoint_callbacks=[ModelCheckpoint(**each) for each in keepers], is_global_zero=True, fast_dev_run=False
+    )
+    say_unkept(trainer)
+    assert bool(caplog.text) == said
+    assert ("those of the last step, from which a training goes on, will be in no checkpoint" in caplog.text) == said
 
 
 @pytest.mark.parametrize(
