@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.chat import Utterance
+from lit_longpo.policy.prompts.rendered import Utterance
 
 Style = Literal["longbench", "longbench_v2", "infinitebench"]
 

@@ -10,7 +10,7 @@ from evaluation.served.settings import ServedCard, ServerSettings, Way
 from lit_longpo.engine import until_stop_ids
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
-from lit_longpo.policy.prompts.prompting import message
+from lit_longpo.policy.prompts.rendered import message
 from lit_longpo.policy.prompts.thoughts import spoken
 from lit_longpo.servers import said_in
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.prompting import message
+from lit_longpo.policy.prompts.rendered import message
 from lit_longpo.policy.prompts.thoughts import spoken
 from lit_longpo.ranges import MOST_ANSWERED, check_numbers, check_range
 

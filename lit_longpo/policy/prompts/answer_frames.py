@@ -1,26 +1,53 @@
 """What data from other trainers writes around an answer: the marks of a whole text, or of a turn."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
+
+from lit_longpo.errors import InputError
 
 
-def unframed(text: str, ends: Collection[str], start: str | None) -> str:
-    """The answer without ends of its own; where it has one, without the beginning of a text, too.
-
-    `</s>` also closes what HTML strikes out, `Write <s>so</s>`. What is struck out from the first to the last character
-    is taken for a text in its marks, which is how tokenizers write one: nobody's answer is struck out as a whole.
+@dataclass(frozen=True)
+class AnswerFrame:
+    """Marks around an answer that are none of it.
 
     Args:
-        text: of a record.
+        opening: parts of what opens an answer in the chat template.
         ends: marks that end answers or texts.
         start: the mark that texts begin with; `None` if there is none.
     """
-    framed = text.strip()
-    if start and framed.startswith(start):
-        inside = framed.removeprefix(start)
-        answer = _without_ends(inside, ends)
-        if answer != inside and not any(mark in answer for mark in (start, *ends)):
-            return answer.removeprefix(" ")  # Llama 2's tokenizer puts one behind its mark
-    return _without_ends(text, ends)
+
+    opening: tuple[str, ...]
+    ends: frozenset[str]
+    start: str | None
+
+    def inside(self, text: str) -> str:
+        """The answer without marks of its own; where it has an end, without the beginning of a text, too.
+
+        `</s>` also closes what HTML strikes out, `Write <s>so</s>`. What is struck out from the first to the last
+        character is taken for a text in its marks, which is how tokenizers write one: nobody's answer is struck out
+        as a whole.
+        """
+        for part in self.opening:
+            if part.strip() and text.lstrip().startswith(part.strip()):
+                text = text.lstrip().removeprefix(part.strip()).removeprefix(part[len(part.rstrip()) :])
+        framed = text.strip()
+        if self.start and framed.startswith(self.start):
+            inside = framed.removeprefix(self.start)
+            answer = _without_ends(inside, self.ends)
+            if answer != inside and not any(mark in answer for mark in (self.start, *self.ends)):
+                return answer.removeprefix(" ")  # Llama 2's tokenizer puts one behind its mark
+        return _without_ends(text, self.ends)
+
+    def said(self, text: str) -> str:
+        """The same; one that is empty is the caller's own, one of marks alone says nothing by mistake.
+
+        Raises:
+            InputError: there is nothing but marks.
+        """
+        said = self.inside(text)
+        if text.strip() and not said.strip():
+            raise InputError(f"expected an answer with text in it, got {text.strip()!r:.60}, which only ends one")
+        return said
 
 
 def _without_ends(text: str, ends: Collection[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_longpo.policy.prompts.chat import Chat
+from lit_longpo.policy.prompts.chat_template import ChatTemplate
 from lit_longpo.policy.prompts.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
 
 
@@ -16,7 +16,7 @@ def added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def end_of_answer(
-    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat | None
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate | None
 ) -> tuple[str, tuple[int, ...]]:
     """What closes an answer in the chat template's text, and the token to put behind it (often none).
 
@@ -49,7 +49,7 @@ def end_of_answer(
     return closing, () if token in tokenizer.added_tokens_decoder else eos
 
 
-def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, following: str) -> str:
+def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, following: str) -> str:
     """The control token that closes an earlier answer; nothing if none does, as where the first one opens a turn.
 
     Args:
@@ -65,7 +65,9 @@ def _first_mark(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
     return token.content if token is not None and text.startswith(token.content) else ""
 
 
-def _opening(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, later: Sequence[int]) -> int | None:
+def _opening(
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, later: Sequence[int]
+) -> int | None:
     """The control token that opens turns: the first one of a prompt that comes again between answer and question.
 
     One that closes a text comes again, too, where the template begins with a text of its own: it is another.

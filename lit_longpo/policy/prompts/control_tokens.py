@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import cast
@@ -11,7 +11,8 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.chat import Chat
+from lit_longpo.policy.prompts.chat_template import ChatTemplate
+from lit_longpo.policy.prompts.rendered import Rendered, Span, Utterance
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,52 @@ class Data:
         return Data(self.start + chars, self.end + chars, self.markup)
 
 
-def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat | None) -> tuple[Markup, Markup]:
+@dataclass(frozen=True)
+class DataMarks:
+    """Which stretches of a text come from data, and what must stay text in them.
+
+    Args:
+        in_prompts: control tokens of contexts, questions and system messages.
+        in_answers: control tokens of answers.
+        read_as_control: leave what data writes out to the tokenizer, so that nothing is marked.
+    """
+
+    in_prompts: Markup
+    in_answers: Markup
+    read_as_control: bool
+
+    def of_prompt(self, *spans: Span) -> list[Data]:
+        """Stretches of what is asked."""
+        return self._data(self.in_prompts, spans)
+
+    def of_answer(self, *spans: Span) -> list[Data]:
+        """Stretches of answers."""
+        return self._data(self.in_answers, spans)
+
+    def of_conversation(
+        self, messages: Sequence[Utterance], placed: Mapping[int, Rendered], parts: Mapping[int, Sequence[Span]]
+    ) -> list[Data]:
+        """Whole messages, of some only the `parts`.
+
+        Args:
+            messages: roles and texts.
+            placed: where they stand, by number; -1 is a system message.
+            parts: stretches of a message that come from data, by its number.
+        """
+        data = list[Data]()
+        for number, rendered in placed.items():
+            of_role = self.of_answer if number >= 0 and messages[number][0] == "assistant" else self.of_prompt
+            spans = parts.get(number)
+            data += of_role(*([(rendered.start, rendered.end)] if spans is None else map(rendered.moved, spans)))
+        return data
+
+    def _data(self, markup: Markup, spans: Sequence[Span]) -> list[Data]:
+        if self.read_as_control:
+            return []
+        return [Data(start, end, markup) for start, end in spans if end > start]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: ChatTemplate | None) -> tuple[Markup, Markup]:
     """Those of contexts and questions, and those of answers.
 
     They are the special tokens, and added tokens that the chat template writes (DeepSeek's marks of a turn are not

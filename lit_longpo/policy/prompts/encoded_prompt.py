@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lit_longpo.policy.prompts.chat import Utterance
+from lit_longpo.policy.prompts.rendered import Utterance
 
 
 @dataclass(frozen=True)

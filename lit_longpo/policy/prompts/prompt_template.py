@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from lit_longpo.errors import InputError
 from lit_longpo.files.strict_json import shortened
+from lit_longpo.policy.prompts.rendered import Span
 
 MarkupRule = Literal["text", "control"]
-Span = tuple[int, int]
 # A whole text in quotes; not "{context}" and "{question}", nor a question alone in quotes.
 _QUOTED = re.compile(r"""(?!"\{\w+\}"$|'\{\w+\}'$)("[^"]*"|'[^']*')""", re.DOTALL)
 UserText = tuple[str, list[Span]]  # what the user says, and where context (first) and questions stand in it

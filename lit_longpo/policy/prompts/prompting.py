@@ -7,13 +7,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.answer_frames import unframed
+from lit_longpo.policy.prompts.answer_frames import AnswerFrame
 from lit_longpo.policy.prompts.borders import added_in_front, end_of_answer
-from lit_longpo.policy.prompts.chat import Chat, Rendered, Utterance
-from lit_longpo.policy.prompts.control_tokens import Data, Markup, control_tokens, tell_of_split_marks
+from lit_longpo.policy.prompts.chat_template import ChatTemplate
+from lit_longpo.policy.prompts.control_tokens import Data, DataMarks, control_tokens, tell_of_split_marks
 from lit_longpo.policy.prompts.encoded_prompt import ALONE, EncodedPrompt, Surroundings
 from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTemplate
-from lit_longpo.policy.prompts.prompt_template import Span, UserText
+from lit_longpo.policy.prompts.prompt_template import UserText
+from lit_longpo.policy.prompts.rendered import Rendered, Span
 from lit_longpo.policy.prompts.reply_marks import ReplyMarks, reply_marks
 from lit_longpo.policy.prompts.thoughts import opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
@@ -51,18 +52,24 @@ class PromptFormat:
         if template.system is not None and not self.uses_chat:
             raise InputError("a system message needs a chat template; put the text into `user` instead")
         self._texts = TextEncoder(tokenizer)
-        self._chat = Chat(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
-        self._in_prompts, self._in_answers = control_tokens(tokenizer, self._chat)
+        self._chat = (
+            ChatTemplate(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
+        )
+        self._from_data = DataMarks(*control_tokens(tokenizer, self._chat), template.markup == "control")
         frame = "" if self._chat is None else self._chat.head + self._chat.tail
-        self._marks = tuple(name for name in self._in_prompts.tokens if name in frame)
-        self._opening = parted("" if self._chat is None else self._marks_in(self._chat.opening))
+        self._marks = tuple(name for name in self._from_data.in_prompts.tokens if name in frame)
         self.added_in_front = added_in_front(tokenizer)
         self._start = () if self._chat else self.added_in_front
         self._closing, self._end = end_of_answer(tokenizer, self._texts, self._chat)
+        ends = frozenset({self._closing.strip(), str(tokenizer.eos_token)} - {""})
+        opening = "" if self._chat is None else self._marks_in(self._chat.opening)
+        self._frame = AnswerFrame(parted(opening), ends, tokenizer.bos_token)
         self.end_id = int(self._end[-1] if self._end else self._ids_after("", self._closing)[-1])
         if self._chat is not None:
             sample = self._chat.sample
-            tell_of_split_marks(self._in_prompts, sample, self._texts.encode(sample).ids, tokenizer.name_or_path)
+            tell_of_split_marks(
+                self._from_data.in_prompts, sample, self._texts.encode(sample).ids, tokenizer.name_or_path
+            )
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -78,7 +85,7 @@ class PromptFormat:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of plain text, no special tokens added."""
-        return self._texts.encode(text, self._data(self._in_prompts, (0, len(text)))).ids
+        return self._texts.encode(text, self._from_data.of_prompt((0, len(text)))).ids
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Tokens of a whole text for a model to go on with, control tokens in it read as such.
@@ -110,13 +117,13 @@ class PromptFormat:
 
     def is_marked(self, answer: str) -> bool:
         """Whether an answer begins with a mark of the chat template's own that is text there, not the token."""
-        return self.template.markup == "text" and self._unframed(answer).lstrip().startswith(self._written)
+        return self.template.markup == "text" and self._frame.inside(answer).lstrip().startswith(self._written)
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
         """Control tokens that the chat template writes and answers may not."""
         source = "" if self._chat is None else self._chat.source
-        return tuple(name for name in self._in_answers.tokens if name in source)
+        return tuple(name for name in self._from_data.in_answers.tokens if name in source)
 
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.
@@ -135,8 +142,8 @@ class PromptFormat:
         if around != ALONE:
             return self._in_conversation(text, spans, around)
         rendered = self._render(text)
-        data = [_moved(span, rendered) for span in spans]
-        tokens = self._texts.encode(rendered.text, self._data(self._in_prompts, *data))
+        data = [rendered.moved(span) for span in spans]
+        tokens = self._texts.encode(rendered.text, self._from_data.of_prompt(*data))
         return self._parted(tokens, [rendered], data[0])
 
     def _in_conversation(self, text: str, spans: Sequence[Span], around: Surroundings) -> EncodedPrompt:
@@ -148,29 +155,15 @@ class PromptFormat:
         messages = (*around.history, ("user", text), *around.followup)
         whole, placed = self._chat.dialogue(messages, around.system)
         here = len(around.history)
-        tokens = self._texts.encode(whole, self._said(messages, placed, {here: spans}))
+        tokens = self._texts.encode(whole, self._from_data.of_conversation(messages, placed, {here: spans}))
         said = [rendered for number, rendered in placed.items() if number >= 0]
-        return self._parted(tokens, said, _moved(spans[0], placed[here]))
-
-    def _said(
-        self, messages: Sequence[Utterance], placed: Mapping[int, Rendered], parts: Mapping[int, Sequence[Span]]
-    ) -> list[Data]:
-        """What comes from data in a conversation: whole messages, of some only the `parts`."""
-        data = list[Data]()
-        for number, rendered in placed.items():
-            role = messages[number][0] if number >= 0 else "system"
-            spans = parts.get(number)
-            stretches = (
-                [(rendered.start, rendered.end)] if spans is None else [_moved(span, rendered) for span in spans]
-            )
-            data += self._data(self._in_answers if role == "assistant" else self._in_prompts, *stretches)
-        return data
+        return self._parted(tokens, said, placed[here].moved(spans[0]))
 
     def encode_turn(self, question: str) -> EncodedPrompt:
         """Tokens between an answer (its end token included) and the next one; there is no context."""
         text, spans = self._later_text(question)
         if self._chat is None:
-            return EncodedPrompt((), (), self._ids_after("", text, self._data(self._in_prompts, *spans)))
+            return EncodedPrompt((), (), self._ids_after("", text, self._from_data.of_prompt(*spans)))
         between = self._chat.next_prompt(text)
         closed = between.text.find(self._closing) + len(self._closing)
         if not between.text[:closed].strip() == self._closing.strip():
@@ -178,9 +171,9 @@ class PromptFormat:
                 f"expected the chat template to close an answer with {self._closing!r} before a second question too, "
                 f"got {between.text[:40]!r}; use single-turn pairs, or set `policy.template.chat: false`"
             )
-        between = Rendered(between.text[closed:], between.start - closed, between.end - closed, between.dropped)
-        data = [_moved(span, between) for span in spans]
-        tokens = self._texts.encode_after(self._closing, between.text, self._data(self._in_prompts, *data))
+        between = between.behind(closed)
+        data = [between.moved(span) for span in spans]
+        tokens = self._texts.encode_after(self._closing, between.text, self._from_data.of_prompt(*data))
         return self._parted(tokens, [between], (between.start, between.start))
 
     def encode_response(self, text: str) -> tuple[int, ...]:
@@ -191,12 +184,12 @@ class PromptFormat:
         Raises:
             ValueError: the chat template leaves out a part of the answer, or nothing is in it but the end.
         """
-        text = self._answer(text)
+        text = self._frame.said(text)
         if self._chat is None:
-            data = self._data(self._in_answers, (0, len(text)))
-            return self._ids_after(self._last_words(), text, data) + self._end
+            data = self._from_data.of_answer((0, len(text)))
+            return self._ids_after(self.template.last_words, text, data) + self._end
         answer = self._chat.answer(text)
-        data = self._data(self._in_answers, (answer.start, answer.end))
+        data = self._from_data.of_answer((answer.start, answer.end))
         return self._ids_after(self._chat.tail, answer.text + self._closing, data) + self._end
 
     @property
@@ -266,7 +259,7 @@ class PromptFormat:
         """
         (first, _), *later = turns
         questions = [self._user_text(context, first or None), *(self._later_text(question) for question, _ in later)]
-        answers = [self._unframed(answer) for _, answer in turns]
+        answers = [self._frame.inside(answer) for _, answer in turns]
         if self._chat is None:
             return self._start + self._joint_plain(questions, answers)
         messages, parts = list(around.history), dict[int, Sequence[Span]]()
@@ -274,7 +267,7 @@ class PromptFormat:
             parts[len(messages)] = spans
             messages += [("user", text), *(() if number else around.followup), ("assistant", answer)]
         text, placed = self._chat.conversation(messages, around.system)
-        data = self._said(messages, placed, parts)
+        data = self._from_data.of_conversation(messages, placed, parts)
         return self._texts.encode(text + self._closing, data).ids + self._end
 
     def _joint_plain(
@@ -282,8 +275,8 @@ class PromptFormat:
     ) -> tuple[int, ...]:
         ids = tuple[int, ...]()
         for number, ((text, spans), answer) in enumerate(zip(questions, answers, strict=True)):
-            data = self._data(self._in_prompts, *spans)
-            data += self._data(self._in_answers, (len(text), len(text + answer)))
+            data = self._from_data.of_prompt(*spans)
+            data += self._from_data.of_answer((len(text), len(text + answer)))
             whole = text + answer
             ids += (self._texts.encode_after("", whole, data) if number else self._texts.encode(whole, data)).ids
             ids += self._end
@@ -303,11 +296,6 @@ class PromptFormat:
     def _ids_after(self, before: str, text: str, data: Sequence[Data] = ()) -> tuple[int, ...]:
         return self._texts.encode_after(before, text, data).ids
 
-    def _data(self, markup: Markup, *spans: tuple[int, int]) -> list[Data]:
-        if self.template.markup == "control":
-            return []
-        return [Data(start, end, markup) for start, end in spans if end > start]
-
     def _parted(self, tokens: Tokens, said: Sequence[Rendered], context: Span) -> EncodedPrompt:
         """Around the context; what the chat template wrote is what stands around the rendered messages."""
         head = tokens.starting_before(context[0])
@@ -321,37 +309,6 @@ class PromptFormat:
             self._start + ids[:head], ids[head:tail], ids[tail:], (*start, *written[:head]), tuple(written[tail:])
         )
 
-    def _last_words(self) -> str:
-        """What always stands before an answer in the user's text."""
-        return self.template.last_words
-
-    def _answer(self, text: str) -> str:
-        """What an answer says; one that is empty is the caller's own, one of marks alone says nothing by mistake."""
-        said = self._unframed(text)
-        if text.strip() and not said.strip():
-            raise InputError(f"expected an answer with text in it, got {text.strip()!r:.60}, which only ends one")
-        return said
-
     def _marks_in(self, text: str) -> str:
         """The text, if a token that opens turns is in it: no answer begins with one."""
-        return text if any(name in text for name in self._in_answers.tokens) else ""
-
-    def _unframed(self, text: str) -> str:
-        """The answer without marks of its own around it, as data from other trainers has them."""
-        for part in self._opening:
-            if part.strip() and text.lstrip().startswith(part.strip()):
-                text = text.lstrip().removeprefix(part.strip()).removeprefix(part[len(part.rstrip()) :])
-        ends = {end for end in (self._closing.strip(), str(self.tokenizer.eos_token)) if end}
-        return unframed(text, ends, self.tokenizer.bos_token)
-
-
-def _moved(span: tuple[int, int], rendered: Rendered) -> tuple[int, int]:
-    """A stretch of our text in the rendered one, less what the template cut off."""
-    offset = rendered.start - rendered.dropped
-    start, end = (min(max(char + offset, rendered.start), rendered.end) for char in span)
-    return start, end
-
-
-def message(role: str, content: str) -> dict[str, str]:
-    """What one side of a chat says, as chat templates and servers take it."""
-    return {"role": role, "content": content}
+        return text if any(name in text for name in self._from_data.in_answers.tokens) else ""

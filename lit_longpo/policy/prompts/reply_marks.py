@@ -11,7 +11,7 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from lit_longpo.policy.prompts.chat import Chat
+from lit_longpo.policy.prompts.chat_template import ChatTemplate
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
 from lit_longpo.policy.prompts.tokenizing import TextEncoder
 
@@ -72,7 +72,9 @@ class ReplyMarks:
         return f"{THINKS}{text}{end}" if text.strip() else ""
 
 
-def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat | None, closing: str) -> ReplyMarks:
+def reply_marks(
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate | None, closing: str
+) -> ReplyMarks:
     """The marks of answers, where decoded text does not tell; none where it does (`</think>` that is not special).
 
     Args:
@@ -88,7 +90,7 @@ def reply_marks(tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Ch
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: Chat, named: ReplyMarks, special: Set[int]
+    tokenizer: PreTrainedTokenizerBase, texts: TextEncoder, chat: ChatTemplate, named: ReplyMarks, special: Set[int]
 ) -> ReplyMarks:
     """With the marks that the template writes."""
 

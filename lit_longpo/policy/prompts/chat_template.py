@@ -1,43 +1,20 @@
 """What a chat template writes around texts, found by rendering it: nothing is assumed about its syntax."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.chat_source import dated, pinned, template_source
+from lit_longpo.policy.prompts.rendered import Rendered, Utterance, located, numbered
+from lit_longpo.policy.prompts.template_renderer import LATER, MARK, TemplateRenderer
 from lit_longpo.policy.prompts.thoughts import THOUGHT, opens_thoughts
 
-# Marks stand for texts. One that does not come back as it is shows a template that escapes, cuts or drops them.
-_MARK = '\u0000 <Mark> & "it\'s" {{1}} \\ [\n\n] \u0000'
-_LATER = '\u0000 <Later> & "it\'s" {{1}} \\ [\n\n] \u0000'
 _QUESTION = "question"
 
-Utterance = tuple[str, str]  # role and text
 
-
-@dataclass(frozen=True)
-class Rendered:
-    """A text of the template's with a text of ours inside.
-
-    Args:
-        text: all of it.
-        start: where ours begins.
-        end: where ours ends.
-        dropped: characters (white space) that the template took away before `start`.
-    """
-
-    text: str
-    start: int
-    end: int
-    dropped: int = 0
-
-
-class Chat:
+class ChatTemplate:
     """Renders conversations and checks that every text comes back.
 
     Args:
@@ -45,6 +22,14 @@ class Chat:
         system: system message.
         options: variables for the template.
         today: the time that templates get to know; `None` means that of the call.
+
+    Attributes:
+        source: the template itself.
+        arguments: what `apply_chat_template` is told beside the messages: the template as it is used, its variables.
+        head: what the template writes before a user's text.
+        tail: what it writes between that text and the answer.
+        prefix: what it writes between the prompt's end and an answer; `None` if no answer fits there.
+        suffix: what it writes behind an answer.
 
     Raises:
         ValueError: the template changes or drops the user's text or the system message.
@@ -57,39 +42,14 @@ class Chat:
         options: Mapping[str, Any] | None = None,
         today: datetime | None = None,
     ) -> None:
-        source = template_source(tokenizer)
-        self.source = source if today is None else pinned(source, today)
-        self._tokenizer, self._options = tokenizer, {**dated(source, today), **(options or {})}
-        self._system: list[Utterance] = [] if system is None else [("system", system)]
-        self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
+        renderer = TemplateRenderer(tokenizer, system, options, today)
+        self.source, self.arguments, self._render = renderer.source, renderer.arguments, renderer.render
         if system is not None:
             self._check_system()
-        self.head, self.tail = self._around(self.render([("user", _MARK)], answer_next=True), _MARK, "the user's text")
-        self._opened = self.render([("user", _QUESTION)], answer_next=True)
+        self.head, self.tail = self._around(self._render([("user", MARK)], answer_next=True), MARK, "the user's text")
+        self._opened = self._render([("user", _QUESTION)], answer_next=True)
         self.prefix, self.suffix = self._around_answer()
         self._later = self._around_later_turn()
-
-    @property
-    def arguments(self) -> Mapping[str, Any]:
-        """What `apply_chat_template` is told beside the messages: the template as it is used, and its variables."""
-        return {**self._options, "chat_template": self.source}
-
-    def render(
-        self, messages: Sequence[Utterance], *, answer_next: bool = False, system: Sequence[Utterance] | None = None
-    ) -> str:
-        """The template's text of a conversation.
-
-        Args:
-            messages: roles and texts, without the system message.
-            answer_next: open an answer at the end.
-            system: a system message of its own, or none at all; `None` for that of all conversations.
-
-        Raises:
-            ValueError: the template refuses it.
-        """
-        before = self._system if system is None else system
-        chat = [{"role": role, "content": self._content(text)} for role, text in (*before, *messages)]
-        return self._apply(chat, answer_next=answer_next)
 
     def thinking(self, field: str) -> tuple[str, str] | None:
         """What the template writes around the thoughts of an answer: from the prompt's end up to them, and behind them.
@@ -100,38 +60,14 @@ class Chat:
         Returns:
             `None` where it writes none behind a prompt.
         """
-        asked = {"role": "user", "content": self._content(_QUESTION)}
-        answer = {"role": "assistant", "content": self._content(_MARK), field: _LATER}
         try:
-            text = self._apply([asked, answer], answer_next=False)
+            text = self._render([("user", _QUESTION), ("assistant", MARK)], system=[], fields={field: LATER})
         except InputError:
             return None
-        before, _, rest = text.partition(_LATER)
-        behind, answered, _ = rest.partition(_MARK)
+        before, _, rest = text.partition(LATER)
+        behind, answered, _ = rest.partition(MARK)
         opened = self._opened.rstrip()
         return (before.removeprefix(opened), behind) if answered and before.startswith(opened) else None
-
-    def _apply(self, chat: list[dict[str, Any]], *, answer_next: bool) -> str:
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=answer_next, **self.arguments
-            )
-            return str(rendered)
-        except Exception as error:  # a template is a program, and fails in any way
-            roles = ", ".join(message["role"] for message in chat)
-            raise InputError(
-                f"expected the chat template to take a conversation of {roles}, got {type(error).__name__}: "
-                f"{' '.join(str(error).split())}; "
-                f"{self._remedy(chat)}, put another chat_template.jinja into the folder of `policy.source`, or set "
-                "`policy.template.chat: false`"
-            ) from error
-
-    def _remedy(self, chat: Sequence[Mapping[str, Any]]) -> str:
-        """What to change where the template refuses a conversation: a system message may be the record's own."""
-        own = any(message["role"] == "system" for message in chat) and not self._system
-        if own:
-            return "leave the record's system message out or begin the user's with it"
-        return "change `policy.template.system` or `.options`"
 
     def prompt(self, text: str) -> Rendered:
         """The user's text up to where the answer begins.
@@ -139,7 +75,7 @@ class Chat:
         Raises:
             ValueError: the template writes something else around it than around other texts.
         """
-        return self._placed(self.render([("user", text)], answer_next=True), self.head, text, self.tail)
+        return self._placed(self._render([("user", text)], answer_next=True), self.head, text, self.tail)
 
     def next_prompt(self, text: str) -> Rendered:
         """What stands between an answer and the next one, the answer's end included.
@@ -150,13 +86,13 @@ class Chat:
         if self._later is None:
             raise _refusal("to take a second question", "none", "use single-turn pairs")
         head, tail = self._later
-        whole = self.render([("user", _QUESTION), ("assistant", _MARK), ("user", text)], answer_next=True)
-        return self._placed(whole.partition(_MARK)[2], head, text, tail)
+        whole = self._render([("user", _QUESTION), ("assistant", MARK), ("user", text)], answer_next=True)
+        return self._placed(whole.partition(MARK)[2], head, text, tail)
 
     @property
     def opening(self) -> str:
         """What the template writes to open an answer; nothing if it opens none, or opens one whatever it is told."""
-        closed = self.render([("user", _QUESTION)])
+        closed = self._render([("user", _QUESTION)])
         return self._opened.removeprefix(closed) if self._opened.startswith(closed) else ""
 
     @property
@@ -204,7 +140,7 @@ class Chat:
             ValueError: the template drops or changes a message.
         """
         text, placed = self._placed_messages(messages, system, answer_next=True)
-        for number, (role, content) in _numbered(messages, system).items():
+        for number, (role, content) in numbered(messages, system).items():
             if number not in placed:
                 raise _refusal(
                     f"to write the {role} message {content!r:.60} once, as it is",
@@ -226,32 +162,20 @@ class Chat:
         self, messages: Sequence[Utterance], system: str | None, *, answer_next: bool
     ) -> tuple[str, dict[int, Rendered]]:
         """A conversation's text, and where its messages and its own system message stand, found with marks."""
-        said = _numbered(messages, system)
+        said = numbered(messages, system)
         marked = {number: (role, f"\u0000{number}\u0000") for number, (role, _) in said.items()}
         text, frame = (self._render_numbered(talk, answer_next=answer_next) for talk in (said, marked))
-        return text, _locate(text, frame, {number: content for number, (_, content) in said.items()})
+        return text, located(text, frame, {number: content for number, (_, content) in said.items()})
 
     def _render_numbered(self, said: Mapping[int, Utterance], *, answer_next: bool) -> str:
         system = [said[-1]] if -1 in said else None
         messages = [message for number, message in said.items() if number >= 0]
-        return self.render(messages, answer_next=answer_next, system=system)
-
-    def _content(self, text: str) -> Any:
-        return [{"type": "text", "text": text}] if self._in_parts else text
-
-    def _loses_text(self, *, in_parts: bool = False) -> bool:
-        """Whether messages of plain text are lost; templates for pictures take lists of parts."""
-        self._in_parts = in_parts
-        try:
-            text = self.render([("user", _MARK), ("assistant", _LATER)])
-        except ValueError:
-            return True
-        return text.count(_MARK) != 1 or text.count(_LATER) != 1
+        return self._render(messages, answer_next=answer_next, system=system)
 
     def _check_system(self) -> None:
         """Some templates pass over a system message, as if there were none."""
-        text = self.render([("user", _QUESTION)], answer_next=True, system=[("system", _MARK)])
-        if _MARK not in text:
+        text = self._render([("user", _QUESTION)], answer_next=True, system=[("system", MARK)])
+        if MARK not in text:
             raise _refusal(
                 "to write the system message",
                 repr(text[:160]),
@@ -267,16 +191,16 @@ class Chat:
     def _around_answer(self) -> tuple[str | None, str]:
         """What stands between the prompt's end and an answer (`None`: no answer fits there), and behind it."""
         try:
-            before, after = self._around(self._answered(_MARK), _MARK, "the answer")
+            before, after = self._around(self._answered(MARK), MARK, "the answer")
         except ValueError:
             return None, ""
         return (before[len(self._opened) :] if before.startswith(self._opened) else None), after
 
     def _answered(self, text: str) -> str:
-        return self.render([("user", _QUESTION), ("assistant", text)])
+        return self._render([("user", _QUESTION), ("assistant", text)])
 
     def _no_answers(self) -> InputError:
-        before = self._answered(_MARK).partition(_MARK)[0]
+        before = self._answered(MARK).partition(MARK)[0]
         return _refusal(
             f"to write answers behind the prompt's end {self._opened[-40:]!r}",
             repr(before[-40:]),
@@ -287,10 +211,10 @@ class Chat:
 
     def _around_later_turn(self) -> tuple[str, str] | None:
         """What stands around a second question, from the end of the answer before; `None` if there can be none."""
-        messages = [("user", _QUESTION), ("assistant", _MARK), ("user", _LATER)]
+        messages = [("user", _QUESTION), ("assistant", MARK), ("user", LATER)]
         try:
-            _, after = self._around(self.render(messages, answer_next=True), _MARK, "an earlier answer")
-            return self._around(after, _LATER, "a second question")
+            _, after = self._around(self._render(messages, answer_next=True), MARK, "an earlier answer")
+            return self._around(after, LATER, "a second question")
         except ValueError:
             return None
 
@@ -305,30 +229,6 @@ class Chat:
                 "the data",
             )
         return Rendered(whole, len(head), len(head) + len(body), text.index(body))
-
-
-def _numbered(messages: Sequence[Utterance], system: str | None) -> dict[int, Utterance]:
-    return ({} if system is None else {-1: ("system", system)}) | dict(enumerate(messages))
-
-
-def _locate(text: str, frame: str, contents: Mapping[int, str]) -> dict[int, Rendered]:
-    """Where each content stands in a text whose frame, with numbered marks for contents, is known.
-
-    Templates may take white space from a content's ends, and write contents in another order.
-    """
-    first, *rest = re.split("\u0000(-?\\d+)\u0000", frame)
-    placed, position = dict[int, Rendered](), len(first)
-    if not text.startswith(first):
-        return placed
-    for number, following in zip(map(int, rest[::2]), rest[1::2], strict=True):
-        content = contents[number]
-        bodies = (content, content.lstrip(), content.rstrip(), content.strip())
-        body = next((body for body in bodies if text.startswith(body + following, position)), None)
-        if number in placed or body is None:  # written twice or anew: nothing is known from here on
-            return {key: where for key, where in placed.items() if key != number}
-        placed[number] = Rendered(text, position, position + len(body), content.index(body))
-        position += len(body) + len(following)
-    return placed
 
 
 def _refusal(expected: str, got: str, advice: str) -> InputError:
