@@ -2,13 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -16,31 +15,18 @@ from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows import data_report
 from data_modules.rows.accounts import Account, Selection, account_of
-from data_modules.rows.bundles import (
-    Bundle,
-    BundleSampler,
-    RowsBy,
-    SharePrompts,
-    bundles_of,
-    check_sharing,
-    say_bundles,
-)
-from data_modules.rows.collating import collate
+from data_modules.rows.bundles import RowsBy, SharePrompts, check_sharing
+from data_modules.rows.dealing import RowDealer
 from data_modules.rows.dealt import DealtRows
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.given_pairs import check_sequence, checked_pairs
-from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.positions import PositionSynthesis
-from data_modules.rows.ranks import ranks_of
-from data_modules.rows.reference_rows import budget_of, fullest_row, reference_rows
-from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.store_folder import StoreFolder
 from data_modules.rows.token_store import Examples, TokenStore
 from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents
 from lit_longpo.batch import PackedBatch, PreferenceBatch, Views
-from lit_longpo.engine import SHARED_FROM
 from lit_longpo.errors import InputError
 from lit_longpo.planning.row import LongestExample
 from lit_longpo.policy import PromptFormat
@@ -113,7 +99,6 @@ class PairDataModule(LightningDataModule, ABC):
         self._selections: dict[str, Selection] = {}
         self._rows: DealtRows | None = None  # of the training
         self._encoded: dict[str, Examples] = {}
-        self._bundles: dict[str, Sequence[Bundle]] = {}
         self._fingerprint: str | None = None
 
     def _check_positions(self) -> None:
@@ -173,12 +158,7 @@ class PairDataModule(LightningDataModule, ABC):
         """Every row that the reference has to score, once; each rank gets its share."""
         if not self._views.reference:
             return iter(())
-        splits = [split for split in self._encoded.values() if len(split)]
-        budget, stated = budget_of(self.trainer, fullest_row(splits, self.max_tokens, self.max_examples))
-        bundles = [self._bundles_of(split) for split in splits] if self.fills_by_sharing else None
-        return reference_rows(
-            splits, ranks_of(self.trainer), budget, stated=stated, shared_from=self._shared_from, bundles=bundles
-        )
+        return self._dealer.reference_rows(self._encoded, self.trainer)
 
     def fingerprint(self) -> str | None:
         """Hash of the tokenised training examples; `None` before there are any."""
@@ -197,7 +177,7 @@ class PairDataModule(LightningDataModule, ABC):
         encoded, sampler = self._encoded["train"], self._rows.sampler
         per_row = len(encoded) / (len(sampler) * sampler.num_replicas)
         for row in sampler.batches(0)[: math.ceil(num_examples / per_row)]:
-            yield self._collated(encoded)([encoded[number] for number in row])
+            yield self._dealer.collator(encoded)([encoded[number] for number in row])
 
     def planned(self, epoch: int, start: int, end: int) -> Iterator[str] | None:
         """Names of the examples in this rank's training rows from `start` to `end`; `None` if rows were not dealt."""
@@ -219,56 +199,24 @@ class PairDataModule(LightningDataModule, ABC):
         report = self.splits["train"]
         return account_of(report.selection, report.lengths, len(self._encoded["train"]))
 
+    @cached_property
+    def _dealer(self) -> RowDealer:
+        """By what a subclass has made of the settings."""
+        rows = (self.max_tokens, self.max_examples, self.share_prompts, self.prefix_sharing)
+        return RowDealer(*rows, self.seed, self.num_workers)
+
+    def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
+        return self._dealer.loader(split, self._encoded[split], self.trainer, shuffle=shuffle)
+
     def _select(self, split: str) -> Selection:
         """A new count of what is read for a split."""
         self._selections[split] = selection = Selection()
         return selection
 
-    def _loader(self, split: str, *, shuffle: bool) -> StatefulDataLoader:
-        encoded = self._encoded[split]
-        if not encoded:
-            raise InputError(
-                f"expected examples in the {split} split, got none; see the counts in the log above, and "
-                "the paths and sizes under `data.init_args`"
-            )
-        check_room_for_workers(self.num_workers)
-        return StatefulDataLoader(
-            encoded,
-            batch_sampler=self._sampler(encoded, shuffle=shuffle),
-            collate_fn=Piped(self._collated(encoded)),
-            num_workers=self.num_workers,
-            # Of its own, so that making an iterator draws nothing from the generator that dropout uses.
-            generator=torch.Generator().manual_seed(self.seed),
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )
-
-    def _collated(self, encoded: Examples) -> Callable[[list[EncodedPair]], PreferenceBatch]:
-        return partial(collate, sources=encoded.sources, shared_from=self._shared_from)
-
-    def _sampler(self, encoded: Examples, *, shuffle: bool) -> TokenBudgetBatchSampler:
-        limits = (self.max_tokens, self.max_examples)
-        order: dict[str, Any] = {"shuffle": shuffle, "seed": self.seed, **ranks_of(self.trainer)}
-        if self.fills_by_sharing:
-            return BundleSampler(self._bundles_of(encoded), *limits, names=encoded.names, **order)
-        shares = encoded.shares if shuffle else None
-        return TokenBudgetBatchSampler(encoded.lengths, *limits, names=encoded.names, shares=shares, **order)
-
-    def _bundles_of(self, encoded: Examples) -> Sequence[Bundle]:
-        """Found once for a split."""
-        name = next(name for name, examples in self._encoded.items() if examples is encoded)
-        if name not in self._bundles:
-            self._bundles[name] = bundles_of(encoded, self.max_tokens, self.max_examples)
-            say_bundles(name, self._bundles[name], encoded.lengths)
-        return self._bundles[name]
-
     @property
     def fills_by_sharing(self) -> bool:
         """Whether rows only keep their budget because prompts in them share their beginnings."""
-        return self.share_prompts == "together"
-
-    @property
-    def _shared_from(self) -> int | None:
-        return SHARED_FROM if self.share_prompts and self.prefix_sharing else None
+        return self._dealer.fills_by_sharing
 
     @property
     def _views(self) -> Views:

@@ -260,7 +260,7 @@ def pairs_by_step(views: Views, **options: Any) -> list[list[list[str]]]:
     data = VariedPairs(12, views=views, max_tokens=300, max_examples=3, **options)
     data.setup("fit")
     stores = [(data._encoded[split], split == "train") for split in ("train", "val")]
-    samplers = [(store, data._sampler(store, shuffle=shuffle)) for store, shuffle in stores]
+    samplers = [(store, data._dealer.sampler("", store, None, shuffle=shuffle)) for store, shuffle in stores]
     return [[[store.names[n] for n in row] for row in sampler.batches(1)] for store, sampler in samplers]
 
 

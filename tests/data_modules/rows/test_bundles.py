@@ -167,6 +167,6 @@ def test_what_rules_it_out_is_said(options: dict[str, Any], message: str) -> Non
 def test_without_prefix_sharing_nothing_is_shared_in_a_mixture_either() -> None:
     assert all(row.policy.sharing is None for row in rows_of(prefix_sharing=False))
     sources = {"a": Books(prefix_sharing=False)}
-    assert MixtureDataModule(sources)._shared_from is None
+    assert MixtureDataModule(sources)._dealer.shared_from is None
     with pytest.raises(InputError, match="weights"):
         MixtureDataModule({"a": Books()}, weights={"a": 1.0}, share_prompts="together")
