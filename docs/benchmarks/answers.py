@@ -8,11 +8,11 @@ Both sides may answer as many prompts together as `--batch` says; how many texts
 CPU seconds are those of all threads, which a busy machine disturbs less.
 
 What a profile of `separate` showed before prompts were computed without padding and keys and values had room behind
-them (`lit_longpo/engine/spreading.py`, `growing.py`; 8 new tokens): products 59 % of the operators' time, attention
-26 %, activations and rotations 10 %, joining old keys with new ones 2 %, masks 2 %; repeated keys, logits (of one
-position each) and the rest below 1 %. 31 % of the columns were padding, and padding takes a mask, with which attention
-is slower by a third. A step of eight rows of 1,000 tokens takes in each layer 2.9 ms of products, 2.5 of attention, and
-took 2.5 more for new copies of all keys and values.
+them (`lit_longpo/engine/generation`; 8 new tokens): products 59 % of the operators' time, attention 26 %, activations
+and rotations 10 %, joining old keys with new ones 2 %, masks 2 %; repeated keys, logits (of one position each) and the
+rest below 1 %. 31 % of the columns were padding, and padding takes a mask, with which attention is slower by a third. A
+step of eight rows of 1,000 tokens takes in each layer 2.9 ms of products, 2.5 of attention, and took 2.5 more for new
+copies of all keys and values.
 """
 
 import argparse

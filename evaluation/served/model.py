@@ -17,7 +17,7 @@ from evaluation.running.facts import CHAT, OF_SERVER, shown_tokens
 from evaluation.served.endpoints import ENDPOINTS, Endpoint
 from evaluation.served.probing import probe
 from evaluation.served.settings import ServerSettings, find_card
-from lit_longpo.engine.generation import ends_of, greedy_of
+from lit_longpo.engine.generation.settings import ends_of, greedy_of
 from lit_longpo.errors import InputError, UnreachableError
 from lit_longpo.policy import PolicyConfig, PromptFormat
 from lit_longpo.policy.rope import readable_positions

@@ -21,7 +21,7 @@ from lit_longpo.engine import UnsupportedModelError, base_model, pack, tiles
 from lit_longpo.engine.backends import merged
 from lit_longpo.engine.backends.flash import varlen_plan
 from lit_longpo.engine.decoder import decoder_of
-from lit_longpo.engine.generation import carries_state
+from lit_longpo.engine.generation.abilities import carries_state
 from lit_longpo.engine.routers import recorded_logits
 from lit_longpo.engine.scoring import loss_of_routers, row_log_probs
 from lit_longpo.engine.support import packing_cause, packing_rule

@@ -7,7 +7,8 @@ import torch
 from support.families import NAMES, twin
 from transformers import DynamicCache
 
-from lit_longpo.engine import Limits, continue_rows, generation, generation_mode, prefill, spreading, spreads
+from lit_longpo.engine import Limits, continue_rows, generation_mode, prefill, spreads
+from lit_longpo.engine.generation import abilities, prefilling, spreading
 
 PREFIX = torch.randint(3, 90, (24,), generator=torch.Generator().manual_seed(1)).tolist()
 UNEQUAL = [[*PREFIX, *range(50, 50 + size)] for size in (1, 6, 3)]
@@ -54,7 +55,7 @@ def test_families_that_can(name, equal, unequal):
     ("name", "expected"), [("Qwen3_5Text", True), ("Lfm2", True), ("RecurrentGemma", False), ("MiniMax", False)]
 )
 def test_states_that_read_padding_are_not_padded(name, expected):
-    assert generation.pads(twin(name)) == expected
+    assert abilities.pads(twin(name)) == expected
 
 
 PROMPTS = [[*PREFIX, 5, 6], [7], PREFIX[:9], [*PREFIX, 5, 6], PREFIX[3:11], PREFIX[:9]]
@@ -80,7 +81,7 @@ def test_prompts_of_any_lengths_answer_as_transformers_alone(name):
 
 
 def forwards(model, prompts, monkeypatch, room):
-    monkeypatch.setitem(generation._FILLING, "cpu", room)
+    monkeypatch.setitem(prefilling._FILLING, "cpu", room)
     seen = []
     model.model.embed_tokens.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape)))
     with generation_mode(model):
@@ -102,12 +103,12 @@ def test_caches_are_joined_layer_by_layer_and_let_go_of(monkeypatch):
         alive.append(sum(ref() is not None for ref in refs))
         return made(rows, width, room)
 
-    def watched(caches, places, joined=generation.joined):
+    def watched(caches, places, joined=prefilling.joined):
         refs.extend(weakref.ref(layer) for cache in caches for layer in cache.layers)
         return joined(caches, places)
 
     monkeypatch.setattr(spreading, "right_aligned", recorded)
-    monkeypatch.setattr(generation, "joined", watched)
+    monkeypatch.setattr(prefilling, "joined", watched)
     forwards(model, [PREFIX, PREFIX[:5]], monkeypatch, 8)
     parts, layers = 2, len(model.model.layers)
     assert len(refs) == parts * layers > 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from lit_longpo.engine.growing import BLOCK, GrowingLayer, right_aligned
+from lit_longpo.engine.generation.growing import BLOCK, GrowingLayer, right_aligned
 
 KEYS = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
 VALUES = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1))  # of another width, as in MLA

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lit_longpo.engine.growing import BLOCK, GrowingLayer, right_aligned
+from lit_longpo.engine.generation.growing import BLOCK, GrowingLayer, right_aligned
 
 KeysValues = tuple[Tensor, Tensor]
 _PLAIN = frozenset({DynamicLayer, DynamicSlidingWindowLayer})  # no subclass: those keep more than keys and values

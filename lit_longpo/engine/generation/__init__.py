@@ -1,0 +1,1 @@
+"""Answers by transformers' own `generate`, from caches that are computed without padding."""

@@ -1,0 +1,38 @@
+"""What a model's layers allow where prompts are computed in parts, together or behind padding."""
+
+import inspect
+
+from transformers import PreTrainedModel
+
+from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
+from lit_longpo.engine.rotary import depends_on_length
+from lit_longpo.engine.states import masks_padding, mixers, unreachable_states
+
+
+def carries_state(model: PreTrainedModel) -> bool:
+    """Whether some of the model's layers keep a state, of which a cache has one for each row and no selection."""
+    kinds = layer_kinds(model.config.get_text_config())
+    return bool(mixers(model)) or any(kind in STATE_LAYERS for kind in kinds)
+
+
+def keeps_more_than_keys(model: PreTrainedModel) -> bool:
+    """Whether a cache holds what `batch_select_indices` does not know of."""
+    return carries_state(model) or counts_columns(model.config.get_text_config())
+
+
+def continues(model: PreTrainedModel) -> bool:
+    """Whether a prompt may come in parts, each from the cache that the one before has left."""
+    known = unreachable_states(model, model.config.get_text_config()) is None
+    return known and "past_key_values" in inspect.signature(model.forward).parameters
+
+
+def pads(model: PreTrainedModel) -> bool:
+    """Whether tokens left of a prompt are as good as none; not where a state reads them, or is nowhere we know."""
+    if counts_columns(model.config.get_text_config()):
+        return False
+    return not carries_state(model) or masks_padding(model)
+
+
+def angles_differ(model: PreTrainedModel) -> bool:
+    """Whether a position's angles depend on the length of the sequence."""
+    return any(map(depends_on_length, model.modules()))

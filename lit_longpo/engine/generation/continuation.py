@@ -1,0 +1,84 @@
+"""Rows for transformers' own `generate`: prompts computed without padding, in chunks, then answered together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from lit_longpo.engine.attention import UnsupportedModelError
+from lit_longpo.engine.decoder import base_model
+from lit_longpo.engine.generation.abilities import continues, pads
+from lit_longpo.engine.generation.prefilling import generate, padded_left, past_of, read_on
+from lit_longpo.engine.generation.settings import Limits
+from lit_longpo.engine.generation.spreading import spread
+
+
+def continue_rows(
+    model: torch.nn.Module,
+    prompts: Sequence[Sequence[int]],
+    limits: Limits,
+    *,
+    prefill_chunk: int | None = None,
+    width: int | None = None,
+    cache: Cache | None = None,
+    lockstep: bool = False,
+    generation: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[list[int]]:
+    """Most likely continuations of a batch; call it inside `generation_mode`.
+
+    Logits exist for the last position only. Prompts are computed without padding and their keys and values put
+    side by side, where a model keeps nothing else; a prompt that several rows share (samples of one question, told
+    apart by their `logits_processor`) goes through the model once.
+
+    Args:
+        model: a causal language model, perhaps PEFT-wrapped.
+        prompts: token ids of each row.
+        limits: when rows end.
+        prefill_chunk: prompt tokens of one forward; `None` means all.
+        width: tokens to pad to; `None` means the longest prompt.
+        cache: keys and values of the tokens that the prompts begin with; it stays as it is. Several prompts may go
+            on from it where `spreads` says so.
+        lockstep: go on until every process is done, for sharded weights. Prompts of all processes must then
+            be padded to one `width`.
+        generation: settings of `GenerationConfig` beside the limits, for example `repetition_penalty`.
+        **options: of `generate`, for example `logits_processor`.
+
+    Returns:
+        New ids of each row, stop ids and the padding after them included.
+
+    Raises:
+        UnsupportedModelError: the model needs prompts without padding, and `lockstep` padded ones.
+    """
+    base = base_model(model)
+    if not pads(base) and len({*map(len, prompts), width or len(prompts[0])}) > 1:
+        return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
+    prefill_chunk = prefill_chunk if continues(base) else None
+    ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
+    past = None if cache is None else spread(cache, (mask == 0).sum(1).tolist())
+    if past is None and not lockstep:
+        past = past_of(base, prompts, ids, mask, prefill_chunk)
+    if past is not None:
+        options["past_key_values"] = past
+        if prefill_chunk is not None:
+            read_on(base, ids, mask, past, prefill_chunk)
+            prefill_chunk = None
+    options |= {"synced_gpus": lockstep, "generation": generation}
+    out = generate(base, ids, mask, limits, prefill_chunk, **options)
+    return cast(Tensor, out)[:, ids.shape[1] :].tolist()
+
+
+def _one_by_one(
+    model: torch.nn.Module, prompts: Sequence[Sequence[int]], limits: Limits, *, lockstep: bool, **options: Any
+) -> list[list[int]]:
+    """Continuations of unequal prompts without padding, which is added to what comes back."""
+    if lockstep or options.get("logits_processor"):
+        raise UnsupportedModelError(
+            f"expected prompts of one length for {type(base_model(model)).__name__}, whose layers do not know padding, "
+            f"got {sorted(set(map(len, prompts)))}; ask for one prompt at a time, of whole weights"
+        )
+    rows = [continue_rows(model, [prompt], limits, **options)[0] for prompt in prompts]
+    longest = max(map(len, rows))
+    return [row + [limits.stop_ids[0]] * (longest - len(row)) for row in rows]
