@@ -11,11 +11,12 @@ from support.command_line import CONFIGS
 from support.tiny_models import tiny_config
 
 from lit_longpo.errors import InputError
-from lit_longpo.planning import choices
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.command import PlanCLI, configuration_of, plan, plan_for, with_goal
 from lit_longpo.planning.conflicts import refusal
-from lit_longpo.planning.longest import _Search, _without_options, best_with_each, find_longest
+from lit_longpo.planning.longest import choices, find_longest
+from lit_longpo.planning.longest.commands import _without_options
+from lit_longpo.planning.longest.search import Search, best_with_each
 from lit_longpo.planning.plan import chosen_mode
 from lit_longpo.planning.report import _longest_table
 
@@ -72,18 +73,18 @@ def test_what_is_left_out_is_the_longest_of_nothing(words, monkeypatch):
 
     def rows():
         looked_at.clear()
-        table = best_with_each(_Search(run, config).candidates())
+        table = best_with_each(Search(run, config).candidates())
         return {(name, label): each.tokens for name, ways in table.items() for label, each in ways.items()}
 
     def forgetful(self, *way):
         self.longest = {}
         return search(self, *way)
 
-    looked_at, search = [], _Search._longest
-    monkeypatch.setattr(_Search, "_planner", line)
+    looked_at, search = [], Search._longest
+    monkeypatch.setattr(Search, "_planner", line)
     few, number = rows(), len(looked_at)
-    monkeypatch.setattr(_Search, "_longest", forgetful)
-    monkeypatch.setattr(_Search, "_bound", lambda *_: float("inf"))
+    monkeypatch.setattr(Search, "_longest", forgetful)
+    monkeypatch.setattr(Search, "_bound", lambda *_: float("inf"))
     assert rows() == few
     assert number < len(looked_at)
 

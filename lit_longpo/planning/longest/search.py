@@ -1,12 +1,11 @@
-"""`plan --longest`: the longest row that fits, over every choice there is, and the command that runs it.
+"""The search of `plan --longest`: which ways to run there are, and how long a row fits with each.
 
 Activations are affine in tokens (`activations.py`), so a model is traced at two lengths once, and all strategies,
 optimizers and lengths are added up from that. What is found is traced once more at its own length, up to a limit.
 """
 
-import shlex
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -15,23 +14,17 @@ from transformers import PretrainedConfig
 from lit_longpo.engine import feasible_degrees
 from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.layers import doubts
-from lit_longpo.errors import InputError
-from lit_longpo.planning import choices
-from lit_longpo.planning.architecture import find_config
-from lit_longpo.planning.choices import Choice
-from lit_longpo.planning.configuration import Configuration, PlanOptions
+from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import refusal
+from lit_longpo.planning.longest import choices
+from lit_longpo.planning.longest.choices import Choice
 from lit_longpo.planning.memory import MOST_TOKENS, ActivationMode, Memory, longest
 from lit_longpo.planning.plan import Planner, chosen_mode
 from lit_longpo.planning.row import RowPlan
-from lit_longpo.policy.rope import window_problem
 
-_STEP = 1024  # tokens of a prompt
+STEP = 1024  # tokens of a prompt
 _TRACED = 524_288  # most tokens of the last trace: its time grows with them
 _LESS = ("keep all", "keep attention")  # of activations: never longer than to recompute
-_OPTIONS = {f"--{part.name}" for part in fields(PlanOptions)}
-
-Reader = Callable[[Sequence[str]], Configuration]
 
 
 @dataclass(frozen=True)
@@ -73,89 +66,7 @@ class Candidate:
         return self.memory.host * self.run.devices_of_a_machine
 
 
-@dataclass(frozen=True)
-class Longest:
-    """What was found.
-
-    Args:
-        best: the longest of all; of two alike the first, which moves less.
-        table: the best with each choice, by what is chosen.
-        fit: the command that runs it.
-        plan: the command that plans it.
-        difference: of one layer's peak, traced at the row's own length, to what was added up; relative.
-        notes: in words, what bounds it and what it asks for.
-    """
-
-    best: Candidate
-    table: dict[str, dict[str, Candidate]]
-    fit: str
-    plan: str
-    difference: float
-    notes: list[str]
-
-
-def find_longest(run: Configuration, words: Sequence[str], read: Reader, data: Sequence[str]) -> Longest:
-    """Search.
-
-    Args:
-        run: as configured.
-        words: of the command line, which the printed ones begin with.
-        read: makes a configuration of a command line.
-        data: names of the data module's arguments.
-
-    Raises:
-        InputError: nothing fits, or the rows of this configuration have no length of their own.
-    """
-    _check(run, data)
-    config, _ = find_config(run.policy, run.options.shape)
-    search = _Search(run, config)
-    found = search.candidates()
-    best = max(found, key=lambda candidate: candidate.tokens, default=None)
-    if best is None or not best.tokens:
-        raise InputError(
-            f"expected a row of {_STEP:,} tokens to fit (devices: {run.sharding.world_size}, of "
-            f"{run.device_memory_gib:.4g} GiB) in some way, got none; raise --trainer.devices or --device_memory_gib"
-        )
-    table = best_with_each(found)
-    fit, planned = _commands(best, words, data, config)
-    _check_command(best, planned, read)
-    return Longest(
-        best,
-        table,
-        shlex.join(fit),
-        shlex.join(planned),
-        search.difference(best),
-        _notes(best, config, run),
-    )
-
-
-def best_with_each(found: Iterable[Candidate]) -> dict[str, dict[str, Candidate]]:
-    """The longest with each choice, the first of two alike."""
-    table: dict[str, dict[str, Candidate]] = {}
-    for candidate in found:
-        for name, label in candidate.labels.items():
-            before = table.setdefault(name, {}).get(label)
-            if before is None or candidate.tokens > before.tokens:
-                table[name][label] = candidate
-    return table
-
-
-def _check(run: Configuration, data: Sequence[str]) -> None:
-    if "max_tokens" not in data:
-        raise InputError(
-            "expected a data module with `max_tokens` and one source for --longest, got one without; type --data "
-            "PreferenceDataModule"
-        )
-    if "sources" in data:
-        raise InputError("expected one source of data for --longest, got a mixture; plan with one of its sources")
-    if run.strategy_options.get("config") is not None:
-        raise InputError(
-            "expected no DeepSpeed `config` with --longest, which tries stages and offloading itself, got one; type "
-            "--trainer.strategy auto"
-        )
-
-
-class _Search:
+class Search:
     """Shares traces among all candidates of one model, and leaves out those that are the longest of nothing.
 
     Traces are what takes time: two dozen for each way of training, number of devices to a row, and kept activations. So
@@ -224,15 +135,15 @@ class _Search:
             return None
         planner = self._planner(parts, run)
         fits = partial(_fits, planner, run, row, mode)
-        shorter = least >= 0 and not fits(max(least, _STEP))
-        tokens = least if shorter else longest(fits, step=_STEP)
+        shorter = least >= 0 and not fits(max(least, STEP))
+        tokens = least if shorter else longest(fits, step=STEP)
         if tokens < MOST_TOKENS:
-            self.bounds[self._without_degree(parts, run)] = (tokens + _STEP) / run.sharding.sequence_parallel
+            self.bounds[self._without_degree(parts, run)] = (tokens + STEP) / run.sharding.sequence_parallel
         if shorter:
             return None
         for label in labels:
             self.longest[label] = max(tokens, self.longest.get(label, 0))
-        memory = planner.memory(replace(row, long_tokens=tokens or _STEP), mode)
+        memory = planner.memory(replace(row, long_tokens=tokens or STEP), mode)
         return Candidate(parts, run, planner, replace(row, long_tokens=tokens), memory)
 
     def _planner(self, parts: tuple[Choice, ...], run: Configuration) -> Planner:
@@ -252,6 +163,17 @@ class _Search:
         return traced / added - 1
 
 
+def best_with_each(found: Iterable[Candidate]) -> dict[str, dict[str, Candidate]]:
+    """The longest with each choice, the first of two alike."""
+    table: dict[str, dict[str, Candidate]] = {}
+    for candidate in found:
+        for name, label in candidate.labels.items():
+            before = table.setdefault(name, {}).get(label)
+            if before is None or candidate.tokens > before.tokens:
+                table[name][label] = candidate
+    return table
+
+
 def _applied(parts: tuple[Choice, ...], run: Configuration) -> Configuration:
     for part in parts:
         run = part.apply(run)
@@ -260,62 +182,3 @@ def _applied(parts: tuple[Choice, ...], run: Configuration) -> Configuration:
 
 def _fits(planner: Planner, run: Configuration, row: RowPlan, mode: ActivationMode, tokens: int) -> bool:
     return run.has_room(planner.memory(replace(row, long_tokens=tokens), mode))
-
-
-def _commands(
-    best: Candidate, words: Sequence[str], data: Sequence[str], config: PretrainedConfig
-) -> tuple[list[str], list[str]]:
-    """To run and to plan what was found."""
-    row, run = best.row, best.run
-    length = row.long_tokens + row.response_tokens
-    chosen = [word for part in best.parts for word in part.words]
-    chosen += ["--data.init_args.max_tokens", str(row.num_tokens)]
-    chosen += ["--data.init_args.max_length", str(length)] if "max_length" in data else []
-    rope = run.policy.rope
-    if window_problem(length, config) and (rope is None or rope.type != "dynamic"):
-        chosen += ["--policy.rope.max_length", str(length)]
-    options = run.options
-    asked = {"row_tokens": row.num_tokens, "response_tokens": row.response_tokens, "short_tokens": run.short_tokens}
-    for name in ("shape", "device_memory_gib", "host_memory_gib", "device_tflops", "mfu"):
-        if getattr(options, name) != getattr(PlanOptions, name):
-            asked[name] = getattr(options, name)
-    command = ["python", "-m", "lit_longpo"]
-    own = _without_options(words)
-    planned = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
-    return [*command, "fit", *own, *chosen], [*command, "plan", *own, *chosen, *planned]
-
-
-def _without_options(words: Sequence[str]) -> list[str]:
-    """What `fit` takes of a command line of `plan`."""
-    kept, skip = list[str](), False
-    for word in words:
-        if not skip and word.partition("=")[0] not in _OPTIONS:
-            kept.append(word)
-        skip = not skip and word in _OPTIONS
-    return kept
-
-
-def _check_command(best: Candidate, command: Sequence[str], read: Reader) -> None:
-    """The command is read as `plan` reads it; what it says must be what was found."""
-    run = read(command[4:])
-    again = best.planner.beside(run).memory(run.row(), chosen_mode(run))
-    assert (run.row().num_tokens, run.sharding) == (best.row.num_tokens, best.run.sharding), (run.row(), run.sharding)
-    assert again == best.memory, (again, best.memory)
-
-
-def _notes(best: Candidate, config: PretrainedConfig, run: Configuration) -> list[str]:
-    heads, kv_heads = head_counts(config)
-    world, degrees = run.sharding.world_size, feasible_degrees(heads, kv_heads, run.sharding.world_size)
-    notes = []
-    if (cause := doubts(config)) is not None:
-        notes.append(f"rows are not shared by devices: {cause}")
-    elif world > 1:
-        bound = "" if degrees[-1] == world else f" at most, of {world}: each needs query heads of its own"
-        notes.append(f"{heads} query heads let {degrees[-1]} devices share a row{bound}")
-        if degrees[-1] > kv_heads:
-            notes.append(f"beyond {kv_heads} devices, the key/value heads, each holds a copy of one over the whole row")
-    if (problem := window_problem(best.row.long_tokens + best.row.response_tokens, config)) is not None:
-        notes.append(f"positions are read beyond the model's window as they are: {problem}")
-    if best.host_bytes and run.options.host_memory_gib is None:
-        notes.append("host memory is taken for unlimited; type --host_memory_gib with that of one machine")
-    return notes
