@@ -1,6 +1,7 @@
 """Rows that nobody could train a policy on, or that reach beyond what it was made for."""
 
 import logging
+from typing import Any
 
 from lightning.pytorch import Trainer
 from transformers import PretrainedConfig
@@ -78,13 +79,15 @@ def _check_training_rows(trainer: Trainer) -> None:
         )
 
 
-def reach_of(trainer: Trainer) -> int:
-    """Positions of the longest sequence in a trainer's data.
+def of_data(trainer: Trainer, name: str, otherwise: Any) -> Any:
+    """What a trainer's data module says of itself.
 
     Args:
-        trainer: about to fit; its data are set up.
+        trainer: its data are set up.
+        name: of an attribute that `PairDataModule` has.
+        otherwise: without a data module, and of one that does not have it.
     """
-    return getattr(getattr(trainer, "datamodule", None), "reach", 0)
+    return getattr(getattr(trainer, "datamodule", None), name, otherwise)
 
 
 def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None) -> None:
@@ -98,7 +101,7 @@ def check_sharing(trainer: Trainer, config: PretrainedConfig, cause: str | None)
     Raises:
         InputError: saying what to type.
     """
-    if cause is not None and getattr(getattr(trainer, "datamodule", None), "fills_by_sharing", False):
+    if cause is not None and of_data(trainer, "fills_by_sharing", False):
         raise InputError(sharing_message(type(config).__name__.removesuffix("Config"), cause))
 
 
@@ -112,7 +115,7 @@ def check_reach(trainer: Trainer, config: PretrainedConfig) -> None:
     Raises:
         InputError: saying what to type.
     """
-    check_window(getattr(getattr(trainer, "datamodule", None), "true_reach", 0), config)
+    check_window(of_data(trainer, "true_reach", 0), config)
 
 
 def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
@@ -122,6 +125,6 @@ def warn_of_window(trainer: Trainer, config: PretrainedConfig) -> None:
         trainer: whose data they are.
         config: of the policy.
     """
-    problem = window_problem(reach_of(trainer), config)
+    problem = window_problem(of_data(trainer, "reach", 0), config)
     if problem is not None and trainer.is_global_zero:
         log.warning(problem)

@@ -21,7 +21,7 @@ from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
 from lit_longpo.training.monitors import COUNTS, check_validated
 from lit_longpo.training.precision import trained_dtype
-from lit_longpo.training.row_checks import check_rows, check_sharing
+from lit_longpo.training.row_checks import check_rows, check_sharing, of_data
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def found_path(model: nn.Module, views: Views, trainer: Trainer) -> ScoringPlan:
         log.info("packed rows agree with separate rows (relative error %.1e)", found.error)
     elif trainer.is_global_zero:
         log.warning("%s; %s", found.cause, scoring_cost(base_model(model), views))
-    if found.no_leaps and getattr(getattr(trainer, "datamodule", None), "leaps", False):
+    if found.no_leaps and of_data(trainer, "leaps", False):
         raise UnsupportedModelError(leap_message(base_model(model), found.no_leaps))
     check_sharing(trainer, base_model(model).config, found.no_sharing)
     return found
