@@ -5,7 +5,7 @@ from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 
 
-def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: bool = False) -> None:
+def check_requirements(pair: PreferencePair, views: Views, *, long_from_short: bool) -> None:
     """Refuse a record that lacks what is read of it, or holds what is honoured by nobody.
 
     Args:

@@ -174,7 +174,7 @@ class World:
             total += num_words_of(facts[-1].sentence)
         return facts
 
-    def wrong_answers(self, question: Question, distractors: Sequence[Fact], count: int = 1) -> tuple[str, ...]:
+    def wrong_answers(self, question: Question, distractors: Sequence[Fact], count: int) -> tuple[str, ...]:
         """Other values of the asked attribute, those that the distractors state first.
 
         Raises:

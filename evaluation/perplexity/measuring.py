@@ -72,7 +72,7 @@ def measure(
         yield _of_length(model, tokens, windows, tuple(front), length, advance)
 
 
-def check_lengths(model: nn.Module, windows: Windows, num_tokens: int, num_front: int = 0) -> None:
+def check_lengths(model: nn.Module, windows: Windows, num_tokens: int, num_front: int) -> None:
     """Refuse lengths that model or texts have no room for.
 
     Raises:

@@ -27,7 +27,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _MODULE = "python -m lit_longpo"
 
 
-def run_facts(about: Mapping[str, object], prompt_format: PromptFormat, command: str = "") -> dict[str, object]:
+def run_facts(about: Mapping[str, object], prompt_format: PromptFormat, command: str) -> dict[str, object]:
     """What answers depend on beside the benchmark, and who asked for them, as texts and plain values.
 
     Args:

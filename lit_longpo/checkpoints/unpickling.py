@@ -93,7 +93,7 @@ def refuse_code(path: Path, consent: str) -> None:
         )
 
 
-def plain_contents(file: Path | IO[bytes], *, of_deepspeed: bool = False) -> Any:
+def plain_contents(file: Path | IO[bytes], *, of_deepspeed: bool) -> Any:
     """What torch saved, if it is tensors and plain values; of a path no tensor is read yet.
 
     Args:

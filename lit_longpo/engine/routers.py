@@ -109,9 +109,7 @@ def recorded_logits(model: PreTrainedModel) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def balancing_loss(
-    model: PreTrainedModel, logits: Sequence[Tensor], num_tokens: int, copies: Tensor | None = None
-) -> Tensor:
+def balancing_loss(model: PreTrainedModel, logits: Sequence[Tensor], num_tokens: int, copies: Tensor | None) -> Tensor:
     """The loss of a row.
 
     Args:

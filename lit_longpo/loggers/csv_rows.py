@@ -48,7 +48,7 @@ class EarlierRows:
                     if aside.is_file() and not path.exists():
                         os.replace(aside, path)
 
-    def put_back(self, *, anew: bool, steps: int | None = None) -> None:
+    def put_back(self, *, anew: bool, steps: int | None) -> None:
         """Once it is known where the start begins; before anything is written.
 
         Args:

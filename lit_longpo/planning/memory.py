@@ -225,9 +225,9 @@ def memory(
     return Memory(states, reference.copy, moments, whole.kept, host)
 
 
-def longest(fits: Callable[[int], bool], *, step: int = 1024, limit: int = MOST_TOKENS) -> int:
+def longest(fits: Callable[[int], bool], *, step: int = 1024) -> int:
     """The largest multiple of `step` that fits, by bisection; 0 if not even one does."""
-    low, high = 0, limit // step
+    low, high = 0, MOST_TOKENS // step
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle * step) else (low, middle - 1)

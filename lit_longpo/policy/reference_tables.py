@@ -21,7 +21,6 @@ from lit_longpo.errors import InputError
 
 Keys = NDArray[np.bytes_]
 
-BYTES_PER_VALUE = 20  # in a file and in memory: a key of 16, a log-probability of 4
 DAMAGE = (SafetensorError, OSError, KeyError, TypeError, ValueError)  # that reading a table may meet
 _KEY = np.dtype("S16")
 _MERGED = {"merged": "yes"}  # in a file's metadata: it is mapped, and stays
@@ -96,7 +95,7 @@ class ValueTable:
         return found
 
 
-def merged_table(tables: Iterable[ValueTable], beside: Iterable[ValueTable] = ()) -> ValueTable:
+def merged_table(tables: Iterable[ValueTable], beside: Iterable[ValueTable]) -> ValueTable:
     """All values that are not beside them already, in one table in memory.
 
     Args:

@@ -28,7 +28,7 @@ def check_training(policy: PolicyConfig, split: Split | None = None) -> None:
         require_bitsandbytes()
 
 
-def training_problem(policy: PolicyConfig, split: Split | None = None) -> str | None:
+def training_problem(policy: PolicyConfig, split: Split | None) -> str | None:
     """What to type where the policy cannot be trained; `None` if it can.
 
     Args:

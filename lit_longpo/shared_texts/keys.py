@@ -45,7 +45,7 @@ def message_keys(texts: Sequence[str]) -> list[int]:
 
 
 @lru_cache(maxsize=16)  # questions about one context come one after the other
-def context_keys(context: str, facts: str = "") -> tuple[int, ...]:
+def context_keys(context: str, facts: str) -> tuple[int, ...]:
     """Keys of every part of a context apart from its question, and of what its answer depends on: even.
 
     Only for `about_documents_of`: by `labels` contexts would be joined that have a passage in common.

@@ -164,7 +164,7 @@ def whole_letters(text: str, *, finished: bool) -> str:
     return text if finished else text.rstrip("\N{REPLACEMENT CHARACTER}").rstrip()
 
 
-def until_stop(text: str, stop: Sequence[str], *, opened: bool = False) -> str:
+def until_stop(text: str, stop: Sequence[str], *, opened: bool) -> str:
     """The text before the first of the stop texts that is behind the thoughts: in these it ends nothing.
 
     Args:
@@ -176,7 +176,7 @@ def until_stop(text: str, stop: Sequence[str], *, opened: bool = False) -> str:
     return text.strip() if end is None else text[:end].strip()
 
 
-def stop_place(text: str, stop: Sequence[str], *, opened: bool = False) -> int | None:
+def stop_place(text: str, stop: Sequence[str], *, opened: bool) -> int | None:
     """Where the first of the stop texts behind the thoughts begins; `None` if there is none."""
     for start, end in spoken(text, opened=opened):
         places = [place for mark in stop if 0 <= (place := text.find(mark, start)) < end]

@@ -129,7 +129,7 @@ class ChatTemplate:
             return Rendered(written, first, len(written))
         return Rendered(written, start, start + len(text.strip()))
 
-    def dialogue(self, messages: Sequence[Utterance], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
+    def dialogue(self, messages: Sequence[Utterance], system: str | None) -> tuple[str, dict[int, Rendered]]:
         """A conversation's text up to where an answer begins, and each message in it by its number.
 
         Args:
@@ -150,7 +150,7 @@ class ChatTemplate:
                 )
         return text, placed
 
-    def conversation(self, messages: Sequence[Utterance], system: str | None = None) -> tuple[str, dict[int, Rendered]]:
+    def conversation(self, messages: Sequence[Utterance], system: str | None) -> tuple[str, dict[int, Rendered]]:
         """A conversation's text without what closes its last answer, and its messages by number, as in `dialogue`.
 
         Messages that the template writes anew (reasoning, say) and all behind them are left out.

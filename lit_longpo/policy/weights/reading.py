@@ -53,7 +53,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
     return model
 
 
-def undropped_weights(source: str, config: PretrainedConfig | None = None, **options: Any) -> PreTrainedModel:
+def undropped_weights(source: str, config: PretrainedConfig | None, **options: Any) -> PreTrainedModel:
     """As `load_weights`, and without the dropout that GPT-2 has by default: a gguf file does not say that it is off.
 
     Args:
@@ -107,7 +107,7 @@ def hub_commit(model: PreTrainedModel) -> str | None:
     return getattr(model, "hub_commit", None)
 
 
-def cached_commit(source: str, revision: str | None = None) -> str | None:
+def cached_commit(source: str, revision: str | None) -> str | None:
     """The commit of a hub's model that this machine has kept, by its place in the cache: configurations do not say it.
 
     Args:

@@ -136,7 +136,7 @@ def test_values_take_no_memory_of_the_process(tmp_path):
     keys = np.unique(draw.integers(0, 256, (number, 16), dtype=np.uint8).view("S16")[:, 0])
     path = tmp_path / "a.safetensors"
     ValueTable(keys, draw.standard_normal(len(keys)).astype(np.float32)).save(path, merged=True)
-    assert path.stat().st_size == pytest.approx(reference_tables.BYTES_PER_VALUE * number, rel=0.02)
+    assert path.stat().st_size == pytest.approx(20 * number, rel=0.02)  # a key of 16 bytes, a value of 4
     tracemalloc.start()
     try:
         cache = loaded(tmp_path)
