@@ -11,7 +11,7 @@ from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.pipes import Piped, check_room_for_workers
 from data_modules.rows.ranks import ranks_of
 from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.rows.sections import encode_answers
+from data_modules.rows.unfitted import encode_answers
 from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes, world_seed
 from lit_longpo.batch import Group, Response, Views
 from lit_longpo.errors import InputError

@@ -16,7 +16,7 @@ from data_modules.worlds.world import (
     MOST_HOPS,
     NAMES,
     Fact,
-    Question,
+    FactQuestion,
     Split,
     World,
     check_sizes,
@@ -105,7 +105,7 @@ class SyntheticDataModule(PairDataModule):
         spans = _spans(supporting, long_context)
         return MadeUpPair.from_turns(f"{split}-{index}", long_context, turns, (turns[0].chosen,), spans)
 
-    def _turn(self, world: World, question: Question, distractors: list[Fact]) -> Turn:
+    def _turn(self, world: World, question: FactQuestion, distractors: list[Fact]) -> Turn:
         num_words = sum(num_words_of(fact.sentence) for fact in question.supporting)
         near = _prefix(distractors, self.short_words - num_words)
         return Turn(

@@ -7,8 +7,8 @@ from itertools import pairwise
 from data_modules.records import PreferencePair, Turn
 from data_modules.rows.fitting import PromptFitter
 from data_modules.rows.requirements import check_requirements
-from data_modules.rows.sections import Section, encode_answers, naming
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from data_modules.rows.unfitted import UnfittedGroup, encode_answers, naming
 from data_modules.splitting import compared_keys
 from lit_longpo.batch import Context, Group, Response, Role, View, Views
 from lit_longpo.policy import PromptFormat
@@ -109,14 +109,14 @@ class PairEncoder:
         self.num_marked += any(map(self.prompt_format.is_marked, answers))
         self.num_earlier += "assistant" in told and not pair.rejected
         self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
-        prompts, cut = list[tuple[Section, EncodedPrompt]](), False
-        for section in self._sections(pair):
-            prompt = self.fitter.fit(pair, section, counts)
+        prompts, cut = list[tuple[UnfittedGroup, EncodedPrompt]](), False
+        for unfitted in self._unfitted_groups(pair):
+            prompt = self.fitter.fit(pair, unfitted, counts)
             if prompt is None:
                 counts.skipped += 1
                 return None
             cut |= prompt[1]
-            prompts.append((section, prompt[0]))
+            prompts.append((unfitted, prompt[0]))
         counts.cut += cut
         policy = self._groups(pair, prompts, self.views.policy, self.views.sequence)
         counts.reach = max(counts.reach, *(group.reach for group in policy))
@@ -125,7 +125,7 @@ class PairEncoder:
         else:
             reference = self._groups(pair, prompts, self.views.reference)
         margin = pair.margin if self.views.margins else 0.0
-        sizes = (section.num_tokens(prompt, shared=self.prefix_sharing) for section, prompt in prompts)
+        sizes = (unfitted.num_tokens(prompt, shared=self.prefix_sharing) for unfitted, prompt in prompts)
         room = sum(sizes) if self.every_view else 0
         return EncodedPair(policy, reference, pair.weight, margin, every_view=room)
 
@@ -140,19 +140,19 @@ class PairEncoder:
         roles: tuple[Role, ...] = ("chosen", "rejected") if pair.rejected else ("chosen",)
         return (*asked, *(View(context, role) for context, there in contexts.items() if there for role in roles))
 
-    def _sections(self, pair: PreferencePair) -> Iterator[Section]:
+    def _unfitted_groups(self, pair: PreferencePair) -> Iterator[UnfittedGroup]:
         """In the long context all turns follow one prompt; in short contexts each has its own."""
         views = self._views_of(pair)
         for context in dict.fromkeys(view.context for view in views):
             roles = {view.role for view in views if view.context == context}
             if context == "long":
                 text = pair.short_context if self.long_from_short else pair.long_context
-                yield self._section(pair, context, 0, text, pair.all_turns, roles)
+                yield self._unfitted(pair, context, 0, text, pair.all_turns, roles)
                 continue
             for number, turn in enumerate(pair.all_turns):
-                yield self._section(pair, context, number, turn.short_context, (turn,), roles)
+                yield self._unfitted(pair, context, number, turn.short_context, (turn,), roles)
 
-    def _section(
+    def _unfitted(
         self,
         pair: PreferencePair,
         context: Context,
@@ -160,14 +160,14 @@ class PairEncoder:
         text: str,
         turns: tuple[Turn, ...],
         roles: set[Role],
-    ) -> Section:
+    ) -> UnfittedGroup:
         sides: list[tuple[Role, int]] = [("chosen", 0)] if "chosen" in roles else []
         if "rejected" in roles:
             count = len(pair.rejected) if self.every_view else self.views.num_rejected
             sides += [("rejected", index) for index in range(count)]
         with naming(pair):
             responses, formats = zip(*(self._response(turns, role, index) for role, index in sides), strict=True)
-        return Section(context, number, text, turns[0].question, responses, formats[0])
+        return UnfittedGroup(context, number, text, turns[0].question, responses, formats[0])
 
     def _response(self, turns: tuple[Turn, ...], role: Role, index: int) -> tuple[Response, tuple[bool, ...]]:
         """Answers of one side, later questions between them; and which tokens are the template's own."""
@@ -178,33 +178,33 @@ class PairEncoder:
     def _groups(
         self,
         pair: PreferencePair,
-        prompts: list[tuple[Section, EncodedPrompt]],
+        prompts: list[tuple[UnfittedGroup, EncodedPrompt]],
         views: Iterable[View],
         sequences: tuple[Context, ...] = (),
     ) -> tuple[Group, ...]:
         sides = {(view.context, view.role) for view in views}
         groups = list[Group]()
-        for section, prompt in prompts:
-            scored_here = (r for r in section.responses if (section.context, r.role) in sides)
+        for unfitted, prompt in prompts:
+            scored_here = (r for r in unfitted.responses if (unfitted.context, r.role) in sides)
             responses = [r for r in scored_here if r.role == "chosen" or r.index < self.views.num_rejected]
             if not responses:
                 continue
-            whole = self._group(pair, section, prompt)
+            whole = self._group(pair, unfitted, prompt)
             # Without sharing every response gets a group, and so a copy of the prompt, of its own.
             for part in [responses] if self.prefix_sharing else [[response] for response in responses]:
-                scored = part[0].role == "chosen" and section.context in sequences
+                scored = part[0].role == "chosen" and unfitted.context in sequences
                 mask = whole.sequence_mask if scored else None
                 groups.append(replace(whole, responses=tuple(part), score_sequence=scored, sequence_mask=mask))
         return tuple(groups)
 
-    def _group(self, pair: PreferencePair, section: Section, prompt: EncodedPrompt) -> Group:
-        """The section as a group with all its responses."""
+    def _group(self, pair: PreferencePair, unfitted: UnfittedGroup, prompt: EncodedPrompt) -> Group:
+        """The whole group with all its responses."""
         positions = None
-        if self.positions is not None and section.context == "long":
-            positions = self.positions(prompt, section.longest, pair.id)
+        if self.positions is not None and unfitted.context == "long":
+            positions = self.positions(prompt, unfitted.longest, pair.id)
         counted = None
         if not self.views.sequence_format:
-            counted = tuple(not of_format for of_format in (*prompt.format_mask, *section.chosen_format))
+            counted = tuple(not of_format for of_format in (*prompt.format_mask, *unfitted.chosen_format))
         return Group(
-            pair.id, section.context, prompt.ids, section.responses, positions, section.turn, sequence_mask=counted
+            pair.id, unfitted.context, prompt.ids, unfitted.responses, positions, unfitted.turn, sequence_mask=counted
         )

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from data_modules.records import PreferencePair
-from data_modules.rows.sections import Section, naming, surroundings
 from data_modules.rows.truncation import (
     LengthPolicy,
     OverlengthError,
@@ -14,12 +13,13 @@ from data_modules.rows.truncation import (
     supporting_spans,
     too_long,
 )
+from data_modules.rows.unfitted import UnfittedGroup, naming, surroundings
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt
 
 
 class PromptFitter:
-    """Tokenises the prompts of sections, and cuts the contexts of those that are too long.
+    """Tokenises the prompts of groups, and cuts the contexts of those that are too long.
 
     Args:
         prompt_format: tokenizer and template.
@@ -31,66 +31,68 @@ class PromptFitter:
         self.num_rendered = 0  # prompts with messages that hold a chat template's marks, which are text there
         self.num_cut_messages = 0  # cut contexts that are whole messages, with the question somewhere in them
 
-    def fit(self, pair: PreferencePair, section: Section, counts: SplitLengths) -> tuple[EncodedPrompt, bool] | None:
+    def fit(
+        self, pair: PreferencePair, group: UnfittedGroup, counts: SplitLengths
+    ) -> tuple[EncodedPrompt, bool] | None:
         """The prompt within its budget and whether its context was cut; `None` to leave the pair out.
 
         Args:
             pair: the record.
-            section: of it.
+            group: of it.
             counts: of its split; what is cut is added.
 
         Raises:
             OverlengthError: the sequence is too long and may not, or cannot, be cut.
         """
-        self.num_rendered += any(map(self._format.is_rendered, _said(pair, section)))
-        prompt = self._prompt(pair, section, section.text)
-        length, limit = len(prompt.ids) + section.longest, self._lengths.max_length
+        self.num_rendered += any(map(self._format.is_rendered, _said(pair, group)))
+        prompt = self._prompt(pair, group, group.text)
+        length, limit = len(prompt.ids) + group.longest, self._lengths.max_length
         if limit is None or length <= limit:
             return prompt, False
         if self._lengths.on_overlength == "skip":
             return None
         room = len(prompt.context) - (length - limit)  # all that is too much comes out of the context
         if self._lengths.on_overlength == "error" or room < 1:
-            raise too_long(pair, section.context, length, limit, room)
+            raise too_long(pair, group.context, length, limit, room)
         if self._lengths.truncation == "middle":
-            shorter = replace(prompt, context=self._cut_middle(pair, section, prompt, room, counts))
+            shorter = replace(prompt, context=self._cut_middle(pair, group, prompt, room, counts))
         else:
-            shorter = self._without_passages(pair, section, room, limit - section.longest)
+            shorter = self._without_passages(pair, group, room, limit - group.longest)
         counts.tokens_lost += len(prompt.context) - len(shorter.context)
         return shorter, True
 
-    def _prompt(self, pair: PreferencePair, section: Section, context: str) -> EncodedPrompt:
-        """The section's prompt; a message that is a whole (no question apart) is not put into the template."""
+    def _prompt(self, pair: PreferencePair, group: UnfittedGroup, context: str) -> EncodedPrompt:
+        """The prompt; a message that is a whole (no question apart) is not put into the template."""
         with naming(pair):
-            return self._format.encode_prompt(context, section.question or None, surroundings(pair))
+            return self._format.encode_prompt(context, group.question or None, surroundings(pair))
 
     def _cut_middle(
-        self, pair: PreferencePair, section: Section, prompt: EncodedPrompt, room: int, counts: SplitLengths
+        self, pair: PreferencePair, group: UnfittedGroup, prompt: EncodedPrompt, room: int, counts: SplitLengths
     ) -> tuple[int, ...]:
         """The context's first and last tokens, `room` in all."""
-        self.num_cut_messages += not section.question
-        spans = supporting_spans(pair, section.text)
-        counts.supporting_lost += spans_hit(section.text, spans, len(prompt.context), room, self._count_tokens)
+        self.num_cut_messages += not group.question
+        spans = supporting_spans(pair, group.text)
+        counts.supporting_lost += spans_hit(group.text, spans, len(prompt.context), room, self._count_tokens)
         return cut_middle(prompt.context, room)
 
-    def _without_passages(self, pair: PreferencePair, section: Section, room: int, limit: int) -> EncodedPrompt:
+    def _without_passages(self, pair: PreferencePair, group: UnfittedGroup, room: int, limit: int) -> EncodedPrompt:
         """The prompt with a context of `room` tokens at most; passages counted apart can take one more each."""
-        spans = supporting_spans(pair, section.text)
+        spans = supporting_spans(pair, group.text)
         if not spans:
             raise OverlengthError(
                 f"`truncation: passages` keeps the supporting passages, but record {pair.named} does not say "
-                f"which they are in its {section.context} context; add `supporting` spans, or set "
+                f"which they are in its {group.context} context; add `supporting` spans, or set "
                 "`data.init_args.truncation: middle`"
             )
         budget = room
-        while (shorter := drop_passages(section.text, spans, budget, self._count_tokens, pair.id)) is not None:
-            prompt = self._prompt(pair, section, shorter)
+        while (shorter := drop_passages(group.text, spans, budget, self._count_tokens, pair.id)) is not None:
+            prompt = self._prompt(pair, group, shorter)
             if len(prompt.ids) <= limit:
                 return prompt
             budget -= len(prompt.ids) - limit
         raise OverlengthError(
             f"the supporting passages of record {pair.named} alone are longer than the {room} tokens left "
-            f"for its {section.context} context; raise `data.init_args.max_length`, or set "
+            f"for its {group.context} context; raise `data.init_args.max_length`, or set "
             "`data.init_args.truncation: middle`"
         )
 
@@ -98,7 +100,7 @@ class PromptFitter:
         return len(self._format.encode(text))
 
 
-def _said(pair: PreferencePair, section: Section) -> list[str]:
+def _said(pair: PreferencePair, group: UnfittedGroup) -> list[str]:
     """What the prompt's messages say, but for a context with the question apart, which may be a page about marks."""
     others = (message.content for message in pair.other_messages)
-    return [section.question or section.text, pair.system or "", *others]
+    return [group.question or group.text, pair.system or "", *others]

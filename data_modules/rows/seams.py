@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from data_modules.records import PreferencePair
 from data_modules.rows.encoding import PairEncoder
-from data_modules.rows.sections import surroundings
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
+from data_modules.rows.unfitted import surroundings
 from lit_longpo.batch import Group, Response, View, Views
 from lit_longpo.policy import PromptFormat
 

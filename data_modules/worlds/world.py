@@ -100,7 +100,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Question:
+class FactQuestion:
     """A question, its answer and the facts that settle it, in the order they are needed."""
 
     text: str
@@ -150,7 +150,7 @@ class World:
         self._unstated.discard((who, what))
         return Fact(who, what, self.random.choice(VALUES[what]))
 
-    def question(self, hops: int = 1) -> Question:
+    def question(self, hops: int = 1) -> FactQuestion:
         """A question that takes `hops` facts to answer: hops - 1 relations, then an attribute.
 
         Raises:
@@ -164,7 +164,7 @@ class World:
         last = self._new_fact(person=chain[-1])
         path = "".join(f"the {link.name} of " for link in reversed(links))
         text = f"{VERBS[last.name]} {path}{chain[0]}"
-        return Question(text, last.value, last.name, (*links, last))
+        return FactQuestion(text, last.value, last.name, (*links, last))
 
     def distractors(self, num_words: int) -> list[Fact]:
         """Facts of together at least `num_words` words, at most one sentence more."""
@@ -174,7 +174,7 @@ class World:
             total += num_words_of(facts[-1].sentence)
         return facts
 
-    def wrong_answers(self, question: Question, distractors: Sequence[Fact], count: int) -> tuple[str, ...]:
+    def wrong_answers(self, question: FactQuestion, distractors: Sequence[Fact], count: int) -> tuple[str, ...]:
         """Other values of the asked attribute, those that the distractors state first.
 
         Raises:

@@ -11,7 +11,7 @@ from evaluation.benchmarks.ruler.templates import OfficialTasks, mapping
 
 
 @dataclass(frozen=True)
-class Question:
+class DocumentQuestion:
     """One question about documents.
 
     Args:
@@ -28,14 +28,14 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Questions:
+class DocumentQuestions:
     """Questions in the file's order, and the pool of all documents, sorted."""
 
-    items: tuple[Question, ...]
+    items: tuple[DocumentQuestion, ...]
     documents: tuple[str, ...]
 
 
-def read_squad(path: Path) -> Questions:
+def read_squad(path: Path) -> DocumentQuestions:
     """A SQuAD file; questions without an answer are left out.
 
     Raises:
@@ -49,7 +49,7 @@ def read_squad(path: Path) -> Questions:
     texts = sorted({row.text("context") for rows in paragraphs for row in rows})
     numbers = {text: number for number, text in enumerate(texts)}
     items = [item for rows in paragraphs for item in _about_article(rows, numbers)]
-    return Questions(tuple(items), tuple(texts))
+    return DocumentQuestions(tuple(items), tuple(texts))
 
 
 def _paragraphs(article: object, where: str) -> list[Row]:
@@ -61,7 +61,7 @@ def _paragraphs(article: object, where: str) -> list[Row]:
     ]
 
 
-def _about_article(rows: Sequence[Row], numbers: Mapping[str, int]) -> list[Question]:
+def _about_article(rows: Sequence[Row], numbers: Mapping[str, int]) -> list[DocumentQuestion]:
     found = []
     here = [numbers[row.text("context")] for row in rows]
     for row in rows:
@@ -76,7 +76,7 @@ def _about_article(rows: Sequence[Row], numbers: Mapping[str, int]) -> list[Ques
                 )
                 if not answers:
                     raise row.error("answers", "at least one answer", answers)
-                found.append(Question(question.text("question"), answers, (own,), related))
+                found.append(DocumentQuestion(question.text("question"), answers, (own,), related))
     return found
 
 
@@ -87,7 +87,7 @@ def _items(row: Row, name: str) -> list[object]:
     return items
 
 
-def read_hotpotqa(path: Path) -> Questions:
+def read_hotpotqa(path: Path) -> DocumentQuestions:
     """A HotpotQA file of the distractor setting: a JSON list, or JSON Lines.
 
     Raises:
@@ -99,10 +99,10 @@ def read_hotpotqa(path: Path) -> Questions:
     pool = sorted({text for documents in texts for text in documents})
     numbers = {text: number for number, text in enumerate(pool)}
     items = [
-        Question(row.text("question"), (row.text("answer"),), tuple(numbers[text] for text in documents))
+        DocumentQuestion(row.text("question"), (row.text("answer"),), tuple(numbers[text] for text in documents))
         for row, documents in zip(rows, texts, strict=True)
     ]
-    return Questions(tuple(items), tuple(pool))
+    return DocumentQuestions(tuple(items), tuple(pool))
 
 
 def _hotpotqa_documents(row: Row) -> list[str]:
@@ -114,23 +114,23 @@ def _hotpotqa_documents(row: Row) -> list[str]:
     return [f"{title}\n{text}" for title, text in documents]
 
 
-class QuestionGenerator(Generator[Question]):
+class QuestionGenerator(Generator[DocumentQuestion]):
     """qa: a question about one or several documents, among others."""
 
-    def __init__(self, tasks: OfficialTasks, seed: int, questions: Questions) -> None:
+    def __init__(self, tasks: OfficialTasks, seed: int, questions: DocumentQuestions) -> None:
         super().__init__(tasks.templates["qa"], seed)
         self._questions, self.num_rows = questions, len(questions.items)
         self._document = tasks.sentences["document"]
 
-    def hidden(self, draw: random.Random, length: int, row: int) -> Question:
+    def hidden(self, draw: random.Random, length: int, row: int) -> DocumentQuestion:
         """The question of the row; nothing is drawn."""
         return self._questions.items[row]
 
-    def asked(self, hidden: Question, draw: random.Random) -> RulerQuestion:
+    def asked(self, hidden: DocumentQuestion, draw: random.Random) -> RulerQuestion:
         """As it is."""
         return RulerQuestion({"query": hidden.text}, hidden.answers)
 
-    def context(self, hidden: Question, draw: random.Random, size: int) -> str:
+    def context(self, hidden: DocumentQuestion, draw: random.Random, size: int) -> str:
         """Of `size` documents, or as many as are needed; all of them again and again if there are fewer."""
         documents = self._chosen(hidden, draw, size)
         self._shuffle(documents)
@@ -140,7 +140,7 @@ class QuestionGenerator(Generator[Question]):
         """10 documents."""
         return 10
 
-    def _chosen(self, question: Question, draw: random.Random, size: int) -> list[str]:
+    def _chosen(self, question: DocumentQuestion, draw: random.Random, size: int) -> list[str]:
         pool = self._questions.documents
         if size >= len(pool):
             return [*pool * -(-size // len(pool))][:size]

@@ -1,4 +1,4 @@
-"""A section of a pair: one prompt and everything that may follow it, as tokens."""
+"""A group before its context is cut to fit: the prompt as text, and everything that may follow it as tokens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from lit_longpo.policy.prompts.encoded_prompt import EncodedPrompt, Surroundings
 
 
 @dataclass(frozen=True)
-class Section:
+class UnfittedGroup:
     """One prompt and everything that may follow it.
 
     Args:
         context: which context `text` is.
-        turn: number of the question that the section answers; 0 for all of them in the long context.
+        turn: number of the question that it answers; 0 for all of them in the long context.
         text: the context.
         question: the (first) question; empty if it is in the context.
         responses: tokens after the prompt, chosen first.
