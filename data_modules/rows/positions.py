@@ -68,7 +68,14 @@ class PositionSynthesis:
 
 
 def continuous_chunks(num_tokens: int, chunk_tokens: int, target_length: int, draw: random.Random) -> list[int]:
-    """One bias for each chunk: `num_tokens` strictly increasing ids in [0, target_length)."""
+    """One bias for each chunk: `num_tokens` strictly increasing ids in [0, target_length).
+
+    Args:
+        num_tokens: true tokens of the context.
+        chunk_tokens: tokens that stay beside each other.
+        target_length: positions that ids are drawn from.
+        draw: the biases.
+    """
     positions = list[int]()
     for start, end, low, high in _chunks(num_tokens, chunk_tokens, target_length):
         bias = draw.randint(low, high)
@@ -77,7 +84,10 @@ def continuous_chunks(num_tokens: int, chunk_tokens: int, target_length: int, dr
 
 
 def sparse_chunks(num_tokens: int, chunk_tokens: int, target_length: int, draw: random.Random) -> list[int]:
-    """A bias for each token, ascending: `num_tokens` strictly increasing ids in [0, target_length)."""
+    """A bias for each token, ascending: `num_tokens` strictly increasing ids in [0, target_length).
+
+    Arguments as in `continuous_chunks`.
+    """
     positions = list[int]()
     for start, end, low, high in _chunks(num_tokens, chunk_tokens, target_length):
         biases = sorted(draw.randint(low, high) for _ in range(start, end))

@@ -81,7 +81,11 @@ def surroundings(pair: PreferencePair) -> Surroundings:
 
 @contextmanager
 def naming(pair: PreferencePair) -> Iterator[None]:
-    """Put the record in front of what a chat template or tokenizer refuses in its texts."""
+    """Put the record in front of what a chat template or tokenizer refuses in its texts.
+
+    Raises:
+        InputError: what was raised inside, naming the record.
+    """
     try:
         yield
     except InputError as error:

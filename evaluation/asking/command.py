@@ -77,7 +77,11 @@ def ask_parser() -> SuggestingParser:
 
 
 def ask(arguments: Sequence[str]) -> None:
-    """Ask as the arguments say, print the answers side by side."""
+    """Ask as the arguments say, print the answers side by side.
+
+    Raises:
+        InputError: an argument means nothing, or a document or question does not fit.
+    """
     words = with_lists(with_policy(arguments))
     values = _parsed(words, None)
     check_processes(1, "ask")

@@ -37,7 +37,11 @@ class Row:
     values: Mapping[str, object]
 
     def text(self, name: str) -> str:
-        """A field of valid text, which may be empty."""
+        """A field of valid text, which may be empty.
+
+        Raises:
+            OfficialFileError: it is missing, no text, or holds half a character.
+        """
         value = self.values.get(name)
         if not isinstance(value, str):
             raise self.error(name, "text", value)
@@ -45,7 +49,11 @@ class Row:
         return value
 
     def check_whole(self, name: str, *texts: str) -> None:
-        """Refuse texts of a field with half a character (a lone surrogate), at which tokenizers fail much later."""
+        """Refuse texts of a field with half a character (a lone surrogate), at which tokenizers fail much later.
+
+        Raises:
+            OfficialFileError: naming the field.
+        """
         for text in texts:
             try:
                 text.encode("utf-8")
@@ -57,14 +65,22 @@ class Row:
         return None if self.values.get(name) is None else self.text(name)
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
-        """A field that holds one of the allowed texts."""
+        """A field that holds one of the allowed texts.
+
+        Raises:
+            OfficialFileError: it holds another.
+        """
         value = self.text(name)
         if value not in allowed:
             raise self.error(name, f"one of {', '.join(allowed)}", value)
         return value
 
     def texts(self, name: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
-        """A field that holds a list of texts, with at least one entry unless it may be empty."""
+        """A field that holds a list of texts, with at least one entry unless it may be empty.
+
+        Raises:
+            OfficialFileError: it does not.
+        """
         value = self.values.get(name)
         if (
             not isinstance(value, list)
@@ -76,7 +92,11 @@ class Row:
         return tuple(value)
 
     def count(self, name: str, at_least: int = 0, at_most: int = MOST_TOKENS) -> int:
-        """A field that holds a whole number in a range."""
+        """A field that holds a whole number in a range, its ends included.
+
+        Raises:
+            OfficialFileError: it does not.
+        """
         value = self.values.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
             raise self.error(name, f"a whole number from {at_least:,} to {at_most:,}", value)

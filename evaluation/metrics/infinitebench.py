@@ -120,6 +120,9 @@ def right_prefix(prediction: str, values: References, model: str | None = None) 
         prediction: generated text.
         values: every intermediate one.
         model: who answered, by the official name.
+
+    Raises:
+        TypeError: the values are no list, or an empty one.
     """
     if isinstance(values, str | int | float) or not values:
         raise InputTypeError(f"expected the list of Math.Calc's values, got {values!r:.80}; pass record['answer']")

@@ -194,5 +194,11 @@ def by_bucket(scores: Sequence[float], lengths: Sequence[int]) -> dict[str, floa
 def aggregate(
     scores: Sequence[float], predictions: Sequence[str], lengths: Sequence[int | str] | None = None
 ) -> float | dict[str, float]:
-    """Score of a file, or with `lengths` of LongBench-E's buckets."""
+    """Score of a file, or with `lengths` of LongBench-E's buckets; 0 to 100, rounded as the official script does.
+
+    Args:
+        scores: of its predictions, 0 to 1.
+        predictions: not read; other benchmarks' rules need them.
+        lengths: words of each context, characters in Chinese.
+    """
     return total(scores) if lengths is None else by_bucket(scores, [int(length) for length in lengths])

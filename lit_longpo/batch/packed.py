@@ -11,7 +11,7 @@ from lit_longpo.batch.views import Slot
 
 
 def tensor_on(device: torch.device, values: Sequence[float], dtype: torch.dtype) -> Tensor:
-    """Numbers of the host on a device, without waiting for it: to a GPU they go from pinned memory."""
+    """Numbers of the host on a device, without waiting: to a GPU they go from pinned memory. Shape: (values,)."""
     tensor = torch.tensor(values, dtype=dtype)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 

@@ -10,7 +10,11 @@ from lit_longpo.errors import InputTypeError
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:
-    """The transformers model inside an optional PEFT wrapper."""
+    """The transformers model inside an optional PEFT wrapper.
+
+    Raises:
+        TypeError: there is none.
+    """
     if isinstance(model, PreTrainedModel):
         return model
     from peft import PeftModel  # plain models do without
@@ -22,7 +26,11 @@ def base_model(model: nn.Module) -> PreTrainedModel:
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """Everything below the head: token ids in, last hidden states out."""
+    """Everything below the head: token ids in, last hidden states out.
+
+    Raises:
+        TypeError: the model has several such parts, or none.
+    """
     found = model.get_decoder()
     if found is not model and isinstance(found, PreTrainedModel):
         return found
@@ -34,7 +42,11 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def decoder_layers(decoder: nn.Module) -> nn.ModuleList:
-    """A decoder's layers, the longest of its lists (`layers`, `h`, `blocks`, ...)."""
+    """A decoder's layers, the longest of its lists (`layers`, `h`, `blocks`, ...).
+
+    Raises:
+        TypeError: it has no list of modules.
+    """
     lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList)]
     if not lists:
         raise InputTypeError(f"expected a list of layers in {type(decoder).__name__}, got none")

@@ -21,7 +21,13 @@ _SAME = 1e-6  # relative to the largest logit; the same computation twice
 
 
 def plain_log_probs(model: PreTrainedModel, group: Group, response: Response) -> Tensor:
-    """Of a response behind its prompt, from whole logits. Shape: (R,)."""
+    """Log-probabilities of a response's tokens behind its prompt, from whole logits. Shape: (R,).
+
+    Args:
+        model: inside `reading`.
+        group: whose prompt it follows.
+        response: R tokens.
+    """
     logits = _logits(model, group.prompt_ids + response.token_ids, _positions(group, response))
     start = len(group.prompt_ids)
     log_probs = logits[start - 1 : -1].float().log_softmax(-1)
@@ -29,7 +35,13 @@ def plain_log_probs(model: PreTrainedModel, group: Group, response: Response) ->
 
 
 def repeats_itself(model: PreTrainedModel, group: Group, tolerance: float) -> bool:
-    """Whether a model gives the same logits twice, relative to the largest."""
+    """Whether a model gives the same logits twice.
+
+    Args:
+        model: inside `reading`.
+        group: whose first response is read.
+        tolerance: greatest difference, relative to the largest logit.
+    """
     return not _prompts_differ(model, group, group.responses[0], group.responses[0], tolerance)
 
 

@@ -85,7 +85,15 @@ def _sum_by_owner(per_token: Tensor, batch: PackedBatch) -> Tensor:
 
 
 def row_log_probs(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """Log-probability of every scored token, fp32. Shape: (N,)."""
+    """Log-probability of every scored token, fp32. Shape: (N,).
+
+    Args:
+        model: a causal language model with prefix-shared attention, perhaps PEFT-wrapped.
+        batch: one packed row.
+
+    Raises:
+        UnsupportedModelError: the model does not take this row's positions, or has a layer between decoder and head.
+    """
     base = base_model(model)
     check_leaps(base, batch)
     batch = row_for(base, batch)

@@ -96,7 +96,7 @@ class SequenceRanks:
         """Sum over the ranks, the same on every one, with the gradient's factor R.
 
         Args:
-            tensor: this rank's part.
+            tensor: this rank's part, of the same shape on every rank.
         """
         total: Tensor = tensor if self.size == 1 else _Sum.apply(tensor, self)
         return total

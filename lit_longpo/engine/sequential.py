@@ -119,7 +119,8 @@ def run_sequences(
     Args:
         decoder: what computes angles and holds the parameters.
         row: the row; its table says which sequences it holds.
-        run: from a sequence, its tokens and their positions to what is kept of it; of an idle one, nothing that counts.
+        run: from a sequence, its tokens and their positions, (1, tokens) each, to what is kept of it; of an idle one,
+            nothing that counts.
     """
     sequences = list(_sequences(row))
     count = _most_of_all_ranks(decoder, len(sequences))
@@ -144,7 +145,12 @@ def _run(
 
 
 def plain_options(row: PackedBatch, position_ids: Tensor) -> dict[str, Any]:
-    """Keywords of a plain forward over one of a row's sequences; true positions are for the model to count."""
+    """Keywords of a plain forward over one of a row's sequences; true positions are for the model to count.
+
+    Args:
+        row: that the sequence is of.
+        position_ids: of the sequence. Shape: (1, tokens).
+    """
     if not row.leaps:
         return {"use_cache": False}
     # With a mask, transformers does not take a leap in the positions for the border of another sequence.

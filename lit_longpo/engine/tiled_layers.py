@@ -201,7 +201,7 @@ class Tiles:
 
         Args:
             num_tokens: of the row.
-            like: a tensor of the row.
+            like: a tensor of the row, for its device and dtype.
         """
         if self.tokens != "auto":
             return self.tokens

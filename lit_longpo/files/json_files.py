@@ -18,7 +18,11 @@ _SPACE_BYTES = _SPACE.encode()
 
 
 def json_lines(path: str | Path) -> Rows:
-    """One JSON value a line; a mark of the byte order in front and empty lines at the end are nothing."""
+    """One JSON value a line; a byte order mark in front and empty lines at the end are ignored.
+
+    Raises:
+        RecordError: a line is empty between others, or no JSON.
+    """
     for number, text in numbered_lines(path):
         if not text.strip(_SPACE_BYTES):
             raise RecordError.at(f"{path}:{number}", "record", "UTF-8 JSON on every line but the last", b"")

@@ -46,6 +46,9 @@ def instead(advice: str | None) -> Iterator[None]:
 
     Args:
         advice: what to do; `None` changes nothing.
+
+    Raises:
+        RecordError: what was raised inside, with the other advice.
     """
     try:
         yield
@@ -71,7 +74,7 @@ def decode_json(raw: bytes | str, where: str) -> object:
 
 
 def unique_keys(where: str) -> Callable[[list[tuple[str, object]]], dict[str, object]]:
-    """What makes objects of JSON, and refuses those with a key given twice."""
+    """A hook of `json.loads` (`object_pairs_hook`) that raises RecordError for an object with a key given twice."""
 
     def unique(items: list[tuple[str, object]]) -> dict[str, object]:
         if len(dict(items)) < len(items):

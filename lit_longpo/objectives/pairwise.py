@@ -35,7 +35,13 @@ class Scored:
 
     @classmethod
     def of(cls, view: View, policy: Scores, reference: Scores | None) -> "Scored":
-        """The numbers of one view; of several rejected responses the first."""
+        """The numbers of one view; of several rejected responses the first. Shape of each: (B,).
+
+        Args:
+            view: context and role.
+            policy: scores of the policy.
+            reference: those of the reference; `None` without one.
+        """
 
         def first(values: Tensor) -> Tensor:
             return values if view.role == "chosen" else values[:, 0]

@@ -118,6 +118,9 @@ class AdapterFolder:
 
         Args:
             wanted: `policy.lora`; its dropout and `also_train` hold, the rest has to agree.
+
+        Raises:
+            InputError: the adapters are of parameters that are no layers.
         """
         targets = self.settings.get("target_modules")
         if targets is None:  # parameters that are no layers

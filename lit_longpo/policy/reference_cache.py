@@ -101,6 +101,10 @@ class ReferenceCache:
     def add(self, batch: PackedBatch, sums: Tensor) -> None:
         """Remember those of the row's values that are not there; `flush` stores them.
 
+        Args:
+            batch: the row.
+            sums: summed log-probabilities, one for each slot. Shape: (slots,).
+
         Raises:
             InputError: a value is no number.
         """

@@ -118,12 +118,12 @@ def splits_parameters(strategy: object) -> bool:
 
 
 def whole_shape(parameter: Tensor) -> torch.Size:
-    """Of the whole parameter, of which ZeRO-3 leaves an empty vector on each rank."""
+    """Shape of the whole parameter, of which ZeRO-3 leaves an empty vector on each rank."""
     return cast(torch.Size, getattr(parameter, "ds_shape", parameter.shape))
 
 
 def full_value(parameter: Tensor) -> Tensor:
-    """The whole parameter, detached; a collective call if it is sharded."""
+    """The whole parameter, detached; a collective call if it is sharded. Shape: as `whole_shape` says."""
     if isinstance(parameter, DTensor):
         return cast(DTensor, parameter.detach()).full_tensor()
     if hasattr(parameter, "ds_id"):

@@ -57,7 +57,7 @@ class ExampleMeans:
 
         A source without an example has no means.
 
-        One reduction; a collective call.
+        One reduction; a collective call. Shape of each: ().
 
         Args:
             reduce: the strategy's.

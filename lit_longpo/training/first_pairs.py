@@ -62,7 +62,7 @@ class FirstPairs:
         self.look(trainer)
 
     def add(self, values: dict[str, Tensor], step: int = 0) -> None:
-        """Per-example metrics of a row, after so many optimizer steps."""
+        """Per-example metrics of a row, after so many optimizer steps. Shape of each: (B,)."""
         if self._signal is not None:
             self._signal.add(values, step)
 

@@ -59,7 +59,7 @@ class PreferenceSignal:
         """Per-example metrics of a row; those of an objective without rejected answers say nothing.
 
         Args:
-            values: what the objective returned for the row.
+            values: what the objective returned for the row. Shape of each: (B,).
             step: optimizer steps before it.
         """
         needed = ("logps/chosen", "logps/rejected") if self.by_log_probs else ("rewards/margins",)

@@ -48,6 +48,9 @@ class TextTokens:
         Args:
             text: anything.
             max_tokens: budget of the result, in tokens, the mark included.
+
+        Raises:
+            InputError: the budget has no room for two tokens and the mark.
         """
         if self.count(text) <= max_tokens:
             return text

@@ -250,7 +250,13 @@ def _torch_folded(
 
 
 def torch_pair(plan: VarlenPlan, scaling: float | None, reach: tuple[int, int]) -> KernelPair:
-    """Torch's variable-length kernels, which `varlen_attn` calls; it drops the gradient of the log-sum-exp."""
+    """Torch's variable-length kernels, which `varlen_attn` calls; it drops the gradient of the log-sum-exp.
+
+    Args:
+        plan: lengths of the segments.
+        scaling: factor of the scores; `None` means 1 / sqrt(D).
+        reach: keys that a query sees to its left and right; -1 means all.
+    """
     options = {"scale": scaling, "window_size_left": reach[0], "window_size_right": reach[1]}
     fixed = (0.0, reach == (-1, 0))  # no dropout; causal, which the kernels take for a window else
 

@@ -117,7 +117,7 @@ def in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     """As autocast would give them to torch's own attention.
 
     Args:
-        *tensors: queries, keys and values.
+        *tensors: queries, keys and values, of any shape.
     """
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):

@@ -116,7 +116,14 @@ def outputs_of(blocks: Sequence[Block], attend: Callable[[Block], Tensor]) -> li
 
 
 def causal_mask(num_queries: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
-    """True where a query may look. Shape: (Q, K)."""
+    """True where a query may look. Shape: (num_queries, num_keys).
+
+    Args:
+        num_queries: they are the last positions.
+        num_keys: all positions.
+        window: how many keys, itself included, a query sees; `None` means all.
+        device: of the mask.
+    """
     last_key = torch.arange(num_keys - num_queries, num_keys, device=device).unsqueeze(1)
     keys = torch.arange(num_keys, device=device)
     mask = keys <= last_key

@@ -160,7 +160,11 @@ class PromptFormat:
         return self._parted(tokens, said, placed[here].moved(spans[0]))
 
     def encode_turn(self, question: str) -> EncodedPrompt:
-        """Tokens between an answer (its end token included) and the next one; there is no context."""
+        """Tokens between an answer (its end token included) and the next one; there is no context.
+
+        Raises:
+            InputError: the chat template closes an answer otherwise before a second question, or takes none.
+        """
         text, spans = self._later_text(question)
         if self._chat is None:
             return EncodedPrompt((), (), self._ids_after("", text, self._from_data.of_prompt(*spans)))
