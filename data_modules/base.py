@@ -15,14 +15,14 @@ from data_modules.files.content import Content, content_of_pairs
 from data_modules.records import PreferencePair
 from data_modules.rows import data_report
 from data_modules.rows.accounts import Account, Selection, account_of
-from data_modules.rows.bundles import RowsBy, SharePrompts, check_sharing
-from data_modules.rows.dealing import RowDealer
-from data_modules.rows.dealt import DealtRows
+from data_modules.rows.dealing.bundles import RowsBy, SharePrompts, check_sharing
+from data_modules.rows.dealing.dealer import RowDealer
+from data_modules.rows.dealing.dealt import DealtRows
 from data_modules.rows.encoding import EncodedPair
 from data_modules.rows.given_pairs import check_sequence, checked_pairs
 from data_modules.rows.positions import PositionSynthesis
-from data_modules.rows.store_folder import StoreFolder
-from data_modules.rows.token_store import Examples, TokenStore
+from data_modules.rows.stores.store_folder import StoreFolder
+from data_modules.rows.stores.token_store import Examples, TokenStore
 from data_modules.rows.tokenising import SplitReport, Tokenising, with_progress
 from data_modules.rows.truncation import LengthPolicy, OnOverlength, Truncation
 from data_modules.splitting import shared_documents

@@ -11,10 +11,10 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from data_modules.base import PairDataModule
 from data_modules.records import PreferencePair
 from data_modules.rows.accounts import Account, account_of, joined
-from data_modules.rows.bundles import SharePrompts
-from data_modules.rows.mixed_examples import MixedExamples, Smaller, SourceCounts, counts_of
+from data_modules.rows.dealing.bundles import SharePrompts
 from data_modules.rows.repeated_pairs import RepeatedPairs, opposed_across
-from data_modules.rows.token_store import Examples
+from data_modules.rows.stores.mixed_examples import MixedExamples, Smaller, SourceCounts, counts_of
+from data_modules.rows.stores.token_store import Examples
 from data_modules.splitting import held_out_elsewhere
 from lit_longpo.batch import Views
 from lit_longpo.errors import InputError

@@ -6,11 +6,11 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.rows.collating import collate
+from data_modules.rows.dealing.collating import collate
+from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
+from data_modules.rows.dealing.ranks import ranks_of
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.pipes import Piped, check_room_for_workers
-from data_modules.rows.ranks import ranks_of
-from data_modules.rows.sampling import TokenBudgetBatchSampler
 from data_modules.rows.unfitted import encode_answers
 from data_modules.worlds.world import WORDS_PER_FACT, Split, World, check_sizes, world_seed
 from lit_longpo.batch import Group, Response, Views

@@ -18,7 +18,7 @@ from support import small_fit
 from support.builders import world_build
 from support.small_fit import fit
 
-from data_modules.rows.store_folder import StoreFolder
+from data_modules.rows.stores.store_folder import StoreFolder
 from evaluation.command import parse_evaluation
 from evaluation.perplexity.command import perplexity
 from lit_longpo.checkpoints import ResumableTrainer

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DDPStrategy
 
-from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from lit_longpo import strategies
 from lit_longpo.engine import sequence_parallel, sequence_ranks
 from lit_longpo.engine.sequence_parallel import SequenceRanks

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.word_pairs import FORMAT, VIEWS, pair
 
 from data_modules.rows.encoding import PairEncoder
-from data_modules.rows.token_store import TokenStore
+from data_modules.rows.stores.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 
 

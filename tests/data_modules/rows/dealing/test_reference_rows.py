@@ -13,11 +13,11 @@ from support.tiny_models import tiny_model
 from support.word_pairs import FORMAT, VIEWS, pair
 
 from data_modules.base import PairDataModule
-from data_modules.rows.bundles import Bundle
+from data_modules.rows.dealing.bundles import Bundle
+from data_modules.rows.dealing.reference_rows import fullest_row, reference_rows
 from data_modules.rows.encoding import PairEncoder
-from data_modules.rows.kept_examples import KeptExamples
-from data_modules.rows.reference_rows import fullest_row, reference_rows
-from data_modules.rows.token_store import TokenStore
+from data_modules.rows.stores.kept_examples import KeptExamples
+from data_modules.rows.stores.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import ReferenceConfig

@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.rows.token_store import Examples
+from data_modules.rows.stores.token_store import Examples
 from lit_longpo.batch import Group
 from lit_longpo.engine import SHARED_FROM, num_row_tokens
 from lit_longpo.errors import InputError

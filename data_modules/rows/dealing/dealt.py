@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.rows.token_store import Examples
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
+from data_modules.rows.stores.token_store import Examples
 
 
 @dataclass(frozen=True)

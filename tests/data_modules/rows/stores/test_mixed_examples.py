@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_modules.rows.mixed_examples import counts_of
+from data_modules.rows.stores.mixed_examples import counts_of
 
 
 @pytest.mark.parametrize(

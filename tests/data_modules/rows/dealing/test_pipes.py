@@ -12,8 +12,8 @@ from support.preference_data import RandomPairs
 from support.ranks import run_ranks
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.rows import pipes
-from data_modules.rows.pipes import Piped, check_room_for_workers
+from data_modules.rows.dealing import pipes
+from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
 from lit_longpo.batch import View, Views
 from lit_longpo.errors import StorageError
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.token_store import TABLE, Digest, TokenStore, stored
+from data_modules.rows.stores.token_store import TABLE, Digest, TokenStore, stored
 from lit_longpo.checkpoints.whole import discard, partial_name
 from lit_longpo.errors import InputError, UserError
 from lit_longpo.files.storing import storing

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.rows.bundles import Bundle, BundleSampler, SharePrompts, bundles_of, say_bundles
-from data_modules.rows.collating import collate
+from data_modules.rows.dealing.bundles import Bundle, BundleSampler, SharePrompts, bundles_of, say_bundles
+from data_modules.rows.dealing.collating import collate
+from data_modules.rows.dealing.pipes import Piped, check_room_for_workers
+from data_modules.rows.dealing.ranks import ranks_of
+from data_modules.rows.dealing.reference_rows import budget_of, fullest_row, reference_rows
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.pipes import Piped, check_room_for_workers
-from data_modules.rows.ranks import ranks_of
-from data_modules.rows.reference_rows import budget_of, fullest_row, reference_rows
-from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.rows.token_store import Examples
+from data_modules.rows.stores.token_store import Examples
 from lit_longpo.batch import PackedBatch, PreferenceBatch
 from lit_longpo.engine import SHARED_FROM
 from lit_longpo.errors import InputError

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 
 
 @st.composite

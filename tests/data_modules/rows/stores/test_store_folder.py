@@ -8,10 +8,10 @@ from contextlib import suppress
 import pytest
 from support.word_pairs import FORMAT, VIEWS, pair
 
-from data_modules.rows import store_folder
+from data_modules.rows.stores import store_folder
 from data_modules.rows.encoding import PairEncoder
-from data_modules.rows.store_folder import StoreFolder
-from data_modules.rows.token_store import TokenStore
+from data_modules.rows.stores.store_folder import StoreFolder
+from data_modules.rows.stores.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.errors import StorageError
 

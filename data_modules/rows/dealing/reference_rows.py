@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Trainer
 
-from data_modules.rows.bundles import Bundle, BundleSampler
-from data_modules.rows.sampling import TokenBudgetBatchSampler
-from data_modules.rows.token_store import Examples
+from data_modules.rows.dealing.bundles import Bundle, BundleSampler
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
+from data_modules.rows.stores.token_store import Examples
 from lit_longpo.batch import PackedBatch
 from lit_longpo.engine import pack
 from lit_longpo.errors import InputError

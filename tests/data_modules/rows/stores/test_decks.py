@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.rows.decks import Share, apportioned, decks_of
-from data_modules.rows.sampling import TokenBudgetBatchSampler
+from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
+from data_modules.rows.stores.decks import Share, apportioned, decks_of
 
 
 @given(st.integers(0, 200), st.lists(st.integers(1, 50), min_size=1, max_size=6))

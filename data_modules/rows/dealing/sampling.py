@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from data_modules.rows.decks import Share, decks_of
+from data_modules.rows.stores.decks import Share, decks_of
 from lit_longpo.errors import InputError
 
 _OPEN_ROWS = 32  # rows that a later example may still be put into, when the order is free

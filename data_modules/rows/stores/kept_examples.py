@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.token_store import Examples
+from data_modules.rows.stores.token_store import Examples
 from data_modules.splitting import Chosen
 from lit_longpo.shared_texts import DocumentKeys
 

@@ -12,9 +12,9 @@ from support.word_pairs import FORMAT, SFT, pair
 from data_modules.base import PairDataModule
 from data_modules.mixture import MixtureDataModule
 from data_modules.records import PreferencePair
-from data_modules.rows.bundles import BundleSampler, bundles_of
+from data_modules.rows.dealing.bundles import BundleSampler, bundles_of
 from data_modules.rows.encoding import EncodedPair
-from data_modules.rows.token_store import TokenStore
+from data_modules.rows.stores.token_store import TokenStore
 from lit_longpo.batch import Group, PreferenceBatch, Response
 from lit_longpo.engine import pack
 from lit_longpo.errors import InputError

@@ -1,0 +1,1 @@
+"""Examples dealt into packed rows: which of them, in which order, on which rank."""

@@ -1,0 +1,1 @@
+"""Tokenised examples in little memory: in arrays, in files, of several sources."""
