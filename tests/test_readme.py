@@ -1,7 +1,7 @@
 """The README is short enough to be read, and its table of model families is measured."""
 
 import pytest
-from results.tables import replaced
+from results.pages import replaced
 from support import families, pages
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.tables import replaced
+from results.pages import replaced
 
 from kills.campaign import Result
 

@@ -75,8 +75,9 @@ def listed(options: argparse.Namespace) -> None:
 
 def table(options: argparse.Namespace) -> None:
     from results import speed
+    from results.pages import replaced
     from results.saving import NAME, saving  # import what `run` leaves to its cells
-    from results.tables import markdown, replaced
+    from results.tables import markdown
 
     page = options.page.read_text(encoding="utf-8")
     texts = {name: markdown(SUITES[name], options.stored / name) for name in options.suites or SUITES}

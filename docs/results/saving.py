@@ -5,7 +5,7 @@ from dataclasses import replace
 from benchmarks.flops import step_flops
 from benchmarks.setting import Setting
 
-from results.tables import line
+from results.pages import line
 
 NAME = "saving"
 _LONG, _SHORT, _ANSWER = (2048, 4096, 8192, 16384), 1024, 64

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from results.outcomes import STORED
-from results.tables import line
+from results.pages import line
 
 README = "speed"  # its block in the README
 _HEADER = ("hardware", "model", "prompt", "answers", "time", "memory")

@@ -12,11 +12,13 @@ from results.cells import Cell, Settings, Suite
 from results.other_questions import asked_of, two_hop
 from results.outcomes import Outcome, f1_of, load, means_of, scores_of
 from results.packing import ADAPTERS, Pack, rounded, unpack
+from results.pages import replaced
 from results.passages import ALONE, Evidence, among_others, asked, evidence_of, lengthened, together
+from results.rows import difference, rows_of
 from results.running import Runner, filled
 from results.saving import NAME, saving
 from results.suites import SUITES
-from results.tables import difference, markdown, replaced, rows_of
+from results.tables import markdown
 from safetensors.torch import load_file, save_file
 from support.word_pairs import FORMAT, SC, VIEWS
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from results import speed
-from results.tables import replaced
+from results.pages import replaced
 from support import pages
 
 TABLES = speed.stored()["tables"]

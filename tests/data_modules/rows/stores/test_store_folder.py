@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 from support.word_pairs import FORMAT, VIEWS, pair
 
-from data_modules.rows.stores import store_folder
 from data_modules.rows.encoding import PairEncoder
+from data_modules.rows.stores import store_folder
 from data_modules.rows.stores.store_folder import StoreFolder
 from data_modules.rows.stores.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
