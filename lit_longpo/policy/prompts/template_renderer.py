@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
-from lit_longpo.policy.prompts.chat_source import dated, pinned, template_source
 from lit_longpo.policy.prompts.rendered import Utterance
 
 # Marks stand for texts. One that does not come back as it is shows a template that escapes, cuts or drops them.
 MARK = '\u0000 <Mark> & "it\'s" {{1}} \\ [\n\n] \u0000'
 LATER = '\u0000 <Later> & "it\'s" {{1}} \\ [\n\n] \u0000'
+_DIRECTIVES = ("-d", "-m", "-H", "-I", "-M", *"aAbBcdeFHIjmMpSTuUwWxXyYZzDRVGghnt")
 
 
 class TemplateRenderer:
@@ -35,9 +35,9 @@ class TemplateRenderer:
         options: Mapping[str, Any] | None = None,
         today: datetime | None = None,
     ) -> None:
-        source = template_source(tokenizer)
-        self.source = source if today is None else pinned(source, today)
-        self._tokenizer, self._options = tokenizer, {**dated(source, today), **(options or {})}
+        source = _template_source(tokenizer)
+        self.source = source if today is None else _pinned(source, today)
+        self._tokenizer, self._options = tokenizer, {**_dated(source, today), **(options or {})}
         self._system: list[Utterance] = [] if system is None else [("system", system)]
         self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
 
@@ -103,3 +103,34 @@ class TemplateRenderer:
         except ValueError:
             return True
         return text.count(MARK) != 1 or text.count(LATER) != 1
+
+
+def _template_source(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template that a tokenizer has for conversations without tools and documents.
+
+    Raises:
+        InputError: it has several, and none of them is its default.
+    """
+    try:
+        return str(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        names = ", ".join(sorted(cast(dict[str, str], tokenizer.chat_template)))
+        raise InputError(
+            f"expected a chat template, or several with one called default, got {names}; put the one that is meant "
+            "into the folder of `policy.source` as chat_template.jinja, or set `policy.template.chat: false`"
+        ) from error
+
+
+def _pinned(source: str, today: datetime) -> str:
+    """A template whose `strftime_now` knows one time only; transformers passes no functions to templates."""
+    if "strftime_now" not in source:
+        return source
+    values = [(pattern, today.strftime(pattern)) for pattern in (*map("%{}".format, _DIRECTIVES), "%%")]
+    steps = "".join(f" | replace({pattern!r}, {value!r})" for pattern, value in values)
+    # The line break ends the block, and the template begins on a line of its own as before.
+    return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n{source}"
+
+
+def _dated(source: str, today: datetime | None) -> dict[str, str]:
+    """The date as Llama 3.1's template takes it, which asks no clock and writes a day of its own if it is not told."""
+    return {} if today is None or "date_string" not in source else {"date_string": today.strftime("%d %b %Y")}
