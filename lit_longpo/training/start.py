@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lit_longpo.batch import Views
+from lit_longpo.checkpoints.last_steps import COUNTS
 from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, plan_scoring
 from lit_longpo.engine.leaps import leap_message
 from lit_longpo.engine.own_logits import scoring_cost
@@ -19,7 +20,7 @@ from lit_longpo.policy.weights.dropout import chance_problem
 from lit_longpo.run_folder import keeps_nothing
 from lit_longpo.strategies import check_steps
 from lit_longpo.training.callback_checks import check_beside, check_callbacks
-from lit_longpo.training.monitors import COUNTS, check_validated
+from lit_longpo.training.monitors import check_validated
 from lit_longpo.training.precision import trained_dtype
 from lit_longpo.training.row_checks import check_rows, check_sharing, of_data
 
