@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from evaluation.callbacks.averages import averages_in_place
 from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import num_optimizer_steps
@@ -114,7 +115,8 @@ class ScheduledCallback(Callback, ABC):
         self._validations += 1
         due = self.every_n_validations and self._validations % self.every_n_validations == 0
         if trainer.state.fn == "validate" or (due and self._last_step != trainer.global_step):
-            self._run(trainer, pl_module)
+            with averages_in_place(trainer, pl_module, self):
+                self._run(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Once in `test`."""
@@ -123,7 +125,8 @@ class ScheduledCallback(Callback, ABC):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The trained policy, unless validation has just done it."""
         if self._last_step != trainer.global_step:
-            self._run(trainer, pl_module)
+            with averages_in_place(trainer, pl_module, self, ends=True):
+                self._run(trainer, pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """How many steps there will be is known by now."""
