@@ -1,14 +1,19 @@
 """The tensors of adapters, in peft's files and in a model, by name."""
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from packaging.version import InvalidVersion, Version
 from torch import Tensor, nn
+
+from lit_longpo.errors import InputError
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+_TURNED = Version("0.19")  # from which on peft takes the sides of stacked experts the other way round
 _MAGNITUDE = ".lora_magnitude_vector"  # DoRA's, a tensor in files and a module in models
 
 
@@ -41,6 +46,39 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     own = {_stored_name(name): name for name in model.state_dict() if ".lora_" in name}
     known = {own[name]: weight for name, weight in weights.items() if name in own}
     model.load_state_dict(known, strict=False)
+
+
+def refuse_turned_experts(model: "PeftModel", settings: Mapping[str, Any], where: str) -> None:
+    """Refuse adapters of stacked experts (`target_parameters`) from before peft 0.19.
+
+    It read such a tensor as [experts, in, out], which gpt-oss means and most models do not. Where both sides are equally
+    long, its files fit the peft of today, and are other adapters (Automodel#3592).
+
+    Args:
+        model: with adapters of these settings.
+        settings: as the files say them.
+        where: the files lie.
+
+    Raises:
+        InputError: they are such adapters.
+    """
+    from peft.tuners.lora.layer import ParamWrapper
+
+    stacked = [one for one in model.modules() if isinstance(one, ParamWrapper) and one.num_experts > 1]
+    odd = [one for one in stacked if not getattr(one.get_base_layer(), "is_transposed", False)]
+    if odd and settings.get("target_parameters") and _written_by(settings) < _TURNED:
+        raise InputError(
+            f"expected adapters of stacked experts at {where} from peft 0.19 or later, got `peft_version: "
+            f"{settings.get('peft_version')}`, which took the sides of experts for each other; merge them with the peft "
+            "that wrote them, and set `policy.source` to the result"
+        )
+
+
+def _written_by(settings: Mapping[str, Any]) -> Version:
+    try:
+        return Version(str(settings.get("peft_version")))
+    except InvalidVersion:  # peft 0.17 did not say
+        return Version("0")
 
 
 def _stored_name(name: str) -> str:

@@ -164,6 +164,27 @@ def test_adapters_of_stacked_experts_are_continued_as_peft_has_them(memory, tmp_
     assert not wanted
 
 
+def test_adapters_of_experts_that_peft_has_turned_since_are_refused(tmp_path):
+    """Automodel#3592: where an expert is square, files of peft 0.18 fit peft 0.19, transposed."""
+    experts = {"target_parameters": ["mlp.experts.gate_up_proj"]}
+    tiny_model("Qwen3Moe", hidden_size=32, moe_intermediate_size=16).save_pretrained(tmp_path / "base")
+    expected = adapters(tmp_path / "base", tmp_path / "a", **experts)
+    torch.testing.assert_close(score(ours(tmp_path / "a").load(), ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+    for written_by in ("0.18.1", None):
+        with pytest.raises(ValueError, match=f"`peft_version: {written_by}`, which took the sides"):
+            edited(tmp_path / "a", peft_version=written_by).load()
+    plain_ones = adapters(tmp_path / "base", tmp_path / "b")
+    old = edited(tmp_path / "b", peft_version="0.18.1").load()
+    torch.testing.assert_close(score(old, ROW).sums.detach(), plain_ones, rtol=1e-4, atol=1e-4)
+
+
+def test_adapters_of_experts_that_mean_their_sides_so_are_read_whoever_wrote_them(tmp_path):
+    tiny_model("GptOss").save_pretrained(tmp_path / "base")
+    expected = adapters(tmp_path / "base", tmp_path / "a", target_parameters=["mlp.experts.down_proj"])
+    old = edited(tmp_path / "a", peft_version="0.18.1").load()
+    torch.testing.assert_close(score(old, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_adapter_on_tied_weights_is_not_merged(tmp_path):
     tiny_model("Llama", tie_word_embeddings=True).save_pretrained(tmp_path / "base")
     adapters(tmp_path / "base", tmp_path / "a", target_modules=["q_proj", "embed_tokens"])
