@@ -19,7 +19,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
-from lit_longpo.policy.adapter_weights import adapter_state, refuse_turned_experts, set_weights
+from lit_longpo.policy.adapter_weights import adapter_state, refuse_other_experts, set_weights
 from lit_longpo.policy.adapters import LoRA, mark_as_start, unfreeze, with_adapters
 from lit_longpo.policy.merging import merge_adapters
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
@@ -203,7 +203,7 @@ class AdapterFolder:
             config.inference_mode, config.lora_dropout = False, dropout
             config.base_model_name_or_path = model.name_or_path
             wrapped = with_adapters(model, config, f"the adapters of {self.path}")
-        refuse_turned_experts(wrapped, self.settings, str(self.path))
+        refuse_other_experts(wrapped, self.settings, str(self.path))
         self._check_fit(wrapped, weights)
         set_weights(wrapped, weights)
         mark_as_start(wrapped)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 _TURNED = Version("0.19")  # from which on peft takes the sides of stacked experts the other way round
+_PEFTS = "rank_major"  # what Unsloth calls the order of ranks and experts in peft's files
 _MAGNITUDE = ".lora_magnitude_vector"  # DoRA's, a tensor in files and a module in models
 
 
@@ -48,11 +49,13 @@ def set_weights(model: "PeftModel", weights: dict[str, Tensor]) -> None:
     model.load_state_dict(known, strict=False)
 
 
-def refuse_turned_experts(model: "PeftModel", settings: Mapping[str, Any], where: str) -> None:
-    """Refuse adapters of stacked experts (`target_parameters`) from before peft 0.19.
+def refuse_other_experts(model: "PeftModel", settings: Mapping[str, Any], where: str) -> None:
+    """Refuse adapters of stacked experts (`target_parameters`) whose matrices mean others to the peft of today.
 
-    It read such a tensor as [experts, in, out], which gpt-oss means and most models do not. Where both sides are equally
-    long, its files fit the peft of today, and are other adapters (Automodel#3592).
+    peft before 0.19 read such a tensor as [experts, in, out], which gpt-oss means and most models do not. Where both
+    sides are equally long, its files fit, and are other adapters (Automodel#3592). Unsloth trained with ranks and
+    experts of B in the other order, which fits always; since it reads them as peft does, its files say so
+    (unsloth-zoo#1232, #1269).
 
     Args:
         model: with adapters of these settings.
@@ -65,20 +68,30 @@ def refuse_turned_experts(model: "PeftModel", settings: Mapping[str, Any], where
     from peft.tuners.lora.layer import ParamWrapper
 
     stacked = [one for one in model.modules() if isinstance(one, ParamWrapper) and one.num_experts > 1]
-    odd = [one for one in stacked if not getattr(one.get_base_layer(), "is_transposed", False)]
-    if odd and settings.get("target_parameters") and _written_by(settings) < _TURNED:
-        raise InputError(
-            f"expected adapters of stacked experts at {where} from peft 0.19 or later, got `peft_version: "
-            f"{settings.get('peft_version')}`, which took the sides of experts for each other; merge them with the peft "
-            "that wrote them, and set `policy.source` to the result"
-        )
+    if not stacked or not settings.get("target_parameters"):
+        return
+    as_before = all(getattr(one.get_base_layer(), "is_transposed", False) for one in stacked)
+    for problem in (None if as_before else _sides(settings), _order(settings)):
+        if problem is not None:
+            raise InputError(
+                f"expected adapters of stacked experts at {where} that peft of today reads as they were trained, got "
+                f"{problem}; merge them with what wrote them, and set `policy.source` to the result"
+            )
 
 
-def _written_by(settings: Mapping[str, Any]) -> Version:
+def _sides(settings: Mapping[str, Any]) -> str | None:
     try:
-        return Version(str(settings.get("peft_version")))
+        written_by = Version(str(settings.get("peft_version")))
     except InvalidVersion:  # peft 0.17 did not say
-        return Version("0")
+        written_by = Version("0")
+    said = f"`peft_version: {settings.get('peft_version')}`"
+    return f"{said}, which took the sides of experts for each other" if written_by < _TURNED else None
+
+
+def _order(settings: Mapping[str, Any]) -> str | None:
+    by_unsloth = (settings.get("auto_mapping") or {}).get("unsloth_fixed")
+    order = settings.get("lora_B_layout") or ("none" if by_unsloth else _PEFTS)
+    return None if order == _PEFTS else f"Unsloth's (`lora_B_layout: {order}`), in the order of before September 2026"
 
 
 def _stored_name(name: str) -> str:

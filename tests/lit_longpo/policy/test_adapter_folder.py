@@ -178,6 +178,20 @@ def test_adapters_of_experts_that_peft_has_turned_since_are_refused(tmp_path):
     torch.testing.assert_close(score(old, ROW).sums.detach(), plain_ones, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["Qwen3Moe", "GptOss"])
+def test_adapters_of_experts_in_unsloths_order_are_refused(family, tmp_path):
+    """unsloth-zoo#1232: both orders have the same shapes; files that say nothing are from before it read peft's."""
+    tiny_model(family).save_pretrained(tmp_path / "base")
+    expected = adapters(tmp_path / "base", tmp_path / "a", target_parameters=["mlp.experts.down_proj"])
+    of_unsloth = {"auto_mapping": {"unsloth_fixed": True}}
+    with pytest.raises(ValueError, match="Unsloth's .`lora_B_layout: none`., in the order of before September 2026"):
+        edited(tmp_path / "a", **of_unsloth).load()
+    with pytest.raises(ValueError, match="`lora_B_layout: grouped_by_expert`"):
+        edited(tmp_path / "a", **of_unsloth, lora_B_layout="grouped_by_expert").load()
+    since = edited(tmp_path / "a", **of_unsloth, lora_B_layout="rank_major").load()
+    torch.testing.assert_close(score(since, ROW).sums.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_adapters_of_experts_that_mean_their_sides_so_are_read_whoever_wrote_them(tmp_path):
     tiny_model("GptOss").save_pretrained(tmp_path / "base")
     expected = adapters(tmp_path / "base", tmp_path / "a", target_parameters=["mlp.experts.down_proj"])
