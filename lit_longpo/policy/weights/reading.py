@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
 from lit_longpo.errors import InputError, first_names
-from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
+from lit_longpo.policy.sources import read_by_transformers, refuse_two_models, tensors_alone, whole_files
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import settle_maps
@@ -31,11 +31,14 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         **options: of `from_pretrained`.
 
     Raises:
-        InputError: tensors are missing, left over or of another shape; a tied head is no missing one.
+        InputError: the folder holds two models; or tensors are missing, left over or of another shape (a tied head is
+            no missing one).
         MissingFileError: a file that the folder's index names is missing.
     """
     from transformers.integrations import deepspeed as zero
 
+    if options.get("gguf_file") is None:
+        refuse_two_models(source)
     if config is not None:
         options["config"] = config
     if zero.is_deepspeed_zero3_enabled():  # it reports no more than what is missing, and shapes on one rank only

@@ -10,6 +10,7 @@ from support.groups import random_groups
 from support.tiny_models import tiny_model
 from support.word_tokenizer import word_tokenizer
 from support.zero3 import needs_deepspeed, releasing_zero3
+from transformers import AutoModelForCausalLM
 
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import PolicyConfig
@@ -95,6 +96,20 @@ def test_a_shard_that_is_missing_or_cut_off_is_named(tmp_path):
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=f"expected {shard.name}"):
         PolicyConfig(source=str(tmp_path)).load()
+
+
+def test_a_file_of_another_model_beside_shards_is_refused(tmp_path):
+    """transformers#16343, mlx-vlm#1329: a model that grew into shards was saved over one of a single file."""
+    tiny_model("Llama", seed=1).save_pretrained(tmp_path)
+    old = load_file(tmp_path / "model.safetensors")
+    tiny_model("Llama").save_pretrained(tmp_path, max_shard_size="20KB")
+    save_file(old, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    read = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    assert torch.equal(read[UP], old[UP])  # without a word
+    with pytest.raises(ValueError, match=r"one model at .*, got model.safetensors, which would be read, and the shards"):
+        PolicyConfig(source=str(tmp_path)).load()
+    (tmp_path / "model.safetensors").unlink()
+    assert not torch.equal(PolicyConfig(source=str(tmp_path)).load().state_dict()[UP], old[UP])
 
 
 def test_quantised_weights_are_refused(tmp_path):
