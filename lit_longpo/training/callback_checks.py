@@ -64,6 +64,18 @@ def check_callbacks(callbacks: list[Callback], strategy: object = None, trained:
         problem = next(_problems(callback, strategy, trained), None)
         if problem is not None:
             raise InputError(problem)
+    _check_saved_average(callbacks)
+
+
+def _check_saved_average(callbacks: list[Callback]) -> None:
+    """Lightning 2.6 asks no callback for what it keeps where weights alone are saved: they are those of training."""
+    average = next((type(each).__name__ for each in callbacks if isinstance(each, WeightAveraging)), None)
+    if average and any(isinstance(each, ModelCheckpoint) and each.save_weights_only for each in callbacks):
+        raise InputError(
+            f"expected whole checkpoints beside {average}, got a ModelCheckpoint with `save_weights_only`, which would "
+            "hold the last weights in place of the average that is validated; leave `save_weights_only` out (python -m "
+            "lit_longpo export makes a model of the average)"
+        )
 
 
 def check_beside(trainer: Trainer) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
@@ -25,9 +25,12 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import BitsandbytesPrecision
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from support.line import Line
 from support.preference_data import RandomPairs
+from support.quiet_cpu import QUIET_CPU
 from support.zero3 import needs_deepspeed
 from torch.optim.swa_utils import get_ema_avg_fn
+from torch.utils.data import DataLoader
 
 from lit_longpo.checkpoints import ResumableTrainer
 from lit_longpo.errors import message_for_user
@@ -87,6 +90,19 @@ def test_an_average_that_begins_late_is_refused(late):
     with pytest.raises(ValueError, match=r"expected EMAWeightAveraging to average from the first step on"):
         check_callbacks([EMAWeightAveraging(update_starting_at_epoch=1, **late)])
     check_callbacks([EMAWeightAveraging(update_starting_at_epoch=1), EMAWeightAveraging(update_every_n_steps=5)])
+
+
+def test_checkpoints_of_weights_alone_would_leave_the_average_out(tmp_path):
+    """They held the weights of training; the first lines show that Lightning still writes them so."""
+    average, alone = EMAWeightAveraging(decay=0.5), ModelCheckpoint(tmp_path, "last", save_weights_only=True)
+    trainer = Trainer(**QUIET_CPU, max_epochs=1, limit_val_batches=0, callbacks=[average, alone])
+    trainer.fit(Line(), DataLoader(torch.ones(2), batch_size=1))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["weight"]
+    assert (float(saved), float(trainer.lightning_module.weight)) == (-2.0, -1.5)
+    with pytest.raises(ValueError, match=r"whole checkpoints beside EMAWeightAveraging, got .*`save_weights_only`, "):
+        check_callbacks([average, alone])
+    check_callbacks([average, ModelCheckpoint(tmp_path)])
+    check_callbacks([alone])
 
 
 def test_an_average_in_half_precision_is_refused(policy_folder):
