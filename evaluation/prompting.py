@@ -56,6 +56,11 @@ class Prompt:
     only_these_stops: bool = False
     messages: tuple[Utterance, ...] = ()
 
+    @property
+    def begins_turn(self) -> bool:
+        """Whether the answer is all that is said behind the chat template: in thoughts first, if that opens some."""
+        return self.uses_chat and bool(self.messages)
+
 
 def build_prompt(
     text: str, prompt_format: PromptFormat, rules: Rules, max_length: int, window: int | None = None

@@ -1,7 +1,7 @@
 """What a model knew about short contexts, and still knows: tasks of lm-evaluation-harness, each with its shots."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from operator import attrgetter
@@ -10,18 +10,18 @@ from typing import Any
 from torch import nn
 
 from evaluation.reports.publishing import publish
-from evaluation.reports.report import BenchmarkReport, Prediction, ReportRules
+from evaluation.reports.report import BenchmarkReport, ReportRules
 from evaluation.respondent import EvaluationRun
 from evaluation.running.facts import model_facts, run_facts
 from evaluation.running.harness import (
     asked_by_harness,
     chat_options,
-    cut_note,
-    numbers,
+    cut_notes,
     require_harness,
     task_manager,
     tasks_at_hand,
 )
+from evaluation.running.harness_results import predictions, scored_by, shares, shots_of
 from evaluation.running.settings import RunSettings
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
@@ -31,7 +31,6 @@ from lit_longpo.ranges import MOST, check_numbers
 log = logging.getLogger(__name__)
 
 NAME = "short_context"
-_SHOWN = 600  # characters of a prompt's end that a report keeps
 _BATCH = ", or type --short_context.batch_size"
 # Settings of a run that the harness takes no heed of, and what to type in their place.
 _NOT_FOLLOWED = {
@@ -180,11 +179,12 @@ class ShortContextEvaluation(EvaluationRun):
         common = {"limit": self.settings.limit, **chat_options(prompt_format, self.short_context.apply_chat_template)}
         common |= {"bootstrap_iters": 0, "log_samples": True, "task_manager": manager}
         found = {}
-        with asked_by_harness(model, prompt_format, self.short_context.batch_size) as judge:
+        size, in_chat = self.short_context.batch_size, self.short_context.apply_chat_template
+        with asked_by_harness(model, prompt_format, size, in_chat=in_chat) as judge:
             for task, shots in self.shots.items():
                 log.info("%s: %s shots", task, "its own" if shots is None else shots)
                 found[task] = simple_evaluate(model=judge, tasks=[task], num_fewshot=shots, **common)
-            return found, cut_note(judge)
+            return found, cut_notes(judge)
 
     def _report(
         self,
@@ -194,18 +194,25 @@ class ShortContextEvaluation(EvaluationRun):
         cut: tuple[str, ...],
     ) -> BenchmarkReport:
         subset = [f"the first {self.settings.limit} questions of each task"] if self.settings.limit else []
-        shots = {task: _shots(found) for task, found in results.items()}
+        shots = {task: shots_of(found) for task, found in results.items()}
         versions = {task: found["versions"].get(task) for task, found in results.items()}
+        scored = {task: scored_by(found) for task, found in results.items()}
         chat = "every prompt" if self.short_context.apply_chat_template else "no prompt"
         return BenchmarkReport(
             NAME,
             0,
-            tuple(row for task, found in results.items() for row in _predictions(task, found["samples"])),
+            tuple(row for task, found in results.items() for row in predictions(task, found)),
             model=name,
             protocol=f"lm-evaluation-harness {metadata.version('lm_eval')}",
             deviations=(*subset, *cut),
-            tables={task: _table(task, found) for task, found in results.items()},
-            settings={"shots": shots, "task versions": versions, **facts, "in the chat template": chat},
+            tables={task: shares(task, found) for task, found in results.items()},
+            settings={
+                "shots": shots,
+                "scores of questions": scored,
+                "task versions": versions,
+                **facts,
+                "in the chat template": chat,
+            },
         )
 
 
@@ -248,54 +255,3 @@ def _check_followed(settings: RunSettings) -> None:
                 f"expected no --{name} with --short_context, whose prompts and questions are lm-evaluation-harness's, "
                 f"got {value}; leave it out{instead}"
             )
-
-
-def _shots(found: Mapping[str, Any]) -> int | dict[str, int] | None:
-    """Of a task, or of the parts of a group where they differ."""
-    shots = dict(found["n-shot"])
-    different = set(shots.values())
-    return different.pop() if len(different) == 1 else shots
-
-
-def _table(task: str, found: Mapping[str, Any]) -> dict[str, float]:
-    """The harness's numbers of a task or group that lie between 0 and 1: percent, two decimals."""
-    return {
-        name.removesuffix(",none").replace(",", " "): round(100 * value, 2)
-        for name, value in numbers(found["results"].get(task, {})).items()
-        if 0 <= value <= 1
-    }
-
-
-def _predictions(task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Prediction]:
-    """Every question once: by the first of the harness's filters, and the task's first score between 0 and 1."""
-    for part, rows in samples.items():
-        first = [row for row in rows if row["filter"] == rows[0]["filter"]]
-        for row in sorted(first, key=lambda row: row["doc_id"]):
-            prompt, name = str(row["arguments"][0][0]), f"{part}/{row['doc_id']}"
-            groups = {task: part} if part != task else {}
-            yield Prediction(
-                *(name, len(prompt.split()), None, prompt[-_SHOWN:], (str(row["target"]),)),
-                *(_response(row["filtered_resps"]), _score(task, row)),
-                task=task,
-                groups=groups,
-                context=name,
-            )
-
-
-def _score(task: str, row: Mapping[str, Any]) -> float:
-    for name in row["metrics"]:
-        value = row[name]
-        if isinstance(value, bool | int | float) and 0 <= value <= 1:
-            return float(value)
-    raise InputError(
-        f"expected a score from 0 to 1 for each question of {task}, got {', '.join(row['metrics'])}; leave the task out"
-    )
-
-
-def _response(responses: Sequence[Any]) -> str:
-    """What was generated; of choices the most likely one's number, with its log-likelihood."""
-    if isinstance(responses[0], str):
-        return str(responses[0])
-    likelihoods = [item[0] if isinstance(item, list | tuple) else item for item in responses]
-    best = max(range(len(likelihoods)), key=likelihoods.__getitem__)
-    return f"choice {best} ({likelihoods[best]:.2f})"

@@ -12,8 +12,9 @@ from typing import Any, cast
 from lightning.pytorch import LightningModule, Trainer
 
 from evaluation.callbacks.scheduled import ScheduledCallback, log_scores, report_folder, step_of
-from evaluation.reports.table import Section, change_rows
-from evaluation.running.harness import asked_by_harness, chat_options, cut_note, numbers, require_harness, task_manager
+from evaluation.reports.table import Section
+from evaluation.running.harness import asked_by_harness, chat_options, cut_notes, require_harness, task_manager
+from evaluation.running.harness_results import numbers
 from lit_longpo.errors import InputError
 from lit_longpo.files.stored import write_json
 from lit_longpo.loggers import Table, pages_of
@@ -131,12 +132,13 @@ class LMEvalCallback(ScheduledCallback):
         from lm_eval import simple_evaluate
 
         assert module.prompt_format is not None
-        with asked_by_harness(module.model, module.prompt_format, self.batch_size) as judge:
+        in_chat = self.options["apply_chat_template"]
+        with asked_by_harness(module.model, module.prompt_format, self.batch_size, in_chat=in_chat) as judge:
             asked = {**self.options, "limit": self.limit(self.options["limit"])}
-            asked |= chat_options(module.prompt_format, self.options["apply_chat_template"])
+            asked |= chat_options(module.prompt_format, in_chat)
             options = {**asked, "bootstrap_iters": 0, "log_samples": False, "task_manager": self._manager}
             results = simple_evaluate(model=judge, tasks=self.tasks, **options)
-            for note in cut_note(judge):
+            for note in cut_notes(judge):
                 log.warning("%s: %s", self.title, note)
         return None if results is None else {name: results[name] for name in _KEPT if name in results}
 
@@ -158,14 +160,18 @@ def scores_of(results: Mapping[str, Mapping[str, Any]], title: str = "lm_eval") 
 
 
 def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> Section:
-    """Scores before and after, and the difference in points.
+    """Scores before and after as the harness gives them, shares or not, and the difference.
 
     Args:
         before: by name, as `scores_of` gives them.
         after: the same.
     """
-    rows, note = change_rows(before, after), "Percent, and points for differences."
-    return Section("Forgetting", ("task", "before", "after", "points"), rows, note)
+    rows = [
+        (name.split("/", 2)[2], f"{value:.4f}", f"{after[name]:.4f}", f"{after[name] - value:+.4f}")
+        for name, value in before.items()
+        if name in after
+    ]
+    return Section("Forgetting", ("task", "before", "after", "change"), rows, "Numbers of lm-evaluation-harness.")
 
 
 def _metric(name: str) -> str:

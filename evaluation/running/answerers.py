@@ -162,7 +162,10 @@ class LocalModel(Answerer):
         """Round by round, on every process alike."""
         with closing(answer(self.model, prompts, batching, seed=seed, generation=generation)) as rounds:
             for found in rounds:
-                yield {number: prompt_format.decode_reply(ids) for number, ids in sorted(found.items())}
+                yield {
+                    number: prompt_format.decode_reply(ids, opened=prompts[number].begins_turn)
+                    for number, ids in sorted(found.items())
+                }
 
 
 def answerer_of(model: "nn.Module | Answerer") -> Answerer:

@@ -1,11 +1,11 @@
 """lm-evaluation-harness through its Python API: is it there, does it know the tasks, who answers it."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -51,12 +51,16 @@ def task_manager(include_path: str | None, tasks: Collection[str]) -> Any:
     return manager
 
 
-def _counting_model() -> Any:
-    """The harness's class of models, which counts cut prompts and asks again what ended in its thoughts."""
+def _counting_model(prompt_format: PromptFormat, *, in_chat: bool) -> Any:
+    """The harness's class of models, which counts cut prompts and tells answers from thoughts.
+
+    What a stop text has ended in its thoughts is asked again without it, and thoughts alone are an empty answer.
+    """
     from lm_eval.models.huggingface import HFLM
 
     class Counting(HFLM):  # type: ignore[misc]  # the harness has no types
         num_cut = 0
+        num_thinking = 0
 
         def _loglikelihood_tokens(self, requests: Any, *rest: Any, **options: Any) -> Any:
             self.num_cut += sum(len(asked) + len(said) > self.max_length + 1 for _, asked, said in requests)
@@ -77,20 +81,36 @@ def _counting_model() -> Any:
 
         def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:
             found: Tensor = super()._model_generate(context, max_length, stop, **options)
-            if found.shape[1] < max_length and _end_in_thoughts(self.tokenizer, context, found, stop):
-                return cast(Tensor, super()._model_generate(context, max_length, [], **options))
+            thinking = _thinking(context, found, self.tokenizer, self.tok_decode)
+            if found.shape[1] < max_length and _stopped(thinking.values(), stop):
+                found = super()._model_generate(context, max_length, [], **options)
+                thinking = _thinking(context, found, self.tokenizer, self.tok_decode)
+            self.num_thinking += len(thinking)
+            found[list(thinking), context.shape[1] :] = self.tokenizer.pad_token_id
             return found
+
+        def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+            if skip_special_tokens and prompt_format.hides_marks:
+                return prompt_format.decode_reply(tokens, opened=in_chat)
+            return str(super().tok_decode(tokens, skip_special_tokens))
 
     return Counting
 
 
-def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Any:
+def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int, *, in_chat: bool = False) -> Any:
     """A model as the harness asks it, in the policy's own chat template if in any, its thoughts left out of answers.
 
-    Its `num_cut` counts the prompts that lost their beginning, for which the harness leaves a line in its log.
+    Its `num_cut` counts the prompts that lost their beginning, for which the harness leaves a line in its log, its
+    `num_thinking` the answers that have nothing but thoughts, which it would score.
+
+    Args:
+        model: in `generation_mode`.
+        prompt_format: its tokenizer and chat template.
+        batch_size: questions in one forward.
+        in_chat: whether it will be asked in that template.
     """
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
-    return _counting_model()(
+    return _counting_model(prompt_format, in_chat=in_chat)(
         pretrained=base_model(model),
         tokenizer=tokenizer,
         batch_size=batch_size,
@@ -123,21 +143,26 @@ def _check_room(requests: Sequence[Any], positions: int, usual: int) -> None:
             )
 
 
-def _end_in_thoughts(tokenizer: Any, context: Tensor, found: Tensor, stop: Sequence[str]) -> bool:
-    """Whether a stop text has ended an answer before it began (lm-evaluation-harness#3700).
+def _stopped(texts: Iterable[str], stop: Sequence[str]) -> bool:
+    """Whether a stop text, empty ones aside, is in any of the texts."""
+    return any(mark and mark in text for mark in stop for text in texts)
+
+
+def _thinking(context: Tensor, found: Tensor, tokenizer: Any, read: Callable[[list[int]], str]) -> dict[int, str]:
+    """Rows that end in thoughts: a stop text has ended them (lm-evaluation-harness#3700), or the tokens were over.
 
     Args:
-        tokenizer: that decodes.
         context: prompts. Shape: (batch, num_prompt_ids)
         found: prompts and what was generated. Shape: (batch, num_ids)
-        stop: what ends an answer, empty texts aside.
+        tokenizer: that decodes prompts.
+        read: text of an answer.
+
+    Returns:
+        By the row's number, its text.
     """
-    for prompt, row in zip(context, found, strict=True):
-        opened = opens_thoughts(tokenizer.decode(prompt[-_OPENING:]))
-        text = tokenizer.decode(row[len(prompt) :], skip_special_tokens=True)
-        if is_thinking(text, opened=opened) and any(mark and mark in text for mark in stop):
-            return True
-    return False
+    opened = [opens_thoughts(tokenizer.decode(prompt[-_OPENING:])) for prompt in context]
+    texts = [read(row) for row in found[:, context.shape[1] :].tolist()]
+    return {row: text for row, text in enumerate(texts) if is_thinking(text, opened=opened[row])}
 
 
 def chat_options(prompt_format: PromptFormat, apply_chat_template: bool) -> dict[str, Any]:
@@ -151,30 +176,37 @@ def chat_options(prompt_format: PromptFormat, apply_chat_template: bool) -> dict
     return {"apply_chat_template": apply_chat_template, "system_instruction": system}
 
 
-def cut_note(judge: Any) -> tuple[str, ...]:
-    """What to say of prompts that did not fit, if there were any.
+def cut_notes(judge: Any) -> tuple[str, ...]:
+    """What to say of prompts that did not fit, and of answers that did not begin, if there were any.
 
     Args:
         judge: a `harness_model` that has been asked.
     """
-    if not judge.num_cut:
-        return ()
-    return (f"{judge.num_cut} prompts lost their beginning, longer than the model's {judge.max_length:,} positions",)
+    said = {
+        f"{judge.num_cut} prompts lost their beginning, longer than the model's {judge.max_length:,} positions": (
+            judge.num_cut
+        ),
+        f"{judge.num_thinking} answers were still thinking when the tokens were over, and are empty": (
+            judge.num_thinking
+        ),
+    }
+    return tuple(text for text, number in said.items() if number)
 
 
 @contextmanager
-def asked_by_harness(model: nn.Module, prompt_format: PromptFormat, batch_size: int) -> Iterator[Any]:
+def asked_by_harness(model: nn.Module, prompt_format: PromptFormat, batch_size: int, *, in_chat: bool) -> Iterator[Any]:
     """`harness_model` in `generation_mode`: of the model's own generation settings only the end tokens have a say.
 
     Args:
         model: outside of `generation_mode`.
         prompt_format: its tokenizer; what ends its answers ends them here.
         batch_size: questions in one forward.
+        in_chat: whether they are asked in its chat template.
     """
     ends = dict.fromkeys((*prompt_format.stop_ids, *end_ids(model)))  # the harness itself knows the tokenizer's alone
     with generation_mode(model), tasks_at_hand():
         base_model(model).generation_config.eos_token_id = list(ends)
-        yield harness_model(model, prompt_format, batch_size)
+        yield harness_model(model, prompt_format, batch_size, in_chat=in_chat)
 
 
 @contextmanager
@@ -202,22 +234,6 @@ def tasks_at_hand() -> Iterator[None]:
             f"expected the package '{error.name}' for a task of lm-evaluation-harness, got none; type: pip install "
             f"{error.name}, or leave the task out of `tasks`"
         ) from error
-
-
-def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """A task's scores, without standard errors and whatever is no number.
-
-    Args:
-        row: of the harness's table.
-
-    Returns:
-        By `<metric>,<filter>`, as the harness names them.
-    """
-    return {
-        name: value
-        for name, value in row.items()
-        if "," in name and "_stderr" not in name and isinstance(value, int | float)
-    }
 
 
 def _manager(include_path: str | None) -> Any:

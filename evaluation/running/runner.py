@@ -189,7 +189,7 @@ class Runner:
 
     def _response(self, example: Example, prompt: Prompt, call: int, text: str) -> StoredResponse:
         asked = (prompt.num_tokens, prompt.num_lost, record_hash(example), prompt.uses_chat)
-        thinks = prompt.uses_chat and self.prompt_format.opens_thoughts and not self.benchmark.begins_answers
+        thinks = prompt.begins_turn and self.prompt_format.opens_thoughts
         return StoredResponse(example.id, call, text, *asked, thinks=thinks and self.answerer.gives_thoughts)
 
     def _check_answered(self) -> None:

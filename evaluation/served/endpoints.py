@@ -145,7 +145,8 @@ class Completions(Endpoint):
         """From its tokens where the server gives them."""
         ids = getattr(choice, "token_ids", None)
         if self.abilities.gives_ids and isinstance(ids, list):
-            return self.prompt_format.decode_reply(until_stop_ids(ids, self.stops(prompt)))
+            said = until_stop_ids(ids, self.stops(prompt))
+            return self.prompt_format.decode_reply(said, opened=prompt.begins_turn)
         text = self.raw(choice)
         if not isinstance(text, str):
             return None

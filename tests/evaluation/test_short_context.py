@@ -117,6 +117,16 @@ def follower(folder, said):
     return task
 
 
+def asked_in(folder, tokenizer, chain):
+    """A model that goes on along a chain of tokens, and a task that asks it."""
+    ids = [*tokenizer.encode(chain, add_special_tokens=False), tokenizer.convert_tokens_to_ids(END_OF_TURN)]
+    model = following_model(len(tokenizer), dict(pairwise(ids)), otherwise=0)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "rows.jsonl").write_text('{"question": "Who?", "answer": "B"}\n')
+    (folder / "who.yaml").write_text(GENERATED.format(path=folder / "rows.jsonl", cache=folder / "cache"))
+
+
 ASKED = ("--short_context.tasks", "{who: 0}", "--short_context.apply_chat_template", "true")
 
 
@@ -128,6 +138,85 @@ def test_a_stop_text_in_thoughts_ends_nothing(tmp_path):
     COMMANDS["evaluate"](given(tmp_path, *ASKED, "--model", tmp_path / "model", "--output", tmp_path / "out"))
     [item] = load_report(tmp_path / "out" / "short_context-step0.json").predictions
     assert (item.prediction, item.score) == ("B", 1.0)
+
+
+MIXED = """
+task: mixed
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}, cache_dir: {cache}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}} is"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{label}}}}"
+process_results: !function scores.scores
+metric_list:
+- {{metric: error, higher_is_better: false, aggregation: mean}}
+- {{metric: bleu_max, higher_is_better: true, aggregation: mean}}
+- {{metric: bleu_acc, higher_is_better: true, aggregation: mean}}
+"""
+SCORES = """
+def scores(doc, results):
+    return {"error": 0.5, "bleu_max": [0.25, 40.0, 1.0][doc["label"]], "bleu_acc": float(doc["label"] == 1)}
+"""
+
+
+@needs_harness
+def test_every_question_of_a_task_is_scored_by_the_same_metric(models, tmp_path):
+    """truthfulqa_gen's bleu_max is 0 to 100: questions at which it was up to 1 had it for their score, others bleu_acc.
+
+    A metric of which less is better was a score as well; and a mean bleu_max of 0.8 stood in the table as 80 percent.
+    """
+    folder = colours(tmp_path / "tasks", "colours")
+    (folder / "mixed.yaml").write_text(MIXED.format(path=folder / "rows.jsonl", cache=folder / "cache"))
+    (folder / "scores.py").write_text(SCORES)
+    more = ("--short_context.tasks", "{mixed: 0, colours: 0}", "--model", models[0], "--output", tmp_path)
+    COMMANDS["evaluate"](given(folder, *more))
+    report = load_report(tmp_path / "short_context-step0.json")
+    assert [item.score for item in report.predictions if item.task == "mixed"] == [0.0, 1.0, 0.0] * 2 + [0.0]
+    assert report.tables["mixed"] == {"error": 50.0, "bleu_acc": round(200 / 7, 2)}
+    assert report.settings["scores of questions"] == {"mixed": "bleu_acc", "colours": "acc"}
+
+
+@needs_harness
+def test_a_task_without_a_score_of_each_question_is_refused(models, tmp_path):
+    folder = colours(tmp_path / "tasks", "colours")
+    (folder / "mixed.yaml").write_text(MIXED.format(path=folder / "rows.jsonl", cache=folder / "cache"))
+    (folder / "scores.py").write_text(SCORES.replace('float(doc["label"] == 1)', "2.0"))
+    more = ("--short_context.tasks", "{mixed: 0}", "--model", models[0], "--output", tmp_path)
+    with pytest.raises(UserError, match="from 0 to 1 for each question of mixed, got error, bleu_max, bleu_acc; leave"):
+        COMMANDS["evaluate"](given(folder, *more))
+
+
+@needs_harness
+@pytest.mark.parametrize("until", ["zz", "a"], ids=["whole", "stop_text_in_thoughts"])
+def test_thoughts_between_marks_that_vanish_are_left_out(tmp_path, until):
+    """As gpt-oss's (vllm#38855): the answer read `aaafinalB`, and a stop text in the thoughts ended it."""
+    said = "{% if m['thinking'] is defined %}<why>{{ m['thinking'] }}<so>{% endif %}{{ m['content'] }}"
+    template = CHAT.replace("{{ m['content'] }}", said)
+    tokenizer = byte_tokenizer(chat_template=template)
+    tokenizer.add_special_tokens({"extra_special_tokens": [END_OF_TURN, "<why>", "<so>"]})
+    asked_in(tmp_path, tokenizer, "]<why>ca<so>B")
+    (tmp_path / "who.yaml").write_text((tmp_path / "who.yaml").read_text().replace('"zz"', f'"{until}"'))
+    COMMANDS["evaluate"](given(tmp_path, *ASKED, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+    report = load_report(tmp_path / "out" / "short_context-step0.json")
+    assert [(item.prediction, item.score) for item in report.predictions] == [("B", 1.0)]
+    assert report.deviations == ()
+
+
+@needs_harness
+@pytest.mark.parametrize("opens", [True, False])
+def test_thoughts_that_are_cut_off_are_no_answer(tmp_path, opens):
+    """The harness scored them: a number in gsm8k's unfinished thoughts was the answer (flexible-extract)."""
+    opened = "[assistant]<think>" if opens else "[assistant]"
+    tokenizer = byte_tokenizer(chat_template=CHAT.replace("[assistant]", opened))
+    tokenizer.add_tokens(["<think>", "</think>"])
+    asked_in(tmp_path, tokenizer, "<think>Bo</think>" if opens else "]<think>Bo</think>")
+    (tmp_path / "who.yaml").write_text((tmp_path / "who.yaml").read_text().replace("gen_toks: 6", "gen_toks: 2"))
+    COMMANDS["evaluate"](given(tmp_path, *ASKED, "--model", tmp_path / "model", "--output", tmp_path / "out"))
+    report = load_report(tmp_path / "out" / "short_context-step0.json")
+    assert [item.prediction for item in report.predictions] == [""]
+    assert report.deviations == ("1 answers were still thinking when the tokens were over, and are empty",)
 
 
 @needs_harness

@@ -229,12 +229,17 @@ class PromptFormat:
         """Text of generated tokens, special tokens and white space around it left out."""
         return self.decode_reply(ids).strip()
 
-    def decode_reply(self, ids: Sequence[int]) -> str:
+    def decode_reply(self, ids: Sequence[int], *, opened: bool = True) -> str:
         """Text of generated tokens as they stand; thoughts between marks that vanish, in `<think>...</think>`.
 
         It ends where the chat template ends answers, if that is text.
+
+        Args:
+            ids: generated ones.
+            opened: whether they go on in thoughts, if the chat template opens some: not behind a prompt without it, nor
+                behind first words of the answer.
         """
-        return self._reply_marks.read(ids, self.decode_whole)
+        return self._reply_marks.read(ids, self.decode_whole, opened=opened)
 
     @cached_property
     def _reply_marks(self) -> ReplyMarks:

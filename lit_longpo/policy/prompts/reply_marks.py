@@ -39,14 +39,16 @@ class ReplyMarks:
     closing: str = ""
     kept: Mapping[int, str] = field(default_factory=dict)
 
-    def read(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
+    def read(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str], *, opened: bool = True) -> str:
         """The text of a reply, its thoughts as `<think>...</think>` before the answer.
 
         Args:
             ids: that a model wrote.
             decode: text of tokens.
+            opened: whether the reply goes on in thoughts, if the chat template opens some.
         """
-        text = self._parted(ids, partial(self._keeping, decode=decode))
+        marks = self if opened else replace(self, opened=False)
+        text = marks._parted(ids, partial(self._keeping, decode=decode))
         return text.partition(self.closing)[0] if self.closing else text
 
     def _parted(self, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:

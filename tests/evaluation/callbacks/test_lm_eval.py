@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data_modules import SyntheticDataModule
 from evaluation import LMEvalCallback
-from evaluation.callbacks.lm_eval import scores_of
+from evaluation.callbacks.lm_eval import forgetting, scores_of
 from lit_longpo.objectives import SimPO
 from lit_longpo.policy import PolicyConfig, PromptTemplate
 
@@ -177,3 +177,13 @@ def test_metrics_are_named_with_their_filter():
         "benchmark/lm_eval/arc/acc": 0.5,
     }
     assert "benchmark/lm_eval-few/arc/acc" in scores_of(results, "lm_eval-few")
+
+
+def test_forgetting_is_in_the_harness_own_numbers():
+    """A perplexity of 12.5, or a BLEU of 31, was shown as 1250 and 3100 percent."""
+    before = {"benchmark/lm_eval/lambada/perplexity": 12.5, "benchmark/lm_eval/arc/acc": 0.5}
+    after = {"benchmark/lm_eval/lambada/perplexity": 13.0, "benchmark/lm_eval/arc/acc": 0.45}
+    assert forgetting(before, after).rows == [
+        ("lambada/perplexity", "12.5000", "13.0000", "+0.5000"),
+        ("arc/acc", "0.5000", "0.4500", "-0.0500"),
+    ]

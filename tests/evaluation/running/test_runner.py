@@ -80,6 +80,27 @@ def test_a_prompt_that_opens_thoughts_is_known_with_its_answers(longbench, whole
     assert not any("think" in text for text in whole.deviations)
 
 
+def test_opened_thoughts_whose_marks_vanish_are_in_prompts_of_the_template_alone(longbench):
+    """As Cohere's: every answer to a task that is asked plainly, or that begins answers, was thoughts: 0 points."""
+    said = "{% if m['thinking'] is defined %}[why]{{ m['thinking'] }}[so]{% endif %}{{ m['content'] }}"
+    template = CHAT.replace("{{ m['content'] }}", said).replace("[assistant]", "[assistant][why]")
+    tokenizer = byte_tokenizer(chat_template=template)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<end>", "[why]", "[so]"]})
+    hidden, asked = PromptFormat(tokenizer, chat.template), RunSettings(tasks=["hotpotqa", "trec"])
+    report = Runner(longbench, MODEL, hidden, asked, Responses()).run()
+    by_task = {row.task: row.prediction for row in report.predictions}
+    assert by_task["hotpotqa"] == ""
+    assert by_task["trec"]
+    begun = type("Begun", (LongBench,), {"begins_answers": True, "prompt": without_messages})(longbench.folder)
+    report = Runner(begun, MODEL, hidden, replace(asked, tasks=["hotpotqa"]), Responses()).run()
+    assert all(row.prediction for row in report.predictions)
+
+
+def without_messages(benchmark, *given, **options):
+    """A prompt that ends in first words of the answer."""
+    return replace(LongBench.prompt(benchmark, *given, **options), messages=())
+
+
 class Apart(answerers.LocalModel):
     """Keeps thoughts to itself, as chat servers with a parser for them do."""
 
@@ -94,7 +115,7 @@ def test_thoughts_that_are_kept_apart_are_missed_by_nobody(longbench):
 
 def test_answers_that_begin_in_opened_thoughts_are_said(longbench):
     """RULER's answer prefix (RULER#99, lm-evaluation-harness#3403)."""
-    begun = type("Begun", (LongBench,), {"begins_answers": True})(longbench.folder)
+    begun = type("Begun", (LongBench,), {"begins_answers": True, "prompt": without_messages})(longbench.folder)
     report = Runner(begun, MODEL, thinking(), RunSettings(tasks=["hotpotqa"]), Responses()).run()
     assert any(text.startswith("the first words of answers stand in the thoughts") for text in report.deviations)
     assert any(row.prediction for row in report.predictions)
