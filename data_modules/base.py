@@ -295,7 +295,7 @@ class PairDataModule(LightningDataModule, ABC):
 
     @property
     def true_reach(self) -> int:
-        """The same for true positions alone: the target of synthesised ones has been stated."""
+        """Positions of the longest sequence with true positions; the target of synthesised ones has been stated."""
         return data_report.true_reach(self.splits)
 
     @property

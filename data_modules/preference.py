@@ -104,7 +104,7 @@ class PreferenceDataModule(PairDataModule):
         return content_of_source(self.path, self.split, "data.init_args.path", (self.reader, held_out))
 
     def longest_example(self, root: Path) -> LongestExample | None:
-        """Of tokens on disk, or of a local file that fits into memory.
+        """The largest training example, of tokens on disk or of a local file that fits into memory.
 
         Args:
             root: see `PairDataModule.longest_example`.

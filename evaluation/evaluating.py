@@ -99,7 +99,7 @@ class Evaluation(EvaluationRun):
 
     @property
     def name(self) -> str:
-        """The benchmark's."""
+        """The benchmark's name."""
         return self.benchmark.name
 
     @property

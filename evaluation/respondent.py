@@ -75,7 +75,7 @@ class Respondent:
         """Refuse to be asked for more than answers."""
 
     def name(self, fingerprint: str) -> str:
-        """For reports.
+        """The model's name in reports.
 
         Args:
             fingerprint: of what `load` gives.

@@ -105,7 +105,7 @@ class ShortContextEvaluation(EvaluationRun):
 
     @property
     def name(self) -> str:
-        """Of its reports."""
+        """Name of its reports."""
         return NAME
 
     @property
@@ -140,7 +140,7 @@ class ShortContextEvaluation(EvaluationRun):
         return ", ".join(self.shots)
 
     def run(self) -> BenchmarkReport:
-        """Ask and write.
+        """Ask the tasks' questions and write the report.
 
         Raises:
             FileNotFoundError: `include_path` is not there.

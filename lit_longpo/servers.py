@@ -163,7 +163,7 @@ def _count(reply: Any, name: str) -> int | None:
 
 
 def without_passwords(text: str) -> str:
-    """The same text without the user part of every server's address in it, and without every other password."""
+    """The text without the user part of every server's address in it, and without every other password."""
     return _USER.sub(_shown, text)
 
 

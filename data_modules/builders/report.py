@@ -129,7 +129,7 @@ class BuildReport:
 
     @property
     def difficulty(self) -> Difficulty | None:
-        """Of the pairs for the policy; `None` where it did not answer itself, or there is no pair."""
+        """How hard the pairs are for the policy; `None` where it did not answer itself, or there is no pair."""
         unit = "log-probability per token on the short context, nats"
         return Difficulty(tuple(self.margins), unit) if self.margins else None
 
@@ -140,7 +140,7 @@ class BuildReport:
         return {**vars(self), "flip_rate": flips, "difficulty": difficulty}
 
     def as_markdown(self) -> str:
-        """For people."""
+        """The report as Markdown."""
         lines = ["# Build report", "", f"{self.records} records: {_counts(self.statuses)}.", ""]
         lines += _counted("Filtered", self.reasons) + _counted("Candidates on the way", self.candidates)
         lines += _counted("Failed", Counter(self.errors.values())) + self._verdict_lines()
@@ -156,7 +156,7 @@ class BuildReport:
         return "\n".join([*lines, f"Answers: {_counts(self.usage)}.", ""])
 
     def write(self, folder: Path) -> None:
-        """`report.json` and `report.md`."""
+        """Write `report.json` and `report.md`."""
         (folder / "report.md").write_text(self.as_markdown(), encoding="utf-8")
         write_json(folder / "report.json", self.as_json(), indent=2)  # it says that the build is finished
 

@@ -41,7 +41,7 @@ class Content:
 
 
 def content_of_code(modules: Iterable[ModuleType], settings: Any, num_bytes: int) -> Content:
-    """Of pairs that are made by code, and the settings it is called with.
+    """Identity of pairs that are made by code: the code, and the settings it is called with.
 
     Args:
         modules: all of the code; another version of it makes other pairs.
@@ -63,7 +63,7 @@ def content_of_pairs(pairs: Iterable[PreferencePair]) -> str:
 
 
 def content_of_files(path: Path, settings: Any) -> Content:
-    """Of a file, or every file of a folder, and the settings that it is read with.
+    """Identity of a file, or of every file of a folder, and of the settings that it is read with.
 
     A file is known by its place, size and times, those of the last change to its contents and its entry: hashing
     what it holds would take minutes where a start takes seconds. A copy is another file.
@@ -89,7 +89,7 @@ def content_of_files(path: Path, settings: Any) -> Content:
 
 
 def content_of_source(source: str, split: str, argument: str, settings: Any) -> Content | None:
-    """Of files, a folder or a data set by name, as `read_records` takes them; `None` if nothing is there.
+    """Identity of files, a folder or a data set by name, as `read_records` takes them; `None` if nothing is there.
 
     Args:
         source: what is read.

@@ -38,7 +38,7 @@ class _Comparison:
 
     @property
     def names(self) -> tuple[str, str, str, str]:
-        """Of all that is read."""
+        """Names of all columns that are read."""
         return self.prompt, self.first, self.second, self.label
 
 

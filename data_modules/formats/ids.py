@@ -18,7 +18,7 @@ class SeenIds:
         self._hashes = array("Q")
 
     def add(self, name: str, where: str) -> None:
-        """The next record's.
+        """The next record's id.
 
         Raises:
             RecordError: one of the first records has it.

@@ -247,7 +247,7 @@ class PairParser:
         return [_DOUBLED] * _repeats_prompt(pair) + [said] * bool(said)
 
     def by(self, layout: RecordFormat) -> "PairParser":
-        """The same for another layout."""
+        """The same reader for another layout."""
         return PairParser(layout, self.columns, self.extra_columns, self.folder, self._told)
 
     def reads_otherwise(self, pair: PreferencePair, where: str, record: Record) -> bool:

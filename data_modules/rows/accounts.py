@@ -87,7 +87,7 @@ class Account:
 
 
 def account_of(selection: Selection, lengths: SplitLengths, examples: int) -> Account:
-    """Of one source.
+    """The account of one source.
 
     Args:
         selection: which of its records were tokenised.

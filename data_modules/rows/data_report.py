@@ -22,7 +22,7 @@ def reach(splits: Splits) -> int:
 
 
 def true_reach(splits: Splits) -> int:
-    """The same, in splits without synthesised positions."""
+    """Positions of the longest sequence, in splits without synthesised positions."""
     return max((report.lengths.reach for report in splits.values() if not _stretched(report)), default=0)
 
 

@@ -12,7 +12,7 @@ _TOKENISED = 8  # of the largest pairs; texts of one size may take more or fewer
 
 
 def lengths_of(example: EncodedPair, num_examples: int, source: str) -> LongestExample:
-    """Of a tokenised example.
+    """A tokenised example as `plan` reads it.
 
     Args:
         example: the largest one.

@@ -70,7 +70,7 @@ class SeamComparison:
             self._first = self._first or pair.id
 
     def report(self) -> SeamReport:
-        """Of the pairs that came so far."""
+        """What the comparison of the pairs so far has found."""
         return SeamReport(self._checked, self._differing, self._first, dict(self._by_view))
 
 

@@ -90,7 +90,7 @@ class BenchmarkCallback(ScheduledCallback):
 
     @property
     def name(self) -> str:
-        """The benchmark's."""
+        """The benchmark's name."""
         return self.benchmark.name
 
     @cached_property

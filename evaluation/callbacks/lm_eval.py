@@ -79,7 +79,7 @@ class LMEvalCallback(ScheduledCallback):
 
     @property
     def name(self) -> str:
-        """Of the harness."""
+        """The harness's name."""
         return "lm_eval"
 
     @property

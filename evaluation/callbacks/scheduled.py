@@ -59,7 +59,7 @@ class ScheduledCallback(Callback, ABC):
 
     @property
     def title(self) -> str:
-        """Of report files and scalars: the name, and the label if there is one."""
+        """Title of report files and scalars: the name, and the label if there is one."""
         return f"{self.name}-{self.label}" if self.label else self.name
 
     @abstractmethod
@@ -100,7 +100,7 @@ class ScheduledCallback(Callback, ABC):
         return {"validations": self._validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Go on counting from a checkpoint."""
         self._validations = state_dict["validations"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,7 +119,7 @@ class ScheduledCallback(Callback, ABC):
                 self._run(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Once in `test`."""
+        """Measure once in `test`."""
         self._run(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

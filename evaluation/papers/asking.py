@@ -38,7 +38,7 @@ class PaperEvaluation(EvaluationRun):
 
     @property
     def name(self) -> str:
-        """The paper's."""
+        """The paper's name."""
         return self.paper.name
 
     def run(self) -> Reports:

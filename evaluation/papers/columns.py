@@ -74,11 +74,11 @@ class Column:
         return cls(label, (members,))
 
     def missing(self, reports: Reports) -> list[str]:
-        """What it lacks."""
+        """Numbers of the column that the reports lack."""
         return [f"{cell.part} {cell.task}" for cell in self._cells if cell.number(reports) is None]
 
     def mean(self, reports: Reports) -> Mean:
-        """Of the rounded numbers; all of them have to be there."""
+        """The mean of the rounded numbers; all of them have to be there."""
         shares = {cell: 1 / len(self.groups) / len(group) for group in self.groups for cell in group}
         numbers = {cell: cell.number(reports) for cell in shares}
         parts = {_name(cell): number for cell, number in numbers.items() if number is not None}

@@ -86,7 +86,7 @@ class Paper(ABC):
         )
 
     def settings(self, benchmark: Benchmark, typed: RunSettings) -> RunSettings:
-        """Of one of its benchmarks: what was typed goes before what the size says.
+        """Settings of one of its benchmarks: what was typed goes before what the size says.
 
         Raises:
             ValueError: tasks were typed, which the paper chooses.

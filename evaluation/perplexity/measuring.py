@@ -40,7 +40,7 @@ class LengthResult:
 
     @property
     def perplexity(self) -> float:
-        """Of that mean."""
+        """The exponential of that mean."""
         return math.exp(self.nll)
 
 

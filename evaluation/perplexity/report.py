@@ -38,7 +38,7 @@ class PerplexityReport:
         ]
 
     def table(self) -> Table:
-        """For a terminal."""
+        """The table for a terminal."""
         table = Table(*_HEADER, title=f"perplexity: {self.model}")
         for row in self.rows():
             table.add_row(*row)

@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What is compared."""
+        """Heading of the comparison."""
         return f"{self.first.name}: b against a"
 
     @property

@@ -72,7 +72,7 @@ def _grouped(items: Iterable[Prediction], key: Callable[[Prediction], str]) -> G
 
 
 def scores(items: Iterable[Prediction]) -> list[float]:
-    """Their scores."""
+    """Scores of the predictions."""
     return [item.score for item in items]
 
 

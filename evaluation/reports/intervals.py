@@ -48,7 +48,7 @@ class ClusteredScores:
 
     @property
     def num_contexts(self) -> int:
-        """Different ones."""
+        """Number of different contexts."""
         return max(self.clusters, default=-1) + 1
 
 

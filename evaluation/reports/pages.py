@@ -98,7 +98,7 @@ class Pages:
 
     @cached_property
     def page(self) -> Page:
-        """All of it."""
+        """The whole HTML page."""
         report = self.report
         title = f"{report.name}: {report.model}" if report.model else f"{report.name}, step {report.step}"
         return Page(title, head(report), self.sections, self.figures, samples(report))

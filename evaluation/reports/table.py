@@ -40,7 +40,7 @@ class Section:
 
 
 def percent(value: float) -> str:
-    """Of a score between 0 and 1; a dash for none."""
+    """A score between 0 and 1 in percent; a dash for none."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 

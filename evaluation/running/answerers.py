@@ -115,22 +115,22 @@ class LocalModel(Answerer):
 
     @property
     def window(self) -> int | None:
-        """Of the model's configuration."""
+        """Positions that the model's configuration allows; `None` if it names no limit."""
         return readable_positions(base_model(self.model).config)
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Of the model's generation settings."""
+        """Tokens that end an answer by the model's generation settings."""
         return end_ids(self.model)
 
     @property
     def own_settings(self) -> Mapping[str, Any]:
-        """Likewise."""
+        """The model's generation settings that change its most likely answer."""
         return greedy_settings(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the model's weights."""
+        """Hash of the model's weights, adapters included."""
         return model_fingerprint(self.model, with_adapters=True)
 
     def facts(self, prompt_format: PromptFormat) -> Mapping[str, object]:

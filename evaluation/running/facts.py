@@ -85,7 +85,7 @@ def chat_fact(prompt_format: PromptFormat) -> str:
 
 
 def chat_hash(prompt_format: PromptFormat) -> str:
-    """Of the chat template's source, 16 hex digits."""
+    """Hash of the chat template's source, 16 hex digits."""
     source = str(prompt_format.tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
@@ -129,13 +129,13 @@ def _device(model: nn.Module) -> str:
 
 
 def versions() -> str:
-    """Of what computes answers."""
+    """Versions of the libraries that compute answers."""
     return f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
 
 
 @cache
 def commit() -> str:
-    """Of this checkout, and whether files of it are changed; where the package is installed, its version."""
+    """Commit of this checkout, and whether files of it are changed; where the package is installed, its version."""
     if not (_ROOT / ".git").exists():
         return _installed_version()
     words = ["git", "-C", str(_ROOT), "describe", "--always", "--exclude", "*", "--dirty=, changed", "--abbrev=12"]
@@ -155,7 +155,7 @@ def _installed_version() -> str:
 
 
 def this_command(words: Sequence[str]) -> str:
-    """What was typed.
+    """The command as it was typed.
 
     Args:
         words: as Python has them, the program first.

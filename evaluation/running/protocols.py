@@ -36,7 +36,7 @@ class Protocol(ABC):
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """Of them, what `generate` is told; how long answers are at least stands in `adapted` prompts."""
+        """The settings that `generate` is told; how long answers are at least stands in `adapted` prompts."""
         return {name: value for name, value in self.kept.items() if name not in _LEAST}
 
     @property
@@ -67,10 +67,10 @@ class Protocol(ABC):
 
 
 class Served(Protocol):
-    """As servers answer: most likely tokens, up to the end of the turn or any other end that is known."""
+    """Answers as servers give them: most likely tokens, up to the end of the turn or any other end that is known."""
 
     def adapted(self, prompt: Prompt) -> Prompt:
-        """The same; the model's own end tokens come in addition."""
+        """The prompt as it is; the model's own end tokens come in addition."""
         return prompt
 
     def deviations(self, *, in_chat: bool) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Served(Protocol):
 
 
 class Official(Protocol):
-    """As the official scripts answer through transformers: the model's generation settings hold, but for sampling."""
+    """Answers as official scripts make them: the model's generation settings hold, without sampling."""
 
     @property
     def kept(self) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Of the model's weights; every process has to ask for it."""
+        """Hash of the model's weights; every process has to ask for it."""
         return self.answerer.fingerprint
 
     @cached_property

@@ -213,7 +213,7 @@ class Chat(Endpoint):
         return self.prompt_format.stop_ids if prompt.only_these_stops else super().stops(prompt)
 
     def text(self, choice: Any, prompt: Prompt) -> str | None:
-        """As the server gives it; where a newline ends it, with its thoughts and one line behind them."""
+        """The answer as the server gives it; where a newline ends it, with its thoughts and one line behind them."""
         text = self.raw(choice)
         if not isinstance(text, str):
             return None

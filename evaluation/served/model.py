@@ -81,7 +81,7 @@ class ServedModel(Answerer):
 
     @property
     def name(self) -> str:
-        """Of the model, for reports."""
+        """The model's name in reports."""
         return f"{self.endpoint.card.name} at {self.connection.server.shown}"
 
     @property
@@ -105,17 +105,17 @@ class ServedModel(Answerer):
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Of the generation settings in the model's files."""
+        """Tokens that end an answer by the generation settings in the model's files."""
         return ends_of(self.generation)
 
     @property
     def own_settings(self) -> Mapping[str, Any]:
-        """Likewise."""
+        """The generation settings in the model's files that change its most likely answer."""
         return greedy_of(self.generation)
 
     @property
     def fingerprint(self) -> str:
-        """Of the names of the model and its files; nobody sees the weights, and a server may move."""
+        """Hash of the names of the model and its files; nobody sees the weights, and a server may move."""
         settings, card = self.endpoint.settings, self.endpoint.card
         text = json.dumps(["served", card.name, card.root, settings.way, settings.extra_body], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -156,7 +156,7 @@ class ServedModel(Answerer):
         }
 
     def check_generation(self, generation: Mapping[str, Any]) -> None:
-        """Of the model's own settings, servers know a repetition penalty only."""
+        """Refuse generation settings that a server cannot be told: it knows a repetition penalty only."""
         unknown = [name for name in generation if name not in _SENT or not self.endpoint.abilities.takes_extras]
         if unknown:
             raise InputError(

@@ -49,7 +49,7 @@ class HostMemory(Callback):
 
 
 def resident_bytes() -> int | None:
-    """Of this process; `None` where the system does not say."""
+    """Bytes that this process holds in memory; `None` where the system does not say."""
     try:
         pages = _STATM.read_text().split()[1]
     except OSError:  # not on Linux

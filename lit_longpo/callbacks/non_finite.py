@@ -215,7 +215,7 @@ class NonFiniteGuard(Callback):
         return {"skipped": self.skipped} if self.on_bad == "skip" else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on."""
+        """Go on counting from a checkpoint."""
         self.skipped = state_dict.get("skipped", 0)
 
     def _stop(self, trainer: Trainer, step: int, rows: Sequence[PreferenceBatch], loss: float, norm: float) -> None:

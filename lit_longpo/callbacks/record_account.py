@@ -74,7 +74,7 @@ class RecordAccount(Callback):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say it."""
+        """Log the account."""
         data = _data_of(trainer)
         if data is None or not trainer.is_global_zero:
             return

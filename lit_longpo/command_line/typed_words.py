@@ -32,7 +32,7 @@ def command_line(words: Sequence[str], files: Sequence[Path], command: ArgumentP
 
 
 def typed_words() -> Sequence[str]:
-    """Of the command line that is being parsed."""
+    """Words of the command line that is being parsed."""
     return _PARSED.get()[0]
 
 

@@ -21,7 +21,7 @@ _OWN_TABLE = re.compile(r"_ATTENTION_CLASSES\[config\._attn_implementation\]")
 
 
 def layer_kinds(config: PretrainedConfig) -> tuple[str, ...]:
-    """Of every layer, as far as the configuration says."""
+    """The kind of every layer, as far as the configuration says."""
     return tuple(getattr(config, "layer_types", None) or ())
 
 

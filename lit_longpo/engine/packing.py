@@ -67,7 +67,7 @@ class _Row:
         self.score(response, place, owner, between)
 
     def scored_tails(self) -> Iterator[int]:
-        """Of each segment, its queries from the first one that is scored; segments divide the row in its order."""
+        """Each segment's queries from the first one that is scored; segments divide the row in its order."""
         scored, end = sorted(self.score_index), 0
         for segment in self.segments:
             start, end = end, end + segment.query_length

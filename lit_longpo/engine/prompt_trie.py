@@ -62,7 +62,7 @@ def _num_tokens(node: TrieNode) -> int:
 
 
 def positions_of(group: Group) -> Sequence[int]:
-    """Of the prompt's tokens."""
+    """Positions of the prompt's tokens."""
     return range(len(group.prompt_ids)) if group.position_ids is None else group.position_ids
 
 

@@ -123,7 +123,7 @@ def _reversed(response: Response) -> Response:
 
 
 def coarsest_dtype(model: nn.Module) -> torch.dtype:
-    """Of the first parameter (the embeddings) and of products with 4-bit weights, which are said beside these."""
+    """The coarser dtype: of the first parameter (the embeddings), and of products with 4-bit weights."""
     said = {getattr(module, "compute_dtype", None) for module in model.modules()}
     dtypes = [next(model.parameters()).dtype, *(dtype for dtype in said if isinstance(dtype, torch.dtype))]
     return min(dtypes, key=lambda dtype: torch.finfo(dtype).bits)

@@ -15,7 +15,7 @@ _SECTIONS = ("policy", "reference", "optimization")  # shown elsewhere, not as a
 
 
 def model_card(config: Mapping[str, Any], record: Mapping[str, Any], *, adapters: bool) -> str:
-    """The card's text.
+    """Text of the model card.
 
     Args:
         config: the run's resolved config.yaml.

@@ -58,7 +58,7 @@ def as_known_there(folder: Path, manifest: Mapping[str, Any], later: Collection[
 
 
 def check_known(folder: Path, known: Mapping[str, Any], kind: str, lines: Iterable[Path] = ()) -> None:
-    """As `check_manifest`, of what can be known early; nothing is written.
+    """Check as `check_manifest` does what can be known early; nothing is written.
 
     Args:
         folder: of the run; it may not be there yet.

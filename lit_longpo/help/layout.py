@@ -30,7 +30,7 @@ class HelpFormatter(DefaultHelpFormatter):
 
 
 def examples(prog: str) -> str:
-    """Of the command that a parser's name ends with; nothing if it has none."""
+    """Examples of the command that a parser's name ends with; nothing if it has none."""
     text = dedent(EXAMPLES.get(prog.rpartition(" ")[2], "")).strip()
     return f"\nexamples:\n{indent(text, '  ')}\n" if text else ""
 

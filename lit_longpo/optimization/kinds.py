@@ -35,7 +35,7 @@ _OF_THE_HOST = frozenset({"DeepSpeedCPUAdam", "DeepSpeedCPUAdagrad", "DeepSpeedC
 
 
 def names_of(optimizer: Optimizer) -> frozenset[str]:
-    """Of its class and those that it derives from."""
+    """Names of an optimizer's class and of those that it derives from."""
     return frozenset(kind.__name__ for kind in type(optimizer).__mro__)
 
 

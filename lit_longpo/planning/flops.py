@@ -27,7 +27,7 @@ _LINEAR = frozenset({"linear_attention", "conv", "mamba", "mlp", "moe"})
 
 @dataclass(frozen=True)
 class Flops:
-    """Of one row.
+    """Floating-point operations of one row.
 
     Args:
         forward: one pass without gradients.

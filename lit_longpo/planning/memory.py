@@ -156,12 +156,12 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The largest moment."""
+        """Bytes at the moment that takes most."""
         return max(self.moments.values())
 
     @property
     def when(self) -> str:
-        """Its name."""
+        """The name of that moment."""
         return max(self.moments, key=lambda name: self.moments[name])
 
 

@@ -111,7 +111,7 @@ class Plan:
 
     @property
     def reference_seconds(self) -> float | None:
-        """Of the reference's pass, likewise; `None` also if nobody knows how many examples there are."""
+        """Seconds of the reference's pass, likewise; `None` also if nobody knows how many examples there are."""
         if self.speed is None or self.reference_pass is None:
             return None
         return self.reference_pass.seconds(self.speed)

@@ -214,7 +214,7 @@ def _in_words(choice: str, label: str) -> str:
 
 
 def longest_as_dict(found: Longest) -> dict[str, Any]:
-    """The same in bytes and tokens."""
+    """What was found, in bytes and tokens, for JSON."""
     return {
         "best": _candidate(found.best),
         "choices": {

@@ -32,7 +32,7 @@ class TrainedTensor(NamedTuple):
 
     @property
     def numel(self) -> int:
-        """Its numbers."""
+        """Numbers that the tensor holds."""
         return prod(self.shape)
 
 

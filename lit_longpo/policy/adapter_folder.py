@@ -94,7 +94,7 @@ class AdapterFolder:
 
     @property
     def revision(self) -> str | None:
-        """Of the base model on the hub."""
+        """Revision of the base model on the hub."""
         return cast("str | None", self.settings.get("revision"))
 
     @property

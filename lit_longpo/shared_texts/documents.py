@@ -42,7 +42,7 @@ class DocumentKeys:
         return len(self.ends)
 
     def chosen(self, numbers: NDArray[np.int64]) -> "DocumentKeys":
-        """Of the records with these numbers, which ascend."""
+        """Documents of the records with these numbers, which ascend."""
         sizes = np.diff(self.ends, prepend=0)
         kept = np.zeros(len(self), dtype=np.bool_)
         kept[numbers] = True

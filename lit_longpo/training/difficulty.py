@@ -48,7 +48,7 @@ class Difficulty:
         return {names[number]: counts[number] for number in range(held[0], held[-1] + 1)}
 
     def as_json(self) -> dict[str, Any]:
-        """For reports."""
+        """The numbers for `data_report.json` and other reports."""
         return {
             "pairs": len(self.margins),
             "ranked_right": self.ranked_right,

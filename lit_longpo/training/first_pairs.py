@@ -77,9 +77,9 @@ class FirstPairs:
             self._signal.look(trainer, last=True)
 
     def state(self) -> dict[str, Any] | None:
-        """For a checkpoint."""
+        """What a checkpoint keeps of it."""
         return self._seen if self._signal is None else {**self._signal.state(), "asked": self._asked}
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Of a checkpoint."""
+        """Take what `state` has put into a checkpoint."""
         self._seen = state

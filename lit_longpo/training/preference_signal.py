@@ -104,7 +104,7 @@ class PreferenceSignal:
         self._told = set(state.get("told", ()))
 
     def difficulty(self) -> Difficulty:
-        """Of the pairs so far; waits for the device."""
+        """How hard the pairs so far are; waits for the device."""
         unit = "summed log-probabilities, nats" if self.by_log_probs else "the objective's rewards"
         measure = f"{unit}, {self.context} context"
         return Difficulty(tuple(self.state()["margins"]), measure)

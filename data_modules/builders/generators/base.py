@@ -20,7 +20,7 @@ class TextGenerator(ABC):
 
     @abstractmethod
     def open(self, policy: PolicyConfig) -> str:
-        """Get ready.
+        """Get ready to answer.
 
         Args:
             policy: the model that a local generator runs, and whose template it follows.

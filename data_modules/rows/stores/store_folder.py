@@ -51,7 +51,7 @@ class StoreFolder:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """The folder of the split."""
         return self.root / self.key
 
     def open_or_write(

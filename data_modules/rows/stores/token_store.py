@@ -212,7 +212,7 @@ class Digest:
             self._add_group(group)
 
     def value(self) -> str:
-        """32 hex digits."""
+        """The hash as 32 hex digits."""
         return self._digest.hexdigest()[:32]
 
     def _add_group(self, group: Group) -> None:

@@ -72,7 +72,7 @@ class CommonWordsGenerator(Generator[CommonWords]):
 
     @property
     def most(self) -> int:
-        """As many words as there are; a list that would hold them all may well have room for more."""
+        """At most as many words as there are; a list that would hold them all may well have room for more."""
         return self._words.num_known
 
     def _list(self, common: Sequence[str], others: Sequence[str], times: tuple[int, int]) -> str:
@@ -125,5 +125,5 @@ class FrequentWordsGenerator(Generator[list[str]]):
 
 
 def numbered(words: Sequence[str]) -> str:
-    """As a numbered list in one line."""
+    """The words as a numbered list in one line."""
     return " ".join(f"{place}. {word}" for place, word in enumerate(words, 1))

@@ -127,11 +127,11 @@ class QuestionGenerator(Generator[DocumentQuestion]):
         return self._questions.items[row]
 
     def asked(self, hidden: DocumentQuestion, draw: random.Random) -> RulerQuestion:
-        """As it is."""
+        """The question as it is."""
         return RulerQuestion({"query": hidden.text}, hidden.answers)
 
     def context(self, hidden: DocumentQuestion, draw: random.Random, size: int) -> str:
-        """Of `size` documents, or as many as are needed; all of them again and again if there are fewer."""
+        """A context of `size` documents, or as many as are needed; all of them again and again if there are fewer."""
         documents = self._chosen(hidden, draw, size)
         self._shuffle(documents)
         return "\n\n".join(self._document.format(i=place, document=text) for place, text in enumerate(documents, 1))

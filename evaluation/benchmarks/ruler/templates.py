@@ -84,7 +84,7 @@ class OfficialTasks:
 
     @property
     def digest(self) -> str:
-        """Of all texts, settings and limits."""
+        """Hash of all texts, settings and limits."""
         limits = {kind: item.max_new_tokens for kind, item in self.templates.items()}
         arguments = {task: dict(row.values) for task, row in self.arguments.items()}
         return digest_of(json.dumps([self.texts, limits, arguments], sort_keys=True))

@@ -93,7 +93,7 @@ class Words:
 
     @property
     def digest(self) -> str:
-        """Of all lists."""
+        """Hash of all lists."""
         larger = self.larger.read_bytes() if self.larger else b""
         return digest_of(f"{self.adjectives} {self.nouns} {self.verbs} {hashlib.sha256(larger).hexdigest()}")
 

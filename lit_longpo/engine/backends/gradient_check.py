@@ -67,7 +67,7 @@ def gradient_error(
 
 
 def largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Of several tensors, relative to the largest number of each; one that is no number is the largest of all.
+    """The largest error of several tensors, relative to the largest number of each; NaN counts as the largest of all.
 
     Args:
         found: in any precision.

@@ -114,7 +114,7 @@ def parts_of(table: SegmentTable) -> tuple[Part, ...]:
 
 
 def in_one_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As autocast would give them to torch's own attention.
+    """The tensors in the precision in which autocast would give them to torch's own attention.
 
     Args:
         *tensors: queries, keys and values, of any shape.

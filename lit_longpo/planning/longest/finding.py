@@ -39,7 +39,7 @@ class Longest:
 
 
 def find_longest(run: Configuration, words: Sequence[str], read: Reader, data: Sequence[str]) -> Longest:
-    """Search.
+    """Search for the longest row.
 
     Args:
         run: as configured.

@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def tokens(self) -> int:
-        """Of the row; 0 if nothing fits."""
+        """Tokens of the row; 0 if nothing fits."""
         return self.row.num_tokens if self.row.long_tokens else 0
 
     @property
@@ -156,7 +156,7 @@ class Search:
         return self.states[same].sharing_rows(run)
 
     def difference(self, best: Candidate) -> float:
-        """Of one layer's peak at the row's own length, or 524,288 tokens, to the one that was added up."""
+        """One layer's peak, traced at the row's length (at most 524,288 tokens), over what was added up, less 1."""
         row = best.row.divided(best.run.sharding.sequence_parallel)
         row = replace(row, long_tokens=min(row.long_tokens, _TRACED))
         added, traced = best.planner.one_layer(row, best.mode)

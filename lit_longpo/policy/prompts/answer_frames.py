@@ -39,7 +39,7 @@ class AnswerFrame:
         return _without_ends(text, self.ends)
 
     def said(self, text: str) -> str:
-        """The same; one that is empty is the caller's own, one of marks alone says nothing by mistake.
+        """As `inside`; an answer of marks alone is refused: it says nothing by mistake. An empty one may be meant.
 
         Raises:
             InputError: there is nothing but marks.

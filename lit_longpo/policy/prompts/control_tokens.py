@@ -62,7 +62,7 @@ class Data:
         return start < self.end and start + len(token.strip()) > self.start
 
     def moved(self, chars: int) -> "Data":
-        """The same stretch where `chars` characters are put in front of the text."""
+        """The stretch after `chars` characters were put in front of the text."""
         return Data(self.start + chars, self.end + chars, self.markup)
 
 

@@ -8,7 +8,7 @@ from lit_longpo.policy.prompts.stored_rules import TEXTS
 
 
 def tokens_hash(prompt_format: PromptFormat) -> str:
-    """Of the tokens that a tokenizer makes of words, numbers, signs and scripts, and of what ends answers.
+    """Hash of the tokens that a tokenizer makes of words, numbers, signs and scripts, and of what ends answers.
 
     It is the same as long as these are, in any version of the libraries; the chat template is not in it.
 

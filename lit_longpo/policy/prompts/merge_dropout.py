@@ -30,7 +30,7 @@ def end_merge_dropout(backend: Tokenizer) -> float:
 
 
 def merge_all(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """The same for a tokenizer of transformers, with a word about it.
+    """As `end_merge_dropout`, for a tokenizer of transformers; says so in the log.
 
     Args:
         tokenizer: changed in place; one that is not of tokenizer.json stays as it is.

@@ -41,7 +41,7 @@ class Quantization:
 
     @property
     def bytes_per_weight(self) -> float:
-        """Of a weight and its share of the scales."""
+        """Bytes of a weight and its share of the scales."""
         scale = 1 + 4 / _NESTED_BLOCK if self.double else 4
         return 0.5 + scale / _BLOCK
 

@@ -57,7 +57,7 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
 
 
 def undropped_weights(source: str, config: PretrainedConfig | None, **options: Any) -> PreTrainedModel:
-    """As `load_weights`, and without the dropout that GPT-2 has by default: a gguf file does not say that it is off.
+    """Read as `load_weights` does, without GPT-2's default dropout: a gguf file does not say that it is off.
 
     Args:
         source: folder or hub name.
