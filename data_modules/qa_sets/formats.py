@@ -14,7 +14,14 @@ from data_modules.qa_sets.matching import answered_by
 from data_modules.records import Passage, QARecord
 from lit_longpo.errors import InputError
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import RecordError, check_text, check_texts, refuse_misspelt, refuse_unread_answers
+from lit_longpo.files.strict_json import (
+    RecordError,
+    accepted_answers,
+    check_text,
+    check_texts,
+    refuse_misspelt,
+    refuse_unread_answers,
+)
 
 QAFormat = Literal["auto", "musique", "hotpotqa", "2wikimultihop", "squad", "questions"]
 Fields = dict[str, object]
@@ -177,13 +184,9 @@ def _extracted(record: QARecord) -> QARecord:
 def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
     """A plain question: its context is a passage that supports the answer, distractors are those of other questions."""
     _check_names(row, _PLAIN, where)
-    for one, other in (("answers", "answer"), ("passages", "context")):
-        if one in row and other in row:
-            raise RecordError.at(where, f"field {other!r}", f"this field or {one!r}, not both", row[other])
-    answers = row.get("answers", row.get("answer"))
-    if isinstance(answers, dict) and isinstance(answers.get("text"), list):  # a row of SQuAD's as `datasets` has it
-        answers = answers["text"]
-    texts = check_texts([answers] if isinstance(answers, str) else answers, "answers", where)
+    if "passages" in row and "context" in row:
+        raise RecordError.at(where, "field 'context'", "this field or 'passages', not both", row["context"])
+    answers = accepted_answers(row, where)
     number = row.get("id", name)
     identifier = str(number) if type(number) is int else check_text(number, "id", where)
     question = check_text(row.get("question"), "question", where)
@@ -191,9 +194,9 @@ def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
         passages = [Passage("", check_text(row.get("context"), "context", where), supporting=True)]
     else:
         passages = [_passage(item, where, set(_PASSAGE)) for item in _objects(row, "passages", where)]
-    if texts and not any(passage.supporting for passage in passages):
+    if answers and not any(passage.supporting for passage in passages):
         raise RecordError.at(where, "field 'passages'", "at least one with `supporting: true`", len(passages))
-    yield QARecord(identifier, question, tuple(dict.fromkeys(texts)), tuple(passages))
+    yield QARecord(identifier, question, answers, tuple(passages))
 
 
 def _passage(row: Fields, where: str, names: set[str]) -> Passage:

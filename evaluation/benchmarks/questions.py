@@ -12,7 +12,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.files.json_files import json_lines, json_list
-from lit_longpo.files.strict_json import RecordError, refuse_misspelt, refuse_unread_answers
+from lit_longpo.files.strict_json import (
+    RecordError,
+    accepted_answers,
+    check_text,
+    refuse_misspelt,
+    refuse_unread_answers,
+)
 from lit_longpo.policy.prompts.encoded_prompt import Surroundings
 from lit_longpo.shared_texts import DocumentKeys, head_keys, message_keys, text_key
 
@@ -187,13 +193,15 @@ def _question(row: NumberedRecord) -> Question:
     if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
         raise RecordError.at(where, "field 'id'", "text or a whole number", name)
     context, first, about = _context(record, where)
-    answers = _answers(record, where)
+    answers = accepted_answers(record, where)
     depth = record.get("depth", first)
     if depth is None:
         depth = place_of(answers, context)
     if depth is not None and not (isinstance(depth, int | float) and 0 <= depth <= 1):
         raise RecordError.at(where, "field 'depth'", "a number from 0 to 1", depth)
-    return Question(str(name), _text(record.get("question"), "question", where), answers, context, depth, about=about)
+    return Question(
+        str(name), check_text(record.get("question"), "question", where), answers, context, depth, about=about
+    )
 
 
 def place_of(answers: Iterable[str], context: str) -> float | None:
@@ -202,21 +210,10 @@ def place_of(answers: Iterable[str], context: str) -> float | None:
     return min(places) / len(context) if places else None
 
 
-def _answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    name = "answers" if "answers" in row else "answer"
-    value = row.get(name)
-    if isinstance(value, dict) and isinstance(value.get("text"), list):  # a row of SQuAD's as `datasets` has it
-        value = value["text"]
-    value = [value] if isinstance(value, str) else value
-    if not isinstance(value, list):
-        raise RecordError.at(where, f"field {name!r}", "accepted answers, a text or a list of texts", value)
-    return tuple(dict.fromkeys(_text(item, name, where) for item in value))
-
-
 def _context(row: Mapping[str, Any], where: str) -> tuple[str, float | None, tuple[str, str]]:
     """The context, where its first supporting passage begins, and what it is about."""
     if "passages" not in row:
-        return _text(row.get("context"), "context", where), None, ("", "")
+        return check_text(row.get("context"), "context", where), None, ("", "")
     if "context" in row or not isinstance(row["passages"], list) or not row["passages"]:
         raise RecordError.at(where, "field 'passages'", "a list of passages and no `context` beside it", sorted(row))
     return joined_passages([_passage(passage, where) for passage in row["passages"]])
@@ -242,15 +239,9 @@ def joined_passages(passages: Iterable[Passage]) -> tuple[str, float | None, tup
 
 def _passage(value: Any, where: str) -> Passage:
     if not isinstance(value, dict):
-        return Passage("", _text(value, "passages", where), False)
+        return Passage("", check_text(value, "passages", where), False)
     refuse_misspelt(value, ("title", "text", "supporting"), where)
     title, supports = value.get("title", ""), value.get("supporting", False)
     if not isinstance(title, str) or not isinstance(supports, bool):
         raise RecordError.at(where, "field 'passages'", "{title, text, supporting: true or false}", value)
-    return Passage(title, _text(value.get("text"), "passages.text", where), supports)
-
-
-def _text(value: object, name: str, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise RecordError.at(where, f"field {name!r}", "text that is not empty", value)
-    return value
+    return Passage(title, check_text(value.get("text"), "passages.text", where), supports)

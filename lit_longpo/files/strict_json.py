@@ -147,3 +147,24 @@ def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], wh
             told = "aliases belong into `answers`, a question without an answer has none"
             expected = f"what questions of this format say about their answers ({told})"
             raise RecordError.at(where, f"field {name!r}", expected, record[name])
+
+
+def accepted_answers(record: Mapping[str, object], where: str) -> tuple[str, ...]:
+    """Different accepted answers of a plain question: `answers` or `answer`, a text, texts, or a row of SQuAD's.
+
+    Args:
+        record: that is read.
+        where: file and line, for the error.
+
+    Raises:
+        RecordError: there are both fields or neither, or something else than texts is in them.
+    """
+    if "answers" in record and "answer" in record:
+        raise RecordError.at(where, "field 'answer'", "this field or 'answers', not both", record["answer"])
+    name = "answers" if "answers" in record else "answer"
+    value = record.get(name)
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as `datasets` has SQuAD's
+        value = value["text"]
+    if not isinstance(value, str | list):
+        raise RecordError.at(where, f"field {name!r}", "accepted answers, a text or a list of texts", value)
+    return tuple(dict.fromkeys(check_texts([value] if isinstance(value, str) else value, name, where)))

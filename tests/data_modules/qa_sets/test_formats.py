@@ -64,7 +64,7 @@ def test_plain_questions(tmp_path: Path) -> None:
     assert second == QARecord("7", "Who?", ("Ada",), (Passage("", "Ada.", True), Passage("", "x")))
     with pytest.raises(RecordError, match="'passages': expected at least one with `supporting: true`"):
         read_qa(write(tmp_path / "none.jsonl", [{**rows[1], "passages": [{"text": "x"}]}]))
-    with pytest.raises(RecordError, match="'answers': expected a list of texts, got 3"):
+    with pytest.raises(RecordError, match="'answers': expected accepted answers, a text or a list of texts, got 3"):
         read_qa(write(tmp_path / "number.jsonl", [{**rows[0], "answers": 3}]))
 
 

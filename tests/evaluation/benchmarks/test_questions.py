@@ -39,7 +39,9 @@ GOOD = {"question": "Who?", "answers": ["Ann"], "context": "Ann."}
     ("change", "message"),
     [
         ({"answers": None}, "q.jsonl:2: field 'answers': expected accepted answers"),
-        ({"answers": [""]}, "q.jsonl:2: field 'answers': expected text that is not empty"),
+        ({"answers": [""]}, "q.jsonl:2: field 'answers[0]': expected text that is not empty"),
+        ({"answer": "Bob"}, "q.jsonl:2: field 'answer': expected this field or 'answers', not both"),
+        ({"question": "Wh\ud83do?"}, "q.jsonl:2: field 'question': expected valid Unicode text"),
         ({"context": 3}, "q.jsonl:2: field 'context': expected text"),
         ({"question": " "}, "q.jsonl:2: field 'question'"),
         ({"depth": 2}, "q.jsonl:2: field 'depth': expected a number from 0 to 1, got 2"),
