@@ -47,6 +47,7 @@ _COUNTS = {  # at every level
     "lic_mixup": 197,
     "dureader_mixup": 176,
 }
+_ONE_QUESTION = ("factrecall_en", "factrecall_zh")  # of every context; elsewhere a question is asked at every level
 _NAMES = ("DATASET_MAXGEN", "DATASET_PROMPT", "DATASET_SELECTED", "DATASET_LENGTH_LEVEL")
 
 
@@ -266,6 +267,7 @@ def _example(row: Row, task: str, number: int) -> Example:
         {"level": task.removeprefix(f"{dataset}_")},
         None,
         row.optional_text("answer_keywords"),
+        context="" if dataset in _ONE_QUESTION else f"{dataset}/{fields['input']}",
     )
 
 

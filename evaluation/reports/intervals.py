@@ -5,7 +5,8 @@ every question has a context of its own this is the plain bootstrap over questio
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
@@ -47,6 +48,16 @@ class ClusteredScores:
         return tuple(numbers.setdefault(name or place, len(numbers)) for place, name in enumerate(names))
 
     @property
+    def named_contexts(self) -> frozenset[str]:
+        """All contexts, where each score names one; else none."""
+        return frozenset(self.contexts) if all(self.contexts or ("",)) else frozenset()
+
+    def by_context(self) -> "ClusteredScores":
+        """In the order of the contexts' names."""
+        order = sorted(range(len(self)), key=self.contexts.__getitem__)
+        return ClusteredScores(tuple(self.scores[n] for n in order), tuple(self.contexts[n] for n in order))
+
+    @property
     def num_contexts(self) -> int:
         """Number of different contexts."""
         return max(self.clusters, default=-1) + 1
@@ -66,8 +77,8 @@ def method(sample: ClusteredScores) -> str:
         over = "examples"
     return (
         f"{CONFIDENCE:.0%} intervals: percentile bootstrap over {over}; {RESAMPLES:,} resamples, seeded; a mean of "
-        "tasks resamples within each task. They say how much the figures depend on which examples were asked, "
-        "nothing else."
+        "tasks resamples within each task, those about the same contexts together. They say how much the figures "
+        "depend on which examples were asked, nothing else."
     )
 
 
@@ -103,6 +114,9 @@ def estimate_mean_of(
 ) -> Estimate:
     """Mean of the groups' means, whatever their sizes.
 
+    Groups about the same contexts have these drawn once for all of them: the questions of LV-Eval's levels are no
+    others at each. Of groups that share some contexts only, each is drawn for itself.
+
     Args:
         groups: scores by name; at least one group, none empty.
         weights: of the groups, together 1; `None` means equal ones.
@@ -113,9 +127,20 @@ def estimate_mean_of(
     num = sum(map(len, samples.values()))
     if any(sample.num_contexts < 2 for sample in samples.values()):
         return Estimate(mean, float("nan"), float("nan"), num)
-    draws = shares @ np.array([resampled_means(sample, name) for name, sample in samples.items()])
+    draws = shares @ np.array([resampled_means(sample, name) for name, sample in _together(samples)])
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(mean, float(low), float(high), num)
+
+
+def _together(samples: Mapping[str, ClusteredScores]) -> Iterator[tuple[str, ClusteredScores]]:
+    """The samples, each with what seeds its draws: those about the same contexts in one order, by the first's name."""
+    first, times = dict[frozenset[str], str](), Counter(sample.named_contexts for sample in samples.values())
+    for name, sample in samples.items():
+        contexts = sample.named_contexts
+        if contexts and times[contexts] > 1:
+            yield first.setdefault(contexts, name), sample.by_context()
+        else:
+            yield name, sample
 
 
 def resampled_means(scores: ClusteredScores | Sequence[float], name: str = "") -> NDArray[np.float64]:

@@ -117,6 +117,8 @@ def _hotpotqa_documents(row: Row) -> list[str]:
 class QuestionGenerator(Generator[DocumentQuestion]):
     """qa: a question about one or several documents, among others."""
 
+    asks_again = True
+
     def __init__(self, tasks: OfficialTasks, seed: int, questions: DocumentQuestions) -> None:
         super().__init__(tasks.templates["qa"], seed)
         self._questions, self.num_rows = questions, len(questions.items)

@@ -33,8 +33,9 @@ class Fitting:
         """
         generator, draw = self.generators[task], self._stream(task, length, row)
         asked = generator.asked(generator.hidden(draw, length, row), draw)
-        question = generator.question(asked)
-        return Example(f"{task}/{length}-{row}", task, length, question, asked.answers, {"row": str(row)})
+        about = f"{task}/{row}" if generator.asks_again else ""
+        name, question = f"{task}/{length}-{row}", generator.question(asked)
+        return Example(name, task, length, question, asked.answers, {"row": str(row)}, context=about)
 
     def texts(self, task: str, length: int, row: int, size: int) -> tuple[str, str]:
         """The user's message and the answer prefix, with a context of some size.

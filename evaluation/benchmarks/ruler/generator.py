@@ -48,6 +48,7 @@ class Generator(ABC, Generic[Hidden]):
     smallest = 1  # size that what is hidden needs at least
     units = "more"
     num_rows: int | None = None  # examples that there are at most
+    asks_again = False  # a row is the same question at every length
 
     def __init__(self, template: TaskTemplate, seed: int) -> None:
         self.template, self.seed = template, seed

@@ -71,6 +71,15 @@ def test_prompts_limits_and_levels(folder):
     assert cut.num_lost == cut.num_tokens - 20  # LongBench's rule: an odd length loses one more
 
 
+def test_a_question_is_the_same_one_at_every_level(folder):
+    """Intervals draw it with its answers at all levels; of factrecall, whose contexts have one question, each alone."""
+    (folder / "data" / "loogle_SD_mixup_32k.jsonl").write_text(json.dumps(RECORD | {"context": "### Passage 1\nHe."}))
+    bench = LVEval(folder)
+    keys = {task: next(bench.examples(task)).context_key for task in bench.tasks}
+    assert keys["loogle_SD_mixup_16k"] == keys["loogle_SD_mixup_32k"]
+    assert len(set(keys.values())) == 2  # both records of factrecall have one context here
+
+
 def with_json(folder, values):
     """Data sets as they are, the configuration as JSON."""
     (folder / "config.py").unlink(missing_ok=True)

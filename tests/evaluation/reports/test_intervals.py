@@ -84,6 +84,20 @@ def test_a_context_of_its_own_for_every_score_changes_nothing():
     assert (resampled_means(scores) == draws).all()
 
 
+def test_tasks_about_the_same_contexts_are_drawn_together():
+    """LV-Eval asks its questions at five levels: as if they were others, means were said to be 2.2 times as sure."""
+    scores, names = tuple(np.linspace(0, 1, 40) ** 3), tuple(f"c{n}" for n in range(40))
+    levels = {f"level{n}": ClusteredScores(scores, names) for n in range(5)}
+    turned = levels | {"level1": ClusteredScores(scores[::-1], names[::-1])}
+    alone = estimate(ClusteredScores(scores, tuple(sorted(names))), "level0")
+    for groups in (levels, turned):
+        found = estimate_mean_of(groups)
+        assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    others = {name: ClusteredScores(scores, tuple(f"{name}-{own}" for own in names)) for name in levels}
+    apart = estimate_mean_of(others)
+    assert apart.high - apart.low == pytest.approx((alone.high - alone.low) / math.sqrt(5), rel=0.15)
+
+
 def test_one_context_has_no_interval():
     assert math.isnan(estimate(ClusteredScores((0.0, 1.0), ("a", "a"))).low)
 

@@ -75,6 +75,15 @@ def test_answers_need_no_tokenizer_and_rows_are_their_own(folder):
     assert "seed 1, official 42" in other.deviations
 
 
+def test_rows_of_questions_are_the_same_ones_at_every_length(folder, files):
+    """Intervals draw them together; the other tasks hide something else at each length."""
+    made = RULER(folder, lengths=(900, 1200), num_examples=2, tasks=["qa_1", "vt"], squad=files["squad"])
+    contexts = {task: [example.context_key for example in made.examples(task)] for task in made.tasks}
+    assert len(set(contexts["vt"])) == 4
+    assert contexts["qa_1"][:2] == contexts["qa_1"][2:]
+    assert contexts["qa_1"][0] != contexts["qa_1"][1]
+
+
 def test_a_question_is_made_once_however_often_it_is_asked(folder, monkeypatch):
     """`fit` looks through all of them before step 1, and runs follow."""
     made, plain = Counter(), FrequentWordsGenerator.hidden
