@@ -10,7 +10,7 @@ from lit_longpo.engine.generation.spreading import spreads
 from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
 from lit_longpo.engine.prompt_trie import SHARED_FROM, num_row_tokens
-from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding, set_rotary_embedding
+from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding
 from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import generation_mode, score
 from lit_longpo.engine.scoring_plan import ScoringPlan, plan_scoring
@@ -45,7 +45,6 @@ __all__ = [
     "router_coefficient",
     "score",
     "sequence_ranks",
-    "set_rotary_embedding",
     "set_sequence_group",
     "spreads",
     "until_stop_ids",

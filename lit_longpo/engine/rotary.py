@@ -29,24 +29,43 @@ def depends_on_length(rotary: nn.Module | None) -> bool:
 
 
 def rotary_embedding(decoder: nn.Module) -> nn.Module | None:
-    """What computes the angles of all layers; `None` if a decoder has no such module."""
-    return getattr(decoder, "rotary_emb", None)
+    """What computes the angles of all layers; `None` if a decoder has no such module, or several."""
+    name = _rotary_name(decoder)
+    return None if name is None else cast(nn.Module, getattr(decoder, name))
 
 
-def set_rotary_embedding(decoder: nn.Module, rotary: nn.Module) -> None:
-    """Compute angles with another module from now on."""
-    decoder.rotary_emb = rotary
+def _rotary_name(decoder: nn.Module) -> str | None:
+    """Where it is, most often `rotary_emb`.
+
+    Granite SWA has one for each base beside one that is never asked, Moshi one in each layer.
+    """
+    named = decoder.named_modules()
+    found = [name for name, module in named if any("inv_freq" in buffer for buffer in module._buffers)]
+    if not found:  # frequencies under another name
+        return "rotary_emb" if hasattr(decoder, "rotary_emb") else None
+    return found[0] if len(found) == 1 and "." not in found[0] else None
+
+
+def hidden_angles(decoder: nn.Module) -> str | None:
+    """Why a decoder cannot be scored: its angles depend on the length, and it is not known where they are computed."""
+    if rotary_embedding(decoder) is not None or not any(map(depends_on_length, decoder.modules())):
+        return None
+    return (
+        "its rotary angles depend on the length of a sequence, and more than one module computes them; set a type that "
+        "does not (`rope_type` in its config.json, or `policy.rope.type`): yarn or linear"
+    )
 
 
 @contextmanager
 def exchanged_rotary(decoder: nn.Module, rotary: nn.Module) -> Iterator[None]:
     """Inside the block another module computes the angles of a decoder that has one."""
-    before = cast(nn.Module, rotary_embedding(decoder))
-    set_rotary_embedding(decoder, rotary)
+    name = cast(str, _rotary_name(decoder))
+    before = getattr(decoder, name)
+    setattr(decoder, name, rotary)
     try:
         yield
     finally:
-        set_rotary_embedding(decoder, before)
+        setattr(decoder, name, before)
 
 
 @contextmanager
@@ -66,19 +85,24 @@ def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterat
         yield
 
 
+Angles = Tensor | tuple[Tensor, ...]  # cosines and sines, or complex numbers (DeepSeek-V2, Llama 4). Shape: (..., T, D)
+
+
 class _AnglesByGroup(nn.Module):
-    """Cosines and sines of a span of a packed row, from whole groups."""
+    """Angles of a span of a packed row, from whole groups."""
 
     def __init__(self, rotary: nn.Module, row: PackedBatch, span: slice) -> None:
         super().__init__()
         self.kind, self.config, self.span = type(rotary), rotary.config, span
         self.groups = row.position_ids.split(row.table.group_lengths, dim=1)
 
-    def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-        """Angles of the span's positions of shape (1, t); further arguments (a layer type) are handed on."""
-        parts = [self.kind(self.config).to(hidden.device)(hidden, group, *options) for group in self.groups]
-        cosines, sines = zip(*parts, strict=True)
-        return torch.cat(cosines, dim=1)[:, self.span], torch.cat(sines, dim=1)[:, self.span]
+    def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> Angles:
+        """Angles of the span's positions of shape (..., 1, t); further arguments (a layer type) are handed on."""
+        groups = [group.expand(*position_ids.shape[:-1], -1) for group in self.groups]
+        parts = [self.kind(self.config).to(hidden.device)(hidden, group, *options) for group in groups]
+        if isinstance(parts[0], Tensor):
+            return torch.cat(parts, dim=-2)[..., self.span, :]
+        return tuple(torch.cat(each, dim=-2)[..., self.span, :] for each in zip(*parts, strict=True))
 
 
 @contextmanager
@@ -100,14 +124,14 @@ def angles_up_to(decoder: nn.Module, furthest: Tensor) -> Iterator[None]:
 
 
 class _AnglesUpTo(nn.Module):
-    """Cosines and sines of one sequence, as of one that reaches further."""
+    """Angles of one sequence, as of one that reaches further."""
 
     def __init__(self, rotary: nn.Module, furthest: Tensor) -> None:
         super().__init__()
         self.kind, self.config, self.furthest = type(rotary), rotary.config, furthest
 
-    def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-        """Angles of positions of shape (1, K); further arguments (a layer type) are handed on."""
-        positions = torch.cat([position_ids, self.furthest], dim=1)
-        cosines, sines = self.kind(self.config).to(hidden.device)(hidden, positions, *options)
-        return cosines[:, :-1], sines[:, :-1]
+    def forward(self, hidden: Tensor, position_ids: Tensor, *options: Any) -> Angles:
+        """Angles of positions of shape (..., 1, K); further arguments (a layer type) are handed on."""
+        positions = torch.cat([position_ids, self.furthest.expand(*position_ids.shape[:-1], -1)], dim=-1)
+        found = self.kind(self.config).to(hidden.device)(hidden, positions, *options)
+        return found[..., :-1, :] if isinstance(found, Tensor) else tuple(each[..., :-1, :] for each in found)

@@ -13,7 +13,7 @@ from typing import Literal
 from torch import nn
 
 from lit_longpo.engine.attention import MissingKernelError, UnsupportedModelError
-from lit_longpo.engine.decoder import base_model
+from lit_longpo.engine.decoder import base_model, decoder_of
 from lit_longpo.engine.head import check_head
 from lit_longpo.engine.layers import dropout_problem
 from lit_longpo.engine.leaps import refuse_leaps
@@ -26,6 +26,7 @@ from lit_longpo.engine.plain_forward import (
     repeats_itself,
 )
 from lit_longpo.engine.probe_rows import probe_groups
+from lit_longpo.engine.rotary import hidden_angles
 from lit_longpo.engine.scoring import check_ranks
 from lit_longpo.engine.sequential import score_packed, score_sequentially
 from lit_longpo.engine.sharing import sharing_problem
@@ -70,7 +71,7 @@ def plan_scoring(model: nn.Module) -> ScoringPlan:
         ChanceError: in training they are others.
     """
     base = base_model(model)
-    problem = dropout_problem(base.config.get_text_config())
+    problem = dropout_problem(base.config.get_text_config()) or hidden_angles(decoder_of(base))
     if problem is not None:
         raise UnsupportedModelError(f"{type(base).__name__} cannot be trained: {problem}")
     check_head(base)

@@ -72,20 +72,20 @@ class RoPE:
         text = config.get_text_config()
         parameters = global_rope(text)
         trained = self.original_length or trained_length(text)
-        if self.type is not None and self.type != parameters.get("rope_type", "default"):
-            for name in set(parameters) - _EVERY_TYPE:  # settings of the type that it had
-                del parameters[name]
-            parameters["rope_type"] = self.type
-        self._check_use(str(parameters.get("rope_type", "default")))
+        self._check_layers(text)
+        self._exchange_type(parameters)
+        kind = str(parameters.get("rope_type", "default"))
+        self._check_use(kind, trained)
+        _leave_attention_to(parameters, self.factor)
         changes = {"rope_theta": self.theta, "factor": self.factor}
         parameters.update({name: value for name, value in changes.items() if value is not None})
-        if parameters.get("rope_type") == "yarn":
+        if kind == "yarn":
             parameters["original_max_position_embeddings"] = trained
         if self.type == "dynamic":
             text.max_position_embeddings = trained
         if self.max_length is not None:
             text.max_position_embeddings = self.max_length
-            if parameters.get("rope_type") == "linear":  # else the length would be multiplied by the factor once more
+            if kind == "linear":  # else the length would be multiplied by the factor once more
                 parameters["original_max_position_embeddings"] = trained
 
     def _check_numbers(self) -> None:
@@ -97,7 +97,37 @@ class RoPE:
             if (length := getattr(self, name)) is not None:
                 check_range(f"policy.rope.{name}", length, "null keeps the model's", at_least=1)
 
-    def _check_use(self, kind: str) -> None:
+    def _check_layers(self, text: PretrainedConfig) -> None:
+        if self.theta is not None and getattr(text, "layer_rope_theta", None):
+            raise InputError(
+                "expected a model with one base for all its layers with `policy.rope.theta`, got one that names each "
+                f"layer's ({text.model_type}, `layer_rope_theta`), which would stay as they are; remove it"
+            )
+
+    def _exchange_type(self, parameters: dict[str, Any]) -> None:
+        kind = parameters.get("rope_type", "default")
+        if self.type is None or self.type == kind:
+            return
+        if kind == "proportional" or "llama_4_scaling_beta" in parameters:
+            raise InputError(
+                "expected `policy.rope.type: null` for a model whose code takes its own positions for granted "
+                f"({kind}: Gemma 4, Ministral 3), got {self.type}; change `policy.rope.theta` or its factor alone"
+            )
+        for name in set(parameters) - _EVERY_TYPE:  # settings of the type that it had
+            del parameters[name]
+        parameters["rope_type"] = self.type
+
+    def _check_use(self, kind: str, trained: int | None) -> None:
+        if trained is None and kind in ("yarn", "dynamic"):
+            raise InputError(
+                "expected `policy.rope.original_length` for a model whose configuration names no length that it was "
+                "trained on, got null; type --policy.rope.original_length TOKENS"
+            )
+        if self.factor is not None and kind == "longrope":
+            raise InputError(
+                f"expected no `policy.rope.factor` with longrope, whose lists say how far each frequency is stretched, "
+                f"got {self.factor}; remove it, or set `policy.rope.type: yarn`"
+            )
         if self.factor is not None and kind == "default":
             raise InputError(
                 f"expected `policy.rope.type` with `policy.rope.factor: {self.factor}`, got a model without scaling; "
@@ -110,10 +140,18 @@ class RoPE:
             )
 
 
-def trained_length(config: PretrainedConfig) -> int:
-    """Tokens that a model was trained on before any scaling, as its configuration says."""
+def _leave_attention_to(parameters: dict[str, Any], factor: float | None) -> None:
+    """Forget a temperature of attention that YaRN's paper gives for another factor (Olmo 3 spells it out)."""
+    before, stated = parameters.get("factor"), parameters.get("attention_factor")
+    if factor is not None and before and stated and math.isclose(stated, 0.1 * math.log(before) + 1, rel_tol=1e-3):
+        del parameters["attention_factor"]
+
+
+def trained_length(config: PretrainedConfig) -> int | None:
+    """Tokens that a model was trained on before any scaling; `None` if its configuration does not say."""
     scaled_from = global_rope(config).get("original_max_position_embeddings")
-    return int(scaled_from or config.max_position_embeddings)
+    length = scaled_from or getattr(config, "max_position_embeddings", None)
+    return None if length is None else int(length)
 
 
 def readable_positions(config: PretrainedConfig) -> int | None:
@@ -130,8 +168,7 @@ def readable_positions(config: PretrainedConfig) -> int | None:
     size = getattr(text, "max_position_embeddings", None)
     if size is None:
         return None
-    every = getattr(text, "rope_parameters", None) or {}
-    rope = every.get("full_attention", every)
+    every, rope = getattr(text, "rope_parameters", None) or {}, _global_parameters(text)
     if rope.get("rope_type") not in _SCALED_BY_FACTOR or not rope.get("factor"):
         return int(size)
     # Layers of two kinds (Gemma 3) have linear factors, and the scaled length is stated.
@@ -181,9 +218,10 @@ def _cut(window: int) -> str:
 
 
 def _stretched(reach: int, config: PretrainedConfig) -> str:
-    if not _has_rope(config):
+    trained = trained_length(config.get_text_config()) if _has_rope(config) else None
+    if trained is None:
         return ""
-    factor = math.ceil(reach / trained_length(config.get_text_config()))
+    factor = math.ceil(reach / trained)
     return f", --policy.rope.type yarn --policy.rope.factor {factor} to stretch the model"
 
 
@@ -207,7 +245,7 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
 
 def _global_parameters(config: PretrainedConfig) -> dict[str, Any]:
     parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
-    return parameters.get("full_attention", parameters)
+    return parameters.get("full_attention", parameters) or {}  # global layers may have none (Cohere Compass)
 
 
 @contextmanager
@@ -228,8 +266,9 @@ def original_rope(model: nn.Module, config: PretrainedConfig | None) -> Iterator
     changed = rotary_embedding(decoder)
     if changed is None:
         raise InputError(
-            f"expected `rotary_emb` in {type(decoder).__name__} to give the reference its original positions, found "
-            "none; set `reference.policy` to the unchanged model instead of `policy.rope`"
+            f"expected one module in {type(decoder).__name__} that computes rotary angles, to give the reference its "
+            "original positions, found none or several; set `reference.policy` to the unchanged model instead of "
+            "`policy.rope`"
         )
     device = next(decoder.parameters()).device
     original = type(changed)(copy.deepcopy(config.get_text_config())).to(device)

@@ -226,7 +226,7 @@ def tensors_alone(where: str) -> Iterator[None]:
 
 
 def refuse_two_models(source: str) -> None:
-    """Refuse a folder with weights in one file and in shards: transformers takes the first, which may be an older model.
+    """Refuse a folder with weights in one file and in shards: transformers takes the file, perhaps an older model.
 
     Args:
         source: folder or hub name of the weights.
@@ -238,8 +238,8 @@ def refuse_two_models(source: str) -> None:
         files = [kind, f"{kind}.index.json"]
         if all((Path(source) / name).is_file() for name in files):
             raise InputError(
-                f"expected the weights of one model at {source}, got {files[0]}, which would be read, and the shards of "
-                f"{files[1]}; move away those that are not meant"
+                f"expected the weights of one model at {source}, got {files[0]}, which would be read, and the shards "
+                f"of {files[1]}; move away those that are not meant"
             )
 
 

@@ -88,7 +88,7 @@ def _same(one: float, other: float) -> bool:
 def _positions(header: GgufHeader, model: PreTrainedModel, asked: RoPE) -> Iterator[str]:
     """Rotary positions of the file that are not the model's, but for what was asked for."""
     every = _settings(model.config).get("rope_parameters") or {}
-    rope, frequencies = every.get("full_attention", every), _frequencies(model)
+    rope, frequencies = every.get("full_attention", every) or {}, _frequencies(model)
     if asked.type is None:
         yield from _scaling(header, rope, frequencies)
     local = every.get("sliding_attention") or {}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from support.groups import random_groups
 from support.padded_rows import padded_log_probs
-from support.tiny_models import tiny_model
+from support.tiny_models import ARCHITECTURES, tiny_model
 
-from lit_longpo.engine import check_model, pack
+from lit_longpo.engine import UnsupportedModelError, check_model, pack, plan_scoring
 from lit_longpo.engine.rotary import depends_on_length
 from lit_longpo.engine.scoring import row_log_probs
 
@@ -72,3 +72,49 @@ def test_ordinary_kinds_are_left_alone():
     row_log_probs(plain, pack(GROUPS))
     assert plain.get_decoder().rotary_emb is rotary
     assert not depends_on_length(None)
+
+
+# Angles that are complex numbers; in a module of another name; of positions in three dimensions.
+FAMILIES = {
+    "DeepseekV2": {
+        **{name: ARCHITECTURES["DeepseekV3"][name] for name in ("kv_lora_rank", "q_lora_rank", "v_head_dim")},
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 4,
+        "head_dim": 4,
+        "num_key_value_heads": 4,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 2,
+    },
+    "Lfm2Moe": {
+        "layer_types": ["full_attention"] * 2,
+        "num_dense_layers": 2,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+    },
+    "Qwen3_5Text": {"layer_types": ["full_attention"] * 2, "head_dim": 32},
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_angles_of_every_form_follow_each_groups_length(name):
+    def fresh():
+        rope = {"rope_parameters": DYNAMIC, "max_position_embeddings": 32}
+        return tiny_model(name, **FAMILIES[name], **rope)
+
+    packed = row_log_probs(fresh(), pack(GROUPS))
+    alone = [torch.cat(padded_log_probs(fresh(), [group])) for group in GROUPS]
+    torch.testing.assert_close(packed, torch.cat(alone), rtol=1e-5, atol=1e-5)
+    together = torch.cat(padded_log_probs(fresh(), GROUPS))
+    assert (together - torch.cat(alone)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["GraniteSWA", "GraniteMoeSWA"])
+def test_angles_that_several_modules_compute_are_refused_where_they_depend_on_length(name):
+    """Beyond the trained length, and so beyond what the start-up check looks at, a packed row was off by a third."""
+    turned = {**DYNAMIC, "partial_rotary_factor": 1.0}
+    rope = {"rope_parameters": turned, "max_position_embeddings": 512, "layer_rope_theta": [1e4, 1e4]}
+    model = tiny_model(name, layer_types=["sliding_attention", "full_attention"], sliding_window=8, **rope)
+    with pytest.raises(UnsupportedModelError, match="more than one module computes them; set a type that does not"):
+        plan_scoring(model)

@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+import transformers
 from support.groups import random_groups
 from support.tiny_models import tiny_config
 from transformers import (
@@ -247,3 +250,49 @@ def test_what_is_typed_for_positions_beyond_the_window_is_enough():
     RoPE(type=kind, factor=float(factor)).apply(config)
     assert window_problem(373, config) is None
     assert "rope" not in window_problem(373, GPT2Config(n_positions=256))
+
+
+def test_a_factor_brings_its_own_temperature_of_attention():
+    """mlx-lm#1507: Olmo 3 spells out what YaRN's paper gives for its factor; another factor would keep it."""
+    scaling = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 256}
+    spelt, plain = (
+        tiny_config("Llama", rope_parameters={**scaling, **more})
+        for more in ({"attention_factor": 1.2079441541679836}, {})
+    )
+    for config in (spelt, plain):
+        RoPE(factor=32.0).apply(config)
+    found, expected = (transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(one) for one in (spelt, plain))
+    assert found.attention_scaling == expected.attention_scaling == pytest.approx(0.1 * math.log(32) + 1)
+    own = tiny_config("Llama", rope_parameters={**scaling, "attention_factor": 1.0})
+    RoPE(factor=32.0).apply(own)
+    assert own.rope_parameters["attention_factor"] == 1.0
+
+
+WITHOUT = transformers.CohereCompassTextConfig(
+    max_position_embeddings=4096,
+    num_hidden_layers=2,
+    layer_types=["sliding_attention", "full_attention"],
+    rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 1e4}, "full_attention": None},
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        (transformers.GraniteSWAConfig(), {"theta": 1e7}, "one base for all .*granite_swa, `layer_rope_theta`"),
+        (transformers.Gemma4TextConfig(), {"type": "yarn", "factor": 4.0}, "proportional: Gemma 4, .* got yarn"),
+        (transformers.Ministral3Config(), {"type": "linear", "factor": 4.0}, "yarn: Gemma 4, Ministral 3.*got linear"),
+        (transformers.RecurrentGemmaConfig(), {"type": "yarn", "factor": 4.0}, "original_length TOKENS"),
+        (tiny_config("Llama", rope_parameters={**LONGROPE, "rope_theta": 1e4}), {"factor": 4.0}, "no .* with longrope"),
+        (WITHOUT, {"theta": 1e7}, "expected a model with rotary position embeddings, got CohereCompassTextConfig"),
+    ],
+    ids=["each layer", "proportional", "llama 4", "no length", "lists", "none in global layers"],
+)
+def test_positions_that_a_models_code_would_not_follow_are_refused(config, settings, message):
+    with pytest.raises(InputError, match=message):
+        RoPE(**settings).apply(config)
+
+
+def test_a_model_whose_global_layers_have_no_positions_has_a_window():
+    assert readable_positions(WITHOUT) == 4096
+    assert "--data.max_length 4096" in str(window_problem(5000, WITHOUT))

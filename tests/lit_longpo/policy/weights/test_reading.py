@@ -106,7 +106,9 @@ def test_a_file_of_another_model_beside_shards_is_refused(tmp_path):
     save_file(old, tmp_path / "model.safetensors", metadata={"format": "pt"})
     read = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
     assert torch.equal(read[UP], old[UP])  # without a word
-    with pytest.raises(ValueError, match=r"one model at .*, got model.safetensors, which would be read, and the shards"):
+    with pytest.raises(
+        ValueError, match=r"one model at .*, got model.safetensors, which would be read, and the shards"
+    ):
         PolicyConfig(source=str(tmp_path)).load()
     (tmp_path / "model.safetensors").unlink()
     assert not torch.equal(PolicyConfig(source=str(tmp_path)).load().state_dict()[UP], old[UP])
