@@ -8,6 +8,8 @@ from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
 from lit_longpo.engine.rotary import depends_on_length
 from lit_longpo.engine.states import masks_padding, mixers, unreachable_states
 
+_BY_DISTANCE = ("bloom", "mpt", "roformer")  # between tokens, and nowhere by a position
+
 
 def carries_state(model: PreTrainedModel) -> bool:
     """Whether some of the model's layers keep a state, of which a cache has one for each row and no selection."""
@@ -28,9 +30,15 @@ def continues(model: PreTrainedModel) -> bool:
 
 def pads(model: PreTrainedModel) -> bool:
     """Whether tokens left of a prompt are as good as none; not where a state reads them, or is nowhere we know."""
-    if counts_columns(model.config.get_text_config()):
+    if counts_columns(model.config.get_text_config()) or not _is_told_positions(model):
         return False
     return not carries_state(model) or masks_padding(model)
+
+
+def _is_told_positions(model: PreTrainedModel) -> bool:
+    """Whether `generate` says where a prompt begins: BART's decoder counts the columns itself, padding too."""
+    told = "position_ids" in inspect.signature(model.forward).parameters
+    return told or carries_state(model) or model.config.model_type in _BY_DISTANCE
 
 
 def angles_differ(model: PreTrainedModel) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.tiny_hybrids import ALONE, SHARED, tiny_hybrid
 from support.tiny_models import tiny_model
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from lit_longpo.engine import Limits, UnsupportedModelError, continue_rows, generation_mode, prefill, spreads
 
@@ -118,3 +118,27 @@ def test_padding_that_a_model_does_not_know_is_refused_where_it_cannot_be_avoide
     model = tiny_hybrid("MiniMax")
     with generation_mode(model), pytest.raises(UnsupportedModelError, match=r"one length for MiniMaxForCausalLM.*3, 5"):
         continue_rows(model, [[5, 6, 7], [5, 6, 7, 8, 9]], Limits(2, (1,)), lockstep=True)
+
+
+@pytest.mark.parametrize("kind", ["bart", "bloom", "mpt"])
+def test_models_that_are_told_no_positions_answer_as_alone(kind):
+    """BART's decoder counts padding on the left as tokens (transformers#22707 of XGLM): shorter rows went astray."""
+    sizes = {
+        "bart": {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64},
+        "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+        "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4},
+    }
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=97, **sizes[kind])).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(15 if weight.dim() > 1 else 1)  # so that answers differ
+    rows = [list(range(3, 3 + size)) for size in (5, 12, 2)]
+    with generation_mode(model):
+        together = continue_rows(model, rows, Limits(6, (0,)))
+    for row, said in zip(rows, together, strict=True):
+        ids = list(row)
+        for token in said if 0 not in said else said[: said.index(0)]:
+            with torch.no_grad():
+                assert token == int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            ids.append(token)
