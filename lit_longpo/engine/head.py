@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
+from lit_longpo.engine.tiles import autocast_dtype
 
 
 class TiledHead(nn.Linear):
@@ -29,6 +30,8 @@ class TiledHead(nn.Linear):
         """
         if targets is None:
             return nn.functional.linear(hidden, self.weight, self.bias)
+        if autocast_dtype(hidden.device.type) is None:  # Mamba's states are fp32 whatever its weights, HY-V4's head is
+            hidden = hidden.to(self.weight.dtype)
         return token_log_probs(hidden, self.weight, targets, bias=self.bias, transform=transform)
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from support.groups import random_groups
-from support.padded_rows import padded_log_probs
+from support.padded_rows import padded_log_probs, plain_log_probs
+from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import ARCHITECTURES, tiny_model
 
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine import UnsupportedModelError, generation_mode, pack, score
+from lit_longpo.engine import UnsupportedModelError, generation_mode, pack, plan_scoring, score
 from lit_longpo.engine.attention import PREFIX_SHARED, ordinary_attention
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.scoring import row_log_probs
@@ -139,6 +140,19 @@ def test_bf16_adds_no_error_over_separate_rows():
         theirs = relative(torch.cat(padded_log_probs(low, groups)), exact)
     assert ours <= 2 * theirs
     assert ours < 5e-2
+
+
+@pytest.mark.parametrize("name", ["Mamba", "Mamba2"])
+def test_states_of_another_precision_than_the_heads_are_rounded_to_it(name):
+    """Their last norm gives fp32 under bf16 weights; transformers' head takes them in bf16."""
+    [group] = random_groups([(20, [5, 3])])
+    half = tiny_hybrid(name).bfloat16()
+    plan_scoring(half)
+    ours = row_log_probs(half, pack([group]))
+    plain = torch.cat(plain_log_probs(half, [group]))
+    assert float((ours - plain).abs().max() / plain.abs().max()) <= 1e-2
+    ours.sum().backward()
+    assert {parameter.grad.dtype for parameter in half.parameters() if parameter.grad is not None} == {torch.bfloat16}
 
 
 def test_the_scored_tokens_are_all_that_reaches_the_head(monkeypatch):
