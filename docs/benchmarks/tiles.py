@@ -20,7 +20,7 @@ from transformers import Qwen2Config
 
 from lit_longpo.batch import View, Views
 from lit_longpo.engine import base_model, score
-from lit_longpo.engine.tiled_layers import tile_layers
+from lit_longpo.engine.tiling.tiled_layers import tile_layers
 from lit_longpo.planning.activations import Activations, Tracer
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import ModelPlan

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_longpo.callbacks.save_pretrained import SavePretrained
-from lit_longpo.checkpoints.last_steps import COUNTS
+from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.loggers import pages_of
 from lit_longpo.optimization.quantized import in_words
 from lit_longpo.run_folder import folder_of_run, keeps_nothing, typed_path

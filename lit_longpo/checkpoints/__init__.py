@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent, hold everything, and can be read without the run."""
 
-from lit_longpo.checkpoints.best import remember_best
-from lit_longpo.checkpoints.early_stops import keep_patience
-from lit_longpo.checkpoints.epoch_ends import begin_next_epoch, finish_epoch
+from lit_longpo.checkpoints.loops.best import remember_best
+from lit_longpo.checkpoints.loops.early_stops import keep_patience
+from lit_longpo.checkpoints.loops.epoch_ends import begin_next_epoch, finish_epoch
 from lit_longpo.checkpoints.progress import (
     log_from,
     record_due_validation,

@@ -16,9 +16,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_longpo.checkpoints.choice import CheckpointChoice
-from lit_longpo.checkpoints.early_stops import decide_behind_least_length
-from lit_longpo.checkpoints.last_steps import keep_last_steps
-from lit_longpo.checkpoints.loop_parts import check_parts
+from lit_longpo.checkpoints.loops.early_stops import decide_behind_least_length
+from lit_longpo.checkpoints.loops.last_steps import keep_last_steps
+from lit_longpo.checkpoints.loops.loop_parts import check_parts
+from lit_longpo.checkpoints.loops.whole_steps import keep_steps_whole
 from lit_longpo.checkpoints.orphans import remove_orphans
 from lit_longpo.checkpoints.progress import rows_so_far, say_time_is_over
 from lit_longpo.checkpoints.record import run_settings
@@ -27,7 +28,6 @@ from lit_longpo.checkpoints.room import ELSEWHERE, CheckpointRoom, first_keeper
 from lit_longpo.checkpoints.signals import ended_by_status, is_over
 from lit_longpo.checkpoints.stores import fetched, is_address, refuse_root
 from lit_longpo.checkpoints.whole import complete, discard, partial_name
-from lit_longpo.checkpoints.whole_steps import keep_steps_whole
 from lit_longpo.errors import InputError, StorageError, UserError
 from lit_longpo.files.storing import storing
 from lit_longpo.loggers.csv_rows import EarlierRows

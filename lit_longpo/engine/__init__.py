@@ -2,7 +2,6 @@
 
 from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.decoder import base_model
-from lit_longpo.engine.degrees import check_heads, feasible_degrees
 from lit_longpo.engine.generation.continuation import continue_rows
 from lit_longpo.engine.generation.prefilling import prefill
 from lit_longpo.engine.generation.settings import Limits, end_ids, greedy_settings, until_stop_ids
@@ -14,8 +13,9 @@ from lit_longpo.engine.rotary import exchanged_rotary, rotary_embedding
 from lit_longpo.engine.routers import check_routers, router_coefficient
 from lit_longpo.engine.scoring import generation_mode, score
 from lit_longpo.engine.scoring_plan import ScoringPlan, plan_scoring
-from lit_longpo.engine.sequence_parallel import sequence_ranks, set_sequence_group
 from lit_longpo.engine.support import check_model
+from lit_longpo.engine.ulysses.degrees import check_heads, feasible_degrees
+from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks, set_sequence_group
 
 register()
 

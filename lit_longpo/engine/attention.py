@@ -27,8 +27,8 @@ from lit_longpo.engine.backends.flash import Extra, VarlenKernel, find_kernel, f
 from lit_longpo.engine.backends.gradient_check import gradient_error
 from lit_longpo.engine.backends.sdpa import sdpa_attention, without_plans
 from lit_longpo.engine.backends.softcap import softcapped_attention
-from lit_longpo.engine.head_chunks import attend_in_chunks
-from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.ulysses.head_chunks import attend_in_chunks
+from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
 
 PREFIX_SHARED = "prefix_shared"

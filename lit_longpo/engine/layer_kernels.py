@@ -32,7 +32,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.backends.gradient_check import largest_error
-from lit_longpo.engine.tiled_layers import norms_and_mlps
+from lit_longpo.engine.tiling.tiled_layers import norms_and_mlps
 from lit_longpo.errors import InputError, MissingPackageError
 
 LayerKernels = Literal["compile", "liger"]

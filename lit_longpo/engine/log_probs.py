@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lit_longpo.engine import tiles
-from lit_longpo.engine.tiles import accumulation_dtype
+from lit_longpo.engine.tiling import tiles
+from lit_longpo.engine.tiling.tiles import accumulation_dtype
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.layers import model_class
-from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
 
 

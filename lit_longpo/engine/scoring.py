@@ -16,12 +16,12 @@ from lit_longpo.engine.head import tiled_head
 from lit_longpo.engine.leaps import check_leaps
 from lit_longpo.engine.log_probs import LogitTransform
 from lit_longpo.engine.modes import eval_mode
-from lit_longpo.engine.own_logits import own_log_probs, uses_own_logits
 from lit_longpo.engine.rotary import angles_by_group
 from lit_longpo.engine.routers import balancing_loss, recorded_logits, routers
-from lit_longpo.engine.sequence_parallel import RowPart, sequence_ranks
-from lit_longpo.engine.sequential import in_row_order, scores_sequentially, sequential_states
+from lit_longpo.engine.sequential.own_logits import own_log_probs, uses_own_logits
+from lit_longpo.engine.sequential.sequences import in_row_order, scores_sequentially, sequential_states
 from lit_longpo.engine.sharing import copies_of, row_for
+from lit_longpo.engine.ulysses.sequence_parallel import RowPart, sequence_ranks
 
 # What configurations call a head's factor and soft-cap; some models mean by a divisor's name a factor.
 _FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")

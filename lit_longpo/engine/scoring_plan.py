@@ -17,18 +17,18 @@ from lit_longpo.engine.decoder import base_model, decoder_of
 from lit_longpo.engine.head import check_head
 from lit_longpo.engine.layers import dropout_problem
 from lit_longpo.engine.leaps import refuse_leaps
-from lit_longpo.engine.own_logits import use_own_logits
-from lit_longpo.engine.plain_forward import (
+from lit_longpo.engine.probe_rows import probe_groups
+from lit_longpo.engine.rotary import hidden_angles
+from lit_longpo.engine.scoring import check_ranks
+from lit_longpo.engine.sequential.own_logits import use_own_logits
+from lit_longpo.engine.sequential.plain_forward import (
     counts_from_zero,
     later_tokens_matter,
     reading,
     reads_positions,
     repeats_itself,
 )
-from lit_longpo.engine.probe_rows import probe_groups
-from lit_longpo.engine.rotary import hidden_angles
-from lit_longpo.engine.scoring import check_ranks
-from lit_longpo.engine.sequential import score_packed, score_sequentially
+from lit_longpo.engine.sequential.sequences import score_packed, score_sequentially
 from lit_longpo.engine.sharing import sharing_problem
 from lit_longpo.engine.support import (
     TOLERANCE,

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from lit_longpo.batch import PackedBatch, Segment, SegmentTable, Sharing, tensor_on
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.rotary import LENGTH_DEPENDENT, depends_on_length, rotary_embedding
-from lit_longpo.engine.sequential import scores_sequentially
+from lit_longpo.engine.sequential.sequences import scores_sequentially
 
 _PROBLEM = "_no_sharing_because"
 _ANGLES = "its rotary angles depend on how long a sequence is"

@@ -32,13 +32,13 @@ from lit_longpo.engine.decoder import base_model, decoder_of, passes_keywords_on
 from lit_longpo.engine.layers import dropout_problem, refusal, takes_our_attention
 from lit_longpo.engine.modes import eval_mode
 from lit_longpo.engine.packing import pack
-from lit_longpo.engine.plain_forward import plain_log_probs
 from lit_longpo.engine.probe_rows import probe_groups, rows_of
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.sequential.plain_forward import plain_log_probs
 from lit_longpo.engine.sharing import refuse_sharing
 from lit_longpo.engine.states import mixers, share_states, unreachable_states, watch_states
-from lit_longpo.engine.tiled_layers import tiled_modules, tiles_of, untile
+from lit_longpo.engine.tiling.tiled_layers import tiled_modules, tiles_of, untile
+from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
 
 log = logging.getLogger(__name__)
 

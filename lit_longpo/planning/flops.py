@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from lit_longpo.batch import PackedBatch, SegmentTable
-from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.log_probs import projected_twice
+from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.planning.sizes import ModelSizes
 from lit_longpo.policy.checkpointing import Checkpointing
 

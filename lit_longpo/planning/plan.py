@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.layers import doubts
 from lit_longpo.engine.log_probs import TILE_BYTES
+from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration

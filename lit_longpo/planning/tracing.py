@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from transformers import PreTrainedModel, masking_utils
 
 from lit_longpo.batch import Group, PackedBatch, Response
-from lit_longpo.engine import UnsupportedModelError, base_model, pack, tiles
+from lit_longpo.engine import UnsupportedModelError, base_model, pack
 from lit_longpo.engine.backends import merged
 from lit_longpo.engine.backends.flash import varlen_plan
 from lit_longpo.engine.decoder import decoder_of
@@ -25,6 +25,7 @@ from lit_longpo.engine.generation.abilities import carries_state
 from lit_longpo.engine.routers import recorded_logits
 from lit_longpo.engine.scoring import loss_of_routers, row_log_probs
 from lit_longpo.engine.support import packing_cause, packing_rule
+from lit_longpo.engine.tiling import tiles
 from lit_longpo.errors import InputError
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.planning.model import Depth, ModelPlan, hybrid_kinds

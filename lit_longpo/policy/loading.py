@@ -12,9 +12,9 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_longpo.engine import ATTENTION_NAMES, check_heads
 from lit_longpo.engine.layer_kernels import LayerKernels, check_layer_kernels, use_layer_kernels
 from lit_longpo.engine.layers import attention_at_start
-from lit_longpo.engine.sequential import score_sequentially
+from lit_longpo.engine.sequential.sequences import score_sequentially
 from lit_longpo.engine.states import share_states
-from lit_longpo.engine.tiled_layers import check_tile_tokens, tile_layers
+from lit_longpo.engine.tiling.tiled_layers import check_tile_tokens, tile_layers
 from lit_longpo.errors import InputError
 from lit_longpo.policy.adapter_folder import AdapterFolder
 from lit_longpo.policy.adapters import LoRA, add_adapters

@@ -1,7 +1,7 @@
 """What YAML alone cannot express about several processes."""
 
 from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.sequential import is_sharded
+from lit_longpo.engine.sequential.sequences import is_sharded
 from lit_longpo.strategies.accumulation import ends_step, multiply_gradients, rows_of_a_step
 from lit_longpo.strategies.choice import check_steps, check_strategy
 from lit_longpo.strategies.deepspeed import (

@@ -18,7 +18,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch.optim import Optimizer
 
-from lit_longpo.engine.head_chunks import HeadChunks
+from lit_longpo.engine.ulysses.head_chunks import HeadChunks
 from lit_longpo.errors import InputError
 from lit_longpo.strategies.deepspeed_config import check_config, check_version, refuse_beside_config
 from lit_longpo.strategies.gathering import gather_at_once, gather_what_mixers_read

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lit_longpo.engine.states import mixers
-from lit_longpo.engine.tiled_layers import tiled_modules
+from lit_longpo.engine.tiling.tiled_layers import tiled_modules
 
 
 def gather_at_once(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.device_mesh import init_device_mesh
 
 from lit_longpo.engine import set_sequence_group
-from lit_longpo.engine.head_chunks import HeadChunks
+from lit_longpo.engine.ulysses.head_chunks import HeadChunks
 from lit_longpo.errors import InputError
 
 

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.plugins import BitsandbytesPrecision
 
-from lit_longpo.checkpoints.last_steps import COUNTS
+from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.errors import InputError
 from lit_longpo.strategies import is_deepspeed, split_by
 from lit_longpo.training.monitors import OF_TRAINING

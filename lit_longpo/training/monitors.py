@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lit_longpo.checkpoints.last_steps import COUNTS
+from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.errors import InputError
 from lit_longpo.optimization.steps import rows_of_an_epoch
 from lit_longpo.strategies import rows_of_a_step

@@ -8,10 +8,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lit_longpo.batch import Views
-from lit_longpo.checkpoints.last_steps import COUNTS
+from lit_longpo.checkpoints.loops.last_steps import COUNTS
 from lit_longpo.engine import ScoringPlan, UnsupportedModelError, base_model, plan_scoring
 from lit_longpo.engine.leaps import leap_message
-from lit_longpo.engine.own_logits import scoring_cost
+from lit_longpo.engine.sequential.own_logits import scoring_cost
 from lit_longpo.errors import InputError
 from lit_longpo.optimization import Optimization
 from lit_longpo.optimization.quantized import in_words

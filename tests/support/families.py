@@ -16,11 +16,12 @@ from support.tiny_hybrids import ALONE, OWN, SHARED, tiny_hybrid
 from support.tiny_models import ARCHITECTURES, tiny_model
 from torch import nn
 
-from lit_longpo.engine import base_model, feasible_degrees, plan_scoring, sequence_parallel
-from lit_longpo.engine.degrees import head_counts
+from lit_longpo.engine import base_model, feasible_degrees, plan_scoring
 from lit_longpo.engine.routers import routers
 from lit_longpo.engine.states import mixers
 from lit_longpo.engine.support import check_model
+from lit_longpo.engine.ulysses import sequence_parallel
+from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.errors import UserError
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters import add_adapters

@@ -17,7 +17,7 @@ from lit_longpo.engine import pack, sequence_ranks, set_sequence_group
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.routers import routers
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.sequential import score_packed
+from lit_longpo.engine.sequential.sequences import score_packed
 
 SIZES = [(21, [5, 9]), (7, [3]), (18, [4, 2])]  # longer and shorter than the windows and chunks of the twins
 NUM_PARTS = 8  # prompts and responses

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 
 from lit_longpo.batch import Group, PackedBatch
 from lit_longpo.engine import base_model, check_model, pack, score, sequence_ranks, set_sequence_group
-from lit_longpo.engine.tiled_layers import tile_layers, tiles_of
+from lit_longpo.engine.tiling.tiled_layers import tile_layers, tiles_of
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing
 from lit_longpo.policy.loading import LoRA, add_adapters
 

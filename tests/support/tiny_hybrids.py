@@ -7,7 +7,7 @@ from torch import nn
 
 from lit_longpo.engine.attention import PREFIX_SHARED
 from lit_longpo.engine.layers import attention_at_start
-from lit_longpo.engine.sequential import score_sequentially
+from lit_longpo.engine.sequential.sequences import score_sequentially
 from lit_longpo.engine.states import share_states
 
 _LINEAR = ["linear_attention", "full_attention"]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lit_longpo.batch import SegmentTable
-from lit_longpo.engine.tiles import accumulation_dtype
+from lit_longpo.engine.tiling.tiles import accumulation_dtype
 
 _FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from lit_longpo.batch import SegmentTable
 from lit_longpo.engine.backends.merged import in_one_precision
 from lit_longpo.engine.backends.sdpa import MIN_WINDOW_BLOCK, Block, causal_mask, each_segment, query_blocks
-from lit_longpo.engine.tiles import accumulation_dtype
+from lit_longpo.engine.tiling.tiles import accumulation_dtype
 
 _BLOCK_BYTES = 128 * 2**20  # of fp32 scores that exist at a time; backward holds three such tensors
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.layers import doubts
+from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.errors import InputError
 from lit_longpo.planning.architecture import find_config
 from lit_longpo.planning.configuration import Configuration

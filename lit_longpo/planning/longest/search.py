@@ -12,8 +12,8 @@ from itertools import product
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.degrees import head_counts
 from lit_longpo.engine.layers import doubts
+from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.longest import choices

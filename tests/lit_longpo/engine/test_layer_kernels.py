@@ -15,7 +15,7 @@ from torch.nn.functional import silu
 
 from lit_longpo.engine import UnsupportedModelError, layer_kernels, pack, score
 from lit_longpo.engine.layer_kernels import check_layer_kernels, use_layer_kernels
-from lit_longpo.engine.tiled_layers import norms_and_mlps, tile_layers, untile
+from lit_longpo.engine.tiling.tiled_layers import norms_and_mlps, tile_layers, untile
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import LoRA, PolicyConfig
 from lit_longpo.policy.adapters import add_adapters

@@ -9,8 +9,9 @@ from support.tiny_hybrids import tiny_hybrid
 from support.tiny_models import tiny_config
 from torch import nn
 
-from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring, sequence_parallel
+from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.engine.ulysses import sequence_parallel
 
 
 def scaled(model, factor):

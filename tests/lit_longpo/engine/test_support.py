@@ -12,7 +12,7 @@ from torch import nn
 from lit_longpo.engine import ATTENTION_NAMES, UnsupportedModelError, check_model, pack, plan_scoring, states
 from lit_longpo.engine.layers import dropout_problem, refusal
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.sequential import score_packed
+from lit_longpo.engine.sequential.sequences import score_packed
 from lit_longpo.engine.states import mixers
 from lit_longpo.engine.support import leaked_states, probe
 

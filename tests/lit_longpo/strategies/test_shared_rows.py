@@ -7,8 +7,9 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from data_modules.rows.dealing.sampling import TokenBudgetBatchSampler
 from lit_longpo import strategies
-from lit_longpo.engine import sequence_parallel, sequence_ranks
-from lit_longpo.engine.sequence_parallel import SequenceRanks
+from lit_longpo.engine import sequence_ranks
+from lit_longpo.engine.ulysses import sequence_parallel
+from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy, SequenceParallelDDPStrategy, shared_rows
 from lit_longpo.strategies.shared_rows import form_groups, row_ranks
 

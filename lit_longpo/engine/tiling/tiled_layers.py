@@ -20,8 +20,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from transformers import PretrainedConfig, PreTrainedModel
 
 from lit_longpo.engine.decoder import decoder_of
-from lit_longpo.engine.tiles import autocast_dtype, run_in_tiles, token_dimension
-from lit_longpo.engine.unwritten import Map
+from lit_longpo.engine.tiling.tiles import autocast_dtype, run_in_tiles, token_dimension
+from lit_longpo.engine.tiling.unwritten import Map
 from lit_longpo.errors import InputError
 
 TileTokens = Literal["auto"] | int | None

@@ -14,8 +14,9 @@ from support.ranks import run_ranks
 from support.sequence_worker import MOST, REST
 from support.tiny_models import tiny_config, tiny_model
 
-from lit_longpo.engine import check_heads, feasible_degrees, pack, score, sequence_parallel
-from lit_longpo.engine.sequence_parallel import SequenceRanks, padded
+from lit_longpo.engine import check_heads, feasible_degrees, pack, score
+from lit_longpo.engine.ulysses import sequence_parallel
+from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks, padded
 from lit_longpo.policy import PolicyConfig
 
 

@@ -7,10 +7,11 @@ from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from lit_longpo.batch import Segment, SegmentTable
-from lit_longpo.engine import check_heads, sequence_parallel
+from lit_longpo.engine import check_heads
 from lit_longpo.engine.backends.sdpa import sdpa_attention
-from lit_longpo.engine.head_chunks import CHUNK_BYTES, attend_in_chunks, num_chunks
-from lit_longpo.engine.sequence_parallel import SequenceRanks
+from lit_longpo.engine.ulysses import sequence_parallel
+from lit_longpo.engine.ulysses.head_chunks import CHUNK_BYTES, attend_in_chunks, num_chunks
+from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks
 from lit_longpo.planning.live_bytes import LiveBytes
 
 RANKS, TOKENS = 4, 1024

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_longpo.engine.tiles import run_in_tiles
+from lit_longpo.engine.tiling.tiles import run_in_tiles
 from lit_longpo.planning.live_bytes import LiveBytes
 
 

@@ -8,10 +8,11 @@ from support.parity import assert_parity
 from support.tiny_hybrids import ALONE, SHARED, tiny_hybrid
 from support.tiny_models import tiny_model
 
-from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring, sequence_parallel
+from lit_longpo.engine import UnsupportedModelError, pack, plan_scoring
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.scoring import row_log_probs
-from lit_longpo.engine.sequential import score_sequentially
+from lit_longpo.engine.sequential.sequences import score_sequentially
+from lit_longpo.engine.ulysses import sequence_parallel
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 GROUPS = [(40, [5, 19, 1]), (23, [3]), (1, [2, 4])]

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_longpo.checkpoints.hooks import unchanged_hooks
+from lit_longpo.checkpoints.loops.hooks import unchanged_hooks
 
 COUNTS = ("step", "epoch")  # Lightning's own metrics; by them the last ones are kept, not the best
 _EPOCH_END = "on_train_epoch_end"

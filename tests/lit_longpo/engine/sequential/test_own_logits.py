@@ -9,8 +9,8 @@ from support.tiny_hybrids import OWN, tiny_hybrid
 
 from lit_longpo.batch import View, Views
 from lit_longpo.engine import pack, plan_scoring
-from lit_longpo.engine.own_logits import scoring_cost, use_own_logits
 from lit_longpo.engine.scoring import row_log_probs
+from lit_longpo.engine.sequential.own_logits import scoring_cost, use_own_logits
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 GROUPS = [(40, [5, 19, 1]), (23, [3]), (1, [2, 4])]

@@ -6,7 +6,7 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from lit_longpo.checkpoints import ResumableTrainer
-from lit_longpo.checkpoints.loop_parts import check_parts
+from lit_longpo.checkpoints.loops.loop_parts import check_parts
 from lit_longpo.errors import message_for_user
 
 

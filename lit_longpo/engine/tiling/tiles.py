@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from lit_longpo.engine.unwritten import Map, unwritten, with_last_maps
+from lit_longpo.engine.tiling.unwritten import Map, unwritten, with_last_maps
 
 
 def slices(num_tokens: int, size: int) -> Iterator[slice]:

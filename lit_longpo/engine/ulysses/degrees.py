@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from transformers import PretrainedConfig
 
-from lit_longpo.engine.head_chunks import num_chunks
 from lit_longpo.engine.layers import doubts
-from lit_longpo.engine.sequence_parallel import sequence_ranks
+from lit_longpo.engine.ulysses.head_chunks import num_chunks
+from lit_longpo.engine.ulysses.sequence_parallel import sequence_ranks
 from lit_longpo.errors import InputError
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lit_longpo.engine.sequence_parallel import SequenceRanks
+from lit_longpo.engine.ulysses.sequence_parallel import SequenceRanks
 from lit_longpo.errors import InputError
 
 HeadChunks = Literal["auto"] | int

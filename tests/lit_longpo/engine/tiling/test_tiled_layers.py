@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_longpo.engine import UnsupportedModelError, pack, score
 from lit_longpo.engine.support import check_tiles
-from lit_longpo.engine.tiled_layers import (
+from lit_longpo.engine.tiling.tiled_layers import (
     auto_tile,
     mlp_sizes,
     quick_tile,
@@ -156,7 +156,7 @@ def test_experts_count_as_often_as_a_token_meets_them():
 
 
 def test_auto_leaves_rows_whole_whose_activations_are_kept(monkeypatch):
-    monkeypatch.setattr("lit_longpo.engine.tiled_layers.SHORTEST", 8)
+    monkeypatch.setattr("lit_longpo.engine.tiling.tiled_layers.SHORTEST", 8)
     model = tiny_model("Llama")
     tile_layers(model, "auto", recomputed=False)
     tiles, row = model.model.layers[0].mlp.tiles, torch.ones(1)
@@ -183,8 +183,8 @@ def test_on_cpus_mlps_whose_tensors_would_be_mapped_anew_are_tiled_where_attenti
 
 
 def test_tiles_for_speed_leave_values_and_gradients(monkeypatch):
-    monkeypatch.setattr("lit_longpo.engine.tiled_layers.MAPPED", 2000)
-    monkeypatch.setattr("lit_longpo.engine.tiled_layers.SERVED", 7 * 48 * 8)
+    monkeypatch.setattr("lit_longpo.engine.tiling.tiled_layers.MAPPED", 2000)
+    monkeypatch.setattr("lit_longpo.engine.tiling.tiled_layers.SERVED", 7 * 48 * 8)
     results, lengths = [], []
     for tokens in (None, "auto"):
         model = tiny_model("Llama").double().train()

@@ -11,8 +11,8 @@ from torch.nn.functional import silu
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
-from lit_longpo.engine.tiles import run_in_tiles
-from lit_longpo.engine.unwritten import unwritten, with_last_maps
+from lit_longpo.engine.tiling.tiles import run_in_tiles
+from lit_longpo.engine.tiling.unwritten import unwritten, with_last_maps
 from lit_longpo.planning.live_bytes import LiveBytes
 
 TOKENS, TILE = 16, 4

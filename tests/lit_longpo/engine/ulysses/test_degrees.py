@@ -5,7 +5,7 @@ from support.tiny_hybrids import hybrid_config
 from transformers import GPT2Config, LlamaConfig
 
 from lit_longpo.engine import feasible_degrees
-from lit_longpo.engine.degrees import head_counts, heads_problem
+from lit_longpo.engine.ulysses.degrees import head_counts, heads_problem
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.batch import PackedBatch, Views
 from lit_longpo.engine.decoder import accepted_by, decoder_of
-from lit_longpo.engine.sequential import (
+from lit_longpo.engine.sequential.sequences import (
     RowSequence,
     plain_options,
     run_sequences,
@@ -22,7 +22,7 @@ from lit_longpo.engine.sequential import (
     scores_sequentially,
     sequential_cost,
 )
-from lit_longpo.engine.tiles import accumulation_dtype
+from lit_longpo.engine.tiling.tiles import accumulation_dtype
 
 _OWN = "_scored_by_own_logits"
 

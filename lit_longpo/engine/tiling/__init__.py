@@ -1,0 +1,1 @@
+"""Modules that treat tokens one by one, run in tiles of a row."""
