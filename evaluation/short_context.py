@@ -201,7 +201,7 @@ class ShortContextEvaluation(EvaluationRun):
         return BenchmarkReport(
             NAME,
             0,
-            tuple(row for task, found in results.items() for row in predictions(task, found)),
+            tuple(predictions(results)),
             model=name,
             protocol=f"lm-evaluation-harness {metadata.version('lm_eval')}",
             deviations=(*subset, *cut),

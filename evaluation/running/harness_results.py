@@ -1,5 +1,6 @@
 """What lm-evaluation-harness found, as numbers of tasks and scores of single questions."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,20 +49,30 @@ def _leaves_shares(metric: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     return any(isinstance(value, int | float) and not 0 <= value <= 1 for value in values)
 
 
-def predictions(task: str, found: Mapping[str, Any]) -> Iterator[Prediction]:
-    """Every question once: by the first of the harness's filters, and one metric of its task or part."""
-    for part, rows in found["samples"].items():
-        first, metric = _of_first_filter(rows), _metric(part, found)
-        for row in sorted(first, key=lambda row: row["doc_id"]):
-            prompt, name = str(row["arguments"][0][0]), f"{part}/{row['doc_id']}"
-            groups = {task: part} if part != task else {}
-            yield Prediction(
-                *(name, len(prompt.split()), None, prompt[-_SHOWN:], (str(row["target"]),)),
-                *(_response(row["filtered_resps"]), float(row[metric])),
-                task=task,
-                groups=groups,
-                context=name,
-            )
+def predictions(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Prediction]:
+    """Every question of every task once: by the first of the harness's filters, and one metric of its task or part.
+
+    Args:
+        results: by task. A part of several of them has ids of its own in each.
+    """
+    times = Counter(part for found in results.values() for part in found["samples"])
+    for task, found in results.items():
+        for part in found["samples"]:
+            yield from _questions(task, part, found, part if times[part] == 1 else f"{task}/{part}")
+
+
+def _questions(task: str, part: str, found: Mapping[str, Any], named: str) -> Iterator[Prediction]:
+    first, metric = _of_first_filter(found["samples"][part]), _metric(part, found)
+    groups = {task: part} if part != task else {}
+    for row in sorted(first, key=lambda row: row["doc_id"]):
+        prompt, name = str(row["arguments"][0][0]), f"{named}/{row['doc_id']}"
+        yield Prediction(
+            *(name, len(prompt.split()), None, prompt[-_SHOWN:], (str(row["target"]),)),
+            *(_response(row["filtered_resps"]), float(row[metric])),
+            task=task,
+            groups=groups,
+            context=f"{part}/{row['doc_id']}",
+        )
 
 
 def _of_first_filter(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

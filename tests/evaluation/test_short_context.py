@@ -284,6 +284,17 @@ def test_the_window_is_the_one_that_stretched_positions_give(tmp_path):
 
 
 @needs_harness
+def test_a_part_of_two_tasks_has_ids_in_each(tasks, models, tmp_path):
+    """mmlu beside mmlu_anatomy: a report of two predictions with one id was written, and no command read it."""
+    more = ("--short_context.tasks", "{both: 0, colours: 1}", "--limit", 2, "--model", models[0], "--output", tmp_path)
+    COMMANDS["evaluate"](given(tasks, *more))
+    report = load_report(tmp_path / "short_context-step0.json")
+    ids = [f"{part}/{n}" for part in ("both/colours", "shades", "colours/colours") for n in (0, 1)]
+    assert [item.id for item in report.predictions] == ids
+    assert [item.context for item in report.predictions[::4]] == ["colours/0"] * 2
+
+
+@needs_harness
 def test_a_groups_shots_are_those_of_all_of_its_parts(tasks, models, tmp_path):
     """As MMLU's 57 subjects; the harness lets parts keep shots of their own where a group is told some."""
     more = ("--short_context.tasks", "{both: 1}", "--limit", 3, "--model", models[0], "--output", tmp_path)
