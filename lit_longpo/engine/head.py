@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.log_probs import LogitTransform, token_log_probs
-from lit_longpo.engine.tiles import autocast_dtype
+from lit_longpo.engine.tiling.tiles import autocast_dtype
 
 
 class TiledHead(nn.Linear):
