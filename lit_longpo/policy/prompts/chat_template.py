@@ -1,6 +1,6 @@
 """What a chat template writes around texts, found by rendering it: nothing is assumed about its syntax."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,17 +51,17 @@ class ChatTemplate:
         self.prefix, self.suffix = self._around_answer()
         self._later = self._around_later_turn()
 
-    def thinking(self, field: str) -> tuple[str, str] | None:
+    def thinking(self, written: Callable[[str, str], Mapping[str, Any]]) -> tuple[str, str] | None:
         """What the template writes around the thoughts of an answer: from the prompt's end up to them, and behind them.
 
         Args:
-            field: of a message, that it may read thoughts from.
+            written: from an answer and its thoughts to fields of a message that it may read.
 
         Returns:
             `None` where it writes none behind a prompt.
         """
         try:
-            text = self._render([("user", _QUESTION), ("assistant", MARK)], system=[], fields={field: LATER})
+            text = self._render([("user", _QUESTION), ("assistant", MARK)], fields=written(MARK, LATER))
         except InputError:
             return None
         before, _, rest = text.partition(LATER)
@@ -205,7 +205,7 @@ class ChatTemplate:
             f"to write answers behind the prompt's end {self._opened[-40:]!r}",
             repr(before[-40:]),
             "it opens answers in another way than it writes them (for reasoning, say), and none can be trained: try "
-            "options such as {enable_thinking: false}"
+            "options such as {enable_thinking: false} (or true, where the prompt ends thoughts)"
             + (", or begin every answer with its thoughts, <think>...</think>" * opens_thoughts(self._opened)),
         )
 

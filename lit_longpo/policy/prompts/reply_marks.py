@@ -8,6 +8,7 @@ special tokens that reads `analysis...assistantfinalOslo`, and thoughts cannot b
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,8 +16,35 @@ from lit_longpo.policy.prompts.chat_template import ChatTemplate
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
 from lit_longpo.policy.prompts.tokenizing import TextEncoder
 
-_FIELDS = ("reasoning_content", "thinking", "reasoning")  # that templates read an answer's thoughts from
 Ids = tuple[int, ...]
+Fields = dict[str, Any]
+
+
+def _in_field(name: str, _: str, thoughts: str) -> Fields:
+    return {name: thoughts}
+
+
+def _in_parts(answer: str, thoughts: str) -> Fields:
+    """Mistral's."""
+    return {"content": [{"type": "thinking", "thinking": thoughts}, {"type": "text", "text": answer}]}
+
+
+def _in_parts_of_text(answer: str, thoughts: str) -> Fields:
+    """Mistral's, as its own package takes them."""
+    said = {"type": "thinking", "thinking": [{"type": "text", "text": thoughts}], "closed": True}
+    return {"content": [said, {"type": "text", "text": answer}]}
+
+
+def _in_blocks(answer: str, thoughts: str) -> Fields:
+    """Apertus's."""
+    return {"content": {"blocks": [{"type": "thoughts", "text": thoughts}, {"type": "response", "text": answer}]}}
+
+
+# How templates may read an answer with its thoughts.
+_WRITTEN: tuple[Callable[[str, str], Fields], ...] = (
+    *(partial(_in_field, name) for name in ("reasoning_content", "thinking", "reasoning")),
+    *(_in_parts, _in_parts_of_text, _in_blocks),
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +132,7 @@ def _rendered(
 
     answers = core(chat.prefix or "")
     marks = replace(named, answers=() if not special & set(answers) else answers)
-    before, behind = next(filter(None, map(chat.thinking, _FIELDS)), ("", ""))
+    before, behind = next(filter(None, map(chat.thinking, _WRITTEN)), ("", ""))
     speaks = core(behind)
     if not speaks or str(tokenizer.decode(list(speaks))).strip() == THOUGHT:
         return marks

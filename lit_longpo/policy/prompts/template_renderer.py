@@ -52,7 +52,7 @@ class TemplateRenderer:
         *,
         answer_next: bool = False,
         system: Sequence[Utterance] | None = None,
-        fields: Mapping[str, str] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> str:
         """The template's text of a conversation.
 
@@ -60,7 +60,7 @@ class TemplateRenderer:
             messages: roles and texts, without the system message.
             answer_next: open an answer at the end.
             system: a system message of its own, or none at all; `None` for that of all conversations.
-            fields: of the last message, beside its text.
+            fields: of the last message, beside its text or in its place.
 
         Raises:
             ValueError: the template refuses it.

@@ -45,6 +45,16 @@ def test_an_answer_is_told_from_its_thoughts_and_from_what_stands_before_it(part
     assert form.decode(form.encode_response("Oslo")) == "Oslo"  # as it is trained
 
 
+def test_a_system_message_of_the_settings_hides_no_thoughts():
+    """They were one with the answer then."""
+    tokenizer = tokenizer_of(*CHANNELS)
+    form = PromptFormat(tokenizer, PromptTemplate(system="Be brief."))
+    thought = form.decode(reply_of(tokenizer, "Oslo", thinking="Rome? No."))
+    assert without_thoughts(thought) == "Oslo"
+    assert "Rome? No." in thought
+    assert is_thinking(form.decode(reply_of(tokenizer, "Oslo", thinking="Rome? No.")[:6]))
+
+
 @pytest.mark.parametrize("parts", [CHANNELS, OPENED], ids=["channels", "opened"])
 def test_a_reply_that_is_cut_off_in_its_thoughts_has_no_answer(parts):
     tokenizer = tokenizer_of(*parts)
@@ -52,6 +62,42 @@ def test_a_reply_that_is_cut_off_in_its_thoughts_has_no_answer(parts):
     cut = form.decode(reply_of(tokenizer, "Oslo", thinking="Rome? No.")[:6])
     assert is_thinking(cut)
     assert without_thoughts(cut) == ""
+
+
+_PART = "{% for p in m['content'] %}{% if p.type == 'thinking' %}<|why|>THOUGHT<|so|>{% else %}{{ p.text }}{% endif %}"
+_MISTRAL, _APERTUS = (
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}PARTS{% endfor %}{% endif %}".replace("PARTS", parts)
+    for parts in (
+        _PART.replace("THOUGHT", "{{ p.thinking }}"),
+        "{% for p in m['content'].blocks %}{% if p.type == 'thoughts' %}<|why|>{{ p.text }}<|so|>"
+        "{% else %}{{ p.text }}{% endif %}",
+    )
+)
+_LISTS = _MISTRAL.replace("{{ p.thinking }}", "{% for t in p.thinking %}{{ t['text'] }}{% endfor %}")
+_THOUGHT = {"type": "thinking", "thinking": "Rome? No."}
+_OSLO = {"type": "text", "text": "Oslo"}
+
+
+@pytest.mark.parametrize(
+    ("template", "content"),
+    [
+        (_MISTRAL, [_THOUGHT, _OSLO]),  # Magistral, Ministral 3
+        (_LISTS, [_THOUGHT | {"thinking": [{"type": "text", "text": "Rome? No."}]}, _OSLO]),  # mistral-common's
+        (_APERTUS, {"blocks": [{"type": "thoughts", "text": "Rome? No."}, {"type": "response", "text": "Oslo"}]}),
+    ],
+    ids=["mistral", "mistral-common", "apertus"],
+)
+def test_thoughts_that_templates_read_from_parts_of_the_content(template, content):
+    """The reply read `Rome? No.Oslo`, the answer with its thoughts in one (vllm#38855's kind)."""
+    text = _TURN.replace("ANSWER", "").replace("{{ m['content'] }}", template) + _NEXT.replace("OPENED", "")
+    tokenizer = bpe_tokenizer("bytes", special=_MARKS, eos="<|end|>", bos=None, chat_template=text)
+    form, asked = PromptFormat(tokenizer, PromptTemplate()), {"role": "user", "content": "Where?"}
+    said = [asked, {"role": "assistant", "content": content}]
+    written = tokenizer.apply_chat_template(said, tokenize=False).partition("assistant<|text|>")[2]
+    reply = form.decode(tokenizer.encode(written, add_special_tokens=False)[:-1])
+    assert reply == "<think>Rome? No.</think>Oslo"
+    assert without_thoughts(reply) == "Oslo"
+    assert form.decode(form.encode_response("Oslo")) == "Oslo"
 
 
 @pytest.mark.parametrize("kind", ["reads", "opens", "plain"])
