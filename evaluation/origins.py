@@ -13,8 +13,8 @@ from lit_longpo.errors import InputError, MissingFileError
 from lit_longpo.export.run import TrainedRun, plain_section, read_run
 from lit_longpo.files.strict_json import instead
 from lit_longpo.policy import PromptTemplate
-from lit_longpo.policy.adapter_config import ADAPTER_CONFIG
-from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
+from lit_longpo.policy.adapters.config import ADAPTER_CONFIG
+from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import EMBEDDED, locate
 from lit_longpo.policy.prompts.trained_prompt import CARD, TEMPLATE_KEY, template_in_card
 

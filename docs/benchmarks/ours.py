@@ -19,7 +19,7 @@ from lit_longpo.objectives import DPO, ORPO, SFT, SimPO, SoLoPO, dpo_loss
 from lit_longpo.objectives.orpo import log_odds
 from lit_longpo.optimization import FusedAdamW, Optimization
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.reference_cache import ReferenceCache
+from lit_longpo.policy.reference.cache import ReferenceCache
 
 _LAYER_KERNELS: dict[str, LayerKernels | None] = {"own": None, "liger": "liger", "compile": "compile"}
 

@@ -22,7 +22,7 @@ from lit_longpo.callbacks import ThroughputCallback
 from lit_longpo.engine import pack
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import PolicyConfig, PromptFormat, PromptTemplate, ReferenceConfig
-from lit_longpo.policy.reference_cache import ReferenceCache
+from lit_longpo.policy.reference.cache import ReferenceCache
 
 _ROWS, _PAIRS, _VOCABULARY = 4, 100, 8000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lit_longpo.engine import base_model
 from lit_longpo.export import save_policy
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.merging import merge_adapters
+from lit_longpo.policy.adapters.merging import merge_adapters
 
 
 def main(words: list[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.export import check_folder, is_merged, save_policy
 from lit_longpo.export.card import model_card
 from lit_longpo.objectives import PreferenceModule
-from lit_longpo.policy.merging import merge_adapters
+from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.run_folder import folder_of_run, keeps_nothing, results_folder
 from lit_longpo.strategies import gathered_state_dict, is_sharded
 

@@ -13,7 +13,7 @@ from lit_longpo.export.card import model_card
 from lit_longpo.export.folder import is_merged, save_policy
 from lit_longpo.export.run import read_run
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.policy.merging import merge_adapters as merged_model
+from lit_longpo.policy.adapters.merging import merge_adapters as merged_model
 from lit_longpo.policy.weights.vocabulary import check_vocabulary
 
 log = logging.getLogger(__name__)

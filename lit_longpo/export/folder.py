@@ -14,7 +14,7 @@ from lit_longpo.export.earlier_names import write_earlier_names
 from lit_longpo.export.earlier_tokenizers import write_earlier_tokenizer
 from lit_longpo.export.processor import copy_processor
 from lit_longpo.policy import PolicyConfig, PromptFormat
-from lit_longpo.policy.adapter_weights import lost_by_peft
+from lit_longpo.policy.adapters.weights import lost_by_peft
 from lit_longpo.policy.prompts.trained_prompt import CARD
 from lit_longpo.policy.weights import hub_commit
 from lit_longpo.policy.weights.left_out import left_out

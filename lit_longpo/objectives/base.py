@@ -31,8 +31,8 @@ from lit_longpo.objectives.rewards import Metrics
 from lit_longpo.optimization import Optimization, num_optimizer_steps, undecayed
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat
-from lit_longpo.policy.reference import Reference
-from lit_longpo.policy.reference_config import ReferenceConfig
+from lit_longpo.policy.reference.config import ReferenceConfig
+from lit_longpo.policy.reference.reference import Reference
 from lit_longpo.policy.trained_names import check_trained_names
 from lit_longpo.policy.weights.freezing import log_size
 from lit_longpo.policy.weights.full_precision import FullPrecision

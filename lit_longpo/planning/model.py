@@ -18,7 +18,7 @@ from lit_longpo.engine.sequential.sequences import score_sequentially
 from lit_longpo.engine.tiling.tiled_layers import TileTokens, chosen_tile, mlp_sizes, tile_layers
 from lit_longpo.planning.stand_ins.flash import PLANNED_FLASH, register
 from lit_longpo.policy import LoRA, Quantization
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.weights import freeze_weights
 from lit_longpo.policy.weights.quantization import quantizable

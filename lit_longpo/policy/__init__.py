@@ -1,9 +1,9 @@
 """The language model that is trained, its reference and its prompts."""
 
-from lit_longpo.policy.adapters import LoRA
+from lit_longpo.policy.adapters.lora import LoRA
 from lit_longpo.policy.loading import PolicyConfig
 from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
-from lit_longpo.policy.reference_config import ReferenceConfig
+from lit_longpo.policy.reference.config import ReferenceConfig
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.weights import Quantization
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from lit_longpo.engine import base_model
-from lit_longpo.policy.adapter_weights import adapted_layers
-from lit_longpo.policy.adapters import adapters_are_start
+from lit_longpo.policy.adapters.lora import adapters_are_start
+from lit_longpo.policy.adapters.weights import adapted_layers
 from lit_longpo.policy.weights.quantization import quantization_state
 from lit_longpo.strategies.sharding import full_value, whole_shape
 

@@ -16,8 +16,9 @@ from lit_longpo.engine.sequential.sequences import score_sequentially
 from lit_longpo.engine.states import share_states
 from lit_longpo.engine.tiling.tiled_layers import check_tile_tokens, tile_layers
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapter_folder import AdapterFolder
-from lit_longpo.policy.adapters import LoRA, add_adapters
+from lit_longpo.policy.adapters.folder import AdapterFolder
+from lit_longpo.policy.adapters.lora import LoRA, add_adapters
+from lit_longpo.policy.adapters.start import AdaptersAtStart, continued_adapters, start_adapters
 from lit_longpo.policy.checkpointing import Checkpointing, enable_checkpointing, recomputes_all
 from lit_longpo.policy.locations import EMBEDDED
 from lit_longpo.policy.model_files import ModelFiles
@@ -25,7 +26,6 @@ from lit_longpo.policy.prompts.prompting import PromptFormat, PromptTemplate
 from lit_longpo.policy.prompts.trained_prompt import say_other_prompt
 from lit_longpo.policy.rope import RoPE
 from lit_longpo.policy.sources import read_by_transformers
-from lit_longpo.policy.start_adapters import AdaptersAtStart, continued_adapters, start_adapters
 from lit_longpo.policy.weights import Quantization, freeze_weights
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.gguf_losses import refuse_losses

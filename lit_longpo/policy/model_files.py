@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from lit_longpo.errors import MissingFileError, MissingPackageError
-from lit_longpo.policy.adapter_folder import AdapterFolder, hub_adapters
+from lit_longpo.policy.adapters.folder import AdapterFolder, hub_adapters
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.merge_dropout import merge_all
 from lit_longpo.policy.prompts.mistral_rules import tell_of_mistral_rules

@@ -10,9 +10,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_longpo.engine.layers import model_class
-from lit_longpo.policy.adapters import LoRA
+from lit_longpo.policy.adapters.lora import LoRA
+from lit_longpo.policy.adapters.targets import ALL_LINEAR, check_targets
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.targets import ALL_LINEAR, check_targets
 from lit_longpo.policy.weights.freezing import names_with, trained_weights
 
 

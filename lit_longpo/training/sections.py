@@ -13,7 +13,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.optimization import Optimization
 from lit_longpo.policy.fingerprint import files_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.reference_config import ReferenceConfig, copy_problem
+from lit_longpo.policy.reference.config import ReferenceConfig, copy_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.weights.full_precision import FullPrecision, kept_parameters
 from lit_longpo.strategies import check_strategy, is_deepspeed, split_by, splits_parameters

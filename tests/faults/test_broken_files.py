@@ -32,7 +32,7 @@ from lit_longpo.checkpoints.whole import Manifest, newest_whole
 from lit_longpo.errors import UserError
 from lit_longpo.files.checksums import changed, checksum_of
 from lit_longpo.files.manifest import check_manifest
-from lit_longpo.policy.adapter_folder import AdapterFolder
+from lit_longpo.policy.adapters.folder import AdapterFolder
 
 _URL = "https://example.invalid/a.json"
 

@@ -28,7 +28,7 @@ from lit_longpo.errors import StorageError, message_for_user
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.files.storing import check_there, check_writable, room_problem, storing
 from lit_longpo.policy import PolicyConfig
-from lit_longpo.policy.reference_cache import ReferenceCache
+from lit_longpo.policy.reference.cache import ReferenceCache
 
 
 def mount(folder: Path, options: str) -> bool:

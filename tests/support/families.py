@@ -24,7 +24,7 @@ from lit_longpo.engine.ulysses import sequence_parallel
 from lit_longpo.engine.ulysses.degrees import head_counts
 from lit_longpo.errors import UserError
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 START, END = "<!-- families: made by `make families` -->", "<!-- families end -->"

@@ -7,7 +7,7 @@ from transformers import PretrainedConfig
 from lit_longpo.errors import UserError
 from lit_longpo.planning.configuration import Configuration
 from lit_longpo.planning.rules import by_fit
-from lit_longpo.policy.reference_config import copy_problem
+from lit_longpo.policy.reference.config import copy_problem
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.policy.weights.dropout import chance_problem
 

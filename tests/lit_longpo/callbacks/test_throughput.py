@@ -108,7 +108,7 @@ def test_evaluation_is_timed_apart_from_the_steps(policy_folder, tmp_path):
 
 def test_a_cached_reference_is_timed_once_and_the_second_run_verifies_one_row(policy_folder, tmp_path, monkeypatch):
     rows = []
-    monkeypatch.setattr("lit_longpo.policy.reference.score", _slow_score(rows))
+    monkeypatch.setattr("lit_longpo.policy.reference.reference.score", _slow_score(rows))
     seen, scored = [], []
     for run in ("first", "second"):
         reference = ReferenceConfig(cache_dir=str(tmp_path / "cache"))

@@ -12,7 +12,7 @@ from torch import nn
 from lit_longpo.engine import plan_scoring
 from lit_longpo.engine.chance import ChanceError
 from lit_longpo.policy import LoRA
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 
 
 class InTraining(nn.Module):

@@ -18,7 +18,7 @@ from lit_longpo.engine.layer_kernels import check_layer_kernels, use_layer_kerne
 from lit_longpo.engine.tiling.tiled_layers import norms_and_mlps, tile_layers, untile
 from lit_longpo.errors import InputError, MissingPackageError
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.trainable import training_problem
 
 ROW = pack(random_groups([(13, [3, 2, 4]), (20, [1, 5])]))

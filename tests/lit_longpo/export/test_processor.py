@@ -9,7 +9,7 @@ from support.word_tokenizer import word_tokenizer
 
 from lit_longpo.export import save_policy
 from lit_longpo.policy import LoRA, PolicyConfig, PromptFormat, PromptTemplate
-from lit_longpo.policy.merging import merge_adapters
+from lit_longpo.policy.adapters.merging import merge_adapters
 
 SEES = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 28, "width": 28}}
 

@@ -180,7 +180,9 @@ def test_dpo_starts_at_log_two_and_cached_equals_online(policy_folder, tmp_path,
 
 def test_an_objective_without_reference_pays_nothing_for_it(policy_folder, tmp_path, monkeypatch):
     for name in ("model_fingerprint", "fill", "reference_mode"):
-        monkeypatch.setattr(f"lit_longpo.policy.reference.{name}", lambda *_: pytest.fail("asked for a reference"))
+        monkeypatch.setattr(
+            f"lit_longpo.policy.reference.reference.{name}", lambda *_: pytest.fail("asked for a reference")
+        )
     policy = PolicyConfig(source=str(policy_folder))
     for objective in (SFT, ORPO, SoLoPO):
         run(objective(policy=policy, optimization=fast()), tmp_path, steps=1)

@@ -16,8 +16,8 @@ from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo import objectives
 from lit_longpo.engine import base_model, score
 from lit_longpo.policy import LoRA, PolicyConfig, PromptFormat, PromptTemplate, ReferenceConfig
-from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.reference_cache import ReferenceCache, fill
+from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.reference import reference_mode
 
 NAMES = {
     name

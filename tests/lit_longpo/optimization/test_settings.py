@@ -19,7 +19,7 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import ORPO
 from lit_longpo.optimization import FusedAdamW, Optimization, undecayed
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 
 
 def rates(schedule, steps, *, floor, warmup=0.2):

@@ -9,7 +9,7 @@ from support.tiny_models import tiny_model
 
 from lit_longpo.engine import pack, score
 from lit_longpo.policy import LoRA, PolicyConfig, PromptTemplate
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.locations import locate
 

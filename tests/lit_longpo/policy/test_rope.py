@@ -19,7 +19,7 @@ from lit_longpo.engine import check_model, pack, score
 from lit_longpo.errors import InputError
 from lit_longpo.policy import LoRA, PolicyConfig, RoPE
 from lit_longpo.policy.fingerprint import model_fingerprint
-from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.reference.reference import reference_mode
 from lit_longpo.policy.rope import check_window, original_rope, readable_positions, trained_length, window_problem
 
 ROW = pack(random_groups([(40, [2, 3])]))

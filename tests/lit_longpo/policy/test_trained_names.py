@@ -6,7 +6,7 @@ from support.tiny_models import tiny_model
 
 from lit_longpo.objectives import SFT
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.targets import check_targets
+from lit_longpo.policy.adapters.targets import check_targets
 from lit_longpo.policy.trained_names import check_trained_names
 
 WRONG = {

@@ -9,7 +9,7 @@ from support.tiny_models import tiny_model
 from lit_longpo.engine.states import mixers
 from lit_longpo.engine.tiling.tiled_layers import tile_layers, tiled_modules
 from lit_longpo.policy import LoRA
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.strategies.gathering import gather_at_once, gather_what_mixers_read
 
 deepspeed = pytest.importorskip("deepspeed", reason='needs pip install "lit_longpo[deepspeed]"')

@@ -21,8 +21,8 @@ from data_modules.rows.stores.token_store import TokenStore
 from data_modules.rows.truncation import LengthPolicy, SplitLengths
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import ReferenceConfig
-from lit_longpo.policy.reference import reference_mode
-from lit_longpo.policy.reference_cache import ReferenceCache, fill
+from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.reference import reference_mode
 
 ALONE = {"num_replicas": 1, "rank": 0}
 

@@ -25,7 +25,7 @@ from lit_longpo.engine.tiling.tiled_layers import (
 )
 from lit_longpo.planning.live_bytes import LiveBytes
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.adapters import add_adapters
+from lit_longpo.policy.adapters.lora import add_adapters
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 ROW = pack(random_groups([(13, [3, 2, 4]), (20, [1, 5])]))

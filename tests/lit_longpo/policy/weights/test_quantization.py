@@ -31,9 +31,9 @@ from lit_longpo.export.command import export_checkpoint
 from lit_longpo.files.stored import plain_json
 from lit_longpo.objectives import DPO
 from lit_longpo.policy import LoRA, PolicyConfig, Quantization
+from lit_longpo.policy.adapters.merging import merge_adapters
 from lit_longpo.policy.fingerprint import model_fingerprint
-from lit_longpo.policy.merging import merge_adapters
-from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.reference.reference import reference_mode
 from lit_longpo.policy.trainable import check_training
 from lit_longpo.strategies import AnyDeviceDeepSpeedStrategy
 

@@ -21,9 +21,10 @@ from lit_longpo.callbacks import SavePretrained
 from lit_longpo.engine import pack, score
 from lit_longpo.objectives import DPO, IPO, SFT, SoLoPO
 from lit_longpo.optimization import FusedAdamW, Optimization
-from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE, reference_tables
-from lit_longpo.policy.reference import Reference, frozen_copy, reference_mode
-from lit_longpo.policy.reference_cache import ReferenceCache, fill
+from lit_longpo.policy import LoRA, PolicyConfig, ReferenceConfig, RoPE
+from lit_longpo.policy.reference import tables as reference_tables
+from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.reference import Reference, frozen_copy, reference_mode
 
 CPU = torch.device("cpu")
 ROWS = [pack(random_groups([(5, [2, 3])], seed=seed)) for seed in range(4)]

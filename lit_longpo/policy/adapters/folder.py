@@ -18,12 +18,12 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.adapter_config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
-from lit_longpo.policy.adapter_weights import adapter_state, refuse_other_experts, set_weights
-from lit_longpo.policy.adapters import LoRA, mark_as_start, unfreeze, with_adapters
-from lit_longpo.policy.merging import merge_adapters
+from lit_longpo.policy.adapters.config import ADAPTER_CONFIG, LORA_KINDS, OWN_LOSSES, read_adapter_config
+from lit_longpo.policy.adapters.lora import LoRA, mark_as_start, unfreeze, with_adapters
+from lit_longpo.policy.adapters.merging import merge_adapters
+from lit_longpo.policy.adapters.targets import ALL_LINEAR
+from lit_longpo.policy.adapters.weights import adapter_state, refuse_other_experts, set_weights
 from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
-from lit_longpo.policy.targets import ALL_LINEAR
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps
 from lit_longpo.strategies.sharding import whole_shape

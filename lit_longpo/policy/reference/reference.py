@@ -26,11 +26,11 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from lit_longpo.batch import PackedBatch, Scores, View, Views, tensor_on
 from lit_longpo.engine import base_model, eval_mode, plan_scoring, score, sequence_ranks
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapters import adapters_are_start
+from lit_longpo.policy.adapters.lora import adapters_are_start
 from lit_longpo.policy.fingerprint import model_fingerprint
 from lit_longpo.policy.loading import PolicyConfig
-from lit_longpo.policy.reference_cache import ReferenceCache, fill
-from lit_longpo.policy.reference_config import ReferenceConfig
+from lit_longpo.policy.reference.cache import ReferenceCache, fill
+from lit_longpo.policy.reference.config import ReferenceConfig
 from lit_longpo.policy.rope import original_rope
 from lit_longpo.strategies import any_rank, is_sharded, whole_loading
 

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapter_weights import adapted_layers
+from lit_longpo.policy.adapters.targets import ALL_LINEAR, check_targets, meant_by
+from lit_longpo.policy.adapters.weights import adapted_layers
 from lit_longpo.policy.checkpointing import begin_graph
-from lit_longpo.policy.targets import ALL_LINEAR, check_targets, meant_by
 from lit_longpo.policy.weights.freezing import names_with
 from lit_longpo.policy.weights.linear_maps import unadaptable
 from lit_longpo.policy.weights.unread import unread_maps

@@ -13,7 +13,7 @@ from lit_longpo.engine import score
 from lit_longpo.errors import InputError
 from lit_longpo.export.command import export_checkpoint
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.merging import merge_adapters
+from lit_longpo.policy.adapters.merging import merge_adapters
 
 
 def halved(folder, share, **kind):

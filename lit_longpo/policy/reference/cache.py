@@ -23,7 +23,7 @@ from lit_longpo.engine import score
 from lit_longpo.engine.support import coarsest_dtype
 from lit_longpo.errors import InputError
 from lit_longpo.files.storing import check_writable, storing
-from lit_longpo.policy.reference_tables import DAMAGE, ValueTable, keys_of, merged_table
+from lit_longpo.policy.reference.tables import DAMAGE, ValueTable, keys_of, merged_table
 
 log = logging.getLogger(__name__)
 

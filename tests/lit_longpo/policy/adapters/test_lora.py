@@ -19,8 +19,8 @@ from lit_longpo.errors import InputError
 from lit_longpo.planning.model import ModelPlan
 from lit_longpo.planning.sizes import count
 from lit_longpo.policy import LoRA, PolicyConfig
-from lit_longpo.policy.adapters import add_adapters
-from lit_longpo.policy.reference import reference_mode
+from lit_longpo.policy.adapters.lora import add_adapters
+from lit_longpo.policy.reference.reference import reference_mode
 from lit_longpo.policy.trainable import training_problem
 
 [GROUP] = random_groups([(9, [2, 3])])

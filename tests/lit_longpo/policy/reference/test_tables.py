@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from support.groups import random_groups
 
 from lit_longpo.engine import pack
-from lit_longpo.policy import reference_tables
-from lit_longpo.policy.reference import check_shared
-from lit_longpo.policy.reference_cache import ReferenceCache
-from lit_longpo.policy.reference_tables import ValueTable, keys_of, merged_table
+from lit_longpo.policy.reference import tables as reference_tables
+from lit_longpo.policy.reference.cache import ReferenceCache
+from lit_longpo.policy.reference.reference import check_shared
+from lit_longpo.policy.reference.tables import ValueTable, keys_of, merged_table
 
 ROWS = [pack(random_groups([(5, [2, 3])], seed=seed)) for seed in range(4)]
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from lit_longpo.errors import InputError, MissingFileError
-from lit_longpo.policy.adapter_folder import AdapterFolder
+from lit_longpo.policy.adapters.folder import AdapterFolder
 from lit_longpo.policy.locations import locate
 from lit_longpo.policy.model_files import ModelFiles
 

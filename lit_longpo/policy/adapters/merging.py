@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from lit_longpo.engine import base_model
 from lit_longpo.errors import InputError
-from lit_longpo.policy.adapter_weights import adapted_layers, adapter_state, set_weights
-from lit_longpo.policy.adapters import with_adapters
+from lit_longpo.policy.adapters.lora import with_adapters
+from lit_longpo.policy.adapters.weights import adapted_layers, adapter_state, set_weights
 from lit_longpo.policy.weights.quantization import dequantized, is_quantized
 from lit_longpo.strategies.sharding import whole_parameters, whole_shape
 

@@ -1,0 +1,1 @@
+"""The reference, and where its log-probabilities are kept."""
