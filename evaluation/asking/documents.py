@@ -67,7 +67,8 @@ def _decoded(raw: bytes, name: str) -> str:
         raise InputError(_no_text(name, "a zero byte"))
     if not text.strip():
         raise InputError(f"expected text in {name}, got an empty file; set --document")
-    return text.strip("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")  # as `build` reads documents, whoever wrote them
+    return lines.strip("\n")
 
 
 def _no_text(name: str, got: str) -> str:

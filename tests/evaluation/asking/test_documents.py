@@ -19,6 +19,13 @@ def test_what_is_piped_in_is_read(monkeypatch):
     assert read_document(["-"]).text == "Piped."
 
 
+def test_lines_end_as_build_reads_them(tmp_path):
+    """A text from Windows was asked about with carriage returns, on which no model from `build` was trained."""
+    path = tmp_path / "book.txt"
+    path.write_bytes(b"One.\r\n\r\nTwo.\rThree.\n\r\n")
+    assert read_document([str(path)]).text == path.read_text().strip("\n") == "One.\n\nTwo.\nThree."
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
