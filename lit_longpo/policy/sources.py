@@ -225,24 +225,6 @@ def tensors_alone(where: str) -> Iterator[None]:
         ) from error
 
 
-def refuse_two_models(source: str) -> None:
-    """Refuse a folder with weights in one file and in shards: transformers takes the file, perhaps an older model.
-
-    Args:
-        source: folder or hub name of the weights.
-
-    Raises:
-        InputError: naming both.
-    """
-    for kind in ("model.safetensors", "pytorch_model.bin"):
-        files = [kind, f"{kind}.index.json"]
-        if all((Path(source) / name).is_file() for name in files):
-            raise InputError(
-                f"expected the weights of one model at {source}, got {files[0]}, which would be read, and the shards "
-                f"of {files[1]}; move away those that are not meant"
-            )
-
-
 @contextmanager
 def whole_files(source: str) -> Iterator[None]:
     """Say which file of the weights is missing or broken.

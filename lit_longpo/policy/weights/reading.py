@@ -12,11 +12,13 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
+from lit_longpo.engine.layers import model_class
 from lit_longpo.errors import InputError, first_names
-from lit_longpo.policy.sources import read_by_transformers, refuse_two_models, tensors_alone, whole_files
+from lit_longpo.policy.sources import read_by_transformers, tensors_alone, whole_files
 from lit_longpo.policy.weights.dropout import dropouts, turn_off
 from lit_longpo.policy.weights.left_out import note_left_out
 from lit_longpo.policy.weights.quantization import settle_maps
+from lit_longpo.policy.weights.twice import refuse_twice
 from lit_longpo.policy.weights.whole import hold_experts_as, refuse_unsaveable, stay_whole
 
 log = logging.getLogger(__name__)
@@ -31,15 +33,14 @@ def load_weights(source: str, config: PretrainedConfig | None = None, **options:
         **options: of `from_pretrained`.
 
     Raises:
-        InputError: the folder holds two models; or tensors are missing, left over or of another shape (a tied head is
+        InputError: the folder holds a tensor twice; or some are missing, left over or of another shape (a tied head is
             no missing one).
         MissingFileError: a file that the folder's index names is missing.
     """
     from transformers.integrations import deepspeed as zero
 
-    if options.get("gguf_file") is None:
-        refuse_two_models(source)
     if config is not None:
+        _check_kind(config, source)
         options["config"] = config
     if zero.is_deepspeed_zero3_enabled():  # it reports no more than what is missing, and shapes on one rank only
         with _zero3_off():
@@ -85,6 +86,8 @@ def random_weights(config: PretrainedConfig | None, source: str, **options: Any)
     Raises:
         InputError: transformers makes no model of the configuration.
     """
+    if config is not None:
+        _check_kind(config, source)
     vars(config).pop("quantization_config", None)
     with read_by_transformers("a language model's configuration", source):
         return AutoModelForCausalLM.from_config(config, **options)
@@ -125,12 +128,29 @@ def cached_commit(source: str, revision: str | None) -> str | None:
 
 def _read(source: str, **options: Any) -> PreTrainedModel:
     with read_by_transformers("weights", source), _quiet(), whole_files(source), tensors_alone(source):
+        if options.get("gguf_file") is None:
+            refuse_twice(source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _refuse_incomplete(source, report, type(model).__name__)
     return model
+
+
+def _check_kind(config: PretrainedConfig, source: str) -> None:
+    """Refuse a configuration of transformers' own that it has no causal language model for; it lists all that it has.
+
+    Raises:
+        InputError: naming the kind.
+    """
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config).__module__.startswith("transformers.") and model_class(config) is None and not own_code:
+        raise InputError(
+            f"expected a causal language model at {source}, got `model_type: {config.model_type}`, for which "
+            "transformers has none (models with eyes or ears, encoders with decoders); set `policy.source` to a model "
+            "of text"
+        )
 
 
 def _refuse_incomplete(source: str, report: dict[str, Any], architecture: str) -> None:

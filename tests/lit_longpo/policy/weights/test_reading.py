@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from support.groups import random_groups
 from support.tiny_models import tiny_model
@@ -114,6 +115,20 @@ def test_a_file_of_another_model_beside_shards_is_refused(tmp_path):
     assert not torch.equal(PolicyConfig(source=str(tmp_path)).load().state_dict()[UP], old[UP])
 
 
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    """vllm#54230: a shard with new values of a tensor, which the index names; transformers takes the last shard's."""
+    tiny_model("Llama").save_pretrained(tmp_path, max_shard_size="20KB")
+    index = tmp_path / "model.safetensors.index.json"
+    stored = json.loads(index.read_text())
+    old = load_file(tmp_path / stored["weight_map"][UP])[UP]
+    save_file({UP: old + 1}, tmp_path / "a-patch.safetensors", metadata={"format": "pt"})
+    stored["weight_map"][UP] = "a-patch.safetensors"
+    index.write_text(json.dumps(stored))
+    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()[UP], old)  # without a word
+    with pytest.raises(ValueError, match=f"got {UP} in a-patch.safetensors and in model-000"):
+        PolicyConfig(source=str(tmp_path)).load()
+
+
 def test_quantised_weights_are_refused(tmp_path):
     policy = changed(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
     with pytest.raises(ValueError, match=r"full precision.*gptq"):
@@ -145,3 +160,14 @@ def test_a_broken_header_is_one_line_whatever_it_holds(policy_folder, tmp_path):
     with pytest.raises(ValueError, match=r"expected whole weights at .*got a broken file .*copy it again") as caught:
         PolicyConfig(source=str(folder)).load()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["Qwen3VLConfig", "Mistral3Config", "T5Config"])
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_a_model_of_another_kind_is_named(kind, weights, tmp_path):
+    """Qwen3-VL, Mistral Small 3.1: transformers said two hundred kinds that it would have taken."""
+    config = getattr(transformers, kind)()
+    config.save_pretrained(tmp_path)
+    told = f"causal language model at .*, got `model_type: {config.model_type}`, for which transformers has none"
+    with pytest.raises(ValueError, match=told):
+        PolicyConfig(source=str(tmp_path), weights=weights).load()

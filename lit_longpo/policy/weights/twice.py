@@ -1,0 +1,48 @@
+"""Folders that hold a tensor twice: transformers reads one of them, perhaps an older model's, and says nothing.
+
+Of one file and an index of shards it takes the file; of shards all that is in them, whatever the index says, so that
+the last shard wins (mlx-vlm#1329, vllm#54230).
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import safe_open
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+
+from lit_longpo.errors import InputError
+
+
+def refuse_twice(source: str) -> None:
+    """Refuse such a folder.
+
+    Args:
+        source: folder or hub name of the weights.
+
+    Raises:
+        InputError: naming the files.
+    """
+    folder = Path(source)
+    for whole, index in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
+        if (folder / whole).is_file() and (folder / index).is_file():
+            raise InputError(
+                f"expected the weights of one model at {source}, got {whole}, which would be read, and the shards of "
+                f"{index}; move away those that are not meant"
+            )
+    if (folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
+        stored = json.loads((folder / SAFE_WEIGHTS_INDEX_NAME).read_text(encoding="utf-8"))
+        _refuse_in_two_shards(folder, sorted(set(stored["weight_map"].values())))
+
+
+def _refuse_in_two_shards(folder: Path, shards: Iterable[str]) -> None:
+    found = dict[str, str]()
+    for shard in shards:
+        with safe_open(folder / shard, "pt") as tensors:  # type: ignore[no-untyped-call]
+            names = list(tensors.keys())
+        for name in names:
+            if found.setdefault(name, shard) != shard:
+                raise InputError(
+                    f"expected each tensor once in the shards at {folder}, got {name} in {found[name]} and in {shard}, "
+                    "whose would be read; write it out of the one that is not meant"
+                )
