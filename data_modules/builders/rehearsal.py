@@ -1,5 +1,6 @@
 """A dry run: what would be asked, and what it would cost."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -7,6 +8,7 @@ from data_modules.builders.build import Build
 from data_modules.builders.generators.base import TextGenerator
 from data_modules.builders.generators.prompts import RequestPrompts
 from data_modules.builders.generators.requests import Completion, Request
+from data_modules.builders.report import Outcome
 from data_modules.builders.sources.tokens import TextTokens
 from lit_longpo.policy import PolicyConfig
 
@@ -47,11 +49,22 @@ def rehearse(build: Build) -> str:
     total = build.num_records()
     rehearsal = Rehearsal()
     sample = replace(build, generator=rehearsal, verifiers=(), limit=min(SAMPLE, total))
-    for _ in sample.outcomes(RehearsedAnswers()):
-        pass
+    outcomes = list(sample.outcomes(RehearsedAnswers()))
     prompts = RequestPrompts(build.policy) if build.generator.reads(build.policy) else None
     shown = [f"--- prompt {request.id}\n{_shown(request, prompts)}\n" for request in rehearsal.requests[:_SHOWN]]
-    return "\n".join([*shown, *_cost(rehearsal.requests, min(SAMPLE, total), total, build.tokens)])
+    cost = _cost(rehearsal.requests, len(outcomes), total, build.tokens)
+    return "\n".join([*shown, *_left_out(outcomes), *cost])
+
+
+def _left_out(outcomes: Sequence[tuple[Outcome, list[str]]]) -> list[str]:
+    """Why records ask nothing; what becomes of the others depends on answers.
+
+    Args:
+        outcomes: of records, with the keys of what each asked.
+    """
+    silent = [outcome for outcome, asked in outcomes if not asked]
+    told = "; ".join(f"{reason}: {count}" for reason, count in Counter(one.reason for one in silent).items())
+    return [f"{len(silent)} of {len(outcomes)} records ask nothing and make no pair ({told})"] if silent else []
 
 
 def _shown(request: Request, prompts: RequestPrompts | None) -> str:

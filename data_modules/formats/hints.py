@@ -28,6 +28,7 @@ _OTHER_NAMES = {
         "worse",
         "loser",
         "bad",
+        "wrong",
     ),
     "system": ("system_prompt", "system_message"),
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from data_modules.fields import NUMBERS, numbers_of
+from data_modules.files.named_files import refuse_file_name
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.compared import Compared
 from data_modules.formats.conversations import OpenAIPreference, Transcripts
@@ -237,6 +238,8 @@ class PairParser:
             known = self._without_extras(record, where)
             pair = self.layout.pair(known, where, self.place(where))
             check_answers(pair, where)
+            for name in ("long_context", "short_context"):
+                refuse_file_name(getattr(pair, name), name, where)
             return replace(pair, **numbers_of(known, where))
         except RecordError as error:
             raise _in_their_words(error, self.columns) from error

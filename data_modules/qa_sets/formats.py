@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from data_modules.files.named_files import refuse_file_name
 from data_modules.qa_sets.matching import answered_by
 from data_modules.records import Passage, QARecord
 from lit_longpo.errors import InputError
@@ -191,7 +192,9 @@ def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
     identifier = str(number) if type(number) is int else check_text(number, "id", where)
     question = check_text(row.get("question"), "question", where)
     if "passages" not in row:
-        passages = [Passage("", check_text(row.get("context"), "context", where), supporting=True)]
+        text = check_text(row.get("context"), "context", where)
+        refuse_file_name(text, "context", where)
+        passages = [Passage("", text, supporting=True)]
     else:
         passages = [_passage(item, where, set(_PASSAGE)) for item in _objects(row, "passages", where)]
     if answers and not any(passage.supporting for passage in passages):
@@ -202,7 +205,9 @@ def _questions(row: Fields, where: str, name: str) -> Iterator[QARecord]:
 def _passage(row: Fields, where: str, names: set[str]) -> Passage:
     refuse_misspelt(row, names, where)
     supporting = "supporting" in names & set(row) and _flag(row, "supporting", where)
-    return Passage(_title(row, where), check_text(row.get("text"), "text", where), supporting)
+    text = check_text(row.get("text"), "text", where)
+    refuse_file_name(text, "text", where)
+    return Passage(_title(row, where), text, supporting)
 
 
 def _record(

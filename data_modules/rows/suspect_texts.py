@@ -1,7 +1,8 @@
 """Texts that are probably not what was meant: a printed missing value (`None`, `nan`), letters wrongly decoded.
 
 And answers that a reader cannot tell apart: the same letters in another Unicode normal form, as files of macOS have
-them, or with characters of no width between them. And answers that are stored with their prompt.
+them, or with characters of no width between them. And answers that are stored with their prompt, and messages about a
+picture that is not there.
 """
 
 import re
@@ -19,6 +20,8 @@ _DAMAGED = re.compile("\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac[\u0080-\u2122]|
 # Characters that no script needs and nobody sees: soft hyphen, zero-width space, word joiner, byte order mark. (Joiners
 # and non-joiners decide how Indic and Arabic letters look.)
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
+# LLaVA's way to say where a picture stands in a message; inside of texts it is HTML (LLaMA-Factory#8440).
+_PICTURES = ("<image>", "<video>", "<audio>")
 _LONG = 20  # characters of a prompt that no answer begins with by itself
 
 
@@ -31,12 +34,14 @@ class SuspectTexts:
         damaged: records with letters that a wrong decoding has left.
         alike: records with a rejected answer that looks like the chosen one, in other characters.
         repeating: records whose answers all begin with the prompt.
+        pictures: records with a message that begins or ends with the place of a picture.
     """
 
     printed: dict[str, int] = field(default_factory=dict)
     damaged: int = 0
     alike: int = 0
     repeating: int = 0
+    pictures: int = 0
 
     def counted(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
         """The pairs, counted on their way."""
@@ -48,6 +53,7 @@ class SuspectTexts:
             self.damaged += any(_DAMAGED.search(text) for _, text in texts)
             self.alike += any(_seen(turn.chosen) in map(_seen, turn.rejected) for turn in pair.all_turns)
             self.repeating += _repeats_prompt(pair)
+            self.pictures += any(map(_shows_picture, _asked(pair)))
             yield pair
 
     def warnings(self, records: int) -> Iterator[str]:
@@ -78,6 +84,24 @@ class SuspectTexts:
                 f"{self.repeating} of {records} records have answers that begin with the whole prompt, which they are "
                 "trained to repeat; store the answers alone, if the prompt stands there a second time"
             )
+        if self.pictures:
+            yield (
+                f"{self.pictures} of {records} records hold the place of a picture, video or sound (<image>), which is "
+                "read as these letters: only texts are trained here; leave such records out"
+            )
+
+
+def _asked(pair: PreferencePair) -> Iterator[str]:
+    """What the user says."""
+    yield pair.long_context
+    yield pair.short_context
+    yield from (turn.question for turn in pair.all_turns)
+    yield from (message.content for message in pair.other_messages if message.role == "user")
+
+
+def _shows_picture(text: str) -> bool:
+    """Whether a message begins or ends with the place of a picture."""
+    return text.lstrip().startswith(_PICTURES) or text.rstrip().endswith(_PICTURES)
 
 
 def _repeats_prompt(pair: PreferencePair) -> bool:

@@ -1,5 +1,7 @@
 """A dry run."""
 
+from dataclasses import replace
+
 from support.builders import world_build
 
 from data_modules.builders import TransformersGenerator, VLLMGenerator
@@ -21,3 +23,11 @@ def test_prompts_are_shown_as_whoever_runs_the_policy_reads_them(tmp_path):
         for generator in ({"generator": TransformersGenerator()}, {"generator": VLLMGenerator()}, {})
     )
     assert here == engine != elsewhere
+
+
+def test_records_that_ask_nothing_are_told_with_the_reason(tmp_path):
+    """A dry run said "about 0 requests", and only the build itself why."""
+    build = world_build(tmp_path / "out", verifiers=())
+    text = rehearse(replace(build, recipe=replace(build.recipe, short_tokens=1)))
+    assert "11 of 11 records ask nothing and make no pair (the supporting passages alone exceed" in text
+    assert "ask nothing" not in rehearse(build)

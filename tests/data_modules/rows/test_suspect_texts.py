@@ -53,6 +53,7 @@ def test_a_blank_cell_that_was_printed_is_told(tmp_path, caplog, name):
         "damaged": 0,
         "alike": 0,
         "repeating": 0,
+        "pictures": 0,
     }
 
 
@@ -109,3 +110,21 @@ def test_answers_that_are_stored_with_their_prompt_are_counted(texts, repeating)
     list(found.counted([type(pair(0))(**vars(pair(0)) | texts)]))
     assert found.repeating == repeating
     assert [line[:45] for line in found.warnings(1)] == ["1 of 1 records have answers that begin with t"] * repeating
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<image>\nWhat is it?", 1),  # LLaVA's and LLaMA-Factory's exports
+        ("What is it?\n<video> ", 1),
+        ("![3](<image>) is how Markdown writes it", 0),  # LLaMA-Factory#8440
+        ("word1", 0),
+    ],
+)
+@pytest.mark.parametrize("field", ["long_context", "question", "history"])
+def test_a_question_about_a_picture_that_is_not_there_is_told(field, text, told):
+    said = (Message("user", text), Message("assistant", "<image>")) if field == "history" else text
+    found = SuspectTexts()
+    assert len(list(found.counted([type(pair(0))(**vars(pair(0)) | {field: said})]))) == 1
+    assert found.pictures == told
+    assert ["place of a picture" in line for line in found.warnings(1)] == [True] * told
