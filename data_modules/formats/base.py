@@ -1,8 +1,11 @@
 """What every layout of records says about itself, and what they share."""
 
 import difflib
+import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.fields import NUMBERS, check_rejected
@@ -51,8 +54,10 @@ class RecordFormat(ABC):
         """
 
     def __repr__(self) -> str:
-        # Tokens on disk are found by it: no address may be in it.
-        return f"{type(self).__module__}.{type(self).__qualname__}({vars(self)})"
+        # Tokens on disk are found by it: no address may be in it, but the code of others, which has no version.
+        kind = type(self)
+        code = "" if kind.__module__.startswith("data_modules.") else _hash_of_file(kind.__module__)
+        return f"{kind.__module__}.{kind.__qualname__}({vars(self)}){code}"
 
     def extras(self, record: Record) -> list[str]:
         """Names in a record that the layout does not know."""
@@ -71,6 +76,12 @@ class RecordFormat(ABC):
         meant = f", `data.init_args.columns: {typed(mapping)}`" if mapping else ""
         expected = f"one of {', '.join(self.fields)}{hint}{meant}, or `data.init_args.extra_columns: ignore`"
         return RecordError.at(where, f"field {fields[0]!r}", expected, fields if len(fields) > 1 else fields[0])
+
+
+def _hash_of_file(module: str) -> str:
+    """Of a module's code; nothing of one that lies in no file."""
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return f" as of {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}" if path else ""
 
 
 def required(record: Record, field: str, where: str) -> Any:

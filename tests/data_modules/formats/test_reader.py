@@ -1,8 +1,10 @@
 """Every format, detected or by name, gives the pair that it means; all else is an error with file, line and field."""
 
+import importlib
 import itertools
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from support.preference_formats import APART, ASK, DOC, LONG, WHOLE, answer, talk
 
+from data_modules.files.content import content_of_source
 from data_modules.formats import reader, scored
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.loading import load_pairs
@@ -482,3 +485,26 @@ def test_a_record_is_renamed_once(monkeypatch):
     read = RecordReader(columns={"question": "ask"})
     assert [pair.question for pair in read.pairs((str(n), row) for n, row in enumerate(rows))] == ["1?", "2?", "3?"]
     assert renamed == [rows[0], *rows]
+
+
+def test_a_layout_of_ones_own_that_reads_otherwise_now_has_other_tokens(tmp_path, monkeypatch) -> None:
+    """Stored tokens were found by its name and settings alone (as in open-instruct#1497, LMFlow#394)."""
+    code = (
+        "from data_modules.formats.trl import TRLPreference\n\n"
+        "class Mine(TRLPreference):\n"
+        "    def pair(self, record, where, name):\n"
+        "        return super().pair({**record, 'prompt': record['prompt'] + 'SUFFIX'}, where, name)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    data, names = tmp_path / "data.jsonl", set[str]()
+    data.write_text(json.dumps({"prompt": "a", **TEXTS}))
+    for suffix in ("one", "two", "one"):
+        (tmp_path / "my_layout.py").write_text(code.replace("SUFFIX", suffix))
+        sys.modules.pop("my_layout", None)
+        mine = RecordReader(importlib.import_module("my_layout").Mine())
+        content = content_of_source(str(data), "train", "data.init_args.path", mine)
+        assert content is not None
+        names.add(content.identity)
+    assert len(names) == 2
+    assert all(" as of " not in repr(layout) for layout in FORMATS.values())  # ours have a version of their own
