@@ -1,16 +1,16 @@
 """Scores of a short answer against accepted ones: substring, token overlap, equality; in any script.
 
 English and other texts with spaces follow SQuAD's official normalisation and `sub_em`. An answer with Chinese or
-Japanese characters is compared without punctuation and white space, and its tokens are those characters (and the words
-between them), as MLQA's official script does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token
-each, as in XQuAD, which is scored by SQuAD's script. A letter and its accent are one character, however a file
-writes them.
+Japanese characters is compared without any punctuation and white space, and its tokens are those characters (and the
+words between them), as MLQA's official script does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are
+one token each, as in XQuAD, which is scored by SQuAD's script. A letter and its accent are one character, however a
+file writes them.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from evaluation.metrics.text import english_tokens, normalize_answer, normalize_chinese, token_f1
 
@@ -60,6 +60,16 @@ def best_score(name: AnswerScore, prediction: str, answers: Sequence[str]) -> fl
     return max((ANSWER_SCORES[name](prediction, answer) for answer in answers), default=0.0)
 
 
+def _bare(text: str) -> str:
+    """Lower case, no punctuation of any script, no white space; LongBench's list of Chinese marks has gaps."""
+    return "".join(character for character in normalize_chinese(text) if not category(character).startswith("P"))
+
+
+def _is_bare(answer: str) -> bool:
+    """Whether an answer is in Chinese or Japanese, and more than a mark of these."""
+    return bool(_HAS_CHARACTER.search(answer) and _bare(answer))
+
+
 def _plain(text: str, answer: str) -> str:
     """The text as it is compared with an answer.
 
@@ -67,13 +77,13 @@ def _plain(text: str, answer: str) -> str:
     empty, which is part of everything.
     """
     text, answer = (normalize("NFC", part) for part in (text, answer))
-    if _HAS_CHARACTER.search(answer):
-        return normalize_chinese(text)
+    if _is_bare(answer):
+        return _bare(text)
     return normalize_answer(text) if normalize_answer(answer) else " ".join(text.lower().split())
 
 
 def _tokens(text: str, answer: str) -> list[str]:
     text, answer = (normalize("NFC", part) for part in (text, answer))
-    if _HAS_CHARACTER.search(answer):
-        return [token for piece in _TOKEN.findall(text) if (token := normalize_chinese(piece))]
+    if _is_bare(answer):
+        return [token for piece in _TOKEN.findall(text) if (token := _bare(piece))]
     return english_tokens(text) if normalize_answer(answer) else text.lower().split()

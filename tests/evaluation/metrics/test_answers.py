@@ -35,6 +35,17 @@ def test_characters_are_the_tokens_of_chinese_and_japanese_answers():
 
 
 @pytest.mark.parametrize("name", ANSWER_SCORES)
+@pytest.mark.parametrize(
+    "text", ["\u300a红楼梦\u300b", "\u3008红楼梦\u3009", "红\u00b7楼梦", "红\u30fb楼梦", "红\uff0e楼梦", "\u2022红楼梦"]
+)
+def test_all_punctuation_is_left_out_of_chinese_and_japanese(name, text):
+    """LongBench's own list, which CJK answers were compared by, keeps book marks, the middle dot and the full stop."""
+    assert best_score(name, "红楼梦", [text]) == best_score(name, text, ["红楼梦"]) == 1.0
+    assert best_score(name, "\u30fb", ["\u30fb"]) == 1.0
+    assert best_score(name, "红楼梦", ["\u30fb"]) == 0.0
+
+
+@pytest.mark.parametrize("name", ANSWER_SCORES)
 @pytest.mark.parametrize("text", ["à la Café", "東京のパブ"])
 def test_letters_with_their_accents_apart_are_the_same(name, text):
     """Files of macOS have them so; models write one character."""
