@@ -104,6 +104,7 @@ ADDED = {
     "_short.yaml": "--short_context.tasks '{colours: 2}' --short_context.include_path tasks",
     "perplexity ": "--lengths [64,128] --stride 64",
     "--data.init_args.path my_pairs": "--policy.source FOLDER",
+    "--config solopo --config configs/real": "--policy.source FOLDER --data.path my_pairs.jsonl",
     # Made by the fixture: the second run is of the embedded model.
     "--config dpo --ckpt_path": "--ckpt_path runs/lightning_logs/version_1/checkpoints/last.ckpt",
 }
