@@ -48,7 +48,7 @@ _CALLED = {
     "FalconH1": "Falcon-H1",
     "Lfm2": "LFM2",
     "NemotronH": "Nemotron-H",
-    "GPTJ": "GPT-J",
+    "GPTNeo": "GPT-Neo",
     "StableLm": "StableLM",
     "Llama4Text": "Llama 4 (text)",
     "DeepseekV4": "DeepSeek-V4",

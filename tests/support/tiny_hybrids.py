@@ -51,7 +51,7 @@ SHARED = {
 }
 # Models that are scored one sequence at a time.
 ALONE = {
-    "GPTJ": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "rotary_dim": 4, "n_positions": 512},
+    "GPTNeo": {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},
     "Falcon": {"new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 48},
     "StableLm": {},
     "Mamba": {"state_size": 8},

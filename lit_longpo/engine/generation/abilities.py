@@ -2,13 +2,17 @@
 
 import inspect
 
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 
 from lit_longpo.engine.layers import STATE_LAYERS, counts_columns, layer_kinds
 from lit_longpo.engine.rotary import depends_on_length
 from lit_longpo.engine.states import masks_padding, mixers, unreachable_states
 
 _BY_DISTANCE = ("bloom", "mpt", "roformer")  # between tokens, and nowhere by a position
+# What a forward calls the keys and values of the tokens before its own; the first name since transformers 5.24.
+_CACHE_NAMES = ("cache", "past_key_values")
+_KNOWN = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE = next(name for name in _CACHE_NAMES if name in _KNOWN)  # by which `generate` takes and gives them
 
 
 def carries_state(model: PreTrainedModel) -> bool:
@@ -25,7 +29,15 @@ def keeps_more_than_keys(model: PreTrainedModel) -> bool:
 def continues(model: PreTrainedModel) -> bool:
     """Whether a prompt may come in parts, each from the cache that the one before has left."""
     known = unreachable_states(model, model.config.get_text_config()) is None
-    return known and "past_key_values" in inspect.signature(model.forward).parameters
+    taken = any(name in inspect.signature(model.forward).parameters for name in _CACHE_NAMES)
+    return known and taken and _counts_tokens(model)
+
+
+def _counts_tokens(model: PreTrainedModel) -> bool:
+    """Whether a cache of the model knows how many tokens it holds: keys tell, states alone do not."""
+    kinds = layer_kinds(model.config.get_text_config())
+    attends = any(kind not in STATE_LAYERS or kind == "hybrid" for kind in kinds)
+    return attends or not getattr(model, "_is_stateful", False)
 
 
 def pads(model: PreTrainedModel) -> bool:

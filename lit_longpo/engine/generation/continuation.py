@@ -9,7 +9,7 @@ from transformers import Cache
 
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
-from lit_longpo.engine.generation.abilities import continues, pads
+from lit_longpo.engine.generation.abilities import CACHE, continues, pads
 from lit_longpo.engine.generation.prefilling import generate, padded_left, past_of, read_on
 from lit_longpo.engine.generation.settings import Limits
 from lit_longpo.engine.generation.spreading import spread
@@ -61,7 +61,7 @@ def continue_rows(
     if past is None and not lockstep:
         past = past_of(base, prompts, ids, mask, prefill_chunk)
     if past is not None:
-        options["past_key_values"] = past
+        options[CACHE] = past
         if prefill_chunk is not None:
             read_on(base, ids, mask, past, prefill_chunk)
             prefill_chunk = None

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import Cache, GenerationConfig, PreTrainedModel
 
 from lit_longpo.engine.decoder import base_model
-from lit_longpo.engine.generation.abilities import angles_differ, continues, keeps_more_than_keys
+from lit_longpo.engine.generation.abilities import CACHE, angles_differ, continues, keeps_more_than_keys
 from lit_longpo.engine.generation.settings import Limits
 from lit_longpo.engine.generation.spreading import joined, movable
 
@@ -121,12 +121,12 @@ def read_on(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, pre
         prefill_chunk: tokens of one forward.
     """
     for end in range(cache.get_seq_length() + prefill_chunk, ids.shape[1], prefill_chunk):
-        generate(model, ids[:, :end], mask[:, :end], Limits(1, (0,)), None, past_key_values=cache)
+        generate(model, ids[:, :end], mask[:, :end], Limits(1, (0,)), None, **{CACHE: cache})
 
 
 def _prefilled(model: PreTrainedModel, ids: Tensor, mask: Tensor, prefill_chunk: int | None) -> Cache:
     out = generate(model, ids, mask, Limits(1, (0,)), prefill_chunk, whole=True)
-    return cast(Cache, out.past_key_values)  # the one new token never went through the model
+    return cast(Cache, out[CACHE])  # the one new token never went through the model
 
 
 def padded_left(

@@ -30,7 +30,7 @@ def planned(name, **options):
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("GPTJ", "transformers' interface"),
+        ("GPTNeo", "transformers' interface"),
         ("StableLm", "let StableLmAttention know"),
         ("Llama4Text", "chunked"),
     ],

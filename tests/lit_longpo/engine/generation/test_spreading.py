@@ -14,7 +14,7 @@ PREFIX = torch.randint(3, 90, (24,), generator=torch.Generator().manual_seed(1))
 UNEQUAL = [[*PREFIX, *range(50, 50 + size)] for size in (1, 6, 3)]
 EQUAL = [[*PREFIX, size, 7] for size in (30, 40, 50)]
 LIMITS = Limits(4, (95,))
-QUICK = ("Llama", "Gemma2", "DeepseekV3", "GPTJ", "Qwen3_5Text", "DeepseekV4", "MiniMax")
+QUICK = ("Llama", "Gemma2", "DeepseekV3", "GPTNeo", "Qwen3_5Text", "DeepseekV4", "MiniMax")
 FAMILIES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
@@ -63,7 +63,7 @@ PROMPTS = [[*PREFIX, 5, 6], [7], PREFIX[:9], [*PREFIX, 5, 6], PREFIX[3:11], PREF
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in ("Llama", "Gemma2", "GPTJ") else pytest.mark.slow) for name in NAMES],
+    [pytest.param(name, marks=() if name in ("Llama", "Gemma2", "GPTNeo") else pytest.mark.slow) for name in NAMES],
 )
 def test_prompts_of_any_lengths_answer_as_transformers_alone(name):
     model = twin(name).eval()

@@ -16,7 +16,7 @@ from lit_longpo.engine.ulysses import sequence_parallel
 from lit_longpo.policy.checkpointing import enable_checkpointing
 
 GROUPS = [(40, [5, 19, 1]), (23, [3]), (1, [2, 4])]
-QUICK = {"GPTJ", "StableLm", "RecurrentGemma"}
+QUICK = {"GPTNeo", "StableLm", "RecurrentGemma"}
 EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ALONE]
 
 

@@ -34,7 +34,7 @@ def test_a_configuration_need_not_name_key_value_heads():
         ("Qwen3_5Text", "carry state"),
         ("Mamba2", "carry state"),
         ("Llama4Text", "chunked_attention"),
-        ("GPTJ", "transformers' interface"),
+        ("GPTNeo", "transformers' interface"),
     ],
 )
 def test_sequences_that_have_to_be_whole_are_shared_by_no_ranks(name, cause):
