@@ -10,6 +10,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one, where i
 _LONGEST = 1000  # digits of a number; Python reads none of more than 4,300
 _MOST_VALUES = 1_000_000  # of a file, what aliases repeat counted each time
 _DEEPEST = 100  # sections and lists inside each other; readers take each by a call of its own
+_NESTED = f"at most {_DEEPEST} sections or lists inside each other"
 _MERGED = "<<"  # may stand in a section several times
 
 
@@ -38,7 +39,7 @@ class _Parts:
         elif isinstance(event, yaml.ScalarEvent):
             self._add(event.anchor, 1, 1)
         if len(self._open) + (self._open[-1][2] if self._open else 0) > _DEEPEST + 1:
-            return f"at most {_DEEPEST} sections or lists inside each other"
+            return _NESTED
         return f"at most {_MOST_VALUES:,} values" if self._open and self._open[-1][1] > _MOST_VALUES else None
 
     def _add(self, anchor: str | None, values: int, levels: int) -> None:
@@ -102,15 +103,23 @@ def check_plain(path: Path) -> None:
         for event in yaml.parse(path.read_text(encoding="utf-8"), Loader=LOADER):
             line = event.start_mark.line + 1
             if (problem := parts.problem(event)) is not None:
-                raise InputError(f"expected {problem} in {path}, got more at line {line}; correct that line")
+                raise _too_much(problem, path, line)
             if (text := _of_text(event)) is not None:
                 raise InputError(f"expected {text[0]} in {path}, got {text[1]} at line {line}; correct that line")
             if (first := keys.first_line(event)) is not None:
                 twice = twice or f"`{event.value}` at line {first} and again at line {line}"
+    except yaml.MarkedYAMLError as error:
+        if "nesting" in (error.problem or "") and error.problem_mark:  # libyaml's own end, which it reads ahead to
+            raise _too_much(_NESTED, path, error.problem_mark.line + 1) from error
+        return
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return
     if twice:
         raise InputError(f"expected each key once in a section of {path}, got {twice}; take one of them out")
+
+
+def _too_much(expected: str, path: Path, line: int) -> InputError:
+    return InputError(f"expected {expected} in {path}, got more at line {line}; correct that line")
 
 
 def keys_of(path: Path) -> list[str]:

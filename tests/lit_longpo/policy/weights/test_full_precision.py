@@ -53,10 +53,13 @@ def routed(tmp_path_factory):
     return saved(model, tmp_path_factory.mktemp("routed"))
 
 
+ROUTERS = ["*.mlp.gate.weight"]  # kept in fp32, too, since transformers 5.24: under bf16-true they cannot be trained
+
+
 @pytest.mark.parametrize("lora", [None, LoRA(r=2)], ids=["", "lora"])
 def test_biases_that_choose_experts_are_not_rounded(lora, routed, tmp_path):
     plain = AutoModelForCausalLM.from_pretrained(routed, dtype=torch.bfloat16).eval()
-    module = trained(routed, tmp_path, lora=lora)
+    module = trained(routed, tmp_path, **({"lora": lora} if lora else {"freeze": ROUTERS}))
     base_model(module.model).set_attn_implementation("sdpa")
     ids = torch.randint(3, 96, (1, 24))
     with torch.no_grad():
@@ -68,7 +71,7 @@ def test_biases_that_choose_experts_are_not_rounded(lora, routed, tmp_path):
 
 
 def test_a_reference_chooses_the_policys_experts(routed, tmp_path):
-    module = trained(routed, tmp_path, objective=DPO)
+    module = trained(routed, tmp_path, objective=DPO, freeze=ROUTERS)
     assert float(module.step_loss) == pytest.approx(0.6931, abs=1e-4)  # log 2: policy and reference agree
 
 
