@@ -120,8 +120,9 @@ def read_on(model: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, pre
         cache: of their first tokens; it grows.
         prefill_chunk: tokens of one forward.
     """
+    options: dict[str, Any] = {CACHE: cache}
     for end in range(cache.get_seq_length() + prefill_chunk, ids.shape[1], prefill_chunk):
-        generate(model, ids[:, :end], mask[:, :end], Limits(1, (0,)), None, **{CACHE: cache})
+        generate(model, ids[:, :end], mask[:, :end], Limits(1, (0,)), None, **options)
 
 
 def _prefilled(model: PreTrainedModel, ids: Tensor, mask: Tensor, prefill_chunk: int | None) -> Cache:
