@@ -172,7 +172,7 @@ def _is_cut_short(trainer: Trainer) -> bool:
 
 
 def callbacks_of(trainer: Trainer) -> list[ScheduledCallback]:
-    """Those of a trainer that measure."""
+    """A trainer's callbacks that measure, in its order."""
     return [item for item in trainer.callbacks if isinstance(item, ScheduledCallback)]  # type: ignore[attr-defined]
 
 

@@ -10,7 +10,7 @@ from lit_longpo.errors import MissingPackageError
 
 
 def require(module: str, purpose: str) -> ModuleType:
-    """The module.
+    """A module of the extra `eval`, imported.
 
     Args:
         module: of the extra `eval`, or one inside it.

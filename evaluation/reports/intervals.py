@@ -100,7 +100,7 @@ class Estimate:
 
 
 def estimate(scores: ClusteredScores | Sequence[float], name: str = "") -> Estimate:
-    """Mean of scores.
+    """Mean of scores and its 95 % interval, by a bootstrap over contexts.
 
     Args:
         scores: at least one.

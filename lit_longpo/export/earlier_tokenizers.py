@@ -11,7 +11,7 @@ _TOKENS = {"extra_special_tokens": "additional_special_tokens"}  # which 4 reads
 
 
 def write_earlier_tokenizer(folder: Path) -> None:
-    """Use them where transformers 5 reads the same tokenizer from them.
+    """Write the settings in the words of transformers 4, where 5 reads the same tokenizer from them.
 
     Where it reads another one, as for models with a class that a name brings into play, and where a tokenizer has code
     of its own, the settings are left as they are.

@@ -2,5 +2,5 @@
 
 
 def by_fit(problem: str | None) -> str | None:
-    """What is said of a problem that `fit` ends with."""
+    """The message about a problem that `fit` refuses."""
     return problem and f"`fit` refuses this: {problem}"

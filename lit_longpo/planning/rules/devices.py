@@ -59,7 +59,7 @@ def offload_stage(run: Configuration) -> str | None:
 
 
 def offload_on_cpu(run: Configuration) -> str | None:
-    """What lies in host memory already is to be moved there."""
+    """Offloading to host memory of what is there already."""
     if run.policy.gradient_checkpointing == "offload" and not run.on_gpu:
         return "`gradient_checkpointing: offload` on a CPU only recomputes: the host is where activations are already"
     if (run.sharding.offload_optimizer or run.sharding.offload_parameters) and not run.on_gpu:
