@@ -42,6 +42,16 @@ def ask_parser() -> SuggestingParser:
     )
     parser.shorthands = ("model",)
     parser.add_argument("--config", action="config", help="YAML file; a later one wins")
+    _add_questions(parser)
+    parser.add_class_arguments(PolicyConfig, "policy")
+    parser.add_class_arguments(Batching, "batching")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
+    parser.add_argument("--json", type=str | None, default=None, help="file that gets the same output as JSON")
+    return parser
+
+
+def _add_questions(parser: SuggestingParser) -> None:
+    """What is asked, of whom else, and how it is put."""
     parser.add_argument(
         "--document", type=list[str], default=[], help="text files, read as one context; - reads standard input"
     )
@@ -69,11 +79,6 @@ def ask_parser() -> SuggestingParser:
         default="truncate",
         help="cut a longer document in the middle, or refuse it",
     )
-    parser.add_class_arguments(PolicyConfig, "policy")
-    parser.add_class_arguments(Batching, "batching")
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
-    parser.add_argument("--json", type=str | None, default=None, help="file that gets the same output as JSON")
-    return parser
 
 
 def ask(arguments: Sequence[str]) -> None:
