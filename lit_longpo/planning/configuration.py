@@ -1,9 +1,9 @@
 """A parsed `fit` configuration, reduced to what a plan depends on."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -13,7 +13,9 @@ from lit_longpo.errors import InputError
 from lit_longpo.objectives import PreferenceModule
 from lit_longpo.optimization import Optimization
 from lit_longpo.planning.memory import Memory
+from lit_longpo.planning.plan_options import PlanOptions
 from lit_longpo.planning.row import LongestExample, RowPlan, fill_row
+from lit_longpo.planning.row_arguments import RowArguments
 from lit_longpo.planning.sharding import Sharding, init_args, read_sharding
 from lit_longpo.policy import PolicyConfig, ReferenceConfig
 from lit_longpo.ranges import check_range
@@ -26,103 +28,6 @@ _GPU_GIB, _RESPONSE_TOKENS, _SHORT_TOKENS = 80.0, 256, 1024  # where nothing say
 # a row that was to take all of 78 GiB ran out of it: fragments, CUDA's own and other processes take the rest.
 PLANNED_SHARE = 0.95
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
-@dataclass
-class PlanOptions:
-    """What a plan needs to know beside the configuration.
-
-    Args:
-        device_memory_gib: memory of one device, in GiB; an "80 GB" accelerator has about 80. `None` means that, and
-            with `trainer.accelerator: cpu` what this machine has, divided between its processes.
-        device_tflops: its peak in the weights' precision, in 1e12 FLOPs a second. 312 is an A100's in bf16, 989 an
-            H100's; `None` leaves times out.
-        mfu: model FLOP utilisation that the time per step assumes.
-        response_tokens: length of every response; `None` means the longest one's in the data, or 256 where that is not
-            known before they are tokenised.
-        short_tokens: length of short prompts, where there are long ones as well; `None` likewise, or 1,024.
-        row_tokens: length of a row, filled by as few examples as may be; `None` means the data module's `max_tokens`,
-            and no more than the longest examples take.
-        sequence_parallel: devices that share a row; `None` means what the strategy says.
-        host_memory_gib: memory of one machine, in GiB, for what its devices offload; `None` means as much as they want.
-        longest: find the longest row over all ways to run on these devices, and print the command: those that train
-            every weight ("whole"), adapters ("lora"), adapters over 4-bit weights ("4bit"), or all of them ("any",
-            which `--longest` alone means).
-        shape: architecture in place of the policy's own: a config.json, or the name of a model fragment whose shape
-            is built in, for models that cannot be reached.
-        json: file to write the plan to.
-    """
-
-    device_memory_gib: float | None = None
-    device_tflops: float | None = None
-    mfu: float = 0.4
-    response_tokens: int | None = None
-    short_tokens: int | None = None
-    row_tokens: int | None = None
-    sequence_parallel: int | None = None
-    host_memory_gib: float | None = None
-    longest: Literal["any", "whole", "lora", "4bit"] | None = None
-    shape: str | None = None
-    json: str | None = None
-
-    def __post_init__(self) -> None:
-        positive = ("device_memory_gib", "device_tflops", "mfu", "response_tokens", "short_tokens", "row_tokens")
-        for name in (*positive, "sequence_parallel", "host_memory_gib"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InputError(f"expected `--{name}` above 0, got {value}")
-
-
-@dataclass(frozen=True)
-class RowArguments:
-    """What a plan reads of a data module's arguments, under the names that `data_modules` gives them.
-
-    Args:
-        max_tokens: of a row; `None` means that the data module has no such argument.
-        max_length: tokens of the longest sequence.
-        max_examples: most examples of a row.
-        prefix_sharing: whether responses share their prompt.
-        positions: synthesised ones, with their `target_length`.
-        share_prompts: which prompts of a row share their beginnings.
-    """
-
-    max_tokens: int | None = None
-    max_length: int | None = None
-    max_examples: int | None = None
-    prefix_sharing: bool = True
-    positions: Mapping[str, Any] | None = None
-    share_prompts: str | None = None
-
-    @classmethod
-    def read(cls, arguments: Mapping[str, Any]) -> "RowArguments":
-        """From all arguments of the data module, as the command line has parsed them."""
-        names = [part.name for part in fields(cls)]
-        of_sources = [init_args(source) for source in (arguments.get("sources") or {}).values()]
-        own = {name: arguments[name] for name in names if arguments.get(name) is not None}
-        return cls(**{**_together(of_sources), **own})
-
-    @property
-    def synthesises_positions(self) -> bool:
-        """Whether long prompts are stretched."""
-        return self.positions is not None and self.positions.get("scheme") != "none"
-
-    @property
-    def target_length(self) -> int:
-        """What synthesised positions reach; 0 if there are none."""
-        return int((self.positions or {}).get("target_length") or 0)
-
-
-def _together(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What sources of a mixture say about the rows that they share: the longest sequence, any positions."""
-    if not sources:
-        return {}
-    lengths = [length for source in sources if (length := source.get("max_length")) is not None]
-    positions = [found for source in sources if (found := source.get("positions")) is not None]
-    return {
-        "max_length": max(lengths) if len(lengths) == len(sources) else None,
-        "positions": positions[0] if positions else None,
-        "prefix_sharing": all(source.get("prefix_sharing", True) for source in sources),
-    }
 
 
 @dataclass(frozen=True)

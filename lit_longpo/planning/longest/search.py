@@ -19,7 +19,7 @@ from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.longest import choices
 from lit_longpo.planning.longest.choices import Choice
 from lit_longpo.planning.memory import MOST_TOKENS, ActivationMode, Memory, longest
-from lit_longpo.planning.plan import Planner, chosen_mode
+from lit_longpo.planning.planner import Planner, chosen_mode
 from lit_longpo.planning.row import RowPlan
 
 STEP = 1024  # tokens of a prompt

@@ -17,7 +17,7 @@ from lit_longpo.planning.conflicts import refusal
 from lit_longpo.planning.longest import choices, find_longest
 from lit_longpo.planning.longest.commands import _without_options
 from lit_longpo.planning.longest.search import Search, best_with_each
-from lit_longpo.planning.plan import chosen_mode
+from lit_longpo.planning.planner import chosen_mode
 from lit_longpo.planning.report import _longest_table
 
 

@@ -13,7 +13,7 @@ from lit_longpo.planning import plan
 from lit_longpo.planning.activations import Tracer
 from lit_longpo.planning.command import plan_for
 from lit_longpo.planning.model import ModelPlan
-from lit_longpo.planning.plan import with_copied_heads
+from lit_longpo.planning.planner import with_copied_heads
 from lit_longpo.planning.row import RowPlan
 
 DPO = ("--config", str(CONFIGS / "dpo.yaml"), "--row_tokens", "512", "--response_tokens", "16")
