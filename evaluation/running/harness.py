@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lit_longpo.engine import base_model, end_ids, generation_mode
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError, error_text
 from lit_longpo.policy import PromptFormat
+from lit_longpo.policy.prompts.borders import put_nothing_behind
 from lit_longpo.policy.prompts.thoughts import THOUGHT, is_thinking, opens_thoughts
 from lit_longpo.policy.rope import readable_positions
 
@@ -110,6 +111,7 @@ def harness_model(model: nn.Module, prompt_format: PromptFormat, batch_size: int
         in_chat: whether it will be asked in that template.
     """
     tokenizer = copy.deepcopy(prompt_format.tokenizer)  # the harness may give it a padding token
+    put_nothing_behind(tokenizer)
     return _counting_model(prompt_format, in_chat=in_chat)(
         pretrained=base_model(model),
         tokenizer=tokenizer,

@@ -6,10 +6,11 @@ from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
-from support.byte_tokenizer import CHAT, END_OF_TURN, byte_model, byte_tokenizer
+from support.byte_tokenizer import BOS, CHAT, END_OF_TURN, EOS, byte_model, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.harness_tasks import TASK, colours
 from support.tiny_models import following_model, tiny_model
+from tokenizers.processors import TemplateProcessing
 
 from evaluation.command import parse_evaluation
 from evaluation.reports.reading import load_report
@@ -281,6 +282,30 @@ def test_the_window_is_the_one_that_stretched_positions_give(tmp_path):
         "rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0, "original_max_position_embeddings": 64
     })  # fmt: skip
     assert harness_model(model, PromptFormat(byte_tokenizer(), PromptTemplate()), 1).max_length == 256
+
+
+@needs_harness
+@pytest.mark.parametrize("front", ["<bos> ", ""])
+def test_no_end_of_the_text_stands_before_an_answer(tasks, tmp_path, front):
+    """`add_eos_token: true`: since lm-evaluation-harness#3347 an end stood before every choice, and was scored as one.
+
+    Generated answers followed it as well.
+    """
+    (tmp_path / "rows.jsonl").write_text('{"question": "Who?", "answer": "B"}\n' * 3)
+    (tmp_path / "who.yaml").write_text(GENERATED.format(path=tmp_path / "rows.jsonl", cache=tmp_path / "cache"))
+    ends, said = [(BOS, 0), (EOS, 1)], list[list[str]]()
+    for name, behind in (("plain", ""), ("ends", " <eos>")):
+        folder = byte_model(tmp_path / name, max_position_embeddings=512)
+        tokenizer = byte_tokenizer()
+        single = f"{front}$A{behind}"
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single, special_tokens=ends)
+        tokenizer.save_pretrained(folder)
+        for path, asked in ((tasks, "{colours: 1}"), (tmp_path, "{who: 0}")):
+            more = ("--short_context.tasks", asked, "--model", folder, "--output", folder / "out")
+            COMMANDS["evaluate"](given(path, *more))
+            report = load_report(folder / "out" / "short_context-step0.json")
+            said.append([item.prediction for item in report.predictions])
+    assert said[:2] == said[2:]
 
 
 @needs_harness

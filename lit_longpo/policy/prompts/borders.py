@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
+from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.chat_template import ChatTemplate
 from lit_longpo.policy.prompts.tokenizing import LocatedTokens, TextEncoder, Tokens, shared_length
 
@@ -13,6 +15,30 @@ def added_in_front(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     alone, whole = tokenizer.encode("a", add_special_tokens=False), list(tokenizer("a")["input_ids"])
     starts = (start for start in range(len(whole)) if whole[start : start + len(alone)] == alone)
     return tuple(whole[: next(starts, 0)])
+
+
+def put_nothing_behind(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Change a tokenizer that puts an end behind texts (`add_eos_token`), as an answer to them would follow it.
+
+    Args:
+        tokenizer: of the caller's own.
+
+    Raises:
+        InputError: it has no rule that can be changed.
+    """
+    front, whole = added_in_front(tokenizer), list(tokenizer("a")["input_ids"])
+    kept = [*front, *tokenizer.encode("a", add_special_tokens=False)]
+    if len(whole) == len(kept) or whole[: len(kept)] != kept:
+        return
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise InputError(
+            f"expected a tokenizer that puts nothing behind texts, got {type(tokenizer).__name__} with an end; set "
+            "`add_eos_token: false` in the tokenizer_config.json of its folder"
+        )
+    names = tokenizer.convert_ids_to_tokens(list(front))
+    special = list(zip(names, front, strict=True))
+    backend.post_processor = TemplateProcessing(single=[*names, "$A"], special_tokens=special)
 
 
 def end_of_answer(
