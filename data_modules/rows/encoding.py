@@ -84,6 +84,7 @@ class PairEncoder:
         self.num_unused = 0  # records with more rejected answers than are scored
         self.num_earlier = 0  # conversations without rejected answers whose earlier answers are not trained
         self.num_marked = 0  # records with answers that begin with a mark of the chat template's own
+        self.num_other_thoughts = 0  # records with answers whose thoughts are not in the chat template's marks
         self.num_same_role = 0  # conversations in which one side speaks twice in a row
 
     def encode(self, pair: PreferencePair, counts: SplitLengths) -> EncodedPair | None:
@@ -105,8 +106,9 @@ class PairEncoder:
         roles = [*(said.role for said in pair.history), "user", *(said.role for said in pair.followup)]
         told = {message.role for message in pair.other_messages}
         self.num_same_role += any(before == after for before, after in pairwise(roles))
-        answers = (answer for turn in pair.all_turns for answer in (turn.chosen, *turn.rejected))
+        answers = [answer for turn in pair.all_turns for answer in (turn.chosen, *turn.rejected)]
         self.num_marked += any(map(self.prompt_format.is_marked, answers))
+        self.num_other_thoughts += any(map(self.prompt_format.has_other_thoughts, answers))
         self.num_earlier += "assistant" in told and not pair.rejected
         self.num_unused += scores_rejected and len(pair.rejected) > self.views.num_rejected
         prompts, cut = list[tuple[UnfittedGroup, EncodedPrompt]](), False

@@ -41,6 +41,7 @@ class SplitReport:
         weighted: records with a weight, or a margin, of their own.
         cut_messages: cut contexts that are whole messages, with the question somewhere in them.
         marked: records with answers that begin with a mark of the chat template's own, which is text there.
+        other_thoughts: records with answers whose `<think>` is not how the chat template writes thoughts there.
         earlier: records without rejected answers that hold earlier answers, which are not trained.
         rendered: whole messages that a chat template has been around already; its marks are text there.
         same_role: conversations in which one side speaks twice in a row.
@@ -57,6 +58,7 @@ class SplitReport:
     cut_messages: int = 0
     rendered: int = 0
     marked: int = 0
+    other_thoughts: int = 0
     earlier: int = 0
     same_role: int = 0
     suspect: SuspectTexts = field(default_factory=SuspectTexts)
@@ -126,7 +128,7 @@ class Tokenising:
             yield example
         report.seams, report.unused = seams.report(), encoder.num_unused
         report.cut_messages, report.rendered = encoder.fitter.num_cut_messages, encoder.fitter.num_rendered
-        report.marked = encoder.num_marked
+        report.marked, report.other_thoughts = encoder.num_marked, encoder.num_other_thoughts
         report.earlier, report.same_role = encoder.num_earlier, encoder.num_same_role
 
     def say(self, split: str, report: SplitReport, lengths: NDArray[np.int64]) -> None:
@@ -224,6 +226,12 @@ def _of_templates(report: SplitReport) -> Iterator[str]:
         yield (
             f"{report.marked} records have answers that begin with a mark of the chat template's own, which is trained "
             "as text; store the answers without it, or set `policy.template.markup: control` to train the token"
+        )
+    if report.other_thoughts:
+        yield (
+            f"{report.other_thoughts} records have answers with <think>...</think> where the chat template has other "
+            "marks for thoughts, or ends or opens them itself: they are trained as a part of the answer; write them in "
+            "its marks (`policy.template.markup: control`), set `policy.template.options`, or take them out"
         )
     if report.cut_messages:
         yield (

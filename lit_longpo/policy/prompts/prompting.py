@@ -16,7 +16,7 @@ from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTe
 from lit_longpo.policy.prompts.prompt_template import UserText
 from lit_longpo.policy.prompts.rendered import Rendered, Span
 from lit_longpo.policy.prompts.reply_marks import ReplyMarks, reply_marks
-from lit_longpo.policy.prompts.thoughts import opens_thoughts, parted
+from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT, opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
 
@@ -118,6 +118,23 @@ class PromptFormat:
     def is_marked(self, answer: str) -> bool:
         """Whether an answer begins with a mark of the chat template's own that is text there, not the token."""
         return self.template.markup == "text" and self._frame.inside(answer).lstrip().startswith(self._written)
+
+    def has_other_thoughts(self, answer: str) -> bool:
+        """Whether thoughts of an answer become a part of it: the chat template has other marks, or was there already.
+
+        Args:
+            answer: of a record; one that cannot be trained has none.
+        """
+        if self._chat is None or not answer.lstrip().startswith(THINKS):
+            return False
+        try:
+            written = self._chat.answer(answer)
+        except InputError:
+            return False
+        tail = self._chat.tail.rstrip()
+        before = written.text[: written.start]
+        elsewhere = bool(self._reply_marks.speaks) or THOUGHT in before or tail.endswith((THINKS, THOUGHT))
+        return elsewhere and written.text.startswith(THINKS, written.start)
 
     @cached_property
     def _written(self) -> tuple[str, ...]:

@@ -96,6 +96,38 @@ def test_an_answer_that_begins_with_a_mark_of_the_template_is_said(markup, caplo
     assert ("train: 1 records have answers that begin with a mark" in caplog.text) == (markup == "text")
 
 
+_THINKS = "<think>Rome?</think>"
+_OWN = "{% if m['thinking'] is defined %}<|why|>{{ m['thinking'] }}<|so|>{% endif %}{{ m['content'] }}"
+
+
+@pytest.mark.parametrize(
+    ("said", "opened", "told"),
+    [
+        (_OWN, "", True),  # gpt-oss, Ministral 3, Apertus: marks of their own
+        ("{% if m['role'] == 'assistant' %}</think>{% endif %}{{ m['content'] }}", "", True),  # Kimi K2, Laguna
+        ("{{ m['content'] }}", "</think>", True),  # DeepSeek V4, SmolLM3 without thinking
+        ("{{ m['content'] }}", "<think>", True),  # Nemotron Nano 2
+        ("{{ m['content'] }}", "", False),
+        (f"{{{{ m['content'].replace('{_THINKS}', '{_THINKS}\n') }}}}", "", False),  # Qwen3, GLM 4.6
+    ],
+)
+def test_thoughts_that_become_a_part_of_the_answer_are_told(said, opened, told, caplog):
+    """R1's answers in the prompts of others: `</think><think>Rome?</think>Oslo` was trained without a word."""
+    given = "{% if m['role'] == 'assistant' %}OPENED{% endif %}".replace("OPENED", opened)
+    template = f"{{% for m in messages %}}<|turn|>{given}{said}<|end|>{{% endfor %}}"
+    template += f"{{% if add_generation_prompt %}}<|turn|>{opened}{{% endif %}}"
+    added = ["<think>", "</think>", "<|why|>", "<|so|>"]
+    tokenizer = bpe_tokenizer("bytes", special=["<|turn|>", "<|end|>"], added=added, chat_template=template)
+    form, report = PromptFormat(tokenizer, PromptTemplate("{context} {question}")), SplitReport()
+    answers = (f"{_THINKS}Oslo", "Oslo", f"Oslo {_THINKS}")
+    pairs = [replace(pair(number), chosen=answer, rejected=("Rome",)) for number, answer in enumerate(answers)]
+    tokenising = replace(BASE, prompt_format=form)
+    assert len(list(tokenising.examples(pairs, report))) == 3
+    tokenising.say("train", report, np.array([3]))
+    assert report.other_thoughts == told
+    assert ("train: 1 records have answers with <think>...</think> where" in caplog.text) == told
+
+
 @pytest.mark.parametrize("writes", [True, False])
 def test_answers_with_thoughts_are_examples_where_the_prompt_opens_thoughts(writes):
     """The probe of an answer has none."""
