@@ -101,6 +101,8 @@ def test_what_is_not_offered_is_said():
     assert "--policy.lora null" in not_offered("finetuning_type")
     assert "(LoRA+) is not offered" in not_offered("loraplus_lr_ratio")
     assert "made with peft" in not_offered("init_lora_weights")
+    assert "--model SimPO and --model ORPO have none" in not_offered("reference_free")  # "did you mean reference?"
+    assert "type their product: --model.beta 2.0 --model.gamma 1.0 (for 0.5)" in not_offered("gamma_beta_ratio")
     assert not_offered("lr") is None
 
 
