@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from evaluation.processes import rank
+from lit_longpo.progress_bar import progress_bar
 
 
 @contextmanager
@@ -14,19 +15,6 @@ def bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
         name: what is shown.
         total: amount of all work, for example prompt tokens.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    shown = console.is_terminal and rank() == 0
-    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not shown) as progress:
+    with progress_bar(percent=True, shown=rank() == 0) as progress:
         task = progress.add_task(name, total=total)
         yield lambda amount: progress.advance(task, amount)

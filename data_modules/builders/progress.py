@@ -3,6 +3,7 @@
 from types import TracebackType
 
 from data_modules.builders.generators.requests import Completion
+from lit_longpo.progress_bar import progress_bar
 
 
 class BuildProgress:
@@ -13,19 +14,7 @@ class BuildProgress:
     """
 
     def __init__(self, total: int) -> None:
-        from rich import console, progress
-
-        terminal = console.Console(stderr=True)
-        columns = (
-            progress.TextColumn("building"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[answers]} answers, {task.fields[tokens]} tokens"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-        )
-        self._bar = progress.Progress(*columns, console=terminal, disable=not terminal.is_terminal)
+        self._bar = progress_bar("{task.fields[answers]} answers, {task.fields[tokens]} tokens")
         self._task = self._bar.add_task("building", total=total, answers=0, tokens=0)
         self._answers = self._tokens = 0
 

@@ -22,6 +22,7 @@ from lit_longpo.batch import Views
 from lit_longpo.errors import InputError
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT
+from lit_longpo.progress_bar import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -243,23 +244,11 @@ def _of_templates(report: SplitReport) -> Iterator[str]:
 
 def with_progress(pairs: Sequence[PreferencePair], split: str, *, shown: bool = True) -> Iterator[PreferencePair]:
     """The pairs as they are taken, under a bar with the time that is left if it is `shown` and on a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    if not (shown and console.is_terminal):
-        yield from pairs
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as progress:
-        yield from progress.track(pairs, total=len(pairs), description=f"tokenising {split}")
+    with progress_bar(shown=shown) as progress:
+        if progress.disable:
+            yield from pairs
+        else:
+            yield from progress.track(pairs, total=len(pairs), description=f"tokenising {split}")
 
 
 def _identity(prompt_format: PromptFormat) -> list[str]:
