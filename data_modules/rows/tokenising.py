@@ -26,7 +26,7 @@ from lit_longpo.progress_bar import progress_bar
 
 log = logging.getLogger(__name__)
 
-VERSION = 14  # of what is stored; another one tokenises anew
+VERSION = 15  # of what is stored; another one tokenises anew
 
 
 @dataclass

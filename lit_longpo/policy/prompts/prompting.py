@@ -139,8 +139,8 @@ class PromptFormat:
     @cached_property
     def _written(self) -> tuple[str, ...]:
         """Control tokens that the chat template writes and answers may not."""
-        source = "" if self._chat is None else self._chat.source
-        return tuple(name for name in self._from_data.in_answers.tokens if name in source)
+        texts = () if self._chat is None else tuple(self._chat.texts())
+        return tuple(name for name in self._from_data.in_answers.tokens if any(name in text for text in texts))
 
     def encode_prompt(self, context: str, question: str | None, around: Surroundings = ALONE) -> EncodedPrompt:
         """Tokens of the whole prompt, tokenised at once and then parted around the context.

@@ -162,6 +162,22 @@ def test_marks_of_a_turn_that_are_not_special_stay_text_but_reasoning_does_not()
     assert [number for number in response if number in ids] == ids[2:]
 
 
+@pytest.mark.parametrize("name", ["system", "user", "assistant"])
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_marks_that_a_template_puts_together_stay_text_in_data(name, system):
+    """`'<|' + role + '|>'`, as Zephyr's and Hunyuan 3's do it: markers that are not special (transformers#47386)."""
+    template = (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|' ~ 'assistant' ~ '|>' }}\n{% endif %}"
+    )
+    marks = ["<|system|>", "<|user|>", "<|assistant|>"]
+    form = form_of("bytes", special=["<|end|>"], added=marks, template=template, system=system)
+    mark = form.tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+    plain, injected = (form.encode_prompt(f"One {word} two", "Who?").ids for word in (name, f"<|{name}|>"))
+    assert injected.count(mark) == plain.count(mark)
+    assert form.tokenizer.decode(injected) == form.tokenizer.decode(plain).replace(f"One {name}", f"One <|{name}|>")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_control_token_that_swallows_white_space_is_not_the_datas(kind):
     """Phi-3's <|user|> takes the white space behind it, the context's too."""
