@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evaluation.perplexity.windows import Windows
 from lit_longpo.batch import Group, Response
-from lit_longpo.engine import base_model, pack, plan_scoring
+from lit_longpo.engine import base_model, no_numbers, pack, plan_scoring
 from lit_longpo.engine.scoring import row_log_probs
 from lit_longpo.errors import InputError
 from lit_longpo.policy.rope import readable_positions
@@ -62,7 +62,7 @@ def measure(
         advance: told how many tokens have been read.
 
     Raises:
-        ValueError: a length is more than the model can read, or than there are tokens.
+        ValueError: a length is more than the model can read, or than there are tokens; its logits are no numbers.
         UnsupportedModelError: the model cannot be scored exactly.
     """
     check_lengths(model, windows, len(tokens) + len(front), len(front))
@@ -113,6 +113,8 @@ def _of_length(
     first = max(windows.first_counted(length), len(front), 1)
     for start in starts:
         nll = window_nll(model, (*front, *tokens[start : start + own])).double().cpu()
+        if nll.isnan().any():
+            raise no_numbers(base_model(model).dtype)
         sums += nll
         losses.append(float(nll[first - 1 :].mean()))
         advance(length)

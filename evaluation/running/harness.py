@@ -1,6 +1,7 @@
 """lm-evaluation-harness through its Python API: is it there, does it know the tasks, who answers it."""
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lit_longpo.engine import base_model, end_ids, generation_mode
+from lit_longpo.engine import NumbersOnly, base_model, end_ids, generation_mode, no_numbers
 from lit_longpo.errors import InputError, MissingFileError, MissingPackageError, UnreachableError, UserError, error_text
 from lit_longpo.policy import PromptFormat
 from lit_longpo.policy.prompts.borders import put_nothing_behind
@@ -65,7 +66,10 @@ def _counting_model(prompt_format: PromptFormat, *, in_chat: bool) -> Any:
 
         def _loglikelihood_tokens(self, requests: Any, *rest: Any, **options: Any) -> Any:
             self.num_cut += sum(len(asked) + len(said) > self.max_length + 1 for _, asked, said in requests)
-            return super()._loglikelihood_tokens(requests, *rest, **options)
+            found = super()._loglikelihood_tokens(requests, *rest, **options)
+            if any(math.isnan(log_prob) for log_prob, _ in found):
+                raise no_numbers(self.model.dtype)
+            return found
 
         def tok_batch_encode(
             self, strings: Any, *rest: Any, left_truncate_len: int | None = None, **options: Any
@@ -81,7 +85,10 @@ def _counting_model(prompt_format: PromptFormat, *, in_chat: bool) -> Any:
             return super().generate_until(requests, *rest, **options)
 
         def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **options: Any) -> Tensor:
+            numbers = NumbersOnly()
+            options["logits_processor"] = [numbers]
             found: Tensor = super()._model_generate(context, max_length, stop, **options)
+            numbers.check(self.model.dtype)
             thinking = _thinking(context, found, self.tokenizer, self.tok_decode)
             if found.shape[1] < max_length and _stopped(thinking.values(), stop):
                 found = super()._model_generate(context, max_length, [], **options)

@@ -3,6 +3,7 @@
 from lit_longpo.engine.attention import ATTENTION_NAMES, PREFIX_SHARED, UnsupportedModelError, register
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.generation.continuation import continue_rows
+from lit_longpo.engine.generation.numbers import NumbersOnly, no_numbers
 from lit_longpo.engine.generation.prefilling import prefill
 from lit_longpo.engine.generation.settings import Limits, end_ids, greedy_settings, until_stop_ids
 from lit_longpo.engine.generation.spreading import spreads
@@ -24,6 +25,7 @@ __all__ = [
     "PREFIX_SHARED",
     "SHARED_FROM",
     "Limits",
+    "NumbersOnly",
     "ScoringPlan",
     "UnsupportedModelError",
     "base_model",
@@ -37,6 +39,7 @@ __all__ = [
     "feasible_degrees",
     "generation_mode",
     "greedy_settings",
+    "no_numbers",
     "num_row_tokens",
     "pack",
     "plan_scoring",

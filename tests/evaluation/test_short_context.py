@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
+import torch
 from support.byte_tokenizer import BOS, CHAT, END_OF_TURN, EOS, byte_model, byte_tokenizer
 from support.command_line import COMMANDS, CONFIGS
 from support.harness_tasks import TASK, colours
@@ -306,6 +307,23 @@ def test_no_end_of_the_text_stands_before_an_answer(tasks, tmp_path, front):
             report = load_report(folder / "out" / "short_context-step0.json")
             said.append([item.prediction for item in report.predictions])
     assert said[:2] == said[2:]
+
+
+@needs_harness
+@pytest.mark.parametrize("kind", ["likelihoods", "answers"])
+def test_a_model_that_computes_no_numbers_has_no_score(tasks, tmp_path, kind):
+    """The harness takes NaN for the likeliest: the score was the share of questions whose first choice is right."""
+    model = tiny_model(vocab_size=260, max_position_embeddings=512)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight[0, 0] = torch.inf
+    model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "rows.jsonl").write_text('{"question": "Who?", "answer": "B"}\n')
+    (tmp_path / "who.yaml").write_text(GENERATED.format(path=tmp_path / "rows.jsonl", cache=tmp_path / "cache"))
+    folder, asked = (tasks, "{colours: 0}") if kind == "likelihoods" else (tmp_path, "{who: 0}")
+    more = ("--short_context.tasks", asked, "--model", tmp_path / "model", "--output", tmp_path / "out")
+    with pytest.raises(UserError, match="got NaN from a model in float32"):
+        COMMANDS["evaluate"](given(folder, *more))
 
 
 @needs_harness

@@ -5,11 +5,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, LogitsProcessorList
 
 from lit_longpo.engine.attention import UnsupportedModelError
 from lit_longpo.engine.decoder import base_model
 from lit_longpo.engine.generation.abilities import CACHE, continues, pads
+from lit_longpo.engine.generation.numbers import NumbersOnly
 from lit_longpo.engine.generation.prefilling import generate, padded_left, past_of, read_on
 from lit_longpo.engine.generation.settings import Limits
 from lit_longpo.engine.generation.spreading import spread
@@ -51,6 +52,7 @@ def continue_rows(
 
     Raises:
         UnsupportedModelError: the model needs prompts without padding, and `lockstep` padded ones.
+        InputError: the model's logits are no numbers.
     """
     base = base_model(model)
     if not pads(base) and len({*map(len, prompts), width or len(prompts[0])}) > 1:
@@ -65,8 +67,11 @@ def continue_rows(
         if prefill_chunk is not None:
             read_on(base, ids, mask, past, prefill_chunk)
             prefill_chunk = None
+    numbers = NumbersOnly()
+    options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), numbers])
     options |= {"synced_gpus": lockstep, "generation": generation}
     out = generate(base, ids, mask, limits, prefill_chunk, **options)
+    numbers.check(base.dtype)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
 
 

@@ -33,6 +33,14 @@ def test_the_last_tokens_of_evenly_spread_windows(models):
     assert found.nll == pytest.approx(sum(found.losses) / 3)
 
 
+def test_no_perplexity_comes_of_a_model_that_computes_no_numbers():
+    model = tiny_model("Llama", vocab_size=260)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[IDS[5]] = torch.inf
+    with pytest.raises(ValueError, match="got NaN from a model in float32"):
+        next(measure(model, IDS, Windows([32])))
+
+
 def test_stride_as_long_as_the_window_is_chunked_perplexity(models):
     ours, plain = models
     [found] = measure(ours, IDS, Windows([30], stride=30))

@@ -142,3 +142,13 @@ def test_models_that_are_told_no_positions_answer_as_alone(kind):
             with torch.no_grad():
                 assert token == int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
             ids.append(token)
+
+
+@pytest.mark.parametrize("prompts", [[LONG], [LONG, SHORT, LONG]])
+def test_a_model_that_computes_no_numbers_gives_no_answers(prompts):
+    """MiMo-VL#8: float16 overflowed, and every answer was "!!!!!!", which benchmarks scored as any other."""
+    model = tiny_model("Llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = torch.inf
+    with generation_mode(model), pytest.raises(ValueError, match="got NaN from a model in float32, whose answers"):
+        continue_rows(model, prompts, LIMITS)

@@ -1,0 +1,45 @@
+"""Logits that are no numbers: the likeliest token is then the first of the vocabulary, again and again."""
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from lit_longpo.errors import InputError
+
+
+class NumbersOnly(LogitsProcessor):
+    """Remembers whether any logit was no number; looked at once, so that no token waits for the device."""
+
+    def __init__(self) -> None:
+        self._is_none: Tensor | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The logits as they are. Shapes: (batch, num_ids), (batch, vocab_size)."""
+        found = scores.isnan().any()
+        self._is_none = found if self._is_none is None else self._is_none | found
+        return scores
+
+    def check(self, dtype: torch.dtype) -> None:
+        """Refuse answers of a model that computes no numbers.
+
+        Args:
+            dtype: of its weights.
+
+        Raises:
+            InputError: any logit was none.
+        """
+        if self._is_none is not None and bool(self._is_none):
+            raise no_numbers(dtype)
+
+
+def no_numbers(dtype: torch.dtype) -> InputError:
+    """That a model computes none.
+
+    Args:
+        dtype: of its weights.
+    """
+    name = str(dtype).removeprefix("torch.")
+    return InputError(
+        f"expected logits that are numbers, got NaN from a model in {name}, whose answers would mean nothing; type "
+        "--policy.dtype bfloat16 or float32 if its range is too small, or load weights that are whole"
+    )
