@@ -1,5 +1,6 @@
 """The command line: LightningCLI with our links, defaults and error messages."""
 
+import copy
 import logging
 from collections import Counter
 from pathlib import Path
@@ -134,6 +135,7 @@ class LongPOCLI(LightningCLI):
         expand_homes(config["trainer"])
         expand_homes(config.get("data"))
         check_job()
+        self._loggers_as_typed = copy.deepcopy(config["trainer"].get("logger"))
         name_loggers(config["trainer"], config.get("name"))
         if self.subcommand == "fit":
             check_length(self.config["fit"])
@@ -163,6 +165,8 @@ class LongPOCLI(LightningCLI):
             ValueError: Lightning refuses its settings.
         """
         settings = self._get(self.config_init, "trainer")
+        # What config.yaml keeps: a start from it with another root folder or name is to have its loggers there.
+        self._get(self.config, "trainer")["logger"] = self._loggers_as_typed
         if settings.get("barebones"):  # without all that our defaults and recipes add
             for name, value in {**dict.fromkeys(_SWITCHES, False), "log_every_n_steps": 0}.items():
                 settings[name] = value

@@ -474,3 +474,17 @@ def test_a_recipe_runs_without_all_that_costs_time():
     assert not [item for item in trainer.callbacks if isinstance(item, ProgressBar | Checkpoint | ModelSummary)]
     assert trainer.log_every_n_steps == 0
     assert not trainer.loggers
+
+
+def test_a_start_from_config_yaml_in_another_root_folder_has_its_loggers_there(tmp_path):
+    """They wrote into the first root folder, where `--ckpt_path last` does not look."""
+    small = ("--data.num_train", "4", "--data.num_val", "2", "--trainer.max_steps", "1", "--trainer.callbacks", "[]")
+    quiet = ("--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "0")
+    loggers = ("--trainer.logger", "[CSVLogger, TensorBoardLogger]", "--name", "mine")
+    first, second = tmp_path / "first", tmp_path / "second"
+    run_main(*small, *quiet, *loggers, "--trainer.default_root_dir", str(first))
+    (written,) = first.rglob("config.yaml")
+    command.main(["fit", "--config", str(written), "--trainer.default_root_dir", str(second), "--name", "other"])
+    assert {path.relative_to(first).parts[0] for path in first.rglob("*") if path.is_file()} == {"mine"}
+    assert (second / "other" / "version_0" / "metrics.csv").is_file()
+    assert list((second / "other").rglob("events.out.tfevents*"))
