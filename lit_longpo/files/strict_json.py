@@ -15,6 +15,7 @@ _ABOUT_ANSWERS: dict[str, tuple[object, ...]] = {
     "is_impossible": (False, None),
     "unanswerable": (False, None),
     "answer_aliases": ([], None),
+    **dict.fromkeys(("choices", "options", "choice_A", "A"), ([], {}, "", None)),  # of which an answer may be a letter
 }
 
 
@@ -144,7 +145,10 @@ def refuse_unread_answers(record: Mapping[str, object], names: Iterable[str], wh
     known = {name for field in names for name in field.split("|")}
     for name, nothing in _ABOUT_ANSWERS.items():
         if name in record and name not in known and record[name] not in nothing:
-            told = "aliases belong into `answers`, a question without an answer has none"
+            told = (
+                "aliases belong into `answers`, choices with their letters into `question`, a question without an "
+                "answer has none"
+            )
             expected = f"what questions of this format say about their answers ({told})"
             raise RecordError.at(where, f"field {name!r}", expected, record[name])
 

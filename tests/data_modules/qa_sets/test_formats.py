@@ -148,12 +148,16 @@ def test_a_plain_question_says_things_once(tmp_path: Path, change: dict[str, Any
         ({"answerable": False}, "answerable"),
         ({"is_impossible": True}, "is_impossible"),
         ({"answer_aliases": ["Christiania"]}, "answer_aliases"),
+        ({"choices": ["Rome", "Oslo"], "answers": ["B"]}, "choices"),  # MMLU's, QuALITY's
+        ({"options": {"A": "Rome", "B": "Oslo"}, "answers": ["B"]}, "options"),
+        ({"choice_A": "Rome", "choice_B": "Oslo", "answers": ["B"]}, "choice_A"),  # LongBench v2's
+        ({"A": "Rome", "B": "Oslo", "answers": ["B"]}, "A"),  # CMMLU's
     ],
 )
 def test_what_another_format_says_about_answers_is_not_overlooked(tmp_path: Path, change: Any, field: str) -> None:
     """Exported from MuSiQue or SQuAD as plain questions: a question without an answer would have one again."""
     row = {"question": "Where?", "context": "In Oslo.", "answers": ["Oslo"]}
-    said = {"answerable": True, "is_impossible": False, "answer_aliases": [], "unanswerable": None}
+    said = {"answerable": True, "is_impossible": False, "answer_aliases": [], "unanswerable": None, "options": []}
     assert len(read_qa(write(tmp_path / "same.jsonl", [row | said]))) == 1
     path = write(tmp_path / "set.jsonl", [row, {**row, **change}])
     for read in (read_qa, lambda path: read_records(str(path))):
