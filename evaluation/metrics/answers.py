@@ -1,10 +1,10 @@
 """Scores of a short answer against accepted ones: substring, token overlap, equality; in any script.
 
-English and other texts with spaces follow SQuAD's official normalisation and `sub_em`. An answer with Chinese or
-Japanese characters is compared without any punctuation and white space, and its tokens are those characters (and the
-words between them), as MLQA's official script does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are
-one token each, as in XQuAD, which is scored by SQuAD's script. A letter and its accent are one character, however a
-file writes them.
+English and other texts with spaces follow SQuAD's official normalisation and `sub_em`, which drops points and signs of
+numbers, too: 3.14, 314 and -314 are one. An answer with Chinese or Japanese characters is compared without any
+punctuation and white space, and its tokens are those characters (and the words between them), as MLQA's official script
+does it for Chinese. Words that Thai, Lao, Burmese and Khmer join are one token each, as in XQuAD, which is scored by
+SQuAD's script. A letter and its accent are one character, however a file writes them.
 """
 
 import re
