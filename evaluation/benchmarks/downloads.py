@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from huggingface_hub import constants, hf_hub_url
@@ -224,12 +225,18 @@ def _sha256_of_hub(url: str) -> str:
     return tag
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Nowhere."""
+class _OnTheHub(urllib.request.HTTPRedirectHandler):
+    """Follows a data set to its new name, and not to where the content is."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """The same question at the other address, if that is the hub's own and nothing is said of the file here."""
+        moved = urlsplit(newurl).netloc == urlsplit(req.full_url).netloc and "X-Linked-ETag" not in headers
+        return urllib.request.Request(newurl, method="HEAD") if moved else None
 
 
-_STAY = urllib.request.build_opener(_NoRedirect)
+_STAY = urllib.request.build_opener(_OnTheHub)
 
 
 @contextmanager

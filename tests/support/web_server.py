@@ -14,7 +14,7 @@ class Site:
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.tags = files, dict[str, str]()
+        self.files, self.tags, self.moved = files, dict[str, str](), dict[str, str]()  # to other paths
         self.requests: list[tuple[str, str | None]] = []
         self.cut_after: int | None = None  # bytes after which a connection breaks
         self.url = ""
@@ -39,6 +39,11 @@ def serve(site: Site) -> Iterator[Site]:
 
     class Handler(BaseHTTPRequestHandler):
         def _head(self) -> bytes | None:
+            if self.path in site.moved:
+                self.send_response(307)
+                self.send_header("Location", site.moved[self.path])
+                self.end_headers()
+                return None
             content = site.files.get(self.path)
             if content is None:
                 self.send_error(404)

@@ -162,6 +162,14 @@ def test_without_a_pinned_hash_the_hubs_own_is_checked(site, tmp_path):
     assert fetch(file, tmp_path) == sha256(TEXT)
 
 
+def test_a_data_set_is_followed_to_its_new_name(site, tmp_path):
+    """The hub sends on from earlier names, as from THUDM's to zai-org's, without a word on the file itself."""
+    site.moved["/old/a.txt"] = "/prompts/a.txt"
+    site.tags["/prompts/a.txt"] = sha256(TEXT)
+    assert fetch(RemoteFile("a.txt", f"{site.url}/old/a.txt", None), tmp_path) == sha256(TEXT)
+    assert (tmp_path / "a.txt").read_bytes() == TEXT
+
+
 def test_an_archive_that_nobody_pinned_stays_what_it_was(site, tmp_path):
     file = RemoteFile("all.zip", f"{site.url}/all.zip", None, is_archive=True)
     site.files["/all.zip"] = archive({"a.jsonl": "{}\n"})
