@@ -3,7 +3,9 @@
 import logging
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from transformers import PretrainedConfig
 
 from lit_longpo.checkpoints.resumption import starts_anew
@@ -70,6 +72,11 @@ def _check_training_rows(trainer: Trainer) -> None:
             f"expected an epoch of at least one row, got `trainer.limit_train_batches: {trainer.limit_train_batches}` "
             f"of {loaded}; type --trainer.limit_train_batches 1"
         )
+    if (validated := _rows_validated(trainer, data)) is not None and validated < 1:
+        raise InputError(
+            "expected a validation of at least one row, got `trainer.limit_val_batches: "
+            f"{trainer.limit_val_batches}`; type --trainer.limit_val_batches 1, or 0 for none"
+        )
     over_epochs = trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches
     if isinstance(interval, int) and interval > rows and not over_epochs:
         raise InputError(
@@ -77,6 +84,15 @@ def _check_training_rows(trainer: Trainer) -> None:
             "--trainer.val_check_interval 1.0 to validate once an epoch, or --trainer.check_val_every_n_epoch null to "
             "count rows over epochs"
         )
+
+
+def _rows_validated(trainer: Trainer, data: LightningDataModule) -> float | None:
+    """Rows of a validation that is to have a share of them; `None` if it has all, or nobody knows."""
+    share = trainer.limit_val_batches
+    if not isinstance(share, float) or not 0.0 < share < 1.0 or not is_overridden("val_dataloader", data):
+        return None
+    loaded = sized_len(data.val_dataloader())
+    return share * loaded if loaded else None
 
 
 def of_data(trainer: Trainer, name: str, otherwise: Any) -> Any:

@@ -116,6 +116,6 @@ def test_home_folders_of_yaml_are_the_users_and_variables_are_refused(monkeypatc
 
 def test_a_share_of_no_row_is_refused():
     """A line advised more epochs of no steps, and Lightning said so when all was loaded."""
-    assert "at least one row, got `trainer.limit_train_batches: 0.01` of " in refused(
-        "--trainer.limit_train_batches", "0.01"
-    )
+    train, val = (refused(f"--trainer.limit_{split}_batches", "0.01") for split in ("train", "val"))
+    assert "at least one row, got `trainer.limit_train_batches: 0.01` of " in train
+    assert "at least one row, got `trainer.limit_val_batches: 0.01`; type --trainer.limit_val_batches 1" in val
