@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from data_modules.fields import NUMBERS, numbers_of
+from data_modules.files.delimited import as_truth
 from data_modules.files.named_files import refuse_file_name
 from data_modules.formats.base import Record, RecordFormat
 from data_modules.formats.compared import Compared
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 ExtraColumns = Literal["error", "ignore"]
 
+_WANTED = ("label", "kto_tag")  # whether an answer is: TRL's, ms-swift's, LLaMA-Factory's for KTO
+_BESIDE_TEXT = ("tools", "functions", *("image", "images", "video", "videos", "audio", "audios"))
 _LONG_PROMPT = 20  # characters that no answer repeats by chance
 _DOUBLED = (
     "all answers begin with the whole prompt, which is so trained twice; if they are prompt and answer in one, take "
@@ -267,6 +270,8 @@ class PairParser:
 
     def _without_extras(self, record: Record, where: str) -> Record:
         extras = self.layout.extras(record)
+        for name in extras:
+            _refuse_telling(name, record[name], where)
         if self.extra_columns == "error":
             if extras:
                 raise self.layout.unknown(extras, where)
@@ -277,6 +282,20 @@ class PairParser:
             log.warning("%s: columns that are ignored (`extra_columns: ignore`): %s", where, ", ".join(new))
             self._told.update(new)
         return {name: value for name, (value, _) in kept.items()}
+
+
+def _refuse_telling(name: str, value: object, where: str) -> None:
+    """Refuse a column that makes a record another one, whether or not others may be ignored.
+
+    Raises:
+        RecordError: it says that the answer is unwanted, or the prompt more than texts.
+    """
+    if name in _WANTED and as_truth(value) is False:
+        expected = "true, or records without it: nothing trains on an answer that is only unwanted"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
+    if name in _BESIDE_TEXT and value not in (None, "", "[]", [], {}):
+        expected = "nothing: prompts are text without tools and pictures; take the column out if answers need none"
+        raise RecordError.at(where, f"field {name!r}", expected, value)
 
 
 def _checked(record: object, where: str) -> dict[str, Any]:

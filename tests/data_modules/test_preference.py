@@ -216,7 +216,7 @@ def test_the_first_pairs_have_tokens_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cached", [False, True])
 def test_the_report_names_columns_that_nothing_reads(cached: bool, tmp_path: Path) -> None:
     """As the log does, which says them once; tokens on disk are not read from the records again."""
-    rows = [{**asdict(pair), "tools": ["search"], "score_of": n} for n, pair in enumerate(PAIRS)]
+    rows = [{**asdict(pair), "topics": ["search"], "score_of": n} for n, pair in enumerate(PAIRS)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_pairs(tmp_path / "val.jsonl", PAIRS[:1])
     options = {"val_path": str(tmp_path / "val.jsonl"), "extra_columns": "ignore"}
@@ -224,7 +224,7 @@ def test_the_report_names_columns_that_nothing_reads(cached: bool, tmp_path: Pat
         data = module(tmp_path / "pairs.jsonl", token_cache=str(tmp_path / "cache") if cached else None, **options)
         data.setup("validate")
         data.setup("fit")
-        assert data.reports()["ignored_columns"]["train"] == ["score_of", "tools"]
+        assert data.reports()["ignored_columns"]["train"] == ["score_of", "topics"]
     plain = module(tmp_path / "val.jsonl", val_fraction=0.0)
     plain.setup("fit")
     assert plain.reports()["ignored_columns"]["train"] == []

@@ -508,3 +508,31 @@ def test_a_layout_of_ones_own_that_reads_otherwise_now_has_other_tokens(tmp_path
         names.add(content.identity)
     assert len(names) == 2
     assert all(" as of " not in repr(layout) for layout in FORMATS.values())  # ours have a version of their own
+
+
+@pytest.mark.parametrize("extra_columns", ["error", "ignore"])
+@pytest.mark.parametrize("name", ["label", "kto_tag"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": LONG}, {"role": "assistant", "content": "nine"}]},
+        {"conversations": [{"from": "human", "value": LONG}, {"from": "gpt", "value": "nine"}]},
+        {"instruction": LONG, "output": "nine"},
+    ],
+)
+def test_an_answer_that_is_only_unwanted_is_no_example(record: dict, name: str, extra_columns: Any) -> None:
+    """KTO's data of ms-swift and LLaMA-Factory (ms-swift#4535): SFT learnt it once the column was ignored."""
+    with pytest.raises(RecordError, match=f"field '{name}': expected true, or records without it: nothing trains on"):
+        read({**record, name: False}, extra_columns=extra_columns)
+    assert read({**record, name: True}, extra_columns="ignore").chosen == "nine"
+
+
+@pytest.mark.parametrize("extra_columns", ["error", "ignore"])
+@pytest.mark.parametrize("name", ["tools", "images", "image"])
+def test_what_a_prompt_says_beside_texts_is_not_ignored(name: str, extra_columns: Any) -> None:
+    """Answers that call tools were trained in prompts that name none (oumi#2599), as the error's advice had it."""
+    talk = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "nine"}]
+    for record in ({"messages": talk}, {"prompt": talk[:1], **TEXTS}):
+        with pytest.raises(RecordError, match=f"field '{name}': expected nothing: prompts are text without tools"):
+            read({**record, name: [{"name": "search"}]}, extra_columns=extra_columns)
+        assert read({**record, name: []}, extra_columns="ignore").chosen == "nine"
