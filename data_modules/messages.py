@@ -18,7 +18,10 @@ ROLES = {
 _LAYOUTS = (("role", "content"), ("from", "value"))
 _NOTHING: tuple[object, ...] = (None, "", [], (), {})  # how data sets write what is not there
 # Keys of a message that say something, or whether it is trained: never mere notes.
-_TELLING = ("tool", "function", "name", "reason", "think", "image", "audio", "video", "weight", "loss", "train", "mask")
+_TELLING = (
+    *("tool", "function", "name", "reason", "think", "thought", "channel", "document", "image", "audio", "video"),
+    *("weight", "loss", "train", "mask", "label"),
+)
 
 
 @dataclass(frozen=True)

@@ -536,3 +536,13 @@ def test_what_a_prompt_says_beside_texts_is_not_ignored(name: str, extra_columns
         with pytest.raises(RecordError, match=f"field '{name}': expected nothing: prompts are text without tools"):
             read({**record, name: [{"name": "search"}]}, extra_columns=extra_columns)
         assert read({**record, name: []}, extra_columns="ignore").chosen == "nine"
+
+
+@pytest.mark.parametrize(
+    "note", [{"thoughts": "Two?"}, {"channel": "analysis"}, {"documents": ["x"]}, {"label": False}]
+)
+def test_what_a_message_says_beside_its_text_is_no_note(note: dict) -> None:
+    """gpt-oss's thoughts are messages of a channel of their own: they were earlier answers then."""
+    said = talk(LONG, "nine")
+    with pytest.raises(RecordError, match=rf"field 'messages\[1\]\.{next(iter(note))}': expected nothing beside role"):
+        read({"messages": [said[0], said[1] | note]}, extra_columns="ignore")
