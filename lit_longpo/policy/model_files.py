@@ -13,7 +13,7 @@ from lit_longpo.policy.locations import locate
 from lit_longpo.policy.prompts.merge_dropout import merge_all
 from lit_longpo.policy.prompts.mistral_rules import tell_of_mistral_rules
 from lit_longpo.policy.prompts.sentencepiece_rules import check_sentencepiece_rules, is_tiktokens
-from lit_longpo.policy.prompts.stored_rules import by_stored_rules, stored_file
+from lit_longpo.policy.prompts.stored_rules import by_stored_rules
 from lit_longpo.policy.sources import check_depth, read_by_transformers
 
 
@@ -103,7 +103,7 @@ class ModelFiles:
 def _read_tokenizer(where: str, **options: Any) -> PreTrainedTokenizerBase:
     if "gguf_file" not in options:  # which has the vocabulary itself
         _require_reader(where)
-        _refuse_tekken_alone(where, options.get("revision"))
+        _refuse_tekken_alone(where)
     with read_by_transformers("a tokenizer", where):
         # Never mistral-common's own class, which has no chat template: transformers reads tekken.json, too.
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, mistral_format=False, **options)
@@ -149,16 +149,14 @@ def _require_reader(where: str) -> None:
         )
 
 
-def _refuse_tekken_alone(where: str, revision: str | None) -> None:
+def _refuse_tekken_alone(where: str) -> None:
     """Ask for what transformers makes of Mistral's own file, which says nothing of a chat template or an end.
 
     Raises:
         MissingFileError: there is no tokenizer.json.
     """
-    if (
-        stored_file(where, "tekken.json", revision) is None
-        or stored_file(where, "tokenizer.json", revision) is not None
-    ):
+    path = Path(where, "tekken.json")  # of a hub's files only those are known that somebody has asked for
+    if not path.is_file() or path.with_name("tokenizer.json").is_file():
         return
     raise MissingFileError(
         f"expected tokenizer.json at {where}, found Mistral's tekken.json alone; type: pip install mistral-common, and "
