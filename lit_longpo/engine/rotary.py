@@ -69,6 +69,22 @@ def exchanged_rotary(decoder: nn.Module, rotary: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def fresh_angles(decoder: nn.Module) -> Iterator[None]:
+    """Inside the block, angles of a length-dependent kind know nothing of what was computed before.
+
+    Args:
+        decoder: a transformers decoder.
+    """
+    rotary = rotary_embedding(decoder)
+    if rotary is None or not depends_on_length(rotary):
+        yield
+        return
+    fresh = cast(Any, type(rotary))(rotary.config).to(next(decoder.parameters()).device)
+    with exchanged_rotary(decoder, fresh):
+        yield
+
+
+@contextmanager
 def angles_by_group(decoder: nn.Module, row: PackedBatch, span: slice) -> Iterator[None]:
     """Inside the block, angles of a length-dependent kind follow each group's own length.
 

@@ -27,10 +27,13 @@ def keeps_more_than_keys(model: PreTrainedModel) -> bool:
 
 
 def continues(model: PreTrainedModel) -> bool:
-    """Whether a prompt may come in parts, each from the cache that the one before has left."""
+    """Whether a prompt may come in parts, each from the cache that the one before has left.
+
+    Not where angles depend on the length: a part's keys would be turned by its own (longrope: by other factors).
+    """
     known = unreachable_states(model, model.config.get_text_config()) is None
     taken = any(name in inspect.signature(model.forward).parameters for name in _CACHE_NAMES)
-    return known and taken and _counts_tokens(model)
+    return known and taken and _counts_tokens(model) and not angles_differ(model)
 
 
 def _counts_tokens(model: PreTrainedModel) -> bool:

@@ -8,12 +8,13 @@ from torch import Tensor
 from transformers import Cache, LogitsProcessorList
 
 from lit_longpo.engine.attention import UnsupportedModelError
-from lit_longpo.engine.decoder import base_model
-from lit_longpo.engine.generation.abilities import CACHE, continues, pads
+from lit_longpo.engine.decoder import base_model, decoder_of
+from lit_longpo.engine.generation.abilities import CACHE, angles_differ, continues, pads
 from lit_longpo.engine.generation.numbers import NumbersOnly
 from lit_longpo.engine.generation.prefilling import generate, padded_left, past_of, read_on
 from lit_longpo.engine.generation.settings import Limits
 from lit_longpo.engine.generation.spreading import spread
+from lit_longpo.engine.rotary import fresh_angles
 
 
 def continue_rows(
@@ -55,7 +56,9 @@ def continue_rows(
         InputError: the model's logits are no numbers.
     """
     base = base_model(model)
-    if not pads(base) and len({*map(len, prompts), width or len(prompts[0])}) > 1:
+    lengths = {*map(len, prompts)}
+    padded = len({*lengths, width or len(prompts[0])}) > 1
+    if (padded and not pads(base)) or (len(lengths) > 1 and angles_differ(base)):
         return _one_by_one(model, prompts, limits, lockstep=lockstep, generation=generation, **options)
     prefill_chunk = prefill_chunk if continues(base) else None
     ids, mask = padded_left(prompts, limits.stop_ids[0], width, base.device)
@@ -70,7 +73,8 @@ def continue_rows(
     numbers = NumbersOnly()
     options["logits_processor"] = LogitsProcessorList([*options.get("logits_processor", ()), numbers])
     options |= {"synced_gpus": lockstep, "generation": generation}
-    out = generate(base, ids, mask, limits, prefill_chunk, **options)
+    with fresh_angles(decoder_of(base)):
+        out = generate(base, ids, mask, limits, prefill_chunk, **options)
     numbers.check(base.dtype)
     return cast(Tensor, out)[:, ids.shape[1] :].tolist()
 
@@ -81,7 +85,7 @@ def _one_by_one(
     """Continuations of unequal prompts without padding, which is added to what comes back."""
     if lockstep or options.get("logits_processor"):
         raise UnsupportedModelError(
-            f"expected prompts of one length for {type(base_model(model)).__name__}, whose layers do not know padding, "
+            f"expected prompts of one length for {type(base_model(model)).__name__}, to which padding means something, "
             f"got {sorted(set(map(len, prompts)))}; ask for one prompt at a time, of whole weights"
         )
     rows = [continue_rows(model, [prompt], limits, **options)[0] for prompt in prompts]

@@ -39,7 +39,7 @@ def past_of(
 ) -> Cache | None:
     """All but the last column, each prompt computed once and without padding; `None` if that cannot be.
 
-    Where angles depend on the longest row, or a width was asked for, rows are computed as a padded batch.
+    Where a width was asked for, rows are computed as a padded batch; where angles depend on the length, whole.
 
     Args:
         model: a causal language model.
@@ -49,10 +49,10 @@ def past_of(
         prefill_chunk: tokens of one forward; `None` means all.
     """
     first = {tuple(prompt): number for number, prompt in reversed(list(enumerate(prompts)))}
-    if ids.shape[1] < 2 or keeps_more_than_keys(model):
+    if ids.shape[1] < 2 or keeps_more_than_keys(model) or angles_differ(model):
         return None
     different = [first[tuple(prompt)] for prompt in prompts]
-    joins = ids.shape[1] == max(map(len, prompts)) and not angles_differ(model)
+    joins = ids.shape[1] == max(map(len, prompts))
     past = _joined(model, prompts, different, prefill_chunk) if joins else None
     if past is not None or len(first) == len(prompts):
         return past

@@ -152,3 +152,33 @@ def test_a_model_that_computes_no_numbers_gives_no_answers(prompts):
         model.model.layers[1].mlp.down_proj.weight[0, 0] = torch.inf
     with generation_mode(model), pytest.raises(ValueError, match="got NaN from a model in float32, whose answers"):
         continue_rows(model, prompts, LIMITS)
+
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 3.0, 4.0], "factor": 2.0}
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0}
+
+
+@pytest.mark.parametrize("rope", [LONGROPE, DYNAMIC], ids=["longrope", "dynamic"])
+def test_angles_by_length_are_those_of_a_prompt_alone(rope):
+    """llama.cpp#24875, uzu#604: in parts, beside longer prompts or after them a prompt's keys were turned otherwise."""
+    rope |= {"rope_theta": 1e4, "original_max_position_embeddings": 32}
+    options = {"rope_parameters": rope, "max_position_embeddings": 32}
+    model = tiny_model("Llama", **options).eval()
+    draw = torch.Generator().manual_seed(0)
+    shared = torch.randint(5, 95, (12,), generator=draw).tolist()
+    rows = [shared + torch.randint(5, 95, (size,), generator=draw).tolist() for size in (60, 6, 8, 30)]
+    expected = []
+    for row in rows:  # each by a model that has read nothing else
+        plain = AutoModelForCausalLM.from_config(model.config, attn_implementation="eager").eval()
+        plain.load_state_dict(model.state_dict())
+        settings = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 95, "pad_token_id": 95}
+        ids = torch.tensor([row])
+        said = plain.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(row) :].tolist()
+        expected.append(_until_stop(said))
+    with generation_mode(model):
+        assert prefill(model, shared) is None
+        limits = Limits(6, (95,))
+        assert [*map(_until_stop, continue_rows(model, rows, limits, prefill_chunk=7))] == expected
+        assert _until_stop(continue_rows(model, rows[3:], limits, width=80)[0]) == expected[3]
+        with pytest.raises(UnsupportedModelError, match="one length for LlamaForCausalLM, to which padding means"):
+            continue_rows(model, rows, limits, width=80, lockstep=True)

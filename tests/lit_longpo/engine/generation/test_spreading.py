@@ -5,6 +5,7 @@ import weakref
 import pytest
 import torch
 from support.families import NAMES, twin
+from support.tiny_models import tiny_model
 from transformers import DynamicCache
 
 from lit_longpo.engine import Limits, continue_rows, generation_mode, prefill, spreads
@@ -115,10 +116,9 @@ def test_caches_are_joined_layer_by_layer_and_let_go_of(monkeypatch):
     assert alive[::2] == [parts * (layers - number) for number in range(layers)]
 
 
-def test_angles_that_depend_on_the_longest_row_are_those_of_a_padded_batch(monkeypatch):
-    model = twin("Llama")
-    model.model.rotary_emb.rope_type = "dynamic"
-    assert forwards(model, [PREFIX, PREFIX[:5]], monkeypatch, 8) == [(2, 24), (2, 1)]
+def test_rows_whose_angles_depend_on_their_length_are_computed_whole_and_alone(monkeypatch):
+    model = tiny_model("Llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}).eval()
+    assert forwards(model, [PREFIX, PREFIX[:5]], monkeypatch, 8) == [(1, 24), (1, 1), (1, 5), (1, 1)]
 
 
 def test_a_row_alone_always_goes_on_and_padding_never_takes_the_whole_cache():
