@@ -80,6 +80,7 @@ QUALITIES = {
 }
 _OF_PAIRS = ("orpo-long", "dpo-long", "sft-long")
 _DEAREST = "orpo-long"  # whose FLOPs the others get
+_BEST = "solopo-orpo-squared"  # of the variants, at equal steps
 
 
 def cells(settings: Settings) -> Iterator[Cell]:
@@ -88,7 +89,7 @@ def cells(settings: Settings) -> Iterator[Cell]:
     for seed in settings.seeds:
         for name, words in CORE.items():
             yield _training(settings, name, words, seed)
-        for name, words in CORE.items():
+        for name, words in {**CORE, _BEST: ABLATIONS[_BEST]}.items():
             if name != _DEAREST:
                 yield _equal_flops(settings, name, words, seed)
         for name, words in ABLATIONS.items():

@@ -225,7 +225,7 @@ def test_a_run_whose_server_died_goes_on(longbench, served, local, tmp_path):
         ({"choice": {"finish_reason": "content_filter"}}, "none to 1 of them"),
         ({"choice": {"text": None, "token_ids": None}}, "none to 1 of them"),
         ((400, {}, f"key {KEY} may not"), "none to 1 of them"),
-        ((401, {}, f"key {KEY} may not"), r"got AuthenticationError: .*\*\*\* may not; start it, or"),
+        ((401, {}, f"key {KEY} may not"), r"got AuthenticationError: .*\*\*\* may not.*; start it, or"),
     ],
 )
 def test_answers_that_are_not_whole_are_none(fault, said, longbench, server, tmp_path, monkeypatch, caplog):
