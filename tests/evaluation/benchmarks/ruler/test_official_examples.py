@@ -61,7 +61,7 @@ def test_lengths_and_contents_are_those_of_the_official_examples(bench, structur
 
 def test_word_lists_are_built_alike(bench, structure):
     for length in (2048, 4096):
-        row, size = structure["cwe", length][0], bench._size("cwe", length, WordFormat())
+        row, size = structure["cwe", length][0], bench._fitting._size("cwe", length, WordFormat())
         message, _ = bench.texts("cwe", length, 0, size)
         parts = message.split("Below is")[1:]
         counts = [Counter(Counter(part.split("\n")[1].split()[1::2]).values()) for part in parts]
