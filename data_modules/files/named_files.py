@@ -1,5 +1,6 @@
 """Texts that are only the name of a file: whoever writes tables puts it where the file's text should stand."""
 
+import os.path
 from pathlib import Path
 
 from lit_longpo.files.strict_json import RecordError
@@ -20,6 +21,7 @@ def refuse_file_name(text: str, field: str, where: str) -> None:
     """
     if not 0 < len(text) <= _LONGEST or not text.isprintable():
         return
-    if any(Path(folder, text).is_file() for folder in (".", Path(where).parent)):
+    # Path.is_file raises an error where a name has too many bytes, or where nobody may look.
+    if any(os.path.isfile(Path(folder, text)) for folder in (".", Path(where).parent)):
         expected = "a text, not the name of a file, whose letters alone would be read: put there what the file says"
         raise RecordError.at(where, f"field {field!r}", expected, text)

@@ -25,14 +25,20 @@ def refuse_twice(source: str) -> None:
     """
     folder = Path(source)
     for whole, index in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
-        if (folder / whole).is_file() and (folder / index).is_file():
+        shards = _shards_of(folder / index)
+        if (folder / whole).is_file() and shards - {whole}:  # MLX writes an index of the one file
             raise InputError(
                 f"expected the weights of one model at {source}, got {whole}, which would be read, and the shards of "
                 f"{index}; move away those that are not meant"
             )
-    if (folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
-        stored = json.loads((folder / SAFE_WEIGHTS_INDEX_NAME).read_text(encoding="utf-8"))
-        _refuse_in_two_shards(folder, sorted(set(stored["weight_map"].values())))
+        if index == SAFE_WEIGHTS_INDEX_NAME:
+            _refuse_in_two_shards(folder, sorted(shards))
+        if shards or (folder / whole).is_file():
+            return  # what comes later is not read
+
+
+def _shards_of(index: Path) -> set[str]:
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
 
 
 def _refuse_in_two_shards(folder: Path, shards: Iterable[str]) -> None:

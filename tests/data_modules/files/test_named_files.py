@@ -30,6 +30,13 @@ def documents(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_short_context_of_letters_of_several_bytes_is_a_text(documents):
+    """No file's name has more than 255 bytes; a hundred Chinese letters have 300: an error of the system."""
+    texts = "\u6e2f" * 100, "docs/" + "\u6e2f" * 250
+    pairs = load_pairs(table(documents, *texts), "train", "data.init_args.path", RecordReader(columns=_COLUMNS))
+    assert tuple(pair.long_context for pair in pairs) == texts
+
+
 @pytest.mark.parametrize("name", ["docs/Hafen \u00e4.md", "../docs/Hafen \u00e4.md"])
 def test_a_context_that_names_a_file_is_refused(name, documents):
     """As the record's file or the working folder sees it."""

@@ -115,6 +115,22 @@ def test_a_file_of_another_model_beside_shards_is_refused(tmp_path):
     assert not torch.equal(PolicyConfig(source=str(tmp_path)).load().state_dict()[UP], old[UP])
 
 
+def test_an_index_of_the_one_file_is_no_second_model(tmp_path):
+    """mlx-lm writes model.safetensors.index.json beside a model of a single file, too."""
+    model = tiny_model("Llama")
+    model.save_pretrained(tmp_path)
+    names = dict.fromkeys(model.state_dict(), "model.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    # Of an older format nothing is read beside safetensors.
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    (tmp_path / "pytorch_model.bin.index.json").write_text('{"weight_map": {"lm_head.weight": "other.bin"}}')
+
+    read = PolicyConfig(source=str(tmp_path)).load()
+
+    assert torch.equal(read.model.norm.weight, model.model.norm.weight)
+    assert torch.equal(read.lm_head.weight, model.lm_head.weight)
+
+
 def test_a_tensor_in_two_shards_is_refused(tmp_path):
     """vllm#54230: a shard with new values of a tensor, which the index names; transformers takes the last shard's."""
     tiny_model("Llama").save_pretrained(tmp_path, max_shard_size="20KB")
