@@ -9,6 +9,7 @@ from lightning_utilities.core.imports import RequirementCache
 from support.command_line import CONFIGS, build
 
 from lit_longpo import __main__ as command
+from lit_longpo.command_line.settings_checks import expand_homes
 from lit_longpo.policy import PolicyConfig
 
 SMALL = ("--data.num_train", "8", "--data.num_val", "4", "--trainer.max_steps", "1")
@@ -112,6 +113,11 @@ def test_home_folders_of_yaml_are_the_users_and_variables_are_refused(monkeypatc
     assert made.trainer.checkpoint_callback.dirpath == f"{tmp_path}/kept"
     assert made.datamodule.token_cache == f"{tmp_path}/tokens"
     assert "got '${HOME}/runs'; type the path" in refused("--trainer.default_root_dir", "${HOME}/runs")
+
+
+def test_a_text_that_begins_with_a_price_names_no_variable():
+    assert expand_homes({"instruction": "$5/hour is paid"}) == {"instruction": "$5/hour is paid"}
+    assert expand_homes({"instruction": "$name/age of whom?"}) == {"instruction": "$name/age of whom?"}
 
 
 def test_a_share_of_no_row_is_refused():
