@@ -145,7 +145,6 @@ class Lifeline:
                         selector.unregister(key.fileobj)
                     elif not self._left.is_set():
                         self._told = said
-                        self._heard.set()
                         self._end(*said)
                         return
 
@@ -155,6 +154,7 @@ class Lifeline:
             self._say(peer, rank, how)
         # At once: who started this process may end it first, without a word (Lightning's launcher, after 5 seconds).
         log.error("rank %d %s; this process ends as well", rank, _HOW[how])
+        self._heard.set()  # not before: whoever waits for it ends this process
         if not self._left.wait(GRACE):
             sys.stderr.write(f"error: {self._message(rank, how)}\n")
             sys.stderr.flush()
