@@ -184,5 +184,5 @@ def check_sharing(share_prompts: SharePrompts | None, *, prefix_sharing: bool, r
     if rows_by == "all_views":
         raise InputError(
             "expected `data.init_args.rows_by: objective` with `share_prompts: together`, got all_views: what examples "
-            "share depends on what the objective reads; type --data.init_args.share_prompts auto"
+            "share depends on what the objective reads; type --data.init_args.rows_by objective"
         )

@@ -60,6 +60,10 @@ def refused(*arguments):
             ["--data.share_prompts", "together", "--policy.rope.type", "dynamic", "--policy.rope.factor", "2"],
             "share_prompts auto",
         ),
+        (
+            ["--data.share_prompts", "together", "--data.rows_by", "all_views"],
+            "type --data.init_args.rows_by objective",
+        ),
         (["--trainer.max_epochs", "0"], r"got `trainer.max_epochs: 0`; type --trainer.max_epochs 1, or validate"),
         (["--trainer.max_steps", "0"], r"got `trainer.max_steps: 0`; type --trainer.max_steps 100"),
         (["--trainer.limit_train_batches", "0"], r"at least one step, got `trainer.limit_train_batches: 0"),
