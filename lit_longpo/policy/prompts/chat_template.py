@@ -1,6 +1,6 @@
 """What a chat template writes around texts, found by rendering it: nothing is assumed about its syntax."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -101,11 +101,12 @@ class ChatTemplate:
         """One question and its answer, each of a word."""
         return f"{self._opened}answer{self.suffix}"
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> list[str]:
         """The template's own text, and what it writes: marks may be put together out of parts."""
-        yield from (self.source, self.sample, self.after_earlier_answer or "")
+        texts = [self.source, self.sample, self.after_earlier_answer or ""]
         with suppress(InputError):  # one that takes no system message has no mark of one
-            yield self._render([("user", _QUESTION)], system=[("system", _QUESTION)])
+            texts.append(self._render([("user", _QUESTION)], system=[("system", _QUESTION)]))
+        return texts
 
     @property
     def after_earlier_answer(self) -> str | None:

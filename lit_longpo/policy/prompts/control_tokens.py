@@ -130,7 +130,8 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat: ChatTemplate | None
     opening = sorted((name for name in turning if name in chat.tail), key=chat.tail.index)[:1]
     frames = (chat.head, chat.after_earlier_answer or "")
     turns = {name for name in turning if name in opening or any(name in frame for frame in frames)}
-    written = {name for name in others if any(name in text for text in chat.texts())}
+    texts = chat.texts()
+    written = {name for name in others if any(name in text for text in texts)}
     return Markup(special | _with_ids(tokenizer, written)), Markup(steering | _with_ids(tokenizer, turns))
 
 
