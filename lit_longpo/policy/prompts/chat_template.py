@@ -2,10 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from lit_longpo.errors import InputError
 from lit_longpo.policy.prompts.rendered import Rendered, Utterance, located, numbered
@@ -19,10 +16,7 @@ class ChatTemplate:
     """Renders conversations and checks that every text comes back.
 
     Args:
-        tokenizer: holds the chat template.
-        system: system message.
-        options: variables for the template.
-        today: the time that templates get to know; `None` means that of the call.
+        renderer: of a tokenizer's template.
 
     Attributes:
         source: the template itself.
@@ -36,16 +30,9 @@ class ChatTemplate:
         ValueError: the template changes or drops the user's text or the system message.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        system: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        today: datetime | None = None,
-    ) -> None:
-        renderer = TemplateRenderer(tokenizer, system, options, today)
+    def __init__(self, renderer: TemplateRenderer) -> None:
         self.source, self.arguments, self._render = renderer.source, renderer.arguments, renderer.render
-        if system is not None:
+        if renderer.system:
             self._check_system()
         self.head, self.tail = self._around(self._render([("user", MARK)], answer_next=True), MARK, "the user's text")
         self._opened = self._render([("user", _QUESTION)], answer_next=True)

@@ -16,6 +16,7 @@ from lit_longpo.policy.prompts.prompt_template import PromptTemplate as PromptTe
 from lit_longpo.policy.prompts.prompt_template import UserText
 from lit_longpo.policy.prompts.rendered import Rendered, Span
 from lit_longpo.policy.prompts.reply_marks import ReplyMarks, reply_marks
+from lit_longpo.policy.prompts.template_renderer import TemplateRenderer
 from lit_longpo.policy.prompts.thoughts import THINKS, THOUGHT, opens_thoughts, parted
 from lit_longpo.policy.prompts.tokenizing import TextEncoder, Tokens
 
@@ -52,9 +53,9 @@ class PromptFormat:
         if template.system is not None and not self.uses_chat:
             raise InputError("a system message needs a chat template; put the text into `user` instead")
         self._texts = TextEncoder(tokenizer)
-        self._chat = (
-            ChatTemplate(tokenizer, template.system, template.options, template.day()) if self.uses_chat else None
-        )
+        self._chat: ChatTemplate | None = None
+        if self.uses_chat:
+            self._chat = ChatTemplate(TemplateRenderer(tokenizer, template.system, template.options, template.day()))
         self._from_data = DataMarks(*control_tokens(tokenizer, self._chat), template.markup == "control")
         frame = "" if self._chat is None else self._chat.head + self._chat.tail
         self._marks = tuple(name for name in self._from_data.in_prompts.tokens if name in frame)

@@ -26,19 +26,20 @@ class TemplateRenderer:
 
     Attributes:
         source: the template.
+        system: the system message as conversations begin with it; empty for none.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        system: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        today: datetime | None = None,
+        system: str | None,
+        options: Mapping[str, Any] | None,
+        today: datetime | None,
     ) -> None:
         source = _template_source(tokenizer)
         self.source = source if today is None else _pinned(source, today)
         self._tokenizer, self._options = tokenizer, {**_dated(source, today), **(options or {})}
-        self._system: list[Utterance] = [] if system is None else [("system", system)]
+        self.system: list[Utterance] = [] if system is None else [("system", system)]
         self._in_parts = self._loses_text() and not self._loses_text(in_parts=True)
 
     @property
@@ -65,7 +66,7 @@ class TemplateRenderer:
         Raises:
             ValueError: the template refuses it.
         """
-        before = self._system if system is None else system
+        before = self.system if system is None else system
         chat = [{"role": role, "content": self._content(text)} for role, text in (*before, *messages)]
         chat[-1] |= fields or {}
         return self._apply(chat, answer_next=answer_next)
@@ -87,7 +88,7 @@ class TemplateRenderer:
 
     def _remedy(self, chat: Sequence[Mapping[str, Any]]) -> str:
         """What to change where the template refuses a conversation: a system message may be the record's own."""
-        own = any(message["role"] == "system" for message in chat) and not self._system
+        own = any(message["role"] == "system" for message in chat) and not self.system
         if own:
             return "leave the record's system message out or begin the user's with it"
         return "change `policy.template.system` or `.options`"
