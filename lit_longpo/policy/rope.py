@@ -168,7 +168,7 @@ def readable_positions(config: PretrainedConfig) -> int | None:
     size = getattr(text, "max_position_embeddings", None)
     if size is None:
         return None
-    every, rope = getattr(text, "rope_parameters", None) or {}, _global_parameters(text)
+    every, rope = getattr(text, "rope_parameters", None) or {}, global_parameters(text)
     if rope.get("rope_type") not in _SCALED_BY_FACTOR or not rope.get("factor"):
         return int(size)
     # Layers of two kinds (Gemma 3) have linear factors, and the scaled length is stated.
@@ -226,7 +226,7 @@ def _stretched(reach: int, config: PretrainedConfig) -> str:
 
 
 def _has_rope(config: PretrainedConfig) -> bool:
-    return "rope_theta" in _global_parameters(config.get_text_config())
+    return "rope_theta" in global_parameters(config.get_text_config())
 
 
 def global_rope(config: PretrainedConfig) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
     Raises:
         ValueError: there are none.
     """
-    parameters = _global_parameters(config)
+    parameters = global_parameters(config)
     if "rope_theta" not in parameters:
         raise InputError(
             f"expected a model with rotary position embeddings, got {type(config).__name__}; remove `policy.rope`"
@@ -243,7 +243,8 @@ def global_rope(config: PretrainedConfig) -> dict[str, Any]:
     return parameters
 
 
-def _global_parameters(config: PretrainedConfig) -> dict[str, Any]:
+def global_parameters(config: PretrainedConfig) -> dict[str, Any]:
+    """Rotary settings of the global layers, or of all; empty if there are none."""
     parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     return parameters.get("full_attention", parameters) or {}  # global layers may have none (Cohere Compass)
 

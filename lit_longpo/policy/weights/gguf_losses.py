@@ -19,7 +19,7 @@ from transformers.utils.hub import cached_file
 from lit_longpo.engine.decoder import decoder_of
 from lit_longpo.engine.rotary import rotary_embedding
 from lit_longpo.errors import InputError, first_names
-from lit_longpo.policy.rope import RoPE
+from lit_longpo.policy.rope import RoPE, global_parameters
 from lit_longpo.policy.weights.gguf_header import GgufHeader
 
 _FACTORS = "rope_freqs.weight"
@@ -87,11 +87,11 @@ def _same(one: float, other: float) -> bool:
 
 def _positions(header: GgufHeader, model: PreTrainedModel, asked: RoPE) -> Iterator[str]:
     """Rotary positions of the file that are not the model's, but for what was asked for."""
-    every = _settings(model.config).get("rope_parameters") or {}
-    rope, frequencies = every.get("full_attention", every) or {}, _frequencies(model)
+    text = model.config.get_text_config()
+    rope, frequencies = global_parameters(text), _frequencies(model)
     if asked.type is None:
         yield from _scaling(header, rope, frequencies)
-    local = every.get("sliding_attention") or {}
+    local = (getattr(text, "rope_parameters", None) or {}).get("sliding_attention") or {}
     for name, held in (("rope.freq_base", {} if asked.theta else rope), ("rope.freq_base_swa", local)):
         base = header.said(name)
         if base and held and not _same(base, held.get("rope_theta", base)):
